@@ -1,0 +1,71 @@
+-- The tables of rowcast. Private: the functions and views of schema rowcast are the interface.
+-- Frozen once released; function text lives in sql/functions and is replaced at each migrate.
+
+comment on schema rowcast is 'rowcast: committed row changes, on their way to WebSocket clients. Start with: select * from rowcast.health';
+
+-- One row, written once: a restored dump and a clone keep it, so it is only a part of the epoch; the system
+-- identifier and the database's oid, which they do not keep, are the rest.
+create table rowcast.installation (
+  id           uuid        not null default gen_random_uuid(),
+  installed_at timestamptz not null default now(),
+  only_one     boolean     primary key default true constraint installation_is_one_row check (only_one)
+);
+insert into rowcast.installation default values;
+comment on table rowcast.installation is 'identity of this installation; part of the epoch that every cursor carries';
+
+create table rowcast.setting (
+  name  text primary key,
+  value text not null
+);
+comment on table rowcast.setting is 'settings kept in the database; change them with rowcast.configure(name, value)';
+
+create table rowcast.channel (
+  id           int generated always as identity primary key,
+  name         text      not null constraint channel_name_taken unique,
+  target       regclass  constraint channel_target_watched_once unique,
+  singular     text      not null,
+  user_column  int2,
+  user_query   text,
+  notification jsonb,
+  exclude      int2[]    not null default '{}',
+  since        timestamptz not null default now(),
+  -- the name stands in a URL path (/ws/{channel}); 'user' is taken by /ws/user/{user_id}
+  constraint channel_name_fits_a_url check (name <> '' and length(name) <= 100 and name !~ '[[:space:][:cntrl:]/?#%]' and name <> 'user'),
+  constraint channel_one_user_rule check (user_column is null or user_query is null),
+  constraint channel_notification_is_an_object check (notification is null or jsonb_typeof(notification) = 'object')
+);
+comment on table rowcast.channel is 'a channel, fed by a watched table or, where target is null, by rowcast.publish alone';
+comment on column rowcast.channel.user_column is 'attnum of the column that names the user to notify';
+comment on column rowcast.channel.user_query is 'query over "row" that gives the users to notify';
+comment on column rowcast.channel.notification is '{key in the notification''s data: column of the row}; null: the whole row';
+comment on column rowcast.channel.exclude is 'attnums of the columns that never leave the table';
+
+-- Ids order the changes inside a cut: drawn under the row's lock in the AFTER trigger, so CACHE must stay 1
+-- (with CACHE 20, versions 1, 2, 3, 4 of one row took the ids 1, 21, 2, 22).
+create sequence rowcast.outbox_id cache 1;
+
+-- The outbox is the truth. Three segments take turns, so that old rows leave by TRUNCATE, never by DELETE. They
+-- inherit instead of being declared partitions: an insert straight into a segment then has no partition constraint
+-- to check (2 of 15 microseconds a row).
+create table rowcast.outbox (
+  id      bigint      not null default nextval('rowcast.outbox_id'),
+  xid     xid8        not null default pg_current_xact_id(),
+  at      timestamptz not null default clock_timestamp(),
+  channel int         not null,
+  op      "char"      not null,
+  old     json,
+  new     json,
+  actor   text,
+  users   text[]
+);
+comment on table rowcast.outbox is 'every captured change, written in the writer''s own transaction; read it through rowcast.recent';
+comment on column rowcast.outbox.op is 'I, U, D, T: row created, updated, deleted, table truncated; N: rowcast.notify; P: rowcast.publish; C: the channel itself changed';
+comment on column rowcast.outbox.users is 'users to notify, where the channel''s rule is a query or the row is a notification';
+
+create table rowcast.outbox_0 () inherits (rowcast.outbox);
+create table rowcast.outbox_1 () inherits (rowcast.outbox);
+create table rowcast.outbox_2 () inherits (rowcast.outbox);
+-- The read step looks rows up by transaction id only; an index on (xid, id) gained nothing.
+create index outbox_0_xid on rowcast.outbox_0 (xid);
+create index outbox_1_xid on rowcast.outbox_1 (xid);
+create index outbox_2_xid on rowcast.outbox_2 (xid);

@@ -1,0 +1,13 @@
+-- rowcast.capture_truncate() -> trigger, AFTER TRUNCATE FOR EACH STATEMENT
+-- arguments: 0 channel id · 1 channel name.   tables touched: rowcast.outbox_0..2 (insert)
+create or replace function rowcast.capture_truncate() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  if pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
+    return null;
+  end if;
+  perform rowcast.append(tg_argv[0]::pg_catalog.int4, 'T', null, null, rowcast.actor(), null);
+  perform rowcast.ring(tg_argv[1], 'T', null);
+  return null;
+end $$;
+comment on function rowcast.capture_truncate() is 'truncate trigger of watched tables';

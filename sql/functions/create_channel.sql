@@ -1,0 +1,16 @@
+-- rowcast.create_channel(name) -> void
+-- A channel without a table, for rowcast.publish. Idempotent.
+-- tables touched: rowcast.channel (insert), rowcast.outbox_0..2 (insert)
+create or replace function rowcast.create_channel(name text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  channel_id int;
+begin
+  insert into rowcast.channel (name, singular) values (create_channel.name, create_channel.name)
+    on conflict on constraint channel_name_taken do nothing returning id into channel_id;
+  if channel_id is not null then
+    perform rowcast.append(channel_id, 'C', null, null, rowcast.actor(), null);
+    perform rowcast.ring(create_channel.name, 'C', null);
+  end if;
+end $$;
+comment on function rowcast.create_channel(text) is 'makes a channel without a table, for rowcast.publish';

@@ -1,0 +1,53 @@
+-- rowcast.refuse_unwatchable(target) -> void
+-- Raises, with the remedy, where a table's changes cannot be captured or where capturing would be unsafe.
+create or replace function rowcast.refuse_unwatchable(target regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  found_table record;
+  bad record;
+begin
+  select c.oid, c.relkind, c.relpersistence, c.relispartition, n.nspname, pg_partition_root(c.oid) as root
+    into found_table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target;
+  if not found then
+    raise exception 'cannot watch table %: it does not exist', coalesce(target::text, 'null') using errcode = 'undefined_table';
+  end if;
+  if found_table.relkind in ('v', 'm') then
+    raise exception 'cannot watch table %: it is a view', target
+      using errcode = 'wrong_object_type', hint = 'watch the tables that it reads';
+  elsif found_table.relkind = 'f' then
+    raise exception 'cannot watch table %: it is a foreign table', target
+      using errcode = 'wrong_object_type', hint = 'its triggers would miss whatever is written on the other server; install rowcast there';
+  elsif found_table.relkind not in ('r', 'p') then
+    raise exception 'cannot watch table %: it is not a table', target using errcode = 'wrong_object_type';
+  elsif found_table.relpersistence = 't' then
+    raise exception 'cannot watch table %: it is a temporary table', target
+      using errcode = 'wrong_object_type', hint = 'only its own session can see it; write to an ordinary table';
+  elsif found_table.relispartition then
+    raise exception 'cannot watch table %: it is a partition of %', target, found_table.root
+      using errcode = 'wrong_object_type', hint = format('select rowcast.watch(%L); covers every partition', found_table.root::regclass);
+  elsif found_table.nspname in ('rowcast', 'pg_catalog', 'information_schema') then
+    raise exception 'cannot watch table %: it belongs to schema %', target, found_table.nspname
+      using errcode = 'wrong_object_type', hint = 'watch the application''s own tables';
+  end if;
+  -- row_to_json uses a user-defined cast to json, which would run with the rights of the capture trigger's owner
+  with recursive type_of(column_name, oid) as (
+      select a.attname, a.atttypid from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped
+    union
+      select o.column_name, inner_type.oid
+        from type_of o join pg_type t on t.oid = o.oid
+       cross join lateral (
+         select t.typelem where t.typelem <> 0 and t.typlen = -1
+         union all select t.typbasetype where t.typbasetype <> 0
+         union all select a.atttypid from pg_attribute a where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+       ) inner_type(oid)
+  )
+  select o.column_name, format_type(o.oid, null) as type_name into bad
+    from type_of o join pg_cast k on k.castsource = o.oid
+   where k.casttarget = 'json'::regtype and k.castmethod = 'f' and k.castsource >= 16384 limit 1;
+  if found then
+    raise exception 'cannot watch table %: column % is of type %, which has a cast to json by a function', target, bad.column_name, bad.type_name
+      using errcode = 'feature_not_supported',
+            hint = 'that function would run inside every write of the table with the capture role''s rights; drop the cast or change the column''s type';
+  end if;
+end $$;
+comment on function rowcast.refuse_unwatchable(regclass) is 'raises where a table cannot be watched, with the remedy';

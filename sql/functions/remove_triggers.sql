@@ -1,0 +1,13 @@
+-- rowcast.remove_triggers(target) -> void
+-- Drops our triggers from a table and the function of its user rule. The caller holds the table's lock.
+create or replace function rowcast.remove_triggers(target regclass) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
+declare
+  t name;
+begin
+  for t in select tgname from pg_trigger where tgrelid = target and tgname in ('!!rowcast_users', '!rowcast', '!rowcast_u', '!rowcast_t') loop
+    execute format('drop trigger %I on %s', t, target);
+  end loop;
+  execute format('drop function if exists rowcast.users_of_%s()', target::oid);
+end $$;
+comment on function rowcast.remove_triggers(regclass) is 'drops rowcast''s triggers from a table';

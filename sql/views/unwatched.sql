@@ -1,0 +1,15 @@
+-- rowcast.unwatched: tables whose changes nobody hears, and the call that would change it.
+create view rowcast.unwatched as
+select c.oid::regclass as "table",
+       case
+         when p.inhparent is not null then 'inherits from ' || p.inhparent::regclass || ', whose triggers do not fire for it'
+         else 'not watched'
+       end as reason,
+       format('select rowcast.watch(%L);', c.oid::regclass::text) as remedy
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  left join lateral (select i.inhparent from pg_inherits i where i.inhrelid = c.oid limit 1) p on true
+ where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
+   and n.nspname not in ('pg_catalog', 'information_schema', 'rowcast') and n.nspname not like 'pg\_toast%'
+   and not exists (select from rowcast.channel w where w.target = c.oid);
+comment on view rowcast.unwatched is 'tables whose changes nobody hears';

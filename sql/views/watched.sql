@@ -1,0 +1,34 @@
+-- rowcast.watched: one row a channel, with the state of its triggers and what has drifted since watch was called.
+create view rowcast.watched as
+with trigger_state as (
+  select c.id,
+         array(select n.name from unnest(array['!rowcast', '!rowcast_u', '!rowcast_t'] || case when c.user_query is not null then array['!!rowcast_users'] else '{}'::text[] end) n(name)
+                where not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = n.name)) as missing,
+         array(select t.tgname::text from pg_trigger t
+                where t.tgrelid = c.target and t.tgname in ('!rowcast', '!rowcast_u', '!rowcast_t', '!!rowcast_users') and t.tgenabled not in ('O', 'A')) as disabled
+    from rowcast.channel c where c.target is not null
+)
+select c.target as "table", c.name as channel, c.singular,
+       coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) as user_rule,
+       c.notification,
+       array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped order by a.attnum) as exclude,
+       c.since,
+       case
+         when c.target is null then 'publish only'
+         when not exists (select from pg_class where oid = c.target) then 'off'
+         when cardinality(s.missing) > 0 or cardinality(s.disabled) > 0 then 'off'
+         else 'live'
+       end as state,
+       case
+         when c.target is null then null
+         when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
+         when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again'
+         when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
+         when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)
+           then 'the column of the user rule is gone; call rowcast.watch again'
+         when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k
+                       where not exists (select from pg_attribute a where a.attrelid = c.target and a.attname = k.value and not a.attisdropped))
+           then 'a column of the notification is gone; call rowcast.watch again'
+       end as drift
+  from rowcast.channel c left join trigger_state s on s.id = c.id;
+comment on view rowcast.watched is 'channels: table, user rule, excluded columns, state of the triggers, drift';

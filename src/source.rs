@@ -1,0 +1,15 @@
+//! Postgres → ordered changes. Owns every connection to the database; knows no socket and no subscriber.
+//!
+//! The path of a change through it: [`doorbell`] hears that something was committed, [`relay`] decides when to read,
+//! [`outbox`] reads a cut, [`decode`] turns its rows into [`Change`](crate::change::Change)s with the help of
+//! [`catalog`].
+
+pub mod catalog;
+pub mod decode;
+pub mod doorbell;
+pub mod epoch;
+pub mod install;
+pub mod outbox;
+pub mod pool;
+pub mod relay;
+pub mod sleep;

@@ -1,0 +1,361 @@
+//! A row of the outbox → a `Change`. Pure: never waits, never panics on what the database holds.
+//!
+//! A row's JSON is passed through as text. Only what a channel asks for looks inside: the changed columns of an
+//! update, a user rule by column, a notification's columns, an excluded column.
+
+use std::borrow::Cow;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::catalog::{Catalog, Channel};
+use crate::change::{Change, Json, Notification, Update};
+
+/// A row of the outbox as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxRow<'a> {
+    /// order inside the cut
+    pub id: i64,
+    /// transaction
+    pub xid: u64,
+    /// microseconds since 1970
+    pub at: i64,
+    /// channel id, 0 for a notification
+    pub channel: i32,
+    /// I U D T N P C; see the column's comment
+    pub op: u8,
+    /// old image
+    pub old: Option<&'a str>,
+    /// new image, or what `notify` and `publish` were given
+    pub new: Option<&'a str>,
+    /// who did it
+    pub actor: Option<&'a str>,
+    /// users to notify
+    pub users: Option<&'a [Option<String>]>,
+}
+
+/// What a row means.
+#[derive(Debug)]
+pub enum Decoded {
+    /// A change to deliver.
+    Change(Change),
+    /// A channel was made, altered or removed: the catalogue must be read again.
+    ChannelChanged,
+    /// The catalogue does not know the channel: it must be read again, or the table is no longer watched.
+    UnknownChannel,
+    /// Nothing a subscriber would see: an update in which only excluded columns differ.
+    Invisible,
+    /// A row that is not what capture writes.
+    Malformed(&'static str),
+}
+
+/// Decodes one row.
+pub fn decode(row: &OutboxRow<'_>, catalog: &Catalog) -> Decoded {
+    match row.op {
+        b'C' => Decoded::ChannelChanged,
+        b'N' => notification(row),
+        op => match catalog.get(row.channel) {
+            None => Decoded::UnknownChannel,
+            Some(channel) if op == b'P' => publication(row, channel),
+            Some(channel) => row_change(row, channel),
+        },
+    }
+}
+
+fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
+    let (action, image) = match row.op {
+        b'I' => ("created", row.new),
+        b'U' => ("updated", row.new),
+        b'D' => ("deleted", row.old),
+        b'T' => ("truncated", Some("null")),
+        _ => return Decoded::Malformed("unknown op"),
+    };
+    let Some(image) = image else { return Decoded::Malformed("no image of the row") };
+    let mut columns = None;
+    let mut changed = Vec::new();
+    if row.op == b'U' {
+        let (Some(new), Some(old)) = (Columns::parse(image), row.old.and_then(Columns::parse)) else {
+            return Decoded::Malformed("an image that is no object");
+        };
+        changed = new.differing_from(&old, &channel.excluded);
+        if changed.is_empty() {
+            return Decoded::Invisible;
+        }
+        columns = Some(new);
+    }
+    let looks_inside = channel.user_column.is_some() || channel.has_user_query || !channel.excluded.is_empty();
+    if row.op == b'T' {
+        columns = None;
+    } else if looks_inside && columns.is_none() {
+        columns = Columns::parse(image);
+        if columns.is_none() {
+            return Decoded::Malformed("an image that is no object");
+        }
+    }
+    let data: Json = match &columns {
+        Some(columns) if !channel.excluded.is_empty() => columns.without(&channel.excluded),
+        _ => image.into(),
+    };
+    let notification = columns.as_ref().and_then(|columns| {
+        let users = users_of(row, channel, columns);
+        (!users.is_empty()).then(|| Notification {
+            users,
+            kind: format!("{}_{action}", channel.singular).into(),
+            data: channel.notification.as_ref().map_or_else(|| data.clone(), |wanted| columns.picked(wanted)),
+        })
+    });
+    let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed };
+    Decoded::Change(change(row, Some(update), notification))
+}
+
+fn users_of(row: &OutboxRow<'_>, channel: &Channel, columns: &Columns<'_>) -> Vec<Box<str>> {
+    if let Some(column) = &channel.user_column {
+        return columns.get(column).map(scalars).unwrap_or_default();
+    }
+    if !channel.has_user_query {
+        return Vec::new();
+    }
+    let mut users: Vec<Box<str>> = Vec::new();
+    for user in row.users.unwrap_or_default().iter().flatten() {
+        if !users.iter().any(|known| **known == **user) {
+            users.push(user.as_str().into());
+        }
+    }
+    users
+}
+
+fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
+    let Some(body) = row.new.and_then(Columns::parse) else { return Decoded::Malformed("a publication without body") };
+    let Some(action) = body.get("action").and_then(text_of) else {
+        return Decoded::Malformed("a publication without action");
+    };
+    let data = body.get("data").map_or("null", RawValue::get).into();
+    let update = Update { channel: channel.name.clone(), action: Cow::Owned(action.into_string()), data, changed: Vec::new() };
+    Decoded::Change(change(row, Some(update), None))
+}
+
+fn notification(row: &OutboxRow<'_>) -> Decoded {
+    let Some(body) = row.new.and_then(Columns::parse) else { return Decoded::Malformed("a notification without body") };
+    let Some(kind) = body.get("notification_type").and_then(text_of) else {
+        return Decoded::Malformed("a notification without type");
+    };
+    let users: Vec<Box<str>> = row.users.unwrap_or_default().iter().flatten().map(|u| u.as_str().into()).collect();
+    let data = body.get("data").map_or("null", RawValue::get).into();
+    Decoded::Change(change(row, None, Some(Notification { users, kind, data })))
+}
+
+fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Notification>) -> Change {
+    Change { id: row.id, tx: row.xid, at: row.at, actor: row.actor.map(Into::into), update, notification }
+}
+
+/// The columns of a row's JSON, in their order, each value as its text.
+struct Columns<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Columns<'a> {
+    fn parse(json: &'a str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(column, _)| column == name).map(|(_, value)| *value)
+    }
+
+    /// Names of the columns whose text differs. Both images come from one row type, so the order is the same unless
+    /// the table was altered in between; then the column is looked up.
+    fn differing_from(&self, old: &Self, excluded: &[Box<str>]) -> Vec<Box<str>> {
+        let mut names = Vec::new();
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            let before = old.0.get(i).filter(|(n, _)| n == name).map(|(_, v)| *v).or_else(|| old.get(name));
+            if before.map(RawValue::get) != Some(value.get()) && !excluded.iter().any(|e| **e == **name) {
+                names.push(name.as_ref().into());
+            }
+        }
+        names
+    }
+
+    fn without(&self, excluded: &[Box<str>]) -> Json {
+        let kept = self.0.iter().filter(|(name, _)| !excluded.iter().any(|e| **e == **name));
+        object(kept.map(|(name, value)| (name.as_ref(), value.get())))
+    }
+
+    fn picked(&self, wanted: &[(Box<str>, Box<str>)]) -> Json {
+        object(wanted.iter().map(|(key, column)| (key.as_ref(), self.get(column).map_or("null", RawValue::get))))
+    }
+}
+
+fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Json {
+    let mut json = String::from("{");
+    for (key, value) in members {
+        if json.len() > 1 {
+            json.push(',');
+        }
+        json.push_str(&serde_json::Value::from(key).to_string());
+        json.push(':');
+        json.push_str(value);
+    }
+    json.push('}');
+    json.into()
+}
+
+/// The users in a column's value: a string or number is one, an array holds several, null is none.
+fn scalars(value: &RawValue) -> Vec<Box<str>> {
+    if value.get().starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
+        return items.into_iter().filter_map(text_of).collect();
+    }
+    text_of(value).into_iter().collect()
+}
+
+fn text_of(value: &RawValue) -> Option<Box<str>> {
+    let text = value.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str::<Box<str>>(text).ok(),
+        b'n' | b'{' | b'[' => None,
+        _ => Some(text.into()),
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Columns<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a row as an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut columns = Vec::with_capacity(16);
+                while let Some((Name(name), value)) = map.next_entry()? {
+                    columns.push((name, value));
+                }
+                Ok(columns)
+            }
+        }
+        deserializer.deserialize_map(Object).map(Columns)
+    }
+}
+
+/// A column's name, borrowed unless it contains an escape.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a column's name")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(name))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(name.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(Text).map(Name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pets() -> Channel {
+        Channel {
+            name: "pets".into(),
+            singular: "pet".into(),
+            user_column: Some("user_id".into()),
+            has_user_query: false,
+            notification: Some(vec![("pet_name".into(), "name".into()), ("pet_id".into(), "pet_id".into())]),
+            excluded: vec!["chip".into()],
+        }
+    }
+
+    fn row<'a>(op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
+        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None }
+    }
+
+    fn decode_pets(row: &OutboxRow<'_>) -> Decoded {
+        decode(row, &Catalog::of([(1, pets())]))
+    }
+
+    #[test]
+    fn an_insert_tells_the_channel_and_the_owner() {
+        let Decoded::Change(change) =
+            decode_pets(&row(b'I', None, Some(r#"{"pet_id":1,"user_id":123,"name":"Luna","chip":null}"#)))
+        else {
+            panic!("no change")
+        };
+        let update = change.update.unwrap();
+        assert_eq!(&*update.data, r#"{"pet_id":1,"user_id":123,"name":"Luna"}"#, "the excluded column is gone");
+        let notification = change.notification.unwrap();
+        assert_eq!(&*notification.kind, "pet_created");
+        assert_eq!(notification.users, ["123".into()]);
+        assert_eq!(&*notification.data, r#"{"pet_name":"Luna","pet_id":1}"#);
+    }
+
+    #[test]
+    fn an_update_lists_what_changed() {
+        let old = r#"{"pet_id":1,"user_id":"a\"b","name":"Luna","chip":null}"#;
+        let new = r#"{"pet_id":1,"user_id":"a\"b","name":"Nala","chip":null}"#;
+        let Decoded::Change(change) = decode_pets(&row(b'U', Some(old), Some(new))) else { panic!("no change") };
+        assert_eq!(change.update.unwrap().changed, ["name".into()]);
+        assert_eq!(change.notification.unwrap().users, [r#"a"b"#.into()]);
+    }
+
+    #[test]
+    fn an_update_of_an_excluded_column_is_invisible() {
+        let image = r#"{"pet_id":1,"user_id":1,"name":"Luna","chip":null}"#;
+        assert!(matches!(decode_pets(&row(b'U', Some(image), Some(image))), Decoded::Invisible));
+    }
+
+    #[test]
+    fn a_delete_carries_the_old_row_and_a_truncate_null() {
+        let Decoded::Change(change) = decode_pets(&row(b'D', Some(r#"{"pet_id":1,"user_id":null}"#), None)) else {
+            panic!("no change")
+        };
+        assert_eq!(&*change.update.unwrap().data, r#"{"pet_id":1,"user_id":null}"#);
+        assert!(change.notification.is_none(), "nobody owns it");
+        let Decoded::Change(change) = decode_pets(&row(b'T', None, None)) else { panic!("no change") };
+        assert_eq!(&*change.update.unwrap().data, "null");
+    }
+
+    #[test]
+    fn what_json_allows_and_rust_does_not_passes_through() {
+        let image = "{\"pet_id\":1e200000,\"name\":\"\\u0000\",\"user_id\":[1,\"x\"]}";
+        let Decoded::Change(change) = decode_pets(&row(b'I', None, Some(image))) else { panic!("no change") };
+        assert_eq!(&*change.update.unwrap().data, image);
+        assert_eq!(change.notification.unwrap().users, ["1".into(), "x".into()]);
+    }
+
+    #[test]
+    fn a_notification_needs_no_channel() {
+        let users = [Some("5".to_owned()), None];
+        let body = r#"{"notification_type" : "hello", "data" : {"a": 1}}"#;
+        let row = OutboxRow { channel: 0, users: Some(&users), ..row(b'N', None, Some(body)) };
+        let Decoded::Change(change) = decode_pets(&row) else { panic!("no change") };
+        let notification = change.notification.unwrap();
+        assert_eq!((&*notification.kind, &*notification.data), ("hello", r#"{"a": 1}"#));
+        assert_eq!(notification.users, ["5".into()]);
+    }
+
+    #[test]
+    fn a_channel_nobody_knows_is_said_so() {
+        assert!(matches!(decode_pets(&OutboxRow { channel: 9, ..row(b'I', None, Some("{}")) }), Decoded::UnknownChannel));
+    }
+
+    proptest! {
+        #[test]
+        fn no_row_makes_it_panic(op: u8, old in prop::option::of("\\PC{0,40}"), new in prop::option::of("\\PC{0,40}")) {
+            let _ = decode_pets(&row(op, old.as_deref(), new.as_deref()));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The LISTEN connection: hears that something was committed. Owns that connection, its proof and its heartbeat;
+//! knows nothing of the outbox. It never opens a transaction and never waits for anybody, since a listener that
+//! does either pins the NOTIFY queue of the whole cluster.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::{AsyncMessage, Client};
+
+use super::pool::{Database, Driver, Purpose};
+use crate::error::{Error, Kind, Result};
+
+/// The channel of `NOTIFY`.
+const CHANNEL: &str = "rowcast";
+/// A notification to oneself returns in milliseconds; behind a transaction pooler it never does.
+const PROOF_WITHIN: Duration = Duration::from_secs(3);
+/// A dead server is noticed within HEARTBEAT_EVERY + HEARTBEAT_WITHIN = 5 s.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(3);
+
+/// The doorbell of one connection. Dropping it ends the connection.
+#[derive(Debug)]
+pub struct Doorbell {
+    shared: Arc<Shared>,
+    heard: u64,
+    works: bool,
+    tasks: [JoinHandle<()>; 2],
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    rings: AtomicU64,
+    /// Set before the last notification, so that whoever is woken by it sees it.
+    lost: AtomicBool,
+    /// One permit is kept: a ring between a look at `rings` and the wait is not missed.
+    rung: Notify,
+}
+
+impl Doorbell {
+    /// Connects and listens; returns after LISTEN has taken effect and was proven by a notification to itself.
+    ///
+    /// # Errors
+    /// When the connection cannot be made. A bell that does not come back is no error: see [`works`](Self::works).
+    pub async fn listen(database: &Database) -> Result<Self> {
+        let (client, driver) = database.connect(Purpose::Listen).await?;
+        let shared = Arc::new(Shared::default());
+        let driving = tokio::spawn(drive(driver, shared.clone()));
+        let explain = |e| Error::database("cannot listen", e);
+        // the server, too, must notice a dead client: a backend that lives on would pin the NOTIFY queue. These
+        // settings need a TCP connection; over a Unix socket they are accepted and mean nothing.
+        client
+            .batch_execute(
+                "set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
+                 set tcp_user_timeout = 5000; listen rowcast",
+            )
+            .await
+            .map_err(explain)?;
+        client.execute("select pg_catalog.pg_notify($1, '{\"proof\":true}')", &[&CHANNEL]).await.map_err(explain)?;
+        let works = timeout(PROOF_WITHIN, shared.rung.notified()).await.is_ok();
+        let beating = tokio::spawn(heartbeat(client, shared.clone()));
+        let heard = shared.rings.load(Ordering::Acquire);
+        Ok(Self { shared, heard, works, tasks: [driving, beating] })
+    }
+
+    /// Whether the proof came back. Behind a transaction pooler LISTEN seems to succeed and nothing ever arrives.
+    pub fn works(&self) -> bool {
+        self.works
+    }
+
+    /// Bells since the last call.
+    pub fn take(&mut self) -> u64 {
+        let rings = self.shared.rings.load(Ordering::Acquire);
+        std::mem::replace(&mut self.heard, rings).abs_diff(rings)
+    }
+
+    /// Waits for a bell, at most for `limit`; says whether there was one. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Kind::Connection`] when the connection is lost.
+    pub async fn wait(&self, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if self.shared.lost.load(Ordering::Acquire) {
+                return Err(Error::new(Kind::Connection, "the listening connection is lost"));
+            }
+            if self.shared.rings.load(Ordering::Acquire) != self.heard {
+                return Ok(true);
+            }
+            if tokio::time::timeout_at(deadline, self.shared.rung.notified()).await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Drop for Doorbell {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn drive(driver: Driver, shared: Arc<Shared>) {
+    let mut driver = pin!(driver);
+    // the payload is not looked at: a bell is a hint, and any role may forge one
+    while let Some(Ok(message)) = poll_fn(|context| driver.poll_message(context)).await {
+        if let AsyncMessage::Notification(_) = message {
+            shared.rings.fetch_add(1, Ordering::Release);
+            shared.rung.notify_one();
+        }
+    }
+    shared.lost.store(true, Ordering::Release);
+    shared.rung.notify_one();
+}
+
+async fn heartbeat(client: Client, shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(HEARTBEAT_EVERY).await;
+        match timeout(HEARTBEAT_WITHIN, client.batch_execute("select 1")).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    shared.lost.store(true, Ordering::Release);
+    shared.rung.notify_one();
+}
+
+/// Bells of the last tenth of a second. More than six mean that writers would be better off with a relay that is
+/// awake: a ring costs each of them a cluster-wide lock.
+#[derive(Debug, Default)]
+pub struct Rhythm(VecDeque<(Instant, u64)>);
+
+impl Rhythm {
+    const WINDOW: Duration = Duration::from_millis(100);
+    const BUSY: u64 = 6;
+
+    /// Takes note of bells and says whether it is busy.
+    pub fn is_busy(&mut self, now: Instant, bells: u64) -> bool {
+        self.0.push_back((now, bells));
+        while self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > Self::WINDOW) {
+            self.0.pop_front();
+        }
+        self.0.iter().map(|(_, bells)| bells).sum::<u64>() > Self::BUSY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seven_bells_within_a_tenth_of_a_second_are_busy() {
+        let start = Instant::now();
+        let mut rhythm = Rhythm::default();
+        for i in 0..20 {
+            assert!(!rhythm.is_busy(start + Duration::from_millis(20 * i), 1), "pings, 20 ms apart");
+        }
+        assert!(rhythm.is_busy(start + Duration::from_millis(400), 7));
+        assert!(!rhythm.is_busy(start + Duration::from_millis(600), 1));
+    }
+}

@@ -1,0 +1,160 @@
+//! Connections to Postgres. Owns how they are made, named and configured; knows no statement of any stage.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::config::Host;
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Connection, NoTls, Socket};
+
+use crate::error::{Error, Kind, Result};
+
+/// A dead peer is noticed within this time: TCP's own clocks on both sides of a connection.
+const DEAD_PEER: Duration = Duration::from_secs(5);
+
+/// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// hears the doorbell
+    Listen,
+    /// reads the outbox and holds the relay's locks
+    Read,
+    /// the catalogue, status
+    Query,
+    /// migrate, watch, doctor and the like
+    Command,
+}
+
+/// A database, and this process as its client.
+#[derive(Debug, Clone)]
+pub struct Database {
+    config: tokio_postgres::Config,
+    /// tells this process's backends from another node's
+    instance: Arc<str>,
+}
+
+/// A connection that must be driven by whoever asked for it.
+pub type Driver = Connection<Socket, NoTlsStream>;
+
+impl Database {
+    /// Reads `postgres://user@host:port/database` or `host=.. dbname=..`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] with what is wrong in it; the text never contains the password.
+    pub fn parse(url: &str) -> Result<Self> {
+        let config = tokio_postgres::Config::from_str(url).map_err(|e| {
+            Error::new(Kind::Config, "the database URL cannot be read")
+                .because(e)
+                .hint("write postgres://user:password@host:5432/database")
+        })?;
+        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
+            return Err(Error::new(Kind::Config, "the database URL asks for sslmode=require, which is not built in yet")
+                .hint("connect over a Unix socket, loopback or a private network, or through a TLS tunnel"));
+        }
+        if config.get_hosts().is_empty() {
+            return Err(Error::new(Kind::Config, "the database URL names no host").hint("write postgres://user@localhost/database"));
+        }
+        Ok(Self { config, instance: format!("{:08x}", fastrand::u32(..)).into() })
+    }
+
+    /// The same server, another database.
+    #[must_use]
+    pub fn with_dbname(&self, dbname: &str) -> Self {
+        let mut other = self.clone();
+        other.config.dbname(dbname);
+        other
+    }
+
+    /// The name under which a connection appears in `pg_stat_activity`.
+    pub fn application_name(&self, purpose: Purpose) -> String {
+        let purpose = match purpose {
+            Purpose::Listen => "listen",
+            Purpose::Read => "read",
+            Purpose::Query => "query",
+            Purpose::Command => "command",
+        };
+        format!("rowcast {purpose} {}", self.instance)
+    }
+
+    /// Opens a connection. It does nothing until its driver is polled.
+    ///
+    /// # Errors
+    /// [`Kind::Connection`] where trying again may help, [`Kind::Database`] with a remedy where it will not.
+    pub async fn connect(&self, purpose: Purpose) -> Result<(Client, Driver)> {
+        self.config_for(purpose).connect(NoTls).await.map_err(|e| self.explain(e))
+    }
+
+    /// Opens a connection that a task of its own drives until the client is dropped.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn client(&self, purpose: Purpose) -> Result<Client> {
+        let (client, driver) = self.connect(purpose).await?;
+        tokio::spawn(async move {
+            // whoever uses the client gets the error from its next call
+            let _ = driver.await;
+        });
+        Ok(client)
+    }
+
+    /// A small pool for occasional queries: the hot path has connections of its own.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it cannot be built.
+    pub fn pool(&self) -> Result<Pool> {
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        Pool::builder(Manager::from_config(self.config_for(Purpose::Query), NoTls, manager))
+            .max_size(4)
+            .wait_timeout(Some(DEAD_PEER))
+            .create_timeout(Some(DEAD_PEER))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| Error::new(Kind::Config, "the connection pool cannot be built").because(e))
+    }
+
+    fn config_for(&self, purpose: Purpose) -> tokio_postgres::Config {
+        let mut config = self.config.clone();
+        config
+            .application_name(self.application_name(purpose))
+            .connect_timeout(DEAD_PEER)
+            .tcp_user_timeout(DEAD_PEER)
+            .keepalives_idle(Duration::from_secs(2))
+            .keepalives_interval(Duration::from_secs(1))
+            .keepalives_retries(3);
+        config
+    }
+
+    fn explain(&self, error: tokio_postgres::Error) -> Error {
+        let code = error.code().map(|c| c.code().to_owned());
+        let user = self.config.get_user().unwrap_or("?");
+        let dbname = self.config.get_dbname().unwrap_or(user);
+        let remedy = match code.as_deref() {
+            Some("28P01" | "28000") => Some(format!("check the user and password in DATABASE_URL, and pg_hba.conf for user {user}")),
+            Some("3D000") => Some(format!("create it (createdb {dbname}) or name another in DATABASE_URL")),
+            Some("53300") => Some("the server has no connection left: raise max_connections or close idle ones".into()),
+            Some(_) => None,
+            None => Some("is Postgres running there? check host and port in DATABASE_URL".into()),
+        };
+        let mut explained = Error::database(format!("cannot connect to {self}"), error);
+        if let Some(remedy) = remedy {
+            explained = explained.hint(remedy);
+        }
+        explained
+    }
+}
+
+/// Host, port and database, never the password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.config.get_hosts().first() {
+            Some(Host::Tcp(host)) => f.write_str(host)?,
+            Some(Host::Unix(path)) => write!(f, "{}", path.display())?,
+            None => {}
+        }
+        write!(f, ":{}", self.config.get_ports().first().copied().unwrap_or(5432))?;
+        write!(f, "/{}", self.config.get_dbname().or(self.config.get_user()).unwrap_or(""))
+    }
+}

@@ -1,0 +1,84 @@
+//! The sleep protocol: which locks say that nobody has to ring. Owns the statements on the two advisory locks and
+//! the reason for each; the relay decides when to take a step.
+//!
+//! QUIET, held exclusively by a relay that is awake, makes writers skip the bell: they try it *shared*, after they
+//! drew their transaction id, so writers never collide. SLEEPERS keeps QUIET from being taken while another relay
+//! sleeps. Relays only ever *try* QUIET: a waiting exclusive request would already make writers skip.
+//!
+//! | step | state | what it does |
+//! |---|---|---|
+//! | 1 | start | LISTEN, then read: no hole. Nobody holds QUIET, so writers ring |
+//! | 2 | awake, without QUIET | after a read, [`take_quiet`]: SLEEPERS exclusively while taking QUIET, so no relay can be between steps 5 and 6 |
+//! | 3 | awake, with QUIET | at each read, [`keep_quiet`]: give it back when somebody wants to sleep |
+//! | 4 | falling asleep | [`announce`]: SLEEPERS shared, QUIET released. From now on nobody takes QUIET |
+//! | 5 | | read until [`bell_rings`]: QUIET was seen free, so every later test rings |
+//! | 6 | | [`draw_barrier`]: a writer that skipped tested before step 5 and drew its id before its test, so it is below |
+//! | 7 | | read until the snapshot's xmin is above the barrier: all skippers have ended and were read |
+//! | 8 | asleep | a bell: read, stay asleep; many bells: [`wake`], go to 2. Each second a safety read |
+//!
+//! The locks live on the reading connection and go with it. A hostile or unlucky holder costs latency only.
+
+use tokio_postgres::Client;
+
+use crate::error::{Error, Result};
+
+/// Step 2. Whether QUIET is ours now.
+///
+/// # Errors
+/// When the connection is lost; so for every step.
+pub async fn take_quiet(client: &Client) -> Result<bool> {
+    ask(
+        client,
+        "select case when pg_try_advisory_lock(1919907683, 2)
+                     then case when pg_try_advisory_lock(1919907683, 1) then pg_advisory_unlock(1919907683, 2)
+                               else not pg_advisory_unlock(1919907683, 2) end
+                     else false end",
+    )
+    .await
+}
+
+/// Step 3. Whether QUIET is still ours: released when another relay wants to sleep.
+pub async fn keep_quiet(client: &Client) -> Result<bool> {
+    ask(
+        client,
+        "select case when pg_try_advisory_lock(1919907683, 2) and pg_advisory_unlock(1919907683, 2) then true
+                     else not pg_advisory_unlock(1919907683, 1) end",
+    )
+    .await
+}
+
+/// Step 4. Whether it is announced: not while another relay takes QUIET, which is one statement long; then later.
+pub async fn announce(client: &Client, holds_quiet: bool) -> Result<bool> {
+    if !ask(client, "select pg_try_advisory_lock_shared(1919907683, 2)").await? {
+        return Ok(false);
+    }
+    if holds_quiet {
+        ask(client, "select pg_advisory_unlock(1919907683, 1)").await?;
+    }
+    Ok(true)
+}
+
+/// Step 5. Whether nobody holds QUIET, so that every later write rings.
+pub async fn bell_rings(client: &Client) -> Result<bool> {
+    ask(client, "select pg_try_advisory_lock_shared(1919907683, 1) and pg_advisory_unlock_shared(1919907683, 1)").await
+}
+
+/// Step 6. A fresh transaction id.
+pub async fn draw_barrier(client: &Client) -> Result<u64> {
+    let row = client
+        .query_one("select pg_current_xact_id()::text", &[])
+        .await
+        .map_err(|e| Error::database("cannot draw the sleep barrier", e))?;
+    Ok(row.get::<_, &str>(0).parse().unwrap_or(u64::MAX))
+}
+
+/// Step 8, when it gets busy.
+pub async fn wake(client: &Client) -> Result<()> {
+    ask(client, "select pg_advisory_unlock_shared(1919907683, 2)").await?;
+    Ok(())
+}
+
+async fn ask(client: &Client, question: &str) -> Result<bool> {
+    let row = client.query_one(question, &[]).await.map_err(|e| Error::database("sleep protocol", e))?;
+    Ok(row.get(0))
+}
