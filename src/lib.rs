@@ -1,1 +1,29 @@
-//! x
+//! rowcast: a row committed in Postgres, by anyone, is in every browser that may see it, a few milliseconds later,
+//! and never lost.
+//!
+//! # The path of a change
+//!
+//! 1. **capture** (SQL, `sql/functions/capture.sql`): a trigger writes the change into the outbox, in the writer's
+//!    own transaction, and rings the doorbell unless every relay is known to be awake.
+//! 2. **read** ([`source`]): the relay reads what became visible since its last snapshot, a *cut*, in order.
+//! 3. **log, route, hub** ([`delivery`]): each change is encoded once per channel view and appended to the view's
+//!    log; a subscriber is an offset into it.
+//! 4. **session** ([`delivery::session`], [`web`]): sockets write what is due to them.
+//!
+//! [`source`] and [`delivery`] meet in [`change`] and nowhere else. [`cursor`] is a place in the stream.
+//!
+//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `change`, `cursor`,
+//! `metrics`, `shutdown`, `error`.
+
+pub mod change;
+pub mod cli;
+pub mod config;
+pub mod cursor;
+pub mod delivery;
+pub mod demo;
+pub mod error;
+pub mod metrics;
+pub mod serve;
+pub mod shutdown;
+pub mod source;
+pub mod web;

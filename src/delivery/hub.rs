@@ -1,0 +1,400 @@
+//! Who watches what, and who writes to them. Owns views, subscribers and shards; knows neither Postgres nor HTTP.
+//!
+//! A cut is applied under one lock: its frames go into the logs of the views it concerns and the hub's cursor moves
+//! past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was told. Then
+//! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::log::Log;
+use super::outbound::{DueCache, Outbound};
+use super::protocol::{self, CloseCode};
+use super::route::{ViewKey, Views};
+use crate::change::{Cut, Event};
+use crate::metrics::DeliveryMetrics;
+use crate::shutdown::Shutdown;
+
+/// Sockets that a shard writes to before it lets other tasks of its thread run.
+const BATCH: usize = 128;
+
+/// How much is kept and how often is spoken.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// bytes of frames kept per view
+    pub log_bytes: u64,
+    /// a view that was silent for this long gets a heartbeat
+    pub heartbeat: Duration,
+    /// threads that write
+    pub shards: usize,
+}
+
+/// A channel view: its log and the sockets that read it, by shard.
+#[derive(Debug)]
+pub struct View {
+    key: ViewKey,
+    log: Log,
+    members: Box<[Mutex<Slab<Arc<Outbound>>>]>,
+    /// something was appended since the last look of the heartbeat
+    spoke: AtomicBool,
+}
+
+impl View {
+    /// The frames.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn subscribers(&self) -> usize {
+        self.members.iter().map(|members| lock(members).len()).sum()
+    }
+}
+
+/// The sockets of one writing task.
+#[derive(Debug)]
+struct Shard {
+    index: usize,
+    dirty: Mutex<Vec<Arc<View>>>,
+    wake: Notify,
+    /// passes asked for, passes done
+    asked: Mutex<u64>,
+    done: watch::Sender<u64>,
+}
+
+/// The hub.
+#[derive(Debug)]
+pub struct Hub {
+    state: Mutex<State>,
+    shards: Vec<Arc<Shard>>,
+    live: watch::Sender<bool>,
+    settings: Settings,
+    metrics: Arc<DeliveryMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    views: Views<Arc<View>>,
+    /// where the stream has come to
+    cursor: Arc<str>,
+    channels: BTreeSet<Arc<str>>,
+}
+
+/// A socket's place in a view; dropping it leaves.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    view: Arc<View>,
+    outbound: Arc<Outbound>,
+    shard: usize,
+    slot: usize,
+}
+
+/// Why a socket cannot join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinError {
+    /// Capture is not live; wait for [`Hub::live`].
+    NotLive,
+    /// There is no such channel.
+    UnknownChannel,
+}
+
+impl Hub {
+    /// A hub with no channels; [`run`](Self::run) gives it life.
+    pub fn new(settings: Settings, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
+        let shards = (0..settings.shards.max(1))
+            .map(|index| {
+                Arc::new(Shard {
+                    index,
+                    dirty: Mutex::default(),
+                    wake: Notify::new(),
+                    asked: Mutex::default(),
+                    done: watch::Sender::new(0),
+                })
+            })
+            .collect();
+        Arc::new(Self { state: Mutex::default(), shards, live: watch::Sender::new(false), settings, metrics })
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Arc<DeliveryMetrics> {
+        &self.metrics
+    }
+
+    /// Whether capture is live, as a level that can be waited for.
+    pub fn live(&self) -> watch::Receiver<bool> {
+        self.live.subscribe()
+    }
+
+    /// Whether a channel exists; `None` until the source has told which there are.
+    pub fn has_channel(&self, name: &str) -> Option<bool> {
+        let state = lock(&self.state);
+        (!state.cursor.is_empty()).then(|| state.channels.contains(name))
+    }
+
+    /// All channels with their number of subscribers, and the number of users that are watched.
+    pub fn census(&self) -> (Vec<(Arc<str>, usize)>, usize) {
+        let state = lock(&self.state);
+        let channels = state
+            .channels
+            .iter()
+            .map(|name| {
+                let view = state.views.get(&ViewKey::Channel(name.clone()));
+                (name.clone(), view.map_or(0, |view| view.subscribers()))
+            })
+            .collect();
+        (channels, state.views.users())
+    }
+
+    /// Where the stream has come to.
+    pub fn cursor(&self) -> Arc<str> {
+        lock(&self.state).cursor.clone()
+    }
+
+    /// Joins a socket to a view: it is told `subscribed`, and then every frame from that cursor on.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn join(
+        self: &Arc<Self>,
+        key: &ViewKey,
+        outbound: &Arc<Outbound>,
+        reference: Option<&serde_json::Value>,
+    ) -> Result<Subscription, JoinError> {
+        let mut state = lock(&self.state);
+        if !*self.live.borrow() {
+            return Err(JoinError::NotLive);
+        }
+        if let ViewKey::Channel(name) = key
+            && !state.channels.contains(name)
+        {
+            return Err(JoinError::UnknownChannel);
+        }
+        let view = state.views.get(key).cloned().unwrap_or_else(|| {
+            let view = Arc::new(View {
+                key: key.clone(),
+                log: Log::new(self.settings.log_bytes),
+                members: self.shards.iter().map(|_| Mutex::default()).collect(),
+                spoke: AtomicBool::new(true),
+            });
+            state.views.insert(key.clone(), view.clone());
+            view
+        });
+        outbound.join(view.clone(), view.log.end(), &protocol::subscribed(&key.label(), &state.cursor, reference));
+        let shard = fastrand::usize(..self.shards.len());
+        let slot = lock(&view.members[shard]).insert(outbound.clone());
+        Ok(Subscription { hub: self.clone(), view, outbound: outbound.clone(), shard, slot })
+    }
+
+    /// Applies what the source tells until it ends or the shutdown begins.
+    pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, mut shutdown: Shutdown) {
+        let writers: Vec<_> = self.shards.iter().map(|shard| tokio::spawn(shard.clone().write(shutdown.clone()))).collect();
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
+        let mut unwritten = 0;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => unwritten += self.apply(event),
+                    None => break,
+                },
+                _ = heartbeat.tick() => self.beat(),
+                () = shutdown.begun() => break,
+            }
+            // a cut of a million rows must not push its own beginning off the log before anybody wrote it
+            if unwritten > self.settings.log_bytes / 4 {
+                self.passed().await;
+                unwritten = 0;
+            }
+        }
+        for writer in writers {
+            let _ = writer.await;
+        }
+    }
+
+    /// Bytes that it added to the logs.
+    fn apply(&self, event: Event) -> u64 {
+        match event {
+            Event::Cut(cut) => return self.apply_cut(&cut),
+            Event::Live { cursor } => {
+                lock(&self.state).cursor = cursor;
+                if !self.live.send_replace(true) {
+                    self.beat_all();
+                }
+            }
+            Event::Down { reason } => {
+                self.live.send_replace(false);
+                self.tell_all(&protocol::error("source_down", &reason, None));
+            }
+            Event::Gap { reason } => self.tell_all(&protocol::gap(None, reason)),
+            Event::Channels(names) => self.set_channels(names),
+        }
+        0
+    }
+
+    fn apply_cut(&self, cut: &Cut) -> u64 {
+        let mut state = lock(&self.state);
+        let routed = state.views.route(cut);
+        let mut bytes = 0;
+        let mut touched = Vec::with_capacity(routed.len());
+        for (view, frames) in routed {
+            bytes += frames.bytes.len() as u64;
+            self.metrics.messages.fetch_add(frames.count, Relaxed);
+            view.log.append(Bytes::from(frames.bytes));
+            view.spoke.store(true, Relaxed);
+            touched.push(view);
+        }
+        if let Some(end) = &cut.end {
+            state.cursor = end.clone();
+        } else if let Some(last) = cut.changes.last() {
+            let mut token = cut.inside.to_string();
+            crate::cursor::push_id(&mut token, last.id);
+            state.cursor = token.into();
+        }
+        drop(state);
+        if let Some(last) = cut.changes.last() {
+            self.metrics.note_change(last.at);
+        }
+        self.wake(&touched);
+        bytes
+    }
+
+    fn set_channels(&self, names: Vec<Arc<str>>) {
+        let mut state = lock(&self.state);
+        let names: BTreeSet<_> = names.into_iter().collect();
+        let mut closed = Vec::new();
+        for gone in state.channels.difference(&names).cloned().collect::<Vec<_>>() {
+            closed.extend(state.views.remove(&ViewKey::Channel(gone)));
+        }
+        state.channels = names;
+        drop(state);
+        for view in closed {
+            for members in &view.members {
+                let members: Vec<_> = lock(members).iter().map(|(_, outbound)| outbound.clone()).collect();
+                for outbound in members {
+                    outbound.close(CloseCode::UnknownChannel, "the channel is gone: its table is no longer watched");
+                }
+            }
+        }
+    }
+
+    /// A heartbeat to every view that was silent.
+    fn beat(&self) {
+        if *self.live.borrow() {
+            self.append_to_all(|cursor| protocol::heartbeat(cursor), |view| !view.spoke.swap(false, Relaxed));
+        }
+    }
+
+    fn beat_all(&self) {
+        self.append_to_all(|cursor| protocol::heartbeat(cursor), |_| true);
+    }
+
+    fn tell_all(&self, message: &str) {
+        self.append_to_all(|_| message.to_owned(), |_| true);
+    }
+
+    fn append_to_all(&self, message: impl FnOnce(&str) -> String, wanted: impl Fn(&View) -> bool) {
+        let state = lock(&self.state);
+        let frame = Bytes::from(protocol::text_frame(&message(&state.cursor)));
+        let views: Vec<_> = state.views.iter().filter(|view| wanted(view)).cloned().collect();
+        for view in &views {
+            view.log.append(frame.clone());
+        }
+        drop(state);
+        self.wake(&views);
+    }
+
+    fn wake(&self, views: &[Arc<View>]) {
+        for shard in &self.shards {
+            let mine = views.iter().filter(|view| !lock(&view.members[shard.index]).is_empty());
+            let mut dirty = lock(&shard.dirty);
+            let before = dirty.len();
+            dirty.extend(mine.cloned());
+            if dirty.len() > before {
+                *lock(&shard.asked) += 1;
+                shard.wake.notify_one();
+            }
+        }
+    }
+
+    /// Waits until every shard has written what it was asked to. They never block, so this is a matter of system
+    /// calls, not of clients.
+    async fn passed(&self) {
+        for shard in &self.shards {
+            let asked = *lock(&shard.asked);
+            let mut done = shard.done.subscribe();
+            let _ = done.wait_for(|done| *done >= asked).await;
+        }
+    }
+}
+
+impl Shard {
+    async fn write(self: Arc<Self>, mut shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = shutdown.begun() => break,
+            }
+            let asked = *lock(&self.asked);
+            let dirty = std::mem::take(&mut *lock(&self.dirty));
+            for (i, view) in dirty.iter().enumerate() {
+                if !dirty[..i].iter().any(|seen| Arc::ptr_eq(seen, view)) {
+                    self.write_view(view).await;
+                }
+            }
+            self.done.send_replace(asked);
+        }
+        // whoever waits for a pass must not wait for ever
+        self.done.send_replace(u64::MAX);
+    }
+
+    async fn write_view(&self, view: &View) {
+        let mut cache = DueCache::default();
+        let mut next = 0;
+        loop {
+            let batch: Vec<Arc<Outbound>> = {
+                let members = lock(&view.members[self.index]);
+                let end = members.capacity().min(next + BATCH);
+                let batch = (next..end).filter_map(|slot| members.get(slot).cloned()).collect();
+                if next >= members.capacity() {
+                    return;
+                }
+                next = end;
+                batch
+            };
+            for outbound in &batch {
+                outbound.flush(&mut cache);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.outbound.leave(&self.view);
+        let mut state = lock(&self.hub.state);
+        lock(&self.view.members[self.shard]).try_remove(self.slot);
+        let known = state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view));
+        if known && self.view.subscribers() == 0 {
+            state.views.remove(&self.view.key);
+        }
+    }
+}
+
+impl Subscription {
+    /// What it watches.
+    pub fn key(&self) -> &ViewKey {
+        &self.view.key
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,187 @@
+//! The log of one channel view: its frames as ready-made bytes, the newest few megabytes of them. Owns memory and
+//! offsets; knows no socket. A subscriber is an offset into it, so one that falls behind costs nothing; when it falls
+//! off the end, it is told so.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+/// The frames of a view.
+#[derive(Debug)]
+pub struct Log {
+    kept: Mutex<Kept>,
+    /// bytes that are kept at most, besides the newest segment
+    budget: u64,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// whole frames each, oldest first, without a hole between them
+    segments: VecDeque<Segment>,
+    /// offset after the newest byte
+    end: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Segment {
+    start: u64,
+    bytes: Bytes,
+}
+
+/// What a reader has still to write, from its offset on.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// oldest first; the first one begins at the reader's offset
+    pub bytes: Vec<Bytes>,
+    /// whether the reader's offset is where a frame begins
+    pub at_border: bool,
+}
+
+/// The reader's offset is older than what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FellOff;
+
+/// Segments written at a time: a writev of more gains nothing (the kernel's own limit is 1,024).
+const DUE_SEGMENTS: usize = 64;
+
+impl Log {
+    /// An empty log that keeps `budget` bytes.
+    pub fn new(budget: u64) -> Self {
+        Self { kept: Mutex::default(), budget }
+    }
+
+    /// Appends whole frames. Drops the oldest segments beyond the budget.
+    pub fn append(&self, frames: Bytes) {
+        if frames.is_empty() {
+            return;
+        }
+        let mut kept = self.lock();
+        let start = kept.end;
+        kept.end += frames.len() as u64;
+        kept.segments.push_back(Segment { start, bytes: frames });
+        while kept.segments.len() > 1 && kept.end - kept.segments[0].start > self.budget {
+            kept.segments.pop_front();
+        }
+    }
+
+    /// The offset after the newest frame.
+    pub fn end(&self) -> u64 {
+        self.lock().end
+    }
+
+    /// What follows `offset`, at most 64 segments of it.
+    ///
+    /// # Errors
+    /// [`FellOff`] when a part of it is no longer kept.
+    pub fn due(&self, offset: u64) -> Result<Due, FellOff> {
+        let kept = self.lock();
+        if offset >= kept.end {
+            return Ok(Due { bytes: Vec::new(), at_border: true });
+        }
+        let first = kept.segments.partition_point(|segment| segment.start <= offset).checked_sub(1).ok_or(FellOff)?;
+        let segment = &kept.segments[first];
+        let skip = (offset - segment.start) as usize;
+        let mut bytes = Vec::with_capacity((kept.segments.len() - first).min(DUE_SEGMENTS));
+        bytes.push(segment.bytes.slice(skip..));
+        bytes.extend(kept.segments.range(first + 1..).take(DUE_SEGMENTS - 1).map(|segment| segment.bytes.clone()));
+        Ok(Due { at_border: skip == 0 || is_border(&segment.bytes, skip), bytes })
+    }
+
+    /// The rest of the frame in whose middle `offset` lies.
+    pub fn rest_of_frame(&self, offset: u64) -> Option<Bytes> {
+        let kept = self.lock();
+        let first = kept.segments.partition_point(|segment| segment.start <= offset).checked_sub(1)?;
+        let segment = &kept.segments[first];
+        let skip = usize::try_from(offset - segment.start).ok()?;
+        let mut at = 0;
+        while at < skip {
+            at += frame_length(segment.bytes.get(at..)?)?;
+        }
+        segment.bytes.get(skip..at)?;
+        Some(segment.bytes.slice(skip..at))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a frame begins at `offset` of a segment, found by walking the headers of its frames. Only a reader that
+/// could not write everything asks.
+fn is_border(segment: &[u8], offset: usize) -> bool {
+    let mut at = 0;
+    while at < offset {
+        let Some(length) = frame_length(&segment[at..]) else { return false };
+        at += length;
+    }
+    at == offset
+}
+
+/// Length of the server's frame that begins here, header included: unmasked, RFC 6455 section 5.2.
+fn frame_length(frame: &[u8]) -> Option<usize> {
+    let (header, payload) = match frame.get(1)? & 0x7f {
+        126 => (4, u64::from(u16::from_be_bytes(frame.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(frame.get(2..10)?.try_into().ok()?)),
+        short => (2, u64::from(short)),
+    };
+    usize::try_from(payload).ok()?.checked_add(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::protocol::text_frame;
+
+    fn frames(texts: &[&str]) -> Bytes {
+        texts.iter().flat_map(|text| text_frame(text)).collect::<Vec<u8>>().into()
+    }
+
+    #[test]
+    fn a_reader_gets_what_follows_its_offset() {
+        let log = Log::new(1000);
+        log.append(frames(&["one", "two"]));
+        let after = log.end();
+        log.append(frames(&["three"]));
+        assert_eq!(log.due(0).unwrap().bytes.concat(), frames(&["one", "two", "three"]));
+        assert_eq!(log.due(after).unwrap().bytes.concat(), frames(&["three"]));
+        assert!(log.due(log.end()).unwrap().bytes.is_empty());
+    }
+
+    #[test]
+    fn a_reader_inside_a_frame_is_told_so() {
+        let log = Log::new(1000);
+        log.append(frames(&["one", "two"]));
+        assert!(log.due(5).unwrap().at_border);
+        assert!(!log.due(6).unwrap().at_border);
+    }
+
+    #[test]
+    fn who_falls_behind_the_budget_falls_off() {
+        let log = Log::new(20);
+        for _ in 0..10 {
+            log.append(frames(&["12345678"]));
+        }
+        assert_eq!(log.due(0).unwrap_err(), FellOff);
+        assert_eq!(log.due(80).unwrap().bytes.concat().len(), 20);
+    }
+
+    proptest! {
+        #[test]
+        fn borders_are_found_at_any_length(lengths in prop::collection::vec(0_usize..70_000, 1..5)) {
+            let texts: Vec<String> = lengths.iter().map(|&n| "x".repeat(n)).collect();
+            let mut borders = vec![0];
+            let mut bytes = Vec::new();
+            for text in &texts {
+                bytes.extend(text_frame(text));
+                borders.push(bytes.len());
+            }
+            for &border in &borders {
+                prop_assert!(is_border(&bytes, border));
+                prop_assert_eq!(is_border(&bytes, border + 1), borders.contains(&(border + 1)));
+            }
+        }
+    }
+}

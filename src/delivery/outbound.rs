@@ -1,0 +1,321 @@
+//! The writing half of a socket: what is due leaves in one write. Owns offsets, control frames and frame borders;
+//! knows nothing of changes.
+//!
+//! A shard writes to it directly when its views have grown; nothing is queued for it and no task is woken per
+//! delivery. When the kernel takes no more, the socket is *blocked*: shards pass it by, and its session goes on once
+//! the socket is writable.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use super::hub::View;
+use super::log::{Due, FellOff};
+use super::protocol::{self, CloseCode};
+use crate::metrics::DeliveryMetrics;
+
+/// A socket's writing half. Shared by its session and its shard.
+#[derive(Debug)]
+pub struct Outbound {
+    tcp: TcpStream,
+    state: Mutex<State>,
+    /// wakes the session: blocked, closing, or gone
+    changed: Notify,
+    metrics: Arc<DeliveryMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Frames for this socket alone: answers, pings, close. They leave at the next border of a frame.
+    control: Vec<u8>,
+    readers: Vec<Reader>,
+    /// whose frame is cut in half on the wire: only its rest may follow
+    half: Half,
+    /// the kernel took less than there was; the session waits until it is writable
+    blocked: bool,
+    /// a close frame is the last thing in `control`
+    closing: bool,
+    /// nothing can be written any more
+    gone: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Half {
+    #[default]
+    None,
+    Control,
+    Reader(usize),
+}
+
+/// A place in a view's log.
+#[derive(Debug)]
+struct Reader {
+    view: Arc<View>,
+    offset: u64,
+}
+
+/// Most sockets of a shard are at the same offset of the same view: what is due to one is due to the next.
+#[derive(Debug, Default)]
+pub struct DueCache(Option<(Arc<View>, u64, Due)>);
+
+impl Outbound {
+    /// Takes the socket over after its upgrade.
+    pub fn new(tcp: TcpStream, metrics: Arc<DeliveryMetrics>) -> Self {
+        Self { tcp, state: Mutex::default(), changed: Notify::new(), metrics }
+    }
+
+    /// Puts a message for this socket alone in front of what its views owe it.
+    pub fn say(&self, message: &str) {
+        self.control(|control| protocol::push_text_frame(control, message));
+    }
+
+    /// Lets `write` append whole frames to the control frames.
+    pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.lock();
+        if !state.closing {
+            write(&mut state.control);
+        }
+    }
+
+    /// Follows a view from `offset` on, after `message`.
+    pub fn join(&self, view: Arc<View>, offset: u64, message: &str) {
+        let mut state = self.lock();
+        if !state.closing {
+            protocol::push_text_frame(&mut state.control, message);
+            state.readers.push(Reader { view, offset });
+        }
+    }
+
+    /// Stops following a view.
+    pub fn leave(&self, view: &Arc<View>) {
+        let mut state = self.lock();
+        if let Some(index) = state.readers.iter().position(|reader| Arc::ptr_eq(&reader.view, view)) {
+            state.finish_half();
+            state.readers.remove(index);
+        }
+    }
+
+    /// Says goodbye: nothing follows the close frame.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.lock().close(code, reason);
+        self.changed.notify_one();
+    }
+
+    /// Writes whatever is due until the kernel takes no more.
+    pub fn flush(&self, cache: &mut DueCache) {
+        let mut state = self.lock();
+        if state.gone {
+            return;
+        }
+        if state.blocked {
+            self.end_if_fallen_off(&mut state);
+            return;
+        }
+        loop {
+            match self.write_once(&mut state, cache) {
+                Ok(0) => return,
+                Ok(written) => {
+                    self.metrics.bytes.fetch_add(written as u64, Relaxed);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    state.blocked = true;
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    state.gone = true;
+                    break;
+                }
+            }
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// One write of everything that is due; 0 when nothing is.
+    fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<usize> {
+        if let ([reader], true) = (&mut state.readers[..], state.control.is_empty()) {
+            let Ok(due) = cache.due(reader) else { return self.fall_off(state) };
+            let written = match &due.bytes[..] {
+                [] => return Ok(0),
+                [only] => self.tcp.try_write(only)?,
+                many => self.tcp.try_write_vectored(&many.iter().map(|b| IoSlice::new(b)).collect::<Vec<_>>())?,
+            };
+            let wanted: usize = due.bytes.iter().map(bytes::Bytes::len).sum();
+            reader.offset += written as u64;
+            state.half = if written == wanted { Half::None } else { state.half_after(0) };
+            return Ok(written);
+        }
+        let mut all_due = Vec::with_capacity(state.readers.len());
+        for reader in &state.readers {
+            match cache.due(reader) {
+                Ok(due) => all_due.push(due.clone()),
+                Err(FellOff) => return self.fall_off(state),
+            }
+        }
+        // the frame that is cut in half goes on first, then control, then the views
+        let mut slices = Vec::new();
+        let first = match state.half {
+            Half::Reader(index) => Some(index),
+            Half::None | Half::Control => None,
+        };
+        let order: Vec<Option<usize>> = first
+            .into_iter()
+            .map(Some)
+            .chain([None])
+            .chain((0..state.readers.len()).filter(|index| Some(*index) != first).map(Some))
+            .collect();
+        for part in &order {
+            match part {
+                None => slices.push(IoSlice::new(&state.control)),
+                Some(index) => slices.extend(all_due[*index].bytes.iter().map(|b| IoSlice::new(b))),
+            }
+        }
+        slices.retain(|slice| !slice.is_empty());
+        if slices.is_empty() {
+            return Ok(0);
+        }
+        let written = self.tcp.try_write_vectored(&slices)?;
+        drop(slices);
+        let mut left = written;
+        for part in order {
+            if left == 0 {
+                break;
+            }
+            match part {
+                None => {
+                    let taken = left.min(state.control.len());
+                    let whole = taken == state.control.len();
+                    state.control.drain(..taken);
+                    state.half = if whole { Half::None } else { Half::Control };
+                    left -= taken;
+                }
+                Some(index) => {
+                    let length: usize = all_due[index].bytes.iter().map(bytes::Bytes::len).sum();
+                    let taken = left.min(length);
+                    state.readers[index].offset += taken as u64;
+                    state.half = if taken == length { Half::None } else { state.half_after(index) };
+                    left -= taken;
+                }
+            }
+        }
+        if state.control.is_empty() && state.control.capacity() > 1024 {
+            state.control = Vec::new();
+        }
+        Ok(written)
+    }
+
+    /// A reader's place is no longer kept: say so if the wire is at a border, else there is nothing left to say.
+    fn fall_off(&self, state: &mut State) -> io::Result<usize> {
+        self.metrics.slow.fetch_add(1, Relaxed);
+        if matches!(state.half, Half::Reader(_)) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        state.close(CloseCode::TooSlow, "too slow: resume with your last cursor");
+        let written = self.tcp.try_write(&state.control)?;
+        state.control.drain(..written);
+        Ok(written)
+    }
+
+    fn end_if_fallen_off(&self, state: &mut State) {
+        if !state.readers.iter().any(|reader| reader.view.log().due(reader.offset).is_err()) {
+            return;
+        }
+        match self.fall_off(state) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => state.gone = true,
+            Ok(_) => state.blocked = false,
+        }
+        self.changed.notify_one();
+    }
+
+    /// Waits until the socket is readable or, while it is blocked, writable. Cancel safe.
+    pub async fn ready(&self) -> io::Result<Ready> {
+        let interest = if self.lock().blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        self.tcp.ready(interest).await
+    }
+
+    /// Waits until the socket is blocked, closing or gone. Cancel safe.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The kernel takes more again.
+    pub fn unblock(&self) {
+        self.lock().blocked = false;
+    }
+
+    /// Whether a close frame was put.
+    pub fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    /// Whether nothing more can or will be written.
+    pub fn is_done(&self) -> bool {
+        let state = self.lock();
+        state.gone || (state.closing && state.control.is_empty())
+    }
+
+    /// Whether the connection broke.
+    pub fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+
+    /// Reads what has arrived.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.tcp.try_read(buffer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        if !self.closing {
+            self.finish_half();
+            self.readers.clear();
+            protocol::push_close_frame(&mut self.control, code, reason);
+            self.closing = true;
+        }
+    }
+
+    /// Moves the rest of a frame that is cut in half into `control`, so that its reader may go.
+    fn finish_half(&mut self) {
+        let Half::Reader(index) = self.half else { return };
+        let reader = &self.readers[index];
+        let Some(rest) = reader.view.log().rest_of_frame(reader.offset) else {
+            self.gone = true;
+            return;
+        };
+        self.control.splice(..0, rest.iter().copied());
+        self.half = Half::Control;
+    }
+
+    fn half_after(&self, index: usize) -> Half {
+        let reader = &self.readers[index];
+        match reader.view.log().due(reader.offset) {
+            Ok(due) if due.at_border => Half::None,
+            Ok(_) | Err(FellOff) => Half::Reader(index),
+        }
+    }
+}
+
+impl DueCache {
+    fn due(&mut self, reader: &Reader) -> Result<&Due, FellOff> {
+        let fits =
+            self.0.as_ref().is_some_and(|(view, offset, _)| *offset == reader.offset && Arc::ptr_eq(view, &reader.view));
+        if !fits {
+            self.0 = Some((reader.view.clone(), reader.offset, reader.view.log().due(reader.offset)?));
+        }
+        self.0.as_ref().map(|(_, _, due)| due).ok_or(FellOff)
+    }
+}

@@ -1,0 +1,6 @@
+//! HTTP around the sockets. Owns routes, upgrades and pages; knows neither Postgres nor how changes are delivered.
+
+pub mod pages;
+pub mod server;
+pub mod socket;
+pub mod status;

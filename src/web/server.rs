@@ -1,0 +1,141 @@
+//! The listener and the routes. Owns accepting, the time a handshake may take, and the drain.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+
+use super::{pages, socket, status};
+use crate::delivery::hub::Hub;
+use crate::delivery::session::Limits;
+use crate::metrics::SourceMetrics;
+use crate::shutdown::Shutdown;
+
+/// A request's headers must have arrived by then (slow loris).
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+
+/// What every request may need.
+#[derive(Debug)]
+pub struct Web {
+    /// subscribers
+    pub hub: Arc<Hub>,
+    /// the source's counters
+    pub source: Arc<SourceMetrics>,
+    /// of a socket
+    pub limits: Limits,
+    /// sockets in all
+    pub max_sockets: i64,
+    /// sockets and connections that are open
+    pub tasks: TaskTracker,
+    /// begins when the server drains
+    pub shutdown: Shutdown,
+}
+
+/// The response of every route.
+pub type Reply = Response<Full<Bytes>>;
+
+/// Serves until the shutdown; then every socket gets close code 1001 and has until `drain` to go.
+pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
+    let mut shutdown = web.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.begun() => break,
+        };
+        match accepted {
+            Ok((tcp, _)) => {
+                let connection = serve(tcp, web.clone());
+                web.tasks.spawn(connection);
+            }
+            Err(error) => {
+                // out of file descriptors, most likely: accepting again at once would only burn the processor
+                tracing::warn!(event = "accept_failed", %error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    web.tasks.close();
+    let open = web.tasks.len();
+    match tokio::time::timeout(drain, web.tasks.wait()).await {
+        Ok(()) => tracing::info!(event = "drained", connections = open),
+        Err(_) => tracing::warn!(event = "drain_deadline", left = web.tasks.len(), deadline_s = drain.as_secs()),
+    }
+}
+
+async fn serve(tcp: TcpStream, web: Arc<Web>) {
+    // a frame is written whole: waiting for more would only add latency
+    let _ = tcp.set_nodelay(true);
+    let mut shutdown = web.shutdown.clone();
+    let service = service_fn(move |request| {
+        let web = web.clone();
+        async move { Ok::<_, Infallible>(route(request, &web)) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_buf_size(16 * 1024)
+        .serve_connection(TokioIo::new(tcp), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = shutdown.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(event = "connection_ended", error = crate::error::chain(&error));
+    }
+}
+
+fn route(mut request: Request<Incoming>, web: &Arc<Web>) -> Reply {
+    let path = request.uri().path().to_owned();
+    if path == "/ws" || path.starts_with("/ws/") {
+        return socket::upgrade(&mut request, &path, web);
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+    }
+    match path.as_str() {
+        "/" => pages::index(web),
+        "/websocket/status" => json(StatusCode::OK, &status::status(web)),
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
+        _ => text(StatusCode::NOT_FOUND, "not found: see / for what there is\n"),
+    }
+}
+
+/// Whether another socket fits.
+pub fn has_room(web: &Web) -> bool {
+    web.hub.metrics().sockets.load(Relaxed) < web.max_sockets
+}
+
+/// A plain text response.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    reply(status, "text/plain; charset=utf-8", body)
+}
+
+/// A JSON response.
+pub fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
+    reply(status, "application/json", format!("{body:#}\n"))
+}
+
+/// A response with its content type, never cached.
+pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,133 @@
+//! From an HTTP upgrade to a session. Owns the handshake and its refusals; knows nothing of messages.
+//!
+//! A refused handshake is the matching HTTP status. Browsers cannot read that, so a client that offers the
+//! subprotocol `rowcast.v1` is accepted and gets the close code instead.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::{Request, StatusCode};
+use hyper_tungstenite::HyperWebsocket;
+use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
+use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use tokio::net::TcpStream;
+
+use super::server::{Reply, Web, has_room, text};
+use crate::delivery::outbound::Outbound;
+use crate::delivery::protocol::CloseCode;
+use crate::delivery::route::ViewKey;
+use crate::delivery::session::Session;
+use crate::metrics::DeliveryMetrics;
+
+const SUBPROTOCOL: &str = "rowcast.v1";
+
+struct Refusal {
+    status: StatusCode,
+    code: CloseCode,
+    reason: String,
+}
+
+/// Answers a request for a socket.
+pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> Reply {
+    let refusal = match view_of(path, web) {
+        Ok(key) if has_room(web) => Ok(key),
+        Ok(_) => Err(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            code: CloseCode::Overloaded,
+            reason: format!("all {} sockets are in use: try again later", web.max_sockets),
+        }),
+        Err(refusal) => Err(refusal),
+    };
+    if !hyper_tungstenite::is_upgrade_request(&*request) {
+        return match refusal {
+            Err(refusal) => text(refusal.status, refusal.reason + "\n"),
+            Ok(_) => text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: connect with a WebSocket client\n"),
+        };
+    }
+    let speaks_ours = offers_subprotocol(request);
+    let outcome = match refusal {
+        Err(refusal) if !speaks_ours => return text(refusal.status, refusal.reason + "\n"),
+        outcome => outcome,
+    };
+    // its buffers are thrown away after the handshake: the session reads and writes the bare socket
+    let mut config = WebSocketConfig::default();
+    config.read_buffer_size = 1;
+    config.write_buffer_size = 0;
+    config.max_write_buffer_size = 1;
+    let (mut response, websocket) = match hyper_tungstenite::upgrade(request, Some(config)) {
+        Ok(upgraded) => upgraded,
+        Err(error) => return text(StatusCode::BAD_REQUEST, format!("the WebSocket handshake is broken: {error}\n")),
+    };
+    if speaks_ours {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    let place = Place::take(web.hub.metrics());
+    web.tasks.spawn(converse(websocket, outcome, web.clone(), place));
+    response
+}
+
+async fn converse(websocket: HyperWebsocket, outcome: Result<Option<ViewKey>, Refusal>, web: Arc<Web>, place: Place) {
+    let Some((tcp, received)) = bare_socket(websocket).await else { return };
+    let outbound = Arc::new(Outbound::new(tcp, web.hub.metrics().clone()));
+    let key = outcome.unwrap_or_else(|refusal| {
+        outbound.close(refusal.code, &refusal.reason);
+        None
+    });
+    let began = std::time::Instant::now();
+    let ended = Box::pin(Session::new(web.hub.clone(), outbound, received, web.limits.clone()).run(key, web.shutdown.clone())).await;
+    tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
+    drop(place);
+}
+
+/// The TCP stream under the upgraded connection, and what the client had already sent.
+async fn bare_socket(websocket: HyperWebsocket) -> Option<(TcpStream, Vec<u8>)> {
+    let upgraded = websocket.await.ok()?.into_inner().into_inner();
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf.to_vec()))
+}
+
+/// What a path watches: a channel, a user, or (`/ws`) whatever the client asks for.
+fn view_of(path: &str, web: &Web) -> Result<Option<ViewKey>, Refusal> {
+    let bad = |reason: &str| Refusal {
+        status: StatusCode::NOT_FOUND,
+        code: CloseCode::UnknownChannel,
+        reason: reason.to_owned(),
+    };
+    let Some(rest) = path.strip_prefix("/ws/").filter(|rest| !rest.is_empty()) else { return Ok(None) };
+    let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
+    if let Some(user) = rest.strip_prefix("user/") {
+        let user = decode(user).ok().filter(|user| !user.is_empty()).ok_or_else(|| bad("the user id is missing or no UTF-8"))?;
+        return Ok(Some(ViewKey::User(user.into())));
+    }
+    let channel = decode(rest).map_err(|_| bad("the channel's name is no UTF-8"))?;
+    if web.hub.has_channel(&channel) == Some(false) {
+        let known: Vec<_> = web.hub.census().0.into_iter().map(|(name, _)| name.to_string()).collect();
+        let shown: String = channel.chars().take(40).collect();
+        return Err(bad(&format!("there is no channel {shown}; there are: {}", known.join(", "))));
+    }
+    Ok(Some(ViewKey::Channel(channel.into())))
+}
+
+fn offers_subprotocol(request: &Request<Incoming>) -> bool {
+    let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    offers.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|name| name.trim() == SUBPROTOCOL)
+}
+
+/// One of the sockets that the server may have; given back when dropped.
+struct Place(Arc<DeliveryMetrics>);
+
+impl Place {
+    fn take(metrics: &Arc<DeliveryMetrics>) -> Self {
+        metrics.sockets.fetch_add(1, Relaxed);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.sockets.fetch_sub(1, Relaxed);
+    }
+}
