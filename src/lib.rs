@@ -18,12 +18,16 @@
 pub mod change;
 pub mod cli;
 pub mod config;
+
+
 pub mod cursor;
 pub mod delivery;
 pub mod demo;
+
 pub mod error;
 pub mod metrics;
 pub mod serve;
+
 pub mod shutdown;
 pub mod source;
 pub mod web;

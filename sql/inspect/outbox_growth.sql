@@ -5,9 +5,9 @@
 -- cheap) run it at a quiet hour.
 --
 -- How to read it: new rows go to one segment, the one with the highest last_id. Bytes of a segment hold table, index
--- and TOAST; rows_estimated is -1 where nothing has analysed it yet. Bytes
--- by channel and by hour are the rows as stored (after compression, without page and index overhead), so their sum
--- is below the first result. An hour is by the writer's clock.
+-- and TOAST; rows_estimated is -1 where nothing has analysed it yet. Bytes by channel and by hour are the rows as
+-- stored (after compression, without page and index overhead), so their sum is below the first result. An hour is by
+-- the writer's clock.
 -- old_share is the part of the bytes that old row images take: updates of wide rows store the row twice.
 
 \echo 'Segments: on disk'

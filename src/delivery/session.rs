@@ -125,7 +125,7 @@ impl Session {
                 () = shutdown.begun(), if !closing => {
                     self.outbound.close(CloseCode::Draining, "the server goes down: reconnect");
                 },
-                _ = live.wait_for(|live| *live), if !self.waiting.is_empty() && !closing => {
+                () = becomes_live(&mut live), if !self.waiting.is_empty() && !closing => {
                     for (key, reference) in std::mem::take(&mut self.waiting) {
                         self.join(key, reference);
                     }
@@ -234,6 +234,11 @@ impl Session {
         self.hub.metrics().errors.fetch_add(1, Relaxed);
         self.outbound.say(error);
     }
+}
+
+async fn becomes_live(live: &mut tokio::sync::watch::Receiver<bool>) {
+    // an error means that the hub is gone; the shutdown ends the session
+    let _ = live.wait_for(|live| *live).await;
 }
 
 enum Reading {

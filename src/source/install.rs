@@ -143,7 +143,9 @@ fn version() -> i64 {
 }
 
 fn runner() -> refinery::Runner {
-    embedded::migrations::runner().set_migration_table_name(HISTORY).set_grouped(true)
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name(HISTORY);
+    runner.set_grouped(true)
 }
 
 fn explain_refinery(error: refinery::Error) -> Error {

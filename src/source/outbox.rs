@@ -170,17 +170,19 @@ impl Reader {
     pub async fn read(&mut self) -> Result<Found> {
         let mut found = Found { rows: 0, xmin: 0 };
         if let Some((end, lsn, id)) = self.place.inside.clone() {
-            let parameters = [self.place.seen.to_string(), end.to_string()];
+            let (seen, until) = (self.place.seen.to_string(), end.to_string());
+            let parameters: [Parameter<'_>; 3] = [&seen, &until, &id];
             let rows = self
                 .client
-                .query_raw(&self.read_rest, sql_parameters(&parameters, &[id]))
+                .query_raw(&self.read_rest, parameters)
                 .await
                 .map_err(|e| Error::database("cannot read the rest of a cut", e))?;
             found.rows += self.deliver(rows, end, lsn).await?;
         }
-        let parameters = [self.place.seen.to_string()];
+        let seen = self.place.seen.to_string();
+        let parameters: [Parameter<'_>; 1] = [&seen];
         let explain = |e| Error::database("cannot read the outbox", e);
-        let rows = self.client.query_raw(&self.read, sql_parameters(&parameters, &[])).await.map_err(explain)?;
+        let rows = self.client.query_raw(&self.read, parameters).await.map_err(explain)?;
         let mut rows = Box::pin(rows);
         let Some(header) = rows.try_next().await.map_err(explain)? else {
             return Err(Error::new(Kind::Database, "the read step returned no header"));
@@ -271,15 +273,7 @@ impl Reader {
     }
 }
 
-fn sql_parameters<'a>(
-    snapshots: &'a [String],
-    ids: &'a [i64],
-) -> impl ExactSizeIterator<Item = &'a (dyn tokio_postgres::types::ToSql + Sync)> {
-    let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = Vec::with_capacity(3);
-    parameters.extend(snapshots.iter().map(|s| s as _));
-    parameters.extend(ids.iter().map(|i| i as _));
-    parameters.into_iter()
-}
+type Parameter<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
 
 fn snapshot_and_lsn(snapshot: &str, lsn: &str) -> Result<(Snapshot, u64)> {
     Snapshot::parse(snapshot)

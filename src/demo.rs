@@ -1,0 +1,115 @@
+//! `rowcast demo`: the clinic on a private Postgres, with a writer that keeps it lively. Owns its set-up; serving is
+//! [`serve`](crate::serve).
+
+pub mod cluster;
+pub mod writer;
+
+use std::path::PathBuf;
+
+use tokio_postgres::Client;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::serve;
+use crate::shutdown::{Shutdown, Trigger};
+use crate::source::install;
+use crate::source::pool::{Database, Purpose};
+use cluster::Cluster;
+
+const SCHEMA: &str = include_str!("../sql/clinic/schema.sql");
+const SEED: &str = include_str!("../sql/clinic/seed.sql");
+const WATCH: &str = include_str!("../sql/clinic/watch.sql");
+
+/// Where the demo's Postgres comes from.
+#[derive(Debug, Clone)]
+pub enum Postgres {
+    /// a private cluster in this folder
+    Private(PathBuf),
+    /// a server that is there, reached as a superuser
+    Given(String),
+}
+
+/// Runs the demo until the shutdown.
+///
+/// # Errors
+/// When Postgres is missing or a step of the set-up fails.
+pub async fn run(postgres: Postgres, config: Config, stop: &Trigger, shutdown: Shutdown) -> Result<()> {
+    let listener = serve::bind(&config).await?;
+    let mut cluster = None;
+    let (admin_url, relay_url, writer_url) = match postgres {
+        Postgres::Given(url) => (url.clone(), url.clone(), url),
+        Postgres::Private(folder) => {
+            let started = cluster.insert(Cluster::start(&folder).await?);
+            let url = |user: &str| started.url(user, "clinic");
+            (url("postgres"), url("rowcast_relay"), url("clinic_app"))
+        }
+    };
+    let outcome = live(&admin_url, &relay_url, &writer_url, config, listener, stop, shutdown).await;
+    if let Some(cluster) = cluster {
+        cluster.stop().await;
+    }
+    outcome
+}
+
+async fn live(
+    admin_url: &str,
+    relay_url: &str,
+    writer_url: &str,
+    mut config: Config,
+    listener: tokio::net::TcpListener,
+    stop: &Trigger,
+    shutdown: Shutdown,
+) -> Result<()> {
+    set_up(admin_url, relay_url != admin_url).await?;
+    config.database_url = relay_url.to_owned();
+    let address = listener.local_addr().map_err(|e| Error::new(Kind::Io, "the listener has no address").because(e))?;
+    print!("{}", welcome(&address.to_string(), admin_url));
+    let writer = tokio::spawn(writer::run(Database::parse(writer_url)?, shutdown.clone()));
+    let served = serve::run(config, listener, shutdown).await;
+    stop.begin();
+    if let Err(error) = writer.await {
+        tracing::error!(event = "writer_died", %error);
+    }
+    served
+}
+
+/// Database, clinic, rowcast, watches. A second run changes nothing.
+async fn set_up(admin_url: &str, relay_logs_in: bool) -> Result<()> {
+    let database = Database::parse(admin_url)?;
+    let explain = |e| Error::database("cannot set up the demo", e);
+    if let Err(error) = database.client(Purpose::Command).await {
+        if error.kind() != Kind::Database {
+            return Err(error);
+        }
+        let server = database.with_dbname("postgres").client(Purpose::Command).await?;
+        server.batch_execute("create database clinic").await.map_err(explain)?;
+    }
+    let mut client: Client = database.client(Purpose::Command).await?;
+    client.batch_execute("set client_min_messages = warning").await.map_err(explain)?;
+    client.batch_execute(SCHEMA).await.map_err(explain)?;
+    client.batch_execute(SEED).await.map_err(explain)?;
+    install::migrate(&mut client).await?;
+    client.batch_execute(WATCH).await.map_err(explain)?;
+    if relay_logs_in {
+        client.batch_execute("alter role rowcast_relay login; grant pg_read_all_stats to rowcast_relay").await.map_err(explain)?;
+    }
+    Ok(())
+}
+
+fn welcome(address: &str, admin_url: &str) -> String {
+    format!(
+        "
+  rowcast demo: a veterinary clinic, live.
+
+  open     http://{address}/
+  write    psql {admin_url} -c \"update pets set notes = 'back at ' || now() where pet_id = 1\"
+  watch    rowcast tail pets --url http://{address}
+           websocat ws://{address}/ws/pets      (or: npx wscat -c ws://{address}/ws/pets)
+  users    rowcast tail user/1 --url http://{address}
+  look     psql {admin_url} -c 'select * from rowcast.health'
+
+  Ctrl-C stops everything; the next start goes on where this one ended.
+
+"
+    )
+}

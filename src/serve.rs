@@ -1,0 +1,71 @@
+//! `rowcast serve`: puts source, delivery and web together. Owns their order at the start and at the end.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::delivery::hub::{self, Hub};
+use crate::delivery::session::Limits;
+use crate::error::{Error, Kind, Result};
+use crate::metrics::{DeliveryMetrics, SourceMetrics};
+use crate::shutdown::Shutdown;
+use crate::source::pool::Database;
+use crate::source::relay;
+use crate::web::server::{self, Web};
+
+/// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
+const EVENTS: usize = 4;
+
+/// Binds the configured address.
+///
+/// # Errors
+/// [`Kind::Io`] when the port is in use or not ours to take.
+pub async fn bind(config: &Config) -> Result<TcpListener> {
+    TcpListener::bind(config.listen).await.map_err(|e| {
+        let hint = match e.kind() {
+            std::io::ErrorKind::AddrInUse => "another program listens there: stop it or choose another port with --listen",
+            std::io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
+            _ => "choose an address of this machine with --listen",
+        };
+        Error::new(Kind::Io, format!("cannot listen on {}", config.listen)).because(e).hint(hint)
+    })
+}
+
+/// Serves until the shutdown.
+///
+/// # Errors
+/// When the first connection to the database cannot be made; later losses are retried for ever.
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<()> {
+    let database = Database::parse(&config.database_url)?;
+    let source = Arc::new(SourceMetrics::default());
+    let settings = hub::Settings {
+        log_bytes: config.log_bytes,
+        heartbeat: config.heartbeat,
+        shards: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let hub = Hub::new(settings, Arc::new(DeliveryMetrics::default()));
+    let web = Arc::new(Web {
+        hub: hub.clone(),
+        source: source.clone(),
+        limits: Limits { message_bytes: config.message_bytes, ping: config.ping, subscriptions: config.max_subscriptions },
+        max_sockets: config.max_sockets,
+        tasks: TaskTracker::new(),
+        shutdown: shutdown.clone(),
+    });
+    let (events, received) = mpsc::channel(EVENTS);
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(event = "listening", %address, channels_open_to = "everybody");
+    }
+    let hub = tokio::spawn(hub.run(received, shutdown.clone()));
+    let serving = tokio::spawn(server::run(listener, web, config.drain));
+    relay::run(database, source, events, shutdown).await?;
+    for task in [hub, serving] {
+        if let Err(error) = task.await {
+            tracing::error!(event = "task_died", %error);
+        }
+    }
+    Ok(())
+}
