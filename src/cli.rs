@@ -37,27 +37,68 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("serve")
                 .about("Relay committed changes to WebSockets")
-                .arg(Arg::new("config").long("config").value_name("FILE").help("TOML file with the settings below, _ for - [env: ROWCAST_CONFIG]"))
+                .arg(
+                    Arg::new("config")
+                        .long("config")
+                        .value_name("FILE")
+                        .help("TOML file with the settings below, _ for - [env: ROWCAST_CONFIG]"),
+                )
                 .args(SETTINGS.iter().map(setting_arg)),
         )
         .subcommand(
             Command::new("demo")
                 .about("A veterinary clinic on a private Postgres, live, with nothing to configure")
-                .arg(Arg::new("dir").long("dir").value_name("FOLDER").default_value(".rowcast/demo").help("where the private Postgres lives"))
+                .arg(
+                    Arg::new("dir")
+                        .long("dir")
+                        .value_name("FOLDER")
+                        .default_value(".rowcast/demo")
+                        .help("where the private Postgres lives"),
+                )
                 .arg(Arg::new("reset").long("reset").action(ArgAction::SetTrue).help("forget that folder and exit"))
                 .args(SETTINGS.iter().map(setting_arg)),
         )
-        .subcommand(Command::new("migrate").about("Install schema rowcast, or bring it to this version").arg(database()))
+        .subcommand(
+            Command::new("migrate").about("Install schema rowcast, or bring it to this version").arg(database()),
+        )
         .subcommand(Command::new("sql").about("Print what migrate would run on an empty database"))
         .subcommand(
             Command::new("watch")
                 .about("Capture every change of a table; the same as select rowcast.watch(..)")
                 .arg(Arg::new("table").help("such as public.pets").required_unless_present("schema"))
-                .arg(Arg::new("schema").long("schema").value_name("NAME").conflicts_with("table").help("every table of a schema that is not watched yet"))
-                .arg(Arg::new("channel").long("channel").value_name("NAME").help("default: the table's name with _ as -"))
-                .arg(Arg::new("user-rule").long("user-rule").value_name("COLUMN|QUERY").help("column of the user to notify, or a query over row"))
-                .arg(Arg::new("notification").long("notification").value_name("JSON").help("key in the notification's data: column"))
-                .arg(Arg::new("exclude").long("exclude").value_name("COLUMN").value_delimiter(',').action(ArgAction::Append).help("columns that never leave the table"))
+                .arg(
+                    Arg::new("schema")
+                        .long("schema")
+                        .value_name("NAME")
+                        .conflicts_with("table")
+                        .help("every table of a schema that is not watched yet"),
+                )
+                .arg(
+                    Arg::new("channel")
+                        .long("channel")
+                        .value_name("NAME")
+                        .help("default: the table's name with _ as -"),
+                )
+                .arg(
+                    Arg::new("user-rule")
+                        .long("user-rule")
+                        .value_name("COLUMN|QUERY")
+                        .help("column of the user to notify, or a query over row"),
+                )
+                .arg(
+                    Arg::new("notification")
+                        .long("notification")
+                        .value_name("JSON")
+                        .help("key in the notification's data: column"),
+                )
+                .arg(
+                    Arg::new("exclude")
+                        .long("exclude")
+                        .value_name("COLUMN")
+                        .value_delimiter(',')
+                        .action(ArgAction::Append)
+                        .help("columns that never leave the table"),
+                )
                 .arg(Arg::new("singular").long("singular").value_name("WORD").help("pet in pet_created"))
                 .arg(database()),
         )
@@ -72,7 +113,14 @@ pub fn command() -> Command {
             Command::new("tail")
                 .about("Print the messages of a channel, one a line")
                 .arg(Arg::new("channel").required(true).help("pets, or user/123"))
-                .arg(Arg::new("count").short('n').long("count").value_name("N").value_parser(clap::value_parser!(u64)).help("end after this many messages"))
+                .arg(
+                    Arg::new("count")
+                        .short('n')
+                        .long("count")
+                        .value_name("N")
+                        .value_parser(clap::value_parser!(u64))
+                        .help("end after this many messages"),
+                )
                 .arg(url()),
         )
         .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))
@@ -125,7 +173,12 @@ fn text<'a>(arguments: &'a ArgMatches, name: &str) -> Option<&'a str> {
 }
 
 fn load_config(arguments: &ArgMatches, database_url: Option<&str>) -> Result<Config> {
-    let path = arguments.try_get_one::<String>("config").ok().flatten().cloned().or_else(|| std::env::var("ROWCAST_CONFIG").ok());
+    let path = arguments
+        .try_get_one::<String>("config")
+        .ok()
+        .flatten()
+        .cloned()
+        .or_else(|| std::env::var("ROWCAST_CONFIG").ok());
     let file = path
         .map(|path| {
             std::fs::read_to_string(&path)
@@ -204,7 +257,10 @@ async fn connect(arguments: &ArgMatches) -> Result<(Database, Client)> {
         .map(str::to_owned)
         .or_else(|| std::env::var("ROWCAST_DATABASE_URL").ok())
         .or_else(|| std::env::var("DATABASE_URL").ok())
-        .ok_or_else(|| Error::new(Kind::Config, "no database").hint("set DATABASE_URL or --database-url to postgres://user:password@host:5432/database"))?;
+        .ok_or_else(|| {
+            Error::new(Kind::Config, "no database")
+                .hint("set DATABASE_URL or --database-url to postgres://user:password@host:5432/database")
+        })?;
     let database = Database::parse(&url)?;
     let client = database.client(Purpose::Command).await?;
     Ok((database, client))
@@ -239,7 +295,14 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
     let row = client
         .query_one(
             "select rowcast.watch($1::text::regclass, $2, $3, $4::text::jsonb, $5, $6)",
-            &[&table, &text(arguments, "channel"), &text(arguments, "user-rule"), &text(arguments, "notification"), &exclude, &text(arguments, "singular")],
+            &[
+                &table,
+                &text(arguments, "channel"),
+                &text(arguments, "user-rule"),
+                &text(arguments, "notification"),
+                &exclude,
+                &text(arguments, "singular"),
+            ],
         )
         .await
         .map_err(|e| no_table(Error::database("watch", e)))?;
@@ -283,7 +346,9 @@ async fn tail(arguments: &ArgMatches) -> Result<()> {
         .headers_mut()
         .insert(hyper::header::SEC_WEBSOCKET_PROTOCOL, hyper::header::HeaderValue::from_static("rowcast.v1"));
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|e| {
-        Error::new(Kind::Connection, format!("cannot connect to {target}")).because(e).hint("is `rowcast serve` or `rowcast demo` running there? --url names another address")
+        Error::new(Kind::Connection, format!("cannot connect to {target}"))
+            .because(e)
+            .hint("is `rowcast serve` or `rowcast demo` running there? --url names another address")
     })?;
     while left > 0 {
         match socket.next().await {
@@ -292,7 +357,10 @@ async fn tail(arguments: &ArgMatches) -> Result<()> {
                 left -= 1;
             }
             Some(Ok(Message::Close(Some(frame)))) => {
-                return Err(Error::new(Kind::Protocol, format!("the server closed: {} ({})", frame.reason, u16::from(frame.code))));
+                return Err(Error::new(
+                    Kind::Protocol,
+                    format!("the server closed: {} ({})", frame.reason, u16::from(frame.code)),
+                ));
             }
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(Error::new(Kind::Connection, "the connection is lost").because(error)),
@@ -308,10 +376,14 @@ async fn tail(arguments: &ArgMatches) -> Result<()> {
 async fn get(url: &str, path: &str) -> Result<String> {
     let host = url.trim_start_matches("http://").trim_end_matches('/');
     let explain = |e: std::io::Error| {
-        Error::new(Kind::Connection, format!("cannot ask {host}")).because(e).hint("is `rowcast serve` or `rowcast demo` running there? --url names another address")
+        Error::new(Kind::Connection, format!("cannot ask {host}"))
+            .because(e)
+            .hint("is `rowcast serve` or `rowcast demo` running there? --url names another address")
     };
     let mut tcp = tokio::net::TcpStream::connect(host).await.map_err(explain)?;
-    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes()).await.map_err(explain)?;
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .map_err(explain)?;
     let mut answer = String::new();
     tokio::time::timeout(Duration::from_secs(5), tcp.read_to_string(&mut answer))
         .await
@@ -338,7 +410,8 @@ async fn doctor(arguments: &ArgMatches) -> Result<()> {
         .await
         .map_err(|e| Error::database("cannot ask the server's version", e))?
         .get(0);
-    let (state, remedy) = if version < 140_000 { ("fail", Some("rowcast needs Postgres 14 or later")) } else { ("ok", None) };
+    let (state, remedy) =
+        if version < 140_000 { ("fail", Some("rowcast needs Postgres 14 or later")) } else { ("ok", None) };
     report(state, "server version", &format!("{}.{}", version / 10_000, version % 10_000), remedy);
     if let Err(error) = install::check(&client).await {
         report("fail", "schema", &error.to_string(), error.remedy());
@@ -350,11 +423,17 @@ async fn doctor(arguments: &ArgMatches) -> Result<()> {
         .await
         .map_err(|e| Error::database("cannot ask for rights", e))?
         .get(0);
-    let (state, remedy) = if may_read { ("ok", None) } else { ("fail", Some("make this role a member of rowcast_relay")) };
+    let (state, remedy) =
+        if may_read { ("ok", None) } else { ("fail", Some("make this role a member of rowcast_relay")) };
     report(state, "rights", "read the outbox and the channels", remedy);
     match Doorbell::listen(&database).await {
         Ok(bell) if bell.works() => report("ok", "notifications", "one to ourselves came back", None),
-        Ok(_) => report("fail", "notifications", "one to ourselves did not come back", Some("DATABASE_URL is a transaction pooler: connect to Postgres itself")),
+        Ok(_) => report(
+            "fail",
+            "notifications",
+            "one to ourselves did not come back",
+            Some("DATABASE_URL is a transaction pooler: connect to Postgres itself"),
+        ),
         Err(error) => report("fail", "notifications", &error.to_string(), error.remedy()),
     }
     if may_read {

@@ -28,25 +28,85 @@ pub const SETTINGS: &[Setting] = &[
         default: None,
         help: "Postgres, as postgres://user:password@host:5432/database",
     },
-    Setting { name: "listen", env: &["ROWCAST_LISTEN"], default: None, help: "address and port of the server [default: 127.0.0.1:8000]" },
-    Setting { name: "websocket-host", env: &["WEBSOCKET_HOST"], default: Some("127.0.0.1"), help: "address of the server, where listen is not given" },
-    Setting { name: "websocket-port", env: &["WEBSOCKET_PORT"], default: Some("8000"), help: "port of the server, where listen is not given" },
+    Setting {
+        name: "listen",
+        env: &["ROWCAST_LISTEN"],
+        default: None,
+        help: "address and port of the server [default: 127.0.0.1:8000]",
+    },
+    Setting {
+        name: "websocket-host",
+        env: &["WEBSOCKET_HOST"],
+        default: Some("127.0.0.1"),
+        help: "address of the server, where listen is not given",
+    },
+    Setting {
+        name: "websocket-port",
+        env: &["WEBSOCKET_PORT"],
+        default: Some("8000"),
+        help: "port of the server, where listen is not given",
+    },
     Setting {
         name: "allow-anonymous",
         env: &["ROWCAST_ALLOW_ANONYMOUS"],
         default: Some("false"),
         help: "serve addresses beyond loopback although every channel is open to everybody",
     },
-    Setting { name: "log", env: &["ROWCAST_LOG"], default: Some("info"), help: "error, warn, info, debug or a tracing filter" },
-    Setting { name: "websocket-debug", env: &["WEBSOCKET_DEBUG"], default: Some("false"), help: "the same as log = debug" },
-    Setting { name: "log-format", env: &["ROWCAST_LOG_FORMAT"], default: Some("auto"), help: "human, json, or auto: human on a terminal" },
-    Setting { name: "heartbeat-seconds", env: &["ROWCAST_HEARTBEAT_SECONDS"], default: Some("25"), help: "a channel that is silent this long sends a heartbeat" },
-    Setting { name: "ping-seconds", env: &["ROWCAST_PING_SECONDS"], default: Some("30"), help: "a client that is silent this long is pinged, and twice this long dropped" },
-    Setting { name: "message-bytes", env: &["ROWCAST_MESSAGE_BYTES"], default: Some("65536"), help: "largest message from a client" },
+    Setting {
+        name: "log",
+        env: &["ROWCAST_LOG"],
+        default: Some("info"),
+        help: "error, warn, info, debug or a tracing filter",
+    },
+    Setting {
+        name: "websocket-debug",
+        env: &["WEBSOCKET_DEBUG"],
+        default: Some("false"),
+        help: "the same as log = debug",
+    },
+    Setting {
+        name: "log-format",
+        env: &["ROWCAST_LOG_FORMAT"],
+        default: Some("auto"),
+        help: "human, json, or auto: human on a terminal",
+    },
+    Setting {
+        name: "heartbeat-seconds",
+        env: &["ROWCAST_HEARTBEAT_SECONDS"],
+        default: Some("25"),
+        help: "a channel that is silent this long sends a heartbeat",
+    },
+    Setting {
+        name: "ping-seconds",
+        env: &["ROWCAST_PING_SECONDS"],
+        default: Some("30"),
+        help: "a client that is silent this long is pinged, and twice this long dropped",
+    },
+    Setting {
+        name: "message-bytes",
+        env: &["ROWCAST_MESSAGE_BYTES"],
+        default: Some("65536"),
+        help: "largest message from a client",
+    },
     Setting { name: "max-sockets", env: &["ROWCAST_MAX_SOCKETS"], default: Some("100000"), help: "sockets in all" },
-    Setting { name: "max-subscriptions", env: &["ROWCAST_MAX_SUBSCRIPTIONS"], default: Some("100"), help: "channels on one socket" },
-    Setting { name: "log-bytes", env: &["ROWCAST_LOG_BYTES"], default: Some("4194304"), help: "bytes of frames kept per channel: how far a client may fall behind" },
-    Setting { name: "drain-seconds", env: &["ROWCAST_DRAIN_SECONDS"], default: Some("10"), help: "time for sockets to go when the server ends" },
+    Setting {
+        name: "max-subscriptions",
+        env: &["ROWCAST_MAX_SUBSCRIPTIONS"],
+        default: Some("100"),
+        help: "channels on one socket",
+    },
+    Setting {
+        name: "log-bytes",
+        env: &["ROWCAST_LOG_BYTES"],
+        default: Some("4194304"),
+        help: "bytes of frames kept per channel: how far a client may fall behind",
+    },
+    Setting {
+        name: "drain-seconds",
+        env: &["ROWCAST_DRAIN_SECONDS"],
+        default: Some("10"),
+        help: "time for sockets to go when the server ends",
+    },
 ];
 
 /// Settings that were read and found sound.
@@ -77,8 +137,14 @@ pub fn load(
 ) -> Result<Config> {
     let mut reader = Reader::new(file);
     for setting in SETTINGS {
-        let from_env = || setting.env.iter().find_map(|name| env(name).filter(|v| !v.is_empty()).map(|v| (format!("${name}"), v)));
-        let from_file = || reader.file.get(&setting.name.replace('-', "_")).map(|v| (format!("{} in the file", setting.name), v.clone()));
+        let from_env =
+            || setting.env.iter().find_map(|name| env(name).filter(|v| !v.is_empty()).map(|v| (format!("${name}"), v)));
+        let from_file = || {
+            reader
+                .file
+                .get(&setting.name.replace('-', "_"))
+                .map(|v| (format!("{} in the file", setting.name), v.clone()))
+        };
         let given = flag(setting.name).map(|v| (format!("--{}", setting.name), v)).or_else(from_env).or_else(from_file);
         if let Some(value) = given.or_else(|| setting.default.map(|v| (setting.name.to_owned(), v.to_owned()))) {
             reader.values.insert(setting.name, value);
@@ -130,7 +196,10 @@ impl Reader {
                 for (key, value) in table {
                     if !SETTINGS.iter().any(|setting| setting.name.replace('-', "_") == key) {
                         let known: Vec<_> = SETTINGS.iter().map(|s| s.name.replace('-', "_")).collect();
-                        reader.mistakes.push(format!("the configuration file has {key}, which is no setting; there are: {}", known.join(", ")));
+                        reader.mistakes.push(format!(
+                            "the configuration file has {key}, which is no setting; there are: {}",
+                            known.join(", ")
+                        ));
                     }
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     reader.file.insert(key, text);
@@ -178,7 +247,9 @@ impl Reader {
     fn database_url(&mut self) -> String {
         let url = self.text("database-url");
         if url.is_empty() {
-            self.mistakes.push("no database: set DATABASE_URL or --database-url to postgres://user:password@host:5432/database".into());
+            self.mistakes.push(
+                "no database: set DATABASE_URL or --database-url to postgres://user:password@host:5432/database".into(),
+            );
         } else if let Err(error) = crate::source::pool::Database::parse(&url) {
             self.complain("database-url", &crate::error::chain(&error));
         }
@@ -219,7 +290,8 @@ mod tests {
     use super::*;
 
     fn with(flags: &[(&str, &str)], env: &[(&str, &str)], file: Option<&str>) -> Result<Config> {
-        let find = |list: &[(&str, &str)], name: &str| list.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        let find =
+            |list: &[(&str, &str)], name: &str| list.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
         load(|name| find(flags, name), |name| find(env, name), file)
     }
 
@@ -247,7 +319,13 @@ mod tests {
     fn all_mistakes_are_reported_at_once() {
         let file = Some("log_bites = 3\ndrain_seconds = \"soon\"");
         let error = with(&[("max-sockets", "-1")], &[("ROWCAST_LISTEN", "here")], file).unwrap_err().to_string();
-        for part in ["no database", "log_bites", "drain-seconds in the file: soon", "--max-sockets: -1", "$ROWCAST_LISTEN: here"] {
+        for part in [
+            "no database",
+            "log_bites",
+            "drain-seconds in the file: soon",
+            "--max-sockets: -1",
+            "$ROWCAST_LISTEN: here",
+        ] {
             assert!(error.contains(part), "{part} in {error}");
         }
     }

@@ -241,7 +241,13 @@ mod tests {
 
     fn cursors() -> impl Strategy<Value = Cursor> {
         (any::<u64>(), any::<u32>(), any::<u64>(), snapshots(), prop::option::of((snapshots(), 1_i64..))).prop_map(
-            |(epoch, incarnation, lsn, seen, inside)| Cursor { epoch, incarnation: incarnation.into(), lsn, seen, inside },
+            |(epoch, incarnation, lsn, seen, inside)| Cursor {
+                epoch,
+                incarnation: incarnation.into(),
+                lsn,
+                seen,
+                inside,
+            },
         )
     }
 
@@ -282,7 +288,13 @@ mod tests {
     #[test]
     fn a_token_is_short() {
         let snapshot = Snapshot::parse("7421:7430:7421,7425").unwrap();
-        let cursor = Cursor { epoch: 7, incarnation: 1, lsn: 0x1_6B37_4D48, seen: snapshot.clone(), inside: Some((snapshot, 90017)) };
+        let cursor = Cursor {
+            epoch: 7,
+            incarnation: 1,
+            lsn: 0x1_6B37_4D48,
+            seen: snapshot.clone(),
+            inside: Some((snapshot, 90017)),
+        };
         assert!(cursor.token().len() < 50, "{}", cursor.token());
         assert!(cursor.token().ends_with(".1xgh"), "{}", cursor.token());
         assert_eq!(format!("{}.1xgh", inside_prefix(&cursor)), cursor.token());

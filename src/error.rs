@@ -67,7 +67,11 @@ impl Error {
     pub fn database(doing: impl fmt::Display, error: tokio_postgres::Error) -> Self {
         use std::error::Error as _;
         let Some(db) = error.as_db_error() else {
-            let kind = if error.is_closed() || error.source().is_some_and(|s| s.is::<std::io::Error>()) { Kind::Connection } else { Kind::Database };
+            let kind = if error.is_closed() || error.source().is_some_and(|s| s.is::<std::io::Error>()) {
+                Kind::Connection
+            } else {
+                Kind::Database
+            };
             return Self::new(kind, format!("{doing}: {error}")).because(error);
         };
         let lost = db.code().code().starts_with("08") || db.code().code().starts_with("57P");

@@ -19,7 +19,6 @@ pub mod change;
 pub mod cli;
 pub mod config;
 
-
 pub mod cursor;
 pub mod delivery;
 pub mod demo;

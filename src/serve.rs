@@ -26,7 +26,9 @@ const EVENTS: usize = 4;
 pub async fn bind(config: &Config) -> Result<TcpListener> {
     TcpListener::bind(config.listen).await.map_err(|e| {
         let hint = match e.kind() {
-            std::io::ErrorKind::AddrInUse => "another program listens there: stop it or choose another port with --listen",
+            std::io::ErrorKind::AddrInUse => {
+                "another program listens there: stop it or choose another port with --listen"
+            }
             std::io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
             _ => "choose an address of this machine with --listen",
         };
@@ -50,7 +52,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
-        limits: Limits { message_bytes: config.message_bytes, ping: config.ping, subscriptions: config.max_subscriptions },
+        limits: Limits {
+            message_bytes: config.message_bytes,
+            ping: config.ping,
+            subscriptions: config.max_subscriptions,
+        },
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),

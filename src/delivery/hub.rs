@@ -195,7 +195,8 @@ impl Hub {
 
     /// Applies what the source tells until it ends or the shutdown begins.
     pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, mut shutdown: Shutdown) {
-        let writers: Vec<_> = self.shards.iter().map(|shard| tokio::spawn(shard.clone().write(shutdown.clone()))).collect();
+        let writers: Vec<_> =
+            self.shards.iter().map(|shard| tokio::spawn(shard.clone().write(shutdown.clone()))).collect();
         let mut heartbeat = tokio::time::interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
         let mut unwritten = 0;
         loop {

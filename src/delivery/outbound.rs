@@ -311,8 +311,10 @@ impl State {
 
 impl DueCache {
     fn due(&mut self, reader: &Reader) -> Result<&Due, FellOff> {
-        let fits =
-            self.0.as_ref().is_some_and(|(view, offset, _)| *offset == reader.offset && Arc::ptr_eq(view, &reader.view));
+        let fits = self
+            .0
+            .as_ref()
+            .is_some_and(|(view, offset, _)| *offset == reader.offset && Arc::ptr_eq(view, &reader.view));
         if !fits {
             self.0 = Some((reader.view.clone(), reader.offset, reader.view.log().due(reader.offset)?));
         }

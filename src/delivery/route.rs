@@ -140,7 +140,12 @@ mod tests {
             tx: 1,
             at: 0,
             actor: None,
-            update: Some(Update { channel: channel.into(), action: "created".into(), data: "{}".into(), changed: vec![] }),
+            update: Some(Update {
+                channel: channel.into(),
+                action: "created".into(),
+                data: "{}".into(),
+                changed: vec![],
+            }),
             notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into() }),
         }
     }

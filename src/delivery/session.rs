@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use hyper_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
-use hyper_tungstenite::tungstenite::Message;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -141,7 +141,11 @@ impl Session {
             match read {
                 Ok(Message::Text(text)) => self.obey(&text),
                 Ok(Message::Binary(_)) => {
-                    self.refuse(&protocol::error("bad_message", "binary frames are not understood: send JSON as text", None));
+                    self.refuse(&protocol::error(
+                        "bad_message",
+                        "binary frames are not understood: send JSON as text",
+                        None,
+                    ));
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
@@ -151,7 +155,8 @@ impl Session {
                 }
                 Err(WsError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return Reading::Goes,
                 Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-                    self.outbound.close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
+                    self.outbound
+                        .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
                     return Reading::Goes;
                 }
                 Err(WsError::Protocol(e)) if !self.outbound.is_closing() => {

@@ -47,11 +47,13 @@ impl Cluster {
     pub async fn start_with(folder: &Path, settings: &[&str]) -> Result<Self> {
         let programs = find_programs()?;
         let owner = owner()?;
-        let folder = std::path::absolute(folder).map_err(|e| io(format!("cannot use folder {}", folder.display()), e))?;
+        let folder =
+            std::path::absolute(folder).map_err(|e| io(format!("cannot use folder {}", folder.display()), e))?;
         std::fs::create_dir_all(&folder).map_err(|e| io(format!("cannot make folder {}", folder.display()), e))?;
         if let Some(owner) = owner {
-            std::os::unix::fs::chown(&folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
-                .map_err(|e| Error::new(Kind::Io, format!("cannot give {} to its owner", folder.display())).because(e))?;
+            std::os::unix::fs::chown(&folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).map_err(|e| {
+                Error::new(Kind::Io, format!("cannot give {} to its owner", folder.display())).because(e)
+            })?;
             refuse_hidden(&folder)?;
         }
         let data = folder.join("data");
@@ -123,7 +125,9 @@ impl Cluster {
             }
             let ended = self.postmaster.try_wait().ok().flatten();
             if ended.is_some() || tokio::time::Instant::now() > deadline {
-                return Err(Error::new(Kind::Io, "the private Postgres does not start").hint(format!("read {}", log.display())));
+                return Err(
+                    Error::new(Kind::Io, "the private Postgres does not start").hint(format!("read {}", log.display()))
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -150,7 +154,8 @@ pub fn find_programs() -> Result<PathBuf> {
         ("/usr/local/opt", "bin"),
         ("/Applications/Postgres.app/Contents/Versions", "bin"),
     ] {
-        packaged.extend(std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path().join(below)));
+        packaged
+            .extend(std::fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path().join(below)));
     }
     packaged.sort_by_key(|folder| std::cmp::Reverse(version_in(folder)));
     packaged.into_iter().chain(std::env::split_paths(&path)).find(has_all).ok_or_else(|| {
@@ -176,15 +181,19 @@ fn owner() -> Result<Option<Owner>> {
             return Ok(Some(Owner { uid: user.uid, gid: user.gid }));
         }
     }
-    Err(Error::new(Kind::Io, "Postgres does not run as root, and there is no user postgres or nobody").hint("run as another user"))
+    Err(Error::new(Kind::Io, "Postgres does not run as root, and there is no user postgres or nobody")
+        .hint("run as another user"))
 }
 
 fn refuse_hidden(folder: &Path) -> Result<()> {
     for parent in folder.ancestors().skip(1) {
         let mode = std::fs::metadata(parent).map_or(0o777, |m| m.permissions().mode());
         if mode & 0o001 == 0 {
-            return Err(Error::new(Kind::Io, format!("Postgres cannot reach {}: {} is closed to others", folder.display(), parent.display()))
-                .hint("name another folder with --dir, such as /var/tmp/rowcast"));
+            return Err(Error::new(
+                Kind::Io,
+                format!("Postgres cannot reach {}: {} is closed to others", folder.display(), parent.display()),
+            )
+            .hint("name another folder with --dir, such as /var/tmp/rowcast"));
         }
     }
     Ok(())

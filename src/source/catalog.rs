@@ -40,7 +40,10 @@ impl Catalog {
     /// # Errors
     /// [`Kind::Connection`] or [`Kind::Database`].
     pub async fn load(pool: &Pool) -> Result<Self> {
-        let client = pool.get().await.map_err(|e| Error::new(Kind::Connection, "no connection to read the channels").because(e))?;
+        let client = pool
+            .get()
+            .await
+            .map_err(|e| Error::new(Kind::Connection, "no connection to read the channels").because(e))?;
         let explain = |e| Error::database("cannot read the channels", e);
         let rows = client
             .query(

@@ -130,7 +130,8 @@ fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         return Decoded::Malformed("a publication without action");
     };
     let data = body.get("data").map_or("null", RawValue::get).into();
-    let update = Update { channel: channel.name.clone(), action: Cow::Owned(action.into_string()), data, changed: Vec::new() };
+    let update =
+        Update { channel: channel.name.clone(), action: Cow::Owned(action.into_string()), data, changed: Vec::new() };
     Decoded::Change(change(row, Some(update), None))
 }
 
@@ -349,7 +350,10 @@ mod tests {
 
     #[test]
     fn a_channel_nobody_knows_is_said_so() {
-        assert!(matches!(decode_pets(&OutboxRow { channel: 9, ..row(b'I', None, Some("{}")) }), Decoded::UnknownChannel));
+        assert!(matches!(
+            decode_pets(&OutboxRow { channel: 9, ..row(b'I', None, Some("{}")) }),
+            Decoded::UnknownChannel
+        ));
     }
 
     proptest! {

@@ -50,7 +50,10 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated> {
     let explain = |e| Error::database("cannot migrate", e);
     // the session ends with the command, so the lock cannot outlive it
     client.execute("select pg_advisory_lock(1919907683, 3)", &[]).await.map_err(explain)?;
-    client.batch_execute("set client_min_messages = warning; create schema if not exists rowcast").await.map_err(explain)?;
+    client
+        .batch_execute("set client_min_messages = warning; create schema if not exists rowcast")
+        .await
+        .map_err(explain)?;
     let report = runner().run_async(client).await.map_err(explain_refinery)?;
     replace_functions(client).await?;
     client.execute("select pg_advisory_unlock(1919907683, 3)", &[]).await.map_err(explain)?;
@@ -77,14 +80,19 @@ async fn replace_functions(client: &mut Client) -> Result<()> {
             .await
             .map_err(|e| Error::database(format_args!("cannot install sql/views/{name}.sql"), e))?;
     }
-    transaction.batch_execute(GRANTS).await.map_err(|e| Error::database("cannot grant the rights of sql/grants.sql", e))?;
+    transaction
+        .batch_execute(GRANTS)
+        .await
+        .map_err(|e| Error::database("cannot grant the rights of sql/grants.sql", e))?;
     transaction.commit().await.map_err(explain)
 }
 
 /// What [`migrate`] would run on an empty database, as one script for `psql -1 -f`. It leaves the same history, so a
 /// later migrate finds nothing to do.
 pub fn script() -> String {
-    let mut script = String::from("-- rowcast: everything that `rowcast migrate` runs on an empty database\n\ncreate schema if not exists rowcast;\n");
+    let mut script = String::from(
+        "-- rowcast: everything that `rowcast migrate` runs on an empty database\n\ncreate schema if not exists rowcast;\n",
+    );
     let _ = writeln!(
         script,
         "create table if not exists {HISTORY} (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255));"
@@ -131,10 +139,11 @@ pub async fn check(client: &Client) -> Result<()> {
             Err(Error::new(Kind::Schema, format!("schema rowcast is at version {found}, this rowcast needs {needed}"))
                 .hint("run: rowcast migrate"))
         }
-        std::cmp::Ordering::Greater => {
-            Err(Error::new(Kind::Schema, format!("schema rowcast is at version {found}, newer than this rowcast ({needed})"))
-                .hint("update rowcast"))
-        }
+        std::cmp::Ordering::Greater => Err(Error::new(
+            Kind::Schema,
+            format!("schema rowcast is at version {found}, newer than this rowcast ({needed})"),
+        )
+        .hint("update rowcast")),
     }
 }
 
@@ -151,7 +160,9 @@ fn runner() -> refinery::Runner {
 fn explain_refinery(error: refinery::Error) -> Error {
     let text = error.to_string();
     if text.contains("missing from the filesystem") {
-        return Error::new(Kind::Schema, "schema rowcast is newer than this rowcast").hint("update rowcast").because(error);
+        return Error::new(Kind::Schema, "schema rowcast is newer than this rowcast")
+            .hint("update rowcast")
+            .because(error);
     }
     Error::new(Kind::Schema, format!("cannot migrate: {text}")).because(error)
 }

@@ -250,7 +250,12 @@ impl Reader {
         };
         *bytes += row.old.map_or(0, str::len) + row.new.map_or(0, str::len);
         if users.as_ref().is_some_and(|users| users.iter().any(Option::is_none)) {
-            tracing::warn!(event = "user_rule_failed", channel = row.channel, id = row.id, "the query that names the users raised");
+            tracing::warn!(
+                event = "user_rule_failed",
+                channel = row.channel,
+                id = row.id,
+                "the query that names the users raised"
+            );
         }
         let mut decoded = decode(&row, &self.catalog);
         if matches!(decoded, Decoded::UnknownChannel | Decoded::ChannelChanged) {

@@ -51,11 +51,15 @@ impl Database {
                 .hint("write postgres://user:password@host:5432/database")
         })?;
         if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            return Err(Error::new(Kind::Config, "the database URL asks for sslmode=require, which is not built in yet")
-                .hint("connect over a Unix socket, loopback or a private network, or through a TLS tunnel"));
+            return Err(Error::new(
+                Kind::Config,
+                "the database URL asks for sslmode=require, which is not built in yet",
+            )
+            .hint("connect over a Unix socket, loopback or a private network, or through a TLS tunnel"));
         }
         if config.get_hosts().is_empty() {
-            return Err(Error::new(Kind::Config, "the database URL names no host").hint("write postgres://user@localhost/database"));
+            return Err(Error::new(Kind::Config, "the database URL names no host")
+                .hint("write postgres://user@localhost/database"));
         }
         Ok(Self { config, instance: format!("{:08x}", fastrand::u32(..)).into() })
     }
@@ -132,7 +136,9 @@ impl Database {
         let user = self.config.get_user().unwrap_or("?");
         let dbname = self.config.get_dbname().unwrap_or(user);
         let remedy = match code.as_deref() {
-            Some("28P01" | "28000") => Some(format!("check the user and password in DATABASE_URL, and pg_hba.conf for user {user}")),
+            Some("28P01" | "28000") => {
+                Some(format!("check the user and password in DATABASE_URL, and pg_hba.conf for user {user}"))
+            }
             Some("3D000") => Some(format!("create it (createdb {dbname}) or name another in DATABASE_URL")),
             Some("53300") => Some("the server has no connection left: raise max_connections or close idle ones".into()),
             Some(_) => None,

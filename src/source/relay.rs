@@ -112,7 +112,11 @@ impl Relay {
             Some(Some(place)) => place,
             None => Place::now(&client, epoch).await?,
             Some(None) => {
-                tracing::error!(event = "gap", reason = "failover", "changes at the end of the server's last life are lost");
+                tracing::error!(
+                    event = "gap",
+                    reason = "failover",
+                    "changes at the end of the server's last life are lost"
+                );
                 let _ = out.send(Event::Gap { reason: "failover" }).await;
                 Place::now(&client, epoch).await?
             }
@@ -125,8 +129,13 @@ impl Relay {
                 "a notification to ourselves did not come back: is DATABASE_URL a transaction pooler? connect to Postgres itself; polling until then"
             );
         }
-        let mut relay =
-            Self { doorbell, reader, rhythm: Rhythm::default(), metrics: metrics.clone(), catalog_read: Instant::now() };
+        let mut relay = Self {
+            doorbell,
+            reader,
+            rhythm: Rhythm::default(),
+            metrics: metrics.clone(),
+            catalog_read: Instant::now(),
+        };
         relay.read().await?;
         relay.reader.announce_live().await?;
         relay.metrics.set_live(true);
@@ -182,7 +191,8 @@ impl Relay {
                 self.doorbell.take();
             }
             let client = self.reader.client();
-            holds_quiet = if holds_quiet { sleep::keep_quiet(client).await? } else { sleep::take_quiet(client).await? };
+            holds_quiet =
+                if holds_quiet { sleep::keep_quiet(client).await? } else { sleep::take_quiet(client).await? };
         }
     }
 

@@ -16,7 +16,8 @@ pub fn index(web: &Web) -> Reply {
         let name = escape(name);
         let _ = writeln!(rows, "<tr><td>{name}</td><td><code>/ws/{name}</code></td><td>{subscribers}</td></tr>");
     }
-    let state = if web.source.is_live() { "Capture is live." } else { "The source is down; changes are delayed, not lost." };
+    let state =
+        if web.source.is_live() { "Capture is live." } else { "The source is down; changes are delayed, not lost." };
     let body = HEAD
         .replace("{{version}}", env!("CARGO_PKG_VERSION"))
         .replace("{{state}}", state)

@@ -77,7 +77,9 @@ async fn converse(websocket: HyperWebsocket, outcome: Result<Option<ViewKey>, Re
         None
     });
     let began = std::time::Instant::now();
-    let ended = Box::pin(Session::new(web.hub.clone(), outbound, received, web.limits.clone()).run(key, web.shutdown.clone())).await;
+    let ended =
+        Box::pin(Session::new(web.hub.clone(), outbound, received, web.limits.clone()).run(key, web.shutdown.clone()))
+            .await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
     drop(place);
 }
@@ -99,7 +101,10 @@ fn view_of(path: &str, web: &Web) -> Result<Option<ViewKey>, Refusal> {
     let Some(rest) = path.strip_prefix("/ws/").filter(|rest| !rest.is_empty()) else { return Ok(None) };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
     if let Some(user) = rest.strip_prefix("user/") {
-        let user = decode(user).ok().filter(|user| !user.is_empty()).ok_or_else(|| bad("the user id is missing or no UTF-8"))?;
+        let user = decode(user)
+            .ok()
+            .filter(|user| !user.is_empty())
+            .ok_or_else(|| bad("the user id is missing or no UTF-8"))?;
         return Ok(Some(ViewKey::User(user.into())));
     }
     let channel = decode(rest).map_err(|_| bad("the channel's name is no UTF-8"))?;
@@ -113,7 +118,10 @@ fn view_of(path: &str, web: &Web) -> Result<Option<ViewKey>, Refusal> {
 
 fn offers_subprotocol(request: &Request<Incoming>) -> bool {
     let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    offers.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|name| name.trim() == SUBPROTOCOL)
+    offers
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == SUBPROTOCOL)
 }
 
 /// One of the sockets that the server may have; given back when dropped.

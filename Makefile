@@ -1,0 +1,36 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both install what they miss, or say what to install.
+
+CARGO ?= cargo
+export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
+
+.PHONY: demo demo-reset test test-private test-docker check bench clean
+
+demo: postgres ## a veterinary clinic, live, on a private Postgres
+	$(CARGO) build --release --locked
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" exec target/release/rowcast demo
+
+demo-reset: ## forget the demo's database
+	rm -rf .rowcast/demo
+
+test: postgres check test-private test-docker ## everything
+
+check: ## format, lints, documentation, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	scripts/check-licences
+
+test-private: postgres ## the suite on a private cluster from local programs
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
+
+test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
+	scripts/test-docker
+
+bench: ## the figures of the README; see benches/README.md
+	$(CARGO) build --release --locked
+	benches/writer-cost
+	benches/latency
+
+.PHONY: postgres
+postgres:
+	@scripts/find-postgres --install >/dev/null

@@ -1,0 +1,251 @@
+//! Capture: what the SQL side promises a DBA and an application.
+
+use super::support::postgres::{TestDatabase, connect};
+
+const PETS: &str = "create table pets (pet_id int primary key, user_id int, name text, secret text);";
+
+async fn outbox(db: &TestDatabase) -> Vec<String> {
+    let rows = db
+        .client
+        .query("select op::text || ' ' || coalesce(new::text, old::text, 'null') from rowcast.outbox where op <> 'C' order by id", &[])
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn every_action_is_captured_in_the_writers_transaction() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    assert_eq!(db.text("rowcast.watch('pets')").await, "pets");
+    db.run("insert into pets values (1, 5, 'Luna')").await;
+    db.run("update pets set name = 'Nala'; update pets set name = name").await;
+    db.run("begin; insert into pets values (2, 5, 'lost'); rollback").await;
+    db.run("begin; savepoint s; insert into pets values (3, 5, 'lost'); rollback to s; insert into pets values (4, 5, 'kept'); commit").await;
+    db.run("delete from pets where pet_id = 1; truncate pets").await;
+    assert_eq!(
+        outbox(&db).await,
+        [
+            r#"I {"pet_id":1,"user_id":5,"name":"Luna","secret":null}"#,
+            r#"U {"pet_id":1,"user_id":5,"name":"Nala","secret":null}"#,
+            r#"I {"pet_id":4,"user_id":5,"name":"kept","secret":null}"#,
+            r#"D {"pet_id":1,"user_id":5,"name":"Nala","secret":null}"#,
+            "T null",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_excluded_column_never_leaves_the_table_also_after_a_rename() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets', exclude => '{secret}')").await;
+    db.run("insert into pets values (1, 5, 'Luna', 'hidden'); alter table pets rename secret to hush; update pets set name = 'Nala', hush = 'hidden2'").await;
+    let captured = outbox(&db).await.concat();
+    assert!(captured.contains("Nala") && !captured.contains("hidden"), "{captured}");
+    assert_eq!(
+        db.text("select count(*) from rowcast.outbox where old::text like '%hidden%' or new::text like '%hidden%'")
+            .await,
+        "0"
+    );
+}
+
+#[tokio::test]
+async fn a_user_rule_by_query_names_the_users_and_never_fails_the_write() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("create table visits (visit_id int, pet_id int); insert into pets values (1, 5, 'Luna')").await;
+    db.run("select rowcast.watch('visits', user_rule => 'select p.user_id from public.pets p where p.pet_id = row.pet_id')").await;
+    db.run("insert into visits values (1, 1); update visits set visit_id = 2; delete from visits").await;
+    assert_eq!(
+        db.text("select string_agg(users::text, ' ' order by id) from rowcast.outbox where op <> 'C'").await,
+        "{5} {5} {5}"
+    );
+    // the application alters its own table: the rule breaks, its writes do not
+    db.run("alter table pets rename user_id to owner_id; insert into visits values (3, 1)").await;
+    assert_eq!(db.text("select users from rowcast.outbox where op = 'I' order by id desc limit 1").await, "{NULL}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_refused_with_the_remedy_and_nothing_is_left() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("create view v as select * from pets; create materialized view m as select * from pets; create sequence s")
+        .await;
+    db.run("create foreign data wrapper w; create server elsewhere foreign data wrapper w; create foreign table f (a int) server elsewhere").await;
+    db.run(
+        "create table parts (a int) partition by list (a); create table part_1 partition of parts for values in (1)",
+    )
+    .await;
+    db.run("create table cats (cat_id int); create temp table scratch (a int)").await;
+    db.run("create type mood as enum ('ok'); create function mood_json(mood) returns json language sql as 'select null::json'").await;
+    db.run("create cast (mood as json) with function mood_json(mood); create table moods (a int, m mood[])").await;
+    for (call, message) in [
+        ("'v'", "it is a view | watch the tables that it reads"),
+        ("'m'", "it is a view"),
+        ("'f'", "it is a foreign table | "),
+        ("'scratch'", "it is a temporary table"),
+        ("'s'", "it is not a table"),
+        ("'part_1'", "it is a partition of parts | select rowcast.watch('public.parts')"),
+        ("'rowcast.outbox'", "it belongs to schema rowcast"),
+        ("'moods'", "column m is of type mood, which has a cast to json"),
+        ("'pets', user_rule => 'select nonsense from nowhere'", "its user rule is not a query that works"),
+        (
+            "'pets', user_rule => 'owner'",
+            "user rule owner is neither a column of it nor a query | columns: pet_id, user_id",
+        ),
+        ("'pets', exclude => '{colour}'", "it has no column colour | columns: pet_id"),
+        ("'pets', exclude => '{pet_id}'", "column pet_id is in its primary key"),
+        ("'pets', notification => '{\"a\": \"b\"}'", "it has no column b"),
+        ("'pets', channel => 'a/b'", "channel_name_fits_a_url"),
+    ] {
+        let refused = db.refused(&format!("select rowcast.watch({call})")).await;
+        assert!(refused.contains(&message.replace("public.", "")) || refused.contains(message), "{call}: {refused}");
+    }
+    assert!(db.refused("select rowcast.watch('nosuch')").await.contains("does not exist"));
+    assert_eq!(db.text("select count(*) from rowcast.channel").await, "0");
+    assert_eq!(db.text("select count(*) from pg_trigger where tgname like '!%'").await, "0");
+    db.run("select rowcast.watch('pets')").await;
+    assert!(db.refused("select rowcast.watch('cats', channel => 'pets')").await.contains("channel pets is taken by"));
+}
+
+#[tokio::test]
+async fn watch_is_idempotent_and_unwatch_reverses_it() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets'); select rowcast.watch('pets', channel => 'animals', user_rule => 'user_id')")
+        .await;
+    assert_eq!(
+        db.text("select channel || ' ' || state || ' ' || user_rule from rowcast.watched").await,
+        "animals live user_id"
+    );
+    db.run("alter table pets disable trigger \"!rowcast\"").await;
+    assert_eq!(
+        db.text("select state || ': ' || drift from rowcast.watched").await,
+        "off: triggers disabled: !rowcast; alter table pets enable trigger .."
+    );
+    assert_eq!(db.text("select state from rowcast.health where finding = 'triggers'").await, "fail");
+    assert_eq!(db.text("rowcast.unwatch('pets')").await, "true");
+    assert_eq!(db.text("rowcast.unwatch('pets')").await, "false");
+    assert_eq!(
+        db.text("select reason || ' ' || remedy from rowcast.unwatched where \"table\" = 'pets'::regclass").await,
+        "not watched select rowcast.watch('pets');"
+    );
+}
+
+#[tokio::test]
+async fn a_writer_needs_no_right_on_schema_rowcast() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets')").await;
+    let role = format!("writer_{}", std::process::id());
+    db.run(&format!("create role {role} login password 'secret'; grant insert on pets to {role}")).await;
+    let writer = connect(&db.url_of(&role)).await;
+    writer.batch_execute("insert into pets values (1)").await.unwrap();
+    assert_eq!(outbox(&db).await.len(), 1);
+    assert!(db.text("select actor from rowcast.recent where action = 'created'").await.starts_with(&role));
+    for attempt in [
+        "select * from rowcast.outbox",
+        "insert into rowcast.outbox_0 (channel, op) values (1, 'I')",
+        "select rowcast.notify('1', 'x', '{}')",
+        "select rowcast.append(1, 'I', null, null, null, null)",
+        "select * from rowcast.recent",
+    ] {
+        let error = writer.batch_execute(attempt).await.expect_err(attempt);
+        assert_eq!(error.code().unwrap().code(), "42501", "{attempt}: {error}");
+    }
+    drop(writer);
+    db.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
+async fn a_shadowed_function_or_operator_does_not_run_as_the_capture_role() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets')").await;
+    db.run(
+        "create schema evil;
+         create table evil.loot (who text);
+         grant usage on schema evil to public; grant insert on evil.loot to public;
+         create function evil.steal(text, text) returns bool language plpgsql as $$ begin insert into evil.loot values (current_user); return true; end $$;
+         create operator evil.= (leftarg = text, rightarg = text, function = evil.steal);
+         create operator evil.<> (leftarg = text, rightarg = text, function = evil.steal);
+         create function evil.row_to_json(pets) returns json language plpgsql as $$ begin insert into evil.loot values (current_user); return null; end $$;
+         create function evil.current_setting(text, bool) returns text language plpgsql as $$ begin insert into evil.loot values (current_user); return null; end $$;
+         set search_path = evil, pg_catalog, public; insert into public.pets values (1); reset search_path",
+    )
+    .await;
+    assert_eq!(db.text("select count(*) from evil.loot").await, "0");
+    assert_eq!(outbox(&db).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_row_gives_the_same_json_whoever_writes_it() {
+    let db = TestDatabase::new().await;
+    db.run("create table odd (a int, t timestamptz, i interval, b bytea, f float8, j json)").await;
+    db.run("select rowcast.watch('odd')").await;
+    let insert = r#"insert into odd values (1, '2024-01-15 10:30:00+00', '1 day 02:00:00', '\x00ff', 0.1, '{"a":1,  "a":"\u0000"}')"#;
+    db.run(&format!("set timezone = 'UTC'; {insert}")).await;
+    db.run(&format!("set timezone = 'Asia/Tokyo'; set intervalstyle = 'iso_8601'; set bytea_output = 'escape'; set extra_float_digits = -10; set datestyle = 'German'; {insert}")).await;
+    let captured = outbox(&db).await;
+    assert_eq!(captured[0], captured[1]);
+    assert!(captured[0].contains(r#"{"a":1,  "a":"\u0000"}"#), "json is kept byte for byte: {}", captured[0]);
+}
+
+#[tokio::test]
+async fn no_payload_fails_the_write_and_a_transaction_rings_seventeen_times() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets')").await;
+    let (listener, mut connection) = tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
+    let (sender, mut bells) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let tokio_postgres::AsyncMessage::Notification(bell) = message {
+                let _ = sender.send(bell.payload().to_owned());
+            }
+        }
+    });
+    listener.batch_execute("listen rowcast").await.unwrap();
+    db.run("insert into pets values (0, 0, repeat('ü', 10000))").await;
+    let big = bells.recv().await.unwrap();
+    assert!(big.len() < 8000 && big.contains(r#""entity_type":"pets","op":"I""#) && !big.contains("data"), "{big}");
+    db.run("insert into pets select i, i, 'x' from generate_series(1, 100) i").await;
+    for _ in 0..16 {
+        assert!(bells.recv().await.unwrap().contains(r#""data":{"pet_id""#));
+    }
+    assert_eq!(bells.recv().await.unwrap(), r#"{"more":true}"#);
+    // a relay that is awake: nobody rings
+    let relay = db.another_client().await;
+    relay.batch_execute("select pg_advisory_lock(1919907683, 1)").await.unwrap();
+    db.run("insert into pets values (1000); select pg_notify('rowcast', 'end')").await;
+    assert_eq!(bells.recv().await.unwrap(), "end");
+    db.run("select rowcast.configure('notify', 'always'); insert into pets values (1001)").await;
+    assert!(bells.recv().await.unwrap().contains("1001"));
+    db.run("select rowcast.configure('notify', 'empty'); insert into pets values (1002)").await;
+    assert_eq!(db.text("rowcast.bell_mode()").await, "empty");
+    assert!(db.refused("select rowcast.configure('notify', 'loud')").await.contains("it is one of"));
+}
+
+#[tokio::test]
+async fn a_muted_transaction_is_not_captured_and_an_actor_is_kept() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets')").await;
+    db.run("begin; set local rowcast.mute = on; insert into pets values (1); commit").await;
+    db.run("begin; set local rowcast.actor = 'import job'; insert into pets values (2); commit").await;
+    assert_eq!(outbox(&db).await.len(), 1);
+    assert_eq!(db.text("select actor from rowcast.outbox where op = 'I'").await, "import job");
+}
+
+#[tokio::test]
+async fn uninstall_leaves_nothing_behind() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets', user_rule => 'select 1')").await;
+    db.run("insert into pets values (1)").await;
+    db.run("select rowcast.uninstall()").await;
+    assert_eq!(db.text("select count(*) from pg_trigger where tgname like '!%'").await, "0");
+    assert_eq!(db.text("select count(*) from pg_namespace where nspname = 'rowcast'").await, "0");
+    db.run("insert into pets values (2)").await;
+}

@@ -1,0 +1,108 @@
+//! Command line: a clear error with the remedy, exit code non-zero, nothing half done.
+
+use std::process::{Command, Output, Stdio};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::support::postgres::TestDatabase;
+
+fn rowcast(url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast"));
+    command
+        .env("DATABASE_URL", url)
+        .env_remove("ROWCAST_DATABASE_URL")
+        .env("ROWCAST_LISTEN", "127.0.0.1:0")
+        .stdin(Stdio::null());
+    command
+}
+
+async fn run(url: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = rowcast(url);
+    command.args(arguments);
+    let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+#[tokio::test]
+async fn trouble_has_a_remedy_and_an_exit_code() {
+    let empty = TestDatabase::empty().await;
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy_address = busy.local_addr().unwrap().to_string();
+    let missing = empty.url.clone() + "_nosuch";
+    for (url, arguments, code, expected) in [
+        (&empty.url, vec!["serve"], 1, "no schema rowcast\n  -> run: rowcast migrate"),
+        (&empty.url, vec!["watch", "public.pets"], 1, "run: rowcast migrate"),
+        (&empty.url, vec!["serve", "--listen", &busy_address], 1, "choose another port with --listen"),
+        (&empty.url, vec!["serve", "--listen", "nowhere", "--ping-seconds", "x"], 2, "--ping-seconds: x"),
+        (
+            &empty.url,
+            vec!["tail", "pets", "--url", "http://127.0.0.1:1"],
+            1,
+            "is `rowcast serve` or `rowcast demo` running there",
+        ),
+        (&empty.url, vec!["doctor"], 1, "no schema rowcast"),
+        (&missing, vec!["migrate"], 1, "does not exist (SQLSTATE 3D000)"),
+        (&"postgres://nobody@127.0.0.1:1/x".to_owned(), vec!["serve"], 1, "is Postgres running there?"),
+    ] {
+        let (exit, text) = run(url, &arguments).await;
+        assert_eq!(exit, Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn watch_on_the_command_line_is_the_sql_call() {
+    let db = TestDatabase::empty().await;
+    db.run("create table pets (pet_id int primary key, user_id int, secret text)").await;
+    let (exit, text) = run(&db.url, &["migrate"]).await;
+    assert_eq!(exit, Some(0), "{text}");
+    let arguments = ["watch", "public.pets", "--channel", "animals", "--user-rule", "user_id", "--exclude", "secret"];
+    assert_eq!(run(&db.url, &arguments).await, (Some(0), "watching public.pets on channel animals\n".to_owned()));
+    assert_eq!(
+        db.text("select channel || ' ' || user_rule || ' ' || exclude::text from rowcast.watched").await,
+        "animals user_id {secret}"
+    );
+    let (exit, text) = run(&db.url, &["watch", "public.nosuch"]).await;
+    assert!(exit == Some(1) && text.contains("does not exist") && text.contains("-> name an existing table"), "{text}");
+    let (exit, text) = run(&db.url, &["doctor"]).await;
+    assert!(exit == Some(0) && text.contains("one to ourselves came back"), "{text}");
+    assert_eq!(run(&db.url, &["unwatch", "public.pets"]).await.0, Some(0));
+    assert_eq!(run(&db.url, &["unwatch", "public.pets"]).await.0, Some(1));
+}
+
+#[tokio::test]
+async fn sigterm_drains_a_real_process_and_its_log_holds_no_row() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key, name text); select rowcast.watch('pets')").await;
+    let mut command = tokio::process::Command::from(rowcast(&db.url));
+    let mut process = command
+        .args(["serve", "--log", "debug", "--log-format", "json"])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut log = String::new();
+    let mut address = None;
+    while !log.contains("source_live") {
+        let line = lines.next_line().await.unwrap().expect("a line of the log");
+        if let Some((_, rest)) = line.split_once(r#""address":""#) {
+            address = Some(rest.split('"').next().unwrap().to_owned());
+        }
+        log += &line;
+    }
+    let address = address.expect("the address is logged").parse().unwrap();
+    let mut socket = super::support::socket::Socket::connect(address, "/ws/pets", None).await.unwrap();
+    assert_eq!(socket.message().await["type"], "subscribed");
+    db.run("insert into pets values (1, 'a very secret name')").await;
+    assert_eq!(socket.message().await["action"], "created");
+    let pid = process.id().unwrap().to_string();
+    Command::new("kill").arg(pid).status().unwrap();
+    assert_eq!(socket.close_code().await, 1001);
+    assert_eq!(process.wait().await.unwrap().code(), Some(0));
+    while let Some(line) = lines.next_line().await.unwrap() {
+        log += &line;
+    }
+    assert!(log.contains("drained") && !log.contains("secret name"), "{log}");
+}

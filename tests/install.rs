@@ -1,0 +1,80 @@
+//! Install: migrations and functions.
+
+use rowcast::source::install;
+
+use super::support::postgres::{TestDatabase, connect};
+
+/// Everything in schema rowcast, as text: what two ways of installing must agree on.
+const DUMP: &str = "select string_agg(line, E'\\n' order by line) from (
+    select 'function ' || p.oid::regprocedure || ' ' || pg_get_userbyid(p.proowner) || ' ' || coalesce(p.proacl::text, '') || md5(p.prosrc) from pg_proc p where pronamespace = 'rowcast'::regnamespace
+    union all select 'column ' || c.oid::regclass || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull
+      from pg_class c join pg_attribute a on a.attrelid = c.oid where c.relnamespace = 'rowcast'::regnamespace and a.attnum > 0
+    union all select 'relation ' || c.oid::regclass || ' ' || coalesce(c.relacl::text, '') from pg_class c where c.relnamespace = 'rowcast'::regnamespace
+    union all select 'constraint ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint where connamespace = 'rowcast'::regnamespace
+    union all select 'history ' || version || ' ' || name || ' ' || checksum from rowcast.schema_history) lines(line)";
+
+#[tokio::test]
+async fn twenty_migrates_at_once_pass() {
+    let db = TestDatabase::empty().await;
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let url = db.url.clone();
+        running.spawn(async move { install::migrate(&mut connect(&url).await).await });
+    }
+    let mut applied = 0;
+    while let Some(migrated) = running.join_next().await {
+        applied += migrated.unwrap().expect("a migrate").applied.len();
+    }
+    assert_eq!(applied, 1, "each migration is applied once");
+}
+
+#[tokio::test]
+async fn the_printed_script_installs_the_same() {
+    let migrated = TestDatabase::new().await;
+    let scripted = TestDatabase::empty().await;
+    scripted.run(&install::script()).await;
+    assert_eq!(scripted.text(DUMP).await, migrated.text(DUMP).await);
+    let again = install::migrate(&mut scripted.another_client().await).await.unwrap();
+    assert!(again.applied.is_empty(), "a later migrate finds nothing to do");
+}
+
+#[tokio::test]
+async fn every_function_and_view_has_a_comment() {
+    let db = TestDatabase::new().await;
+    let bare = "select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p where pronamespace = 'rowcast'::regnamespace and obj_description(p.oid, 'pg_proc') is null";
+    assert_eq!(db.text(bare).await, "");
+}
+
+#[tokio::test]
+async fn an_older_and_a_newer_schema_are_told_apart() {
+    let db = TestDatabase::new().await;
+    db.run("insert into rowcast.schema_history values (99, 'future', '', '0')").await;
+    let error = install::check(&db.client).await.unwrap_err();
+    assert!(error.to_string().contains("newer than this rowcast"), "{error}");
+    assert_eq!(error.remedy(), Some("update rowcast"));
+    let error = install::migrate(&mut db.another_client().await).await.unwrap_err();
+    assert!(error.to_string().contains("newer"), "{error}");
+    db.run("delete from rowcast.schema_history").await;
+    assert_eq!(install::check(&db.client).await.unwrap_err().remedy(), Some("run: rowcast migrate"));
+}
+
+#[tokio::test]
+async fn every_inspect_file_runs_as_the_relay() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets'); insert into pets values (1)")
+        .await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/inspect");
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // psql's own commands and variables are psql's business
+        let sql: Vec<_> = text.lines().filter(|line| !line.starts_with('\\')).collect();
+        let sql = sql.join("\n").replace(":'id'", "'1'").replace(":id", "1");
+        if let Err(error) = db.client.batch_execute(&format!("set role rowcast_relay; {sql}; reset role")).await {
+            panic!("{}: {error:?}", path.display());
+        }
+        files += 1;
+    }
+    assert!(files >= 5, "{files} files in sql/inspect");
+}

@@ -1,0 +1,198 @@
+//! Relay: whatever commits arrives, once and in order, whoever writes it and whatever breaks.
+
+use std::collections::HashMap;
+
+use futures_util::SinkExt as _;
+use serde_json::Value;
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const COUNTERS: &str =
+    "create table counters (k int primary key, v int not null default 0); select rowcast.watch('counters')";
+
+/// Reads until `id` of the table's last change, and says what came: ids in order of arrival.
+async fn read_until(socket: &mut Socket, last: i64) -> Vec<Value> {
+    let mut messages = Vec::new();
+    loop {
+        let message = socket.message().await;
+        if message["type"] != "realtime_update" {
+            continue;
+        }
+        let id = message["id"].as_i64().unwrap();
+        messages.push(message);
+        if messages.iter().any(|m| m["id"] == last) && id >= last {
+            return messages;
+        }
+    }
+}
+
+async fn outbox_ids(db: &TestDatabase, channel: &str) -> Vec<i64> {
+    let sql = "select o.id from rowcast.outbox o join rowcast.channel c on c.id = o.channel where c.name = $1 and o.op <> 'C' order by 1";
+    db.client.query(sql, &[&channel]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+fn assert_complete(messages: &[Value], expected: &[i64]) {
+    let mut ids: Vec<i64> = messages.iter().map(|m| m["id"].as_i64().unwrap()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, expected, "every change once");
+    let mut values: HashMap<i64, i64> = HashMap::new();
+    for message in messages {
+        let (k, v) = (message["data"]["k"].as_i64().unwrap(), message["data"]["v"].as_i64().unwrap());
+        let before = values.insert(k, v);
+        assert!(before.is_none_or(|before| before < v), "row {k}: {v} after {before:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_writer_counts() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    db.run("create table log (note text); select rowcast.watch('log')").await;
+    db.run("create function note() returns trigger language plpgsql as $$ begin insert into log values ('k' || new.k); return null; end $$").await;
+    db.run("create trigger note after insert on counters for each row execute function note()").await;
+    let server = TestServer::start(&db.url).await;
+    let mut counters = server.subscribed("/ws/counters").await;
+    let mut log = server.subscribed("/ws/log").await;
+    // COPY
+    let sink = db.client.copy_in("copy counters (k, v) from stdin").await.unwrap();
+    let mut sink = std::pin::pin!(sink);
+    sink.send(bytes::Bytes::from_static(b"1\t1\n2\t1\n")).await.unwrap();
+    sink.close().await.unwrap();
+    // savepoints, a statement of many rows, a function, MERGE's older sister
+    db.run("begin; savepoint a; update counters set v = 99; rollback to a; update counters set v = v + 1; commit")
+        .await;
+    db.run("do $$ begin update counters set v = v + 1 where k = 1; end $$").await;
+    db.run("insert into counters values (1, 0) on conflict (k) do update set v = counters.v + 1").await;
+    // with parameters, as drivers do
+    db.client.execute("update counters set v = v + $1 where k = $2", &[&1, &2]).await.unwrap();
+    let expected = outbox_ids(&db, "counters").await;
+    assert_eq!(expected.len(), 7);
+    assert_complete(&read_until(&mut counters, *expected.last().unwrap()).await, &expected);
+    assert_eq!(log.message().await["data"]["note"], "k1");
+    assert_eq!(log.message().await["data"]["note"], "k2");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_repeated_while_the_relays_backends_are_killed() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    db.run("insert into counters select k from generate_series(1, 20) k").await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    let before = outbox_ids(&db, "counters").await.len();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let client = db.another_client().await;
+        writers.spawn(async move {
+            for round in 0..150 {
+                let k = (writer * 7 + round) % 20 + 1;
+                let sql = match round % 5 {
+                    0 => format!("begin; update counters set v = v + 1 where k = {k}; savepoint s; insert into counters values ({k}, 0) on conflict do nothing; rollback to s; commit"),
+                    1 => format!("begin; update counters set v = v + 1 where k = {k}; rollback"),
+                    _ => format!("update counters set v = v + 1 where k = {k}"),
+                };
+                client.batch_execute(&sql).await.unwrap();
+            }
+        });
+    }
+    let killer = db.another_client().await;
+    let mut kills = 0;
+    while !writers.is_empty() {
+        let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and application_name ~ '^rowcast (listen|read)'";
+        kills += killer.query_one(kill, &[]).await.unwrap().get::<_, i64>(0);
+        tokio::time::timeout(std::time::Duration::from_millis(100), writers.join_next()).await.ok();
+    }
+    assert!(kills > 2, "the relay was hit {kills} times");
+    // a change after the last kill ends the reading
+    db.run("update counters set v = v + 1 where k = 1").await;
+    let expected = outbox_ids(&db, "counters").await;
+    let expected = &expected[before..];
+    assert_eq!(expected.len(), 4 * 120 + 1);
+    assert_complete(&read_until(&mut socket, *expected.last().unwrap()).await, expected);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn under_load_the_relay_wakes_and_holds_quiet_then_sleeps_again() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    let quiet = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = 1 and mode = 'ExclusiveLock' and database = (select oid from pg_database where datname = current_database())";
+    let mut was_quiet = false;
+    for k in 0..400 {
+        db.run(&format!("insert into counters values ({k})")).await;
+        was_quiet |= db.text(quiet).await != "0";
+    }
+    assert!(was_quiet, "while busy the relay holds QUIET, so that writers need not ring");
+    let expected = outbox_ids(&db, "counters").await;
+    read_until(&mut socket, *expected.last().unwrap()).await;
+    while server.status().await["source"]["mode"] != "asleep" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(db.text(quiet).await, "0");
+    db.run("insert into counters values (1000)").await;
+    assert_eq!(socket.message().await["data"]["k"], 1000);
+    assert_eq!(server.status().await["source"]["found_by_safety_read"], 0, "bells wake it, not the clock");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_transaction_holds_nobody_up_and_arrives_whole() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    let long = db.another_client().await;
+    long.batch_execute("begin; insert into counters values (1), (2)").await.unwrap();
+    db.run("insert into counters values (3)").await;
+    assert_eq!(socket.message().await["data"]["k"], 3);
+    long.batch_execute("insert into counters values (4); commit").await.unwrap();
+    let mut tx = Vec::new();
+    for k in [1, 2, 4] {
+        let message = socket.message().await;
+        assert_eq!(message["data"]["k"], k);
+        tx.push(message["tx"].clone());
+    }
+    assert!(tx.iter().all(|t| *t == tx[0]));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_forged_bell_changes_nothing_and_a_silent_mode_polls() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    db.run("select pg_notify('rowcast', 'forged ' || i) from generate_series(1, 1000) i").await;
+    db.run("insert into counters values (1)").await;
+    assert_eq!(socket.message().await["data"]["k"], 1);
+    drop(socket);
+    server.stop().await.unwrap();
+    db.run("select rowcast.configure('notify', 'never')").await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    db.run("insert into counters values (2)").await;
+    assert_eq!(socket.message().await["data"]["k"], 2);
+    assert_eq!(server.status().await["source"]["mode"], "polling");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_of_many_rows_arrives_whole_and_in_order() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    db.run("insert into counters select k, 0 from generate_series(1, 20000) k").await;
+    for k in 1..=20_000 {
+        let message = socket.message().await;
+        assert_eq!(message["data"]["k"], k);
+        let is_inside = message["cursor"].as_str().unwrap().contains('.');
+        assert_eq!(is_inside, k < 20_000, "the last change carries the cursor after the cut");
+    }
+    server.stop().await.unwrap();
+}

@@ -1,0 +1,207 @@
+//! Sockets: what a client is told, and what it costs the others.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const PETS: &str = "create table pets (pet_id int primary key, user_id text, name text);
+    select rowcast.watch('pets', user_rule => 'user_id', notification => '{\"pet_name\": \"name\", \"pet_id\": \"pet_id\"}')";
+
+#[tokio::test]
+async fn an_insert_reaches_the_channel_and_its_user_and_nobody_else() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut pets = server.subscribed("/ws/pets").await;
+    let mut owner = server.subscribed("/ws/user/j%C3%BCrgen%2F1").await;
+    let mut other = server.subscribed("/ws/user/2").await;
+    db.run("insert into pets values (1, 'jürgen/1', 'Luna')").await;
+    let update = pets.message().await;
+    assert_eq!(update["type"], "realtime_update");
+    assert_eq!(update["entity_type"], "pets");
+    assert_eq!(update["action"], "created");
+    assert_eq!(update["data"], json!({"pet_id": 1, "user_id": "jürgen/1", "name": "Luna"}));
+    let told = owner.message().await;
+    assert_eq!(told["type"], "notification");
+    assert_eq!(told["notification_type"], "pet_created");
+    assert_eq!(told["user_id"], "jürgen/1");
+    assert_eq!(told["data"], json!({"pet_name": "Luna", "pet_id": 1}));
+    assert_eq!((&told["id"], &told["timestamp"]), (&update["id"], &update["timestamp"]));
+    assert!(update["timestamp"].as_str().unwrap().ends_with('Z'));
+    db.run("select rowcast.notify('2', 'hello', '{\"a\": 1}')").await;
+    assert_eq!(other.message().await["data"], json!({"a": 1}), "the first thing that user hears");
+    db.run("select rowcast.create_channel('news'); select rowcast.publish('news', 'flash', '[1]')").await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_socket_follows_many_channels() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("create table rooms (room_id int); select rowcast.watch('rooms'); select rowcast.create_channel('news')")
+        .await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.socket("/ws").await;
+    for (i, channel) in ["pets", "rooms", "news"].iter().enumerate() {
+        socket.send(&json!({"type": "subscribe", "channel": channel, "ref": i}).to_string()).await;
+        let answer = socket.message().await;
+        assert_eq!(
+            (&answer["type"], &answer["channel"], &answer["ref"]),
+            (&json!("subscribed"), &json!(channel), &json!(i))
+        );
+    }
+    db.run("insert into rooms values (1)").await;
+    assert_eq!(socket.message().await["entity_type"], "rooms");
+    db.run("select rowcast.publish('news', 'flash', '[1]')").await;
+    let news = socket.message().await;
+    assert_eq!((&news["action"], &news["data"]), (&json!("flash"), &json!([1])));
+    socket.send(r#"{"type":"unsubscribe","channel":"rooms"}"#).await;
+    assert_eq!(socket.message().await["type"], "unsubscribed");
+    db.run("insert into rooms values (2); insert into pets values (1)").await;
+    assert_eq!(socket.message().await["entity_type"], "pets");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_command_is_answered_and_the_socket_stays_open() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    for (sent, code) in [
+        ("{", "bad_json"),
+        ("3", "bad_message"),
+        (r#"{"type":"dance"}"#, "unknown_command"),
+        (r#"{"type":"subscribe","channel":"cats"}"#, "unknown_channel"),
+        (r#"{"type":"subscribe","channel":"pets"}"#, "already_subscribed"),
+        (r#"{"type":"unsubscribe","channel":"cats"}"#, "not_subscribed"),
+    ] {
+        socket.send(sent).await;
+        let answer = socket.message().await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{sent}");
+    }
+    socket.raw(Message::binary(vec![1, 2, 3])).await;
+    assert_eq!(socket.message().await["code"], "bad_message");
+    socket.send(r#"{"type":"ping","ref":7}"#).await;
+    assert_eq!(socket.message().await, json!({"type": "pong", "ref": 7}));
+    let test = json!({"type": "test", "anything": [1, "ü"]});
+    socket.send(&test.to_string()).await;
+    assert_eq!(socket.message().await, test);
+    db.run("insert into pets values (1)").await;
+    assert_eq!(socket.message().await["action"], "created");
+    assert_eq!(server.status().await["errors"], 7);
+    socket.send(&"x".repeat(70_000)).await;
+    assert_eq!(socket.close_code().await, 1009);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_unknown_channel_is_a_404_or_4404_for_clients_that_speak_our_protocol() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    server.subscribed("/ws/pets").await;
+    match Socket::connect(server.address, "/ws/cats", None).await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 404),
+        other => panic!("{:?}", other.map(|_| "connected")),
+    }
+    let mut socket = Socket::connect(server.address, "/ws/cats", Some("rowcast.v1")).await.unwrap();
+    assert_eq!(socket.close_code().await, 4404);
+    // the channel of an open socket goes away
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("select rowcast.unwatch('pets')").await;
+    assert_eq!(socket.close_code().await, 4404);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_costs_the_others_nothing_and_is_closed() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start_with(&db.url, &[("log-bytes", "65536")]).await;
+    let mut reader = server.subscribed("/ws/pets").await;
+    let mut mute = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    mute.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    while server.status().await["channels"]["pets"] != 2 {
+        tokio::task::yield_now().await;
+    }
+    let mut id = 0;
+    while server.status().await["closed_too_slow"] == 0 {
+        id += 1;
+        assert!(id < 3000, "never closed");
+        db.run(&format!("insert into pets values ({id}, 'x', repeat('x', 10000))")).await;
+        assert_eq!(reader.message().await["data"]["pet_id"], id, "the other one hears everything");
+    }
+    while server.status().await["connections"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_client_is_pinged_and_then_dropped() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start_with(&db.url, &[("ping-seconds", "1"), ("heartbeat-seconds", "1")]).await;
+    let mut dead = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    dead.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    let mut received = Vec::new();
+    // the server ends the connection: reading comes to an end by itself
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut dead, &mut received);
+    tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().ok();
+    assert!(received.windows(2).any(|pair| pair == [0x89, 0x00]), "a ping");
+    assert!(
+        String::from_utf8_lossy(&received).contains(r#""type":"heartbeat""#)
+            || received.windows(11).any(|w| w == b"\"heartbeat\"")
+    );
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn draining_tells_every_socket_1001_and_ends_in_time() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut one = server.subscribed("/ws/pets").await;
+    let mut two = server.subscribed("/ws/user/1").await;
+    assert_eq!(server.get("/readyz").await.0, 200);
+    let stopping = tokio::spawn(server.stop());
+    assert_eq!(one.close_code().await, 1001);
+    assert_eq!(two.close_code().await, 1001);
+    tokio::time::timeout(Duration::from_secs(5), stopping).await.expect("drained in time").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn pages_say_what_is_running() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start_with(&db.url, &[("max-sockets", "1")]).await;
+    let _open = server.subscribed("/ws/pets").await;
+    let (status, page) = server.get("/").await;
+    assert!(status == 200 && page.contains("<td>pets</td>") && page.contains("Capture is live"), "{page}");
+    assert_eq!(server.get("/healthz").await.0, 200);
+    assert_eq!(server.get("/nothing").await.0, 404);
+    assert_eq!(server.get("/ws/user/1").await.0, 503, "the one socket is taken");
+    let status = server.status().await;
+    assert_eq!((&status["connections"], &status["channels"]["pets"]), (&json!(1), &json!(1)));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn sockets_stay_and_are_told_when_the_source_is_down() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'rowcast listen%' and datname = current_database()").await;
+    assert_eq!(socket.message().await["code"], "source_down");
+    db.run("insert into pets values (1)").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 1);
+    server.stop().await.unwrap();
+}

@@ -1,0 +1,5 @@
+//! What the tests stand on: a Postgres, a server, a client.
+
+pub(crate) mod postgres;
+pub(crate) mod server;
+pub(crate) mod socket;

@@ -1,0 +1,68 @@
+//! A rowcast of the test's own, in this process, on a free port.
+
+use std::net::SocketAddr;
+
+use rowcast::shutdown::{self, Trigger};
+use rowcast::{config, error, serve};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinHandle;
+
+use super::socket::Socket;
+
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    trigger: Trigger,
+    running: JoinHandle<error::Result<()>>,
+}
+
+impl TestServer {
+    pub(crate) async fn start(database_url: &str) -> Self {
+        Self::start_with(database_url, &[]).await
+    }
+
+    pub(crate) async fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
+        let flag = |name: &str| match name {
+            "database-url" => Some(database_url.to_owned()),
+            "listen" => Some("127.0.0.1:0".to_owned()),
+            _ => settings.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
+        };
+        let config = config::load(flag, |_| None, None).unwrap();
+        let listener = serve::bind(&config).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (trigger, shutdown) = shutdown::channel();
+        let running = tokio::spawn(serve::run(config, listener, shutdown));
+        Self { address, trigger, running }
+    }
+
+    pub(crate) async fn socket(&self, path: &str) -> Socket {
+        Socket::connect(self.address, path, None).await.unwrap()
+    }
+
+    /// A socket that is subscribed: its `subscribed` has been read.
+    pub(crate) async fn subscribed(&self, path: &str) -> Socket {
+        let mut socket = self.socket(path).await;
+        let first = socket.message().await;
+        assert_eq!(first["type"], "subscribed", "{first}");
+        socket
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let mut tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/websocket/status").await.1).unwrap()
+    }
+
+    /// Drains and says how the server ended.
+    pub(crate) async fn stop(self) -> error::Result<()> {
+        self.trigger.begin();
+        self.running.await.unwrap()
+    }
+}

@@ -1,0 +1,64 @@
+//! A WebSocket client that waits for what must come, and no longer than ten seconds.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    pub(crate) async fn connect(address: SocketAddr, path: &str, protocol: Option<&str>) -> Result<Self, Error> {
+        let mut request = format!("ws://{address}{path}").into_client_request()?;
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
+        Ok(Self(tokio_tungstenite::connect_async(request).await?.0))
+    }
+
+    /// The next message that is no heartbeat.
+    pub(crate) async fn message(&mut self) -> Value {
+        loop {
+            match self.next().await {
+                Message::Text(text) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    if message["type"] != "heartbeat" {
+                        return message;
+                    }
+                }
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("expected a message, got {other:?}"),
+            }
+        }
+    }
+
+    /// The code of the close frame that ends the connection; messages before it are dropped.
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        loop {
+            if let Message::Close(frame) = self.next().await {
+                return frame.expect("a close code").code.into();
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.raw(Message::text(text)).await;
+    }
+
+    pub(crate) async fn raw(&mut self, message: Message) {
+        self.0.send(message).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Message {
+        tokio::time::timeout(Duration::from_secs(10), self.0.next())
+            .await
+            .expect("a message within ten seconds")
+            .expect("an open connection")
+            .expect("a frame")
+    }
+}

@@ -1,0 +1,10 @@
+//! Integration tests: one binary, one file per stage, named after it. Each test has a database of its own.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod capture;
+mod cli;
+mod install;
+mod layers;
+mod relay;
+mod sockets;
+mod support;
