@@ -1,5 +1,5 @@
 //! `rowcast demo`: the clinic on a private Postgres, with a writer that keeps it lively. Owns its set-up; serving is
-//! [`serve`](crate::serve).
+//! `serve`.
 
 pub mod cluster;
 pub mod writer;

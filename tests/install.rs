@@ -48,7 +48,7 @@ async fn every_function_and_view_has_a_comment() {
 #[tokio::test]
 async fn an_older_and_a_newer_schema_are_told_apart() {
     let db = TestDatabase::new().await;
-    db.run("insert into rowcast.schema_history values (99, 'future', '', '0')").await;
+    db.run("insert into rowcast.schema_history values (99, 'future', '2026-01-01T00:00:00Z', '0')").await;
     let error = install::check(&db.client).await.unwrap_err();
     assert!(error.to_string().contains("newer than this rowcast"), "{error}");
     assert_eq!(error.remedy(), Some("update rowcast"));
@@ -64,16 +64,14 @@ async fn every_inspect_file_runs_as_the_relay() {
     db.run("create table pets (pet_id int primary key); select rowcast.watch('pets'); insert into pets values (1)")
         .await;
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/inspect");
+    let psql = rowcast::demo::cluster::find_programs().expect("psql, from Postgres's own programs").join("psql");
     let mut files = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        // psql's own commands and variables are psql's business
-        let sql: Vec<_> = text.lines().filter(|line| !line.starts_with('\\')).collect();
-        let sql = sql.join("\n").replace(":'id'", "'1'").replace(":id", "1");
-        if let Err(error) = db.client.batch_execute(&format!("set role rowcast_relay; {sql}; reset role")).await {
-            panic!("{}: {error:?}", path.display());
-        }
+        let mut command = tokio::process::Command::new(&psql);
+        command.args(["-qX", "-v", "ON_ERROR_STOP=1", "-v", "id=1", "-f"]).arg(&path).arg(&db.url);
+        let output = command.env("PGOPTIONS", "-c role=rowcast_relay").output().await.unwrap();
+        assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
         files += 1;
     }
     assert!(files >= 5, "{files} files in sql/inspect");

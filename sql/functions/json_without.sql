@@ -29,6 +29,9 @@ begin
       into result using r;
     return result;
   end if;
-  return pg_catalog.row_to_json(pg_catalog.jsonb_populate_record(r, coalesce(emptied, '{}')));
+  -- a query, not an expression: an expression's state lives as long as the transaction, and with it the column names
+  -- that jsonb_populate_record has cached, so a rename in the same transaction would let the column out
+  select pg_catalog.row_to_json(pg_catalog.jsonb_populate_record(r, coalesce(emptied, '{}'))) into result;
+  return result;
 end $$;
 comment on function rowcast.json_without(anyelement, oid, oid, int2[]) is 'a row''s JSON with the excluded columns emptied';

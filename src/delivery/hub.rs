@@ -288,12 +288,12 @@ impl Hub {
     /// A heartbeat to every view that was silent.
     fn beat(&self) {
         if *self.live.borrow() {
-            self.append_to_all(|cursor| protocol::heartbeat(cursor), |view| !view.spoke.swap(false, Relaxed));
+            self.append_to_all(protocol::heartbeat, |view| !view.spoke.swap(false, Relaxed));
         }
     }
 
     fn beat_all(&self) {
-        self.append_to_all(|cursor| protocol::heartbeat(cursor), |_| true);
+        self.append_to_all(protocol::heartbeat, |_| true);
     }
 
     fn tell_all(&self, message: &str) {

@@ -1,5 +1,5 @@
 //! When to read: the relay's life, from connect to reconnect. Owns the order of its steps and its patience; how to
-//! read is [`outbox`](super::outbox), how to sleep is [`sleep`](super::sleep).
+//! read is `outbox`, how to sleep is `sleep`.
 
 use std::convert::Infallible;
 use std::sync::Arc;

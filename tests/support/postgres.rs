@@ -160,6 +160,7 @@ fn docker_answers() -> bool {
 }
 
 /// Statics are not dropped when a test binary ends, so a small watcher cleans up after this process.
+#[expect(clippy::zombie_processes, reason = "it outlives us: that is its purpose")]
 fn when_we_end(command: &str) {
     let watch = format!("while kill -0 {} 2>/dev/null; do sleep 0.2; done; {command}", std::process::id());
     Command::new("sh")

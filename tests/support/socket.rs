@@ -37,6 +37,17 @@ impl Socket {
         }
     }
 
+    /// The next heartbeat; nothing else may come before it.
+    pub(crate) async fn heartbeat(&mut self) -> Value {
+        loop {
+            if let Message::Text(text) = self.next().await {
+                let message: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(message["type"], "heartbeat", "{message}");
+                return message;
+            }
+        }
+    }
+
     /// The code of the close frame that ends the connection; messages before it are dropped.
     pub(crate) async fn close_code(&mut self) -> u16 {
         loop {
