@@ -88,7 +88,7 @@ async fn what_cannot_be_watched_is_refused_with_the_remedy_and_nothing_is_left()
         ("'s'", "it is not a table"),
         ("'part_1'", "it is a partition of public.parts | select rowcast.watch('public.parts')"),
         ("'rowcast.outbox'", "it belongs to schema rowcast"),
-        ("'moods'", "column m is of type mood, which has a cast to json"),
+        ("'moods'", "column m is of type public.mood, which has a cast to json"),
         ("'pets', user_rule => 'select nonsense from nowhere'", "its user rule is not a query that works"),
         (
             "'pets', user_rule => 'owner'",
