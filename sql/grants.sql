@@ -23,6 +23,14 @@ begin
       execute format('grant %I to %I', role, current_user);
     end if;
   end loop;
+  -- else rowcast.health cannot show the relay the oldest transaction of another role
+  if not pg_has_role('rowcast_relay', 'pg_read_all_stats', 'member') then
+    begin
+      grant pg_read_all_stats to rowcast_relay;
+    exception when insufficient_privilege or internal_error then
+      raise notice 'rowcast_relay is no member of pg_read_all_stats: rowcast.health shows it less';
+    end;
+  end if;
 end $do$;
 
 revoke all on schema rowcast from public;

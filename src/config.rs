@@ -80,7 +80,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "ping-seconds",
         env: &["ROWCAST_PING_SECONDS"],
         default: Some("30"),
-        help: "a client that is silent this long is pinged, and twice this long dropped",
+        help: "a client is pinged this often, and dropped when it was silent since the last ping",
     },
     Setting {
         name: "message-bytes",

@@ -91,10 +91,7 @@ async fn set_up(admin_url: &str, relay_logs_in: bool) -> Result<()> {
     install::migrate(&mut client).await?;
     client.batch_execute(WATCH).await.map_err(explain)?;
     if relay_logs_in {
-        client
-            .batch_execute("alter role rowcast_relay login; grant pg_read_all_stats to rowcast_relay")
-            .await
-            .map_err(explain)?;
+        client.batch_execute("alter role rowcast_relay login").await.map_err(explain)?;
     }
     Ok(())
 }

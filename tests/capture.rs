@@ -61,6 +61,11 @@ async fn a_user_rule_by_query_names_the_users_and_never_fails_the_write() {
         db.text("select string_agg(users::text, ' ' order by id) from rowcast.outbox where op <> 'C'").await,
         "{5} {5} {5}"
     );
+    // with the rule's trigger off, the write goes through and nobody is taken for another row's user
+    db.run("alter table visits disable trigger \"!!rowcast_users\"").await;
+    db.run("insert into visits values (7, 1)").await;
+    assert_eq!(db.text("select users from rowcast.outbox order by id desc limit 1").await, "");
+    db.run("alter table visits enable trigger \"!!rowcast_users\"").await;
     // the application alters its own table: the rule breaks, its writes do not
     db.run("alter table pets rename user_id to owner_id; insert into visits values (3, 1)").await;
     assert_eq!(db.text("select users from rowcast.outbox where op = 'I' order by id desc limit 1").await, "{NULL}");
@@ -131,6 +136,26 @@ async fn watch_is_idempotent_and_unwatch_reverses_it() {
         db.text("select reason || ' ' || remedy from rowcast.unwatched where \"table\" = 'pets'::regclass").await,
         "not watched select rowcast.watch('pets');"
     );
+}
+
+#[tokio::test]
+async fn a_change_of_triggers_never_makes_readers_queue() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets')").await;
+    let reader = db.another_client().await;
+    reader.batch_execute("begin; select * from pets").await.unwrap();
+    let other = db.another_client().await;
+    other.batch_execute("set statement_timeout = '2s'").await.unwrap();
+    let unwatch = db.client.batch_execute("select rowcast.unwatch('pets')");
+    let reads = async {
+        for _ in 0..50 {
+            other.batch_execute("select * from pets").await.expect("a reader that waits less than two seconds");
+        }
+        reader.batch_execute("commit").await.unwrap();
+    };
+    let (unwatched, ()) = tokio::join!(unwatch, reads);
+    unwatched.unwrap();
 }
 
 #[tokio::test]

@@ -113,10 +113,22 @@ async fn an_unknown_channel_is_a_404_or_4404_for_clients_that_speak_our_protocol
     }
     let mut socket = Socket::connect(server.address, "/ws/cats", Some("rowcast.v1")).await.unwrap();
     assert_eq!(socket.close_code().await, 4404);
-    // the channel of an open socket goes away
+    let mut socket = Socket::connect(server.address, "/ws/pets?filter=a=eq.1", Some("rowcast.v1")).await.unwrap();
+    assert_eq!(socket.close_code().await, 4400, "not half of what was asked for");
+    // the channel of an open socket goes away; one that follows others stays
+    db.run("select rowcast.create_channel('news')").await;
+    while server.status().await["channels"]["news"].is_null() {
+        tokio::task::yield_now().await;
+    }
+    let mut both = server.subscribed("/ws/pets").await;
+    both.send(r#"{"type":"subscribe","channel":"news"}"#).await;
+    assert_eq!(both.message().await["type"], "subscribed");
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("select rowcast.unwatch('pets')").await;
     assert_eq!(socket.close_code().await, 4404);
+    assert_eq!(both.message().await["code"], "unknown_channel");
+    db.run("select rowcast.publish('news', 'flash', '1')").await;
+    assert_eq!(both.message().await["action"], "flash");
     server.stop().await.unwrap();
 }
 

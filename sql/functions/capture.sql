@@ -19,6 +19,7 @@ declare
   before pg_catalog.json;
   after pg_catalog.json;
   deviates pg_catalog.bool := false;
+  rule pg_catalog.text;
   users pg_catalog.text[];
 begin
   if pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
@@ -52,7 +53,12 @@ begin
   end if;
 
   if tg_argv[5] operator(pg_catalog.=) 'u' then
-    users := pg_catalog.current_setting('rowcast.users', true)::pg_catalog.text[];
+    -- read and cleared, so that no other row can take it for its own; '' is what a setting is after its transaction
+    rule := pg_catalog.current_setting('rowcast.users', true);
+    if pg_catalog.length(rule) operator(pg_catalog.>) 0 then
+      users := rule::pg_catalog.text[];
+      perform pg_catalog.set_config('rowcast.users', '', true);
+    end if;
   end if;
   perform rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users);
   perform rowcast.ring(tg_argv[1], op, coalesce(after, before));

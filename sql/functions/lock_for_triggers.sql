@@ -1,14 +1,17 @@
 -- rowcast.lock_for_triggers(target) -> void
--- Takes the lock that CREATE TRIGGER needs, a fifth of a second at a time: a lock request that waits makes every
--- later writer of the table queue behind it, so none may wait long. Gives up after about ten seconds.
+-- Takes the lock that the change of triggers needs, a fifth of a second at a time: a lock request that waits makes
+-- everybody else queue behind it, so none may wait long. Gives up after about ten seconds. CREATE TRIGGER keeps
+-- writers out, DROP TRIGGER readers too: so where there are triggers of ours, that lock is taken at once.
 create or replace function rowcast.lock_for_triggers(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
   attempts int := 0;
+  mode text := case when exists (select from pg_trigger t where t.tgrelid = target and t.tgname ~ '^!!?rowcast')
+                    then 'access exclusive' else 'share row exclusive' end;
 begin
   loop
     begin
-      execute format('lock table %s in share row exclusive mode', target);
+      execute format('lock table %s in %s mode', target, mode);
       return;
     exception when lock_not_available then
       attempts := attempts + 1;

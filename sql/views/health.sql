@@ -16,7 +16,7 @@ with finding(sort, finding, state, detail, remedy) as (
          case when pg_total_relation_size('rowcast.outbox_0') + pg_total_relation_size('rowcast.outbox_1') + pg_total_relation_size('rowcast.outbox_2') > 10::bigint * 1024 * 1024 * 1024 then 'warn' else 'ok' end,
          pg_size_pretty(pg_total_relation_size('rowcast.outbox_0') + pg_total_relation_size('rowcast.outbox_1') + pg_total_relation_size('rowcast.outbox_2')),
          case when pg_total_relation_size('rowcast.outbox_0') + pg_total_relation_size('rowcast.outbox_1') + pg_total_relation_size('rowcast.outbox_2') > 10::bigint * 1024 * 1024 * 1024
-              then 'the outbox is larger than 10 GB: see docs/operations.md on retention' end
+              then 'larger than 10 GB: sql/inspect/outbox_growth.sql says what fills it' end
   union all
   select 4, 'sequence', case when seqcache = 1 then 'ok' else 'fail' end, 'cache of rowcast.outbox_id: ' || seqcache,
          case when seqcache <> 1 then 'alter sequence rowcast.outbox_id cache 1;' end

@@ -22,13 +22,13 @@ select c.target as "table", c.name as channel, c.singular,
        case
          when c.target is null then null
          when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
-         when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again'
+         when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
          when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
          when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)
-           then 'the column of the user rule is gone; call rowcast.watch again'
+           then 'the column of the user rule is gone; call rowcast.watch again, with all its arguments'
          when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k
                        where not exists (select from pg_attribute a where a.attrelid = c.target and a.attname = k.value and not a.attisdropped))
-           then 'a column of the notification is gone; call rowcast.watch again'
+           then 'a column of the notification is gone; call rowcast.watch again, with all its arguments'
        end as drift
   from rowcast.channel c left join trigger_state s on s.id = c.id;
 comment on view rowcast.watched is 'channels: table, user rule, excluded columns, state of the triggers, drift';

@@ -26,6 +26,9 @@ use crate::shutdown::Shutdown;
 /// Sockets that a shard writes to before it lets other tasks of its thread run.
 const BATCH: usize = 128;
 
+/// There may be many users and each hears little: kept per user at most.
+const USER_LOG_BYTES: u64 = 256 * 1024;
+
 /// How much is kept and how often is spoken.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -180,7 +183,10 @@ impl Hub {
         let view = state.views.get(key).cloned().unwrap_or_else(|| {
             let view = Arc::new(View {
                 key: key.clone(),
-                log: Log::new(self.settings.log_bytes),
+                log: Log::new(match key {
+                    ViewKey::Channel(_) => self.settings.log_bytes,
+                    ViewKey::User(_) => self.settings.log_bytes.min(USER_LOG_BYTES),
+                }),
                 members: self.shards.iter().map(|_| Mutex::default()).collect(),
                 spoke: AtomicBool::new(true),
             });
@@ -276,10 +282,12 @@ impl Hub {
         state.channels = names;
         drop(state);
         for view in closed {
+            let reason = format!("channel {} is gone: its table is no longer watched", view.key.label());
+            let message = protocol::error("unknown_channel", &reason, None);
             for members in &view.members {
                 let members: Vec<_> = lock(members).iter().map(|(_, outbound)| outbound.clone()).collect();
                 for outbound in members {
-                    outbound.close(CloseCode::UnknownChannel, "the channel is gone: its table is no longer watched");
+                    outbound.lose(&view, CloseCode::UnknownChannel, &reason, &message);
                 }
             }
         }

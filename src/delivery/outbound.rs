@@ -99,6 +99,20 @@ impl Outbound {
         }
     }
 
+    /// Its view is no more: the socket is closed with `code`, or told `message` where it follows others as well.
+    pub fn lose(&self, view: &Arc<View>, code: CloseCode, reason: &str, message: &str) {
+        let mut state = self.lock();
+        if state.readers.len() < 2 {
+            state.close(code, reason);
+        } else if let Some(index) = state.readers.iter().position(|reader| Arc::ptr_eq(&reader.view, view)) {
+            state.finish_half();
+            state.readers.remove(index);
+            protocol::push_text_frame(&mut state.control, message);
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
     /// Says goodbye: nothing follows the close frame.
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.lock().close(code, reason);
@@ -252,12 +266,6 @@ impl Outbound {
     /// Whether a close frame was put.
     pub fn is_closing(&self) -> bool {
         self.lock().closing
-    }
-
-    /// Whether nothing more can or will be written.
-    pub fn is_done(&self) -> bool {
-        let state = self.lock();
-        state.gone || (state.closing && state.control.is_empty())
     }
 
     /// Whether the connection broke.

@@ -69,11 +69,6 @@ impl<V: Clone> Views<V> {
         self.channels.values().chain(self.users.values())
     }
 
-    /// The channels' views with their names.
-    pub fn channels(&self) -> impl Iterator<Item = (&Arc<str>, &V)> {
-        self.channels.iter()
-    }
-
     /// How many users are watched.
     pub fn users(&self) -> usize {
         self.users.len()

@@ -190,12 +190,9 @@ impl Session {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.outbound.say(text),
-            Ok(Command::Subscribe { channel, since, r#ref }) => {
+            Ok(Command::Subscribe { channel, r#ref }) => {
                 let key = ViewKey::Channel(channel.into());
-                if since.is_some() {
-                    let text = "resuming by since is not supported by this version";
-                    self.refuse(&protocol::error("not_supported", text, r#ref.as_ref()));
-                } else if self.is_joined(&key) {
+                if self.is_joined(&key) {
                     let text = format!("already subscribed to {}", key.label());
                     self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
                 } else if self.subscriptions.len() + self.waiting.len() >= self.limits.subscriptions {

@@ -129,25 +129,20 @@ impl Relay {
                 "a notification to ourselves did not come back: is DATABASE_URL a transaction pooler? connect to Postgres itself; polling until then"
             );
         }
-        let mut relay = Self {
-            doorbell,
-            reader,
-            rhythm: Rhythm::default(),
-            metrics: metrics.clone(),
-            catalog_read: Instant::now(),
-        };
-        relay.read().await?;
-        relay.reader.announce_live().await?;
-        relay.metrics.set_live(true);
-        tracing::info!(event = "source_live", database = %database, channels = relay.reader.catalog().names().len());
-        Ok(relay)
+        Ok(Self { doorbell, reader, rhythm: Rhythm::default(), metrics: metrics.clone(), catalog_read: Instant::now() })
     }
 
     fn into_place(self) -> Place {
         self.reader.place().clone()
     }
 
+    /// Catches up, then follows. It is here and not in `connect` that the first cut is read: when the connection
+    /// breaks inside it, what was delivered counts.
     async fn follow(&mut self) -> Result<Infallible> {
+        self.read().await?;
+        self.reader.announce_live().await?;
+        self.metrics.set_live(true);
+        tracing::info!(event = "source_live", channels = self.reader.catalog().names().len());
         loop {
             if self.must_poll() {
                 self.poll().await?;

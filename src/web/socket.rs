@@ -32,7 +32,14 @@ struct Refusal {
 
 /// Answers a request for a socket.
 pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> Reply {
+    let asked = request.uri().query().filter(|query| !query.is_empty());
     let refusal = match view_of(path, web) {
+        // not obeying half of a request: who asks for a filter must not get the whole channel
+        Ok(_) if asked.is_some() => Err(Refusal {
+            status: StatusCode::BAD_REQUEST,
+            code: CloseCode::BadRequest,
+            reason: "query parameters are not supported by this version".to_owned(),
+        }),
         Ok(key) if has_room(web) => Ok(key),
         Ok(_) => Err(Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
