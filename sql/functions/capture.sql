@@ -21,6 +21,7 @@ declare
   deviates pg_catalog.bool := false;
   rule pg_catalog.text;
   users pg_catalog.text[];
+  done pg_catalog.bool;
 begin
   if pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
     return null;
@@ -60,8 +61,11 @@ begin
       perform pg_catalog.set_config('rowcast.users', '', true);
     end if;
   end if;
-  perform rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users);
-  perform rowcast.ring(tg_argv[1], op, coalesce(after, before));
+  -- assignments, not PERFORM: that runs a query each
+  done := rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users);
+  if rowcast.must_ring() then  -- asked here as well: mostly the answer is no, and a call costs
+    done := rowcast.ring(tg_argv[1], op, coalesce(after, before));
+  end if;
   return null;
 end $$;
 comment on function rowcast.capture() is 'row trigger of watched tables: writes the change into the outbox and rings the doorbell';
