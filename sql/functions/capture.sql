@@ -63,9 +63,7 @@ begin
   end if;
   -- assignments, not PERFORM: that runs a query each
   done := rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users);
-  if rowcast.must_ring() then  -- asked here as well: mostly the answer is no, and a call costs
-    done := rowcast.ring(tg_argv[1], op, coalesce(after, before));
-  end if;
+  done := rowcast.ring(tg_argv[1], op, coalesce(after, before));
   return null;
 end $$;
 comment on function rowcast.capture() is 'row trigger of watched tables: writes the change into the outbox and rings the doorbell';

@@ -26,7 +26,7 @@ macro_rules! sql_files {
 
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
-    "segment" "bell_mode" "append" "must_ring" "ring" "actor" "json_without" "capture_pinned" "capture" "capture_truncate"
+    "segment" "bell_mode" "append" "ring" "actor" "json_without" "capture_pinned" "capture" "capture_truncate"
     "notify" "publish" "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular"
     "refuse_unwatchable" "install_user_query" "remove_triggers" "watch" "unwatch" "watch_schema" "uninstall");
 const VIEWS: &[(&str, &str)] = sql_files!("views": "watched" "unwatched" "recent" "health");
