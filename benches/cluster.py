@@ -27,6 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTINGS = {
     "shared_buffers": "256MB",
     "max_wal_size": "8GB",
+    "min_wal_size": "2GB",  # segments are used again, as on a server that has run for a while
     "checkpoint_timeout": "1h",
     "max_connections": "60",
     "timezone": "UTC",
