@@ -1,140 +1,24 @@
-//! The command line. Owns commands, flags and what is printed; each command is a few lines over the library.
+//! The command line. Owns what each command does and prints, a few lines over the library; the words are `grammar`.
+
+mod ask;
+mod doctor;
+mod grammar;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-use futures_util::{SinkExt as _, StreamExt as _};
-use hyper_tungstenite::tungstenite::Message;
-use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use clap::ArgMatches;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::Client;
 
-use crate::config::{self, Config, SETTINGS};
+pub use grammar::command;
+
+use crate::config::{self, Config};
 use crate::demo::{self, Postgres};
 use crate::error::{Error, Kind, Result};
 use crate::serve;
 use crate::shutdown::{self, Trigger};
-use crate::source::doorbell::Doorbell;
 use crate::source::install;
 use crate::source::pool::{Database, Purpose};
-
-const DATABASE_HELP: &str = "Postgres, as postgres://user:password@host:5432/database [env: DATABASE_URL]";
-const SERVER_HELP: &str = "address of a running rowcast";
-const SERVER: &str = "http://127.0.0.1:8000";
-
-/// The command line's definition.
-pub fn command() -> Command {
-    let database = || Arg::new("database-url").long("database-url").value_name("URL").help(DATABASE_HELP);
-    let url = || Arg::new("url").long("url").value_name("URL").default_value(SERVER).help(SERVER_HELP);
-    Command::new("rowcast")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Committed Postgres row changes, written by anyone, on WebSockets within milliseconds")
-        .after_help("Start with `rowcast demo`. With a database of your own: migrate, watch, serve.")
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand(
-            Command::new("serve")
-                .about("Relay committed changes to WebSockets")
-                .arg(
-                    Arg::new("config")
-                        .long("config")
-                        .value_name("FILE")
-                        .help("TOML file with the settings below, _ for - [env: ROWCAST_CONFIG]"),
-                )
-                .args(SETTINGS.iter().map(setting_arg)),
-        )
-        .subcommand(
-            Command::new("demo")
-                .about("A veterinary clinic on a private Postgres, live, with nothing to configure")
-                .arg(
-                    Arg::new("dir")
-                        .long("dir")
-                        .value_name("FOLDER")
-                        .default_value(".rowcast/demo")
-                        .help("where the private Postgres lives"),
-                )
-                .arg(Arg::new("reset").long("reset").action(ArgAction::SetTrue).help("forget that folder and exit"))
-                .args(SETTINGS.iter().map(setting_arg)),
-        )
-        .subcommand(
-            Command::new("migrate").about("Install schema rowcast, or bring it to this version").arg(database()),
-        )
-        .subcommand(Command::new("sql").about("Print what migrate would run on an empty database"))
-        .subcommand(
-            Command::new("watch")
-                .about("Capture every change of a table; the same as select rowcast.watch(..)")
-                .arg(Arg::new("table").help("such as public.pets").required_unless_present("schema"))
-                .arg(
-                    Arg::new("schema")
-                        .long("schema")
-                        .value_name("NAME")
-                        .conflicts_with("table")
-                        .help("every table of a schema that is not watched yet"),
-                )
-                .arg(
-                    Arg::new("channel")
-                        .long("channel")
-                        .value_name("NAME")
-                        .help("default: the table's name with _ as -"),
-                )
-                .arg(
-                    Arg::new("user-rule")
-                        .long("user-rule")
-                        .value_name("COLUMN|QUERY")
-                        .help("column of the user to notify, or a query over row"),
-                )
-                .arg(
-                    Arg::new("notification")
-                        .long("notification")
-                        .value_name("JSON")
-                        .help("key in the notification's data: column"),
-                )
-                .arg(
-                    Arg::new("exclude")
-                        .long("exclude")
-                        .value_name("COLUMN")
-                        .value_delimiter(',')
-                        .action(ArgAction::Append)
-                        .help("columns that never leave the table"),
-                )
-                .arg(Arg::new("singular").long("singular").value_name("WORD").help("pet in pet_created"))
-                .arg(database()),
-        )
-        .subcommand(
-            Command::new("unwatch")
-                .about("Stop capturing a table; the same as select rowcast.unwatch(..)")
-                .arg(Arg::new("table").required(true))
-                .arg(database()),
-        )
-        .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()))
-        .subcommand(
-            Command::new("tail")
-                .about("Print the messages of a channel, one a line")
-                .arg(Arg::new("channel").required(true).help("pets, or user/123"))
-                .arg(
-                    Arg::new("count")
-                        .short('n')
-                        .long("count")
-                        .value_name("N")
-                        .value_parser(clap::value_parser!(u64))
-                        .help("end after this many messages"),
-                )
-                .arg(url()),
-        )
-        .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))
-}
-
-fn setting_arg(setting: &config::Setting) -> Arg {
-    let mut help = setting.help.to_owned();
-    if let Some(default) = setting.default {
-        help.push_str(&format!(" [default: {default}]"));
-    }
-    help.push_str(&format!(" [env: {}]", setting.env.join(", ")));
-    let arg = Arg::new(setting.name).long(setting.name).value_name("VALUE").help(help);
-    if setting.default == Some("false") { arg.num_args(0..=1).default_missing_value("true") } else { arg }
-}
 
 /// Runs a command.
 ///
@@ -159,11 +43,18 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("watch", arguments)) => watch(arguments).await,
         Some(("unwatch", arguments)) => unwatch(arguments).await,
         Some(("status", arguments)) => {
-            print!("{}", get(text(arguments, "url").unwrap_or_default(), "/websocket/status").await?);
+            print!("{}", ask::get(text(arguments, "url").unwrap_or_default(), "/websocket/status").await?);
             Ok(())
         }
-        Some(("tail", arguments)) => tail(arguments).await,
-        Some(("doctor", arguments)) => doctor(arguments).await,
+        Some(("tail", arguments)) => {
+            let left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
+            let (url, channel) = (text(arguments, "url"), text(arguments, "channel"));
+            ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), left).await
+        }
+        Some(("doctor", arguments)) => {
+            let (database, client) = connect(arguments).await?;
+            doctor::examine(&database, &client).await
+        }
         _ => Err(Error::new(Kind::Config, "no such command").hint("rowcast --help")),
     }
 }
@@ -331,123 +222,4 @@ fn no_table(error: Error) -> Error {
         return error.hint("name an existing table with its schema, such as public.pets");
     }
     error
-}
-
-async fn tail(arguments: &ArgMatches) -> Result<()> {
-    let url = text(arguments, "url").unwrap_or(SERVER).trim_end_matches('/').replacen("http", "ws", 1);
-    let channel = text(arguments, "channel").unwrap_or_default();
-    let mut left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
-    let target = format!("{url}/ws/{channel}");
-    let mut request = target
-        .as_str()
-        .into_client_request()
-        .map_err(|e| Error::new(Kind::Config, format!("{target} is no address of a server")).because(e))?;
-    request
-        .headers_mut()
-        .insert(hyper::header::SEC_WEBSOCKET_PROTOCOL, hyper::header::HeaderValue::from_static("rowcast.v1"));
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|e| {
-        Error::new(Kind::Connection, format!("cannot connect to {target}"))
-            .because(e)
-            .hint("is `rowcast serve` or `rowcast demo` running there? --url names another address")
-    })?;
-    while left > 0 {
-        match socket.next().await {
-            Some(Ok(Message::Text(message))) => {
-                println!("{message}");
-                left -= 1;
-            }
-            Some(Ok(Message::Close(Some(frame)))) => {
-                return Err(Error::new(
-                    Kind::Protocol,
-                    format!("the server closed: {} ({})", frame.reason, u16::from(frame.code)),
-                ));
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Err(Error::new(Kind::Connection, "the connection is lost").because(error)),
-            None => return Err(Error::new(Kind::Connection, "the connection is lost")),
-        }
-    }
-    let _ = socket.close(None).await;
-    let _ = socket.flush().await;
-    Ok(())
-}
-
-/// One GET, without a client library: status pages are short and the server is ours.
-async fn get(url: &str, path: &str) -> Result<String> {
-    let host = url.trim_start_matches("http://").trim_end_matches('/');
-    let explain = |e: std::io::Error| {
-        Error::new(Kind::Connection, format!("cannot ask {host}"))
-            .because(e)
-            .hint("is `rowcast serve` or `rowcast demo` running there? --url names another address")
-    };
-    let mut tcp = tokio::net::TcpStream::connect(host).await.map_err(explain)?;
-    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
-        .await
-        .map_err(explain)?;
-    let mut answer = String::new();
-    tokio::time::timeout(Duration::from_secs(5), tcp.read_to_string(&mut answer))
-        .await
-        .map_err(|_| Error::new(Kind::Connection, format!("{host} does not answer")))?
-        .map_err(explain)?;
-    answer
-        .split_once("\r\n\r\n")
-        .map(|(_, body)| body.to_owned())
-        .ok_or_else(|| Error::new(Kind::Protocol, format!("{host} does not speak HTTP")))
-}
-
-async fn doctor(arguments: &ArgMatches) -> Result<()> {
-    let (database, client) = connect(arguments).await?;
-    let mut failed = 0;
-    let mut report = |state: &str, finding: &str, detail: &str, remedy: Option<&str>| {
-        println!("{state:<5} {finding:<22} {detail}");
-        if let Some(remedy) = remedy {
-            println!("      {:<22} -> {remedy}", "");
-        }
-        failed += u32::from(state == "fail");
-    };
-    let version: i32 = client
-        .query_one("select current_setting('server_version_num')::int", &[])
-        .await
-        .map_err(|e| Error::database("cannot ask the server's version", e))?
-        .get(0);
-    let (state, remedy) =
-        if version < 140_000 { ("fail", Some("rowcast needs Postgres 14 or later")) } else { ("ok", None) };
-    report(state, "server version", &format!("{}.{}", version / 10_000, version % 10_000), remedy);
-    if let Err(error) = install::check(&client).await {
-        report("fail", "schema", &error.to_string(), error.remedy());
-        return Err(Error::new(Kind::Schema, "1 finding needs action"));
-    }
-    report("ok", "schema", "installed, this version", None);
-    let may_read: bool = client
-        .query_one("select has_table_privilege('rowcast.outbox', 'select') and has_table_privilege('rowcast.channel', 'select')", &[])
-        .await
-        .map_err(|e| Error::database("cannot ask for rights", e))?
-        .get(0);
-    let (state, remedy) =
-        if may_read { ("ok", None) } else { ("fail", Some("make this role a member of rowcast_relay")) };
-    report(state, "rights", "read the outbox and the channels", remedy);
-    match Doorbell::listen(&database).await {
-        Ok(bell) if bell.works() => report("ok", "notifications", "one to ourselves came back", None),
-        Ok(_) => report(
-            "fail",
-            "notifications",
-            "one to ourselves did not come back",
-            Some("DATABASE_URL is a transaction pooler: connect to Postgres itself"),
-        ),
-        Err(error) => report("fail", "notifications", &error.to_string(), error.remedy()),
-    }
-    if may_read {
-        let rows = client
-            .query("select finding, state, detail, remedy from rowcast.health", &[])
-            .await
-            .map_err(|e| Error::database("cannot read rowcast.health", e))?;
-        for row in rows {
-            report(row.get(1), row.get(0), row.get(2), row.get(3));
-        }
-    }
-    match failed {
-        0 => Ok(()),
-        1 => Err(Error::new(Kind::Database, "1 finding needs action")),
-        many => Err(Error::new(Kind::Database, format!("{many} findings need action"))),
-    }
 }

@@ -97,15 +97,17 @@ async fn set_up(admin_url: &str, relay_logs_in: bool) -> Result<()> {
 }
 
 fn welcome(address: &str, admin_url: &str) -> String {
+    // as it was called: a newcomer has it in target/release and not on PATH
+    let rowcast = std::env::args().next().unwrap_or_else(|| "rowcast".to_owned());
     format!(
         "
   rowcast demo: a veterinary clinic, live.
 
   open     http://{address}/
   write    psql {admin_url} -c \"update pets set notes = 'back at ' || now() where pet_id = 1\"
-  watch    rowcast tail pets --url http://{address}
+  watch    {rowcast} tail pets --url http://{address}
            websocat ws://{address}/ws/pets      (or: npx wscat -c ws://{address}/ws/pets)
-  users    rowcast tail user/1 --url http://{address}
+  users    {rowcast} tail user/1 --url http://{address}
   look     psql {admin_url} -c 'select * from rowcast.health'
 
   Ctrl-C stops everything; the next start goes on where this one ended.

@@ -351,11 +351,12 @@ impl Shard {
                 () = shutdown.begun() => break,
             }
             let asked = *lock(&self.asked);
-            let dirty = std::mem::take(&mut *lock(&self.dirty));
-            for (i, view) in dirty.iter().enumerate() {
-                if !dirty[..i].iter().any(|seen| Arc::ptr_eq(seen, view)) {
-                    self.write_view(view).await;
-                }
+            let mut dirty = std::mem::take(&mut *lock(&self.dirty));
+            // several cuts may have named a view; a heartbeat names thousands, so pairwise comparing would not do
+            dirty.sort_unstable_by_key(Arc::as_ptr);
+            dirty.dedup_by(|one, other| Arc::ptr_eq(one, other));
+            for view in &dirty {
+                self.write_view(view).await;
             }
             self.done.send_replace(asked);
         }

@@ -1,0 +1,121 @@
+//! What can be typed: commands, flags and their help. Owns the words; knows not what they do.
+
+use clap::{Arg, ArgAction, Command};
+
+use crate::config::{self, SETTINGS};
+
+const DATABASE_HELP: &str = "Postgres, as postgres://user:password@host:5432/database [env: DATABASE_URL]";
+const SERVER_HELP: &str = "address of a running rowcast";
+const SERVER: &str = "http://127.0.0.1:8000";
+
+/// The command line's definition.
+pub fn command() -> Command {
+    let database = || Arg::new("database-url").long("database-url").value_name("URL").help(DATABASE_HELP);
+    let url = || Arg::new("url").long("url").value_name("URL").default_value(SERVER).help(SERVER_HELP);
+    Command::new("rowcast")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Committed Postgres row changes, written by anyone, on WebSockets within milliseconds")
+        .after_help("Start with `rowcast demo`. With a database of your own: migrate, watch, serve.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("serve")
+                .about("Relay committed changes to WebSockets")
+                .arg(
+                    Arg::new("config")
+                        .long("config")
+                        .value_name("FILE")
+                        .help("TOML file with the settings below, _ for - [env: ROWCAST_CONFIG]"),
+                )
+                .args(SETTINGS.iter().map(setting_arg)),
+        )
+        .subcommand(
+            Command::new("demo")
+                .about("A veterinary clinic on a private Postgres, live, with nothing to configure")
+                .arg(
+                    Arg::new("dir")
+                        .long("dir")
+                        .value_name("FOLDER")
+                        .default_value(".rowcast/demo")
+                        .help("where the private Postgres lives"),
+                )
+                .arg(Arg::new("reset").long("reset").action(ArgAction::SetTrue).help("forget that folder and exit"))
+                .args(SETTINGS.iter().map(setting_arg)),
+        )
+        .subcommand(
+            Command::new("migrate").about("Install schema rowcast, or bring it to this version").arg(database()),
+        )
+        .subcommand(Command::new("sql").about("Print what migrate would run on an empty database"))
+        .subcommand(
+            Command::new("watch")
+                .about("Capture every change of a table; the same as select rowcast.watch(..)")
+                .arg(Arg::new("table").help("such as public.pets").required_unless_present("schema"))
+                .arg(
+                    Arg::new("schema")
+                        .long("schema")
+                        .value_name("NAME")
+                        .conflicts_with("table")
+                        .help("every table of a schema that is not watched yet"),
+                )
+                .arg(
+                    Arg::new("channel")
+                        .long("channel")
+                        .value_name("NAME")
+                        .help("default: the table's name with _ as -"),
+                )
+                .arg(
+                    Arg::new("user-rule")
+                        .long("user-rule")
+                        .value_name("COLUMN|QUERY")
+                        .help("column of the user to notify, or a query over row"),
+                )
+                .arg(
+                    Arg::new("notification")
+                        .long("notification")
+                        .value_name("JSON")
+                        .help("key in the notification's data: column"),
+                )
+                .arg(
+                    Arg::new("exclude")
+                        .long("exclude")
+                        .value_name("COLUMN")
+                        .value_delimiter(',')
+                        .action(ArgAction::Append)
+                        .help("columns that never leave the table"),
+                )
+                .arg(Arg::new("singular").long("singular").value_name("WORD").help("pet in pet_created"))
+                .arg(database()),
+        )
+        .subcommand(
+            Command::new("unwatch")
+                .about("Stop capturing a table; the same as select rowcast.unwatch(..)")
+                .arg(Arg::new("table").required(true))
+                .arg(database()),
+        )
+        .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()))
+        .subcommand(
+            Command::new("tail")
+                .about("Print the messages of a channel, one a line")
+                .arg(Arg::new("channel").required(true).help("pets, or user/123"))
+                .arg(
+                    Arg::new("count")
+                        .short('n')
+                        .long("count")
+                        .value_name("N")
+                        .value_parser(clap::value_parser!(u64))
+                        .help("end after this many messages"),
+                )
+                .arg(url()),
+        )
+        .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))
+}
+
+fn setting_arg(setting: &config::Setting) -> Arg {
+    let mut help = setting.help.to_owned();
+    if let Some(default) = setting.default {
+        help.push_str(&format!(" [default: {default}]"));
+    }
+    help.push_str(&format!(" [env: {}]", setting.env.join(", ")));
+    let arg = Arg::new(setting.name).long(setting.name).value_name("VALUE").help(help);
+    if setting.default == Some("false") { arg.num_args(0..=1).default_missing_value("true") } else { arg }
+}
