@@ -65,6 +65,9 @@ async fn a_user_rule_by_query_names_the_users_and_never_fails_the_write() {
     db.run("alter table visits disable trigger \"!!rowcast_users\"").await;
     db.run("insert into visits values (7, 1)").await;
     assert_eq!(db.text("select users from rowcast.outbox order by id desc limit 1").await, "");
+    db.run("create table calls (pet_id int); select rowcast.watch('calls', user_rule => 'select 9')").await;
+    db.run("begin; insert into calls values (1); insert into visits values (8, 1); commit").await;
+    assert_eq!(db.text("select users from rowcast.outbox order by id desc limit 1").await, "");
     db.run("alter table visits enable trigger \"!!rowcast_users\"").await;
     // the application alters its own table: the rule breaks, its writes do not
     db.run("alter table pets rename user_id to owner_id; insert into visits values (3, 1)").await;

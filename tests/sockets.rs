@@ -157,6 +157,35 @@ async fn a_client_that_never_reads_costs_the_others_nothing_and_is_closed() {
 }
 
 #[tokio::test]
+async fn a_client_that_pauses_gets_everything_once_it_reads_again() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    // more than the kernel's buffers hold, so that a frame is cut in half and the server has to wait
+    db.run("insert into pets select i, 'x', repeat('x', 3000) from generate_series(1, 8000) i").await;
+    while server.status().await["messages"] != 8000 {
+        tokio::task::yield_now().await;
+    }
+    let written = server.status().await["bytes_sent"].as_u64().unwrap();
+    assert!(written < 8000 * 3000, "the server was stopped by a full socket: {written} bytes");
+    socket.send(r#"{"type":"ping"}"#).await;
+    let mut next = 1;
+    let mut pongs = 0;
+    while next <= 8000 || pongs == 0 {
+        let message = socket.message().await;
+        if message["type"] == "pong" {
+            pongs += 1;
+        } else {
+            assert_eq!(message["data"]["pet_id"], next);
+            next += 1;
+        }
+    }
+    assert_eq!(server.status().await["closed_too_slow"], 0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_silent_client_is_pinged_and_then_dropped() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
