@@ -65,7 +65,7 @@ def note(text):
 
 def add_arguments(parser):
     """Arguments that every benchmark has."""
-    parser.add_argument("--rowcast", metavar="FILE", type=Path, default=REPOSITORY / "target/release/rowcast",
+    parser.add_argument("--rowcast", "--binary", metavar="FILE", type=Path, default=REPOSITORY / "target/release/rowcast",
                         help="the program to measure (default: target/release/rowcast)")
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
                         help="a setting of the private Postgres, e.g. synchronous_commit=off; may be repeated")
@@ -109,7 +109,7 @@ class Cluster:
         raise Failure(f"there is no {name}, neither in {self.bin} nor on PATH; install Postgres's client and contrib programs")
 
     def _start(self, stack):
-        data, log = self.dir / "data", self.dir / "postgres.log"
+        data = self.dir / "data"
         run([self.bin / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
             cwd=self.dir, env=self.env, **self._as_server)
         settings = {**self.settings, "listen_addresses": "", "unix_socket_directories": str(self.dir)}
@@ -117,17 +117,29 @@ class Cluster:
             for name, value in settings.items():
                 quoted = value.replace("'", "''")
                 conf.write(f"{name} = '{quoted}'\n")
-        with open(log, "wb") as out:
+        self._launch()
+        stack.callback(lambda: stop(self._server, signal.SIGINT, "postgres", 60))
+        self._wait_for(["-d", "postgres", "-c", f"create database {DATABASE}"])
+
+    def _launch(self):
+        with open(self.dir / "postgres.log", "ab") as out:
             # a session of its own: Ctrl-C is for the benchmark, which then stops everything in order
-            server = subprocess.Popen([self.bin / "postgres", "-D", data], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                      cwd=self.dir, env=self.env, start_new_session=True, **self._as_server)
-        stack.callback(stop, server, signal.SIGINT, "postgres", 60)
+            self._server = subprocess.Popen([self.bin / "postgres", "-D", self.dir / "data"], stdin=subprocess.DEVNULL, stdout=out,
+                                            stderr=out, cwd=self.dir, env=self.env, start_new_session=True, **self._as_server)
+
+    def _wait_for(self, statement):
         deadline = time.monotonic() + 30
-        while subprocess.run([self.psql_program, "-X", "-q", "-d", "postgres", "-c", f"create database {DATABASE}"],
-                             env=self.env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise Failure(f"the private Postgres did not start:\n{tail(log)}")
+        while subprocess.run([self.psql_program, "-X", "-q", *statement], env=self.env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+            if self._server.poll() is not None or time.monotonic() > deadline:
+                raise Failure(f"the private Postgres did not start:\n{tail(self.dir / 'postgres.log')}")
             time.sleep(0.05)
+
+    def restart(self):
+        """A fast restart: sessions are ended, what was committed stays. Returns when statements run again."""
+        stop(self._server, signal.SIGINT, "postgres", 60)
+        self._launch()
+        self._wait_for(["-c", "select 1"])
 
     def psql(self, *statements):
         """Runs statements, each in a transaction of its own; returns what they print, fields parted by |."""

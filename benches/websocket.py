@@ -15,6 +15,14 @@ class ProtocolError(Exception):
     """The server did not speak WebSocket as the RFC has it."""
 
 
+class Refused(ProtocolError):
+    """The server answered the upgrade with another HTTP status than 101; `status` is its text."""
+
+    def __init__(self, text, status):
+        super().__init__(text)
+        self.status = status
+
+
 class WebSocket:
     """One connection. `feed` turns bytes into messages; whoever owns the socket does the waiting."""
 
@@ -43,8 +51,10 @@ class WebSocket:
                 raise ProtocolError(f"{self.path}: closed during the handshake: {head!r}")
             head += byte
         status, *lines = head.rstrip().split(b"\r\n")
-        if status.split(b" ")[1:2] != [b"101"]:
-            raise ProtocolError(f"{self.path}: refused: {status.decode()}: {self.sock.recv(4096).decode('utf-8', 'replace').strip()}")
+        code = status.split(b" ")[1:2]
+        if code != [b"101"]:
+            body = self.sock.recv(4096).decode("utf-8", "replace").strip()
+            raise Refused(f"{self.path}: refused: {status.decode()}: {body}", b"".join(code).decode())
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
         if headers.get(b"sec-websocket-accept") != base64.b64encode(hashlib.sha1(key + MAGIC).digest()):
             raise ProtocolError(f"{self.path}: the handshake's answer belongs to another key")
@@ -90,6 +100,13 @@ class WebSocket:
     def send(self, text):
         """Sends a text message."""
         self._send(TEXT, text.encode())
+
+    def close(self, code=1000):
+        """Says goodbye and hangs up, without waiting for the answer."""
+        try:
+            self._send(CLOSE, code.to_bytes(2, "big"))
+        finally:
+            self.sock.close()
 
     def _send(self, opcode, payload):
         size, mask = len(payload), os.urandom(4)

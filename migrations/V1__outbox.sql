@@ -8,10 +8,12 @@ comment on schema rowcast is 'rowcast: committed row changes, on their way to We
 create table rowcast.installation (
   id           uuid        not null default gen_random_uuid(),
   installed_at timestamptz not null default now(),
+  floor        pg_snapshot,
   only_one     boolean     primary key default true constraint installation_is_one_row check (only_one)
 );
 insert into rowcast.installation default values;
 comment on table rowcast.installation is 'identity of this installation; part of the epoch that every cursor carries';
+comment on column rowcast.installation.floor is 'sees every change that was pruned: a cursor that does not see all it sees is too old';
 
 create table rowcast.setting (
   name  text primary key,
@@ -69,3 +71,33 @@ create table rowcast.outbox_2 () inherits (rowcast.outbox);
 create index outbox_0_xid on rowcast.outbox_0 (xid);
 create index outbox_1_xid on rowcast.outbox_1 (xid);
 create index outbox_2_xid on rowcast.outbox_2 (xid);
+
+create table rowcast.segment (
+  number    int         primary key constraint segment_is_one_of_three check (number in (0, 1, 2)),
+  opened_at timestamptz,
+  closed    pg_snapshot,
+  closed_at timestamptz
+);
+insert into rowcast.segment (number, opened_at) values (0, now()), (1, null), (2, null);
+comment on table rowcast.segment is 'which segment takes new rows (the one opened last), and since when a segment takes none; see rowcast.prune';
+comment on column rowcast.segment.opened_at is 'null: empty';
+comment on column rowcast.segment.closed is 'sees every row in it; null while some writer may still add one';
+
+-- Lives of the server. After a crash or a promotion, transaction ids of the lost tail are used again, so a cursor of
+-- an earlier life is good only up to a position in the write-ahead log that is known to have survived.
+create table rowcast.incarnation (
+  number     int         generated always as identity primary key,
+  life       text        not null,
+  noted_at   timestamptz not null default clock_timestamp(),
+  bound      pg_lsn,
+  durable    pg_lsn      not null default pg_current_wal_flush_lsn(),
+  durable_at timestamptz not null default clock_timestamp()
+);
+comment on table rowcast.incarnation is 'lives of the server, as relays saw them begin';
+comment on column rowcast.incarnation.life is 'timeline, start time and recovered end of the log';
+comment on column rowcast.incarnation.bound is 'cursors of earlier lives are honoured up to here; null: all of them';
+comment on column rowcast.incarnation.durable is 'flushed position, noted while the life went on';
+-- Unlogged on purpose: a crash or a promotion empties it, and nothing else does. That is how a crash shows that was
+-- followed by a clean restart, both while no relay was connected.
+create unlogged table rowcast.alive (incarnation int not null);
+comment on table rowcast.alive is 'the incarnation that goes on; emptied by a crash or a promotion';

@@ -42,7 +42,7 @@ grant usage on schema rowcast to rowcast_capture;
 grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2 to rowcast_capture;
 grant usage on sequence rowcast.outbox_id to rowcast_capture;
 grant select (id, name) on rowcast.channel to rowcast_capture;
-grant execute on function rowcast.segment(), rowcast.bell_mode(), rowcast.actor(), rowcast.append(int, "char", json, json, text, text[]),
+grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(int, "char", json, json, text, text[]),
   rowcast.ring(text, "char", json), rowcast.json_without(anyelement, oid, oid, int2[]),
   rowcast.capture_pinned("char", anyelement, anyelement, oid, oid, int2[]) to rowcast_capture;
 
@@ -57,4 +57,4 @@ revoke create on schema rowcast from rowcast_capture;
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id to rowcast_relay;
-grant execute on function rowcast.bell_mode() to rowcast_relay;
+grant execute on function rowcast.bell_mode(), rowcast.prune(), rowcast.note_life(), rowcast.note_durable() to rowcast_relay;

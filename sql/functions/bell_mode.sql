@@ -1,6 +1,7 @@
 -- rowcast.bell_mode() -> text
--- How the doorbell rings: 'row', 'empty', 'always' or 'never'. Immutable for the same reason as rowcast.segment();
--- rowcast.configure('notify', ..) replaces it and migrate applies the kept setting again.
+-- How the doorbell rings: 'row', 'empty', 'always' or 'never'. Immutable, so that it is a
+-- constant in the plans of rowcast.capture and costs nothing a row; rowcast.configure('notify', ..) replaces it, which
+-- invalidates those plans. Name it in them directly: inside another SQL function, the change did not reach open sessions.
 -- The default is 'never' where two-phase commit is enabled: a transaction that ran NOTIFY cannot be prepared.
 do $do$
 declare

@@ -6,8 +6,9 @@ begin
   if pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
     return null;
   end if;
-  perform rowcast.append(tg_argv[0]::pg_catalog.int4, 'T', null, null, rowcast.actor(), null);
-  perform rowcast.ring(tg_argv[1], 'T', null);
+  if rowcast.append(tg_argv[0]::pg_catalog.int4, 'T', null, null, rowcast.actor(), null) then
+    perform rowcast.ring(tg_argv[1], 'T', null);
+  end if;
   return null;
 end $$;
 comment on function rowcast.capture_truncate() is 'truncate trigger of watched tables';

@@ -1,23 +1,45 @@
 -- rowcast.configure(name, value) -> void
--- Settings kept in the database. Known: notify = row | empty | always | never.
+-- Settings kept in the database:
+--   notify       row | empty | always | never: how the doorbell rings
+--   retention    an interval of a minute or more; how long changes are kept. Default 24 hours
+--   outbox_size  such as '10 GB'; the oldest changes go earlier when the outbox is larger. Default 10 GB
 -- tables touched: rowcast.setting (insert, update)
 create or replace function rowcast.configure(name text, value text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
-  if name is distinct from 'notify' then
-    raise exception 'unknown setting %', coalesce(name, 'null') using errcode = 'undefined_object', hint = 'known settings: notify';
+  if value is null then
+    raise exception 'setting % cannot be null', coalesce(name, 'null') using errcode = 'null_value_not_allowed';
   end if;
-  if value is null or value not in ('row', 'empty', 'always', 'never') then
-    raise exception 'setting notify cannot be %', coalesce(value, 'null')
-      using errcode = 'invalid_parameter_value', hint = 'it is one of: row, empty, always, never';
-  end if;
-  if value <> 'never' and current_setting('max_prepared_transactions')::int > 0 then
-    raise warning 'two-phase commit is enabled (max_prepared_transactions = %): a transaction that rang cannot be prepared',
-      current_setting('max_prepared_transactions') using hint = 'notify = never lets the relay poll instead';
-  end if;
+  begin
+    if name = 'notify' then
+      perform value where value in ('row', 'empty', 'always', 'never');
+    elsif name = 'retention' then
+      perform value where value::interval >= interval '1 minute';
+    elsif name = 'outbox_size' then
+      perform value where pg_size_bytes(value) >= 64 * 1024 * 1024;
+    else
+      raise exception 'unknown setting %', coalesce(name, 'null')
+        using errcode = 'undefined_object', hint = 'known settings: notify, retention, outbox_size';
+    end if;
+    if not found then
+      raise invalid_parameter_value;
+    end if;
+  exception when invalid_parameter_value or data_exception then
+    raise exception 'setting % cannot be %', name, value
+      using errcode = 'invalid_parameter_value',
+            hint = case name when 'notify' then 'it is one of: row, empty, always, never'
+                             when 'retention' then 'it is an interval of a minute or more, such as 24 hours'
+                             else 'it is a size of 64 MB or more, such as 10 GB' end;
+  end;
   insert into rowcast.setting (name, value) values (configure.name, configure.value)
     on conflict on constraint setting_pkey do update set value = excluded.value;
-  execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe as %L',
-                 format('select %L::pg_catalog.text', configure.value));
+  if name = 'notify' then
+    if value <> 'never' and current_setting('max_prepared_transactions')::int > 0 then
+      raise warning 'two-phase commit is enabled (max_prepared_transactions = %): a transaction that rang cannot be prepared',
+        current_setting('max_prepared_transactions') using hint = 'notify = never lets the relay poll instead';
+    end if;
+    execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe as %L',
+                   format('select %L::pg_catalog.text', configure.value));
+  end if;
 end $$;
-comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify = row | empty | always | never';
+comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify, retention or outbox_size';

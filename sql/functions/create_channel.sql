@@ -9,8 +9,9 @@ begin
   insert into rowcast.channel (name, singular) values (create_channel.name, create_channel.name)
     on conflict on constraint channel_name_taken do nothing returning id into channel_id;
   if channel_id is not null then
-    perform rowcast.append(channel_id, 'C', null, null, rowcast.actor(), null);
-    perform rowcast.ring(create_channel.name, 'C', null);
+    if rowcast.append(channel_id, 'C', null, null, rowcast.actor(), null) then
+      perform rowcast.ring(create_channel.name, 'C', null);
+    end if;
   end if;
 end $$;
 comment on function rowcast.create_channel(text) is 'makes a channel without a table, for rowcast.publish';

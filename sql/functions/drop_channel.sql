@@ -14,8 +14,9 @@ begin
       using errcode = 'object_in_use', hint = format('select rowcast.unwatch(%L);', gone.target);
   end if;
   delete from rowcast.channel c where c.id = gone.id;
-  perform rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null);
-  perform rowcast.ring(gone.name, 'C', null);
+  if rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null) then
+    perform rowcast.ring(gone.name, 'C', null);
+  end if;
   return true;
 end $$;
 comment on function rowcast.drop_channel(text) is 'removes a channel that has no table';

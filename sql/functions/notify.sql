@@ -12,7 +12,8 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'call rowcast.notify(''123'', ''pet_ready'', ''{"pet_id": 1}'')';
   end if;
   body := pg_catalog.json_build_object('notification_type', notification_type, 'data', data);
-  perform rowcast.append(0, 'N', null, body, rowcast.actor(), array[user_id]);
-  perform rowcast.ring('user', 'N', body);
+  if rowcast.append(0, 'N', null, body, rowcast.actor(), array[user_id]) then
+    perform rowcast.ring('user', 'N', body);
+  end if;
 end $$;
 comment on function rowcast.notify(text, text, jsonb) is 'sends a notification to one user when the transaction commits';

@@ -16,7 +16,8 @@ begin
     raise exception 'cannot publish on channel %: action must not be empty', channel using errcode = 'invalid_parameter_value';
   end if;
   body := pg_catalog.json_build_object('action', action, 'data', data);
-  perform rowcast.append(channel_id, 'P', null, body, rowcast.actor(), null);
-  perform rowcast.ring(channel, 'P', body);
+  if rowcast.append(channel_id, 'P', null, body, rowcast.actor(), null) then
+    perform rowcast.ring(channel, 'P', body);
+  end if;
 end $$;
 comment on function rowcast.publish(text, text, jsonb) is 'sends a realtime_update on a channel when the transaction commits';

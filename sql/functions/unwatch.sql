@@ -13,10 +13,12 @@ begin
   if exists (select from pg_class where oid = target) then
     perform rowcast.lock_for_triggers(target);
     perform rowcast.remove_triggers(target);
+    execute format('revoke select on %s from rowcast_relay', target);
   end if;
   delete from rowcast.channel c where c.id = gone.id;
-  perform rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null);
-  perform rowcast.ring(gone.name, 'C', null);
+  if rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null) then
+    perform rowcast.ring(gone.name, 'C', null);
+  end if;
   return true;
 end $$;
 comment on function rowcast.unwatch(regclass) is 'stops capturing a table';

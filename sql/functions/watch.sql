@@ -18,6 +18,7 @@ declare
   rule_column int2;
   rule_query text;
   depends_on_settings text;
+  arguments text;
   entry rowcast.channel;
 begin
   perform rowcast.refuse_unwatchable(target);
@@ -64,12 +65,13 @@ begin
     end if;
   end if;
 
-  -- Text that follows output settings: intervals, bytea, floats and timestamptz, wherever they are nested. Built-in
-  -- types that never do are listed; any other counts as dependent, which costs a test per row and is never wrong.
+  -- Text that follows output settings: intervals, bytea, floats, nested timestamptz. Built-in types that never do are
+  -- listed; any other counts as dependent, which costs a test per row and is never wrong. A column of type timestamptz
+  -- is listed although it follows TimeZone: its text says the offset, and the relay brings it to UTC.
   select coalesce(max('x'), '') into depends_on_settings from pg_attribute a
    where a.attrelid = target and a.attnum > 0 and not a.attisdropped
      and a.atttypid not in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'text'::regtype, 'varchar'::regtype,
-       'bpchar'::regtype, 'bool'::regtype, 'uuid'::regtype, 'date'::regtype, 'timestamp'::regtype, 'time'::regtype,
+       'bpchar'::regtype, 'bool'::regtype, 'uuid'::regtype, 'date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'time'::regtype,
        'json'::regtype, 'jsonb'::regtype, 'inet'::regtype, 'cidr'::regtype, 'macaddr'::regtype, 'xml'::regtype,
        '_int2'::regtype, '_int4'::regtype, '_int8'::regtype, '_text'::regtype, '_varchar'::regtype, '_uuid'::regtype, '_numeric'::regtype)
      and not exists (select from pg_type t where t.oid = a.atttypid and t.typtype = 'e');
@@ -86,16 +88,20 @@ begin
   if rule_query is not null then
     perform rowcast.install_user_query(target, rule_query);
   end if;
-  execute format('create trigger "!rowcast" after insert or delete on %s for each row execute function rowcast.capture(%L, %L, %L, %L, %L, %L)',
-    target, entry.id, entry.name, depends_on_settings, hidden::text, target::oid, case when rule_query is null then '' else 'u' end);
+  arguments := format('%L, %L', entry.id, entry.name);
+  if depends_on_settings <> '' or hidden <> '{}' or rule_query is not null then
+    arguments := format('%s, %L, %L, %L, %L', arguments, depends_on_settings, hidden::text, target::oid, case when rule_query is null then '' else 'u' end);
+  end if;
+  execute format('create trigger "!rowcast" after insert or delete on %s for each row execute function rowcast.capture(%s)', target, arguments);
   -- *<> compares images: IS DISTINCT FROM fails the application's UPDATE on a table with a json column
-  execute format('create trigger "!rowcast_u" after update on %s for each row when (old.* *<> new.*) execute function rowcast.capture(%L, %L, %L, %L, %L, %L)',
-    target, entry.id, entry.name, depends_on_settings, hidden::text, target::oid, case when rule_query is null then '' else 'u' end);
+  execute format('create trigger "!rowcast_u" after update on %s for each row when (old.* *<> new.*) execute function rowcast.capture(%s)', target, arguments);
   execute format('create trigger "!rowcast_t" after truncate on %s for each statement execute function rowcast.capture_truncate(%L, %L)',
     target, entry.id, entry.name);
 
-  perform rowcast.append(entry.id, 'C', null, null, rowcast.actor(), null);
-  perform rowcast.ring(entry.name, 'C', null);
+  perform rowcast.grant_snapshot(target, hidden);
+  if rowcast.append(entry.id, 'C', null, null, rowcast.actor(), null) then
+    perform rowcast.ring(entry.name, 'C', null);
+  end if;
   return entry.name;
 end $$;
 comment on function rowcast.watch(regclass, text, text, jsonb, text[], text) is

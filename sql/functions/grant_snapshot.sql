@@ -1,0 +1,21 @@
+-- rowcast.grant_snapshot(target, excluded attnums) -> void
+-- Lets the relay read a watched table for snapshots: every column that its changes carry, and no other. Where the
+-- caller may not grant that, a warning says what the table's owner has to run; changes are captured all the same.
+create or replace function rowcast.grant_snapshot(target regclass, hidden int2[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  columns text := '';
+  statements text;
+begin
+  if hidden <> '{}' then
+    select '(' || string_agg(quote_ident(a.attname), ', ' order by a.attnum) || ')' into columns
+      from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (hidden);
+  end if;
+  select format('grant usage on schema %s to rowcast_relay; revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay',
+                c.relnamespace::regnamespace, target, columns, target)
+    into statements from pg_class c where c.oid = target;
+  execute statements;
+exception when insufficient_privilege then
+  raise warning 'snapshots of table % are not possible: %', target, sqlerrm using hint = statements;
+end $$;
+comment on function rowcast.grant_snapshot(regclass, int2[]) is 'lets the relay read a watched table for snapshots';

@@ -1,0 +1,26 @@
+-- rowcast.note_life() -> table(number, life, bound), all lives of the server so far, the present one last
+-- Called by a relay when it connects. A life ends with each restart, crash or promotion. Whether it ended cleanly is
+-- told by the unlogged table rowcast.alive, which only a crash or a promotion empties. After one, cursors of earlier
+-- lives are good up to the last durable position that was noted and survived: a row that survived every crash since
+-- proves that everything before the position in it did as well, however many crashes nobody saw.
+-- tables touched: rowcast.incarnation, rowcast.alive (insert)
+create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  present text := format('%s %s %s', left(pg_walfile_name(pg_current_wal_lsn()), 8),
+                         extract(epoch from pg_postmaster_start_time()), coalesce(pg_last_wal_replay_lsn()::text, 'clean'));
+  last rowcast.incarnation;
+  survived bool;
+begin
+  perform pg_advisory_xact_lock(1919907683, 5);
+  select * into last from rowcast.incarnation i order by i.number desc limit 1;
+  survived := exists (select from rowcast.alive a where a.incarnation = last.number);
+  if last.number is null or not survived or last.life <> present then
+    insert into rowcast.incarnation (life, bound) values (present, case when not survived then last.durable end)
+      returning * into last;
+    delete from rowcast.alive;
+    insert into rowcast.alive values (last.number);
+  end if;
+  return query select i.number, i.life, i.bound from rowcast.incarnation i order by i.number;
+end $$;
+comment on function rowcast.note_life() is 'notes the present life of the server; gives all of them';

@@ -1,0 +1,67 @@
+-- rowcast.prune() -> text, what was done
+-- Drops changes that are older than the setting retention, or beyond the setting outbox_size, a whole segment at a
+-- time: TRUNCATE, never DELETE. `rowcast serve` calls it each minute; calling it more often does no harm.
+--
+-- The three segments take turns. New rows go to the segment that was opened last. After half of the retention (or a
+-- third of the size) the next one is opened, if it is empty. A segment that takes no new rows is closed: once nobody
+-- who wrote to it is left, a snapshot is kept that sees all of it. When that is older than the retention, the segment
+-- is emptied, and the snapshot becomes the floor: a cursor that does not see all the floor sees is answered with `gap`.
+--
+-- No lock is waited for: a segment that somebody reads or writes is left for the next time.
+-- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..2 (truncate)
+create or replace function rowcast.prune() returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  retention interval := coalesce((select value from rowcast.setting where name = 'retention'), '24 hours');
+  most bigint := pg_size_bytes(coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB'));
+  size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number))) from rowcast.segment);
+  current rowcast.segment;
+  old rowcast.segment;
+  next int;
+  stray bool;
+  done text[] := '{}';
+begin
+  if not pg_try_advisory_xact_lock(1919907683, 4) then
+    return 'another session prunes';
+  end if;
+  select * into current from rowcast.segment where opened_at is not null order by opened_at desc limit 1;
+
+  for old in select * from rowcast.segment where opened_at < current.opened_at order by opened_at loop
+    begin
+      if old.closed is null then
+        -- share mode: nobody has written to it in a transaction that still runs, a prepared one included
+        execute format('lock table rowcast.outbox_%s in share mode nowait', old.number);
+        update rowcast.segment set closed = pg_current_snapshot(), closed_at = clock_timestamp() where number = old.number;
+        done := done || format('segment %s is closed', old.number);
+      end if;
+      exit when old.closed is null or not (old.closed_at < clock_timestamp() - retention or size > most);
+      execute format('lock table rowcast.outbox_%s in access exclusive mode nowait', old.number);
+      -- a session that had not seen the change of segments may have added a row after the snapshot was taken
+      execute format('select exists (select from rowcast.outbox_%s where not pg_visible_in_snapshot(xid, $1))', old.number) into stray using old.closed;
+      if stray then
+        update rowcast.segment set closed = pg_current_snapshot(), closed_at = clock_timestamp() where number = old.number;
+        exit;
+      end if;
+      size := size - pg_total_relation_size(format('rowcast.outbox_%s', old.number));
+      execute format('truncate rowcast.outbox_%s', old.number);
+      update rowcast.segment set opened_at = null, closed = null, closed_at = null where number = old.number;
+      update rowcast.installation set floor = old.closed;
+      done := done || format('segment %s is emptied: its changes were older than %s', old.number, old.closed_at);
+    exception when lock_not_available then
+      done := done || format('segment %s is in use', old.number);
+      exit;
+    end;
+  end loop;
+
+  if current.opened_at < clock_timestamp() - retention / 2
+     or pg_total_relation_size(format('rowcast.outbox_%s', current.number)) > most / 3 then
+    select number into next from rowcast.segment where opened_at is null order by (number - current.number + 3) % 3 limit 1;
+    if found then
+      perform rowcast.write_to(next);
+      update rowcast.segment set opened_at = clock_timestamp() where number = next;
+      done := done || format('segment %s takes new changes', next);
+    end if;
+  end if;
+  return coalesce(nullif(array_to_string(done, '; '), ''), 'nothing to do');
+end $$;
+comment on function rowcast.prune() is 'drops changes older than the retention, a segment at a time';
