@@ -1,7 +1,11 @@
-//! What happened: the one type in which source and delivery meet. Plain data; knows neither Postgres nor sockets.
+//! What happened: the types in which source and delivery meet. Plain data; knows neither Postgres nor sockets.
 
 use std::borrow::Cow;
 use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::cursor::{Border, Gap, Lives, Snapshot};
 
 /// JSON text that is passed through as it came from Postgres.
 pub type Json = Box<str>;
@@ -21,6 +25,15 @@ pub struct Change {
     pub update: Option<Update>,
     /// what users are told
     pub notification: Option<Notification>,
+}
+
+impl Change {
+    /// Bytes that it takes in memory, about.
+    pub fn size(&self) -> u64 {
+        let data = self.update.as_ref().map_or(0, |update| update.data.len());
+        let told = self.notification.as_ref().map_or(0, |told| told.data.len() + 64 * told.users.len());
+        (std::mem::size_of::<Self>() + data + told + 64) as u64
+    }
 }
 
 /// A `realtime_update` on one channel.
@@ -54,30 +67,78 @@ pub struct Cut {
     pub changes: Vec<Change>,
     /// the token of a place inside this cut, without its id
     pub inside: Arc<str>,
-    /// the cursor after the cut; `None` while further parts follow
-    pub end: Option<Arc<str>>,
+    /// the snapshot at which the cut ends, for each of its parts
+    pub until: Arc<Snapshot>,
+    /// the place after the cut; `None` while further parts follow
+    pub end: Option<Border>,
 }
 
 /// What the source tells delivery, in order.
 #[derive(Debug)]
 pub enum Event {
-    /// Capture is live from this cursor on.
-    Live {
-        /// everything before it was delivered or is not for now
-        cursor: Arc<str>,
+    /// The changes that follow come after this place. Sent at each connect, before any of them.
+    From {
+        /// the place
+        border: Border,
+        /// which cursors can be honoured
+        lives: Arc<Lives>,
+        /// it is where the last changes ended, as after a lost connection
+        continues: bool,
     },
+    /// Capture is live.
+    Live,
     /// The connection to the database is lost; what happens meanwhile is delivered afterwards.
     Down {
         /// why, fit for a client
         reason: Cow<'static, str>,
     },
-    /// Changes were lost for good, as after a failover that lost a tail: subscribers need a new snapshot.
+    /// Changes were lost for good: subscribers need a new snapshot.
     Gap {
-        /// `failover`
-        reason: &'static str,
+        /// why
+        gap: Gap,
+        /// whose; `None`: all
+        channel: Option<Arc<str>>,
     },
     /// The channels there are from now on.
     Channels(Vec<Arc<str>>),
     /// Changes.
     Cut(Cut),
+}
+
+/// What delivery asks of the source for one subscriber.
+#[derive(Debug)]
+pub enum Request {
+    /// The changes that `until` sees and `seen` does not, in order, from the outbox.
+    Replay {
+        /// the subscriber has what this saw
+        seen: Snapshot,
+        /// where the cut ends
+        until: Snapshot,
+        /// of the cut, the subscriber has everything up to this id
+        after: i64,
+        /// takes [`Answer::Changes`], then [`Answer::Done`]
+        answer: mpsc::Sender<Answer>,
+    },
+    /// The current rows of a channel's table.
+    Snapshot {
+        /// the channel
+        channel: Arc<str>,
+        /// takes [`Answer::Rows`], then [`Answer::Border`]
+        answer: mpsc::Sender<Answer>,
+    },
+}
+
+/// A part of an answer. A channel that closes before the last part means that the source failed and has logged why.
+#[derive(Debug)]
+pub enum Answer {
+    /// changes, in order
+    Changes(Vec<Change>),
+    /// rows as JSON objects with commas between them
+    Rows(String),
+    /// the rows were those at this place
+    Border(Border),
+    /// nothing more
+    Done,
+    /// it cannot be answered
+    Gap(Gap),
 }

@@ -102,6 +102,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "bytes of frames kept per channel: how far a client may fall behind",
     },
     Setting {
+        name: "history-bytes",
+        env: &["ROWCAST_HISTORY_BYTES"],
+        default: Some("67108864"),
+        help: "bytes of changes kept in memory: clients that come back within them cost the database nothing",
+    },
+    Setting {
         name: "drain-seconds",
         env: &["ROWCAST_DRAIN_SECONDS"],
         default: Some("10"),
@@ -123,6 +129,7 @@ pub struct Config {
     pub max_sockets: i64,
     pub max_subscriptions: usize,
     pub log_bytes: u64,
+    pub history_bytes: u64,
     pub drain: Duration,
 }
 
@@ -169,6 +176,7 @@ pub fn load(
         max_sockets: reader.number("max-sockets", 1, 10_000_000).cast_signed(),
         max_subscriptions: reader.number("max-subscriptions", 1, 10_000) as usize,
         log_bytes: reader.number("log-bytes", 64 << 10, 4 << 30),
+        history_bytes: reader.number("history-bytes", 64 << 10, 64 << 30),
         drain: reader.seconds("drain-seconds"),
     };
     if !config.listen.ip().is_loopback() && !reader.flag("allow-anonymous") {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
@@ -13,11 +13,13 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::Shutdown;
 use crate::source::pool::Database;
-use crate::source::relay;
+use crate::source::{relay, replay, retention};
 use crate::web::server::{self, Web};
 
 /// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
 const EVENTS: usize = 4;
+/// Requests that wait for the source. Whoever asks beyond that waits in its own task.
+const REQUESTS: usize = 64;
 
 /// Binds the configured address.
 ///
@@ -43,12 +45,17 @@ pub async fn bind(config: &Config) -> Result<TcpListener> {
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<()> {
     let database = Database::parse(&config.database_url)?;
     let source = Arc::new(SourceMetrics::default());
+    let pool = database.pool()?;
+    let nudge = Arc::new(Notify::new());
+    let (requests, asked) = mpsc::channel(REQUESTS);
     let settings = hub::Settings {
         log_bytes: config.log_bytes,
+        history_bytes: config.history_bytes,
         heartbeat: config.heartbeat,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let hub = Hub::new(settings, Arc::new(DeliveryMetrics::default()));
+    let way_back = hub::Source { requests, nudge: nudge.clone() };
+    let hub = Hub::new(settings, way_back, Arc::new(DeliveryMetrics::default()));
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
@@ -67,8 +74,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     }
     let hub = tokio::spawn(hub.run(received, shutdown.clone()));
     let serving = tokio::spawn(server::run(listener, web, config.drain));
-    relay::run(database, source, events, shutdown).await?;
-    for task in [hub, serving] {
+    let replays = tokio::spawn(replay::run(database.clone(), pool.clone(), asked, shutdown.clone()));
+    let pruning = tokio::spawn(retention::run(pool, shutdown.clone()));
+    relay::run(database, source, nudge, events, shutdown).await?;
+    for task in [hub, serving, replays, pruning] {
         if let Err(error) = task.await {
             tracing::error!(event = "task_died", %error);
         }

@@ -15,11 +15,13 @@ use slab::Slab;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::history::History;
 use super::log::Log;
 use super::outbound::{DueCache, Outbound};
 use super::protocol::{self, CloseCode};
 use super::route::{ViewKey, Views};
-use crate::change::{Cut, Event};
+use crate::change::{Cut, Event, Request};
+use crate::cursor::{Border, Cursor, Gap, Lives, Snapshot};
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
 
@@ -34,6 +36,8 @@ const USER_LOG_BYTES: u64 = 256 * 1024;
 pub struct Settings {
     /// bytes of frames kept per view
     pub log_bytes: u64,
+    /// bytes of changes kept for those who come back
+    pub history_bytes: u64,
     /// a view that was silent for this long gets a heartbeat
     pub heartbeat: Duration,
     /// threads that write
@@ -78,16 +82,51 @@ pub struct Hub {
     state: Mutex<State>,
     shards: Vec<Arc<Shard>>,
     live: watch::Sender<bool>,
+    /// told at each border
+    borders: watch::Sender<()>,
+    source: Source,
     settings: Settings,
     metrics: Arc<DeliveryMetrics>,
 }
 
-#[derive(Debug, Default)]
+/// The way back to the source.
+#[derive(Debug)]
+pub struct Source {
+    /// takes what is asked for one subscriber
+    pub requests: mpsc::Sender<Request>,
+    /// makes it read the present now
+    pub nudge: Arc<Notify>,
+}
+
+#[derive(Debug)]
 struct State {
     views: Views<Arc<View>>,
-    /// where the stream has come to
+    /// the last place between two cuts; `None` until the source has told one
+    border: Option<Border>,
+    /// where the stream has come to: the border, or a place inside the cut that is arriving
     cursor: Arc<str>,
+    is_at_border: bool,
+    lives: Option<Arc<Lives>>,
+    history: History,
     channels: BTreeSet<Arc<str>>,
+}
+
+/// How a subscriber that comes with a place gets in.
+#[derive(Debug)]
+pub enum Entry {
+    /// It is a member now, and hears of nothing before it follows.
+    Joined {
+        /// its membership
+        subscription: Subscription,
+        /// hold what it has missed
+        cuts: Vec<Arc<Cut>>,
+        /// where the view's log goes on
+        border: Border,
+    },
+    /// Memory does not reach back to its place.
+    BeyondMemory,
+    /// A cut is arriving.
+    Later,
 }
 
 /// A socket's place in a view; dropping it leaves.
@@ -96,6 +135,8 @@ pub struct Subscription {
     hub: Arc<Hub>,
     view: Arc<View>,
     outbound: Arc<Outbound>,
+    /// where the view's log goes on for this subscriber
+    offset: u64,
     shard: usize,
     slot: usize,
 }
@@ -111,7 +152,7 @@ pub enum JoinError {
 
 impl Hub {
     /// A hub with no channels; [`run`](Self::run) gives it life.
-    pub fn new(settings: Settings, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
+    pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
         let shards = (0..settings.shards.max(1))
             .map(|index| {
                 Arc::new(Shard {
@@ -123,7 +164,17 @@ impl Hub {
                 })
             })
             .collect();
-        Arc::new(Self { state: Mutex::default(), shards, live: watch::Sender::new(false), settings, metrics })
+        let state = State {
+            views: Views::default(),
+            border: None,
+            cursor: Arc::default(),
+            is_at_border: true,
+            lives: None,
+            history: History::new(settings.history_bytes),
+            channels: BTreeSet::new(),
+        };
+        let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
+        Arc::new(Self { state: Mutex::new(state), shards, live, borders, source, settings, metrics })
     }
 
     /// Counters.
@@ -131,9 +182,58 @@ impl Hub {
         &self.metrics
     }
 
-    /// Whether capture is live, as a level that can be waited for.
-    pub fn live(&self) -> watch::Receiver<bool> {
-        self.live.subscribe()
+    /// Waits until capture is live.
+    pub async fn becomes_live(&self) {
+        // an error means that the hub is gone; the shutdown ends whoever waits
+        let _ = self.live.subscribe().wait_for(|live| *live).await;
+    }
+
+    /// Whether capture is live.
+    pub fn is_live(&self) -> bool {
+        *self.live.borrow()
+    }
+
+    /// Whether a cursor speaks of this database and of what survived in it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn judge(&self, cursor: &Cursor) -> Result<(), Gap> {
+        let lives = lock(&self.state).lives.clone().ok_or(Gap::BadCursor)?;
+        lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn)
+    }
+
+    /// Waits until the stream is between two cuts and has come to all that `seen` saw. Cancel safe.
+    pub async fn reaches(&self, seen: &Snapshot) -> Border {
+        let mut borders = self.borders.subscribe();
+        loop {
+            borders.mark_unchanged();
+            {
+                let state = lock(&self.state);
+                if state.is_at_border
+                    && let Some(border) = state.border.as_ref().filter(|border| border.cursor.seen.covers(seen))
+                {
+                    return border.clone();
+                }
+            }
+            self.source.nudge.notify_one();
+            let _ = borders.changed().await;
+        }
+    }
+
+    /// Whether the stream is between two cuts and the source is connected.
+    pub fn is_at_border(&self) -> bool {
+        self.is_live() && lock(&self.state).is_at_border
+    }
+
+    /// The parts of cuts that hold what `seen` has missed, if memory reaches back so far.
+    pub fn history_since(&self, seen: &Snapshot) -> Option<Vec<Arc<Cut>>> {
+        let state = lock(&self.state);
+        state.history.reaches(seen).then(|| state.history.since(seen))
+    }
+
+    /// Asks the source. An answer that never comes shows by its channel closing.
+    pub async fn ask(&self, request: Request) {
+        let _ = self.source.requests.send(request).await;
     }
 
     /// Whether a channel exists; `None` until the source has told which there are.
@@ -172,7 +272,7 @@ impl Hub {
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
         let mut state = lock(&self.state);
-        if !*self.live.borrow() {
+        if !self.is_live() {
             return Err(JoinError::NotLive);
         }
         if let ViewKey::Channel(name) = key
@@ -180,6 +280,41 @@ impl Hub {
         {
             return Err(JoinError::UnknownChannel);
         }
+        let subscription = self.member(&mut state, key, outbound);
+        subscription.follow(&protocol::subscribed(&key.label(), &state.cursor, false, 0, reference));
+        Ok(subscription)
+    }
+
+    /// Makes a socket that has come to `seen` a member of a view. It is to follow once it was sent what it missed.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn enter(
+        self: &Arc<Self>,
+        key: &ViewKey,
+        outbound: &Arc<Outbound>,
+        seen: &Snapshot,
+    ) -> Result<Entry, JoinError> {
+        let mut state = lock(&self.state);
+        if !self.is_live() {
+            return Err(JoinError::NotLive);
+        }
+        if let ViewKey::Channel(name) = key
+            && !state.channels.contains(name)
+        {
+            return Err(JoinError::UnknownChannel);
+        }
+        let here = state.border.clone().filter(|border| state.is_at_border && border.cursor.seen.covers(seen));
+        let Some(border) = here else { return Ok(Entry::Later) };
+        if !state.history.reaches(seen) {
+            return Ok(Entry::BeyondMemory);
+        }
+        let cuts = state.history.since(seen);
+        let subscription = self.member(&mut state, key, outbound);
+        Ok(Entry::Joined { subscription, cuts, border })
+    }
+
+    fn member(self: &Arc<Self>, state: &mut State, key: &ViewKey, outbound: &Arc<Outbound>) -> Subscription {
         let view = state.views.get(key).cloned().unwrap_or_else(|| {
             let view = Arc::new(View {
                 key: key.clone(),
@@ -193,10 +328,9 @@ impl Hub {
             state.views.insert(key.clone(), view.clone());
             view
         });
-        outbound.join(view.clone(), view.log.end(), &protocol::subscribed(&key.label(), &state.cursor, reference));
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(outbound.clone());
-        Ok(Subscription { hub: self.clone(), view, outbound: outbound.clone(), shard, slot })
+        Subscription { hub: self.clone(), offset: view.log.end(), view, outbound: outbound.clone(), shard, slot }
     }
 
     /// Applies what the source tells until it ends or the shutdown begins.
@@ -228,26 +362,46 @@ impl Hub {
     /// Bytes that it added to the logs.
     fn apply(&self, event: Event) -> u64 {
         match event {
-            Event::Cut(cut) => return self.apply_cut(&cut),
-            Event::Live { cursor } => {
-                lock(&self.state).cursor = cursor;
+            Event::Cut(cut) => return self.apply_cut(Arc::new(cut)),
+            Event::From { border, lives, continues } => {
+                let mut state = lock(&self.state);
+                // where a cut was broken off, its rest follows and ends at a border
+                if !continues || state.is_at_border {
+                    state.cursor = border.token.clone();
+                    state.is_at_border = true;
+                }
+                if !continues {
+                    state.history.restart(border.cursor.seen.clone());
+                }
+                state.border = Some(border);
+                state.lives = Some(lives);
+                drop(state);
+                self.borders.send_replace(());
+            }
+            Event::Live => {
                 if !self.live.send_replace(true) {
-                    self.beat_all();
+                    self.append_to_all(protocol::heartbeat, |_| true);
                 }
             }
             Event::Down { reason } => {
                 self.live.send_replace(false);
-                self.tell_all(&protocol::error("source_down", &reason, None));
+                self.append_to_all(|_, _| protocol::error("source_down", &reason, None), |_| true);
             }
-            Event::Gap { reason } => self.tell_all(&protocol::gap(None, reason)),
+            Event::Gap { gap, channel } => {
+                let key = channel.map(ViewKey::Channel);
+                self.append_to_all(
+                    |label, _| protocol::gap(Some(label), gap),
+                    |view| key.as_ref().is_none_or(|key| view.key == *key),
+                );
+            }
             Event::Channels(names) => self.set_channels(names),
         }
         0
     }
 
-    fn apply_cut(&self, cut: &Cut) -> u64 {
+    fn apply_cut(&self, cut: Arc<Cut>) -> u64 {
         let mut state = lock(&self.state);
-        let routed = state.views.route(cut);
+        let routed = state.views.route(&cut);
         let mut bytes = 0;
         let mut touched = Vec::with_capacity(routed.len());
         for (view, frames) in routed {
@@ -258,16 +412,20 @@ impl Hub {
             touched.push(view);
         }
         if let Some(end) = &cut.end {
-            state.cursor = end.clone();
+            state.cursor = end.token.clone();
+            state.border = Some(end.clone());
         } else if let Some(last) = cut.changes.last() {
             let mut token = cut.inside.to_string();
             crate::cursor::push_id(&mut token, last.id);
             state.cursor = token.into();
         }
-        drop(state);
-        if let Some(last) = cut.changes.last() {
+        state.is_at_border = cut.end.is_some();
+        if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
             self.metrics.note_change(last.at);
         }
+        state.history.push(cut);
+        drop(state);
+        self.borders.send_replace(());
         self.wake(&touched);
         bytes
     }
@@ -300,20 +458,12 @@ impl Hub {
         }
     }
 
-    fn beat_all(&self) {
-        self.append_to_all(protocol::heartbeat, |_| true);
-    }
-
-    fn tell_all(&self, message: &str) {
-        self.append_to_all(|_| message.to_owned(), |_| true);
-    }
-
-    fn append_to_all(&self, message: impl FnOnce(&str) -> String, wanted: impl Fn(&View) -> bool) {
+    /// Appends a message to views, made of the channel's name and the cursor.
+    fn append_to_all(&self, message: impl Fn(&str, &str) -> String, wanted: impl Fn(&View) -> bool) {
         let state = lock(&self.state);
-        let frame = Bytes::from(protocol::text_frame(&message(&state.cursor)));
         let views: Vec<_> = state.views.iter().filter(|view| wanted(view)).cloned().collect();
         for view in &views {
-            view.log.append(frame.clone());
+            view.log.append(Bytes::from(protocol::text_frame(&message(&view.key.label(), &state.cursor))));
         }
         drop(state);
         self.wake(&views);
@@ -402,6 +552,11 @@ impl Subscription {
     /// What it watches.
     pub fn key(&self) -> &ViewKey {
         &self.view.key
+    }
+
+    /// From now on the socket gets what the view's log has had since it became a member, after `message`.
+    pub fn follow(&self, message: &str) {
+        self.outbound.join(self.view.clone(), self.offset, message);
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Outbound {
     state: Mutex<State>,
     /// wakes the session: blocked, closing, or gone
     changed: Notify,
+    /// wakes who waits in [`write`](Self::write): the control frames are written, or never will be
+    drained: Notify,
     metrics: Arc<DeliveryMetrics>,
 }
 
@@ -51,6 +53,10 @@ enum Half {
     Reader(usize),
 }
 
+/// The socket takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
 /// A place in a view's log.
 #[derive(Debug)]
 struct Reader {
@@ -65,7 +71,7 @@ pub struct DueCache(Option<(Arc<View>, u64, Due)>);
 impl Outbound {
     /// Takes the socket over after its upgrade.
     pub fn new(tcp: TcpStream, metrics: Arc<DeliveryMetrics>) -> Self {
-        Self { tcp, state: Mutex::default(), changed: Notify::new(), metrics }
+        Self { tcp, state: Mutex::default(), changed: Notify::new(), drained: Notify::new(), metrics }
     }
 
     /// Puts a message for this socket alone in front of what its views owe it.
@@ -78,6 +84,30 @@ impl Outbound {
         let mut state = self.lock();
         if !state.closing {
             write(&mut state.control);
+        }
+    }
+
+    /// Puts whole frames for this socket alone and waits until they are written: what a slow client has not taken is
+    /// held by whoever makes it, not here. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Gone`] when the socket is closing or broken.
+    pub async fn write(&self, frames: &[u8]) -> Result<(), Gone> {
+        self.control(|control| control.extend_from_slice(frames));
+        self.flush(&mut DueCache::default());
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            {
+                let state = self.lock();
+                if state.gone || state.closing {
+                    return Err(Gone);
+                }
+                if state.control.is_empty() {
+                    return Ok(());
+                }
+            }
+            drained.await;
         }
     }
 
@@ -117,6 +147,7 @@ impl Outbound {
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.lock().close(code, reason);
         self.changed.notify_one();
+        self.drained.notify_waiters();
     }
 
     /// Writes whatever is due until the kernel takes no more.
@@ -131,7 +162,10 @@ impl Outbound {
         }
         loop {
             match self.write_once(&mut state, cache) {
-                Ok(0) => return,
+                Ok(0) => {
+                    self.drained.notify_waiters();
+                    return;
+                }
                 Ok(written) => {
                     self.metrics.bytes.fetch_add(written as u64, Relaxed);
                 }
@@ -146,8 +180,12 @@ impl Outbound {
                 }
             }
         }
+        let gone = state.gone;
         drop(state);
         self.changed.notify_one();
+        if gone {
+            self.drained.notify_waiters();
+        }
     }
 
     /// One write of everything that is due; 0 when nothing is.

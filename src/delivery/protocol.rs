@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::change::{Change, Notification, Update};
-use crate::cursor::push_id;
+use crate::cursor::{Gap, push_id};
 
 /// Close codes; docs/protocol.md says what a client does on each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,12 @@ pub enum Command {
     Subscribe {
         /// its name
         channel: String,
+        /// resume from this cursor
+        #[serde(default)]
+        since: Option<String>,
+        /// the current rows first
+        #[serde(default)]
+        snapshot: bool,
         /// comes back in the answer
         #[serde(default)]
         r#ref: Option<Value>,
@@ -66,7 +72,7 @@ pub enum Command {
 const COMMANDS: [&str; 4] = ["ping", "test", "subscribe", "unsubscribe"];
 
 /// What a subscription cannot ask for yet.
-const NOT_YET: [&str; 5] = ["since", "snapshot", "filter", "columns", "old"];
+const NOT_YET: [&str; 3] = ["filter", "columns", "old"];
 
 /// Reads a client's message.
 ///
@@ -166,10 +172,11 @@ fn push_origin(message: &mut String, change: &Change) {
     }
 }
 
-/// Capture is live for this subscriber from `cursor` on.
-pub fn subscribed(channel: &str, cursor: &str, reference: Option<&Value>) -> String {
+/// Capture is live for this subscriber from `cursor` on. `recovered`: it goes on where its own cursor was; `replayed`:
+/// so many messages came before this one.
+pub fn subscribed(channel: &str, cursor: &str, recovered: bool, replayed: u64, reference: Option<&Value>) -> String {
     let mut message = serde_json::json!({
-        "type": "subscribed", "channel": channel, "cursor": cursor, "recovered": false, "replayed": 0,
+        "type": "subscribed", "channel": channel, "cursor": cursor, "recovered": recovered, "replayed": replayed,
     });
     add_reference(&mut message, reference);
     message.to_string()
@@ -182,18 +189,37 @@ pub fn unsubscribed(channel: &str, reference: Option<&Value>) -> String {
     message.to_string()
 }
 
+/// Current rows of a channel's table, given as JSON objects with commas between them. The last message has the `cursor`
+/// at which they were current.
+pub fn snapshot(channel: &str, rows: &str, cursor: Option<&str>) -> String {
+    let mut message = String::with_capacity(rows.len() + 128);
+    message.push_str(r#"{"type":"snapshot","channel":"#);
+    push_string(&mut message, channel);
+    message.push_str(r#","rows":["#);
+    message.push_str(rows);
+    match cursor {
+        None => message.push_str(r#"],"last":false}"#),
+        Some(cursor) => {
+            message.push_str(r#"],"last":true,"cursor":"#);
+            push_string(&mut message, cursor);
+            message.push('}');
+        }
+    }
+    message
+}
+
 /// Changes are missing: take a new snapshot. `channel` is left out where it concerns every channel of the socket.
-pub fn gap(channel: Option<&str>, reason: &str) -> String {
-    let mut message = serde_json::json!({ "type": "gap", "reason": reason });
+pub fn gap(channel: Option<&str>, gap: Gap) -> String {
+    let mut message = serde_json::json!({ "type": "gap", "reason": gap.as_str() });
     if let Some(channel) = channel {
         message["channel"] = channel.into();
     }
     message.to_string()
 }
 
-/// The stream has come to `cursor`, and nothing else happened.
-pub fn heartbeat(cursor: &str) -> String {
-    serde_json::json!({ "type": "heartbeat", "cursor": cursor }).to_string()
+/// The stream of a channel has come to `cursor`, and nothing else happened.
+pub fn heartbeat(channel: &str, cursor: &str) -> String {
+    serde_json::json!({ "type": "heartbeat", "channel": channel, "cursor": cursor }).to_string()
 }
 
 /// The answer to `ping`.
@@ -310,10 +336,12 @@ mod tests {
         let told = notification(&change, change.notification.as_ref().unwrap(), "123", "1AAAA", Some("1BBBB"));
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
         for (name, message) in [
-            ("subscribed", subscribed("pets", "1BBBB", Some(&1.into()))),
+            ("subscribed", subscribed("pets", "1BBBB", true, 7, Some(&1.into()))),
+            ("snapshot", snapshot("pets", r#"{"pet_id":1},{"pet_id":2}"#, None)),
+            ("snapshot_last", snapshot("pets", "", Some("1BBBB"))),
             ("unsubscribed", unsubscribed("pets", Some(&2.into()))),
-            ("gap", gap(Some("pets"), "retention")),
-            ("heartbeat", heartbeat("1BBBB")),
+            ("gap", gap(Some("pets"), Gap::Retention)),
+            ("heartbeat", heartbeat("pets", "1BBBB")),
             ("pong", pong(None)),
             ("error", error("unknown_channel", "there is no channel cats", Some(&3.into()))),
         ] {

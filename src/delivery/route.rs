@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::protocol::{self, push_text_frame};
-use crate::change::Cut;
+use crate::change::{Change, Cut, Notification, Update};
 
 /// What a subscriber watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,6 +24,26 @@ impl ViewKey {
             Self::User(user) => format!("user/{user}"),
         }
     }
+}
+
+/// The message that a view gets of a change, as a function of `inside`, the token of the cut without the id, and `end`,
+/// the cursor after the change where it is the last; `None` where the change does not concern the view.
+pub fn message_for<'a>(key: &'a ViewKey, change: &'a Change) -> Option<impl Fn(&str, Option<&str>) -> String + 'a> {
+    enum Part<'a> {
+        Update(&'a Update),
+        Told(&'a Notification, &'a str),
+    }
+    let part = match key {
+        ViewKey::Channel(name) => change.update.as_ref().filter(|update| update.channel == *name).map(Part::Update),
+        ViewKey::User(user) => {
+            let told = change.notification.as_ref().filter(|told| told.users.iter().any(|known| **known == **user));
+            told.map(|told| Part::Told(told, user))
+        }
+    }?;
+    Some(move |inside: &str, end: Option<&str>| match part {
+        Part::Update(update) => protocol::realtime_update(change, update, inside, end),
+        Part::Told(told, user) => protocol::notification(change, told, user, inside, end),
+    })
 }
 
 /// The views that somebody watches; all others cost a look-up per change and nothing else.
@@ -79,7 +99,7 @@ impl<V: Clone> Views<V> {
         let mut routed: Routed<'_, V> = Routed { slots: HashMap::new(), frames: Vec::new() };
         for (i, change) in cut.changes.iter().enumerate() {
             let is_last = i + 1 == cut.changes.len();
-            let end = cut.end.as_deref().filter(|_| is_last);
+            let end = cut.end.as_ref().filter(|_| is_last).map(|border| &*border.token);
             if let Some(update) = &change.update
                 && let Some((name, view)) = self.channels.get_key_value(&update.channel)
             {
@@ -126,7 +146,7 @@ impl<'a, V: Clone> Routed<'a, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Change, Notification, Update};
+    use crate::cursor::{Border, Cursor, Snapshot};
 
     fn change(id: i64, channel: &str, users: &[&str]) -> Change {
         let users: Vec<Box<str>> = users.iter().map(|&user| user.into()).collect();
@@ -151,7 +171,10 @@ mod tests {
         views.insert(ViewKey::Channel("pets".into()), "pets");
         views.insert(ViewKey::User("5".into()), "five");
         let changes = vec![change(1, "pets", &["5", "6"]), change(2, "users", &[]), change(3, "pets", &["5"])];
-        let routed = views.route(&Cut { changes, inside: "1in".into(), end: Some("1end".into()) });
+        let seen = Snapshot::all_before(9);
+        let cursor = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: seen.clone(), inside: None };
+        let end = Some(Border { cursor, token: "1end".into() });
+        let routed = views.route(&Cut { changes, inside: "1in".into(), until: seen.into(), end });
         assert_eq!(routed.len(), 2);
         for (view, frames) in &routed {
             let text = String::from_utf8_lossy(&frames.bytes);

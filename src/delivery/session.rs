@@ -10,11 +10,13 @@ use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use hyper_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use serde_json::Value;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::hub::{Hub, JoinError, Subscription};
 use super::outbound::{DueCache, Outbound};
 use super::protocol::{self, CloseCode, Command};
+use super::resume::{Failed, Resume, Wish};
 use super::route::ViewKey;
 use crate::shutdown::Shutdown;
 
@@ -43,8 +45,9 @@ pub struct Session {
     socket: WebSocket<Inbound>,
     limits: Limits,
     subscriptions: Vec<Subscription>,
-    /// joins that wait until capture is live
-    waiting: Vec<(ViewKey, Option<Value>)>,
+    /// on their way to the present, or waiting until capture is live
+    joining: JoinSet<Result<Subscription, (ViewKey, Option<Value>, Failed)>>,
+    joining_keys: Vec<(ViewKey, AbortHandle)>,
 }
 
 /// Why a session is over; the summary line of its connection.
@@ -69,14 +72,14 @@ impl Session {
         config.max_frame_size = Some(limits.message_bytes);
         let inbound = Inbound { outbound: outbound.clone(), replies: Vec::new() };
         let socket = WebSocket::from_partially_read(inbound, received, Role::Server, Some(config));
-        Self { hub, outbound, socket, limits, subscriptions: Vec::new(), waiting: Vec::new() }
+        let (subscriptions, joining, joining_keys) = (Vec::new(), JoinSet::new(), Vec::new());
+        Self { hub, outbound, socket, limits, subscriptions, joining, joining_keys }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
-    pub async fn run(mut self, first: Option<ViewKey>, mut shutdown: Shutdown) -> Ended {
-        let mut live = self.hub.live();
-        if let Some(key) = first {
-            self.join(key, None);
+    pub async fn run(mut self, first: Option<(ViewKey, Wish)>, mut shutdown: Shutdown) -> Ended {
+        if let Some((key, wish)) = first {
+            self.join(key, wish, None);
         }
         // pings are spread over the interval, so that ten thousand sockets are not pinged at once
         let mut next_ping = Instant::now() + self.limits.ping.mul_f64(0.5 + 0.5 * fastrand::f64());
@@ -89,7 +92,7 @@ impl Session {
             }
             if self.outbound.is_closing() {
                 self.subscriptions.clear();
-                self.waiting.clear();
+                self.joining.abort_all();
                 goodbye.get_or_insert_with(|| Instant::now() + GOODBYE);
             }
             let closing = goodbye.is_some();
@@ -125,9 +128,9 @@ impl Session {
                 () = shutdown.begun(), if !closing => {
                     self.outbound.close(CloseCode::Draining, "the server goes down: reconnect");
                 },
-                () = becomes_live(&mut live), if !self.waiting.is_empty() && !closing => {
-                    for (key, reference) in std::mem::take(&mut self.waiting) {
-                        self.join(key, reference);
+                Some(joined) = self.joining.join_next(), if !self.joining.is_empty() => {
+                    if let Ok(joined) = joined {
+                        self.joined(joined);
                     }
                 },
             }
@@ -190,23 +193,28 @@ impl Session {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.outbound.say(text),
-            Ok(Command::Subscribe { channel, r#ref }) => {
+            Ok(Command::Subscribe { channel, since, snapshot, r#ref }) => {
                 let key = ViewKey::Channel(channel.into());
                 if self.is_joined(&key) {
                     let text = format!("already subscribed to {}", key.label());
                     self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
-                } else if self.subscriptions.len() + self.waiting.len() >= self.limits.subscriptions {
+                } else if self.subscriptions.len() + self.joining_keys.len() >= self.limits.subscriptions {
                     let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
                     self.refuse(&protocol::error("too_many_subscriptions", &text, r#ref.as_ref()));
                 } else {
-                    self.join(key, r#ref);
+                    self.join(key, Wish { since, snapshot }, r#ref);
                 }
             }
             Ok(Command::Unsubscribe { channel, r#ref }) => {
                 let key = ViewKey::Channel(channel.into());
                 if self.is_joined(&key) {
                     self.subscriptions.retain(|subscription| *subscription.key() != key);
-                    self.waiting.retain(|(waiting, _)| *waiting != key);
+                    self.joining_keys.retain(|(joining, task)| {
+                        if *joining == key {
+                            task.abort();
+                        }
+                        *joining != key
+                    });
                     self.outbound.say(&protocol::unsubscribed(&key.label(), r#ref.as_ref()));
                 } else {
                     let text = format!("not subscribed to {}", key.label());
@@ -216,31 +224,64 @@ impl Session {
         }
     }
 
-    fn join(&mut self, key: ViewKey, reference: Option<Value>) {
-        match self.hub.join(&key, &self.outbound, reference.as_ref()) {
-            Ok(subscription) => self.subscriptions.push(subscription),
-            Err(JoinError::NotLive) => self.waiting.push((key, reference)),
-            Err(JoinError::UnknownChannel) => {
+    fn join(&mut self, key: ViewKey, wish: Wish, reference: Option<Value>) {
+        // whoever only wants the stream needs no task of its own
+        if wish.since.is_none() && !wish.snapshot {
+            match self.hub.join(&key, &self.outbound, reference.as_ref()) {
+                Ok(subscription) => return self.subscriptions.push(subscription),
+                Err(JoinError::UnknownChannel) => {
+                    return self.failed(&key, reference.as_ref(), &Failed::UnknownChannel);
+                }
+                Err(JoinError::NotLive) => {}
+            }
+        }
+        let way = Resume::new(self.hub.clone(), self.outbound.clone(), key.clone(), reference.clone());
+        let joining = key.clone();
+        let task = self
+            .joining
+            .spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (joining, reference, failed)) });
+        self.joining_keys.push((key, task));
+    }
+
+    fn joined(&mut self, joined: Result<Subscription, (ViewKey, Option<Value>, Failed)>) {
+        let key = match &joined {
+            Ok(subscription) => subscription.key(),
+            Err((key, _, _)) => key,
+        };
+        let was_joining = self.joining_keys.iter().any(|(joining, _)| joining == key);
+        self.joining_keys.retain(|(joining, _)| joining != key);
+        match joined {
+            // unsubscribed while it joined: dropping it leaves
+            Ok(subscription) if was_joining && !self.outbound.is_closing() => self.subscriptions.push(subscription),
+            Ok(_) => {}
+            Err((key, reference, failed)) => self.failed(&key, reference.as_ref(), &failed),
+        }
+    }
+
+    fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &Failed) {
+        match failed {
+            Failed::Gone => {}
+            Failed::UnknownChannel => {
                 let text = format!("there is no channel {}", key.label());
-                self.refuse(&protocol::error("unknown_channel", &text, reference.as_ref()));
+                self.refuse(&protocol::error("unknown_channel", &text, reference));
+            }
+            // nothing is lost: the cursor of the last message that was sent is good
+            Failed::Unanswered => {
+                self.outbound
+                    .close(CloseCode::TooSlow, "the past could not be read to its end: resume with your last cursor");
             }
         }
     }
 
     fn is_joined(&self, key: &ViewKey) -> bool {
         self.subscriptions.iter().any(|subscription| subscription.key() == key)
-            || self.waiting.iter().any(|(waiting, _)| waiting == key)
+            || self.joining_keys.iter().any(|(joining, _)| joining == key)
     }
 
     fn refuse(&self, error: &str) {
         self.hub.metrics().errors.fetch_add(1, Relaxed);
         self.outbound.say(error);
     }
-}
-
-async fn becomes_live(live: &mut tokio::sync::watch::Receiver<bool>) {
-    // an error means that the hub is gone; the shutdown ends the session
-    let _ = live.wait_for(|live| *live).await;
 }
 
 enum Reading {

@@ -8,7 +8,7 @@ use deadpool_postgres::Pool;
 use crate::error::{Error, Kind, Result};
 
 /// What decoding needs to know of a channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Channel {
     /// stands in `/ws/{name}` and in `entity_type`
     pub name: Arc<str>,
@@ -22,6 +22,21 @@ pub struct Channel {
     pub notification: Option<Vec<(Box<str>, Box<str>)>>,
     /// columns that never leave; in the outbox they are null
     pub excluded: Vec<Box<str>>,
+    /// columns of type timestamptz: their text has the writer's offset and is brought to UTC
+    pub timestamps: Vec<Box<str>>,
+    /// columns of the primary key
+    pub key: Vec<Box<str>>,
+    /// its rows may move from one partition to another
+    pub is_partitioned: bool,
+    /// its triggers are missing or disabled: nothing is captured
+    pub is_off: bool,
+}
+
+impl Channel {
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
 }
 
 /// All channels, and how the doorbell rings.
@@ -53,7 +68,18 @@ impl Catalog {
                         c.user_query is not null,
                         c.notification::text,
                         array(select a.attname::text from pg_catalog.pg_attribute a
-                               where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped)
+                               where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped),
+                        array(select a.attname::text from pg_catalog.pg_attribute a
+                               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
+                                 and a.atttypid = 'pg_catalog.timestamptz'::regtype),
+                        array(select a.attname::text from pg_catalog.pg_index i
+                                join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+                               where i.indrelid = c.target and i.indisprimary),
+                        exists (select from pg_catalog.pg_class t where t.oid = c.target and t.relkind = 'p'),
+                        c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
+                          and 3 > (select count(*) from pg_catalog.pg_trigger t
+                                    where t.tgrelid = c.target and t.tgname in ('!rowcast', '!rowcast_u', '!rowcast_t')
+                                      and t.tgenabled in ('O', 'A'))
                    from rowcast.channel c",
                 &[],
             )
@@ -68,7 +94,11 @@ impl Catalog {
                 user_column: row.get::<_, Option<String>>(3).map(Into::into),
                 has_user_query: row.get(4),
                 notification: notification.and_then(|text| columns_of(&text)),
-                excluded: row.get::<_, Vec<String>>(6).into_iter().map(Into::into).collect(),
+                excluded: columns(&row, 6),
+                timestamps: columns(&row, 7),
+                key: columns(&row, 8),
+                is_partitioned: row.get(9),
+                is_off: row.get(10),
             };
             channels.insert(row.get(0), channel);
         }
@@ -91,10 +121,22 @@ impl Catalog {
         names
     }
 
+    /// The channels whose triggers worked in an earlier catalogue and do not any more.
+    pub fn switched_off_since(&self, before: &Self) -> Vec<Arc<str>> {
+        let off = self.channels.iter().filter(|(_, channel)| channel.is_off);
+        off.filter(|(id, _)| before.get(**id).is_some_and(|channel| !channel.is_off))
+            .map(|(_, channel)| channel.name.clone())
+            .collect()
+    }
+
     #[cfg(test)]
     pub(crate) fn of(channels: impl IntoIterator<Item = (i32, Channel)>) -> Self {
         Self { channels: channels.into_iter().collect(), ..Self::default() }
     }
+}
+
+fn columns(row: &tokio_postgres::Row, index: usize) -> Vec<Box<str>> {
+    row.get::<_, Vec<String>>(index).into_iter().map(Into::into).collect()
 }
 
 fn columns_of(notification: &str) -> Option<Vec<(Box<str>, Box<str>)>> {

@@ -83,7 +83,10 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         }
         columns = Some(new);
     }
-    let looks_inside = channel.user_column.is_some() || channel.has_user_query || !channel.excluded.is_empty();
+    let looks_inside = channel.user_column.is_some()
+        || channel.has_user_query
+        || !channel.excluded.is_empty()
+        || !channel.timestamps.is_empty();
     if row.op == b'T' {
         columns = None;
     } else if looks_inside && columns.is_none() {
@@ -92,8 +95,15 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
             return Decoded::Malformed("an image that is no object");
         }
     }
+    // text that replaces a value's must live as long as the columns that borrow it
+    let in_utc = columns.as_ref().map(|columns| columns.in_utc(&channel.timestamps)).unwrap_or_default();
+    if let Some(columns) = &mut columns {
+        for (index, text) in &in_utc {
+            columns.0[*index].1 = text;
+        }
+    }
     let data: Json = match &columns {
-        Some(columns) if !channel.excluded.is_empty() => columns.without(&channel.excluded),
+        Some(columns) if !channel.excluded.is_empty() || !in_utc.is_empty() => columns.without(&channel.excluded),
         _ => image.into(),
     };
     let notification = columns.as_ref().and_then(|columns| {
@@ -149,6 +159,15 @@ fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Noti
     Change { id: row.id, tx: row.xid, at: row.at, actor: row.actor.map(Into::into), update, notification }
 }
 
+/// Whether a deleted and a created row are the same by their primary key; never without one.
+pub fn same_key(gone: &OutboxRow<'_>, here: &OutboxRow<'_>, channel: &Channel) -> bool {
+    let (Some(old), Some(new)) = (gone.old.and_then(Columns::parse), here.new.and_then(Columns::parse)) else {
+        return false;
+    };
+    let value = |columns: &Columns<'_>, name: &str| columns.get(name).map(|value| value.get().to_owned());
+    !channel.key.is_empty() && channel.key.iter().all(|name| value(&old, name) == value(&new, name))
+}
+
 /// The columns of a row's JSON, in their order, each value as its text.
 struct Columns<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -172,6 +191,24 @@ impl<'a> Columns<'a> {
             }
         }
         names
+    }
+
+    /// The values of these columns that are a time at another offset than UTC, at UTC: index and text. Times that the
+    /// parser does not know (infinity, years of five digits) stay as they are.
+    fn in_utc(&self, timestamps: &[Box<str>]) -> Vec<(usize, Box<RawValue>)> {
+        let at_other_offsets = self.0.iter().enumerate().filter(|(_, (name, value))| {
+            !value.get().ends_with("+00:00\"")
+                && value.get().starts_with('"')
+                && timestamps.iter().any(|column| **column == **name)
+        });
+        at_other_offsets
+            .filter_map(|(index, (_, value))| {
+                let at: jiff::Timestamp = value.get().trim_matches('"').parse().ok()?;
+                let text = at.to_string();
+                let text = format!("\"{}+00:00\"", text.strip_suffix('Z')?);
+                Some((index, RawValue::from_string(text).ok()?))
+            })
+            .collect()
     }
 
     fn without(&self, excluded: &[Box<str>]) -> Json {
@@ -277,6 +314,8 @@ mod tests {
             has_user_query: false,
             notification: Some(vec![("pet_name".into(), "name".into()), ("pet_id".into(), "pet_id".into())]),
             excluded: vec!["chip".into()],
+            timestamps: vec!["seen_at".into()],
+            ..Channel::default()
         }
     }
 
@@ -301,6 +340,21 @@ mod tests {
         assert_eq!(&*notification.kind, "pet_created");
         assert_eq!(notification.users, ["123".into()]);
         assert_eq!(&*notification.data, r#"{"pet_name":"Luna","pet_id":1}"#);
+    }
+
+    #[test]
+    fn a_time_is_told_in_utc_whatever_the_writers_zone() {
+        for (written, told) in [
+            ("\"2024-01-15T11:30:00.5+01:00\"", "\"2024-01-15T10:30:00.5+00:00\""),
+            ("\"2024-01-15T10:30:00+00:00\"", "\"2024-01-15T10:30:00+00:00\""),
+            ("\"2024-07-01T00:00:00.123456-02:30\"", "\"2024-07-01T02:30:00.123456+00:00\""),
+            ("\"infinity\"", "\"infinity\""),
+            ("null", "null"),
+        ] {
+            let image = format!(r#"{{"pet_id":1,"seen_at":{written}}}"#);
+            let Decoded::Change(change) = decode_pets(&row(b'I', None, Some(&image))) else { panic!("no change") };
+            assert_eq!(&*change.update.unwrap().data, format!(r#"{{"pet_id":1,"seen_at":{told}}}"#));
+        }
     }
 
     #[test]

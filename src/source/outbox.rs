@@ -10,31 +10,39 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
-use futures_util::TryStreamExt as _;
+use futures_util::{Stream, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio_postgres::types::{FromSql, Type, accepts};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
-use super::epoch::Epoch;
+use super::order::{self, NEIGHBOURS};
+use super::witness::Witness;
 use crate::change::{Change, Cut, Event};
-use crate::cursor::{Cursor, Snapshot, inside_prefix};
+use crate::cursor::{Border, Cursor, Gap, Lives, Snapshot, inside_prefix};
 use crate::error::{Error, Kind, Result};
 
 /// A part of a cut: as many changes, or as many bytes of JSON, as are held at a time.
 const PART_CHANGES: usize = 1_000;
 const PART_BYTES: usize = 1 << 20;
+/// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
+const RECENT_CHANGES: i64 = 20_000;
 
-/// The session's settings. Generic plans and JIT cost 7 ms a read instead of 0.03; a waiting lock request of a relay
-/// would make writers skip their bell, so none may wait long.
-const SESSION: &str = "set jit = off; set enable_seqscan = off; set plan_cache_mode = force_custom_plan; \
+/// Settings of a session that reads the outbox. Generic plans and JIT cost 7 ms a read instead of 0.03; a waiting lock
+/// request of a relay would make writers skip their bell, so none may wait long. Nobody waits for its one write, the
+/// note of the durable position, to be flushed.
+pub(super) const SESSION: &str = "set jit = off; set enable_seqscan = off; set plan_cache_mode = force_custom_plan; \
     set max_parallel_workers_per_gather = 0; set lock_timeout = '1s'; set idle_in_transaction_session_timeout = '5s'; \
-    set statement_timeout = 0; set timezone = 'UTC'";
+    set statement_timeout = 0; set timezone = 'UTC'; set synchronous_commit = off";
 
+/// The header row tells: whether no relay wants to sleep (asked only by one that holds QUIET), `now`, the position in
+/// the log read after it, and the floor.
 const READ: &str = "
-select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", pg_current_snapshot()::text, \
-       (pg_current_wal_insert_lsn() - '0/0')::text, null::text, null::text[]
+select 0::int8, null::xid8, null::timestamptz, \
+       case when $2 then (pg_try_advisory_lock(1919907683, 2) and pg_advisory_unlock(1919907683, 2))::int4 end, \
+       null::\"char\", pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text, \
+       (select floor::text from rowcast.installation), null::text[]
 union all
 (select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
   where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot)
@@ -43,8 +51,12 @@ union all
   where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))))
 order by 1";
 
-/// The rest of a cut (prev, now] after an id, when the connection broke inside it.
-const READ_REST: &str = "
+/// A cut (prev, now] of the past after an id. The header row brings the floor, read in the same snapshot: a segment
+/// that is emptied meanwhile shows in it.
+pub(super) const READ_PAST: &str = "
+select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", null::text, null::text, \
+       (select floor::text from rowcast.installation), null::text[]
+union all
 (select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
   where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3
  union all
@@ -55,45 +67,73 @@ order by 1";
 /// The place reached: what the relay goes on from, over reconnects.
 #[derive(Debug, Clone)]
 pub struct Place {
-    epoch: Epoch,
+    lives: Arc<Lives>,
     seen: Snapshot,
     lsn: u64,
     /// delivered of the cut that ends at this snapshot (with its LSN): everything up to the id
     inside: Option<(Snapshot, u64, i64)>,
+    witness: Witness,
 }
 
 impl Place {
-    /// The present: nothing before it will be read.
+    /// The place from which a relay starts: the latest changes are read once more, as one cut.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn now(client: &Client, epoch: Epoch) -> Result<Self> {
+    pub async fn recent(client: &Client, lives: Arc<Lives>) -> Result<Self> {
         let row = client
-            .query_one("select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text", &[])
+            .query_one(
+                "select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text,
+                        (select min(o.xid)::text from (select xid from rowcast.outbox order by xid desc limit $1) o),
+                        (select floor::text from rowcast.installation)",
+                &[&RECENT_CHANGES],
+            )
             .await
             .map_err(|e| Error::database("cannot read the current snapshot", e))?;
-        let (seen, lsn) = snapshot_and_lsn(row.get(0), row.get(1))?;
-        Ok(Self { epoch, seen, lsn, inside: None })
+        let (now, lsn) = snapshot_and_lsn(row.get(0), row.get(1))?;
+        let first: Option<u64> = row.get::<_, Option<&str>>(2).and_then(|xid| xid.parse().ok());
+        let floor = row.get::<_, Option<&str>>(3).and_then(Snapshot::parse);
+        let recent = first.map(Snapshot::all_before).filter(|recent| floor.is_none_or(|floor| recent.covers(&floor)));
+        let seen = recent.unwrap_or(now);
+        Ok(Self { lives, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
     }
 
-    /// Takes the place over into the server's present life, when that still knows it.
-    pub fn continued_in(mut self, epoch: Epoch) -> Option<Self> {
-        if !epoch.continues(&self.epoch, self.inside.as_ref().map_or(self.lsn, |(_, lsn, _)| *lsn)) {
-            return None;
-        }
-        self.epoch = epoch;
-        Some(self)
-    }
-
-    /// The token of this place.
-    pub fn token(&self) -> Arc<str> {
-        let inside = self.inside.as_ref().map(|(end, _, id)| (end.clone(), *id));
+    /// Takes the place over into the server's present life; `None` where changes that were delivered may be lost.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn continued_in(mut self, client: &Client, lives: Arc<Lives>) -> Result<Option<Self>> {
         let lsn = self.inside.as_ref().map_or(self.lsn, |(_, lsn, _)| *lsn);
-        self.cursor(lsn, inside).token().into()
+        if lives.judge(self.lives.epoch, self.lives.present(), lsn).is_err() {
+            if lives.epoch != self.lives.epoch {
+                return Ok(None);
+            }
+            let Some(given_out_again) = self.witness.testify(client).await? else { return Ok(None) };
+            tracing::info!(event = "delivered_survived", "everything that was delivered survived the crash");
+            self.seen = self.seen.before(given_out_again);
+            self.inside = self.inside.map(|(end, lsn, id)| (end.before(given_out_again), lsn, id));
+        }
+        self.lives = lives;
+        Ok(Some(self))
+    }
+
+    /// Which cursors can be honoured.
+    pub fn lives(&self) -> &Arc<Lives> {
+        &self.lives
+    }
+
+    /// Whether anything was delivered that is not known to be on disk.
+    pub fn is_waiting_for_the_disk(&self) -> bool {
+        self.witness.is_waiting()
+    }
+
+    /// The place as a border between cuts; inside a cut, the one before it.
+    pub fn border(&self) -> Border {
+        Border::new(self.cursor(self.lsn, None))
     }
 
     fn cursor(&self, lsn: u64, inside: Option<(Snapshot, i64)>) -> Cursor {
-        Cursor { epoch: self.epoch.id, incarnation: 0, lsn, seen: self.seen.clone(), inside }
+        Cursor { epoch: self.lives.epoch, incarnation: self.lives.present(), lsn, seen: self.seen.clone(), inside }
     }
 }
 
@@ -102,7 +142,7 @@ impl Place {
 pub struct Reader {
     client: Client,
     read: Statement,
-    read_rest: Statement,
+    read_past: Statement,
     place: Place,
     pool: Pool,
     catalog: Catalog,
@@ -116,6 +156,8 @@ pub struct Found {
     pub rows: usize,
     /// oldest transaction that was still running
     pub xmin: u64,
+    /// of a relay that holds QUIET: no other relay wants to sleep
+    pub may_keep_quiet: bool,
 }
 
 impl Reader {
@@ -127,8 +169,8 @@ impl Reader {
         let explain = |e| Error::database("cannot prepare the read step", e);
         client.batch_execute(SESSION).await.map_err(explain)?;
         let read = client.prepare(READ).await.map_err(explain)?;
-        let read_rest = client.prepare(READ_REST).await.map_err(explain)?;
-        Ok(Self { client, read, read_rest, place, pool, catalog: Catalog::default(), out })
+        let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
+        Ok(Self { client, read, read_past, place, pool, catalog: Catalog::default(), out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -146,131 +188,140 @@ impl Reader {
         &self.catalog
     }
 
-    /// Reads the channels again and tells delivery which there are.
+    /// Reads the channels again and tells delivery which there are, and whose triggers were switched off.
     ///
     /// # Errors
     /// When the database cannot be asked.
     pub async fn reload_catalog(&mut self) -> Result<()> {
-        self.catalog = Catalog::load(&self.pool).await?;
-        self.send(Event::Channels(self.catalog.names())).await
+        let before = std::mem::replace(&mut self.catalog, Catalog::load(&self.pool).await?);
+        self.send(Event::Channels(self.catalog.names())).await?;
+        for channel in self.catalog.switched_off_since(&before) {
+            tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
+            self.send(Event::Gap { gap: Gap::TriggerOff, channel: Some(channel) }).await?;
+        }
+        Ok(())
     }
 
-    /// Tells delivery that capture is live from here on.
+    /// Tells delivery from where on changes follow, and whether that is where the last ones ended.
     ///
     /// # Errors
-    /// When delivery is gone.
+    /// When delivery is gone; so for the next one.
+    pub async fn announce_place(&self, continues: bool) -> Result<()> {
+        self.send(Event::From { border: self.place.border(), lives: self.place.lives.clone(), continues }).await
+    }
+
+    /// Tells delivery that capture is live.
     pub async fn announce_live(&self) -> Result<()> {
-        self.send(Event::Live { cursor: self.place.token() }).await
+        self.send(Event::Live).await
+    }
+
+    /// Tells delivery that changes are lost.
+    pub async fn announce_gap(&self, gap: Gap) -> Result<()> {
+        self.send(Event::Gap { gap, channel: None }).await
     }
 
     /// One read step: sends the cut that ends now, in parts. Waits while delivery is behind.
     ///
     /// # Errors
     /// When the connection is lost; the place then lies where delivery got to, also inside the cut.
-    pub async fn read(&mut self) -> Result<Found> {
-        let mut found = Found { rows: 0, xmin: 0 };
+    pub async fn read(&mut self, holds_quiet: bool) -> Result<Found> {
+        let explain = |e| Error::database("cannot read the outbox", e);
+        let mut found = Found { rows: 0, xmin: 0, may_keep_quiet: true };
         if let Some((end, lsn, id)) = self.place.inside.clone() {
-            let (seen, until) = (self.place.seen.to_string(), end.to_string());
-            let parameters: [Parameter<'_>; 3] = [&seen, &until, &id];
-            let rows = self
-                .client
-                .query_raw(&self.read_rest, parameters)
-                .await
-                .map_err(|e| Error::database("cannot read the rest of a cut", e))?;
-            found.rows += self.deliver(rows, end, lsn).await?;
+            let (seen, until, after) = (self.place.seen.to_string(), end.to_string(), id - NEIGHBOURS);
+            let parameters: [Parameter<'_>; 3] = [&seen, &until, &after];
+            let mut rows = Box::pin(self.client.query_raw(&self.read_past, parameters).await.map_err(explain)?);
+            let header = header(&mut rows).await?;
+            self.notice_floor(header.get(7)).await?;
+            found.rows += self.deliver(rows, end, lsn, id).await?;
         }
         let seen = self.place.seen.to_string();
-        let parameters: [Parameter<'_>; 1] = [&seen];
-        let explain = |e| Error::database("cannot read the outbox", e);
-        let rows = self.client.query_raw(&self.read, parameters).await.map_err(explain)?;
-        let mut rows = Box::pin(rows);
-        let Some(header) = rows.try_next().await.map_err(explain)? else {
-            return Err(Error::new(Kind::Database, "the read step returned no header"));
-        };
+        let parameters: [Parameter<'_>; 2] = [&seen, &holds_quiet];
+        let mut rows = Box::pin(self.client.query_raw(&self.read, parameters).await.map_err(explain)?);
+        let header = header(&mut rows).await?;
+        found.may_keep_quiet = header.get::<_, Option<i32>>(3) == Some(1);
         let (now, lsn) = snapshot_and_lsn(header.get(5), header.get(6))?;
         found.xmin = now.xmin();
-        found.rows += self.deliver(rows, now, lsn).await?;
+        self.notice_floor(header.get(7)).await?;
+        found.rows += self.deliver(rows, now, lsn, 0).await?;
         Ok(found)
     }
 
+    /// Notes how far the log is on disk, so that cursors up to there survive a crash.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn note_durable(&mut self) -> Result<()> {
+        let row = self
+            .client
+            .query_one("select (rowcast.note_durable() - '0/0')::int8", &[])
+            .await
+            .map_err(|e| Error::database("cannot note the durable position", e))?;
+        self.place.witness.durable_up_to(row.get::<_, i64>(0).cast_unsigned());
+        Ok(())
+    }
+
+    /// A relay that was stopped for longer than the retention has missed what was pruned.
+    async fn notice_floor(&mut self, floor: Option<&str>) -> Result<()> {
+        let Some(floor) = floor.and_then(Snapshot::parse) else { return Ok(()) };
+        if self.place.seen.covers(&floor) {
+            return Ok(());
+        }
+        tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
+        self.place.seen = floor;
+        self.place.inside = None;
+        self.announce_gap(Gap::Retention).await?;
+        self.announce_place(false).await
+    }
+
+    /// Hands the rows of a cut over, those up to the id `after` excepted.
     async fn deliver(
         &mut self,
-        rows: impl futures_util::Stream<Item = Result<Row, tokio_postgres::Error>>,
+        rows: impl Stream<Item = Result<Row, tokio_postgres::Error>>,
         end: Snapshot,
         lsn: u64,
+        after: i64,
     ) -> Result<usize> {
         let mut rows = pin!(rows);
         let inside: Arc<str> = inside_prefix(&self.place.cursor(lsn, Some((end.clone(), 1)))).into();
-        let mut part = Vec::new();
-        let mut bytes = 0;
+        let until = Arc::new(end);
+        let mut part = Part::default();
         let mut count = 0;
         while let Some(row) = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))? {
             count += 1;
-            if part.len() >= PART_CHANGES || bytes >= PART_BYTES {
-                self.send_part(&mut part, &inside, &end, lsn).await?;
-                bytes = 0;
+            if part.is_full() {
+                let (changes, last) = self.take_part(&mut part, after).await?;
+                if let Some(last) = last {
+                    let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
+                    self.send(Event::Cut(cut)).await?;
+                    self.place.inside = Some(((*until).clone(), lsn, last));
+                }
             }
-            if let Some(change) = self.decode(&row, &mut bytes).await? {
-                part.push(change);
-            }
+            part.push(row);
         }
-        let unchanged = count == 0 && self.place.seen == end && self.place.inside.is_none();
-        self.place.seen = end;
+        let unchanged = count == 0 && self.place.seen == *until && self.place.inside.is_none();
+        let (changes, _) = self.take_part(&mut part, after).await?;
+        self.place.seen = (*until).clone();
         self.place.lsn = lsn;
         self.place.inside = None;
+        self.place.witness.end_cut(&until, lsn);
         if !unchanged {
-            self.send(Event::Cut(Cut { changes: part, inside, end: Some(self.place.token()) })).await?;
+            self.send(Event::Cut(Cut { changes, inside, until, end: Some(self.place.border()) })).await?;
         }
         Ok(count)
     }
 
-    async fn send_part(&mut self, part: &mut Vec<Change>, inside: &Arc<str>, end: &Snapshot, lsn: u64) -> Result<()> {
-        let Some(last) = part.last().map(|change| change.id) else { return Ok(()) };
-        let changes = std::mem::take(part);
-        self.send(Event::Cut(Cut { changes, inside: inside.clone(), end: None })).await?;
-        self.place.inside = Some((end.clone(), lsn, last));
-        Ok(())
-    }
-
-    async fn decode(&mut self, row: &Row, bytes: &mut usize) -> Result<Option<Change>> {
-        let Int8(xid) = row.get(1);
-        let Int8(at) = row.get(2);
-        let op: i8 = row.get(4);
-        let users: Option<Vec<Option<String>>> = row.get(8);
-        let row = OutboxRow {
-            id: row.get(0),
-            xid: xid.cast_unsigned(),
-            at: at + MICROSECONDS_1970_TO_2000,
-            channel: row.get(3),
-            op: op.cast_unsigned(),
-            old: row.get(5),
-            new: row.get(6),
-            actor: row.get(7),
-            users: users.as_deref(),
-        };
-        *bytes += row.old.map_or(0, str::len) + row.new.map_or(0, str::len);
-        if users.as_ref().is_some_and(|users| users.iter().any(Option::is_none)) {
-            tracing::warn!(
-                event = "user_rule_failed",
-                channel = row.channel,
-                id = row.id,
-                "the query that names the users raised"
-            );
-        }
-        let mut decoded = decode(&row, &self.catalog);
-        if matches!(decoded, Decoded::UnknownChannel | Decoded::ChannelChanged) {
+    /// The changes of a part, and the id of its last row after `after`.
+    async fn take_part(&mut self, part: &mut Part, after: i64) -> Result<(Vec<Change>, Option<i64>)> {
+        let rows = std::mem::take(part).rows;
+        if rows.iter().any(|row| concerns_catalog(row, &self.catalog)) {
             self.reload_catalog().await?;
-            decoded = decode(&row, &self.catalog);
         }
-        match decoded {
-            Decoded::Change(change) => return Ok(Some(change)),
-            Decoded::ChannelChanged | Decoded::Invisible => {}
-            Decoded::UnknownChannel => {
-                tracing::debug!(event = "change_of_no_channel", channel = row.channel, id = row.id);
-            }
-            Decoded::Malformed(what) => tracing::error!(event = "outbox_row_malformed", id = row.id, what),
+        for row in &rows {
+            self.place.witness.note(identity(row));
         }
-        Ok(None)
+        let last = rows.last().map(|row| row.get(0)).filter(|id| *id > after);
+        Ok((changes_of(&rows, &self.catalog, after), last))
     }
 
     async fn send(&self, event: Event) -> Result<()> {
@@ -278,9 +329,95 @@ impl Reader {
     }
 }
 
-type Parameter<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
+/// Rows that are held at a time.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    pub(super) rows: Vec<Row>,
+    bytes: usize,
+}
 
-fn snapshot_and_lsn(snapshot: &str, lsn: &str) -> Result<(Snapshot, u64)> {
+impl Part {
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= PART_CHANGES || self.bytes >= PART_BYTES
+    }
+
+    pub(super) fn push(&mut self, row: Row) {
+        self.bytes += length(&row, 5) + length(&row, 6);
+        self.rows.push(row);
+    }
+}
+
+fn length(row: &Row, column: usize) -> usize {
+    row.get::<_, Option<&str>>(column).map_or(0, str::len)
+}
+
+/// The first row of a read.
+pub(super) async fn header<S>(rows: &mut S) -> Result<Row>
+where
+    S: Stream<Item = Result<Row, tokio_postgres::Error>> + Unpin,
+{
+    let header = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))?;
+    header.ok_or_else(|| Error::new(Kind::Database, "the read step returned no header"))
+}
+
+/// Whether the channels must be read again before this row can be understood.
+fn concerns_catalog(row: &Row, catalog: &Catalog) -> bool {
+    match row.get::<_, i8>(4).cast_unsigned() {
+        b'C' => true,
+        b'N' => false,
+        _ => catalog.get(row.get(3)).is_none(),
+    }
+}
+
+fn identity(row: &Row) -> (i64, u64, i64) {
+    let (Int8(xid), Int8(at)) = (row.get(1), row.get(2));
+    (row.get(0), xid.cast_unsigned(), at)
+}
+
+/// Outbox rows, given by id, as changes in the order in which they happened; those up to the id `after` left out.
+pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Change> {
+    let users: Vec<Option<Vec<Option<String>>>> = rows.iter().map(|row| row.get(8)).collect();
+    let raw = rows
+        .iter()
+        .zip(&users)
+        .map(|(row, users)| {
+            let (id, xid, at) = identity(row);
+            OutboxRow {
+                id,
+                xid,
+                at: at + MICROSECONDS_1970_TO_2000,
+                channel: row.get(3),
+                op: row.get::<_, i8>(4).cast_unsigned(),
+                old: row.get(5),
+                new: row.get(6),
+                actor: row.get(7),
+                users: users.as_deref(),
+            }
+        })
+        .collect();
+    let settled = order::settle(raw, catalog);
+    settled.iter().filter(|row| row.id > after).filter_map(|row| change_of(row, catalog)).collect()
+}
+
+fn change_of(row: &OutboxRow<'_>, catalog: &Catalog) -> Option<Change> {
+    if row.users.is_some_and(|users| users.iter().any(Option::is_none)) {
+        let (channel, id) = (row.channel, row.id);
+        tracing::warn!(event = "user_rule_failed", channel, id, "the query that names the users raised");
+    }
+    match decode(row, catalog) {
+        Decoded::Change(change) => return Some(change),
+        Decoded::ChannelChanged | Decoded::Invisible => {}
+        Decoded::UnknownChannel => {
+            tracing::debug!(event = "change_of_no_channel", channel = row.channel, id = row.id);
+        }
+        Decoded::Malformed(what) => tracing::error!(event = "outbox_row_malformed", id = row.id, what),
+    }
+    None
+}
+
+pub(super) type Parameter<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);
+
+pub(super) fn snapshot_and_lsn(snapshot: &str, lsn: &str) -> Result<(Snapshot, u64)> {
     Snapshot::parse(snapshot)
         .zip(lsn.parse().ok())
         .ok_or_else(|| Error::new(Kind::Database, format!("snapshot {snapshot} or position {lsn} cannot be read")))

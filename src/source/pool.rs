@@ -24,6 +24,8 @@ pub enum Purpose {
     Read,
     /// the catalogue, status
     Query,
+    /// changes of the past and snapshots, for one subscriber
+    Replay,
     /// migrate, watch, doctor and the like
     Command,
 }
@@ -34,6 +36,27 @@ pub struct Database {
     config: tokio_postgres::Config,
     /// tells this process's backends from another node's
     instance: Arc<str>,
+}
+
+/// A connection that ends when it is dropped. [`Database::client`] reads what was asked for to its end first.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    driving: tokio::task::JoinHandle<()>,
+}
+
+impl std::ops::Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.driving.abort();
+    }
 }
 
 /// A connection that must be driven by whoever asked for it.
@@ -78,6 +101,7 @@ impl Database {
             Purpose::Listen => "listen",
             Purpose::Read => "read",
             Purpose::Query => "query",
+            Purpose::Replay => "replay",
             Purpose::Command => "command",
         };
         format!("rowcast {purpose} {}", self.instance)
@@ -102,6 +126,18 @@ impl Database {
             let _ = driver.await;
         });
         Ok(client)
+    }
+
+    /// Opens a connection for one answer: when the session is dropped it ends at once, also in the middle of a result.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn session(&self, purpose: Purpose) -> Result<Session> {
+        let (client, driver) = self.connect(purpose).await?;
+        let driving = tokio::spawn(async move {
+            let _ = driver.await;
+        });
+        Ok(Session { client, driving })
     }
 
     /// A small pool for occasional queries: the hot path has connections of its own.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::doorbell::{Doorbell, Rhythm};
@@ -13,16 +13,19 @@ use super::outbox::{Found, Place, Reader};
 use super::pool::{Database, Purpose};
 use super::{epoch, sleep};
 use crate::change::Event;
+use crate::cursor::Gap;
 use crate::error::{self, Result};
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
 /// Asleep, the outbox is looked at this often although no bell rang: a bell may get lost, a change may not.
 const SAFETY: Duration = Duration::from_secs(1);
-/// Awake, a relay goes to sleep after this long without a change.
-const LINGER: Duration = Duration::from_millis(100);
-/// Awake, the pause after a read that found nothing.
+/// Awake, the pause between two reads: three times as long as the read took, within these limits. Reading without
+/// pause, the relay's backend took a fifth of two cores that the writers could use (1,000 reads a second).
 const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(5);
+/// After a change, so often is noted how far the log is on disk: cursors up to there survive a crash.
+const DURABLE: Duration = Duration::from_secs(1);
 /// Where no bell can ring (two-phase commit, a transaction pooler), the outbox is looked at this often.
 const POLL: Duration = Duration::from_millis(25);
 /// How often the channels and the bell's mode are read again: a renamed column, an enabled trigger.
@@ -39,10 +42,11 @@ const HEALTHY: Duration = Duration::from_secs(10);
 pub async fn run(
     database: Database,
     metrics: Arc<SourceMetrics>,
+    nudge: Arc<Notify>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
-    let mut relay = Relay::connect(&database, None, &metrics, &out).await?;
+    let mut relay = Relay::connect(&database, None, &metrics, &nudge, &out).await?;
     let mut attempt = 0_u32;
     loop {
         let connected = Instant::now();
@@ -69,7 +73,7 @@ pub async fn run(
                 () = shutdown.begun() => return Ok(()),
             }
             metrics.count_reconnect();
-            match Relay::connect(&database, Some(place.clone()), &metrics, &out).await {
+            match Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out).await {
                 Ok(relay) => break relay,
                 Err(error) => tracing::warn!(event = "reconnect_failed", attempt, error = error::chain(&error)),
             }
@@ -83,7 +87,10 @@ struct Relay {
     reader: Reader,
     rhythm: Rhythm,
     metrics: Arc<SourceMetrics>,
+    /// delivery waits for the present: a subscriber is ahead of what was read
+    nudge: Arc<Notify>,
     catalog_read: Instant,
+    durable_noted: Instant,
 }
 
 impl Relay {
@@ -91,6 +98,7 @@ impl Relay {
         database: &Database,
         place: Option<Place>,
         metrics: &Arc<SourceMetrics>,
+        nudge: &Arc<Notify>,
         out: &mpsc::Sender<Event>,
     ) -> Result<Self> {
         let client = database.client(Purpose::Read).await?;
@@ -107,29 +115,43 @@ impl Relay {
             .map_err(|e| error::Error::database("cannot end stale connections", e))?;
         // LISTEN before the first read: what commits in between rings or is read
         let doorbell = Doorbell::listen(database).await?;
-        let epoch = epoch::read(&client).await?;
-        let place = match place.map(|place| place.continued_in(epoch.clone())) {
-            Some(Some(place)) => place,
-            None => Place::now(&client, epoch).await?,
-            Some(None) => {
-                tracing::error!(
-                    event = "gap",
-                    reason = "failover",
-                    "changes at the end of the server's last life are lost"
-                );
-                let _ = out.send(Event::Gap { reason: "failover" }).await;
-                Place::now(&client, epoch).await?
-            }
+        let lives = Arc::new(epoch::note(&client).await?);
+        let known = match place {
+            Some(place) => Some(place.continued_in(&client, lives.clone()).await?),
+            None => None,
+        };
+        let is_lost = matches!(known, Some(None));
+        let continues = matches!(known, Some(Some(_)));
+        let place = match known.flatten() {
+            Some(place) => place,
+            None => Place::recent(&client, lives).await?,
         };
         let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;
         reader.reload_catalog().await?;
+        reader.announce_place(continues).await?;
+        if is_lost {
+            tracing::error!(
+                event = "gap",
+                reason = "failover",
+                "changes at the end of the server's last life are lost"
+            );
+            reader.announce_gap(Gap::Failover).await?;
+        }
         if !doorbell.works() {
             tracing::error!(
                 event = "doorbell_silent",
                 "a notification to ourselves did not come back: is DATABASE_URL a transaction pooler? connect to Postgres itself; polling until then"
             );
         }
-        Ok(Self { doorbell, reader, rhythm: Rhythm::default(), metrics: metrics.clone(), catalog_read: Instant::now() })
+        Ok(Self {
+            doorbell,
+            reader,
+            rhythm: Rhythm::default(),
+            metrics: metrics.clone(),
+            nudge: nudge.clone(),
+            catalog_read: Instant::now(),
+            durable_noted: Instant::now(),
+        })
     }
 
     fn into_place(self) -> Place {
@@ -139,7 +161,7 @@ impl Relay {
     /// Catches up, then follows. It is here and not in `connect` that the first cut is read: when the connection
     /// breaks inside it, what was delivered counts.
     async fn follow(&mut self) -> Result<Infallible> {
-        self.read().await?;
+        self.read(false).await?;
         self.reader.announce_live().await?;
         self.metrics.set_live(true);
         tracing::info!(event = "source_live", channels = self.reader.catalog().names().len());
@@ -162,7 +184,7 @@ impl Relay {
     async fn poll(&mut self) -> Result<()> {
         self.metrics.set_mode("polling");
         while self.must_poll() {
-            if self.read().await?.rows == 0 {
+            if self.read(false).await?.rows == 0 {
                 self.doorbell.wait(POLL).await?;
                 self.doorbell.take();
             }
@@ -170,25 +192,38 @@ impl Relay {
         Ok(())
     }
 
-    /// Steps 2 and 3 of the sleep protocol: read without pause while changes come.
+    /// Steps 2 and 3 of the sleep protocol: read again and again while many changes come.
     async fn awake(&mut self) -> Result<()> {
         self.metrics.set_mode("awake");
         let mut holds_quiet = false;
-        let mut last_change = Instant::now();
+        let mut pace = Pace::new(Instant::now());
         loop {
-            let found = self.read().await?;
-            if found.rows > 0 {
-                last_change = Instant::now();
-            } else if last_change.elapsed() > LINGER && sleep::announce(self.reader.client(), holds_quiet).await? {
+            let began = Instant::now();
+            let found = self.read(holds_quiet).await?;
+            let took = began.elapsed();
+            if pace.is_slow(Instant::now(), found.rows > 0)
+                && sleep::announce(self.reader.client(), holds_quiet).await?
+            {
                 return Ok(());
-            } else {
-                self.doorbell.wait(PAUSE).await?;
-                self.doorbell.take();
             }
-            let client = self.reader.client();
-            holds_quiet =
-                if holds_quiet { sleep::keep_quiet(client).await? } else { sleep::take_quiet(client).await? };
+            if holds_quiet && !found.may_keep_quiet {
+                sleep::give_quiet_back(self.reader.client()).await?;
+                holds_quiet = false;
+            } else if !holds_quiet {
+                holds_quiet = sleep::take_quiet(self.reader.client()).await?;
+            }
+            self.pause((took * 3).clamp(PAUSE, PAUSE_MAX)).await?;
         }
+    }
+
+    /// Waits for so long, or until the connection is lost. Bells do not shorten it: some relay may still be asleep.
+    async fn pause(&mut self, length: Duration) -> Result<()> {
+        let until = Instant::now() + length;
+        self.doorbell.take();
+        while self.doorbell.wait(until.saturating_duration_since(Instant::now())).await? {
+            self.doorbell.take();
+        }
+        Ok(())
     }
 
     /// Steps 5 to 7: after this, whatever was written without a ring has been read.
@@ -196,14 +231,14 @@ impl Relay {
         let mut pause = PAUSE;
         while !sleep::bell_rings(self.reader.client()).await? {
             // another relay gives QUIET back at its next read; a stopped or hostile holder keeps us polling
-            self.read().await?;
+            self.read(false).await?;
             self.doorbell.wait(pause).await?;
             self.doorbell.take();
             pause = (pause * 2).min(Duration::from_millis(50));
         }
         let barrier = sleep::draw_barrier(self.reader.client()).await?;
         let began = Instant::now();
-        while self.read().await?.xmin <= barrier {
+        while self.read(false).await?.xmin <= barrier {
             // a transaction that is open for minutes is seen at most 5 % of its age late; everything else rings
             let pause = (began.elapsed() / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
             self.doorbell.wait(pause).await?;
@@ -216,10 +251,14 @@ impl Relay {
     async fn asleep(&mut self) -> Result<()> {
         self.metrics.set_mode("asleep");
         loop {
-            let rung = self.doorbell.wait(SAFETY).await?;
+            let nudge = self.nudge.clone();
+            let (rung, nudged) = tokio::select! {
+                rung = self.doorbell.wait(SAFETY) => (rung?, false),
+                () = nudge.notified() => (false, true),
+            };
             let bells = self.doorbell.take();
-            let found = self.read().await?;
-            if !rung && found.rows > 0 {
+            let found = self.read(false).await?;
+            if !rung && !nudged && found.rows > 0 {
                 self.metrics.count_safety_find();
             }
             if self.rhythm.is_busy(Instant::now(), bells) || self.must_poll() {
@@ -228,13 +267,61 @@ impl Relay {
         }
     }
 
-    async fn read(&mut self) -> Result<Found> {
+    async fn read(&mut self, holds_quiet: bool) -> Result<Found> {
         if self.catalog_read.elapsed() > CATALOG {
             self.catalog_read = Instant::now();
             self.reader.reload_catalog().await?;
         }
-        let found = self.reader.read().await?;
+        let found = self.reader.read(holds_quiet).await?;
         self.metrics.count_read(found.rows);
+        if self.durable_noted.elapsed() > DURABLE && self.reader.place().is_waiting_for_the_disk() {
+            self.durable_noted = Instant::now();
+            self.reader.note_durable().await?;
+        }
         Ok(found)
+    }
+}
+
+/// Whether changes still come often enough to stay awake, by the last tenth of a second. Goes to sleep below the rate
+/// at which it wakes: at 30 changes a second, awake cost the database hundreds of reads for nothing.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    busy_reads: u32,
+}
+
+impl Pace {
+    const WINDOW: Duration = Duration::from_millis(100);
+    const SLOW: u32 = 4;
+
+    fn new(now: Instant) -> Self {
+        Self { since: now, busy_reads: 0 }
+    }
+
+    fn is_slow(&mut self, now: Instant, found: bool) -> bool {
+        self.busy_reads += u32::from(found);
+        if now.duration_since(self.since) < Self::WINDOW {
+            return false;
+        }
+        let slow = self.busy_reads <= Self::SLOW;
+        *self = Self::new(now);
+        slow
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_changes_in_a_tenth_of_a_second_are_slow() {
+        let start = Instant::now();
+        for (reads, slow) in [(4, true), (5, false)] {
+            let mut pace = Pace::new(start);
+            for _ in 0..reads {
+                assert!(!pace.is_slow(start + Duration::from_millis(50), true));
+            }
+            assert_eq!(pace.is_slow(start + Duration::from_millis(100), false), slow);
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | 1 | start | LISTEN, then read: no hole. Nobody holds QUIET, so writers ring |
 //! | 2 | awake, without QUIET | after a read, [`take_quiet`]: SLEEPERS exclusively while taking QUIET, so no relay can be between steps 5 and 6 |
-//! | 3 | awake, with QUIET | at each read, [`keep_quiet`]: give it back when somebody wants to sleep |
+//! | 3 | awake, with QUIET | each read tries SLEEPERS as well: when somebody wants to sleep, [`give_quiet_back`] |
 //! | 4 | falling asleep | [`announce`]: SLEEPERS shared, QUIET released. From now on nobody takes QUIET |
 //! | 5 | | read until [`bell_rings`]: QUIET was seen free, so every later test rings |
 //! | 6 | | [`draw_barrier`]: a writer that skipped tested before step 5 and drew its id before its test, so it is below |
@@ -37,14 +37,10 @@ pub async fn take_quiet(client: &Client) -> Result<bool> {
     .await
 }
 
-/// Step 3. Whether QUIET is still ours: released when another relay wants to sleep.
-pub async fn keep_quiet(client: &Client) -> Result<bool> {
-    ask(
-        client,
-        "select case when pg_try_advisory_lock(1919907683, 2) and pg_advisory_unlock(1919907683, 2) then true
-                     else not pg_advisory_unlock(1919907683, 1) end",
-    )
-    .await
+/// Step 3, when the read said that another relay wants to sleep.
+pub async fn give_quiet_back(client: &Client) -> Result<()> {
+    ask(client, "select pg_advisory_unlock(1919907683, 1)").await?;
+    Ok(())
 }
 
 /// Step 4. Whether it is announced: not while another relay takes QUIET, which is one statement long; then later.

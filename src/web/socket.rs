@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use super::server::{Reply, Web, has_room, text};
 use crate::delivery::outbound::Outbound;
 use crate::delivery::protocol::CloseCode;
+use crate::delivery::resume::Wish;
 use crate::delivery::route::ViewKey;
 use crate::delivery::session::Session;
 use crate::metrics::DeliveryMetrics;
@@ -32,15 +33,9 @@ struct Refusal {
 
 /// Answers a request for a socket.
 pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> Reply {
-    let asked = request.uri().query().filter(|query| !query.is_empty());
-    let refusal = match view_of(path, web) {
-        // not obeying half of a request: who asks for a filter must not get the whole channel
-        Ok(_) if asked.is_some() => Err(Refusal {
-            status: StatusCode::BAD_REQUEST,
-            code: CloseCode::BadRequest,
-            reason: "query parameters are not supported by this version".to_owned(),
-        }),
-        Ok(key) if has_room(web) => Ok(key),
+    let asked = view_of(path, web).and_then(|key| Ok((wish_of(request.uri().query(), key.as_ref())?, key)));
+    let refusal = match asked {
+        Ok((wish, key)) if has_room(web) => Ok(key.map(|key| (key, wish))),
         Ok(_) => Err(Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: CloseCode::Overloaded,
@@ -76,17 +71,23 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> R
     response
 }
 
-async fn converse(websocket: HyperWebsocket, outcome: Result<Option<ViewKey>, Refusal>, web: Arc<Web>, place: Place) {
+async fn converse(
+    websocket: HyperWebsocket,
+    outcome: Result<Option<(ViewKey, Wish)>, Refusal>,
+    web: Arc<Web>,
+    place: Place,
+) {
     let Some((tcp, received)) = bare_socket(websocket).await else { return };
     let outbound = Arc::new(Outbound::new(tcp, web.hub.metrics().clone()));
-    let key = outcome.unwrap_or_else(|refusal| {
+    let first = outcome.unwrap_or_else(|refusal| {
         outbound.close(refusal.code, &refusal.reason);
         None
     });
     let began = std::time::Instant::now();
-    let ended =
-        Box::pin(Session::new(web.hub.clone(), outbound, received, web.limits.clone()).run(key, web.shutdown.clone()))
-            .await;
+    let ended = Box::pin(
+        Session::new(web.hub.clone(), outbound, received, web.limits.clone()).run(first, web.shutdown.clone()),
+    )
+    .await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
     drop(place);
 }
@@ -121,6 +122,37 @@ fn view_of(path: &str, web: &Web) -> Result<Option<ViewKey>, Refusal> {
         return Err(bad(&format!("there is no channel {shown}; there are: {}", known.join(", "))));
     }
     Ok(Some(ViewKey::Channel(channel.into())))
+}
+
+/// What the query parameters ask for. Not obeying half of a request: who asks for a filter must not get the whole
+/// channel.
+fn wish_of(query: Option<&str>, key: Option<&ViewKey>) -> Result<Wish, Refusal> {
+    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, code: CloseCode::BadRequest, reason };
+    let mut wish = Wish::default();
+    for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        match (name, &*value) {
+            ("since" | "snapshot", _) if key.is_none() => {
+                return Err(bad(format!("{name} belongs to a subscription: send it in subscribe")));
+            }
+            ("since", token) => wish.since = Some(token.to_owned()),
+            ("snapshot", _) if matches!(key, Some(ViewKey::User(_))) => {
+                return Err(bad("a user's notifications have no snapshot".to_owned()));
+            }
+            ("snapshot", "true" | "1" | "") => wish.snapshot = true,
+            ("snapshot", "false" | "0") => wish.snapshot = false,
+            ("snapshot", other) => {
+                let shown: String = other.chars().take(40).collect();
+                return Err(bad(format!("snapshot is true or false, not {shown}")));
+            }
+            (other, _) => {
+                let shown: String = other.chars().take(40).collect();
+                return Err(bad(format!("query parameter {shown} is not supported; known: since, snapshot")));
+            }
+        }
+    }
+    Ok(wish)
 }
 
 fn offers_subprotocol(request: &Request<Incoming>) -> bool {

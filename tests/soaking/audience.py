@@ -225,7 +225,8 @@ class Client:
     def stay(self, now):
         """Does not leave by its own will any more, and hurries where it is away."""
         self._leaves_at = self._leaves_after = self._dozes_at = float("inf")
-        self._wakes_at = min(self._wakes_at, now) if self._wakes_at < float("inf") else self._wakes_at
+        if self._wakes_at < float("inf"):
+            self._wakes_at = now
         if self._socket is None and self._dialled is None:
             self.due = min(self.due, now)
 
@@ -288,8 +289,9 @@ class Client:
             concerned = self.subscriptions.values()
         for each in concerned:
             each.take(message)
-            if kind != "realtime_update" and kind != "heartbeat":
-                self._note(f"{kind} {each.channel.name} {', '.join(f'{key} {message[key]}' for key in ('reason', 'recovered', 'replayed', 'last') if key in message)}")
+            if kind in ("subscribed", "snapshot", "gap"):
+                told = [f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message]
+                self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
 
     # Leaving
 
@@ -322,3 +324,9 @@ class Client:
     def _note(self, text):
         last = {name: each.last_id for name, each in self.subscriptions.items()}
         self.journal.append((last, f"{time.monotonic() - self._audience.began:7.2f} s  {text}"))
+
+    def around(self, channel, number):
+        """What happened to this client shortly before and after an id was due on a channel."""
+        lines = list(self.journal)
+        at = next((at for at, (last, _) in enumerate(lines) if last[channel] >= number), len(lines))
+        return [line for _, line in lines[max(0, at - 8):at + 4]]

@@ -1,9 +1,10 @@
 """One client's hold on one channel: its place in the stream, its copy of the table, and what was wrong with what it got.
 
-Pure: takes messages, knows no socket and no database. What it must have received in all is the verdict's business; what
+Takes messages, knows no socket and no database. What it must have received in all is the verdict's business; what
 one message tells by itself is told here: that it came before, that its row's version is not the next one.
 """
 
+import time
 from collections import Counter
 
 EVIDENCE = 5  # of each sort of mistake, so many are described
@@ -49,11 +50,12 @@ class Ids:
 
 class Subscription:
     """Where it has a base, it has a copy of the table: the base and all changes since, applied in the order in which they
-    came. The base is a snapshot, or the table as it was before the first write; then it must get every id in the end."""
+    came. The base is a snapshot, or the table as it was before the first write."""
 
     def __init__(self, channel, tally, complain, first_rows=None):
         self.channel = channel
         self.from_the_start = first_rows is not None
+        self.based_at = 0.0  # seconds since 1970: whatever is captured later is not in the base
         self.copy = None if first_rows is None else dict(first_rows)
         self.place = None  # cursor of the last message that was processed; None: there is nothing to resume from
         self.ids = Ids()  # since the base
@@ -72,6 +74,7 @@ class Subscription:
         self.all_ids.update(self.ids)
         self.ids = Ids()
         self.copy = self.place = None
+        self.based_at = float("inf")
         self.from_the_start = False
         self._doubts.clear()
 
@@ -124,10 +127,9 @@ class Subscription:
 
     def _subscribed(self, message):
         self.joined = True
-        if self._gap and self.copy is None:
-            return
         if self.copy is None:
-            self._complain(f"{self.channel.name}: subscribed before the snapshot was complete: {message}")
+            if not self.astray:
+                self._complain(f"{self.channel.name}: subscribed before the snapshot was complete: {message}")
         elif self._since and not self._gap:
             if message["recovered"] is not True:
                 self._complain(f"{self.channel.name}: neither recovered nor a gap: {message}")
@@ -152,6 +154,7 @@ class Subscription:
         if message["last"]:
             self.copy = {key: row for key, row in self._loading.items() if not self.channel.is_secret(row)}
             self._loading = None
+            self.based_at = time.time()
             self.place = message["cursor"]
             self._tally["snapshots"] += 1
             self._tally["snapshot rows"] += len(self.copy)
@@ -181,8 +184,7 @@ class Subscription:
             missed = version - before[self.channel.version] - (action == "updated")
             if missed < 0:
                 self._mistake("disordered", f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}")
-            elif missed > 0 and not self.from_the_start:
-                # from the start on, the ids tell what is lost
+            elif missed > 0:
                 self._mistake("lost", f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}", missed)
             if action == "updated":
                 self.copy[key] = row
@@ -192,7 +194,7 @@ class Subscription:
     def settle(self):
         """The run is over: no TRUNCATE will explain the rows that were not there."""
         for doubt in self._doubts:
-            self._mistake("disordered" if self.from_the_start else "lost", doubt)
+            self._mistake("lost", doubt)
         self._doubts.clear()
 
     def _mistake(self, sort, text, count=1):

@@ -290,4 +290,4 @@ def open_transactions(cluster):
     """How many transactions may still commit something."""
     return int(cluster.psql("""select (select count(*) from pg_prepared_xacts)
         + (select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
-            and application_name not like 'rowcast%' and state <> 'idle')"""))
+            and backend_type = 'client backend' and application_name not like 'rowcast%' and state <> 'idle')"""))

@@ -1,0 +1,140 @@
+//! The latest changes of all channels in memory, for those who come back. Owns their bytes and how far back they reach;
+//! knows no socket. A storm of reconnects is answered from here and costs the database nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::change::{Change, Cut};
+use crate::cursor::Snapshot;
+
+/// The newest parts of cuts, oldest first.
+#[derive(Debug)]
+pub struct History {
+    /// whoever saw all that this snapshot saw finds the rest here
+    base: Option<Snapshot>,
+    parts: VecDeque<Arc<Cut>>,
+    bytes: u64,
+    budget: u64,
+}
+
+impl History {
+    /// An empty history that keeps about `budget` bytes.
+    pub fn new(budget: u64) -> Self {
+        Self { base: None, parts: VecDeque::new(), bytes: 0, budget }
+    }
+
+    /// Begins anew: what follows comes after `base`.
+    pub fn restart(&mut self, base: Snapshot) {
+        *self = Self { base: Some(base), ..Self::new(self.budget) };
+    }
+
+    /// Adds the next part. Drops the oldest beyond the budget.
+    pub fn push(&mut self, cut: Arc<Cut>) {
+        if cut.changes.is_empty() {
+            return;
+        }
+        self.bytes += size(&cut);
+        self.parts.push_back(cut);
+        while self.bytes > self.budget
+            && let Some(oldest) = self.parts.pop_front()
+        {
+            self.bytes -= size(&oldest);
+            // of a cut that has lost a part the other parts are of no use
+            self.base = Some((*oldest.until).clone());
+        }
+    }
+
+    /// Whether everything that `seen` has missed is here.
+    pub fn reaches(&self, seen: &Snapshot) -> bool {
+        self.base.as_ref().is_some_and(|base| seen.covers(base))
+    }
+
+    /// The parts that hold what `seen` has missed, and maybe more.
+    pub fn since(&self, seen: &Snapshot) -> Vec<Arc<Cut>> {
+        self.parts.iter().filter(|cut| !seen.covers(&cut.until)).cloned().collect()
+    }
+}
+
+/// The changes of `cuts` that a subscriber has missed: not in `seen` but in `until`, after the id `after`. In order: a
+/// cut is a cut whoever reads it, and inside a cut ids tell the order.
+pub fn missed<'a>(
+    cuts: &'a [Arc<Cut>],
+    seen: &Snapshot,
+    until: &Snapshot,
+    after: i64,
+    wanted: impl Fn(&Change) -> bool,
+) -> Vec<&'a Change> {
+    let mut missed: Vec<&Change> = cuts
+        .iter()
+        .flat_map(|cut| &cut.changes)
+        .filter(|change| change.id > after && !seen.sees(change.tx) && until.sees(change.tx) && wanted(change))
+        .collect();
+    missed.sort_unstable_by_key(|change| change.id);
+    missed
+}
+
+fn size(cut: &Cut) -> u64 {
+    cut.changes.iter().map(Change::size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn change(id: i64, tx: u64) -> Change {
+        Change { id, tx, at: 0, actor: None, update: None, notification: None }
+    }
+
+    fn cut(changes: &[(i64, u64)], until: u64) -> Arc<Cut> {
+        let changes = changes.iter().map(|&(id, tx)| change(id, tx)).collect();
+        Arc::new(Cut { changes, inside: "".into(), until: Arc::new(Snapshot::all_before(until)), end: None })
+    }
+
+    #[test]
+    fn what_falls_out_is_no_longer_promised() {
+        let mut history = History::new(2 * change(1, 1).size());
+        assert!(!history.reaches(&Snapshot::all_before(100)), "nothing was promised yet");
+        history.restart(Snapshot::all_before(10));
+        history.push(cut(&[(1, 10), (2, 11)], 12));
+        assert!(history.reaches(&Snapshot::all_before(10)) && !history.reaches(&Snapshot::all_before(9)));
+        history.push(cut(&[(3, 12)], 13));
+        assert!(!history.reaches(&Snapshot::all_before(11)) && history.reaches(&Snapshot::all_before(12)));
+        assert_eq!(history.since(&Snapshot::all_before(12)).len(), 1);
+    }
+
+    proptest! {
+        /// Transactions commit in any order and are read in any cuts: who comes back with the snapshot of any moment
+        /// gets what had not committed by then, once, by id.
+        #[test]
+        fn who_comes_back_gets_exactly_what_was_missed(
+            ends in prop::collection::vec(1_usize..40, 20),
+            reads in prop::collection::btree_set(1_usize..40, 1..8),
+            left_at in 1_usize..40,
+        ) {
+            // transaction 10 + i commits at time ends[i]; its one change has the id i + 1
+            let at = |time: usize| {
+                let xip: Vec<String> =
+                    ends.iter().enumerate().filter(|(_, end)| **end > time).map(|(i, _)| (10 + i).to_string()).collect();
+                let xmin = xip.first().cloned().unwrap_or_else(|| "30".into());
+                Snapshot::parse(&format!("{xmin}:30:{}", xip.join(","))).unwrap()
+            };
+            let mut history = History::new(1 << 20);
+            let mut seen = at(0);
+            history.restart(seen.clone());
+            for &time in &reads {
+                let now = at(time);
+                let changes = (0..20).filter(|i| now.sees(10 + i) && !seen.sees(10 + i)).map(|i| change(i as i64 + 1, 10 + i)).collect();
+                history.push(Arc::new(Cut { changes, inside: "".into(), until: Arc::new(now.clone()), end: None }));
+                seen = now;
+            }
+            let left = at(left_at);
+            prop_assume!(seen.covers(&left));
+            let cuts = history.since(&left);
+            let got: Vec<i64> = missed(&cuts, &left, &seen, 0, |_| true).iter().map(|change| change.id).collect();
+            let wanted: Vec<i64> = (0..20).filter(|i| seen.sees(10 + i) && !left.sees(10 + i)).map(|i| i as i64 + 1).collect();
+            prop_assert_eq!(got, wanted);
+        }
+    }
+}

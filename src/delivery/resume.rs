@@ -1,0 +1,255 @@
+//! How a subscriber that was here before, or wants the current rows first, gets from its place to the present. Owns the
+//! steps of that way; where changes come from is the history's and the source's.
+//!
+//! | step | what the client gets |
+//! |---|---|
+//! | judge the cursor | where it cannot be honoured: `gap` |
+//! | snapshot, where asked for and no cursor was honoured | `snapshot` messages; its place is the transaction's snapshot |
+//! | reach | nothing: the stream must have come to the client's place, which another node may have given out |
+//! | replay | what was missed, as one cut from the client's place to the border where it joins: from memory, or from the outbox until memory reaches |
+//! | join | `subscribed`, then the stream |
+//!
+//! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
+//! in the view's log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::history::missed;
+use super::hub::{Entry, Hub, JoinError, Subscription};
+use super::outbound::{Gone, Outbound};
+use super::protocol;
+use super::route::{ViewKey, message_for};
+use crate::change::{Answer, Change, Request};
+use crate::cursor::{Border, Cursor, Gap, Snapshot};
+
+/// What a subscriber asks for besides the stream.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// resume from this cursor
+    pub since: Option<String>,
+    /// the current rows first; together with `since`: where the cursor cannot be honoured
+    pub snapshot: bool,
+}
+
+/// Why a subscriber could not join.
+#[derive(Debug)]
+pub enum Failed {
+    /// Its connection is gone or closing.
+    Gone,
+    /// The source did not answer to the end; the client resumes with its last cursor.
+    Unanswered,
+    /// There is no such channel.
+    UnknownChannel,
+}
+
+/// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
+const CHUNK: usize = 64 * 1024;
+/// The present is read within this time once it is asked for; a place that lies beyond it is of the future.
+const REACH_WITHIN: Duration = Duration::from_secs(3);
+
+/// One subscriber on its way.
+pub struct Resume {
+    hub: Arc<Hub>,
+    outbound: Arc<Outbound>,
+    key: ViewKey,
+    reference: Option<Value>,
+    replayed: u64,
+}
+
+impl Resume {
+    /// A subscriber of `key` over `outbound`.
+    pub fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, key: ViewKey, reference: Option<Value>) -> Self {
+        Self { hub, outbound, key, reference, replayed: 0 }
+    }
+
+    /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
+        self.hub.becomes_live().await;
+        if let ViewKey::Channel(name) = &self.key
+            && self.hub.has_channel(name) == Some(false)
+        {
+            return Err(Failed::UnknownChannel);
+        }
+        if let Some(token) = &wish.since {
+            let joined = match self.honour(token).await? {
+                Ok(seen) => self.join(seen, true).await?,
+                Err(gap) => Err(gap),
+            };
+            match joined {
+                Ok(subscription) => return Ok(subscription),
+                Err(gap) => self.say(&protocol::gap(Some(&self.key.label()), gap)).await?,
+            }
+        }
+        if wish.snapshot {
+            let seen = self.snapshot().await?;
+            match self.join(seen, false).await? {
+                Ok(subscription) => return Ok(subscription),
+                Err(gap) => self.say(&protocol::gap(Some(&self.key.label()), gap)).await?,
+            }
+        }
+        loop {
+            match self.hub.join(&self.key, &self.outbound, self.reference.as_ref()) {
+                Ok(subscription) => return Ok(subscription),
+                Err(JoinError::UnknownChannel) => return Err(Failed::UnknownChannel),
+                Err(JoinError::NotLive) => self.hub.becomes_live().await,
+            }
+        }
+    }
+
+    /// The place between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
+    async fn honour(&mut self, token: &str) -> Result<Result<Snapshot, Gap>, Failed> {
+        let Ok(cursor) = Cursor::parse(token) else { return Ok(Err(Gap::BadCursor)) };
+        if let Err(gap) = self.hub.judge(&cursor) {
+            return Ok(Err(gap));
+        }
+        let Cursor { seen, inside, .. } = cursor;
+        let border = match self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await {
+            Ok(border) => border,
+            Err(gap) => return Ok(Err(gap)),
+        };
+        let Some((end, id)) = inside else { return Ok(Ok(seen)) };
+        let rest = border.inside_until(&seen, &end);
+        let last = border_at(&border, &end).token;
+        match self.hub.history_since(&seen) {
+            Some(cuts) => {
+                let changes = missed(&cuts, &seen, &end, id, |change| message_for(&self.key, change).is_some());
+                self.send(&changes, &rest, Some(&last)).await?;
+            }
+            None => {
+                if let Err(gap) = self.replay(seen, end.clone(), id, &rest, &last).await? {
+                    return Ok(Err(gap));
+                }
+            }
+        }
+        Ok(Ok(end))
+    }
+
+    /// Sends what was missed since `seen` and joins where that ends.
+    async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Result<Subscription, Gap>, Failed> {
+        loop {
+            let border = match self.reach(&seen).await {
+                Ok(border) => border,
+                Err(gap) => return Ok(Err(gap)),
+            };
+            match self.hub.enter(&self.key, &self.outbound, &seen) {
+                Ok(Entry::Joined { subscription, cuts, border }) => {
+                    let inside = border.inside(&seen);
+                    let changes =
+                        missed(&cuts, &seen, &border.cursor.seen, 0, |change| message_for(&self.key, change).is_some());
+                    self.send(&changes, &inside, Some(&border.token)).await?;
+                    let label = self.key.label();
+                    let (reference, replayed) = (self.reference.as_ref(), self.replayed);
+                    subscription.follow(&protocol::subscribed(&label, &border.token, recovered, replayed, reference));
+                    return Ok(Ok(subscription));
+                }
+                Ok(Entry::BeyondMemory) => {
+                    let inside = border.inside(&seen);
+                    let until = border.cursor.seen.clone();
+                    if let Err(gap) = self.replay(seen, until.clone(), 0, &inside, &border.token).await? {
+                        return Ok(Err(gap));
+                    }
+                    seen = until;
+                }
+                Ok(Entry::Later) => {}
+                Err(JoinError::UnknownChannel) => return Err(Failed::UnknownChannel),
+                Err(JoinError::NotLive) => self.hub.becomes_live().await,
+            }
+        }
+    }
+
+    /// Waits until the stream has come to a place.
+    async fn reach(&self, seen: &Snapshot) -> Result<Border, Gap> {
+        loop {
+            match tokio::time::timeout(REACH_WITHIN, self.hub.reaches(seen)).await {
+                Ok(border) => return Ok(border),
+                Err(_) if self.hub.is_at_border() => return Err(Gap::BadCursor),
+                // a large cut is on its way, or the source is down
+                Err(_) => self.hub.becomes_live().await,
+            }
+        }
+    }
+
+    /// Sends what the outbox has between two places.
+    async fn replay(
+        &mut self,
+        seen: Snapshot,
+        until: Snapshot,
+        after: i64,
+        inside: &str,
+        end: &str,
+    ) -> Result<Result<(), Gap>, Failed> {
+        let (answer, mut answers) = mpsc::channel(1);
+        self.hub.ask(Request::Replay { seen, until, after, answer }).await;
+        // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
+        let mut held: Vec<Change> = Vec::new();
+        loop {
+            match answers.recv().await {
+                Some(Answer::Changes(changes)) => {
+                    let ours: Vec<Change> =
+                        changes.into_iter().filter(|change| message_for(&self.key, change).is_some()).collect();
+                    if !ours.is_empty() {
+                        let before = std::mem::replace(&mut held, ours);
+                        self.send(&before.iter().collect::<Vec<_>>(), inside, None).await?;
+                    }
+                }
+                Some(Answer::Done) => {
+                    self.send(&held.iter().collect::<Vec<_>>(), inside, Some(end)).await?;
+                    return Ok(Ok(()));
+                }
+                Some(Answer::Gap(gap)) => return Ok(Err(gap)),
+                Some(Answer::Rows(_) | Answer::Border(_)) => {}
+                None => return Err(Failed::Unanswered),
+            }
+        }
+    }
+
+    /// Sends the current rows; returns the place at which they were current.
+    async fn snapshot(&mut self) -> Result<Snapshot, Failed> {
+        let label = self.key.label();
+        let (answer, mut answers) = mpsc::channel(1);
+        self.hub.ask(Request::Snapshot { channel: label.as_str().into(), answer }).await;
+        loop {
+            match answers.recv().await {
+                Some(Answer::Rows(rows)) => self.say(&protocol::snapshot(&label, &rows, None)).await?,
+                Some(Answer::Border(border)) => {
+                    self.say(&protocol::snapshot(&label, "", Some(&border.token))).await?;
+                    return Ok(border.cursor.seen);
+                }
+                Some(_) => {}
+                None => return Err(Failed::Unanswered),
+            }
+        }
+    }
+
+    /// Sends changes in order. `inside` is the token of their cut without the id, `end` the cursor after the last.
+    async fn send(&mut self, changes: &[&Change], inside: &str, end: Option<&str>) -> Result<(), Failed> {
+        let mut frames = Vec::new();
+        for (i, change) in changes.iter().enumerate() {
+            let is_last = i + 1 == changes.len();
+            let Some(message) = message_for(&self.key, change) else { continue };
+            protocol::push_text_frame(&mut frames, &message(inside, end.filter(|_| is_last)));
+            self.replayed += 1;
+            if frames.len() >= CHUNK || is_last {
+                self.outbound.write(&frames).await.map_err(|Gone| Failed::Gone)?;
+                frames.clear();
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(&self, message: &str) -> Result<(), Failed> {
+        self.outbound.write(&protocol::text_frame(message)).await.map_err(|Gone| Failed::Gone)
+    }
+}
+
+/// An earlier place with the life and position of a later one.
+fn border_at(border: &Border, seen: &Snapshot) -> Border {
+    Border::new(Cursor { seen: seen.clone(), ..border.cursor.clone() })
+}

@@ -1,0 +1,106 @@
+//! Answers what delivery asks for one subscriber: changes of the past, current rows. Owns how many are answered at a
+//! time and how long a slow subscriber may take; knows no socket.
+//!
+//! The answer travels in parts through a channel of one: a subscriber that does not read holds the statement, so its
+//! time is limited. Then the channel closes early, and the subscriber resumes with the cursor it has come to.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use futures_util::TryStreamExt as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::catalog::Catalog;
+use super::order::NEIGHBOURS;
+use super::outbox::{self, Parameter, Part};
+use super::pool::{Database, Purpose};
+use super::snapshot;
+use crate::change::{Answer, Request};
+use crate::cursor::{Gap, Snapshot};
+use crate::error::{self, Error, Result};
+use crate::shutdown::Shutdown;
+
+/// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
+const AT_A_TIME: usize = 3;
+/// A subscriber gets its answer within this time, or resumes where it got to: an open statement holds back vacuum.
+pub(super) const WITHIN: Duration = Duration::from_secs(60);
+
+/// Answers requests until the shutdown.
+pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            request = requests.recv(), if running.len() < AT_A_TIME => match request {
+                Some(request) => { running.spawn(answer(database.clone(), pool.clone(), request)); }
+                None => return,
+            },
+            Some(_) = running.join_next() => {}
+            () = shutdown.begun() => return,
+        }
+    }
+}
+
+async fn answer(database: Database, pool: Pool, request: Request) {
+    let deadline = Instant::now() + WITHIN;
+    let answered = match request {
+        Request::Replay { seen, until, after, answer } => {
+            timeout_at(deadline, replay(&database, &pool, &seen, &until, after, &answer)).await
+        }
+        Request::Snapshot { channel, answer } => {
+            timeout_at(deadline, snapshot::read(&database, &channel, &answer)).await
+        }
+    };
+    match answered {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(event = "replay_failed", error = error::chain(&error)),
+        Err(_) => tracing::info!(event = "replay_too_slow", seconds = WITHIN.as_secs()),
+    }
+}
+
+async fn replay(
+    database: &Database,
+    pool: &Pool,
+    seen: &Snapshot,
+    until: &Snapshot,
+    after: i64,
+    answer: &mpsc::Sender<Answer>,
+) -> Result<()> {
+    let explain = |e| Error::database("cannot read changes of the past", e);
+    let mut catalog = Catalog::load(pool).await?;
+    let session = database.session(Purpose::Replay).await?;
+    session.batch_execute(outbox::SESSION).await.map_err(explain)?;
+    let (from, to, above) = (seen.to_string(), until.to_string(), after - NEIGHBOURS);
+    let parameters: [Parameter<'_>; 3] = [&from, &to, &above];
+    let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
+    let header = outbox::header(&mut rows).await?;
+    // the floor as of the statement's own snapshot: what a prune has taken away is not in the rows
+    let floor = header.get::<_, Option<&str>>(7).and_then(Snapshot::parse);
+    if floor.is_some_and(|floor| !seen.covers(&floor)) {
+        let _ = answer.send(Answer::Gap(Gap::Retention)).await;
+        return Ok(());
+    }
+    let mut part = Part::default();
+    loop {
+        let row = rows.try_next().await.map_err(explain)?;
+        let is_last = row.is_none();
+        if is_last || part.is_full() {
+            let changes = outbox::changes_of(&std::mem::take(&mut part).rows, &catalog, after);
+            if answer.send(Answer::Changes(changes)).await.is_err() {
+                return Ok(());
+            }
+        }
+        match row {
+            Some(row) => {
+                if row.get::<_, i8>(4).cast_unsigned() == b'C' {
+                    catalog = Catalog::load(pool).await?;
+                }
+                part.push(row);
+            }
+            None => break,
+        }
+    }
+    let _ = answer.send(Answer::Done).await;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Keeps the outbox bounded: calls `rowcast.prune()`. Owns its rhythm and its log lines; what is pruned is decided in
+//! SQL.
+
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+
+use crate::error::{self, Error, Kind, Result};
+use crate::shutdown::Shutdown;
+
+/// The segments take turns after hours, so a minute is often enough; with several relays the first one does it.
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Prunes each minute until the shutdown.
+pub async fn run(pool: Pool, mut shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = shutdown.begun() => return,
+        }
+        match prune(&pool).await {
+            Ok(done) if done == "nothing to do" => {}
+            Ok(done) => tracing::info!(event = "pruned", done),
+            Err(error) => tracing::warn!(event = "prune_failed", error = error::chain(&error)),
+        }
+    }
+}
+
+async fn prune(pool: &Pool) -> Result<String> {
+    let client =
+        pool.get().await.map_err(|e| Error::new(Kind::Connection, "no connection to prune the outbox").because(e))?;
+    let row = client
+        .query_one("select rowcast.prune()", &[])
+        .await
+        .map_err(|e| Error::database("cannot prune the outbox", e))?;
+    warn_of_size(&client).await?;
+    Ok(row.get(0))
+}
+
+/// An outbox that cannot be pruned is said so before it fills the disk.
+async fn warn_of_size(client: &deadpool_postgres::Client) -> Result<()> {
+    let row = client
+        .query_one("select state, detail, remedy from rowcast.health where finding = 'outbox'", &[])
+        .await
+        .map_err(|e| Error::database("cannot read the size of the outbox", e))?;
+    if row.get::<_, &str>(0) != "ok" {
+        let (detail, remedy): (&str, Option<&str>) = (row.get(1), row.get(2));
+        tracing::warn!(event = "outbox_grows", detail, remedy);
+    }
+    Ok(())
+}

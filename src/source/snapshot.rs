@@ -1,0 +1,83 @@
+//! The current rows of a watched table, and the place in the stream at which they were current. Owns that transaction;
+//! knows no subscriber.
+//!
+//! The rows are read in one REPEATABLE READ transaction. Its snapshot is a cursor like any other: the stream goes on
+//! from exactly there. Rows have the form that capture gives them: the same settings, and only the columns that leave.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use tokio::sync::mpsc;
+
+use super::outbox::{Parameter, snapshot_and_lsn};
+use super::pool::{Database, Purpose};
+use super::{epoch, replay};
+use crate::change::Answer;
+use crate::cursor::{Border, Cursor};
+use crate::error::{Error, Result};
+
+/// Rows are handed over in parts of so many bytes of JSON.
+const PART_BYTES: usize = 64 * 1024;
+
+/// Reads the rows of a channel's table: [`Answer::Rows`], then [`Answer::Border`].
+///
+/// # Errors
+/// [`Kind::Database`](crate::error::Kind::Database) where the relay may not read the table, with the remedy.
+pub async fn read(database: &Database, channel: &Arc<str>, answer: &mpsc::Sender<Answer>) -> Result<()> {
+    let explain = |e| Error::database(format_args!("cannot take a snapshot of channel {channel}"), e);
+    let session = database.session(Purpose::Replay).await?;
+    let lives = epoch::note(&session).await?;
+    // as capture pins them. row_security = off: a policy that would hide rows is an error, not a smaller snapshot
+    let settings = format!(
+        "set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1;
+         set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s'; set statement_timeout = '{}s';
+         begin isolation level repeatable read read only",
+        replay::WITHIN.as_secs()
+    );
+    session.batch_execute(&settings).await.map_err(explain)?;
+    let row = session
+        .query_one("select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text", &[])
+        .await
+        .map_err(explain)?;
+    let (seen, lsn) = snapshot_and_lsn(row.get(0), row.get(1))?;
+    let place = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
+    // the columns in the table's order, by name: an excluded one is not even read. Rows of tables that inherit from
+    // this one are not captured, so they are not shown either
+    let statement = session
+        .query_opt(
+            "select format('select pg_catalog.row_to_json(r)::text from (select %s from %s %s) r',
+                           string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+                           case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass)
+               from rowcast.channel c
+               join pg_catalog.pg_class t on t.oid = c.target
+               join pg_catalog.pg_attribute a
+                 on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+              where c.name = $1 group by t.oid, t.relkind",
+            &[&&**channel],
+        )
+        .await
+        .map_err(explain)?;
+    // a channel without a table has no rows
+    if let Some(statement) = statement {
+        let none: [Parameter<'_>; 0] = [];
+        let rows = session.query_raw(statement.get::<_, &str>(0), none).await.map_err(|e| {
+            explain(e).hint("let the relay read the table: call rowcast.watch again, with all its arguments")
+        })?;
+        let mut rows = Box::pin(rows);
+        let mut part = String::new();
+        while let Some(row) = rows.try_next().await.map_err(explain)? {
+            if !part.is_empty() {
+                part.push(',');
+            }
+            part.push_str(row.get(0));
+            if part.len() >= PART_BYTES && answer.send(Answer::Rows(std::mem::take(&mut part))).await.is_err() {
+                return Ok(());
+            }
+        }
+        if !part.is_empty() {
+            let _ = answer.send(Answer::Rows(part)).await;
+        }
+    }
+    let _ = answer.send(Answer::Border(place)).await;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What was delivered and may not have reached the disk yet. Owns that memory and the test against the outbox after a
+//! crash; does not decide when to ask.
+//!
+//! After a crash, a relay's place lies beyond the last position that is known to have survived. It may go on all the
+//! same if every row it delivered since is still in the outbox, with the same id, transaction and time: ids and
+//! transaction ids can both be given out again. Without this test every crash would cost every subscriber a `gap`,
+//! also where nothing was lost.
+
+use std::collections::{HashSet, VecDeque};
+
+use tokio_postgres::Client;
+
+use crate::cursor::Snapshot;
+use crate::error::{Error, Result};
+
+/// A row that was delivered: id, transaction, microseconds since 2000.
+pub type Seen = (i64, u64, i64);
+
+/// 24 bytes each. More than this within the second between two notes of the durable position, and there is no proof.
+const MOST: usize = 500_000;
+
+/// Rows of the cuts that are not known to be durable.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    /// the newest snapshot that is known to have survived
+    durable: Snapshot,
+    cuts: VecDeque<(Snapshot, u64, Vec<Seen>)>,
+    /// of the cut that is being read
+    open: Vec<Seen>,
+    count: usize,
+    overflowed: bool,
+}
+
+impl Witness {
+    /// Nothing was delivered after `place`.
+    pub fn new(place: Snapshot) -> Self {
+        Self { durable: place, cuts: VecDeque::new(), open: Vec::new(), count: 0, overflowed: false }
+    }
+
+    /// A row is on its way to delivery.
+    pub fn note(&mut self, row: Seen) {
+        if self.count < MOST {
+            self.count += 1;
+            self.open.push(row);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// The cut that was being read ended at `until`; it saw nothing that the log held after `lsn`.
+    pub fn end_cut(&mut self, until: &Snapshot, lsn: u64) {
+        let rows = std::mem::take(&mut self.open);
+        match self.cuts.back_mut() {
+            Some(last) if rows.is_empty() && last.2.is_empty() => (last.0, last.1) = (until.clone(), lsn),
+            _ => self.cuts.push_back((until.clone(), lsn, rows)),
+        }
+    }
+
+    /// The log is on disk up to `lsn`.
+    pub fn durable_up_to(&mut self, lsn: u64) {
+        while self.cuts.front().is_some_and(|(_, at, _)| *at <= lsn) {
+            if let Some((until, _, rows)) = self.cuts.pop_front() {
+                self.durable = until;
+                self.count -= rows.len();
+            }
+        }
+        if self.cuts.is_empty() && self.open.is_empty() {
+            self.overflowed = false;
+        }
+    }
+
+    /// Whether anything was delivered that is not known to be durable.
+    pub fn is_waiting(&self) -> bool {
+        self.count > 0 || self.overflowed
+    }
+
+    /// The transaction id from which on ids may be given out again, if everything that was delivered is still there.
+    ///
+    /// # Errors
+    /// When the outbox cannot be read.
+    pub async fn testify(&self, client: &Client) -> Result<Option<u64>> {
+        if self.overflowed {
+            return Ok(None);
+        }
+        let delivered: Vec<Seen> = self.cuts.iter().flat_map(|(_, _, rows)| rows).chain(&self.open).copied().collect();
+        let transactions: HashSet<u64> = delivered.iter().map(|(_, xid, _)| *xid).collect();
+        let asked: Vec<String> = transactions.iter().map(u64::to_string).collect();
+        let rows = client
+            .query(
+                "select id, xid::text, (extract(epoch from at) * 1000000)::int8 - 946684800000000
+                   from rowcast.outbox where xid = any ($1::text[]::xid8[])",
+                &[&asked],
+            )
+            .await
+            .map_err(|e| Error::database("cannot compare what was delivered with the outbox", e))?;
+        let there: HashSet<Seen> =
+            rows.iter().map(|row| (row.get(0), row.get::<_, &str>(1).parse().unwrap_or(0), row.get(2))).collect();
+        let newest = transactions.iter().max().map_or(0, |xid| xid + 1);
+        Ok(delivered.iter().all(|row| there.contains(row)).then_some(newest.max(self.durable.xmax())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_durable_needs_no_witness() {
+        let mut witness = Witness::new(Snapshot::all_before(10));
+        witness.note((1, 10, 0));
+        witness.end_cut(&Snapshot::all_before(11), 100);
+        witness.note((2, 11, 0));
+        witness.end_cut(&Snapshot::all_before(12), 200);
+        witness.durable_up_to(150);
+        assert!(witness.is_waiting());
+        assert_eq!((witness.durable.xmax(), witness.count), (11, 1));
+        witness.durable_up_to(200);
+        assert!(!witness.is_waiting());
+    }
+}
