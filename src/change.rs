@@ -47,6 +47,8 @@ pub struct Update {
     pub data: Json,
     /// of an update: the columns that differ
     pub changed: Vec<Box<str>>,
+    /// of an update that changed the primary key: the key's columns as they were
+    pub old_key: Option<Json>,
 }
 
 /// A `notification` to some users.

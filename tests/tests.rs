@@ -6,5 +6,7 @@ mod cli;
 mod install;
 mod layers;
 mod relay;
+mod resume;
 mod sockets;
 mod support;
+mod writers;

@@ -718,6 +718,95 @@ async fn an_excluded_column_is_not_in_the_bell_either() {
     }
 }
 
+#[tokio::test]
+async fn an_excluded_column_that_is_renamed_beside_an_open_transaction_stays_excluded() {
+    let db = TestDatabase::new().await;
+    db.run("create domain code as text not null; create table pets (id int, secret text, name text); create table cats (id int, secret code, name text)").await;
+    db.run("select rowcast.watch('pets', exclude => '{secret}'), rowcast.watch('cats', exclude => '{secret}')").await;
+    let other = db.another_client().await;
+    for isolation in ["read committed", "repeatable read", "serializable"] {
+        other.batch_execute(&format!("begin isolation level {isolation}; select 1")).await.unwrap();
+        db.run("alter table pets rename secret to hush; alter table pets rename name to title; alter table pets add c int default 7").await;
+        db.run("alter table cats rename secret to hush; alter table cats rename name to title; alter table cats add c int default 7").await;
+        other
+            .batch_execute("insert into pets values (1, 'hidden'); insert into cats values (1, 'hidden'); commit")
+            .await
+            .unwrap();
+        db.run(
+            "alter table pets rename hush to secret; alter table pets rename title to name; alter table pets drop c",
+        )
+        .await;
+        db.run(
+            "alter table cats rename hush to secret; alter table cats rename title to name; alter table cats drop c",
+        )
+        .await;
+    }
+    for change in captured(&db).await {
+        assert!(change.ends_with(r#""title":null,"c":7}"#) && !change.contains("hidden"), "{change}");
+    }
+}
+
+#[tokio::test]
+async fn beside_an_excluded_column_the_others_keep_their_values_and_may_all_be_gone() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int, secret text); select rowcast.watch('pets', exclude => '{secret}')").await;
+    db.run("insert into pets values (1, 'hidden'); alter table pets add legs int default 4").await;
+    db.run("update pets set id = 2; alter table pets add eyes int default 2; delete from pets").await;
+    assert_eq!(
+        captured(&db).await,
+        [r#"I {"id":1,"secret":null}"#, r#"U {"id":1,"legs":4} {"id":2,"legs":4}"#, r#"D {"id":2,"legs":4,"eyes":2}"#,]
+    );
+    db.run("create domain code as text not null; create table codes (secret code, id int); select rowcast.watch('codes', exclude => '{secret}')").await;
+    db.run("alter table codes drop id; insert into codes values ('hidden')").await;
+    assert_eq!(captured(&db).await, ["I {}"]);
+}
+
+#[tokio::test]
+async fn a_user_rule_goes_on_in_open_sessions_when_a_columns_type_changes() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int, owner int); select rowcast.watch('pets', user_rule => 'select row.owner')")
+        .await;
+    db.run("insert into pets values (1, 5)").await;
+    db.run("alter table pets alter owner type bigint").await;
+    db.run("insert into pets values (2, 5); delete from pets").await;
+    assert_eq!(
+        db.text("select string_agg(users::text, ' ') from rowcast.outbox where op <> 'C'").await,
+        "{5} {5} {5} {5}"
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_is_watched_itself_can_be_attached_to_a_watched_one() {
+    let db = TestDatabase::new().await;
+    db.run("create table visits (id int, note text) partition by list (id); select rowcast.watch('visits', user_rule => 'select 100 + row.id')").await;
+    db.run("create table visits_1 (id int, note text); select rowcast.watch('visits_1', user_rule => 'select row.id')")
+        .await;
+    db.run("alter table visits attach partition visits_1 for values in (1)").await;
+    db.run("insert into visits values (1, 'x')").await;
+    assert_eq!(
+        db.text("select string_agg(users::text, ' ' order by users) from rowcast.outbox where op = 'I'").await,
+        "{1} {101}"
+    );
+    db.run("alter table visits_1 disable trigger user").await;
+    assert_eq!(
+        db.text("select string_agg(state, ' ') from rowcast.watched where drift like '%disabled%'").await,
+        "off off"
+    );
+    db.run("alter table visits_1 enable trigger user; select rowcast.unwatch('visits_1')").await;
+    assert_eq!(db.text("select channel || ' ' || state from rowcast.watched").await, "visits live");
+}
+
+#[tokio::test]
+async fn a_column_or_table_that_is_gone_is_said_and_a_new_table_takes_its_channel() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int, secret text); select rowcast.watch('pets', exclude => '{secret}', user_rule => 'select 1')").await;
+    db.run("alter table pets drop secret; alter table pets add secret text").await;
+    assert!(db.text("select drift from rowcast.watched").await.starts_with("an excluded column is gone"));
+    db.run("drop table pets; create table pets (id int); select rowcast.watch('pets')").await;
+    assert_eq!(db.text("select channel || ' ' || state from rowcast.watched").await, "pets live");
+    assert_eq!(db.text("select count(*) from pg_proc where proname like 'users_of_%'").await, "0");
+}
+
 // While the application writes
 
 /// A client that runs the same statements over and over until it is stopped. Each must succeed.

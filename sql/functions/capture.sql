@@ -2,7 +2,7 @@
 -- Writes the change into the outbox, in the writer's own transaction, and rings the doorbell where somebody sleeps.
 -- arguments: 0 channel id · 1 channel name, and for a table with something special also
 --            2 'x' where a column's text depends on output settings, else ''
---            3 attnums (of the watched root) to exclude · 4 oid of the watched root · 5 'u' where a rule sets rowcast.users
+--            3 attnums (of the watched root) to exclude · 4 oid of the watched root · 5 the setting in which the rule leaves the users, else ''
 -- tables touched: rowcast.outbox_0..2 (insert)
 --
 -- One generic function for every table: generated code per table was no faster and fails every write once a
@@ -68,12 +68,12 @@ begin
     if op operator(pg_catalog.<>) 'D' then after := rowcast.json_without(new, tg_relid, tg_argv[4]::pg_catalog.oid, tg_argv[3]::pg_catalog.int2[]); end if;
   end if;
 
-  if tg_argv[5] operator(pg_catalog.=) 'u' then
+  if tg_argv[5] operator(pg_catalog.<>) '' then
     -- read and cleared, so that no other row can take it for its own; '' is what a setting is after its transaction
-    rule := pg_catalog.current_setting('rowcast.users', true);
+    rule := pg_catalog.current_setting(tg_argv[5], true);
     if pg_catalog.length(rule) operator(pg_catalog.>) 0 then
       users := rule::pg_catalog.text[];
-      perform pg_catalog.set_config('rowcast.users', '', true);
+      perform pg_catalog.set_config(tg_argv[5], '', true);
     end if;
   end if;
   rings := rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users);

@@ -10,6 +10,9 @@ begin
   if hidden <> '{}' then
     select '(' || string_agg(quote_ident(a.attname), ', ' order by a.attnum) || ')' into columns
       from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (hidden);
+    if columns is null then
+      return;  -- nothing of it may leave
+    end if;
   end if;
   select format('grant usage on schema %s to rowcast_relay; revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay',
                 c.relnamespace::regnamespace, target, columns, target)

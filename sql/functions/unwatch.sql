@@ -14,6 +14,8 @@ begin
     perform rowcast.lock_for_triggers(target);
     perform rowcast.remove_triggers(target);
     execute format('revoke select on %s from rowcast_relay', target);
+  else
+    execute format('drop function if exists rowcast.users_of_%s()', target::oid);
   end if;
   delete from rowcast.channel c where c.id = gone.id;
   if rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null) then

@@ -19,6 +19,7 @@ declare
   rule_query text;
   depends_on_settings text;
   arguments text;
+  suffix text;
   entry rowcast.channel;
 begin
   perform rowcast.refuse_unwatchable(target);
@@ -26,6 +27,9 @@ begin
   channel := coalesce(channel, replace(lower(table_name), '_', '-'));
   singular := coalesce(singular, rowcast.singular(lower(table_name)));
 
+  -- a channel whose table was dropped is free
+  perform rowcast.unwatch(c.target) from rowcast.channel c
+    where c.name = watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);
   select coalesce(c.target::text, 'rowcast.publish') into taken_by
     from rowcast.channel c where c.name = watch.channel and c.target is distinct from watch.target;
   if found then
@@ -85,18 +89,21 @@ begin
     returning * into entry;
 
   perform rowcast.remove_triggers(target);
+  -- A partition gets its root's triggers under the same names. With names of the root's own, a table that is watched
+  -- itself can be attached: else the application's ATTACH would fail.
+  select case when c.relkind = 'p' then '_' || target::oid else '' end into suffix from pg_class c where c.oid = target;
   if rule_query is not null then
-    perform rowcast.install_user_query(target, rule_query);
+    perform rowcast.install_user_query(target, rule_query, suffix);
   end if;
   arguments := format('%L, %L', entry.id, entry.name);
   if depends_on_settings <> '' or hidden <> '{}' or rule_query is not null then
-    arguments := format('%s, %L, %L, %L, %L', arguments, depends_on_settings, hidden::text, target::oid, case when rule_query is null then '' else 'u' end);
+    arguments := format('%s, %L, %L, %L, %L', arguments, depends_on_settings, hidden::text, target::oid, case when rule_query is null then '' else 'rowcast.users' || suffix end);
   end if;
-  execute format('create trigger "!rowcast" after insert or delete on %s for each row execute function rowcast.capture(%s)', target, arguments);
+  execute format('create trigger %I after insert or delete on %s for each row execute function rowcast.capture(%s)', '!rowcast' || suffix, target, arguments);
   -- *<> compares images: IS DISTINCT FROM fails the application's UPDATE on a table with a json column
-  execute format('create trigger "!rowcast_u" after update on %s for each row when (old.* *<> new.*) execute function rowcast.capture(%s)', target, arguments);
-  execute format('create trigger "!rowcast_t" after truncate on %s for each statement execute function rowcast.capture_truncate(%L, %L)',
-    target, entry.id, entry.name);
+  execute format('create trigger %I after update on %s for each row when (old.* *<> new.*) execute function rowcast.capture(%s)', '!rowcast_u' || suffix, target, arguments);
+  execute format('create trigger %I after truncate on %s for each statement execute function rowcast.capture_truncate(%L, %L)',
+    '!rowcast_t' || suffix, target, entry.id, entry.name);
 
   perform rowcast.grant_snapshot(target, hidden);
   if rowcast.append(entry.id, 'C', null, null, rowcast.actor(), null) then

@@ -19,9 +19,10 @@ select w.channel, w."table", w.state, w.drift,
          when w.drift is null then null
          when not exists (select from pg_class c where c.oid = w."table") then format('select rowcast.unwatch(%L);', w."table"::oid)
          when w.drift like 'triggers disabled%' then
-           (select string_agg(format('alter table %s enable trigger %I;', w."table", t.tgname), ' ' order by t.tgname)
+           (select string_agg(format('alter table %s enable trigger %I;', t.tgrelid::regclass, t.tgname), ' ' order by t.tgname, t.tgrelid)
               from pg_trigger t
-             where t.tgrelid = w."table" and t.tgname in ('!rowcast', '!rowcast_u', '!rowcast_t', '!!rowcast_users') and t.tgenabled not in ('O', 'A'))
+             where (t.tgrelid = w."table" or t.tgrelid in (select p.relid from pg_partition_tree(w."table") p))
+               and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
          else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L);',
                      w."table", w.channel, w.user_rule, w.notification, w.exclude, w.singular)
        end as mend

@@ -2,11 +2,15 @@
 create view rowcast.watched as
 with trigger_state as (
   select c.id,
-         array(select n.name from unnest(array['!rowcast', '!rowcast_u', '!rowcast_t'] || case when c.user_query is not null then array['!!rowcast_users'] else '{}'::text[] end) n(name)
-                where not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = n.name)) as missing,
-         array(select t.tgname::text from pg_trigger t
-                where t.tgrelid = c.target and t.tgname in ('!rowcast', '!rowcast_u', '!rowcast_t', '!!rowcast_users') and t.tgenabled not in ('O', 'A')) as disabled
-    from rowcast.channel c where c.target is not null
+         array(select n.name || own.suffix from unnest(array['!rowcast', '!rowcast_u', '!rowcast_t'] || case when c.user_query is not null then array['!!rowcast_users'] else '{}'::text[] end) n(name)
+                where not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = n.name || own.suffix)) as missing,
+         array(select t.tgname || case when t.tgrelid = c.target then '' else ' on ' || t.tgrelid::regclass end from pg_trigger t
+                where (t.tgrelid = c.target or t.tgrelid in (select p.relid from pg_partition_tree(c.target) p))
+                  and t.tgname in ('!rowcast' || own.suffix, '!rowcast_u' || own.suffix, '!rowcast_t' || own.suffix, '!!rowcast_users' || own.suffix)
+                  and t.tgenabled not in ('O', 'A') order by 1) as disabled
+    from rowcast.channel c
+   cross join lateral (select case when exists (select from pg_class where oid = c.target and relkind = 'p') then '_' || c.target::oid else '' end) own(suffix)
+   where c.target is not null
 )
 select c.target as "table", c.name as channel, c.singular,
        coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) as user_rule,
@@ -24,6 +28,8 @@ select c.target as "table", c.name as channel, c.singular,
          when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
          when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
          when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
+         when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)
+           then 'an excluded column is gone; one that took its place is not excluded: call rowcast.watch again, with all its arguments'
          when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)
            then 'the column of the user rule is gone; call rowcast.watch again, with all its arguments'
          when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k

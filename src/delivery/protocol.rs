@@ -125,6 +125,10 @@ pub fn realtime_update(change: &Change, update: &Update, inside: &str, end: Opti
         }
         message.push(']');
     }
+    if let Some(key) = &update.old_key {
+        message.push_str(r#","old":"#);
+        message.push_str(key);
+    }
     push_origin(&mut message, change);
     message.push('}');
     message
@@ -319,6 +323,7 @@ mod tests {
                 action: "updated".into(),
                 data: data.clone(),
                 changed: vec!["name".into()],
+                old_key: None,
             }),
             notification: Some(Notification {
                 users: vec!["123".into()],

@@ -160,6 +160,7 @@ mod tests {
                 action: "created".into(),
                 data: "{}".into(),
                 changed: vec![],
+                old_key: None,
             }),
             notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into() }),
         }

@@ -26,8 +26,8 @@ pub struct Channel {
     pub timestamps: Vec<Box<str>>,
     /// columns of the primary key
     pub key: Vec<Box<str>>,
-    /// its rows may move from one partition to another
-    pub is_partitioned: bool,
+    /// of a partitioned table, the columns by which it is partitioned
+    pub partitioned_by: Vec<Box<str>>,
     /// its triggers are missing or disabled: nothing is captured
     pub is_off: bool,
 }
@@ -75,10 +75,13 @@ impl Catalog {
                         array(select a.attname::text from pg_catalog.pg_index i
                                 join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
                                where i.indrelid = c.target and i.indisprimary),
-                        exists (select from pg_catalog.pg_class t where t.oid = c.target and t.relkind = 'p'),
+                        array(select distinct a.attname::text
+                                from pg_catalog.pg_partition_tree(c.target) t
+                                join pg_catalog.pg_partitioned_table p on p.partrelid = t.relid
+                                join pg_catalog.pg_attribute a on a.attrelid = t.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
                         c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
                           and 3 > (select count(*) from pg_catalog.pg_trigger t
-                                    where t.tgrelid = c.target and t.tgname in ('!rowcast', '!rowcast_u', '!rowcast_t')
+                                    where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_u|_t)?(_[0-9]+)?$'
                                       and t.tgenabled in ('O', 'A'))
                    from rowcast.channel c",
                 &[],
@@ -97,7 +100,7 @@ impl Catalog {
                 excluded: columns(&row, 6),
                 timestamps: columns(&row, 7),
                 key: columns(&row, 8),
-                is_partitioned: row.get(9),
+                partitioned_by: columns(&row, 9),
                 is_off: row.get(10),
             };
             channels.insert(row.get(0), channel);

@@ -73,6 +73,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
     let Some(image) = image else { return Decoded::Malformed("no image of the row") };
     let mut columns = None;
     let mut changed = Vec::new();
+    let mut old_key = None;
     if row.op == b'U' {
         let (Some(new), Some(old)) = (Columns::parse(image), row.old.and_then(Columns::parse)) else {
             return Decoded::Malformed("an image that is no object");
@@ -80,6 +81,10 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         changed = new.differing_from(&old, &channel.excluded);
         if changed.is_empty() {
             return Decoded::Invisible;
+        }
+        if channel.key.iter().any(|name| changed.contains(name)) {
+            let key: Vec<_> = channel.key.iter().map(|name| (name.clone(), name.clone())).collect();
+            old_key = Some(old.picked(&key));
         }
         columns = Some(new);
     }
@@ -114,7 +119,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
             data: channel.notification.as_ref().map_or_else(|| data.clone(), |wanted| columns.picked(wanted)),
         })
     });
-    let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed };
+    let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed, old_key };
     Decoded::Change(change(row, Some(update), notification))
 }
 
@@ -140,8 +145,13 @@ fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         return Decoded::Malformed("a publication without action");
     };
     let data = body.get("data").map_or("null", RawValue::get).into();
-    let update =
-        Update { channel: channel.name.clone(), action: Cow::Owned(action.into_string()), data, changed: Vec::new() };
+    let update = Update {
+        channel: channel.name.clone(),
+        action: Cow::Owned(action.into_string()),
+        data,
+        changed: Vec::new(),
+        old_key: None,
+    };
     Decoded::Change(change(row, Some(update), None))
 }
 
@@ -159,13 +169,18 @@ fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Noti
     Change { id: row.id, tx: row.xid, at: row.at, actor: row.actor.map(Into::into), update, notification }
 }
 
-/// Whether a deleted and a created row are the same by their primary key; never without one.
-pub fn same_key(gone: &OutboxRow<'_>, here: &OutboxRow<'_>, channel: &Channel) -> bool {
+/// Whether a deleted and a created row of a partitioned table are one row that moved: the same by its primary key, the
+/// columns aside that say where it lies. Where nothing else is in the key, they are two.
+pub fn is_same_row(gone: &OutboxRow<'_>, here: &OutboxRow<'_>, channel: &Channel) -> bool {
+    let key: Vec<&Box<str>> = channel.key.iter().filter(|name| !channel.partitioned_by.contains(name)).collect();
+    if channel.partitioned_by.is_empty() || key.is_empty() {
+        return false;
+    }
     let (Some(old), Some(new)) = (gone.old.and_then(Columns::parse), here.new.and_then(Columns::parse)) else {
         return false;
     };
     let value = |columns: &Columns<'_>, name: &str| columns.get(name).map(|value| value.get().to_owned());
-    !channel.key.is_empty() && channel.key.iter().all(|name| value(&old, name) == value(&new, name))
+    key.into_iter().all(|name| value(&old, name) == value(&new, name))
 }
 
 /// The columns of a row's JSON, in their order, each value as its text.
@@ -315,6 +330,7 @@ mod tests {
             notification: Some(vec![("pet_name".into(), "name".into()), ("pet_id".into(), "pet_id".into())]),
             excluded: vec!["chip".into()],
             timestamps: vec!["seen_at".into()],
+            key: vec!["pet_id".into()],
             ..Channel::default()
         }
     }
@@ -364,6 +380,13 @@ mod tests {
         let Decoded::Change(change) = decode_pets(&row(b'U', Some(old), Some(new))) else { panic!("no change") };
         assert_eq!(change.update.unwrap().changed, ["name".into()]);
         assert_eq!(change.notification.unwrap().users, [r#"a"b"#.into()]);
+    }
+
+    #[test]
+    fn an_update_of_the_key_tells_the_old_one() {
+        let (old, new) = (r#"{"pet_id":1,"name":"Luna"}"#, r#"{"pet_id":2,"name":"Luna"}"#);
+        let Decoded::Change(change) = decode_pets(&row(b'U', Some(old), Some(new))) else { panic!("no change") };
+        assert_eq!(change.update.unwrap().old_key.as_deref(), Some(r#"{"pet_id":1}"#));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use super::catalog::Catalog;
-use super::decode::{OutboxRow, same_key};
+use super::decode::{OutboxRow, is_same_row};
 
 /// Whoever reads a cut from its middle starts this many ids earlier, so that it finds the neighbours.
 pub const NEIGHBOURS: i64 = 64;
@@ -52,7 +52,7 @@ fn is_move(settled: &[Option<OutboxRow<'_>>], run: &[usize], catalog: &Catalog) 
     let (Some(gone), Some(here)) = (settled[gone], settled[here]) else { return false };
     gone.op == b'D'
         && here.op == b'I'
-        && catalog.get(here.channel).is_some_and(|channel| channel.is_partitioned && same_key(&gone, &here, channel))
+        && catalog.get(here.channel).is_some_and(|channel| is_same_row(&gone, &here, channel))
 }
 
 fn fold(settled: &mut [Option<OutboxRow<'_>>], run: &mut Vec<usize>) {
@@ -94,7 +94,8 @@ mod tests {
     }
 
     fn parts() -> Catalog {
-        let channel = Channel { is_partitioned: true, key: vec!["k".into()], ..Channel::named("parts") };
+        let (key, partitioned_by) = (vec!["k".into(), "p".into()], vec!["p".into()]);
+        let channel = Channel { key, partitioned_by, ..Channel::named("parts") };
         Catalog::of([(1, channel)])
     }
 

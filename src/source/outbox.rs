@@ -28,6 +28,8 @@ const PART_CHANGES: usize = 1_000;
 const PART_BYTES: usize = 1 << 20;
 /// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
 const RECENT_CHANGES: i64 = 20_000;
+/// The id of the first transaction that a server gives out.
+const FIRST_TRANSACTION: u64 = 3;
 
 /// Settings of a session that reads the outbox. Generic plans and JIT cost 7 ms a read instead of 0.03; a waiting lock
 /// request of a relay would make writers skip their bell, so none may wait long. Nobody waits for its one write, the
@@ -84,17 +86,24 @@ impl Place {
         let row = client
             .query_one(
                 "select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text,
-                        (select min(o.xid)::text from (select xid from rowcast.outbox order by xid desc limit $1) o),
-                        (select floor::text from rowcast.installation)",
+                        (select floor::text from rowcast.installation), o.count, o.oldest::text
+                   from (select count(*) as count, min(xid) as oldest
+                           from (select xid from rowcast.outbox order by xid desc limit $1) latest) o",
                 &[&RECENT_CHANGES],
             )
             .await
             .map_err(|e| Error::database("cannot read the current snapshot", e))?;
         let (now, lsn) = snapshot_and_lsn(row.get(0), row.get(1))?;
-        let first: Option<u64> = row.get::<_, Option<&str>>(2).and_then(|xid| xid.parse().ok());
-        let floor = row.get::<_, Option<&str>>(3).and_then(Snapshot::parse);
-        let recent = first.map(Snapshot::all_before).filter(|recent| floor.is_none_or(|floor| recent.covers(&floor)));
-        let seen = recent.unwrap_or(now);
+        let floor = row.get::<_, Option<&str>>(2).and_then(Snapshot::parse);
+        let (count, oldest): (i64, Option<&str>) = (row.get(3), row.get(4));
+        let seen = match oldest.and_then(|xid| xid.parse().ok()) {
+            // the whole outbox: whatever is not pruned
+            _ if count < RECENT_CHANGES => floor.unwrap_or_else(|| Snapshot::all_before(FIRST_TRANSACTION)),
+            Some(oldest) if floor.as_ref().is_none_or(|floor| Snapshot::all_before(oldest).covers(floor)) => {
+                Snapshot::all_before(oldest)
+            }
+            _ => now,
+        };
         Ok(Self { lives, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
     }
 

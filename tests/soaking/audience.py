@@ -31,7 +31,7 @@ class Audience:
         self.complaints = []
         self.began = time.monotonic()
         self._selector = selectors.DefaultSelector()
-        self._dialling = ThreadPoolExecutor(8)
+        self._dialling = ThreadPoolExecutor(32)  # a stopped node holds up every one that comes to it
         rng = random.Random(f"{seed}/audience")
         self.clients = [Client(self, nodes, channels, first_rows if follows else None, random.Random(f"{seed}/client/{number}"))
                         for number, (channels, follows) in enumerate(self._places(rng))]
@@ -112,7 +112,8 @@ class Audience:
 def dial(host, port, path, sluggish):
     opened = WebSocket(host, port, path, timeout=3)
     if sluggish:
-        opened.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        # not less than a segment of the loopback interface: below that TCP sends a few bytes each fifth of a second
+        opened.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
     return opened
 
 

@@ -20,7 +20,7 @@ KINDS = {
     "relay": ("kill", "terminate", "cut off"),
     "all": ("kill", "terminate", "cut off", "pause", "restart Postgres"),
 }
-PAUSE_BETWEEN = 2.5  # seconds from one fault to the next, on average
+PAUSE_BETWEEN = 1.5  # seconds from one fault to the next, on average
 LUCKY = 3.0  # seconds: a node that ends sooner may have found no database at its start; later it must not end
 
 

@@ -186,7 +186,8 @@ TWO_PHASE_CREW = (2, 0.2, (two_phase,))
 # What may go wrong while everybody writes the same rows and servers go down; anything else is a mistake in this file.
 EXPECTED_ERRORS = {
     "40001": "serialization failure", "40P01": "deadlock", "55P03": "lock timeout", "57014": "statement timeout",
-    "25P02": "statement in a failed transaction", "42704": "no such prepared transaction", "57P01": "server goes down",
+    "25P02": "statement in a failed transaction", "3B001": "savepoint of a failed transaction",
+    "42704": "no such prepared transaction", "57P01": "server goes down",
     "55000": "prepared transaction just being ended",
 }
 # A prepared transaction outlives its writer and the server, and keeps its locks.

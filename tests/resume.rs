@@ -1,0 +1,419 @@
+//! Resume: nothing lost and nothing twice for whoever comes back, wherever it left off and whatever happened meanwhile.
+
+use serde_json::Value;
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const PETS: &str = "create table pets (pet_id int primary key, user_id int, name text);
+    select rowcast.watch('pets', user_rule => 'user_id')";
+
+/// Half a day passes, so that the segment that takes new changes has done so for long enough.
+const OPENED_LONG_AGO: &str = "update rowcast.segment set opened_at = opened_at - interval '13 hours'";
+/// A day passes.
+const CLOSED_LONG_AGO: &str = "update rowcast.segment set closed_at = closed_at - interval '25 hours'";
+
+/// What comes before `subscribed`, and `subscribed`.
+async fn until_subscribed(socket: &mut Socket) -> (Vec<Value>, Value) {
+    let mut before = Vec::new();
+    loop {
+        let message = socket.message().await;
+        if message["type"] == "subscribed" {
+            return (before, message);
+        }
+        before.push(message);
+    }
+}
+
+fn pet_ids(messages: &[Value]) -> Vec<i64> {
+    messages.iter().map(|message| message["data"]["pet_id"].as_i64().unwrap_or_else(|| panic!("{message}"))).collect()
+}
+
+fn cursor(message: &Value) -> String {
+    message["cursor"].as_str().expect("a cursor").to_owned()
+}
+
+async fn resumed(server: &TestServer, cursor: &str) -> (Socket, Vec<Value>, Value) {
+    let mut socket = server.socket(&format!("/ws/pets?since={cursor}")).await;
+    let (missed, subscribed) = until_subscribed(&mut socket).await;
+    (socket, missed, subscribed)
+}
+
+#[tokio::test]
+async fn who_comes_back_gets_what_was_missed_and_then_the_stream() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1, 5, 'Luna')").await;
+    let left = cursor(&socket.message().await);
+    db.run("insert into pets values (2, 5, 'Nala'); insert into pets values (3, 6, 'Milo')").await;
+    // what is not read yet when somebody comes back is no replay, it comes as the stream
+    assert_eq!(pet_ids(&[socket.message().await, socket.message().await]), [2, 3]);
+    drop(socket);
+    let (mut socket, missed, subscribed) = resumed(&server, &left).await;
+    assert_eq!(pet_ids(&missed), [2, 3]);
+    assert_eq!((&subscribed["recovered"], &subscribed["replayed"]), (&true.into(), &2.into()));
+    db.run("insert into pets values (4, 5, 'Kira')").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 4);
+    // nothing was missed: the cursor of `subscribed` is as good as that of a change
+    let (_, missed, subscribed) = resumed(&server, &cursor(&subscribed)).await;
+    assert_eq!((pet_ids(&missed), &subscribed["recovered"]), (vec![4], &true.into()));
+    // a user's notifications, and one channel among several on a socket
+    let mut user = server.socket(&format!("/ws/user/5?since={left}")).await;
+    let (told, _) = until_subscribed(&mut user).await;
+    assert_eq!(pet_ids(&told), [2, 4]);
+    let mut many = server.socket("/ws").await;
+    many.send(&format!(r#"{{"type":"subscribe","channel":"pets","since":"{left}","ref":7}}"#)).await;
+    let (missed, subscribed) = until_subscribed(&mut many).await;
+    assert_eq!((pet_ids(&missed), &subscribed["ref"]), (vec![2, 3, 4], &7.into()));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_place_inside_a_cut_is_kept_to_the_change() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets select i, 5, 'x' from generate_series(1, 5000) i").await;
+    let mut cursors = Vec::new();
+    for _ in 0..5000 {
+        cursors.push(cursor(&socket.message().await));
+    }
+    db.run("insert into pets values (6000, 5, 'last')").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 6000);
+    let wanted: Vec<i64> = (1..=5000).chain([6000]).collect();
+    for at in [0, 1, 998, 999, 1000, 2500, 4998, 4999] {
+        let (_, missed, _) = resumed(&server, &cursors[at]).await;
+        assert_eq!(pet_ids(&missed), wanted[at + 1..], "from memory, after change {at}");
+        // the cursors of the replay are as good as those of the stream
+        if let Some(middle) = missed.get(missed.len() / 2) {
+            let (_, rest, _) = resumed(&server, &cursor(middle)).await;
+            assert_eq!(rest.len(), missed.len() - missed.len() / 2 - 1);
+        }
+    }
+    server.stop().await.unwrap();
+    // memory that holds nothing: everything comes from the outbox
+    let server = TestServer::start_with(&db.url, &[("history-bytes", "65536")]).await;
+    for at in [0, 998, 999, 1000, 4998, 4999] {
+        let (_, missed, subscribed) = resumed(&server, &cursors[at]).await;
+        assert_eq!(pet_ids(&missed), wanted[at + 1..], "from the outbox, after change {at}");
+        assert_eq!(subscribed["replayed"], missed.len());
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_on_every_node_and_after_a_restart() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let (one, other) = (TestServer::start(&db.url).await, TestServer::start(&db.url).await);
+    let mut socket = one.subscribed("/ws/pets").await;
+    let mut place: Option<String> = None;
+    for pet in 1..40 {
+        db.run(&format!("insert into pets values ({pet}, 5, 'x')")).await;
+        // the other node may not have read it yet: it must neither refuse the place nor send the change again
+        let message = match place.take() {
+            Some(place) => {
+                let (mut socket, missed, _) = resumed(if pet % 2 == 0 { &other } else { &one }, &place).await;
+                match missed.first() {
+                    Some(message) => message.clone(),
+                    None => socket.message().await,
+                }
+            }
+            None => socket.message().await,
+        };
+        assert_eq!(message["data"]["pet_id"], pet);
+        place = Some(cursor(&message));
+    }
+    one.stop().await.unwrap();
+    other.stop().await.unwrap();
+    db.run("insert into pets values (50, 5, 'while nobody was there')").await;
+    let again = TestServer::start(&db.url).await;
+    let (_, missed, _) = resumed(&again, &place.unwrap()).await;
+    assert_eq!(pet_ids(&missed), [50]);
+    again.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cursor_that_cannot_be_honoured_is_answered_with_a_gap() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1, 5, 'Luna')").await;
+    let good = cursor(&socket.message().await);
+    let elsewhere = TestDatabase::new().await;
+    elsewhere.run(PETS).await;
+    let foreign = TestServer::start(&elsewhere.url).await;
+    let of_another = cursor(&until_subscribed(&mut foreign.socket("/ws/pets").await).await.1);
+    let parsed = rowcast::cursor::Cursor::parse(&good).unwrap();
+    let future = rowcast::cursor::Snapshot::parse(&format!("{0}:{0}:", parsed.seen.xmax() + 1_000_000)).unwrap();
+    let from_the_future = rowcast::cursor::Cursor { seen: future, inside: None, ..parsed.clone() }.token();
+    let of_no_life = rowcast::cursor::Cursor { incarnation: 99, ..parsed }.token();
+    for (token, reason) in [
+        ("", "bad_cursor"),
+        ("nonsense%F0%9F%90%88", "bad_cursor"),
+        (&good[..good.len() - 2], "bad_cursor"),
+        (&of_another, "bad_cursor"),
+        (&from_the_future, "bad_cursor"),
+        (&of_no_life, "failover"),
+    ] {
+        let (mut socket, gap, subscribed) = resumed(&server, token).await;
+        assert_eq!((&gap[0]["type"], &gap[0]["reason"]), (&"gap".into(), &reason.into()), "{token}: {gap:?}");
+        assert_eq!((gap.len(), &subscribed["recovered"]), (1, &false.into()));
+        let pet = db.text("select max(pet_id) + 1 from pets").await;
+        db.run(&format!("insert into pets values ({pet}, 5, 'live')")).await;
+        assert_eq!(socket.message().await["data"]["pet_id"].to_string(), pet, "the stream goes on from now");
+    }
+    for path in ["/ws?since=x", "/ws/pets?snapshot=maybe", "/ws/pets?sinse=x", "/ws/user/1?snapshot=true"] {
+        assert_eq!(server.get(path).await.0, 400, "{path}");
+    }
+    foreign.stop().await.unwrap();
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_pruned_is_a_gap_and_what_was_kept_is_not() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1, 5, 'Luna')").await;
+    let old = cursor(&socket.message().await);
+    db.run("insert into pets values (2, 5, 'Nala')").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 2);
+    // hours pass: the next segment is opened, the first one closed, and at last emptied
+    let open = db.another_client().await;
+    db.run(OPENED_LONG_AGO).await;
+    assert_eq!(db.text("rowcast.prune()").await, "segment 1 takes new changes");
+    open.batch_execute("begin; insert into pets values (3, 5, 'Milo')").await.unwrap();
+    assert_eq!(db.text("rowcast.prune()").await, "segment 0 is closed");
+    db.run("insert into pets values (4, 5, 'Kira')").await;
+    let kept = cursor(&socket.message().await);
+    db.run(CLOSED_LONG_AGO).await;
+    assert!(db.text("rowcast.prune()").await.contains("segment 0 is emptied"));
+    open.batch_execute("commit").await.unwrap();
+    assert_eq!(socket.message().await["data"]["pet_id"], 3, "who is connected notices nothing");
+    // this process still has it in memory; one that starts now has neither
+    let (_, missed, _) = resumed(&server, &old).await;
+    assert_eq!(pet_ids(&missed), [2, 3, 4], "one cut, by id");
+    server.stop().await.unwrap();
+    let server = TestServer::start(&db.url).await;
+    let (_, gap, _) = resumed(&server, &old).await;
+    assert_eq!((&gap[0]["type"], &gap[0]["reason"]), (&"gap".into(), &"retention".into()));
+    let (_, missed, subscribed) = resumed(&server, &kept).await;
+    assert_eq!((pet_ids(&missed), &subscribed["recovered"]), (vec![3], &true.into()));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_segment_that_is_in_use_is_left_and_never_waited_for() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("insert into pets values (1, 5, 'Luna')").await;
+    let writer = db.another_client().await;
+    writer.batch_execute("begin; insert into pets values (2, 5, 'open')").await.unwrap();
+    db.run(OPENED_LONG_AGO).await;
+    assert_eq!(db.text("rowcast.prune()").await, "segment 1 takes new changes");
+    assert_eq!(db.text("rowcast.prune()").await, "segment 0 is in use", "its writer has not ended");
+    writer.batch_execute("commit").await.unwrap();
+    assert_eq!(db.text("rowcast.prune()").await, "segment 0 is closed");
+    db.run(CLOSED_LONG_AGO).await;
+    let reader = db.another_client().await;
+    reader.batch_execute("begin; select * from rowcast.outbox").await.unwrap();
+    assert_eq!(db.text("rowcast.prune()").await, "segment 0 is in use", "somebody reads it");
+    reader.batch_execute("commit").await.unwrap();
+    // a session that had not seen the turn of the segments adds a row late: it must not be thrown away
+    db.run("insert into rowcast.outbox_0 (channel, op, new) values (1, 'I', '{}')").await;
+    assert_eq!(db.text("rowcast.prune()").await, "nothing to do");
+    assert_eq!(db.text("select count(*) from rowcast.outbox_0 where op = 'I'").await, "3");
+    db.run(CLOSED_LONG_AGO).await;
+    assert!(db.text("rowcast.prune()").await.contains("segment 0 is emptied"));
+    // a new migrate leaves new changes where they belong
+    rowcast::source::install::migrate(&mut db.another_client().await).await.unwrap();
+    db.run("insert into pets values (3, 5, 'Milo')").await;
+    assert_eq!(
+        db.text("select tableoid::regclass from rowcast.outbox order by id desc limit 1").await,
+        "rowcast.outbox_1"
+    );
+    // too large counts as too old
+    db.run("select rowcast.configure('outbox_size', '64 MB')").await;
+    let noise = "(select string_agg(md5(random()::text || i || n), '') from generate_series(1, 30) n)";
+    db.run(&format!("insert into pets select i, 5, {noise} from generate_series(10, 30000) i")).await;
+    assert_eq!(db.text("rowcast.prune()").await, "segment 2 takes new changes");
+}
+
+#[tokio::test]
+async fn a_snapshot_and_its_stream_have_no_seam() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key, user_id int, name text, chip text, seen_at timestamptz)").await;
+    db.run("select rowcast.watch('pets', exclude => '{chip}')").await;
+    db.run("insert into pets select i, 5, 'x', 'secret', '2024-01-15 10:30:00.5+02' from generate_series(1, 3000) i")
+        .await;
+    let server = TestServer::start(&db.url).await;
+    let writing = db.another_client().await;
+    let writer = tokio::spawn(async move {
+        for round in 0..300 {
+            let pet = 1 + round * 7 % 3000;
+            let sql = match round % 3 {
+                0 => format!("update pets set name = name || 'y' where pet_id = {pet}"),
+                1 => format!("delete from pets where pet_id = {pet}"),
+                _ => format!("insert into pets values ({}, 6, 'new', 'secret', now())", 10_000 + round),
+            };
+            writing.batch_execute(&sql).await.unwrap();
+        }
+    });
+    let mut copies = Vec::new();
+    for _ in 0..5 {
+        let mut socket = server.socket("/ws/pets?snapshot=true").await;
+        let mut copy = std::collections::BTreeMap::new();
+        let mut place = String::new();
+        loop {
+            let message = socket.message().await;
+            match message["type"].as_str().unwrap() {
+                "snapshot" => {
+                    for row in message["rows"].as_array().unwrap() {
+                        assert!(copy.insert(row["pet_id"].as_i64().unwrap(), row.clone()).is_none(), "a row twice");
+                    }
+                    assert_eq!(message["last"] == true, message.get("cursor").is_some());
+                }
+                "realtime_update" => apply(&mut copy, &message),
+                "subscribed" => break assert_eq!(message["recovered"], false),
+                other => panic!("{other}"),
+            }
+            if let Some(cursor) = message["cursor"].as_str() {
+                place = cursor.to_owned();
+            }
+        }
+        copies.push((socket, copy, place));
+    }
+    writer.await.unwrap();
+    db.run("insert into pets values (99999, 1, 'the end')").await;
+    let rows =
+        db.client.query("select row_to_json(r)::text from (select pet_id, user_id, name, seen_at from pets) r", &[]);
+    db.run("set timezone = 'UTC'").await;
+    let rows = rows.await.unwrap();
+    let table: std::collections::BTreeMap<i64, Value> = rows
+        .iter()
+        .map(|row| serde_json::from_str::<Value>(row.get(0)).unwrap())
+        .map(|row| (row["pet_id"].as_i64().unwrap(), row))
+        .collect();
+    for (mut socket, mut copy, _) in copies {
+        while !copy.contains_key(&99999) {
+            apply(&mut copy, &socket.message().await);
+        }
+        assert_eq!(copy, table);
+    }
+    server.stop().await.unwrap();
+}
+
+fn apply(copy: &mut std::collections::BTreeMap<i64, Value>, message: &Value) {
+    let id = message["data"]["pet_id"].as_i64().unwrap();
+    match message["action"].as_str().unwrap() {
+        "created" => assert!(copy.insert(id, message["data"].clone()).is_none(), "{message}"),
+        "updated" => assert!(copy.insert(id, message["data"].clone()).is_some(), "{message}"),
+        "deleted" => assert!(copy.remove(&id).is_some(), "{message}"),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn since_and_snapshot_together_are_whatever_works() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("insert into pets values (1, 5, 'Luna'); select rowcast.create_channel('news')").await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.socket("/ws/pets?snapshot=true&since=nonsense").await;
+    let (messages, subscribed) = until_subscribed(&mut socket).await;
+    let types: Vec<&str> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["gap", "snapshot", "snapshot"]);
+    let mut socket = server.socket(&format!("/ws/pets?snapshot=true&since={}", cursor(&subscribed))).await;
+    let (messages, subscribed) = until_subscribed(&mut socket).await;
+    assert_eq!((messages.len(), &subscribed["recovered"]), (0, &true.into()));
+    // a channel without a table has an empty snapshot
+    let mut socket = server.socket("/ws/news?snapshot=true").await;
+    let (messages, _) = until_subscribed(&mut socket).await;
+    assert_eq!((messages.len(), &messages[0]["rows"]), (1, &Value::Array(vec![])));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_storm_of_reconnects_asks_the_database_nothing() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (0, 5, 'Luna')").await;
+    let left = cursor(&socket.message().await);
+    db.run("insert into pets select i, 5, 'x' from generate_series(1, 100) i").await;
+    server.stop().await.unwrap();
+    let server = TestServer::start(&db.url).await;
+    server.subscribed("/ws/pets").await;
+    let replays = "select count(*) from pg_stat_activity where application_name like 'rowcast replay%' and datname = current_database()";
+    let mut storm = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (address, path) = (server.address, format!("/ws/pets?since={left}"));
+        storm.spawn(async move {
+            let mut socket = Socket::connect(address, &path, None).await.unwrap();
+            let (missed, _) = until_subscribed(&mut socket).await;
+            assert_eq!(pet_ids(&missed), (1..=100).collect::<Vec<i64>>());
+            socket
+        });
+    }
+    let mut sockets = Vec::new();
+    while let Some(socket) = storm.join_next().await {
+        sockets.push(socket.unwrap());
+        assert_eq!(db.text(replays).await, "0", "memory was filled at the start");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_row_has_one_story_also_where_the_trigger_told_it_otherwise() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table visits (k int primary key, v int);
+         create function again() returns trigger language plpgsql as $$
+           begin if new.v < 100 then update visits set v = v + 100 where k = new.k; end if; return null; end $$;
+         create trigger \"!!again\" after insert or update on visits for each row execute function again();
+         create table parts (k int, p text, v int, primary key (k, p)) partition by list (p);
+         create table parts_a partition of parts for values in ('a');
+         create table parts_b (v int, p text not null, k int not null);
+         alter table parts attach partition parts_b for values in ('b');
+         create table moves (k int primary key, v int) partition by range (k);
+         create table moves_1 partition of moves for values from (0) to (10);
+         create table moves_2 partition of moves for values from (10) to (20);
+         select rowcast.watch('visits'), rowcast.watch('parts'), rowcast.watch('moves')",
+    )
+    .await;
+    let server = TestServer::start(&db.url).await;
+    let mut visits = server.subscribed("/ws/visits").await;
+    db.run("insert into visits values (1, 0); update visits set v = 5").await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let message = visits.message().await;
+        told.push(format!("{} {}", message["action"].as_str().unwrap(), message["data"]["v"]));
+    }
+    assert_eq!(told, ["created 0", "updated 100", "updated 5", "updated 105"]);
+    let mut parts = server.subscribed("/ws/parts").await;
+    db.run("insert into parts values (1, 'a', 1), (2, 'a', 2); update parts set p = 'b'").await;
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let message = parts.message().await;
+        told.push(format!("{} {} {}", message["action"].as_str().unwrap(), message["data"]["k"], message["old"]));
+    }
+    assert_eq!(
+        told,
+        ["created 1 null", "created 2 null", r#"updated 1 {"k":1,"p":"a"}"#, r#"updated 2 {"k":2,"p":"a"}"#]
+    );
+    // where the key is all in the column by which it moves, nothing says that it is the same row
+    let mut moves = server.subscribed("/ws/moves").await;
+    db.run("insert into moves values (1, 1); update moves set k = 11").await;
+    for action in ["created", "deleted", "created"] {
+        assert_eq!(moves.message().await["action"], action);
+    }
+    server.stop().await.unwrap();
+}
