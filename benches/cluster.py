@@ -109,7 +109,7 @@ class Cluster:
         raise Failure(f"there is no {name}, neither in {self.bin} nor on PATH; install Postgres's client and contrib programs")
 
     def _start(self, stack):
-        data = self.dir / "data"
+        self.data = data = self.dir / "data"
         run([self.bin / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
             cwd=self.dir, env=self.env, **self._as_server)
         settings = {**self.settings, "listen_addresses": "", "unix_socket_directories": str(self.dir)}
@@ -117,15 +117,15 @@ class Cluster:
             for name, value in settings.items():
                 quoted = value.replace("'", "''")
                 conf.write(f"{name} = '{quoted}'\n")
-        self._launch()
+        self._server = self._launch(data)
         stack.callback(lambda: stop(self._server, signal.SIGINT, "postgres", 60))
         self._wait_for(["-d", "postgres", "-c", f"create database {DATABASE}"])
 
-    def _launch(self):
+    def _launch(self, data):
         with open(self.dir / "postgres.log", "ab") as out:
             # a session of its own: Ctrl-C is for the benchmark, which then stops everything in order
-            self._server = subprocess.Popen([self.bin / "postgres", "-D", self.dir / "data"], stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=out, cwd=self.dir, env=self.env, start_new_session=True, **self._as_server)
+            return subprocess.Popen([self.bin / "postgres", "-D", data], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir,
+                                    env=self.env, start_new_session=True, **self._as_server)
 
     def _wait_for(self, statement):
         deadline = time.monotonic() + 30
@@ -138,7 +138,11 @@ class Cluster:
     def restart(self):
         """A fast restart: sessions are ended, what was committed stays. Returns when statements run again."""
         stop(self._server, signal.SIGINT, "postgres", 60)
-        self._launch()
+        self.start()
+
+    def start(self):
+        """Starts it again after it went down. Returns when statements run."""
+        self._server = self._launch(self.data)
         self._wait_for(["-c", "select 1"])
 
     def psql(self, *statements):

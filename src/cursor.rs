@@ -123,6 +123,11 @@ impl Lives {
         self.lives.last().map_or(0, |life| life.id)
     }
 
+    /// Whether a life is among them.
+    pub fn know(&self, incarnation: u64) -> bool {
+        self.lives.iter().any(|life| life.id == incarnation)
+    }
+
     /// Whether what was seen up to `lsn` in the life `incarnation` is still true. After a crash, or the promotion of
     /// a standby that was behind, transaction ids of the lost tail are used again: a bare snapshot then lost changes
     /// in 193 of 1,534 cursors, silently.

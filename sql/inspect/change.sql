@@ -15,7 +15,9 @@
 --   column, the user is that column's value in the row. {NULL} means that the query failed: see "user_rule".
 -- The second result shows the columns that differ; none but excluded ones means that nobody is told.
 -- The third shows the whole transaction, at most 50 changes around this one: subscribers get them together, in this
---   order. Dates are of the writer's clock, so they can run against the order of ids.
+--   order. Two exceptions: where the application's own trigger changed the row again before rowcast's fired, the contents
+--   have changed places, so that the row's story is right; a D and an I of one row that moved between partitions are told
+--   as one update, under the id of the I. Dates are of the writer's clock, so they can run against the order of ids.
 -- A row whose JSON holds \u0000 makes the second result fail; the others stand.
 
 \if :{?id}

@@ -7,7 +7,7 @@
 --
 -- How to read it: one line a finding. fail: changes are being missed, act now. warn: nothing is lost yet. The remedy
 -- is a statement to run or a place to look. No line with fail or warn: nothing to do.
--- It looks at the database alone. Whether a relay runs is in relays.sql.
+-- It looks at the database alone. Whether a relay runs is in relays.sql; only the remedy of "retention" looks for one.
 
 select current_database() as database,
        current_user as asked_as,

@@ -7,8 +7,9 @@
 -- How to read it:
 -- writes = true: the transaction has an id. Its own changes reach subscribers when it commits, all together. Changes
 --   of others are not held back by it, and reading stays fast beside it. It does keep a relay that falls asleep
---   looking for its end.
--- writes = false: it reads only. rowcast does not care; VACUUM does.
+--   looking for its end. If it wrote to a watched table, the segment of the outbox it wrote to is not pruned before.
+-- writes = false: it reads only. rowcast cares only where it reads the outbox (pg_dump does): then nothing of that is
+--   pruned before its end. VACUUM cares always.
 -- state "idle in transaction" for many minutes is usually a forgotten session: pg_terminate_backend(pid).
 -- Prepared transactions survive restarts. One that nobody finishes holds its changes back for ever: COMMIT PREPARED
 --   or ROLLBACK PREPARED, by its gid.

@@ -4,7 +4,8 @@
 -- Rights: member of rowcast_relay. The counts read the whole outbox: on a large one (see the first result, which is
 -- cheap) run it at a quiet hour.
 --
--- How to read it: new rows go to one segment, the one with the highest last_id. Bytes of a segment hold table, index
+-- How to read it: new rows go to one segment, the one with the highest last_id; rowcast.prune empties the others in
+-- turn, as a whole. rowcast.health ("retention") says what keeps it from that. Bytes of a segment hold table, index
 -- and TOAST; rows_estimated is -1 where nothing has analysed it yet. Bytes by channel and by hour are the rows as
 -- stored (after compression, without page and index overhead), so their sum is below the first result. An hour is by
 -- the writer's clock.

@@ -5,20 +5,22 @@
 --
 -- How to read it. A relay is one `rowcast serve`; its connections share the eight characters at the end of
 -- application_name: "listen" hears the doorbell, "read" reads the outbox and holds the locks, "query" are occasional
--- queries (0 to 4 of them), "command" is migrate, watch and the like.
+-- queries (0 to 4 of them), "command" is migrate, watch and the like. "replay" (0 to 3, not counted here) reads changes
+-- of the past or a snapshot for one subscriber, for 60 seconds at most.
 --
 -- Two advisory locks say what a relay does (two-integer keys of namespace 1919907683):
---   (1919907683, 1) QUIET     held exclusively by a relay that is awake: it reads without pause, no writer rings
+--   (1919907683, 1) QUIET     held exclusively by a relay that is awake: it reads every few ms, no writer rings
 --   (1919907683, 2) SLEEPERS  held shared by a relay that sleeps: every writer rings. Exclusive, for one statement: a
 --                             relay is taking QUIET
 --   (1919907683, 3)           a `rowcast migrate` runs
+--   (1919907683, 4), (.., 5)  for an instant: rowcast.prune runs; a relay notes the server's life
 -- mode, per relay:
 --   asleep            SLEEPERS shared. The normal state when little is written
 --   awake             QUIET exclusive. The normal state under load
 --   awake or polling  no lock: awake beside another relay, falling asleep, or polling (notify = never, a doorbell that
 --                     does not come back, a NOTIFY queue more than a quarter full)
 --   no reader         a listen connection without a read connection: it is connecting, or broken
--- An empty first result: no relay is connected. Changes wait in the outbox, and every write rings.
+-- An empty first result: no relay is connected. Changes wait in the outbox, every write rings, and nothing is pruned.
 --
 -- The second result should be short and name read connections. A holder that is no rowcast connection slows delivery
 -- (foreign QUIET: nobody rings, changes come with the safety read, up to a second late) and loses nothing. Writers

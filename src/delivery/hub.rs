@@ -21,7 +21,7 @@ use super::outbound::{DueCache, Outbound};
 use super::protocol::{self, CloseCode};
 use super::route::{ViewKey, Views};
 use crate::change::{Cut, Event, Request};
-use crate::cursor::{Border, Cursor, Gap, Lives, Snapshot};
+use crate::cursor::{Border, Lives, Snapshot};
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
 
@@ -193,13 +193,17 @@ impl Hub {
         *self.live.borrow()
     }
 
-    /// Whether a cursor speaks of this database and of what survived in it.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn judge(&self, cursor: &Cursor) -> Result<(), Gap> {
-        let lives = lock(&self.state).lives.clone().ok_or(Gap::BadCursor)?;
-        lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn)
+    /// Which cursors can be honoured; `None` until the source has told.
+    pub fn lives(&self) -> Option<Arc<Lives>> {
+        lock(&self.state).lives.clone()
+    }
+
+    /// Waits until the source has told of a life of the server. Cancel safe.
+    pub async fn learns_of(&self, incarnation: u64) {
+        let mut borders = self.borders.subscribe();
+        while !self.lives().is_some_and(|lives| lives.know(incarnation)) {
+            let _ = borders.changed().await;
+        }
     }
 
     /// Waits until the stream is between two cuts and has come to all that `seen` saw. Cancel safe.

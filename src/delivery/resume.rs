@@ -106,7 +106,11 @@ impl Resume {
     /// The place between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
     async fn honour(&mut self, token: &str) -> Result<Result<Snapshot, Gap>, Failed> {
         let Ok(cursor) = Cursor::parse(token) else { return Ok(Err(Gap::BadCursor)) };
-        if let Err(gap) = self.hub.judge(&cursor) {
+        // after a restart another node may have connected earlier: its cursors are of a life that is news here
+        let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
+        self.hub.becomes_live().await;
+        let judged = self.hub.lives().ok_or(Gap::BadCursor);
+        if let Err(gap) = judged.and_then(|lives| lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn)) {
             return Ok(Err(gap));
         }
         let Cursor { seen, inside, .. } = cursor;

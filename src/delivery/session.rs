@@ -46,9 +46,12 @@ pub struct Session {
     limits: Limits,
     subscriptions: Vec<Subscription>,
     /// on their way to the present, or waiting until capture is live
-    joining: JoinSet<Result<Subscription, (ViewKey, Option<Value>, Failed)>>,
+    joining: JoinSet<Joined>,
     joining_keys: Vec<(ViewKey, AbortHandle)>,
 }
+
+/// How joining ended.
+type Joined = Result<Subscription, (ViewKey, Option<Value>, Failed)>;
 
 /// Why a session is over; the summary line of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +246,7 @@ impl Session {
         self.joining_keys.push((key, task));
     }
 
-    fn joined(&mut self, joined: Result<Subscription, (ViewKey, Option<Value>, Failed)>) {
+    fn joined(&mut self, joined: Joined) {
         let key = match &joined {
             Ok(subscription) => subscription.key(),
             Err((key, _, _)) => key,

@@ -6,6 +6,7 @@
 //! The statement's own snapshot is `now`, so MVCC itself is the test "visible in now", and its first row says which
 //! snapshot that was.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -299,7 +300,8 @@ impl Reader {
         while let Some(row) = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))? {
             count += 1;
             if part.is_full() {
-                let (changes, last) = self.take_part(&mut part, after).await?;
+                let rows = part.take_settled();
+                let (changes, last) = self.understand(&rows, after).await?;
                 if let Some(last) = last {
                     let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
                     self.send(Event::Cut(cut)).await?;
@@ -309,7 +311,7 @@ impl Reader {
             part.push(row);
         }
         let unchanged = count == 0 && self.place.seen == *until && self.place.inside.is_none();
-        let (changes, _) = self.take_part(&mut part, after).await?;
+        let (changes, _) = self.understand(&part.rows, after).await?;
         self.place.seen = (*until).clone();
         self.place.lsn = lsn;
         self.place.inside = None;
@@ -320,17 +322,16 @@ impl Reader {
         Ok(count)
     }
 
-    /// The changes of a part, and the id of its last row after `after`.
-    async fn take_part(&mut self, part: &mut Part, after: i64) -> Result<(Vec<Change>, Option<i64>)> {
-        let rows = std::mem::take(part).rows;
+    /// The changes in rows, and the id of the last one after `after`.
+    async fn understand(&mut self, rows: &[Row], after: i64) -> Result<(Vec<Change>, Option<i64>)> {
         if rows.iter().any(|row| concerns_catalog(row, &self.catalog)) {
             self.reload_catalog().await?;
         }
-        for row in &rows {
+        for row in rows {
             self.place.witness.note(identity(row));
         }
         let last = rows.last().map(|row| row.get(0)).filter(|id| *id > after);
-        Ok((changes_of(&rows, &self.catalog, after), last))
+        Ok((changes_of(rows, &self.catalog, after), last))
     }
 
     async fn send(&self, event: Event) -> Result<()> {
@@ -353,6 +354,25 @@ impl Part {
     pub(super) fn push(&mut self, row: Row) {
         self.bytes += length(&row, 5) + length(&row, 6);
         self.rows.push(row);
+    }
+
+    /// The rows that can be handed over while more follow. The last row of a transaction so far waits for the next
+    /// one, which may belong to it as [`order::settle`] knows, and so do the rows behind it.
+    pub(super) fn take_settled(&mut self) -> Vec<Row> {
+        let tail = self.rows.len().saturating_sub(NEIGHBOURS as usize);
+        let mut later = HashSet::new();
+        let mut split = self.rows.len();
+        for (at, row) in self.rows.iter().enumerate().skip(tail).rev() {
+            let Int8(xid) = row.get(1);
+            if later.insert(xid) {
+                split = at;
+            }
+        }
+        let kept = self.rows.split_off(split);
+        self.bytes = 0;
+        let settled = std::mem::take(&mut self.rows);
+        kept.into_iter().for_each(|row| self.push(row));
+        settled
     }
 }
 

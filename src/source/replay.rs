@@ -84,9 +84,9 @@ async fn replay(
     let mut part = Part::default();
     loop {
         let row = rows.try_next().await.map_err(explain)?;
-        let is_last = row.is_none();
-        if is_last || part.is_full() {
-            let changes = outbox::changes_of(&std::mem::take(&mut part).rows, &catalog, after);
+        if row.is_none() || part.is_full() {
+            let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled() };
+            let changes = outbox::changes_of(&rows, &catalog, after);
             if answer.send(Answer::Changes(changes)).await.is_err() {
                 return Ok(());
             }

@@ -155,7 +155,7 @@ class Client:
             self._heard = now
         elif now >= self._dozes_at:
             self._audience.ignore(self._socket)
-            self._dozes_at, self._wakes_at = float("inf"), now + self.rng.uniform(1, 4)
+            self._dozes_at, self._wakes_at = float("inf"), now + self.rng.uniform(1, 8)
             self._note("dozes")
         elif now - self._heard > SILENCE and self._wakes_at == float("inf"):
             self._tally["closed by the client: silence"] += 1
@@ -183,7 +183,7 @@ class Client:
             [(name, wish)] = wishes.items()
             query = urllib.parse.urlencode({**wish, **({"snapshot": "true"} if "snapshot" in wish else {})})
             path, self._commands = f"/ws/{name}" + (f"?{query}" if query else ""), []
-        self._dozy = self.rng.random() < 0.1
+        self._dozy = self.rng.random() < 0.2
         self._dialled = self._audience.dial(self._node.host, self._node.port, path, self._dozy)
 
     def _connected(self, now):

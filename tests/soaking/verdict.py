@@ -59,7 +59,7 @@ class Finding:
     channel: str
     mistakes: dict
     evidence: list = field(default_factory=list)
-    suspect: int = 0  # an id that was lost or invented, to look up in the client's journal
+    suspects: list = field(default_factory=list)  # ids that were lost or invented
 
 
 def judge(truths, subscriptions):
@@ -86,13 +86,13 @@ def compare_ids(finding, truth, subscription):
     if invented:
         finding.mistakes["invented"] = finding.mistakes.get("invented", 0) + invented
         finding.evidence.append(f"received and not in the outbox as a change of its own: ids {first}")
-        finding.suspect = first[0]
+        finding.suspects += first
     lost, first = truth.ids_since(subscription.based_at).without(subscription.ids)
     # a hole in a row's versions is only needed where ids cannot tell: a version that comes late leaves one too
     finding.mistakes["lost"] = lost if subscription.from_the_start else max(lost, finding.mistakes.get("lost", 0))
     if lost:
         finding.evidence.append(f"in the outbox and not received: ids {first}")
-        finding.suspect = first[0]
+        finding.suspects += first
 
 
 def compare_rows(finding, rows, subscription):
@@ -107,3 +107,17 @@ def compare_rows(finding, rows, subscription):
     finding.evidence.append(f"{len(differing)} rows differ")
     for key in differing[:EVIDENCE]:
         finding.evidence.append(f"row {key}: received {json.dumps(copy.get(key))[:200]}, in the table {json.dumps(rows.get(key))[:200]}")
+
+
+def look_up(cluster, finding):
+    """What the outbox says of a finding's suspects, a line each, with their rows' next change in the same transaction."""
+    key = next(channel.key for channel in CHANNELS if channel.name == finding.channel)
+    wanted = ", ".join(map(str, finding.suspects))
+    return cluster.psql(f"""
+        with channel as (select id from rowcast.channel where name = '{finding.channel}'),
+             change as (select o.id, o.xid, o.op, coalesce(o.new, o.old)->>'{key}' as key from rowcast.outbox o, channel c where o.channel = c.id),
+             suspect as (select * from change where xid in (select xid from change where id in ({wanted})))
+        select 'id ' || id || ': ' || op || coalesce(' of row ' || key, '') || ', transaction ' || xid
+               || coalesce(', then ' || (select next.op || ' with id ' || next.id from suspect next
+                                          where next.xid = s.xid and next.key = s.key and next.id > s.id order by next.id limit 1), '')
+          from suspect s where id in ({wanted}) order by id""").splitlines()

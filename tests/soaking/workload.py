@@ -139,7 +139,7 @@ def long(rng):
 
 
 def bulk(rng):
-    count, words = rng.randrange(500, 3000), rng.choice(("'one of many'", "repeat('wide ', 60)"))
+    count, words = rng.randrange(500, 3000), rng.choice(("'one of many'", "repeat('wide ', 60)", "repeat('wide ', 400)"))
     return rng.choice((
         f"insert into items (owner, note, n) select i % 50, {words}, 1 from generate_series(1, {count}) i;",
         f"update items set n = n + 1 where id in ({some('items', rng, count)});",
