@@ -117,6 +117,11 @@ impl Catalog {
         self.channels.get(&id)
     }
 
+    /// Whether a channel's rows may move between partitions.
+    pub fn moves_rows(&self, id: i32) -> bool {
+        self.get(id).is_some_and(|channel| !channel.partitioned_by.is_empty())
+    }
+
     /// The names of all channels, sorted.
     pub fn names(&self) -> Vec<Arc<str>> {
         let mut names: Vec<_> = self.channels.values().map(|c| c.name.clone()).collect();

@@ -14,8 +14,11 @@ use std::collections::HashMap;
 use super::catalog::Catalog;
 use super::decode::{OutboxRow, is_same_row};
 
-/// Whoever reads a cut from its middle starts this many ids earlier, so that it finds the neighbours.
-pub const NEIGHBOURS: i64 = 64;
+/// So many ids lie between neighbours at most: while one writer pauses for a few milliseconds between the two halves of
+/// a move, others go on. Whoever reads a cut from its middle starts so many ids earlier.
+pub const NEIGHBOURS: i64 = 4_096;
+/// The same for two updates of one row, which no other statement comes between.
+pub const NEAR: usize = 64;
 
 /// An application's triggers that update one row again and again, one inside the other, more often than this?
 const LONGEST_CHAIN: usize = 16;

@@ -18,7 +18,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
-use super::order::{self, NEIGHBOURS};
+use super::order::{self, NEAR, NEIGHBOURS};
 use super::witness::Witness;
 use crate::change::{Change, Cut, Event};
 use crate::cursor::{Border, Cursor, Gap, Lives, Snapshot, inside_prefix};
@@ -300,7 +300,7 @@ impl Reader {
         while let Some(row) = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))? {
             count += 1;
             if part.is_full() {
-                let rows = part.take_settled();
+                let rows = part.take_settled(&self.catalog);
                 let (changes, last) = self.understand(&rows, after).await?;
                 if let Some(last) = last {
                     let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
@@ -344,11 +344,13 @@ impl Reader {
 pub(super) struct Part {
     pub(super) rows: Vec<Row>,
     bytes: usize,
+    /// rows that were kept back when the last ones were handed over
+    held: usize,
 }
 
 impl Part {
     pub(super) fn is_full(&self) -> bool {
-        self.rows.len() >= PART_CHANGES || self.bytes >= PART_BYTES
+        self.rows.len() >= self.held + PART_CHANGES || self.bytes >= PART_BYTES
     }
 
     pub(super) fn push(&mut self, row: Row) {
@@ -358,20 +360,22 @@ impl Part {
 
     /// The rows that can be handed over while more follow. The last row of a transaction so far waits for the next
     /// one, which may belong to it as [`order::settle`] knows, and so do the rows behind it.
-    pub(super) fn take_settled(&mut self) -> Vec<Row> {
-        let tail = self.rows.len().saturating_sub(NEIGHBOURS as usize);
+    pub(super) fn take_settled(&mut self, catalog: &Catalog) -> Vec<Row> {
+        let length = self.rows.len();
         let mut later = HashSet::new();
-        let mut split = self.rows.len();
-        for (at, row) in self.rows.iter().enumerate().skip(tail).rev() {
+        let mut split = length;
+        for (at, row) in self.rows.iter().enumerate().skip(length.saturating_sub(NEIGHBOURS as usize)).rev() {
             let Int8(xid) = row.get(1);
-            if later.insert(xid) {
+            let is_last = later.insert(xid);
+            let may_move = || row.get::<_, i8>(4).cast_unsigned() == b'D' && catalog.moves_rows(row.get(3));
+            if is_last && (length - at <= NEAR || may_move()) {
                 split = at;
             }
         }
         let kept = self.rows.split_off(split);
-        self.bytes = 0;
         let settled = std::mem::take(&mut self.rows);
-        kept.into_iter().for_each(|row| self.push(row));
+        (self.held, self.bytes) = (kept.len(), 0);
+        self.rows = kept;
         settled
     }
 }

@@ -85,7 +85,7 @@ async fn replay(
     loop {
         let row = rows.try_next().await.map_err(explain)?;
         if row.is_none() || part.is_full() {
-            let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled() };
+            let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled(&catalog) };
             let changes = outbox::changes_of(&rows, &catalog, after);
             if answer.send(Answer::Changes(changes)).await.is_err() {
                 return Ok(());
