@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
-.PHONY: demo demo-reset test test-private test-docker check bench clean
+.PHONY: demo demo-reset test test-private test-docker test-versions check bench clean
 
 demo: postgres ## a veterinary clinic, live, on a private Postgres
 	$(CARGO) build --release --locked
@@ -25,6 +25,9 @@ test-private: postgres ## the suite on a private cluster from local programs
 
 test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
 	scripts/test-docker
+
+test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
+	scripts/test-versions
 
 bench: ## the figures of the README; see benches/README.md
 	$(CARGO) build --release --locked

@@ -118,6 +118,8 @@ pub enum Request {
         until: Snapshot,
         /// of the cut, the subscriber has everything up to this id
         after: i64,
+        /// only this channel's; `None`: all
+        channel: Option<Arc<str>>,
         /// takes [`Answer::Changes`], then [`Answer::Done`]
         answer: mpsc::Sender<Answer>,
     },
@@ -141,6 +143,8 @@ pub enum Answer {
     Border(Border),
     /// nothing more
     Done,
-    /// it cannot be answered
+    /// changes are missing
     Gap(Gap),
+    /// the database refuses it, for good
+    Refused,
 }

@@ -3,6 +3,7 @@
 
 mod capture;
 mod cli;
+mod doorbell;
 mod install;
 mod layers;
 mod relay;

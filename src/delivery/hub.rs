@@ -144,7 +144,7 @@ pub struct Subscription {
 /// Why a socket cannot join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinError {
-    /// Capture is not live; wait for [`Hub::live`].
+    /// Capture is not live; wait for [`Hub::becomes_live`].
     NotLive,
     /// There is no such channel.
     UnknownChannel,

@@ -88,10 +88,15 @@ impl Resume {
             }
         }
         if wish.snapshot {
-            let seen = self.snapshot().await?;
-            match self.join(seen, false).await? {
-                Ok(subscription) => return Ok(subscription),
-                Err(gap) => self.say(&protocol::gap(Some(&self.key.label()), gap)).await?,
+            if let Some(seen) = self.snapshot().await? {
+                match self.join(seen, false).await? {
+                    Ok(subscription) => return Ok(subscription),
+                    Err(gap) => self.say(&protocol::gap(Some(&self.key.label()), gap)).await?,
+                }
+            } else {
+                let text =
+                    format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
+                self.say(&protocol::error("no_snapshot", &text, self.reference.as_ref())).await?;
             }
         }
         loop {
@@ -190,7 +195,11 @@ impl Resume {
         end: &str,
     ) -> Result<Result<(), Gap>, Failed> {
         let (answer, mut answers) = mpsc::channel(1);
-        self.hub.ask(Request::Replay { seen, until, after, answer }).await;
+        let channel = match &self.key {
+            ViewKey::Channel(name) => Some(name.clone()),
+            ViewKey::User(_) => None,
+        };
+        self.hub.ask(Request::Replay { seen, until, after, channel, answer }).await;
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
@@ -208,14 +217,14 @@ impl Resume {
                     return Ok(Ok(()));
                 }
                 Some(Answer::Gap(gap)) => return Ok(Err(gap)),
-                Some(Answer::Rows(_) | Answer::Border(_)) => {}
+                Some(Answer::Rows(_) | Answer::Border(_) | Answer::Refused) => {}
                 None => return Err(Failed::Unanswered),
             }
         }
     }
 
-    /// Sends the current rows; returns the place at which they were current.
-    async fn snapshot(&mut self) -> Result<Snapshot, Failed> {
+    /// Sends the current rows; returns the place at which they were current, or nothing where they cannot be read.
+    async fn snapshot(&mut self) -> Result<Option<Snapshot>, Failed> {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.hub.ask(Request::Snapshot { channel: label.as_str().into(), answer }).await;
@@ -224,9 +233,10 @@ impl Resume {
                 Some(Answer::Rows(rows)) => self.say(&protocol::snapshot(&label, &rows, None)).await?,
                 Some(Answer::Border(border)) => {
                     self.say(&protocol::snapshot(&label, "", Some(&border.token))).await?;
-                    return Ok(border.cursor.seen);
+                    return Ok(Some(border.cursor.seen));
                 }
-                Some(_) => {}
+                Some(Answer::Refused) => return Ok(None),
+                Some(Answer::Changes(_) | Answer::Gap(_) | Answer::Done) => {}
                 None => return Err(Failed::Unanswered),
             }
         }

@@ -117,6 +117,11 @@ impl Catalog {
         self.channels.get(&id)
     }
 
+    /// The id of a channel.
+    pub fn id(&self, name: &str) -> Option<i32> {
+        self.channels.iter().find(|(_, channel)| *channel.name == *name).map(|(id, _)| *id)
+    }
+
     /// Whether a channel's rows may move between partitions.
     pub fn moves_rows(&self, id: i32) -> bool {
         self.get(id).is_some_and(|channel| !channel.partitioned_by.is_empty())

@@ -54,7 +54,7 @@ union all
   where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))))
 order by 1";
 
-/// A cut (prev, now] of the past after an id. The header row brings the floor, read in the same snapshot: a segment
+/// A cut (prev, now] of the past after an id, of one channel or of all. The header row brings the floor, read in the same snapshot: a segment
 /// that is emptied meanwhile shows in it.
 pub(super) const READ_PAST: &str = "
 select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", null::text, null::text, \
@@ -62,9 +62,11 @@ select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", null:
 union all
 (select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
   where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3
+    and ($4::int4 is null or o.channel = $4)
  union all
  select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
-  where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3)
+  where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3
+    and ($4::int4 is null or o.channel = $4))
 order by 1";
 
 /// The place reached: what the relay goes on from, over reconnects.
@@ -79,6 +81,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// The present: nothing before it will be read.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn present(client: &Client, lives: Arc<Lives>) -> Result<Self> {
+        let row = client
+            .query_one("select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text", &[])
+            .await
+            .map_err(|e| Error::database("cannot read the current snapshot", e))?;
+        let (seen, lsn) = snapshot_and_lsn(row.get(0), row.get(1))?;
+        Ok(Self { lives, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
+    }
+
     /// The place from which a relay starts: the latest changes are read once more, as one cut.
     ///
     /// # Errors
@@ -216,7 +231,8 @@ impl Reader {
     ///
     /// # Errors
     /// When delivery is gone; so for the next one.
-    pub async fn announce_place(&self, continues: bool) -> Result<()> {
+    pub async fn announce_place(&mut self, continues: bool) -> Result<()> {
+        self.place.witness.told(self.place.lsn);
         self.send(Event::From { border: self.place.border(), lives: self.place.lives.clone(), continues }).await
     }
 
@@ -230,20 +246,21 @@ impl Reader {
         self.send(Event::Gap { gap, channel: None }).await
     }
 
-    /// One read step: sends the cut that ends now, in parts. Waits while delivery is behind.
+    /// One read step: sends the cut that ends now, in parts. Waits while delivery is behind. A cut without a row is not
+    /// told unless `tell` asks for it: the place before it is as good, and it is known to be on disk the sooner.
     ///
     /// # Errors
     /// When the connection is lost; the place then lies where delivery got to, also inside the cut.
-    pub async fn read(&mut self, holds_quiet: bool) -> Result<Found> {
+    pub async fn read(&mut self, holds_quiet: bool, tell: bool) -> Result<Found> {
         let explain = |e| Error::database("cannot read the outbox", e);
         let mut found = Found { rows: 0, xmin: 0, may_keep_quiet: true };
         if let Some((end, lsn, id)) = self.place.inside.clone() {
             let (seen, until, after) = (self.place.seen.to_string(), end.to_string(), id - NEIGHBOURS);
-            let parameters: [Parameter<'_>; 3] = [&seen, &until, &after];
+            let parameters: [Parameter<'_>; 4] = [&seen, &until, &after, &None::<i32>];
             let mut rows = Box::pin(self.client.query_raw(&self.read_past, parameters).await.map_err(explain)?);
             let header = header(&mut rows).await?;
             self.notice_floor(header.get(7)).await?;
-            found.rows += self.deliver(rows, end, lsn, id).await?;
+            found.rows += self.deliver(rows, end, lsn, id, true).await?;
         }
         let seen = self.place.seen.to_string();
         let parameters: [Parameter<'_>; 2] = [&seen, &holds_quiet];
@@ -253,7 +270,7 @@ impl Reader {
         let (now, lsn) = snapshot_and_lsn(header.get(5), header.get(6))?;
         found.xmin = now.xmin();
         self.notice_floor(header.get(7)).await?;
-        found.rows += self.deliver(rows, now, lsn, 0).await?;
+        found.rows += self.deliver(rows, now, lsn, 0, tell).await?;
         Ok(found)
     }
 
@@ -291,6 +308,7 @@ impl Reader {
         end: Snapshot,
         lsn: u64,
         after: i64,
+        tell: bool,
     ) -> Result<usize> {
         let mut rows = pin!(rows);
         let inside: Arc<str> = inside_prefix(&self.place.cursor(lsn, Some((end.clone(), 1)))).into();
@@ -303,6 +321,7 @@ impl Reader {
                 let rows = part.take_settled(&self.catalog);
                 let (changes, last) = self.understand(&rows, after).await?;
                 if let Some(last) = last {
+                    self.place.witness.told(lsn);
                     let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
                     self.send(Event::Cut(cut)).await?;
                     self.place.inside = Some(((*until).clone(), lsn, last));
@@ -310,13 +329,14 @@ impl Reader {
             }
             part.push(row);
         }
-        let unchanged = count == 0 && self.place.seen == *until && self.place.inside.is_none();
+        let untold = count == 0 && !tell && self.place.inside.is_none();
         let (changes, _) = self.understand(&part.rows, after).await?;
         self.place.seen = (*until).clone();
         self.place.lsn = lsn;
         self.place.inside = None;
         self.place.witness.end_cut(&until, lsn);
-        if !unchanged {
+        if !untold {
+            self.place.witness.told(lsn);
             self.send(Event::Cut(Cut { changes, inside, until, end: Some(self.place.border()) })).await?;
         }
         Ok(count)

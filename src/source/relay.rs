@@ -28,6 +28,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(5);
 const DURABLE: Duration = Duration::from_secs(1);
 /// Where no bell can ring (two-phase commit, a transaction pooler), the outbox is looked at this often.
 const POLL: Duration = Duration::from_millis(25);
+/// While nothing happens, delivery is told so often where the stream has come to, so that cursors do not grow old.
+const TELL: Duration = Duration::from_secs(60);
 /// How often the channels and the bell's mode are read again: a renamed column, an enabled trigger.
 const CATALOG: Duration = Duration::from_secs(10);
 /// Reconnecting: full jitter over 50 ms doubled up to this, which is how long a server that is back may stay unnoticed.
@@ -89,6 +91,10 @@ struct Relay {
     metrics: Arc<SourceMetrics>,
     /// delivery waits for the present: a subscriber is ahead of what was read
     nudge: Arc<Notify>,
+    /// delivery has asked for the present
+    is_asked: bool,
+    /// when delivery was last told a place
+    told: Instant,
     catalog_read: Instant,
     durable_noted: Instant,
 }
@@ -122,8 +128,10 @@ impl Relay {
         };
         let is_lost = matches!(known, Some(None));
         let continues = matches!(known, Some(Some(_)));
-        let place = match known.flatten() {
-            Some(place) => place,
+        let place = match known {
+            Some(Some(place)) => place,
+            // what is read once more would reach the sockets that are open a second time
+            Some(None) => Place::present(&client, lives).await?,
             None => Place::recent(&client, lives).await?,
         };
         let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;
@@ -149,6 +157,8 @@ impl Relay {
             rhythm: Rhythm::default(),
             metrics: metrics.clone(),
             nudge: nudge.clone(),
+            is_asked: true,
+            told: Instant::now(),
             catalog_read: Instant::now(),
             durable_noted: Instant::now(),
         })
@@ -257,6 +267,7 @@ impl Relay {
                 () = nudge.notified() => (false, true),
             };
             let bells = self.doorbell.take();
+            self.is_asked |= nudged;
             let found = self.read(false).await?;
             if !rung && !nudged && found.rows > 0 {
                 self.metrics.count_safety_find();
@@ -272,7 +283,16 @@ impl Relay {
             self.catalog_read = Instant::now();
             self.reader.reload_catalog().await?;
         }
-        let found = self.reader.read(holds_quiet).await?;
+        let asked_now = tokio::select! {
+            biased;
+            () = self.nudge.notified() => true,
+            () = std::future::ready(()) => false,
+        };
+        let tell = std::mem::take(&mut self.is_asked) | asked_now || self.told.elapsed() > TELL;
+        let found = self.reader.read(holds_quiet, tell).await?;
+        if tell || found.rows > 0 {
+            self.told = Instant::now();
+        }
         self.metrics.count_read(found.rows);
         if self.durable_noted.elapsed() > DURABLE && self.reader.place().is_waiting_for_the_disk() {
             self.durable_noted = Instant::now();

@@ -4,6 +4,7 @@
 //! The answer travels in parts through a channel of one: a subscriber that does not read holds the statement, so its
 //! time is limited. Then the channel closes early, and the subscriber resumes with the cursor it has come to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -19,7 +20,7 @@ use super::pool::{Database, Purpose};
 use super::snapshot;
 use crate::change::{Answer, Request};
 use crate::cursor::{Gap, Snapshot};
-use crate::error::{self, Error, Result};
+use crate::error::{self, Error, Kind, Result};
 use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
@@ -45,11 +46,18 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
 async fn answer(database: Database, pool: Pool, request: Request) {
     let deadline = Instant::now() + WITHIN;
     let answered = match request {
-        Request::Replay { seen, until, after, answer } => {
-            timeout_at(deadline, replay(&database, &pool, &seen, &until, after, &answer)).await
+        Request::Replay { seen, until, after, channel, answer } => {
+            let past = Past { seen, until, after, channel };
+            timeout_at(deadline, replay(&database, &pool, &past, &answer)).await
         }
         Request::Snapshot { channel, answer } => {
-            timeout_at(deadline, snapshot::read(&database, &channel, &answer)).await
+            let read = timeout_at(deadline, snapshot::read(&database, &channel, &answer)).await;
+            if let Ok(Err(error)) = &read
+                && error.kind() == Kind::Database
+            {
+                let _ = answer.send(Answer::Refused).await;
+            }
+            read
         }
     };
     match answered {
@@ -59,25 +67,27 @@ async fn answer(database: Database, pool: Pool, request: Request) {
     }
 }
 
-async fn replay(
-    database: &Database,
-    pool: &Pool,
-    seen: &Snapshot,
-    until: &Snapshot,
+/// What a replay reads; see [`Request::Replay`].
+struct Past {
+    seen: Snapshot,
+    until: Snapshot,
     after: i64,
-    answer: &mpsc::Sender<Answer>,
-) -> Result<()> {
+    channel: Option<Arc<str>>,
+}
+
+async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &mpsc::Sender<Answer>) -> Result<()> {
     let explain = |e| Error::database("cannot read changes of the past", e);
     let mut catalog = Catalog::load(pool).await?;
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
-    let (from, to, above) = (seen.to_string(), until.to_string(), after - NEIGHBOURS);
-    let parameters: [Parameter<'_>; 3] = [&from, &to, &above];
+    let (from, to, above) = (past.seen.to_string(), past.until.to_string(), past.after - NEIGHBOURS);
+    let channel = past.channel.as_ref().and_then(|name| catalog.id(name));
+    let parameters: [Parameter<'_>; 4] = [&from, &to, &above, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
     let header = outbox::header(&mut rows).await?;
     // the floor as of the statement's own snapshot: what a prune has taken away is not in the rows
     let floor = header.get::<_, Option<&str>>(7).and_then(Snapshot::parse);
-    if floor.is_some_and(|floor| !seen.covers(&floor)) {
+    if floor.is_some_and(|floor| !past.seen.covers(&floor)) {
         let _ = answer.send(Answer::Gap(Gap::Retention)).await;
         return Ok(());
     }
@@ -86,7 +96,7 @@ async fn replay(
         let row = rows.try_next().await.map_err(explain)?;
         if row.is_none() || part.is_full() {
             let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled(&catalog) };
-            let changes = outbox::changes_of(&rows, &catalog, after);
+            let changes = outbox::changes_of(&rows, &catalog, past.after);
             if answer.send(Answer::Changes(changes)).await.is_err() {
                 return Ok(());
             }

@@ -29,12 +29,22 @@ pub struct Witness {
     open: Vec<Seen>,
     count: usize,
     overflowed: bool,
+    /// position of the newest cursor that clients were told
+    told: u64,
+    /// position that is known to be on disk
+    on_disk: u64,
 }
 
 impl Witness {
     /// Nothing was delivered after `place`.
     pub fn new(place: Snapshot) -> Self {
-        Self { durable: place, cuts: VecDeque::new(), open: Vec::new(), count: 0, overflowed: false }
+        let (cuts, open) = (VecDeque::new(), Vec::new());
+        Self { durable: place, cuts, open, count: 0, overflowed: false, told: 0, on_disk: 0 }
+    }
+
+    /// Clients were told a cursor with this position.
+    pub fn told(&mut self, lsn: u64) {
+        self.told = self.told.max(lsn);
     }
 
     /// A row is on its way to delivery.
@@ -58,6 +68,7 @@ impl Witness {
 
     /// The log is on disk up to `lsn`.
     pub fn durable_up_to(&mut self, lsn: u64) {
+        self.on_disk = self.on_disk.max(lsn);
         while self.cuts.front().is_some_and(|(_, at, _)| *at <= lsn) {
             if let Some((until, _, rows)) = self.cuts.pop_front() {
                 self.durable = until;
@@ -69,9 +80,9 @@ impl Witness {
         }
     }
 
-    /// Whether anything was delivered that is not known to be durable.
+    /// Whether clients have a cursor that is not known to be on disk.
     pub fn is_waiting(&self) -> bool {
-        self.count > 0 || self.overflowed
+        self.told > self.on_disk
     }
 
     /// The transaction id from which on ids may be given out again, if everything that was delivered is still there.
@@ -111,6 +122,7 @@ mod tests {
         witness.end_cut(&Snapshot::all_before(11), 100);
         witness.note((2, 11, 0));
         witness.end_cut(&Snapshot::all_before(12), 200);
+        witness.told(200);
         witness.durable_up_to(150);
         assert!(witness.is_waiting());
         assert_eq!((witness.durable.xmax(), witness.count), (11, 1));

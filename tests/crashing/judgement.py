@@ -85,13 +85,16 @@ def disordered(changes):
     return found
 
 
-def choose(rng, streams, truth):
-    """Some 30 places to resume from: the newest, some of any age, those around the first change that was lost, and the
-    places between changes, from `subscribed` and heartbeats."""
+def choose(rng, streams, truth, bound):
+    """Some 30 places to resume from: the newest, some of any age, those on the edge: around the first change that was lost, and
+    around the position in the log up to which cursors are said to be good; and of `subscribed` and heartbeats."""
     places = in_time(streams)
     chosen = places[-20:] + rng.sample(places[:-20], min(10, len(places[:-20])))
     between = [place for place in places if place.message != "realtime_update"]
     chosen += rng.sample(between, min(4, len(between)))
+    good = [position(place.cursor) <= bound for place in places]
+    edge = good.index(False) if False in good else len(places)
+    chosen += places[max(0, edge - 4):edge + 2]
     for stream in streams:
         lost = truth.lost(stream.changes)
         if lost:
@@ -100,18 +103,31 @@ def choose(rng, streams, truth):
     return list(dict((id(place), place) for place in chosen).values())
 
 
+# Cursors; the grammar is in docs/protocol.md ---------------------------------------------------------------------
+
 def decode(token):
-    """A cursor as people read it; the grammar is in docs/protocol.md."""
-    text, _, number = token[1:].partition(".")
-    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    length, at = varint(data, 0)
-    incarnation, at = varint(data, len(data) - length + 8)
-    lsn, at = varint(data, at)
+    """A cursor as people read it."""
+    incarnation, lsn, data, at, number = fields(token)
     parts = [f"life {incarnation >> 16} ({incarnation & 0xFFFF:04x})", f"lsn {lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"]
     while at < len(data):
         snapshot, at = read_snapshot(data, at)
         parts.append(snapshot)
     return ", ".join(parts + ([f"id {int(number[1:], 36)}"] if number else []))
+
+
+def position(token):
+    """The position in the log that a cursor names."""
+    return fields(token)[1]
+
+
+def fields(token):
+    """Life, position, and where the snapshots lie in which bytes; the id behind them."""
+    text, _, number = token[1:].partition(".")
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    length, at = varint(data, 0)
+    incarnation, at = varint(data, len(data) - length + 8)
+    lsn, at = varint(data, at)
+    return incarnation, lsn, data, at, number
 
 
 def read_snapshot(data, at):

@@ -110,7 +110,7 @@ class Round:
         time.sleep(early)
         if self.rng.random() < 0.5:
             self.writers.end()
-            time.sleep(self.rng.uniform(0, 1.5))
+            time.sleep(self.rng.uniform(0, 2.5))
 
     # While the database is down
 
@@ -182,7 +182,8 @@ class Round:
             if node not in self.stopped and not node.is_to_run():
                 self._wrong(f"{node.name} ended by itself: {kit.tail(node.log, 3)}")
         self.start_nodes([node for node in self.nodes if not node.is_to_run()])
-        chosen = choose(self.rng, self.live, Truth(self.server, self.base))
+        bound = int(self.server.psql("select coalesce(bound, durable) - '0/0' from rowcast.incarnation order by number desc limit 1"))
+        chosen = choose(self.rng, self.live, Truth(self.server, self.base), bound)
         veterans = self.rng.sample(list(self.campaign.veterans), min(VETERANS, len(self.campaign.veterans)))
         self.writers.begin(self.rng, 100)
         self.resumed = [Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + veterans]
