@@ -128,6 +128,12 @@ impl Lives {
         self.lives.iter().any(|life| life.id == incarnation)
     }
 
+    /// The position up to which everything has survived since a life; `None` where that life is not known.
+    pub fn survived_since(&self, incarnation: u64) -> Option<u64> {
+        let at = self.lives.iter().position(|life| life.id == incarnation)?;
+        Some(self.lives[at + 1..].iter().filter_map(|life| life.bound).min().unwrap_or(u64::MAX))
+    }
+
     /// Whether what was seen up to `lsn` in the life `incarnation` is still true. After a crash, or the promotion of
     /// a standby that was behind, transaction ids of the lost tail are used again: a bare snapshot then lost changes
     /// in 193 of 1,534 cursors, silently.
@@ -139,9 +145,8 @@ impl Lives {
             return Err(Gap::BadCursor);
         }
         // a life nobody knows: of a copy of this database that went another way, or its note was in the lost tail
-        let Some(at) = self.lives.iter().position(|life| life.id == incarnation) else { return Err(Gap::Failover) };
-        let survived = self.lives[at + 1..].iter().filter_map(|life| life.bound).all(|bound| lsn <= bound);
-        if survived { Ok(()) } else { Err(Gap::Failover) }
+        let survived = self.survived_since(incarnation).ok_or(Gap::Failover)?;
+        if lsn <= survived { Ok(()) } else { Err(Gap::Failover) }
     }
 }
 

@@ -133,7 +133,8 @@ impl Place {
             if lives.epoch != self.lives.epoch {
                 return Ok(None);
             }
-            let Some(given_out_again) = self.witness.testify(client).await? else { return Ok(None) };
+            let Some(survived) = lives.survived_since(self.lives.present()) else { return Ok(None) };
+            let Some(given_out_again) = self.witness.testify(client, survived).await? else { return Ok(None) };
             tracing::info!(event = "delivered_survived", "everything that was delivered survived the crash");
             self.seen = self.seen.before(given_out_again);
             self.inside = self.inside.map(|(end, lsn, id)| (end.before(given_out_again), lsn, id));

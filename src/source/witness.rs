@@ -31,15 +31,18 @@ pub struct Witness {
     overflowed: bool,
     /// position of the newest cursor that clients were told
     told: u64,
-    /// position that is known to be on disk
-    on_disk: u64,
+    /// position that was last noted as being on disk
+    noted: u64,
+    /// position noted before that one. Nothing is remembered of what lies before it; the last note itself may yet be
+    /// lost, or not have reached the standby that takes over
+    relied_on: u64,
 }
 
 impl Witness {
     /// Nothing was delivered after `place`.
     pub fn new(place: Snapshot) -> Self {
         let (cuts, open) = (VecDeque::new(), Vec::new());
-        Self { durable: place, cuts, open, count: 0, overflowed: false, told: 0, on_disk: 0 }
+        Self { durable: place, cuts, open, count: 0, overflowed: false, told: 0, noted: 0, relied_on: 0 }
     }
 
     /// Clients were told a cursor with this position.
@@ -67,8 +70,9 @@ impl Witness {
     }
 
     /// The log is on disk up to `lsn`.
-    pub fn durable_up_to(&mut self, lsn: u64) {
-        self.on_disk = self.on_disk.max(lsn);
+    pub fn durable_up_to(&mut self, noted: u64) {
+        let lsn = std::mem::replace(&mut self.noted, noted);
+        self.relied_on = lsn;
         while self.cuts.front().is_some_and(|(_, at, _)| *at <= lsn) {
             if let Some((until, _, rows)) = self.cuts.pop_front() {
                 self.durable = until;
@@ -82,15 +86,16 @@ impl Witness {
 
     /// Whether clients have a cursor that is not known to be on disk.
     pub fn is_waiting(&self) -> bool {
-        self.told > self.on_disk
+        self.told > self.noted
     }
 
     /// The transaction id from which on ids may be given out again, if everything that was delivered is still there.
+    /// `survived` is the last note that did.
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub async fn testify(&self, client: &Client) -> Result<Option<u64>> {
-        if self.overflowed {
+    pub async fn testify(&self, client: &Client, survived: u64) -> Result<Option<u64>> {
+        if self.overflowed || survived < self.relied_on {
             return Ok(None);
         }
         let delivered: Vec<Seen> = self.cuts.iter().flat_map(|(_, _, rows)| rows).chain(&self.open).copied().collect();
@@ -124,9 +129,13 @@ mod tests {
         witness.end_cut(&Snapshot::all_before(12), 200);
         witness.told(200);
         witness.durable_up_to(150);
+        assert_eq!(witness.count, 2, "one note may be lost");
+        witness.durable_up_to(150);
         assert!(witness.is_waiting());
         assert_eq!((witness.durable.xmax(), witness.count), (11, 1));
         witness.durable_up_to(200);
         assert!(!witness.is_waiting());
+        witness.durable_up_to(200);
+        assert_eq!(witness.count, 0);
     }
 }
