@@ -170,15 +170,16 @@ class Cluster:
 
 
 class Relay:
-    """A `rowcast serve` with log level warn; ready, when the constructor returns, to serve `host:port`."""
+    """A `rowcast serve` with log level warn and the given flags; ready, when the constructor returns, to serve
+    `host:port`."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, *flags):
         self.host, self.port = "127.0.0.1", free_port()
         self.log = cluster.dir / "rowcast.log"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
         env = {**cluster.env, "DATABASE_URL": cluster.url, "ROWCAST_LISTEN": f"{self.host}:{self.port}", "ROWCAST_LOG": "warn"}
         with open(self.log, "ab") as out:
-            self._process = subprocess.Popen([cluster.rowcast_program, "serve"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            self._process = subprocess.Popen([cluster.rowcast_program, "serve", *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                              env=env, start_new_session=True)
         deadline = time.monotonic() + 15
         try:
@@ -204,12 +205,28 @@ class Relay:
             raise Failure(f"/websocket/status answers {code}")
         return json.loads(body)
 
+    def wait_until_asleep(self):
+        """A relay starts awake, and one that is awake stays so as long as changes come within a tenth of a second."""
+        deadline = time.monotonic() + 5
+        while (mode := self.status()["source"]["mode"]) != "asleep":
+            if time.monotonic() > deadline:
+                raise Failure(f"the relay is {mode} although nothing is written; it should sleep")
+            time.sleep(0.05)
+
     def cpu_seconds(self):
         """User and system time it has used, or None where /proc does not tell."""
         try:
             fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         except OSError:
+            return None
+
+    def peak_memory(self):
+        """The most bytes of memory that it ever held, or None where /proc does not tell."""
+        try:
+            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+            return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+        except (OSError, StopIteration):
             return None
 
     def warnings(self):

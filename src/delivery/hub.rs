@@ -127,6 +127,8 @@ pub enum Entry {
     BeyondMemory,
     /// A cut is arriving.
     Later,
+    /// The server has begun another life since the place was judged.
+    AnotherLife,
 }
 
 /// A socket's place in a view; dropping it leaves.
@@ -289,7 +291,8 @@ impl Hub {
         Ok(subscription)
     }
 
-    /// Makes a socket that has come to `seen` a member of a view. It is to follow once it was sent what it missed.
+    /// Makes a socket that has come to `seen`, in that life of the server, a member of a view. It is to follow once it
+    /// was sent what it missed.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -298,6 +301,7 @@ impl Hub {
         key: &ViewKey,
         outbound: &Arc<Outbound>,
         seen: &Snapshot,
+        life: u64,
     ) -> Result<Entry, JoinError> {
         let mut state = lock(&self.state);
         if !self.is_live() {
@@ -307,6 +311,9 @@ impl Hub {
             && !state.channels.contains(name)
         {
             return Err(JoinError::UnknownChannel);
+        }
+        if state.lives.as_ref().is_none_or(|lives| lives.present() != life) {
+            return Ok(Entry::AnotherLife);
         }
         let here = state.border.clone().filter(|border| state.is_at_border && border.cursor.seen.covers(seen));
         let Some(border) = here else { return Ok(Entry::Later) };

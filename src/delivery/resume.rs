@@ -58,12 +58,14 @@ pub struct Resume {
     key: ViewKey,
     reference: Option<Value>,
     replayed: u64,
+    /// the life of the server in which its place was found to be good
+    life: u64,
 }
 
 impl Resume {
     /// A subscriber of `key` over `outbound`.
     pub fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, key: ViewKey, reference: Option<Value>) -> Self {
-        Self { hub, outbound, key, reference, replayed: 0 }
+        Self { hub, outbound, key, reference, replayed: 0, life: 0 }
     }
 
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
@@ -114,10 +116,11 @@ impl Resume {
         // after a restart another node may have connected earlier: its cursors are of a life that is news here
         let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
         self.hub.becomes_live().await;
-        let judged = self.hub.lives().ok_or(Gap::BadCursor);
-        if let Err(gap) = judged.and_then(|lives| lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn)) {
+        let Some(lives) = self.hub.lives() else { return Ok(Err(Gap::BadCursor)) };
+        if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
             return Ok(Err(gap));
         }
+        self.life = lives.present();
         let Cursor { seen, inside, .. } = cursor;
         let border = match self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await {
             Ok(border) => border,
@@ -147,7 +150,7 @@ impl Resume {
                 Ok(border) => border,
                 Err(gap) => return Ok(Err(gap)),
             };
-            match self.hub.enter(&self.key, &self.outbound, &seen) {
+            match self.hub.enter(&self.key, &self.outbound, &seen, self.life) {
                 Ok(Entry::Joined { subscription, cuts, border }) => {
                     let inside = border.inside(&seen);
                     let changes =
@@ -167,6 +170,8 @@ impl Resume {
                     seen = until;
                 }
                 Ok(Entry::Later) => {}
+                // the place may speak of what was lost: it has to be judged anew
+                Ok(Entry::AnotherLife) => return Err(Failed::Unanswered),
                 Err(JoinError::UnknownChannel) => return Err(Failed::UnknownChannel),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
             }
@@ -232,6 +237,8 @@ impl Resume {
             match answers.recv().await {
                 Some(Answer::Rows(rows)) => self.say(&protocol::snapshot(&label, &rows, None)).await?,
                 Some(Answer::Border(border)) => {
+                    self.life = border.cursor.incarnation;
+                    let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(self.life)).await;
                     self.say(&protocol::snapshot(&label, "", Some(&border.token))).await?;
                     return Ok(Some(border.cursor.seen));
                 }

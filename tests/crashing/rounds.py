@@ -186,12 +186,13 @@ class Round:
         chosen = choose(self.rng, self.live, Truth(self.server, self.base), bound)
         veterans = self.rng.sample(list(self.campaign.veterans), min(VETERANS, len(self.campaign.veterans)))
         self.writers.begin(self.rng, 100)
-        self.resumed = [Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + veterans]
+        # whose node hung up before it had an answer for him comes back with the last cursor that he got
+        again = [stream.last_place() for stream in self.early if not stream.is_open()]
+        self.resumed = [Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + again + veterans]
         self._listen_until(lambda stream: stream.joined.is_set(), self.early + self.resumed)
         self.writers.end()
         last = self.writers.write_last()
         survivors = [stream for stream in self.live if stream.node not in self.stopped and stream.is_open()]
-        # who came early may have found a closed door, and is nothing to judge
         returned = self.resumed + [stream for stream in self.early if stream.is_open()]
         self._listen_until(lambda stream: stream.has(last), survivors + returned)
         time.sleep(AFTERGLOW)

@@ -83,6 +83,10 @@ class Stream(threading.Thread):
     def is_open(self):
         return self.ended is None
 
+    def last_place(self):
+        """Where it would go on from."""
+        return self.places[-1] if self.places else self.place
+
     def leave(self):
         """Hangs up."""
         self._left = True
