@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
-.PHONY: demo demo-reset test test-private test-docker test-versions check bench clean
+.PHONY: demo demo-reset test test-private test-docker test-versions test-faults soak check bench clean
 
 demo: postgres ## a veterinary clinic, live, on a private Postgres
 	$(CARGO) build --release --locked
@@ -12,7 +12,7 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres check test-private test-docker ## everything
+test: postgres check test-private test-docker test-faults ## everything
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
@@ -28,6 +28,15 @@ test-docker: ## the suite under testcontainers, where a Docker engine answers or
 
 test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions
+
+test-faults: postgres ## a short soak with faults, and a crash of each kind
+	$(CARGO) build --locked
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/crashes --binary target/debug/rowcast --rounds 1
+
+soak: postgres ## the same for an hour, until something is wrong
+	$(CARGO) build --release --locked
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --seconds 3600 --faults all
 
 bench: ## the figures of the README; see benches/README.md
 	$(CARGO) build --release --locked

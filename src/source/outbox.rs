@@ -103,7 +103,7 @@ impl Place {
             .query_one(
                 "select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text,
                         (select floor::text from rowcast.installation), o.count, o.oldest::text
-                   from (select count(*) as count, min(xid) as oldest
+                   from (select count(*) as count, (array_agg(xid order by xid))[1] as oldest
                            from (select xid from rowcast.outbox order by xid desc limit $1) latest) o",
                 &[&RECENT_CHANGES],
             )

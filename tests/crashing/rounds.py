@@ -5,7 +5,6 @@ whether it was right is `judgement`'s.
 """
 
 import contextlib
-import os
 import random
 import signal
 import time
@@ -301,11 +300,8 @@ def promotion(a_round):
     server, rng = a_round.server, a_round.rng
     server.add_standby()
     end = rng.choice(("sender", "sender", "receiver"))
-    replicator = server.replicator(end)
-    a_round.burst(lambda: os.kill(replicator, signal.SIGSTOP))
+    a_round.burst(lambda: server.hold_stream(end))
     server.kill()
-    if end == "receiver":  # what had reached its socket it still gets
-        os.kill(replicator, signal.SIGCONT)
     a_round.freeze()
     a_round.stop_nodes([node for node in a_round.nodes if rng.random() < 0.5])
     a_round.come_back_early()

@@ -21,10 +21,12 @@ class Server(kit.Cluster):
     """A cluster whose address stays, whoever answers at it: it is a socket file, and may come to be a link to another's."""
 
     def __init__(self, stack, arguments, **settings):
-        self._standby = self._home = self._log_writer = None
+        self._standby = self._home = None
+        self._held = []  # processes that were stopped, and still are
         self._standbys = 0
         super().__init__(stack, arguments, port="5432", **settings)
         stack.callback(self._dismiss_standby)
+        stack.callback(self._release)
 
     def configure(self, **settings):
         """Changes settings while the server runs; a standby made later has them too."""
@@ -39,8 +41,7 @@ class Server(kit.Cluster):
 
     def hold_log(self):
         """Nothing is written to the log any more but for synchronous commits: a crash loses what comes from now on."""
-        self._log_writer = int(self.psql("select pid from pg_stat_activity where backend_type = 'walwriter'"))
-        os.kill(self._log_writer, signal.SIGSTOP)
+        self._hold(self.psql("select pid from pg_stat_activity where backend_type = 'walwriter'"))
 
     def kill(self):
         """As if the machine were gone: all processes at once, none writes anything more."""
@@ -52,8 +53,8 @@ class Server(kit.Cluster):
                 os.kill(child, signal.SIGKILL)
         postmaster.kill()
         postmaster.wait()
-        self._log_writer = None
         wait_until(lambda: not any(map(is_alive, children)), "the end of killed processes")
+        self._release()
 
     def kill_backend(self):
         """One backend, a writer's if there is one; the server ends all others and begins anew. Returns when it has."""
@@ -63,10 +64,8 @@ class Server(kit.Cluster):
         if int(victim) not in children_of(self._server.pid):
             raise kit.Failure(f"{victim} is no child of the private Postgres")
         os.kill(int(victim), signal.SIGKILL)
-        if self._log_writer:
-            time.sleep(0.1)  # the server has told it to end: it does that before anything else
-            os.kill(self._log_writer, signal.SIGCONT)
-            self._log_writer = None
+        time.sleep(0.1)  # a process that is held has been told to end: it does that before anything else
+        self._release()
         wait_until(lambda: self._checkpointer() not in (None, before), "the server, which begins anew")
 
     def _checkpointer(self):
@@ -93,11 +92,11 @@ class Server(kit.Cluster):
         wait_until(lambda: self.psql("select count(*) from pg_stat_replication"
                                      f" where state = 'streaming' and replay_lsn >= '{here}'") == "1", "the standby")
 
-    def replicator(self, end):
-        """The pid of the stream's `sender` or `receiver`."""
-        if end == "sender":
-            return int(self.psql("select pid from pg_stat_replication"))
-        return int(self._psql_of_standby("select pid from pg_stat_wal_receiver"))
+    def hold_stream(self, end):
+        """Nothing reaches the standby any more. Where its `sender` stands still and the server is killed, that is lost; of
+        the `receiver`, what has not come to its socket."""
+        self._hold(self.psql("select pid from pg_stat_replication") if end == "sender" else
+                   self._psql_of_standby("select pid from pg_stat_wal_receiver"))
 
     def take_over(self):
         """From now on it is the standby that answers at the address of the server, which was killed."""
@@ -110,6 +109,15 @@ class Server(kit.Cluster):
     def promote(self):
         """The standby becomes a server that takes writes, before or after it has taken over."""
         wait_until(lambda: self._psql_of_standby("select pg_promote(true, 20)") == "t", "the promotion")
+
+    def _hold(self, pid):
+        os.kill(int(pid), signal.SIGSTOP)
+        self._held.append(int(pid))
+
+    def _release(self):
+        while self._held:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._held.pop(), signal.SIGCONT)
 
     def _psql_of_standby(self, statement):
         return kit.output([self.psql_program, "-X", "-q", "-A", "-t", "-h", self._home, "-c", statement], env=self.env).strip()
