@@ -339,7 +339,9 @@ impl State {
         let Half::Reader(index) = self.half else { return };
         let reader = &self.readers[index];
         let Some(rest) = reader.view.log().rest_of_frame(reader.offset) else {
+            // what follows would stand in the middle of a frame
             self.gone = true;
+            self.half = Half::None;
             return;
         };
         self.control.splice(..0, rest.iter().copied());

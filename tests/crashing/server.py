@@ -54,7 +54,8 @@ class Server(kit.Cluster):
         postmaster.kill()
         postmaster.wait()
         wait_until(lambda: not any(map(is_alive, children)), "the end of killed processes")
-        self._release()
+        self._held = [pid for pid in self._held if pid not in children]
+        self._release()  # a standby's receiver goes on with what had reached its socket
 
     def kill_backend(self):
         """One backend, a writer's if there is one; the server ends all others and begins anew. Returns when it has."""
