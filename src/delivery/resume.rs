@@ -126,6 +126,11 @@ impl Resume {
             Ok(border) => border,
             Err(gap) => return Ok(Err(gap)),
         };
+        // while it waited the server may have crashed: the place was judged in the life before, and what is sent now
+        // would carry it into the next one
+        if border.cursor.incarnation != self.life {
+            return Err(Failed::Unanswered);
+        }
         let Some((end, id)) = inside else { return Ok(Ok(seen)) };
         let rest = border.inside_until(&seen, &end);
         let last = border_at(&border, &end).token;
@@ -147,7 +152,8 @@ impl Resume {
     async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Result<Subscription, Gap>, Failed> {
         loop {
             let border = match self.reach(&seen).await {
-                Ok(border) => border,
+                Ok(border) if border.cursor.incarnation == self.life => border,
+                Ok(_) => return Err(Failed::Unanswered),
                 Err(gap) => return Ok(Err(gap)),
             };
             match self.hub.enter(&self.key, &self.outbound, &seen, self.life) {
@@ -273,4 +279,87 @@ impl Resume {
 /// An earlier place with the life and position of a later one.
 fn border_at(border: &Border, seen: &Snapshot) -> Border {
     Border::new(Cursor { seen: seen.clone(), ..border.cursor.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::change::{Cut, Event, Update};
+    use crate::cursor::{Life, Lives};
+    use crate::delivery::hub::{Settings, Source};
+    use crate::metrics::DeliveryMetrics;
+    use crate::shutdown;
+
+    fn place(life: u64, before: u64) -> Cursor {
+        Cursor { epoch: 7, incarnation: life, lsn: 100, seen: Snapshot::all_before(before), inside: None }
+    }
+
+    fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
+        let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec() });
+        Event::From { border: Border::new(place(life, 10)), lives, continues }
+    }
+
+    fn cut(life: u64) -> Event {
+        let update = Update {
+            channel: "pets".into(),
+            action: "created".into(),
+            data: "{}".into(),
+            changed: Vec::new(),
+            old_key: None,
+        };
+        let change = Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None };
+        let end = Border::new(place(life, 30));
+        Event::Cut(Cut {
+            changes: vec![change],
+            inside: "1".into(),
+            until: Arc::new(end.cursor.seen.clone()),
+            end: Some(end),
+        })
+    }
+
+    /// The server crashes while a client waits for the rest of its cut. Its place is of the lost tail: a message sent
+    /// now would carry that place into the new life, where it would be honoured.
+    #[tokio::test]
+    async fn a_place_is_not_carried_into_another_life_of_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
+        let (requests, _asked) = mpsc::channel(1);
+        let nudge = Arc::new(Notify::new());
+        let settings =
+            Settings { log_bytes: 1 << 20, history_bytes: 1 << 20, heartbeat: Duration::from_secs(60), shards: 1 };
+        let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
+        let (events, received) = mpsc::channel(1);
+        let (trigger, shutdown) = shutdown::channel();
+        let running = tokio::spawn(hub.clone().run(received, shutdown));
+
+        let old = Life { id: 1, bound: None };
+        events.send(Event::Channels(vec!["pets".into()])).await.unwrap();
+        events.send(begin(1, &[old], false)).await.unwrap();
+        events.send(Event::Live).await.unwrap();
+        let wish = Wish {
+            since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
+            snapshot: false,
+        };
+        let way = Resume::new(hub, outbound.clone(), ViewKey::Channel("pets".into()), None);
+        let resuming = tokio::spawn(way.run(wish));
+        nudge.notified().await; // it waits until the stream has come to its place
+
+        events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
+        events.send(cut(2)).await.unwrap();
+        assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
+        trigger.begin();
+        running.await.unwrap();
+        drop(outbound);
+        let mut sent = Vec::new();
+        client.read_to_end(&mut sent).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&sent), "", "no message whose cursor the next life would honour");
+    }
 }

@@ -48,7 +48,6 @@ class Campaign:
 
     def __init__(self, stack, arguments, name, seed):
         self.kind, self.name, self.seed = KINDS[name], name, seed
-        self.rng = random.Random(f"{seed}/{name}")
         self.tally = Tally()
         self.veterans = deque(maxlen=3 * VETERANS)  # of the last three rounds
         self.server = Server(stack, arguments)
@@ -71,21 +70,20 @@ class Round:
         self.campaign, self.number = campaign, number
         self.rng = random.Random(f"{campaign.seed}/{campaign.name}/{number}")
         self.server, self.writers, self.tally = campaign.server, campaign.writers, campaign.tally
-        self.stack = stack
         settings = {"ROWCAST_HEARTBEAT_SECONDS": "1", "ROWCAST_DRAIN_SECONDS": "1", "ROWCAST_LOG_BYTES": str(1 << 26),
                     # what memory does not hold comes from the outbox
                     "ROWCAST_HISTORY_BYTES": str(self.rng.choice((1 << 16, 1 << 26)))}
         self.nodes = [Node(stack, self.server, each, settings, self.rng) for each in range(self.rng.choice((1, 2, 2)))]
         self.frozen, self.stopped = set(), set()
-        self.live, self.early, self.resumed = [], [], []
+        self.live, self.early, self.resumed, self.cut_off = [], [], [], []
         stack.callback(self._hang_up)
 
     # Before the fault
 
     def begin(self):
         """Nodes and subscribers are there, and what was before is on disk."""
-        commit = self.rng.choice(self.campaign.kind.commits)
-        self.server.configure(synchronous_commit=commit, wal_writer_delay=self.rng.choice(("200ms", "200ms", "1s", "5s")))
+        self.commit = self.rng.choice(self.campaign.kind.commits)
+        self.server.configure(synchronous_commit=self.commit, wal_writer_delay=self.rng.choice(("200ms", "200ms", "1s", "5s")))
         self.server.flush()
         self.base = int(self.server.psql("select coalesce(max(id), 0) from rowcast.outbox"))
         self.start_nodes(self.nodes)
@@ -120,7 +118,7 @@ class Round:
 
     def hold_log(self):
         """Mostly more is lost than what the log's writer has just not got to."""
-        if self.rng.random() < 0.7:
+        if self.commit == "off" and self.rng.random() < 0.7:
             self.server.hold_log()
 
     def worsen(self):
@@ -186,9 +184,10 @@ class Round:
         veterans = self.rng.sample(list(self.campaign.veterans), min(VETERANS, len(self.campaign.veterans)))
         self.writers.begin(self.rng, 100)
         # whose node hung up before it had an answer for him comes back with the last cursor that he got
-        again = [stream.last_place() for stream in self.early if not stream.is_open()]
-        self.resumed = [Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + again + veterans]
-        self._listen_until(lambda stream: stream.joined.is_set(), self.early + self.resumed)
+        self._listen_until(lambda stream: stream.joined.is_set(), self.early)
+        self.cut_off = [stream.last_place() for stream in self.early if not stream.is_open()]
+        self.resumed = [Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + self.cut_off + veterans]
+        self._listen_until(lambda stream: stream.joined.is_set(), self.resumed)
         self.writers.end()
         last = self.writers.write_last()
         survivors = [stream for stream in self.live if stream.node not in self.stopped and stream.is_open()]
@@ -231,7 +230,8 @@ class Round:
     def _explain(self, stream, verdict):
         if verdict.mistakes:
             place = stream.place or stream.places[-1]
-            what = "resumed early after" if stream in self.early else "resumed after" if stream.place else "live, its last message is"
+            what = ("resumed early after" if stream in self.early else "was cut off and came back after" if place in self.cut_off else
+                    "resumed after" if stream.place else "live, its last message is")
             self._wrong("\n    ".join([f"{stream.node.name}, {what} {place.message}, {decode(place.cursor)}", *verdict.mistakes,
                                           f"lives: {self._lives()}"]))
 

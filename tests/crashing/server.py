@@ -109,7 +109,8 @@ class Server(kit.Cluster):
 
     def promote(self):
         """The standby becomes a server that takes writes, before or after it has taken over."""
-        wait_until(lambda: self._psql_of_standby("select pg_promote(true, 20)") == "t", "the promotion")
+        kit.run([self.bin / "pg_ctl", "promote", "-w", "-t", int(PATIENCE), "-D", self._home / "data"], cwd=self._home, env=self.env,
+                **self._as_server)
 
     def _hold(self, pid):
         os.kill(int(pid), signal.SIGSTOP)
