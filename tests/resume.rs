@@ -417,3 +417,56 @@ async fn one_row_has_one_story_also_where_the_trigger_told_it_otherwise() {
     }
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_move_between_partitions_is_one_change_wherever_a_part_of_its_cut_ends() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table parts (pet_id int, p text, primary key (pet_id, p)) partition by list (p);
+         create table parts_a partition of parts for values in ('a');
+         create table rooms (room_id int);
+         select rowcast.watch('parts', channel => 'pets'), rowcast.watch('rooms')",
+    )
+    .await;
+    // two writers at once: between the halves of each move lies a row of the other one
+    let other = db.another_client().await;
+    let of = "select c.id from rowcast.channel c where c.name =";
+    db.run("begin").await;
+    other.batch_execute("begin").await.unwrap();
+    db.run(&format!(
+        "insert into rowcast.outbox_0 (id, channel, op, old) select 1000 + i * 4, ({of} 'pets'), 'D', json_build_object('pet_id', i, 'p', 'a') from generate_series(1, 5000) i;
+         insert into rowcast.outbox_0 (id, channel, op, new) select 1002 + i * 4, ({of} 'pets'), 'I', json_build_object('pet_id', i, 'p', 'b') from generate_series(1, 5000) i"
+    ))
+    .await;
+    let sql = format!(
+        "insert into rowcast.outbox_0 (id, channel, op, new) select 1001 + i * 4, ({of} 'rooms'), 'I', '{{}}' from generate_series(1, 5000) i"
+    );
+    other.batch_execute(&sql).await.unwrap();
+    let server = TestServer::start(&db.url).await;
+    let mut live = server.subscribed("/ws/pets").await;
+    let (_, _, subscribed) = resumed(&server, "").await;
+    other.batch_execute("commit").await.unwrap();
+    db.run("commit").await;
+    let mut heard = Vec::new();
+    for _ in 0..5000 {
+        heard.push(live.message().await);
+    }
+    let (_, from_memory, _) = resumed(&server, &cursor(&subscribed)).await;
+    server.stop().await.unwrap();
+    let again = TestServer::start(&db.url).await;
+    let (_, from_what_was_read_at_the_start, _) = resumed(&again, &cursor(&subscribed)).await;
+    again.stop().await.unwrap();
+    let small = TestServer::start_with(&db.url, &[("history-bytes", "65536")]).await;
+    let (_, from_the_outbox, _) = resumed(&small, &cursor(&subscribed)).await;
+    small.stop().await.unwrap();
+    for (how, messages) in [
+        ("live", heard),
+        ("memory", from_memory),
+        ("start", from_what_was_read_at_the_start),
+        ("outbox", from_the_outbox),
+    ] {
+        let odd: Vec<&Value> = messages.iter().filter(|message| message["action"] != "updated").collect();
+        assert!(odd.is_empty(), "{how}: {} such as {}", odd.len(), odd[0]);
+        assert!(pet_ids(&messages) == (1..=5000).collect::<Vec<i64>>(), "{how}");
+    }
+}

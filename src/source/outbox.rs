@@ -6,7 +6,7 @@
 //! The statement's own snapshot is `now`, so MVCC itself is the test "visible in now", and its first row says which
 //! snapshot that was.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -380,18 +380,23 @@ impl Part {
     }
 
     /// The rows that can be handed over while more follow. The last row of a transaction so far waits for the next
-    /// one, which may belong to it as [`order::settle`] knows, and so do the rows behind it.
+    /// one, which may belong to it as [`order::settle`] knows; so do the rows that belong to it already, and those
+    /// behind them.
     pub(super) fn take_settled(&mut self, catalog: &Catalog) -> Vec<Row> {
         let length = self.rows.len();
-        let mut later = HashSet::new();
+        // of each transaction, the row that was looked at last, and where it is
+        let mut followed: HashMap<i64, (usize, &Row)> = HashMap::new();
         let mut split = length;
         for (at, row) in self.rows.iter().enumerate().skip(length.saturating_sub(NEIGHBOURS as usize)).rev() {
             let Int8(xid) = row.get(1);
-            let is_last = later.insert(xid);
-            let may_move = || row.get::<_, i8>(4).cast_unsigned() == b'D' && catalog.moves_rows(row.get(3));
-            if is_last && (length - at <= NEAR || may_move()) {
+            let waits = match followed.get(&xid) {
+                None => length - at <= NEAR || (op(row) == b'D' && catalog.moves_rows(row.get(3))),
+                Some((next_at, next)) => *next_at >= split && is_linked(row, next),
+            };
+            if waits {
                 split = at;
             }
+            followed.insert(xid, (at, row));
         }
         let kept = self.rows.split_off(split);
         let settled = std::mem::take(&mut self.rows);
@@ -399,6 +404,17 @@ impl Part {
         self.rows = kept;
         settled
     }
+}
+
+/// Whether the second of two rows of a transaction may belong to the first: the halves of a move, or a chain.
+fn is_linked(row: &Row, next: &Row) -> bool {
+    let (old, new): (Option<&str>, Option<&str>) = (row.get(5), next.get(6));
+    let is_chain = op(row) == b'U' && old.is_some() && old == new;
+    row.get::<_, i32>(3) == next.get::<_, i32>(3) && (is_chain || (op(row) == b'D' && op(next) == b'I'))
+}
+
+fn op(row: &Row) -> u8 {
+    row.get::<_, i8>(4).cast_unsigned()
 }
 
 fn length(row: &Row, column: usize) -> usize {
@@ -416,7 +432,7 @@ where
 
 /// Whether the channels must be read again before this row can be understood.
 fn concerns_catalog(row: &Row, catalog: &Catalog) -> bool {
-    match row.get::<_, i8>(4).cast_unsigned() {
+    match op(row) {
         b'C' => true,
         b'N' => false,
         _ => catalog.get(row.get(3)).is_none(),
@@ -441,7 +457,7 @@ pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Cha
                 xid,
                 at: at + MICROSECONDS_1970_TO_2000,
                 channel: row.get(3),
-                op: row.get::<_, i8>(4).cast_unsigned(),
+                op: op(row),
                 old: row.get(5),
                 new: row.get(6),
                 actor: row.get(7),

@@ -15,7 +15,6 @@ class Truth:
 
     changes: list  # (id, when it was captured in seconds since 1970) of those that have a message
     ids: Ids  # of them
-    halves: Ids  # deleted halves of moves between partitions: a subscriber may be told both, which comes to the same row
     rows: dict  # key → row
 
     def ids_since(self, moment):
@@ -42,15 +41,13 @@ def truth(cluster, after):
     found = {}
     for channel in CHANNELS:
         text = cluster.psql(f"""
-            select id, at, (op = 'D' and next is not distinct from 'I') from (
+            select id, at from (
               select o.id, extract(epoch from o.at) as at, o.op, lead(o.op) over (partition by o.xid, coalesce(o.new, o.old)->>'{channel.key}' order by o.id) as next
                 from rowcast.outbox o join rowcast.channel c on c.id = o.channel
                where c.name = '{channel.name}' and o.op <> 'C' and o.id > {after}) change
-             order by id""")
-        rows = [line.split("|") for line in text.splitlines()]
-        changes = [(int(number), float(at)) for number, at, is_half in rows if is_half == "f"]
-        halves = Ids(int(number) for number, _, is_half in rows if is_half == "t")
-        found[channel.name] = Truth(changes, Ids(number for number, _ in changes), halves, table_rows(cluster, channel))
+             where not (op = 'D' and next is not distinct from 'I') order by id""")
+        changes = [(int(number), float(at)) for number, at in (line.split("|") for line in text.splitlines())]
+        found[channel.name] = Truth(changes, Ids(number for number, _ in changes), table_rows(cluster, channel))
     return found
 
 
@@ -85,10 +82,7 @@ def compare_ids(finding, truth, subscription):
     received = Ids()
     received.update(subscription.ids)
     received.update(subscription.all_ids)
-    allowed = Ids()
-    allowed.update(truth.ids)
-    allowed.update(truth.halves)
-    invented, first = received.without(allowed)
+    invented, first = received.without(truth.ids)
     if invented:
         finding.mistakes["invented"] = finding.mistakes.get("invented", 0) + invented
         finding.evidence.append(f"received and not in the outbox as a change of its own: ids {first}")
