@@ -265,7 +265,10 @@ impl State {
             LeaveQuiet => go(at(DrawBarrier)),
             DrawBarrier => go(Relay { at: ReadToBarrier, barrier: self.running(), ..relay }),
             ReadToBarrier => go(reads(if relay.barrier == 0 { Blocked } else { PauseBelowBarrier })),
-            PauseBelowBarrier => go(takes_bells(ReadToBarrier)),
+            PauseBelowBarrier => {
+                go(takes_bells(ReadToBarrier));
+                go(takes_bells(Wake));
+            }
 
             // without a bell: a safety read, or delivery asks
             Blocked => go(takes_bells(Answer)),

@@ -141,6 +141,39 @@ async fn under_load_the_relay_wakes_and_holds_quiet_then_sleeps_again() {
 }
 
 #[tokio::test]
+async fn beside_an_open_transaction_a_busy_relay_is_awake_all_the_same() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    let open = db.another_client().await;
+    open.batch_execute("begin; insert into counters values (100000)").await.unwrap();
+    let server = TestServer::start(&db.url).await;
+    let mut socket = server.subscribed("/ws/counters").await;
+    let held = |lock: u8, mode: &str| {
+        format!(
+            "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = {lock} and mode = '{mode}' and database = (select oid from pg_database where datname = current_database())"
+        )
+    };
+    while db.text(&held(2, "ShareLock")).await == "0" {
+        tokio::task::yield_now().await; // it wants to sleep, and waits for the transaction to end
+    }
+    let mut was_quiet = false;
+    for k in 0..400 {
+        db.run(&format!("insert into counters values ({k})")).await;
+        was_quiet |= db.text(&held(1, "ExclusiveLock")).await != "0";
+    }
+    assert!(was_quiet, "else every writer rings until the transaction ends");
+    open.batch_execute("commit").await.unwrap();
+    let expected = outbox_ids(&db, "counters").await;
+    let mut ids: Vec<i64> = Vec::new();
+    while ids.len() < expected.len() {
+        ids.push(socket.message().await["id"].as_i64().unwrap());
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, expected);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_long_transaction_holds_nobody_up_and_arrives_whole() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;

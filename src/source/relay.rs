@@ -180,8 +180,10 @@ impl Relay {
                 self.poll().await?;
             } else {
                 self.awake().await?;
-                self.fall_asleep().await?;
-                self.asleep().await?;
+                if self.fall_asleep().await? {
+                    self.asleep().await?;
+                }
+                sleep::wake(self.reader.client()).await?;
             }
         }
     }
@@ -236,8 +238,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Steps 5 to 7: after this, whatever was written without a ring has been read.
-    async fn fall_asleep(&mut self) -> Result<()> {
+    /// Steps 5 to 7: after this, whatever was written without a ring has been read. Not when it gets busy again, as
+    /// beside a transaction that stays open: there every writer would ring until it ends.
+    async fn fall_asleep(&mut self) -> Result<bool> {
         let mut pause = PAUSE;
         while !sleep::bell_rings(self.reader.client()).await? {
             // another relay gives QUIET back at its next read; a stopped or hostile holder keeps us polling
@@ -252,9 +255,12 @@ impl Relay {
             // a transaction that is open for minutes is seen at most 5 % of its age late; everything else rings
             let pause = (began.elapsed() / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
             self.doorbell.wait(pause).await?;
-            self.doorbell.take();
+            let bells = self.doorbell.take();
+            if self.rhythm.is_busy(Instant::now(), bells) {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Step 8: a bell is answered by a read, until there are many.
@@ -273,7 +279,7 @@ impl Relay {
                 self.metrics.count_safety_find();
             }
             if self.rhythm.is_busy(Instant::now(), bells) || self.must_poll() {
-                return sleep::wake(self.reader.client()).await;
+                return Ok(());
             }
         }
     }

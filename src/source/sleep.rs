@@ -13,7 +13,7 @@
 //! | 4 | falling asleep | [`announce`]: SLEEPERS shared, QUIET released. From now on nobody takes QUIET |
 //! | 5 | | read until [`bell_rings`]: QUIET was seen free, so every later test rings |
 //! | 6 | | [`draw_barrier`]: a writer that skipped tested before step 5 and drew its id before its test, so it is below |
-//! | 7 | | read until the snapshot's xmin is above the barrier: all skippers have ended and were read |
+//! | 7 | | read until the snapshot's xmin is above the barrier: all skippers have ended and were read; many bells: [`wake`], go to 2 |
 //! | 8 | asleep | a bell: read, stay asleep; many bells: [`wake`], go to 2. Each second a safety read |
 //!
 //! The locks live on the reading connection and go with it. A hostile or unlucky holder costs latency only.
@@ -68,7 +68,7 @@ pub async fn draw_barrier(client: &Client) -> Result<u64> {
     Ok(row.get::<_, &str>(0).parse().unwrap_or(u64::MAX))
 }
 
-/// Step 8, when it gets busy.
+/// Steps 7 and 8, when it gets busy.
 pub async fn wake(client: &Client) -> Result<()> {
     ask(client, "select pg_advisory_unlock_shared(1919907683, 2)").await?;
     Ok(())
