@@ -28,7 +28,8 @@ pub struct Witness {
     /// of the cut that is being read
     open: Vec<Seen>,
     count: usize,
-    overflowed: bool,
+    /// up to this position not every row is remembered
+    incomplete: Option<u64>,
     /// position of the newest cursor that clients were told
     told: u64,
     /// position that was last noted as being on disk
@@ -42,7 +43,7 @@ impl Witness {
     /// Nothing was delivered after `place`.
     pub fn new(place: Snapshot) -> Self {
         let (cuts, open) = (VecDeque::new(), Vec::new());
-        Self { durable: place, cuts, open, count: 0, overflowed: false, told: 0, noted: 0, relied_on: 0 }
+        Self { durable: place, cuts, open, count: 0, incomplete: None, told: 0, noted: 0, relied_on: 0 }
     }
 
     /// Clients were told a cursor with this position.
@@ -56,13 +57,14 @@ impl Witness {
             self.count += 1;
             self.open.push(row);
         } else {
-            self.overflowed = true;
+            self.incomplete = Some(u64::MAX); // until the cut has an end
         }
     }
 
     /// The cut that was being read ended at `until`; it saw nothing that the log held after `lsn`.
     pub fn end_cut(&mut self, until: &Snapshot, lsn: u64) {
         let rows = std::mem::take(&mut self.open);
+        self.incomplete = self.incomplete.map(|up_to| up_to.min(lsn));
         match self.cuts.back_mut() {
             Some(last) if rows.is_empty() && last.2.is_empty() => (last.0, last.1) = (until.clone(), lsn),
             _ => self.cuts.push_back((until.clone(), lsn, rows)),
@@ -79,9 +81,7 @@ impl Witness {
                 self.count -= rows.len();
             }
         }
-        if self.cuts.is_empty() && self.open.is_empty() {
-            self.overflowed = false;
-        }
+        self.incomplete = self.incomplete.filter(|up_to| *up_to > lsn);
     }
 
     /// Whether clients have a cursor that is not known to be on disk.
@@ -95,7 +95,7 @@ impl Witness {
     /// # Errors
     /// When the outbox cannot be read.
     pub async fn testify(&self, client: &Client, survived: u64) -> Result<Option<u64>> {
-        if self.overflowed || survived < self.relied_on {
+        if self.incomplete.is_some() || survived < self.relied_on {
             return Ok(None);
         }
         let delivered: Vec<Seen> = self.cuts.iter().flat_map(|(_, _, rows)| rows).chain(&self.open).copied().collect();
@@ -119,6 +119,21 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_rows_are_no_proof_until_they_are_durable() {
+        let mut witness = Witness::new(Snapshot::all_before(10));
+        (0..=MOST as i64).for_each(|id| witness.note((id, 10, 0)));
+        witness.end_cut(&Snapshot::all_before(11), 100);
+        witness.note((0, 11, 0));
+        witness.end_cut(&Snapshot::all_before(12), 200);
+        assert_eq!(witness.incomplete, Some(200), "the next cut was not remembered either");
+        witness.durable_up_to(150);
+        witness.durable_up_to(250);
+        assert_eq!(witness.incomplete, Some(200));
+        witness.durable_up_to(250);
+        assert_eq!((witness.incomplete, witness.count), (None, 0));
+    }
 
     #[test]
     fn what_is_durable_needs_no_witness() {
