@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::cursor::{Border, Gap, Lives, Snapshot};
+use crate::cursor::{Border, Snapshot};
+use crate::lives::{Gap, Lives};
 
 /// JSON text that is passed through as it came from Postgres.
 pub type Json = Box<str>;

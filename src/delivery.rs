@@ -12,3 +12,5 @@ pub mod protocol;
 pub mod resume;
 pub mod route;
 pub mod session;
+mod shard;
+pub mod view;

@@ -10,9 +10,10 @@
 //!    log; a subscriber is an offset into it.
 //! 4. **session** ([`delivery::session`], [`web`]): sockets write what is due to them.
 //!
-//! [`source`] and [`delivery`] meet in [`change`] and nowhere else. [`cursor`] is a place in the stream.
+//! [`source`] and [`delivery`] meet in [`change`] and nowhere else. [`cursor`] is a place in the stream,
+//! [`lives`] says how long it is good.
 //!
-//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `change`, `cursor`,
+//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `change`, `cursor`, `lives`,
 //! `metrics`, `shutdown`, `error`.
 
 pub mod change;
@@ -24,6 +25,7 @@ pub mod delivery;
 pub mod demo;
 
 pub mod error;
+pub mod lives;
 pub mod metrics;
 pub mod serve;
 

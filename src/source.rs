@@ -11,6 +11,8 @@ pub mod epoch;
 pub mod install;
 pub mod order;
 pub mod outbox;
+pub mod part;
+pub mod place;
 pub mod pool;
 pub mod relay;
 pub mod replay;

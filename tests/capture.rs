@@ -225,16 +225,7 @@ async fn no_payload_fails_the_write_and_a_transaction_rings_seventeen_times() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
     db.run("select rowcast.watch('pets')").await;
-    let (listener, mut connection) = tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
-    let (sender, mut bells) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-            if let tokio_postgres::AsyncMessage::Notification(bell) = message {
-                let _ = sender.send(bell.payload().to_owned());
-            }
-        }
-    });
-    listener.batch_execute("listen rowcast").await.unwrap();
+    let mut bells = db.bells().await;
     db.run("insert into pets values (0, 0, repeat('ü', 10000))").await;
     let big = bells.recv().await.unwrap();
     assert!(big.len() < 8000 && big.contains(r#""entity_type":"pets","op":"I""#) && !big.contains("data"), "{big}");

@@ -701,16 +701,7 @@ async fn an_excluded_column_is_nowhere_in_the_outbox_however_it_is_written() {
 async fn an_excluded_column_is_not_in_the_bell_either() {
     let db = TestDatabase::new().await;
     db.run("create table pets (id int primary key, secret text); select rowcast.watch('pets', exclude => '{secret}'); select rowcast.configure('notify', 'always')").await;
-    let (listener, mut connection) = tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
-    let (sender, mut bells) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-            if let tokio_postgres::AsyncMessage::Notification(bell) = message {
-                let _ = sender.send(bell.payload().to_owned());
-            }
-        }
-    });
-    listener.batch_execute("listen rowcast").await.unwrap();
+    let mut bells = db.bells().await;
     db.run("insert into pets values (1, 'hidden'); update pets set id = 2; delete from pets").await;
     for id in [1, 2, 2] {
         let bell = bells.recv().await.unwrap();

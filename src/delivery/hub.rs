@@ -1,32 +1,30 @@
-//! Who watches what, and who writes to them. Owns views, subscribers and shards; knows neither Postgres nor HTTP.
+//! Who watches what. Owns the views there are, their members, and where the stream has come to; knows neither Postgres
+//! nor HTTP.
 //!
 //! A cut is applied under one lock: its frames go into the logs of the views it concerns and the hub's cursor moves
 //! past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was told. Then
 //! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use slab::Slab;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::history::History;
-use super::log::Log;
-use super::outbound::{DueCache, Outbound};
+use super::outbound::Outbound;
 use super::protocol::{self, CloseCode};
 use super::route::{ViewKey, Views};
+use super::shard::Shard;
+use super::view::{View, lock};
 use crate::change::{Cut, Event, Request};
-use crate::cursor::{Border, Lives, Snapshot};
+use crate::cursor::{Border, Snapshot};
+use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
-
-/// Sockets that a shard writes to before it lets other tasks of its thread run.
-const BATCH: usize = 128;
 
 /// There may be many users and each hears little: kept per user at most.
 const USER_LOG_BYTES: u64 = 256 * 1024;
@@ -42,38 +40,6 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// threads that write
     pub shards: usize,
-}
-
-/// A channel view: its log and the sockets that read it, by shard.
-#[derive(Debug)]
-pub struct View {
-    key: ViewKey,
-    log: Log,
-    members: Box<[Mutex<Slab<Arc<Outbound>>>]>,
-    /// something was appended since the last look of the heartbeat
-    spoke: AtomicBool,
-}
-
-impl View {
-    /// The frames.
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
-
-    fn subscribers(&self) -> usize {
-        self.members.iter().map(|members| lock(members).len()).sum()
-    }
-}
-
-/// The sockets of one writing task.
-#[derive(Debug)]
-struct Shard {
-    index: usize,
-    dirty: Mutex<Vec<Arc<View>>>,
-    wake: Notify,
-    /// passes asked for, passes done
-    asked: Mutex<u64>,
-    done: watch::Sender<u64>,
 }
 
 /// The hub.
@@ -155,17 +121,7 @@ pub enum JoinError {
 impl Hub {
     /// A hub with no channels; [`run`](Self::run) gives it life.
     pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
-        let shards = (0..settings.shards.max(1))
-            .map(|index| {
-                Arc::new(Shard {
-                    index,
-                    dirty: Mutex::default(),
-                    wake: Notify::new(),
-                    asked: Mutex::default(),
-                    done: watch::Sender::new(0),
-                })
-            })
-            .collect();
+        let shards = (0..settings.shards.max(1)).map(|index| Arc::new(Shard::new(index))).collect();
         let state = State {
             views: Views::default(),
             border: None,
@@ -277,15 +233,7 @@ impl Hub {
         outbound: &Arc<Outbound>,
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
-        let mut state = lock(&self.state);
-        if !self.is_live() {
-            return Err(JoinError::NotLive);
-        }
-        if let ViewKey::Channel(name) = key
-            && !state.channels.contains(name)
-        {
-            return Err(JoinError::UnknownChannel);
-        }
+        let mut state = self.joinable(key)?;
         let subscription = self.member(&mut state, key, outbound);
         subscription.follow(&protocol::subscribed(&key.label(), &state.cursor, false, 0, reference));
         Ok(subscription)
@@ -303,15 +251,7 @@ impl Hub {
         seen: &Snapshot,
         life: u64,
     ) -> Result<Entry, JoinError> {
-        let mut state = lock(&self.state);
-        if !self.is_live() {
-            return Err(JoinError::NotLive);
-        }
-        if let ViewKey::Channel(name) = key
-            && !state.channels.contains(name)
-        {
-            return Err(JoinError::UnknownChannel);
-        }
+        let mut state = self.joinable(key)?;
         if state.lives.as_ref().is_none_or(|lives| lives.present() != life) {
             return Ok(Entry::AnotherLife);
         }
@@ -325,17 +265,23 @@ impl Hub {
         Ok(Entry::Joined { subscription, cuts, border })
     }
 
+    /// The state, if a view may be joined.
+    fn joinable(&self, key: &ViewKey) -> Result<MutexGuard<'_, State>, JoinError> {
+        let state = lock(&self.state);
+        match key {
+            _ if !self.is_live() => Err(JoinError::NotLive),
+            ViewKey::Channel(name) if !state.channels.contains(name) => Err(JoinError::UnknownChannel),
+            ViewKey::Channel(_) | ViewKey::User(_) => Ok(state),
+        }
+    }
+
     fn member(self: &Arc<Self>, state: &mut State, key: &ViewKey, outbound: &Arc<Outbound>) -> Subscription {
         let view = state.views.get(key).cloned().unwrap_or_else(|| {
-            let view = Arc::new(View {
-                key: key.clone(),
-                log: Log::new(match key {
-                    ViewKey::Channel(_) => self.settings.log_bytes,
-                    ViewKey::User(_) => self.settings.log_bytes.min(USER_LOG_BYTES),
-                }),
-                members: self.shards.iter().map(|_| Mutex::default()).collect(),
-                spoke: AtomicBool::new(true),
-            });
+            let log_bytes = match key {
+                ViewKey::Channel(_) => self.settings.log_bytes,
+                ViewKey::User(_) => self.settings.log_bytes.min(USER_LOG_BYTES),
+            };
+            let view = Arc::new(View::new(key.clone(), log_bytes, self.shards.len()));
             state.views.insert(key.clone(), view.clone());
             view
         });
@@ -482,14 +428,7 @@ impl Hub {
 
     fn wake(&self, views: &[Arc<View>]) {
         for shard in &self.shards {
-            let mine = views.iter().filter(|view| !lock(&view.members[shard.index]).is_empty());
-            let mut dirty = lock(&shard.dirty);
-            let before = dirty.len();
-            dirty.extend(mine.cloned());
-            if dirty.len() > before {
-                *lock(&shard.asked) += 1;
-                shard.wake.notify_one();
-            }
+            shard.wake(views);
         }
     }
 
@@ -497,52 +436,7 @@ impl Hub {
     /// calls, not of clients.
     async fn passed(&self) {
         for shard in &self.shards {
-            let asked = *lock(&shard.asked);
-            let mut done = shard.done.subscribe();
-            let _ = done.wait_for(|done| *done >= asked).await;
-        }
-    }
-}
-
-impl Shard {
-    async fn write(self: Arc<Self>, mut shutdown: Shutdown) {
-        loop {
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = shutdown.begun() => break,
-            }
-            let asked = *lock(&self.asked);
-            let mut dirty = std::mem::take(&mut *lock(&self.dirty));
-            // several cuts may have named a view; a heartbeat names thousands, so pairwise comparing would not do
-            dirty.sort_unstable_by_key(Arc::as_ptr);
-            dirty.dedup_by(|one, other| Arc::ptr_eq(one, other));
-            for view in &dirty {
-                self.write_view(view).await;
-            }
-            self.done.send_replace(asked);
-        }
-        // whoever waits for a pass must not wait for ever
-        self.done.send_replace(u64::MAX);
-    }
-
-    async fn write_view(&self, view: &View) {
-        let mut cache = DueCache::default();
-        let mut next = 0;
-        loop {
-            let batch: Vec<Arc<Outbound>> = {
-                let members = lock(&view.members[self.index]);
-                let end = members.capacity().min(next + BATCH);
-                let batch = (next..end).filter_map(|slot| members.get(slot).cloned()).collect();
-                if next >= members.capacity() {
-                    return;
-                }
-                next = end;
-                batch
-            };
-            for outbound in &batch {
-                outbound.flush(&mut cache);
-            }
-            tokio::task::yield_now().await;
+            shard.passed().await;
         }
     }
 }
@@ -569,8 +463,4 @@ impl Subscription {
     pub fn follow(&self, message: &str) {
         self.outbound.join(self.view.clone(), self.offset, message);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,9 +13,9 @@ use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::hub::View;
 use super::log::{Due, FellOff};
 use super::protocol::{self, CloseCode};
+use super::view::View;
 use crate::metrics::DeliveryMetrics;
 
 /// A socket's writing half. Shared by its session and its shard.

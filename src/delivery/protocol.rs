@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::change::{Change, Notification, Update};
-use crate::cursor::{Gap, push_id};
+use crate::cursor::push_id;
+use crate::lives::Gap;
 
 /// Close codes; docs/protocol.md says what a client does on each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

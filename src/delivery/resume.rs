@@ -24,7 +24,8 @@ use super::outbound::{Gone, Outbound};
 use super::protocol;
 use super::route::{ViewKey, message_for};
 use crate::change::{Answer, Change, Request};
-use crate::cursor::{Border, Cursor, Gap, Snapshot};
+use crate::cursor::{Border, Cursor, Snapshot};
+use crate::lives::Gap;
 
 /// What a subscriber asks for besides the stream.
 #[derive(Debug, Clone, Default)]
@@ -132,15 +133,15 @@ impl Resume {
             return Err(Failed::Unanswered);
         }
         let Some((end, id)) = inside else { return Ok(Ok(seen)) };
-        let rest = border.inside_until(&seen, &end);
-        let last = border_at(&border, &end).token;
+        let border = border.at(&end);
+        let rest = border.inside(&seen);
         match self.hub.history_since(&seen) {
             Some(cuts) => {
                 let changes = missed(&cuts, &seen, &end, id, |change| message_for(&self.key, change).is_some());
-                self.send(&changes, &rest, Some(&last)).await?;
+                self.send(&changes, &rest, Some(&border.token)).await?;
             }
             None => {
-                if let Err(gap) = self.replay(seen, end.clone(), id, &rest, &last).await? {
+                if let Err(gap) = self.replay(seen, end.clone(), id, &rest, &border.token).await? {
                     return Ok(Err(gap));
                 }
             }
@@ -276,11 +277,6 @@ impl Resume {
     }
 }
 
-/// An earlier place with the life and position of a later one.
-fn border_at(border: &Border, seen: &Snapshot) -> Border {
-    Border::new(Cursor { seen: seen.clone(), ..border.cursor.clone() })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -291,8 +287,8 @@ mod tests {
 
     use super::*;
     use crate::change::{Cut, Event, Update};
-    use crate::cursor::{Life, Lives};
     use crate::delivery::hub::{Settings, Source};
+    use crate::lives::{Life, Lives};
     use crate::metrics::DeliveryMetrics;
     use crate::shutdown;
 

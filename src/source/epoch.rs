@@ -3,8 +3,8 @@
 
 use tokio_postgres::Client;
 
-use crate::cursor::{Life, Lives};
 use crate::error::{Error, Kind, Result};
+use crate::lives::{Life, Lives};
 
 /// Notes the present life of the server and reads all of them.
 ///

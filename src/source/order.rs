@@ -71,12 +71,17 @@ fn fold(settled: &mut [Option<OutboxRow<'_>>], run: &mut Vec<usize>) {
 
 /// Moves the last row of a run up to where a chain begins that it must have come before: 1 → 2 → 3, and then 0 → 1.
 fn sink(settled: &mut [Option<OutboxRow<'_>>], run: &[usize]) {
+    // nearly no row is one: look before anything is collected
+    let Some(new) = run.last().and_then(|&at| settled[at]).and_then(|last| last.new) else { return };
+    if !run[..run.len() - 1].iter().any(|&at| settled[at].is_some_and(|earlier| earlier.old == Some(new))) {
+        return;
+    }
     let rows: Vec<OutboxRow<'_>> = run.iter().filter_map(|&at| settled[at]).collect();
     let Some((last, chain)) = rows.split_last() else { return };
     let linked = |pair: &[OutboxRow<'_>]| pair[0].new == pair[1].old;
     let start = chain.windows(2).rposition(|pair| !linked(pair)).map_or(0, |broken| broken + 1);
     let Some((first, newest)) = chain[start..].first().zip(chain.last()) else { return };
-    let inverted = first.op == b'U' && last.new.is_some() && last.new == first.old && last.old != newest.new;
+    let inverted = first.op == b'U' && first.old == Some(new) && last.old != newest.new;
     if !inverted {
         return;
     }

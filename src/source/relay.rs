@@ -9,12 +9,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::doorbell::{Doorbell, Rhythm};
-use super::outbox::{Found, Place, Reader};
+use super::outbox::{Found, Reader};
+use super::place::Place;
 use super::pool::{Database, Purpose};
 use super::{epoch, sleep};
 use crate::change::Event;
-use crate::cursor::Gap;
 use crate::error::{self, Result};
+use crate::lives::Gap;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
@@ -122,16 +123,17 @@ impl Relay {
         // LISTEN before the first read: what commits in between rings or is read
         let doorbell = Doorbell::listen(database).await?;
         let lives = Arc::new(epoch::note(&client).await?);
+        let goes_on = place.is_some();
         let known = match place {
-            Some(place) => Some(place.continued_in(&client, lives.clone()).await?),
+            Some(place) => place.continued_in(&client, lives.clone()).await?,
             None => None,
         };
-        let is_lost = matches!(known, Some(None));
-        let continues = matches!(known, Some(Some(_)));
+        let continues = known.is_some();
+        let is_lost = goes_on && !continues;
         let place = match known {
-            Some(Some(place)) => place,
+            Some(place) => place,
             // what is read once more would reach the sockets that are open a second time
-            Some(None) => Place::present(&client, lives).await?,
+            None if is_lost => Place::present(&client, lives).await?,
             None => Place::recent(&client, lives).await?,
         };
         let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;

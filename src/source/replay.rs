@@ -15,12 +15,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::catalog::Catalog;
 use super::order::NEIGHBOURS;
-use super::outbox::{self, Parameter, Part};
+use super::outbox::{self, Parameter};
+use super::part::{Part, changes_of, op};
 use super::pool::{Database, Purpose};
 use super::snapshot;
 use crate::change::{Answer, Request};
-use crate::cursor::{Gap, Snapshot};
+use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
+use crate::lives::Gap;
 use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
@@ -96,14 +98,14 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &mpsc::Se
         let row = rows.try_next().await.map_err(explain)?;
         if row.is_none() || part.is_full() {
             let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled(&catalog) };
-            let changes = outbox::changes_of(&rows, &catalog, past.after);
+            let changes = changes_of(&rows, &catalog, past.after);
             if answer.send(Answer::Changes(changes)).await.is_err() {
                 return Ok(());
             }
         }
         match row {
             Some(row) => {
-                if row.get::<_, i8>(4).cast_unsigned() == b'C' {
+                if op(&row) == b'C' {
                     catalog = Catalog::load(pool).await?;
                 }
                 part.push(row);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
 
-use super::outbox::{Parameter, snapshot_and_lsn};
+use super::outbox::Parameter;
+use super::place;
 use super::pool::{Database, Purpose};
 use super::{epoch, replay};
 use crate::change::Answer;
@@ -35,12 +36,8 @@ pub async fn read(database: &Database, channel: &Arc<str>, answer: &mpsc::Sender
         replay::WITHIN.as_secs()
     );
     session.batch_execute(&settings).await.map_err(explain)?;
-    let row = session
-        .query_one("select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text", &[])
-        .await
-        .map_err(explain)?;
-    let (seen, lsn) = snapshot_and_lsn(row.get(0), row.get(1))?;
-    let place = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
+    let (seen, lsn) = place::now(&session).await?;
+    let border = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
     // the columns in the table's order, by name: an excluded one is not even read. Rows of tables that inherit from
     // this one are not captured, so they are not shown either
     let statement = session
@@ -78,6 +75,6 @@ pub async fn read(database: &Database, channel: &Arc<str>, answer: &mpsc::Sender
             let _ = answer.send(Answer::Rows(part)).await;
         }
     }
-    let _ = answer.send(Answer::Border(place)).await;
+    let _ = answer.send(Answer::Border(border)).await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! engine answers, else a private cluster from local programs. `ROWCAST_TEST_POSTGRES=docker|private` insists.
 //! Each test gets a database of its own, cloned from a migrated template.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +14,8 @@ use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
 use tokio::sync::OnceCell;
-use tokio_postgres::Client;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 struct Server {
     /// URL of a superuser, up to the database's name
@@ -77,6 +79,22 @@ impl TestDatabase {
 
     pub(crate) async fn another_client(&self) -> Client {
         connect(&self.url).await
+    }
+
+    /// The payloads of the doorbell from now on, as a listener in psql would see them.
+    pub(crate) async fn bells(&self) -> UnboundedReceiver<String> {
+        let (listener, mut connection) = tokio_postgres::connect(&self.url, NoTls).await.unwrap();
+        let (sender, bells) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(bell) = message {
+                    let _ = sender.send(bell.payload().to_owned());
+                }
+            }
+        });
+        listener.batch_execute("listen rowcast").await.unwrap();
+        std::mem::forget(listener); // dropping it would end the connection
+        bells
     }
 
     /// The URL with another user.

@@ -1,0 +1,118 @@
+//! The place a relay has come to, and where it begins: kept over lost connections, taken over into a new life of the
+//! server if nothing that was delivered is lost. Reads no change.
+
+use std::sync::Arc;
+
+use tokio_postgres::Client;
+
+use super::witness::Witness;
+use crate::cursor::{Border, Cursor, Snapshot};
+use crate::error::{Error, Kind, Result};
+use crate::lives::Lives;
+
+/// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
+const RECENT_CHANGES: i64 = 20_000;
+/// The id of the first transaction that a server gives out.
+const FIRST_TRANSACTION: u64 = 3;
+
+/// The place reached: what the relay goes on from, over reconnects.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub(super) lives: Arc<Lives>,
+    pub(super) seen: Snapshot,
+    pub(super) lsn: u64,
+    /// delivered of the cut that ends at this snapshot (with its LSN): everything up to the id
+    pub(super) inside: Option<(Snapshot, u64, i64)>,
+    pub(super) witness: Witness,
+}
+
+impl Place {
+    /// The present: nothing before it will be read.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn present(client: &Client, lives: Arc<Lives>) -> Result<Self> {
+        let (seen, lsn) = now(client).await?;
+        Ok(Self { lives, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
+    }
+
+    /// The place from which a relay starts: the latest changes are read once more, as one cut.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn recent(client: &Client, lives: Arc<Lives>) -> Result<Self> {
+        let present = Self::present(client, lives).await?;
+        let row = client
+            .query_one(
+                "select (select floor::text from rowcast.installation), o.count, o.oldest::text
+                   from (select count(*) as count, (array_agg(xid order by xid))[1] as oldest
+                           from (select xid from rowcast.outbox order by xid desc limit $1) latest) o",
+                &[&RECENT_CHANGES],
+            )
+            .await
+            .map_err(|e| Error::database("cannot find the latest changes", e))?;
+        let floor = row.get::<_, Option<&str>>(0).and_then(Snapshot::parse);
+        let (count, oldest): (i64, Option<&str>) = (row.get(1), row.get(2));
+        let seen = match oldest.and_then(|xid| xid.parse().ok()) {
+            // the whole outbox: whatever is not pruned
+            _ if count < RECENT_CHANGES => floor.unwrap_or_else(|| Snapshot::all_before(FIRST_TRANSACTION)),
+            Some(oldest) if floor.as_ref().is_none_or(|floor| Snapshot::all_before(oldest).covers(floor)) => {
+                Snapshot::all_before(oldest)
+            }
+            _ => return Ok(present),
+        };
+        Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })
+    }
+
+    /// Takes the place over into the server's present life; `None` where changes that were delivered may be lost.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn continued_in(mut self, client: &Client, lives: Arc<Lives>) -> Result<Option<Self>> {
+        let lsn = self.inside.as_ref().map_or(self.lsn, |(_, lsn, _)| *lsn);
+        if lives.judge(self.lives.epoch, self.lives.present(), lsn).is_err() {
+            if lives.epoch != self.lives.epoch {
+                return Ok(None);
+            }
+            let Some(survived) = lives.survived_since(self.lives.present()) else { return Ok(None) };
+            let Some(given_out_again) = self.witness.testify(client, survived).await? else { return Ok(None) };
+            tracing::info!(event = "delivered_survived", "everything that was delivered survived the crash");
+            self.seen = self.seen.before(given_out_again);
+            self.inside = self.inside.map(|(end, lsn, id)| (end.before(given_out_again), lsn, id));
+        }
+        self.lives = lives;
+        Ok(Some(self))
+    }
+
+    /// Whether anything was delivered that is not known to be on disk.
+    pub fn is_waiting_for_the_disk(&self) -> bool {
+        self.witness.is_waiting()
+    }
+
+    /// The place as a border between cuts; inside a cut, the one before it.
+    pub fn border(&self) -> Border {
+        Border::new(self.cursor(self.lsn, None))
+    }
+
+    pub(super) fn cursor(&self, lsn: u64, inside: Option<(Snapshot, i64)>) -> Cursor {
+        Cursor { epoch: self.lives.epoch, incarnation: self.lives.present(), lsn, seen: self.seen.clone(), inside }
+    }
+}
+
+/// The present snapshot, and the position in the log read after it: an upper bound of what it saw.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub(super) async fn now(client: &Client) -> Result<(Snapshot, u64)> {
+    let row = client
+        .query_one("select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text", &[])
+        .await
+        .map_err(|e| Error::database("cannot read the current snapshot", e))?;
+    snapshot_and_lsn(row.get(0), row.get(1))
+}
+
+pub(super) fn snapshot_and_lsn(snapshot: &str, lsn: &str) -> Result<(Snapshot, u64)> {
+    Snapshot::parse(snapshot)
+        .zip(lsn.parse().ok())
+        .ok_or_else(|| Error::new(Kind::Database, format!("snapshot {snapshot} or position {lsn} cannot be read")))
+}
