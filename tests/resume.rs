@@ -321,6 +321,38 @@ fn apply(copy: &mut std::collections::BTreeMap<i64, Value>, message: &Value) {
 }
 
 #[tokio::test]
+async fn a_snapshot_has_the_rows_whose_changes_are_captured_and_no_others() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key); create table strays (found text) inherits (pets);
+         create table parts (pet_id int) partition by list (pet_id);
+         create table parts_1 partition of parts for values in (1);
+         insert into pets values (1); insert into strays values (2); insert into parts values (1);
+         select rowcast.watch('pets'), rowcast.watch('parts')",
+    )
+    .await;
+    let server = TestServer::start(&db.url).await;
+    for channel in ["pets", "parts"] {
+        let mut socket = server.socket(&format!("/ws/{channel}?snapshot=true")).await;
+        let (messages, _) = until_subscribed(&mut socket).await;
+        assert_eq!(messages[0]["rows"], serde_json::json!([{"pet_id": 1}]), "{channel}");
+    }
+    // and where the relay may not read them, it says so and goes on
+    db.run("revoke select on pets from rowcast_relay").await;
+    server.stop().await.unwrap();
+    let role = format!("relay_{}", std::process::id());
+    db.run(&format!("create role {role} login password 'secret' in role rowcast_relay")).await;
+    let server = TestServer::start(&db.url_of(&role)).await;
+    let mut socket = server.socket("/ws/pets?snapshot=true").await;
+    let (messages, _) = until_subscribed(&mut socket).await;
+    assert_eq!((&messages[0]["type"], &messages[0]["code"]), (&"error".into(), &"no_snapshot".into()));
+    db.run("insert into pets values (3)").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 3);
+    server.stop().await.unwrap();
+    db.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+#[tokio::test]
 async fn since_and_snapshot_together_are_whatever_works() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;

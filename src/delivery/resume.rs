@@ -319,43 +319,80 @@ mod tests {
         })
     }
 
+    /// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
+    struct Stage {
+        hub: Arc<Hub>,
+        nudge: Arc<Notify>,
+        outbound: Arc<Outbound>,
+        client: TcpStream,
+        events: mpsc::Sender<Event>,
+        trigger: shutdown::Trigger,
+        running: tokio::task::JoinHandle<()>,
+    }
+
+    impl Stage {
+        async fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let metrics = Arc::new(DeliveryMetrics::default());
+            let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
+            let (requests, _) = mpsc::channel(1);
+            let nudge = Arc::new(Notify::new());
+            let settings =
+                Settings { log_bytes: 1 << 20, history_bytes: 1 << 20, heartbeat: Duration::from_secs(60), shards: 1 };
+            let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
+            let (events, received) = mpsc::channel(1);
+            let (trigger, shutdown) = shutdown::channel();
+            let running = tokio::spawn(hub.clone().run(received, shutdown));
+            events.send(Event::Channels(vec!["pets".into()])).await.unwrap();
+            Self { hub, nudge, outbound, client, events, trigger, running }
+        }
+
+        /// What the client was sent until the end.
+        async fn end(mut self) -> String {
+            self.trigger.begin();
+            self.running.await.unwrap();
+            drop((self.outbound, self.hub));
+            let mut sent = Vec::new();
+            self.client.read_to_end(&mut sent).await.unwrap();
+            String::from_utf8_lossy(&sent).into_owned()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_place_that_was_judged_in_another_life_does_not_enter() {
+        let stage = Stage::new().await;
+        stage.events.send(begin(2, &[Life { id: 2, bound: None }], false)).await.unwrap();
+        stage.events.send(Event::Live).await.unwrap();
+        stage.hub.becomes_live().await;
+        let enter = |life| {
+            let key = ViewKey::Channel("pets".into());
+            stage.hub.enter(&key, &stage.outbound, &Snapshot::all_before(10), life).unwrap()
+        };
+        assert!(matches!(enter(1), Entry::AnotherLife));
+        assert!(matches!(enter(2), Entry::Joined { .. }));
+        assert_eq!(stage.end().await, "");
+    }
+
     /// The server crashes while a client waits for the rest of its cut. Its place is of the lost tail: a message sent
     /// now would carry that place into the new life, where it would be honoured.
     #[tokio::test]
     async fn a_place_is_not_carried_into_another_life_of_the_server() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let metrics = Arc::new(DeliveryMetrics::default());
-        let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
-        let (requests, _asked) = mpsc::channel(1);
-        let nudge = Arc::new(Notify::new());
-        let settings =
-            Settings { log_bytes: 1 << 20, history_bytes: 1 << 20, heartbeat: Duration::from_secs(60), shards: 1 };
-        let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
-        let (events, received) = mpsc::channel(1);
-        let (trigger, shutdown) = shutdown::channel();
-        let running = tokio::spawn(hub.clone().run(received, shutdown));
-
+        let stage = Stage::new().await;
         let old = Life { id: 1, bound: None };
-        events.send(Event::Channels(vec!["pets".into()])).await.unwrap();
-        events.send(begin(1, &[old], false)).await.unwrap();
-        events.send(Event::Live).await.unwrap();
+        stage.events.send(begin(1, &[old], false)).await.unwrap();
+        stage.events.send(Event::Live).await.unwrap();
         let wish = Wish {
             since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
             snapshot: false,
         };
-        let way = Resume::new(hub, outbound.clone(), ViewKey::Channel("pets".into()), None);
+        let way = Resume::new(stage.hub.clone(), stage.outbound.clone(), ViewKey::Channel("pets".into()), None);
         let resuming = tokio::spawn(way.run(wish));
-        nudge.notified().await; // it waits until the stream has come to its place
+        stage.nudge.notified().await; // it waits until the stream has come to its place
 
-        events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
-        events.send(cut(2)).await.unwrap();
+        stage.events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
+        stage.events.send(cut(2)).await.unwrap();
         assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
-        trigger.begin();
-        running.await.unwrap();
-        drop(outbound);
-        let mut sent = Vec::new();
-        client.read_to_end(&mut sent).await.unwrap();
-        assert_eq!(String::from_utf8_lossy(&sent), "", "no message whose cursor the next life would honour");
+        assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
     }
 }
