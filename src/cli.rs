@@ -4,6 +4,8 @@ mod ask;
 mod doctor;
 mod grammar;
 
+use std::io::Write as _;
+
 use std::path::PathBuf;
 
 use clap::ArgMatches;
@@ -37,7 +39,8 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("demo", arguments)) => demo(arguments).await,
         Some(("migrate", arguments)) => migrate(arguments).await,
         Some(("sql", _)) => {
-            print!("{}", install::script());
+            // `rowcast sql | head` closes early
+            let _ = std::io::stdout().write_all(install::script().as_bytes());
             Ok(())
         }
         Some(("watch", arguments)) => watch(arguments).await,

@@ -1,5 +1,6 @@
 //! A client of a running rowcast: its status page, a channel's messages. Owns the asking; knows no database.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -28,7 +29,10 @@ pub(super) async fn tail(url: &str, channel: &str, mut left: u64) -> Result<()> 
     while left > 0 {
         match socket.next().await {
             Some(Ok(Message::Text(message))) => {
-                println!("{message}");
+                // whoever read it has read enough, as in `rowcast tail pets | head -1`
+                if writeln!(std::io::stdout(), "{message}").is_err() {
+                    break;
+                }
                 left -= 1;
             }
             Some(Ok(Message::Close(Some(frame)))) => {
