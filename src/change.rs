@@ -31,7 +31,8 @@ pub struct Change {
 impl Change {
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> u64 {
-        let data = self.update.as_ref().map_or(0, |update| update.data.len());
+        let length = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.len());
+        let data = self.update.as_ref().map_or(0, |update| update.data.len() + length(&update.old));
         let told = self.notification.as_ref().map_or(0, |told| told.data.len() + 64 * told.users.len());
         (std::mem::size_of::<Self>() + data + told + 64) as u64
     }
@@ -48,6 +49,8 @@ pub struct Update {
     pub data: Json,
     /// of an update: the columns that differ
     pub changed: Vec<Box<str>>,
+    /// of an update: those columns as they were
+    pub old: Option<Json>,
     /// of an update that changed the primary key: the key's columns as they were
     pub old_key: Option<Json>,
 }
@@ -74,6 +77,108 @@ pub struct Cut {
     pub until: Arc<Snapshot>,
     /// the place after the cut; `None` while further parts follow
     pub end: Option<Border>,
+}
+
+/// A channel as subscribers may ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// its name
+    pub name: Arc<str>,
+    /// of its table, those that may leave, in order; `None` where it has no table
+    pub columns: Option<Arc<[Column]>>,
+}
+
+/// A column of a channel's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// its name
+    pub name: Box<str>,
+    /// how its values are compared
+    pub kind: Kind,
+}
+
+/// How the values of a type are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// a whole number
+    Integer,
+    /// any number
+    Number,
+    /// text
+    Text,
+    /// text that is filled with blanks, which do not count
+    Padded,
+    /// an enum: equal or not; its order is the database's
+    Enum,
+    /// true or false
+    Bool,
+    /// a uuid
+    Uuid,
+    /// a moment
+    Timestamptz,
+    /// a date and a time of day
+    Timestamp,
+    /// a date
+    Date,
+    /// a time of day
+    Time,
+    /// JSON, an array or a composite: null or not
+    Structured,
+    /// any other type: equal or not, by its text
+    Opaque,
+    /// of a channel without a table: by what stands in the JSON
+    Any,
+}
+
+impl Kind {
+    /// The kind of a type, by the name that `format_type` gives it, or `enum`.
+    pub fn of_type(name: &str) -> Self {
+        match name {
+            "smallint" | "integer" | "bigint" => Self::Integer,
+            "numeric" | "real" | "double precision" | "oid" => Self::Number,
+            "text" | "character varying" | "name" => Self::Text,
+            "character" => Self::Padded,
+            "enum" => Self::Enum,
+            "boolean" => Self::Bool,
+            "uuid" => Self::Uuid,
+            "timestamp with time zone" => Self::Timestamptz,
+            "timestamp without time zone" => Self::Timestamp,
+            "date" => Self::Date,
+            "time without time zone" => Self::Time,
+            "json" | "jsonb" | "structured" => Self::Structured,
+            _ => Self::Opaque,
+        }
+    }
+
+    /// For messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Text | Self::Padded => "text",
+            Self::Enum => "enum",
+            Self::Bool => "boolean",
+            Self::Uuid => "uuid",
+            Self::Timestamptz => "timestamptz",
+            Self::Timestamp => "timestamp",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Structured => "json or array",
+            Self::Opaque => "without order",
+            Self::Any => "any",
+        }
+    }
+}
+
+/// Rows whose column has one of some values, given as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Narrowing {
+    /// the column
+    pub column: Box<str>,
+    /// [`Kind::Integer`], [`Kind::Text`] or [`Kind::Uuid`]
+    pub kind: Kind,
+    /// the values
+    pub values: Vec<String>,
 }
 
 /// What the source tells delivery, in order.
@@ -103,7 +208,7 @@ pub enum Event {
         channel: Option<Arc<str>>,
     },
     /// The channels there are from now on.
-    Channels(Vec<Arc<str>>),
+    Channels(Vec<Channel>),
     /// Changes.
     Cut(Cut),
 }
@@ -128,6 +233,8 @@ pub enum Request {
     Snapshot {
         /// the channel
         channel: Arc<str>,
+        /// no others are wanted; they may come all the same
+        narrowing: Option<Narrowing>,
         /// takes [`Answer::Rows`], then [`Answer::Border`]
         answer: mpsc::Sender<Answer>,
     },
@@ -138,8 +245,8 @@ pub enum Request {
 pub enum Answer {
     /// changes, in order
     Changes(Vec<Change>),
-    /// rows as JSON objects with commas between them
-    Rows(String),
+    /// rows as JSON objects
+    Rows(Vec<Json>),
     /// the rows were those at this place
     Border(Border),
     /// nothing more

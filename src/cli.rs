@@ -52,7 +52,12 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("tail", arguments)) => {
             let left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
             let (url, channel) = (text(arguments, "url"), text(arguments, "channel"));
-            ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), left).await
+            let filters = arguments.get_many::<String>("filter").unwrap_or_default();
+            let mut asked: Vec<_> = filters.map(|filter| ("filter", filter.clone())).collect();
+            asked.extend(text(arguments, "columns").map(|columns| ("columns", columns.to_owned())));
+            let flags = ["snapshot", "old"].into_iter().filter(|name| arguments.get_flag(name));
+            asked.extend(flags.map(|name| (name, "true".to_owned())));
+            ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), &asked, left).await
         }
         Some(("doctor", arguments)) => {
             let (database, client) = connect(arguments).await?;

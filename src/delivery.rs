@@ -1,11 +1,13 @@
 //! Changes → sockets. Owns channels, subscribers and the wire; knows no database.
 //!
-//! The path of a change through it: [`route`] says which views it concerns and [`protocol`] writes its frame, once
-//! per view; the view's [`log`] keeps the frame; the [`hub`] wakes the shards that hold the view's subscribers; an
+//! The path of a change through it: [`route`] says which views it concerns, a view's [`lens`] what of it is shown there,
+//! and [`protocol`] writes the frame, once per view; the view's [`log`] keeps the frame; the [`hub`] wakes the shards that hold the view's subscribers; an
 //! [`outbound`] socket writes what is due; a [`session`] is one client's conversation.
 
+pub mod filter;
 pub mod history;
 pub mod hub;
+pub mod lens;
 pub mod log;
 pub mod outbound;
 pub mod protocol;
@@ -13,4 +15,5 @@ pub mod resume;
 pub mod route;
 pub mod session;
 mod shard;
+pub mod value;
 pub mod view;

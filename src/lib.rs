@@ -14,7 +14,7 @@
 //! [`lives`] says how long it is good.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `change`, `cursor`, `lives`,
-//! `metrics`, `shutdown`, `error`.
+//! `row`, `metrics`, `shutdown`, `error`.
 
 pub mod change;
 pub mod cli;
@@ -27,6 +27,7 @@ pub mod demo;
 pub mod error;
 pub mod lives;
 pub mod metrics;
+pub mod row;
 pub mod serve;
 
 pub mod shutdown;

@@ -113,7 +113,7 @@ async fn an_unknown_channel_is_a_404_or_4404_for_clients_that_speak_our_protocol
     }
     let mut socket = Socket::connect(server.address, "/ws/cats", Some("rowcast.v1")).await.unwrap();
     assert_eq!(socket.close_code().await, 4404);
-    let mut socket = Socket::connect(server.address, "/ws/pets?filter=a=eq.1", Some("rowcast.v1")).await.unwrap();
+    let mut socket = Socket::connect(server.address, "/ws/pets?fliter=a=eq.1", Some("rowcast.v1")).await.unwrap();
     assert_eq!(socket.close_code().await, 4400, "not half of what was asked for");
     // the channel of an open socket goes away; one that follows others stays
     db.run("select rowcast.create_channel('news')").await;

@@ -4,6 +4,7 @@
 mod capture;
 mod cli;
 mod doorbell;
+mod filters;
 mod install;
 mod layers;
 mod relay;

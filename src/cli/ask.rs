@@ -6,16 +6,19 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::error::{Error, Kind, Result};
 
 const NOT_RUNNING: &str = "is `rowcast serve` or `rowcast demo` running there? --url names another address";
 
-/// Prints the messages of a channel (`pets`, or `user/123`), one a line, until `left` of them came.
-pub(super) async fn tail(url: &str, channel: &str, mut left: u64) -> Result<()> {
+/// Prints the messages of a channel (`pets`, or `user/123`), one a line, until `left` of them came. `asked` are query
+/// parameters.
+pub(super) async fn tail(url: &str, channel: &str, asked: &[(&str, String)], mut left: u64) -> Result<()> {
     let url = url.trim_end_matches('/').replacen("http", "ws", 1);
-    let target = format!("{url}/ws/{channel}");
+    let asked = asked.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+    let target = format!("{url}/ws/{channel}?{}", asked.collect::<Vec<_>>().join("&"));
     let mut request = target
         .as_str()
         .into_client_request()

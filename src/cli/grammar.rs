@@ -105,6 +105,31 @@ pub fn command() -> Command {
                         .value_parser(clap::value_parser!(u64))
                         .help("end after this many messages"),
                 )
+                .arg(
+                    Arg::new("filter")
+                        .long("filter")
+                        .value_name("CONDITION")
+                        .action(clap::ArgAction::Append)
+                        .help("only rows for which it holds, such as user_id=eq.123; all of them, where repeated"),
+                )
+                .arg(
+                    Arg::new("columns")
+                        .long("columns")
+                        .value_name("NAMES")
+                        .help("only these, with commas between them"),
+                )
+                .arg(
+                    Arg::new("snapshot")
+                        .long("snapshot")
+                        .action(clap::ArgAction::SetTrue)
+                        .help("the current rows first"),
+                )
+                .arg(
+                    Arg::new("old")
+                        .long("old")
+                        .action(clap::ArgAction::SetTrue)
+                        .help("what was there before an update"),
+                )
                 .arg(url()),
         )
         .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))

@@ -55,22 +55,23 @@ impl History {
     }
 }
 
-/// The changes of `cuts` that a subscriber has missed: not in `seen` but in `until`, after the id `after`. In order: a
-/// cut is a cut whoever reads it, and inside a cut ids tell the order.
-pub fn missed<'a>(
+/// What a subscriber is told of the changes of `cuts` that it has missed: not in `seen` but in `until`, after the id
+/// `after`. In order: a cut is a cut whoever reads it, and inside a cut ids tell the order.
+pub fn missed<'a, T>(
     cuts: &'a [Arc<Cut>],
     seen: &Snapshot,
     until: &Snapshot,
     after: i64,
-    wanted: impl Fn(&Change) -> bool,
-) -> Vec<&'a Change> {
-    let mut missed: Vec<&Change> = cuts
+    told: impl Fn(&'a Change) -> Option<T>,
+) -> Vec<T> {
+    let mut missed: Vec<(i64, T)> = cuts
         .iter()
         .flat_map(|cut| &cut.changes)
-        .filter(|change| change.id > after && !seen.sees(change.tx) && until.sees(change.tx) && wanted(change))
+        .filter(|change| change.id > after && !seen.sees(change.tx) && until.sees(change.tx))
+        .filter_map(|change| Some((change.id, told(change)?)))
         .collect();
-    missed.sort_unstable_by_key(|change| change.id);
-    missed
+    missed.sort_unstable_by_key(|(id, _)| *id);
+    missed.into_iter().map(|(_, told)| told).collect()
 }
 
 fn size(cut: &Cut) -> u64 {
@@ -132,7 +133,7 @@ mod tests {
             let left = at(left_at);
             prop_assume!(seen.covers(&left));
             let cuts = history.since(&left);
-            let got: Vec<i64> = missed(&cuts, &left, &seen, 0, |_| true).iter().map(|change| change.id).collect();
+            let got: Vec<i64> = missed(&cuts, &left, &seen, 0, |change| Some(change.id));
             let wanted: Vec<i64> = (0..20).filter(|i| seen.sees(10 + i) && !left.sees(10 + i)).map(|i| i as i64 + 1).collect();
             prop_assert_eq!(got, wanted);
         }

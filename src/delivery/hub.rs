@@ -5,7 +5,7 @@
 //! past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was told. Then
 //! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -15,19 +15,17 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::history::History;
+use super::lens::{Lens, Unfit};
 use super::outbound::Outbound;
 use super::protocol::{self, CloseCode};
 use super::route::{ViewKey, Views};
 use super::shard::Shard;
 use super::view::{View, lock};
-use crate::change::{Cut, Event, Request};
+use crate::change::{Channel, Column, Cut, Event, Request};
 use crate::cursor::{Border, Snapshot};
 use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
-
-/// There may be many users and each hears little: kept per user at most.
-const USER_LOG_BYTES: u64 = 256 * 1024;
 
 /// How much is kept and how often is spoken.
 #[derive(Debug, Clone)]
@@ -74,7 +72,8 @@ struct State {
     is_at_border: bool,
     lives: Option<Arc<Lives>>,
     history: History,
-    channels: BTreeSet<Arc<str>>,
+    /// the columns of each channel, where it has a table
+    channels: BTreeMap<Arc<str>, Option<Arc<[Column]>>>,
 }
 
 /// How a subscriber that comes with a place gets in.
@@ -110,12 +109,20 @@ pub struct Subscription {
 }
 
 /// Why a socket cannot join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinError {
     /// Capture is not live; wait for [`Hub::becomes_live`].
     NotLive,
     /// There is no such channel.
     UnknownChannel,
+    /// The channel cannot be seen that way.
+    Unfit(Unfit),
+}
+
+impl From<Unfit> for JoinError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
 }
 
 impl Hub {
@@ -129,7 +136,7 @@ impl Hub {
             is_at_border: true,
             lives: None,
             history: History::new(settings.history_bytes),
-            channels: BTreeSet::new(),
+            channels: BTreeMap::new(),
         };
         let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
         Arc::new(Self { state: Mutex::new(state), shards, live, borders, source, settings, metrics })
@@ -201,7 +208,15 @@ impl Hub {
     /// Whether a channel exists; `None` until the source has told which there are.
     pub fn has_channel(&self, name: &str) -> Option<bool> {
         let state = lock(&self.state);
-        (!state.cursor.is_empty()).then(|| state.channels.contains(name))
+        (!state.cursor.is_empty()).then(|| state.channels.contains_key(name))
+    }
+
+    /// How a view shows its channel, by the columns that it has now.
+    ///
+    /// # Errors
+    /// [`JoinError::UnknownChannel`] or [`JoinError::Unfit`].
+    pub fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
+        lock(&self.state).lens(key)
     }
 
     /// All channels with their number of subscribers, and the number of users that are watched.
@@ -209,11 +224,8 @@ impl Hub {
         let state = lock(&self.state);
         let channels = state
             .channels
-            .iter()
-            .map(|name| {
-                let view = state.views.get(&ViewKey::Channel(name.clone()));
-                (name.clone(), view.map_or(0, |view| view.subscribers()))
-            })
+            .keys()
+            .map(|name| (name.clone(), state.views.of_channel(name).map(|view| view.subscribers()).sum()))
             .collect();
         (channels, state.views.users())
     }
@@ -234,7 +246,7 @@ impl Hub {
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
-        let subscription = self.member(&mut state, key, outbound);
+        let subscription = self.member(&mut state, key, outbound)?;
         subscription.follow(&protocol::subscribed(&key.label(), &state.cursor, false, 0, reference));
         Ok(subscription)
     }
@@ -261,7 +273,7 @@ impl Hub {
             return Ok(Entry::BeyondMemory);
         }
         let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, outbound);
+        let subscription = self.member(&mut state, key, outbound)?;
         Ok(Entry::Joined { subscription, cuts, border })
     }
 
@@ -270,24 +282,29 @@ impl Hub {
         let state = lock(&self.state);
         match key {
             _ if !self.is_live() => Err(JoinError::NotLive),
-            ViewKey::Channel(name) if !state.channels.contains(name) => Err(JoinError::UnknownChannel),
-            ViewKey::Channel(_) | ViewKey::User(_) => Ok(state),
+            ViewKey::Channel(name, _) if !state.channels.contains_key(name) => Err(JoinError::UnknownChannel),
+            ViewKey::Channel(..) | ViewKey::User(_) => Ok(state),
         }
     }
 
-    fn member(self: &Arc<Self>, state: &mut State, key: &ViewKey, outbound: &Arc<Outbound>) -> Subscription {
-        let view = state.views.get(key).cloned().unwrap_or_else(|| {
-            let log_bytes = match key {
-                ViewKey::Channel(_) => self.settings.log_bytes,
-                ViewKey::User(_) => self.settings.log_bytes.min(USER_LOG_BYTES),
-            };
-            let view = Arc::new(View::new(key.clone(), log_bytes, self.shards.len()));
-            state.views.insert(key.clone(), view.clone());
-            view
-        });
+    fn member(
+        self: &Arc<Self>,
+        state: &mut State,
+        key: &ViewKey,
+        outbound: &Arc<Outbound>,
+    ) -> Result<Subscription, JoinError> {
+        let view = match state.views.get(key) {
+            Some(view) => view.clone(),
+            None => {
+                let lens = state.lens(key)?;
+                let view = Arc::new(View::new(key.clone(), self.settings.log_bytes, self.shards.len()));
+                state.views.insert(key, lens, view.clone());
+                view
+            }
+        };
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(outbound.clone());
-        Subscription { hub: self.clone(), offset: view.log.end(), view, outbound: outbound.clone(), shard, slot }
+        Ok(Subscription { hub: self.clone(), offset: view.log.end(), view, outbound: outbound.clone(), shard, slot })
     }
 
     /// Applies what the source tells until it ends or the shutdown begins.
@@ -345,20 +362,19 @@ impl Hub {
                 self.append_to_all(|_, _| protocol::error("source_down", &reason, None), |_| true);
             }
             Event::Gap { gap, channel } => {
-                let key = channel.map(ViewKey::Channel);
                 self.append_to_all(
                     |label, _| protocol::gap(Some(label), gap),
-                    |view| key.as_ref().is_none_or(|key| view.key == *key),
+                    |view| channel.is_none() || view.key.channel() == channel.as_ref(),
                 );
             }
-            Event::Channels(names) => self.set_channels(names),
+            Event::Channels(channels) => self.set_channels(channels),
         }
         0
     }
 
     fn apply_cut(&self, cut: Arc<Cut>) -> u64 {
         let mut state = lock(&self.state);
-        let routed = state.views.route(&cut);
+        let routed = state.views.route(&cut, |view| view.number);
         let mut bytes = 0;
         let mut touched = Vec::with_capacity(routed.len());
         for (view, frames) in routed {
@@ -387,29 +403,48 @@ impl Hub {
         bytes
     }
 
-    fn set_channels(&self, names: Vec<Arc<str>>) {
+    fn set_channels(&self, channels: Vec<Channel>) {
         let mut state = lock(&self.state);
-        let names: BTreeSet<_> = names.into_iter().collect();
+        let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
+        let before = std::mem::replace(&mut state.channels, channels);
+        let altered =
+            |view: &&Arc<View>| view.key.channel().is_some_and(|name| before.get(name) != state.channels.get(name));
+        let views: Vec<_> = state.views.iter().filter(altered).cloned().collect();
         let mut closed = Vec::new();
-        for gone in state.channels.difference(&names).cloned().collect::<Vec<_>>() {
-            closed.extend(state.views.remove(&ViewKey::Channel(gone)));
+        for view in views {
+            let label = view.key.label();
+            let (code, kind, reason) = match state.lens(&view.key) {
+                Ok(lens) => {
+                    state.views.remove(&view.key);
+                    state.views.insert(&view.key, lens, view.clone());
+                    continue;
+                }
+                Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),
+                Err(JoinError::UnknownChannel | JoinError::NotLive) => {
+                    let reason = format!("channel {label} is gone: its table is no longer watched");
+                    (CloseCode::UnknownChannel, "unknown_channel", reason)
+                }
+            };
+            state.views.remove(&view.key);
+            closed.push((view, code, protocol::error(kind, &reason, None), reason));
         }
-        state.channels = names;
         drop(state);
-        for view in closed {
-            let reason = format!("channel {} is gone: its table is no longer watched", view.key.label());
-            let message = protocol::error("unknown_channel", &reason, None);
+        for (view, code, message, reason) in closed {
             for members in &view.members {
                 let members: Vec<_> = lock(members).iter().map(|(_, outbound)| outbound.clone()).collect();
                 for outbound in members {
-                    outbound.lose(&view, CloseCode::UnknownChannel, &reason, &message);
+                    outbound.lose(&view, code, &reason, &message);
                 }
             }
         }
     }
 
-    /// A heartbeat to every view that was silent.
+    /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by
+    /// now is too slow, and thousands of views would keep what nobody needs.
     fn beat(&self) {
+        for view in lock(&self.state).views.iter() {
+            view.log.forget_before(view.mark.swap(view.log.end(), Relaxed));
+        }
         if *self.live.borrow() {
             self.append_to_all(protocol::heartbeat, |view| !view.spoke.swap(false, Relaxed));
         }
@@ -437,6 +472,18 @@ impl Hub {
     async fn passed(&self) {
         for shard in &self.shards {
             shard.passed().await;
+        }
+    }
+}
+
+impl State {
+    fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
+        match key {
+            ViewKey::User(_) => Ok(Arc::default()),
+            ViewKey::Channel(name, ask) => {
+                let columns = self.channels.get(name).ok_or(JoinError::UnknownChannel)?;
+                Ok(Arc::new(Lens::compile(ask, columns.as_deref())?))
+            }
         }
     }
 }

@@ -65,6 +65,17 @@ impl Log {
         }
     }
 
+    /// Drops what ends before `offset`.
+    pub fn forget_before(&self, offset: u64) {
+        let mut kept = self.lock();
+        while kept.segments.front().is_some_and(|oldest| oldest.start + oldest.bytes.len() as u64 <= offset) {
+            kept.segments.pop_front();
+        }
+        if kept.segments.is_empty() {
+            kept.segments = VecDeque::new();
+        }
+    }
+
     /// The offset after the newest frame.
     pub fn end(&self) -> u64 {
         self.lock().end
@@ -166,6 +177,20 @@ mod tests {
         }
         assert_eq!(log.due(0).unwrap_err(), FellOff);
         assert_eq!(log.due(80).unwrap().bytes.concat().len(), 20);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_missed_only_by_who_had_not_written_it() {
+        let log = Log::new(1000);
+        log.append(frames(&["one"]));
+        let mark = log.end();
+        log.append(frames(&["two"]));
+        log.forget_before(mark);
+        assert_eq!(log.due(0).unwrap_err(), FellOff);
+        assert_eq!(log.due(mark).unwrap().bytes.concat(), frames(&["two"]));
+        log.forget_before(log.end());
+        assert_eq!(log.due(mark).unwrap_err(), FellOff);
+        assert!(log.due(log.end()).unwrap().bytes.is_empty());
     }
 
     proptest! {

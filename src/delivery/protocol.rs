@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::change::{Change, Notification, Update};
+use super::lens::{Ask, Shown};
+use crate::change::{Change, Notification};
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
@@ -55,6 +56,15 @@ pub enum Command {
         /// the current rows first
         #[serde(default)]
         snapshot: bool,
+        /// conditions that its rows must satisfy
+        #[serde(default)]
+        filter: Option<Texts>,
+        /// only these columns
+        #[serde(default)]
+        columns: Option<Texts>,
+        /// an update tells the columns as they were
+        #[serde(default)]
+        old: bool,
         /// comes back in the answer
         #[serde(default)]
         r#ref: Option<Value>,
@@ -69,11 +79,36 @@ pub enum Command {
     },
 }
 
+/// One text or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Texts {
+    /// one
+    One(String),
+    /// several
+    Many(Vec<String>),
+}
+
+impl Texts {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// What a subscription asks for. One text of columns is a list with commas, as in a query.
+pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
+    let columns = columns.map(|columns| match columns {
+        Texts::One(list) => list.split(',').map(str::to_owned).collect(),
+        other => other.into_vec(),
+    });
+    Ask::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
+}
+
 /// Commands this version knows, for the error that lists them.
 const COMMANDS: [&str; 4] = ["ping", "test", "subscribe", "unsubscribe"];
-
-/// What a subscription cannot ask for yet.
-const NOT_YET: [&str; 3] = ["filter", "columns", "old"];
 
 /// Reads a client's message.
 ///
@@ -96,29 +131,24 @@ pub fn parse_command(text: &str) -> Result<Command, String> {
         let text = format!("unknown command {shown}; known: {}", COMMANDS.join(", "));
         return Err(error("unknown_command", &text, reference.as_ref()));
     }
-    // not obeying half of a subscription: who asks for a filter must not get the whole channel
-    if let Some(field) = NOT_YET.iter().find(|field| kind == "subscribe" && value.get(**field).is_some()) {
-        let text = format!("{field} is not supported by this version");
-        return Err(error("not_supported", &text, reference.as_ref()));
-    }
     let kind = kind.to_owned();
     serde_json::from_value(value).map_err(|e| error("bad_message", &format!("{kind}: {e}"), reference.as_ref()))
 }
 
-/// A `realtime_update`. `inside` is the token of the cut without the id, `end` the cursor after it where this change
-/// is its last.
-pub fn realtime_update(change: &Change, update: &Update, inside: &str, end: Option<&str>) -> String {
-    let mut message = String::with_capacity(update.data.len() + inside.len() + 256);
+/// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
+/// cursor after it where this change is its last.
+pub fn realtime_update(change: &Change, channel: &str, shown: &Shown<'_>, inside: &str, end: Option<&str>) -> String {
+    let mut message = String::with_capacity(shown.data.len() + inside.len() + 256);
     message.push_str(r#"{"type":"realtime_update","entity_type":"#);
-    push_string(&mut message, &update.channel);
+    push_string(&mut message, channel);
     message.push_str(r#","action":"#);
-    push_string(&mut message, &update.action);
+    push_string(&mut message, shown.action);
     message.push_str(r#","data":"#);
-    message.push_str(&update.data);
+    message.push_str(&shown.data);
     push_place(&mut message, change, inside, end);
-    if !update.changed.is_empty() {
+    if !shown.changed.is_empty() {
         message.push_str(r#","changed":["#);
-        for (i, column) in update.changed.iter().enumerate() {
+        for (i, column) in shown.changed.iter().enumerate() {
             if i > 0 {
                 message.push(',');
             }
@@ -126,9 +156,9 @@ pub fn realtime_update(change: &Change, update: &Update, inside: &str, end: Opti
         }
         message.push(']');
     }
-    if let Some(key) = &update.old_key {
+    if let Some(old) = &shown.old {
         message.push_str(r#","old":"#);
-        message.push_str(key);
+        message.push_str(old);
     }
     push_origin(&mut message, change);
     message.push('}');
@@ -304,6 +334,7 @@ fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::Update;
 
     /// The messages that docs/protocol.md shows and clients are tested against.
     const GOLDEN: &str = include_str!("../../tests/golden/messages.json");
@@ -324,6 +355,7 @@ mod tests {
                 action: "updated".into(),
                 data: data.clone(),
                 changed: vec!["name".into()],
+                old: Some(r#"{"name":"Lu"}"#.into()),
                 old_key: None,
             }),
             notification: Some(Notification {
@@ -334,10 +366,14 @@ mod tests {
         }
     }
 
+    fn update_of(change: &Change, inside: &str) -> String {
+        realtime_update(change, "pets", &Shown::of(change.update.as_ref().unwrap()), inside, None)
+    }
+
     #[test]
     fn messages_are_as_documented() {
         let change = change();
-        let update = realtime_update(&change, change.update.as_ref().unwrap(), "1AAAA", None);
+        let update = update_of(&change, "1AAAA");
         assert_eq!(serde_json::from_str::<Value>(&update).unwrap(), golden("realtime_update"));
         let told = notification(&change, change.notification.as_ref().unwrap(), "123", "1AAAA", Some("1BBBB"));
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
@@ -358,7 +394,7 @@ mod tests {
     #[test]
     fn the_documented_fields_come_first() {
         let change = change();
-        let update = realtime_update(&change, change.update.as_ref().unwrap(), "1", None);
+        let update = update_of(&change, "1");
         let start = r#"{"type":"realtime_update","entity_type":"pets","action":"updated","data":{"pet_id":1,"name":"Luna"},"timestamp":"2024-01-15T10:30:00.123456Z","id":90017"#;
         assert!(update.starts_with(start), "{update}");
     }
@@ -373,7 +409,7 @@ mod tests {
         assert_eq!(code("[]"), "bad_message");
         assert_eq!(code(r#"{"type":"dance"}"#), "unknown_command");
         assert_eq!(code(r#"{"type":"subscribe"}"#), "bad_message");
-        assert_eq!(code(r#"{"type":"subscribe","channel":"pets","filter":"a=eq.1"}"#), "not_supported");
+        assert_eq!(code(r#"{"type":"subscribe","channel":"pets","filter":3}"#), "bad_message");
         assert!(matches!(parse_command(r#"{"type":"test","x":1}"#), Ok(Command::Test {})));
     }
 

@@ -20,9 +20,10 @@ use tokio::sync::mpsc;
 
 use super::history::missed;
 use super::hub::{Entry, Hub, JoinError, Subscription};
+use super::lens::{Lens, Unfit};
 use super::outbound::{Gone, Outbound};
 use super::protocol;
-use super::route::{ViewKey, message_for};
+use super::route::{Told, ViewKey};
 use crate::change::{Answer, Change, Request};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::lives::Gap;
@@ -45,6 +46,19 @@ pub enum Failed {
     Unanswered,
     /// There is no such channel.
     UnknownChannel,
+    /// The channel cannot be seen that way.
+    Unfit(Unfit),
+}
+
+impl From<JoinError> for Failed {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::UnknownChannel => Self::UnknownChannel,
+            JoinError::Unfit(unfit) => Self::Unfit(unfit),
+            // to be waited for, not reported
+            JoinError::NotLive => Self::Unanswered,
+        }
+    }
 }
 
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
@@ -57,6 +71,7 @@ pub struct Resume {
     hub: Arc<Hub>,
     outbound: Arc<Outbound>,
     key: ViewKey,
+    lens: Arc<Lens>,
     reference: Option<Value>,
     replayed: u64,
     /// the life of the server in which its place was found to be good
@@ -66,7 +81,7 @@ pub struct Resume {
 impl Resume {
     /// A subscriber of `key` over `outbound`.
     pub fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, key: ViewKey, reference: Option<Value>) -> Self {
-        Self { hub, outbound, key, reference, replayed: 0, life: 0 }
+        Self { hub, outbound, key, lens: Arc::default(), reference, replayed: 0, life: 0 }
     }
 
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
@@ -75,11 +90,7 @@ impl Resume {
     /// [`Failed`].
     pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
         self.hub.becomes_live().await;
-        if let ViewKey::Channel(name) = &self.key
-            && self.hub.has_channel(name) == Some(false)
-        {
-            return Err(Failed::UnknownChannel);
-        }
+        self.lens = self.hub.lens(&self.key)?;
         if let Some(token) = &wish.since {
             let joined = match self.honour(token).await? {
                 Ok(seen) => self.join(seen, true).await?,
@@ -105,8 +116,8 @@ impl Resume {
         loop {
             match self.hub.join(&self.key, &self.outbound, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
-                Err(JoinError::UnknownChannel) => return Err(Failed::UnknownChannel),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -137,8 +148,9 @@ impl Resume {
         let rest = border.inside(&seen);
         match self.hub.history_since(&seen) {
             Some(cuts) => {
-                let changes = missed(&cuts, &seen, &end, id, |change| message_for(&self.key, change).is_some());
-                self.send(&changes, &rest, Some(&border.token)).await?;
+                let told = missed(&cuts, &seen, &end, id, |change| Told::of(&self.key, &self.lens, change));
+                let count = self.send(&told, &rest, Some(&border.token)).await?;
+                self.replayed += count;
             }
             None => {
                 if let Err(gap) = self.replay(seen, end.clone(), id, &rest, &border.token).await? {
@@ -160,9 +172,10 @@ impl Resume {
             match self.hub.enter(&self.key, &self.outbound, &seen, self.life) {
                 Ok(Entry::Joined { subscription, cuts, border }) => {
                     let inside = border.inside(&seen);
-                    let changes =
-                        missed(&cuts, &seen, &border.cursor.seen, 0, |change| message_for(&self.key, change).is_some());
-                    self.send(&changes, &inside, Some(&border.token)).await?;
+                    let told =
+                        missed(&cuts, &seen, &border.cursor.seen, 0, |change| Told::of(&self.key, &self.lens, change));
+                    let count = self.send(&told, &inside, Some(&border.token)).await?;
+                    self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
                     subscription.follow(&protocol::subscribed(&label, &border.token, recovered, replayed, reference));
@@ -179,8 +192,8 @@ impl Resume {
                 Ok(Entry::Later) => {}
                 // the place may speak of what was lost: it has to be judged anew
                 Ok(Entry::AnotherLife) => return Err(Failed::Unanswered),
-                Err(JoinError::UnknownChannel) => return Err(Failed::UnknownChannel),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -207,25 +220,20 @@ impl Resume {
         end: &str,
     ) -> Result<Result<(), Gap>, Failed> {
         let (answer, mut answers) = mpsc::channel(1);
-        let channel = match &self.key {
-            ViewKey::Channel(name) => Some(name.clone()),
-            ViewKey::User(_) => None,
-        };
+        let channel = self.key.channel().cloned();
         self.hub.ask(Request::Replay { seen, until, after, channel, answer }).await;
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
             match answers.recv().await {
                 Some(Answer::Changes(changes)) => {
-                    let ours: Vec<Change> =
-                        changes.into_iter().filter(|change| message_for(&self.key, change).is_some()).collect();
-                    if !ours.is_empty() {
-                        let before = std::mem::replace(&mut held, ours);
-                        self.send(&before.iter().collect::<Vec<_>>(), inside, None).await?;
+                    if changes.iter().any(|change| Told::of(&self.key, &self.lens, change).is_some()) {
+                        let before = std::mem::replace(&mut held, changes);
+                        self.replayed += self.send(&self.told(&before), inside, None).await?;
                     }
                 }
                 Some(Answer::Done) => {
-                    self.send(&held.iter().collect::<Vec<_>>(), inside, Some(end)).await?;
+                    self.replayed += self.send(&self.told(&held), inside, Some(end)).await?;
                     return Ok(Ok(()));
                 }
                 Some(Answer::Gap(gap)) => return Ok(Err(gap)),
@@ -239,11 +247,26 @@ impl Resume {
     async fn snapshot(&mut self) -> Result<Option<Snapshot>, Failed> {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
-        self.hub.ask(Request::Snapshot { channel: label.as_str().into(), answer }).await;
+        let narrowing = self.lens.narrowing();
+        self.hub.ask(Request::Snapshot { channel: label.as_str().into(), narrowing, answer }).await;
+        let mut part = String::new();
         loop {
             match answers.recv().await {
-                Some(Answer::Rows(rows)) => self.say(&protocol::snapshot(&label, &rows, None)).await?,
+                Some(Answer::Rows(rows)) => {
+                    for row in rows.iter().filter_map(|row| self.lens.row(row)) {
+                        if !part.is_empty() {
+                            part.push(',');
+                        }
+                        part.push_str(&row);
+                    }
+                    if part.len() >= CHUNK {
+                        self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
+                    }
+                }
                 Some(Answer::Border(border)) => {
+                    if !part.is_empty() {
+                        self.say(&protocol::snapshot(&label, &part, None)).await?;
+                    }
                     self.life = border.cursor.incarnation;
                     let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(self.life)).await;
                     self.say(&protocol::snapshot(&label, "", Some(&border.token))).await?;
@@ -256,20 +279,23 @@ impl Resume {
         }
     }
 
-    /// Sends changes in order. `inside` is the token of their cut without the id, `end` the cursor after the last.
-    async fn send(&mut self, changes: &[&Change], inside: &str, end: Option<&str>) -> Result<(), Failed> {
+    fn told<'a>(&'a self, changes: &'a [Change]) -> Vec<Told<'a>> {
+        changes.iter().filter_map(|change| Told::of(&self.key, &self.lens, change)).collect()
+    }
+
+    /// Sends in order, and says how many. `inside` is the token of their cut without the id, `end` the cursor after the
+    /// last.
+    async fn send(&self, told: &[Told<'_>], inside: &str, end: Option<&str>) -> Result<u64, Failed> {
         let mut frames = Vec::new();
-        for (i, change) in changes.iter().enumerate() {
-            let is_last = i + 1 == changes.len();
-            let Some(message) = message_for(&self.key, change) else { continue };
-            protocol::push_text_frame(&mut frames, &message(inside, end.filter(|_| is_last)));
-            self.replayed += 1;
+        for (i, told_now) in told.iter().enumerate() {
+            let is_last = i + 1 == told.len();
+            protocol::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
             if frames.len() >= CHUNK || is_last {
                 self.outbound.write(&frames).await.map_err(|Gone| Failed::Gone)?;
                 frames.clear();
             }
         }
-        Ok(())
+        Ok(told.len() as u64)
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {
@@ -286,8 +312,9 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::change::{Cut, Event, Update};
+    use crate::change::{Channel, Cut, Event, Update};
     use crate::delivery::hub::{Settings, Source};
+    use crate::delivery::lens::Ask;
     use crate::lives::{Life, Lives};
     use crate::metrics::DeliveryMetrics;
     use crate::shutdown;
@@ -307,6 +334,7 @@ mod tests {
             action: "created".into(),
             data: "{}".into(),
             changed: Vec::new(),
+            old: None,
             old_key: None,
         };
         let change = Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None };
@@ -344,7 +372,7 @@ mod tests {
             let (events, received) = mpsc::channel(1);
             let (trigger, shutdown) = shutdown::channel();
             let running = tokio::spawn(hub.clone().run(received, shutdown));
-            events.send(Event::Channels(vec!["pets".into()])).await.unwrap();
+            events.send(Event::Channels(vec![Channel { name: "pets".into(), columns: None }])).await.unwrap();
             Self { hub, nudge, outbound, client, events, trigger, running }
         }
 
@@ -366,7 +394,7 @@ mod tests {
         stage.events.send(Event::Live).await.unwrap();
         stage.hub.becomes_live().await;
         let enter = |life| {
-            let key = ViewKey::Channel("pets".into());
+            let key = ViewKey::named("pets", Ask::default());
             stage.hub.enter(&key, &stage.outbound, &Snapshot::all_before(10), life).unwrap()
         };
         assert!(matches!(enter(1), Entry::AnotherLife));
@@ -386,7 +414,7 @@ mod tests {
             since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
             snapshot: false,
         };
-        let way = Resume::new(stage.hub.clone(), stage.outbound.clone(), ViewKey::Channel("pets".into()), None);
+        let way = Resume::new(stage.hub.clone(), stage.outbound.clone(), ViewKey::named("pets", Ask::default()), None);
         let resuming = tokio::spawn(way.run(wish));
         stage.nudge.notified().await; // it waits until the stream has come to its place
 

@@ -4,53 +4,110 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::lens::{Ask, Images, Lens, Shown};
 use super::protocol::{self, push_text_frame};
-use crate::change::{Change, Cut, Notification, Update};
+use super::value::Value;
+use crate::change::{Change, Cut, Kind, Notification, Update};
 
 /// What a subscriber watches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ViewKey {
-    /// `/ws/{channel}`
-    Channel(Arc<str>),
+    /// `/ws/{channel}`, and what is wanted of it
+    Channel(Arc<str>, Ask),
     /// `/ws/user/{user_id}`
     User(Arc<str>),
 }
 
 impl ViewKey {
-    /// The channel as messages name it.
+    /// What a name after `/ws/` stands for, seen through `ask` where it is a channel.
+    pub fn named(name: &str, ask: Ask) -> Self {
+        match name.strip_prefix(USER) {
+            Some(user) => Self::User(user.into()),
+            None => Self::Channel(name.into(), ask),
+        }
+    }
+
+    /// The name as messages have it.
     pub fn label(&self) -> String {
         match self {
-            Self::Channel(name) => name.to_string(),
-            Self::User(user) => format!("user/{user}"),
+            Self::Channel(name, _) => name.to_string(),
+            Self::User(user) => format!("{USER}{user}"),
+        }
+    }
+
+    /// The channel, if it is one.
+    pub fn channel(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Channel(name, _) => Some(name),
+            Self::User(_) => None,
         }
     }
 }
 
-/// The message that a view gets of a change, as a function of `inside`, the token of the cut without the id, and `end`,
-/// the cursor after the change where it is the last; `None` where the change does not concern the view.
-pub fn message_for<'a>(key: &'a ViewKey, change: &'a Change) -> Option<impl Fn(&str, Option<&str>) -> String + 'a> {
-    enum Part<'a> {
-        Update(&'a Update),
-        Told(&'a Notification, &'a str),
-    }
-    let part = match key {
-        ViewKey::Channel(name) => change.update.as_ref().filter(|update| update.channel == *name).map(Part::Update),
-        ViewKey::User(user) => {
-            let told = change.notification.as_ref().filter(|told| told.users.iter().any(|known| **known == **user));
-            told.map(|told| Part::Told(told, user))
-        }
-    }?;
-    Some(move |inside: &str, end: Option<&str>| match part {
-        Part::Update(update) => protocol::realtime_update(change, update, inside, end),
-        Part::Told(told, user) => protocol::notification(change, told, user, inside, end),
-    })
+const USER: &str = "user/";
+
+/// What a view is told of one change.
+pub enum Told<'a> {
+    /// of a channel
+    Update(&'a Change, &'a str, Shown<'a>),
+    /// of a user
+    Notification(&'a Change, &'a Notification, &'a str),
 }
 
-/// The views that somebody watches; all others cost a look-up per change and nothing else.
+impl<'a> Told<'a> {
+    /// What the view of `key` is told, seen through `lens` where it is a channel's; `None` where the change does not
+    /// concern it.
+    pub fn of(key: &'a ViewKey, lens: &Lens, change: &'a Change) -> Option<Self> {
+        match key {
+            ViewKey::Channel(name, ask) => {
+                let update = change.update.as_ref().filter(|update| update.channel == *name)?;
+                let shown =
+                    if ask.is_everything() { Shown::of(update) } else { lens.show(update, &Images::of(update))? };
+                Some(Self::Update(change, name, shown))
+            }
+            ViewKey::User(user) => {
+                let told = change.notification.as_ref()?;
+                told.users.iter().any(|known| **known == **user).then_some(Self::Notification(change, told, user))
+            }
+        }
+    }
+
+    /// The message. `inside` is the token of the cut without the id, `end` the cursor after the change where it is the
+    /// last.
+    pub fn message(&self, inside: &str, end: Option<&str>) -> String {
+        match self {
+            Self::Update(change, channel, shown) => protocol::realtime_update(change, channel, shown, inside, end),
+            Self::Notification(change, told, user) => protocol::notification(change, told, user, inside, end),
+        }
+    }
+}
+
+/// The views that somebody watches. A change that nobody watches costs a look-up; one of a channel with views for
+/// single values (`user_id=eq.123`) a look-up for each column that they name, not for each view.
 #[derive(Debug)]
 pub struct Views<V> {
-    channels: HashMap<Arc<str>, V>,
+    channels: HashMap<Arc<str>, ChannelViews<V>>,
     users: HashMap<Arc<str>, V>,
+}
+
+/// The views of one channel.
+#[derive(Debug)]
+struct ChannelViews<V> {
+    everything: Option<V>,
+    lenses: HashMap<Ask, Arc<Through<V>>>,
+    /// those that need a value: by column, by value
+    by_value: HashMap<(Box<str>, Kind), ByValue<V>>,
+    /// those that have to be asked about every change
+    others: Vec<Arc<Through<V>>>,
+}
+
+type ByValue<V> = HashMap<Value, Vec<Arc<Through<V>>>>;
+
+/// A view through a lens.
+#[derive(Debug)]
+struct Through<V> {
+    lens: Arc<Lens>,
+    view: V,
 }
 
 impl<V> Default for Views<V> {
@@ -59,34 +116,57 @@ impl<V> Default for Views<V> {
     }
 }
 
+impl<V> Default for ChannelViews<V> {
+    fn default() -> Self {
+        Self { everything: None, lenses: HashMap::new(), by_value: HashMap::new(), others: Vec::new() }
+    }
+}
+
 impl<V: Clone> Views<V> {
     /// The view of a key.
     pub fn get(&self, key: &ViewKey) -> Option<&V> {
         match key {
-            ViewKey::Channel(name) => self.channels.get(name),
+            ViewKey::Channel(name, ask) if ask.is_everything() => self.channels.get(name)?.everything.as_ref(),
+            ViewKey::Channel(name, ask) => Some(&self.channels.get(name)?.lenses.get(ask)?.view),
             ViewKey::User(user) => self.users.get(user),
         }
     }
 
     /// Adds a view.
-    pub fn insert(&mut self, key: ViewKey, view: V) {
+    pub fn insert(&mut self, key: &ViewKey, lens: Arc<Lens>, view: V) {
         match key {
-            ViewKey::Channel(name) => self.channels.insert(name, view),
-            ViewKey::User(user) => self.users.insert(user, view),
-        };
+            ViewKey::Channel(name, ask) => self.channels.entry(name.clone()).or_default().insert(ask, lens, view),
+            ViewKey::User(user) => {
+                self.users.insert(user.clone(), view);
+            }
+        }
     }
 
     /// Removes a view that nobody watches any more.
-    pub fn remove(&mut self, key: &ViewKey) -> Option<V> {
+    pub fn remove(&mut self, key: &ViewKey) {
         match key {
-            ViewKey::Channel(name) => self.channels.remove(name),
-            ViewKey::User(user) => self.users.remove(user),
+            ViewKey::Channel(name, ask) => {
+                if let Some(views) = self.channels.get_mut(name) {
+                    views.remove(ask);
+                    if views.everything.is_none() && views.lenses.is_empty() {
+                        self.channels.remove(name);
+                    }
+                }
+            }
+            ViewKey::User(user) => {
+                self.users.remove(user);
+            }
         }
+    }
+
+    /// The views of a channel.
+    pub fn of_channel(&self, name: &str) -> impl Iterator<Item = &V> {
+        self.channels.get(name).into_iter().flat_map(ChannelViews::iter)
     }
 
     /// All views.
     pub fn iter(&self) -> impl Iterator<Item = &V> {
-        self.channels.values().chain(self.users.values())
+        self.channels.values().flat_map(ChannelViews::iter).chain(self.users.values())
     }
 
     /// How many users are watched.
@@ -94,26 +174,109 @@ impl<V: Clone> Views<V> {
         self.users.len()
     }
 
-    /// The frames that a cut gives each view, in the cut's order.
-    pub fn route(&self, cut: &Cut) -> Vec<(V, Frames)> {
-        let mut routed: Routed<'_, V> = Routed { slots: HashMap::new(), frames: Vec::new() };
+    /// The frames that a cut gives each view, in the cut's order. `slot` numbers the views.
+    pub fn route(&self, cut: &Cut, slot: impl Fn(&V) -> u64) -> Vec<(V, Frames)> {
+        let mut routed = Routed { slot, slots: HashMap::new(), frames: Vec::new() };
         for (i, change) in cut.changes.iter().enumerate() {
             let is_last = i + 1 == cut.changes.len();
             let end = cut.end.as_ref().filter(|_| is_last).map(|border| &*border.token);
             if let Some(update) = &change.update
-                && let Some((name, view)) = self.channels.get_key_value(&update.channel)
+                && let Some(views) = self.channels.get(&update.channel)
             {
-                routed.push((false, name), view, &protocol::realtime_update(change, update, &cut.inside, end));
+                views.shown(update, |view, shown| {
+                    routed.push(view, &protocol::realtime_update(change, &update.channel, &shown, &cut.inside, end));
+                });
             }
             if let Some(told) = &change.notification {
                 for user in &told.users {
-                    if let Some((name, view)) = self.users.get_key_value(&**user) {
-                        routed.push((true, name), view, &protocol::notification(change, told, user, &cut.inside, end));
+                    if let Some(view) = self.users.get(&**user) {
+                        routed.push(view, &protocol::notification(change, told, user, &cut.inside, end));
                     }
                 }
             }
         }
         routed.frames
+    }
+}
+
+impl<V: Clone> ChannelViews<V> {
+    fn insert(&mut self, ask: &Ask, lens: Arc<Lens>, view: V) {
+        if ask.is_everything() {
+            self.everything = Some(view);
+            return;
+        }
+        let through = Arc::new(Through { lens, view });
+        match through.lens.needs() {
+            None => self.others.push(through.clone()),
+            Some((column, kind, values)) => {
+                let by_value = self.by_value.entry((column.into(), kind)).or_default();
+                for value in values {
+                    by_value.entry(value.clone()).or_default().push(through.clone());
+                }
+            }
+        }
+        self.lenses.insert(ask.clone(), through);
+    }
+
+    fn remove(&mut self, ask: &Ask) {
+        if ask.is_everything() {
+            self.everything = None;
+            return;
+        }
+        let Some(through) = self.lenses.remove(ask) else { return };
+        match through.lens.needs() {
+            None => self.others.retain(|other| !Arc::ptr_eq(other, &through)),
+            Some((column, kind, values)) => {
+                let key = (Box::from(column), kind);
+                let Some(by_value) = self.by_value.get_mut(&key) else { return };
+                for value in values {
+                    if let Some(others) = by_value.get_mut(value) {
+                        others.retain(|other| !Arc::ptr_eq(other, &through));
+                        if others.is_empty() {
+                            by_value.remove(value);
+                        }
+                    }
+                }
+                if by_value.is_empty() {
+                    self.by_value.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &V> {
+        self.everything.iter().chain(self.lenses.values().map(|through| &through.view))
+    }
+
+    /// Tells `each` the views that an update concerns, and what they are shown of it.
+    fn shown<'a>(&self, update: &'a Update, mut each: impl FnMut(&V, Shown<'a>)) {
+        if let Some(view) = &self.everything {
+            each(view, Shown::of(update));
+        }
+        if self.lenses.is_empty() {
+            return;
+        }
+        let images = Images::of(update);
+        let mut ask = |through: &Through<V>| {
+            if let Some(shown) = through.lens.show(update, &images) {
+                each(&through.view, shown);
+            }
+        };
+        if !images.has_row() {
+            // such as a truncate: it is for everybody
+            return self.lenses.values().for_each(|through| ask(through));
+        }
+        self.others.iter().for_each(|through| ask(through));
+        for ((column, kind), by_value) in &self.by_value {
+            let mut asked: Vec<&Arc<Through<V>>> = Vec::new();
+            for through in images.values(column, *kind).filter_map(|value| by_value.get(&value)).flatten() {
+                // an update may take a row from one value of an `in` to another
+                if !asked.iter().any(|known| Arc::ptr_eq(known, through)) {
+                    asked.push(through);
+                    ask(through);
+                }
+            }
+        }
     }
 }
 
@@ -126,18 +289,20 @@ pub struct Frames {
     pub count: u64,
 }
 
-struct Routed<'a, V> {
-    slots: HashMap<(bool, &'a str), usize>,
+struct Routed<V, S> {
+    slot: S,
+    /// slot of a view → its place in `frames`
+    slots: HashMap<u64, usize>,
     frames: Vec<(V, Frames)>,
 }
 
-impl<'a, V: Clone> Routed<'a, V> {
-    fn push(&mut self, key: (bool, &'a str), view: &V, message: &str) {
-        let slot = *self.slots.entry(key).or_insert_with(|| {
+impl<V: Clone, S: Fn(&V) -> u64> Routed<V, S> {
+    fn push(&mut self, view: &V, message: &str) {
+        let place = *self.slots.entry((self.slot)(view)).or_insert_with(|| {
             self.frames.push((view.clone(), Frames::default()));
             self.frames.len() - 1
         });
-        let frames = &mut self.frames[slot].1;
+        let frames = &mut self.frames[place].1;
         push_text_frame(&mut frames.bytes, message);
         frames.count += 1;
     }
@@ -160,6 +325,7 @@ mod tests {
                 action: "created".into(),
                 data: "{}".into(),
                 changed: vec![],
+                old: None,
                 old_key: None,
             }),
             notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into() }),
@@ -169,13 +335,13 @@ mod tests {
     #[test]
     fn each_view_gets_its_frames_in_order_and_the_last_carries_the_end() {
         let mut views = Views::default();
-        views.insert(ViewKey::Channel("pets".into()), "pets");
-        views.insert(ViewKey::User("5".into()), "five");
+        views.insert(&ViewKey::named("pets", Ask::default()), Arc::default(), 1);
+        views.insert(&ViewKey::named("user/5", Ask::default()), Arc::default(), 5);
         let changes = vec![change(1, "pets", &["5", "6"]), change(2, "users", &[]), change(3, "pets", &["5"])];
         let seen = Snapshot::all_before(9);
         let cursor = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: seen.clone(), inside: None };
         let end = Some(Border { cursor, token: "1end".into() });
-        let routed = views.route(&Cut { changes, inside: "1in".into(), until: seen.into(), end });
+        let routed = views.route(&Cut { changes, inside: "1in".into(), until: seen.into(), end }, |view| *view);
         assert_eq!(routed.len(), 2);
         for (view, frames) in &routed {
             let text = String::from_utf8_lossy(&frames.bytes);
@@ -187,5 +353,42 @@ mod tests {
                 "{view}: the cut's last change carries the cursor after the cut"
             );
         }
+    }
+
+    #[test]
+    fn each_filter_gets_its_rows_however_many_there_are() {
+        let columns = [("owner", Kind::Integer), ("name", Kind::Text)]
+            .map(|(name, kind)| crate::change::Column { name: name.into(), kind });
+        let mut views = Views::default();
+        let mut insert = |view: u64, filters: &[&str]| {
+            let ask = Ask::new(filters.iter().map(ToString::to_string), None, false);
+            let lens = Arc::new(Lens::compile(&ask, Some(&columns)).unwrap());
+            let key = ViewKey::named("pets", ask);
+            views.insert(&key, lens, view);
+            key
+        };
+        let keys: Vec<_> = (0..1000).map(|n| insert(n, &[&format!("owner=eq.{n}")])).collect();
+        insert(2000, &["owner=in.(7,8)", "name=neq.Lu"]);
+        insert(2001, &["name=like.L*"]);
+        let seen_by = |views: &Views<u64>, data: &str, old: Option<&str>| {
+            let mut change = change(1, "pets", &[]);
+            let update = change.update.as_mut().unwrap();
+            update.data = data.into();
+            update.old = old.map(Into::into);
+            let cut =
+                Cut { changes: vec![change], inside: "".into(), until: Arc::new(Snapshot::all_before(9)), end: None };
+            let mut seen: Vec<u64> = views.route(&cut, |view| *view).into_iter().map(|(view, _)| view).collect();
+            seen.sort_unstable();
+            seen
+        };
+        assert_eq!(seen_by(&views, r#"{"owner":7,"name":"Max"}"#, None), [7, 2000]);
+        assert_eq!(seen_by(&views, r#"{"owner":8.0,"name":"Luna"}"#, Some(r#"{"owner":7}"#)), [7, 8, 2000, 2001]);
+        assert_eq!(seen_by(&views, r#"{"owner":null,"name":"Lu"}"#, None), [2001]);
+        assert_eq!(seen_by(&views, "null", None).len(), 0, "no row, and no truncate");
+        for key in &keys {
+            views.remove(key);
+        }
+        assert_eq!(seen_by(&views, r#"{"owner":7,"name":"Max"}"#, None), [2000]);
+        assert_eq!(views.iter().count(), 2);
     }
 }

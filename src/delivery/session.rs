@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::hub::{Hub, JoinError, Subscription};
+use super::lens::Unfit;
 use super::outbound::{DueCache, Outbound};
 use super::protocol::{self, CloseCode, Command};
 use super::resume::{Failed, Resume, Wish};
@@ -196,10 +197,15 @@ impl Session {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.outbound.say(text),
-            Ok(Command::Subscribe { channel, since, snapshot, r#ref }) => {
-                let key = ViewKey::Channel(channel.into());
-                if self.is_joined(&key) {
-                    let text = format!("already subscribed to {}", key.label());
+            Ok(Command::Subscribe { channel, since, snapshot, filter, columns, old, r#ref }) => {
+                let ask = protocol::ask_of(filter, columns, old);
+                let sees_everything = ask.is_everything();
+                let key = ViewKey::named(&channel, ask);
+                if matches!(key, ViewKey::User(_)) && (snapshot || !sees_everything) {
+                    let text = "a user's notifications have no snapshot, filter, columns or old";
+                    self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
+                } else if self.is_joined(&channel) {
+                    let text = format!("already subscribed to {channel}: unsubscribe first, or open another socket");
                     self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
                 } else if self.subscriptions.len() + self.joining_keys.len() >= self.limits.subscriptions {
                     let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
@@ -209,18 +215,19 @@ impl Session {
                 }
             }
             Ok(Command::Unsubscribe { channel, r#ref }) => {
-                let key = ViewKey::Channel(channel.into());
-                if self.is_joined(&key) {
-                    self.subscriptions.retain(|subscription| *subscription.key() != key);
+                if self.is_joined(&channel) {
+                    self.subscriptions.retain(|subscription| subscription.key().label() != channel);
                     self.joining_keys.retain(|(joining, task)| {
-                        if *joining == key {
+                        let goes = joining.label() == channel;
+                        if goes {
                             task.abort();
                         }
-                        *joining != key
+                        !goes
                     });
-                    self.outbound.say(&protocol::unsubscribed(&key.label(), r#ref.as_ref()));
+                    self.outbound.say(&protocol::unsubscribed(&channel, r#ref.as_ref()));
                 } else {
-                    let text = format!("not subscribed to {}", key.label());
+                    let shown: String = channel.chars().take(40).collect();
+                    let text = format!("not subscribed to {shown}");
                     self.refuse(&protocol::error("not_subscribed", &text, r#ref.as_ref()));
                 }
             }
@@ -232,10 +239,8 @@ impl Session {
         if wish.since.is_none() && !wish.snapshot {
             match self.hub.join(&key, &self.outbound, reference.as_ref()) {
                 Ok(subscription) => return self.subscriptions.push(subscription),
-                Err(JoinError::UnknownChannel) => {
-                    return self.failed(&key, reference.as_ref(), &Failed::UnknownChannel);
-                }
                 Err(JoinError::NotLive) => {}
+                Err(error) => return self.failed(&key, reference.as_ref(), &error.into()),
             }
         }
         let way = Resume::new(self.hub.clone(), self.outbound.clone(), key.clone(), reference.clone());
@@ -268,6 +273,7 @@ impl Session {
                 let text = format!("there is no channel {}", key.label());
                 self.refuse(&protocol::error("unknown_channel", &text, reference));
             }
+            Failed::Unfit(Unfit(text)) => self.refuse(&protocol::error("bad_filter", text, reference)),
             // nothing is lost: the cursor of the last message that was sent is good
             Failed::Unanswered => {
                 self.outbound
@@ -276,9 +282,9 @@ impl Session {
         }
     }
 
-    fn is_joined(&self, key: &ViewKey) -> bool {
-        self.subscriptions.iter().any(|subscription| subscription.key() == key)
-            || self.joining_keys.iter().any(|(joining, _)| joining == key)
+    fn is_joined(&self, label: &str) -> bool {
+        let joined = self.subscriptions.iter().map(Subscription::key);
+        joined.chain(self.joining_keys.iter().map(|(key, _)| key)).any(|key| key.label() == label)
     }
 
     fn refuse(&self, error: &str) {

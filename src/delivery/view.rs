@@ -1,7 +1,7 @@
 //! A channel or user that is watched: its log and its sockets, by shard. Owns nothing else; who appends is the hub, who
 //! writes is the shard.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use slab::Slab;
@@ -14,17 +14,23 @@ use super::route::ViewKey;
 #[derive(Debug)]
 pub struct View {
     pub(super) key: ViewKey,
+    /// tells it from every other
+    pub(super) number: u64,
     pub(super) log: Log,
     pub(super) members: Box<[Mutex<Slab<Arc<Outbound>>>]>,
     /// something was appended since the last look of the heartbeat
     pub(super) spoke: AtomicBool,
+    /// where its log ended at the last look of the heartbeat
+    pub(super) mark: AtomicU64,
 }
 
 impl View {
     /// A view that nobody watches yet; its log keeps `log_bytes`.
     pub(super) fn new(key: ViewKey, log_bytes: u64, shards: usize) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let members = (0..shards).map(|_| Mutex::default()).collect();
-        Self { key, log: Log::new(log_bytes), members, spoke: AtomicBool::new(true) }
+        let (number, log) = (NUMBER.fetch_add(1, Relaxed), Log::new(log_bytes));
+        Self { key, number, log, members, spoke: AtomicBool::new(true), mark: AtomicU64::new(0) }
     }
 
     /// The frames.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 
+use crate::change::{self, Column};
 use crate::error::{Error, Kind, Result};
 
 /// What decoding needs to know of a channel.
@@ -30,6 +31,8 @@ pub struct Channel {
     pub partitioned_by: Vec<Box<str>>,
     /// its triggers are missing or disabled: nothing is captured
     pub is_off: bool,
+    /// of its table, those that may leave; `None` where it has no table
+    pub columns: Option<Arc<[Column]>>,
 }
 
 impl Channel {
@@ -82,7 +85,19 @@ impl Catalog {
                         c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
                           and 3 > (select count(*) from pg_catalog.pg_trigger t
                                     where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_u|_t)?(_[0-9]+)?$'
-                                      and t.tgenabled in ('O', 'A'))
+                                      and t.tgenabled in ('O', 'A')),
+                        case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
+                          array(select a.attname::text from pg_catalog.pg_attribute a
+                                 where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+                                 order by a.attnum) end,
+                        array(select case when b.typtype = 'e' then 'enum'
+                                          when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
+                                          else pg_catalog.format_type(b.oid, null) end
+                                from pg_catalog.pg_attribute a
+                                join pg_catalog.pg_type t on t.oid = a.atttypid
+                                join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+                               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+                               order by a.attnum)
                    from rowcast.channel c",
                 &[],
             )
@@ -102,6 +117,13 @@ impl Catalog {
                 key: columns(&row, 8),
                 partitioned_by: columns(&row, 9),
                 is_off: row.get(10),
+                columns: row.get::<_, Option<Vec<String>>>(11).map(|names| {
+                    let types: Vec<String> = row.get(12);
+                    let columns = names.into_iter().zip(&types);
+                    columns
+                        .map(|(name, kind)| Column { name: name.into(), kind: change::Kind::of_type(kind) })
+                        .collect()
+                }),
             };
             channels.insert(row.get(0), channel);
         }
@@ -127,11 +149,10 @@ impl Catalog {
         self.get(id).is_some_and(|channel| !channel.partitioned_by.is_empty())
     }
 
-    /// The names of all channels, sorted.
-    pub fn names(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<_> = self.channels.values().map(|c| c.name.clone()).collect();
-        names.sort_unstable();
-        names
+    /// All channels as subscribers may ask for them.
+    pub fn channels(&self) -> Vec<change::Channel> {
+        let channels = self.channels.values();
+        channels.map(|c| change::Channel { name: c.name.clone(), columns: c.columns.clone() }).collect()
     }
 
     /// The channels whose triggers worked in an earlier catalogue and do not any more.

@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::catalog::{Catalog, Channel};
 use crate::change::{Change, Json, Notification, Update};
+use crate::row::{Columns, text_of};
 
 /// A row of the outbox as it was read.
 #[derive(Debug, Clone, Copy)]
@@ -73,18 +73,20 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
     let Some(image) = image else { return Decoded::Malformed("no image of the row") };
     let mut columns = None;
     let mut changed = Vec::new();
-    let mut old_key = None;
+    let (mut old, mut old_key) = (None, None);
     if row.op == b'U' {
-        let (Some(new), Some(old)) = (Columns::parse(image), row.old.and_then(Columns::parse)) else {
+        let (Some(new), Some(mut before)) = (Columns::parse(image), row.old.and_then(Columns::parse)) else {
             return Decoded::Malformed("an image that is no object");
         };
-        changed = new.differing_from(&old, &channel.excluded);
+        changed = new.differing_from(&before, &channel.excluded);
         if changed.is_empty() {
             return Decoded::Invisible;
         }
+        let in_utc = before.in_utc(&channel.timestamps);
+        before.replace(&in_utc);
+        old = Some(before.only(&changed));
         if channel.key.iter().any(|name| changed.contains(name)) {
-            let key: Vec<_> = channel.key.iter().map(|name| (name.clone(), name.clone())).collect();
-            old_key = Some(old.picked(&key));
+            old_key = Some(before.only(&channel.key));
         }
         columns = Some(new);
     }
@@ -103,9 +105,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
     // text that replaces a value's must live as long as the columns that borrow it
     let in_utc = columns.as_ref().map(|columns| columns.in_utc(&channel.timestamps)).unwrap_or_default();
     if let Some(columns) = &mut columns {
-        for (index, text) in &in_utc {
-            columns.0[*index].1 = text;
-        }
+        columns.replace(&in_utc);
     }
     let data: Json = match &columns {
         Some(columns) if !channel.excluded.is_empty() || !in_utc.is_empty() => columns.without(&channel.excluded),
@@ -119,7 +119,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
             data: channel.notification.as_ref().map_or_else(|| data.clone(), |wanted| columns.picked(wanted)),
         })
     });
-    let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed, old_key };
+    let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed, old, old_key };
     Decoded::Change(change(row, Some(update), notification))
 }
 
@@ -150,6 +150,7 @@ fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         action: Cow::Owned(action.into_string()),
         data,
         changed: Vec::new(),
+        old: None,
         old_key: None,
     };
     Decoded::Change(change(row, Some(update), None))
@@ -183,73 +184,6 @@ pub fn is_same_row(gone: &OutboxRow<'_>, here: &OutboxRow<'_>, channel: &Channel
     key.into_iter().all(|name| value(&old, name) == value(&new, name))
 }
 
-/// The columns of a row's JSON, in their order, each value as its text.
-struct Columns<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Columns<'a> {
-    fn parse(json: &'a str) -> Option<Self> {
-        serde_json::from_str(json).ok()
-    }
-
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(column, _)| column == name).map(|(_, value)| *value)
-    }
-
-    /// Names of the columns whose text differs. Both images come from one row type, so the order is the same unless
-    /// the table was altered in between; then the column is looked up.
-    fn differing_from(&self, old: &Self, excluded: &[Box<str>]) -> Vec<Box<str>> {
-        let mut names = Vec::new();
-        for (i, (name, value)) in self.0.iter().enumerate() {
-            let before = old.0.get(i).filter(|(n, _)| n == name).map(|(_, v)| *v).or_else(|| old.get(name));
-            if before.map(RawValue::get) != Some(value.get()) && !excluded.iter().any(|e| **e == **name) {
-                names.push(name.as_ref().into());
-            }
-        }
-        names
-    }
-
-    /// The values of these columns that are a time at another offset than UTC, at UTC: index and text. Times that the
-    /// parser does not know (infinity, years of five digits) stay as they are.
-    fn in_utc(&self, timestamps: &[Box<str>]) -> Vec<(usize, Box<RawValue>)> {
-        let at_other_offsets = self.0.iter().enumerate().filter(|(_, (name, value))| {
-            !value.get().ends_with("+00:00\"")
-                && value.get().starts_with('"')
-                && timestamps.iter().any(|column| **column == **name)
-        });
-        at_other_offsets
-            .filter_map(|(index, (_, value))| {
-                let at: jiff::Timestamp = value.get().trim_matches('"').parse().ok()?;
-                let text = at.to_string();
-                let text = format!("\"{}+00:00\"", text.strip_suffix('Z')?);
-                Some((index, RawValue::from_string(text).ok()?))
-            })
-            .collect()
-    }
-
-    fn without(&self, excluded: &[Box<str>]) -> Json {
-        let kept = self.0.iter().filter(|(name, _)| !excluded.iter().any(|e| **e == **name));
-        object(kept.map(|(name, value)| (name.as_ref(), value.get())))
-    }
-
-    fn picked(&self, wanted: &[(Box<str>, Box<str>)]) -> Json {
-        object(wanted.iter().map(|(key, column)| (key.as_ref(), self.get(column).map_or("null", RawValue::get))))
-    }
-}
-
-fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Json {
-    let mut json = String::from("{");
-    for (key, value) in members {
-        if json.len() > 1 {
-            json.push(',');
-        }
-        json.push_str(&serde_json::Value::from(key).to_string());
-        json.push(':');
-        json.push_str(value);
-    }
-    json.push('}');
-    json.into()
-}
-
 /// The users in a column's value: a string or number is one, an array holds several, null is none.
 fn scalars(value: &RawValue) -> Vec<Box<str>> {
     if value.get().starts_with('[') {
@@ -257,62 +191,6 @@ fn scalars(value: &RawValue) -> Vec<Box<str>> {
         return items.into_iter().filter_map(text_of).collect();
     }
     text_of(value).into_iter().collect()
-}
-
-fn text_of(value: &RawValue) -> Option<Box<str>> {
-    let text = value.get();
-    match text.as_bytes().first()? {
-        b'"' => serde_json::from_str::<Box<str>>(text).ok(),
-        b'n' | b'{' | b'[' => None,
-        _ => Some(text.into()),
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Columns<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a row as an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut columns = Vec::with_capacity(16);
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    columns.push((name, value));
-                }
-                Ok(columns)
-            }
-        }
-        deserializer.deserialize_map(Object).map(Columns)
-    }
-}
-
-/// A column's name, borrowed unless it contains an escape.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Cow<'de, str>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a column's name")
-            }
-
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(name))
-            }
-
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(name.to_owned()))
-            }
-        }
-        deserializer.deserialize_str(Text).map(Name)
-    }
 }
 
 #[cfg(test)]

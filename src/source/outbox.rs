@@ -117,7 +117,7 @@ impl Reader {
     /// When the database cannot be asked.
     pub async fn reload_catalog(&mut self) -> Result<()> {
         let before = std::mem::replace(&mut self.catalog, Catalog::load(&self.pool).await?);
-        self.send(Event::Channels(self.catalog.names())).await?;
+        self.send(Event::Channels(self.catalog.channels())).await?;
         for channel in self.catalog.switched_off_since(&before) {
             tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
             self.send(Event::Gap { gap: Gap::TriggerOff, channel: Some(channel) }).await?;

@@ -176,7 +176,7 @@ impl Relay {
         self.read(false).await?;
         self.reader.announce_live().await?;
         self.metrics.set_live(true);
-        tracing::info!(event = "source_live", channels = self.reader.catalog().names().len());
+        tracing::info!(event = "source_live", channels = self.reader.catalog().channels().len());
         loop {
             if self.must_poll() {
                 self.poll().await?;

@@ -52,8 +52,9 @@ async fn answer(database: Database, pool: Pool, request: Request) {
             let past = Past { seen, until, after, channel };
             timeout_at(deadline, replay(&database, &pool, &past, &answer)).await
         }
-        Request::Snapshot { channel, answer } => {
-            let read = timeout_at(deadline, snapshot::read(&database, &channel, &answer)).await;
+        Request::Snapshot { channel, narrowing, answer } => {
+            let reading = snapshot::read(&database, &channel, narrowing.as_ref(), &answer);
+            let read = timeout_at(deadline, reading).await;
             if let Ok(Err(error)) = &read
                 && error.kind() == Kind::Database
             {

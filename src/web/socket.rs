@@ -16,8 +16,10 @@ use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
 use super::server::{Reply, Web, has_room, text};
+use crate::delivery::hub::JoinError;
+use crate::delivery::lens::Unfit;
 use crate::delivery::outbound::Outbound;
-use crate::delivery::protocol::CloseCode;
+use crate::delivery::protocol::{self, CloseCode, Texts};
 use crate::delivery::resume::Wish;
 use crate::delivery::route::ViewKey;
 use crate::delivery::session::Session;
@@ -33,9 +35,8 @@ struct Refusal {
 
 /// Answers a request for a socket.
 pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> Reply {
-    let asked = view_of(path, web).and_then(|key| Ok((wish_of(request.uri().query(), key.as_ref())?, key)));
-    let refusal = match asked {
-        Ok((wish, key)) if has_room(web) => Ok(key.map(|key| (key, wish))),
+    let refusal = match first_of(path, request.uri().query(), web) {
+        Ok(first) if has_room(web) => Ok(first),
         Ok(_) => Err(Refusal {
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: CloseCode::Overloaded,
@@ -100,59 +101,98 @@ async fn bare_socket(websocket: HyperWebsocket) -> Option<(TcpStream, Vec<u8>)> 
 }
 
 /// What a path watches: a channel, a user, or (`/ws`) whatever the client asks for.
-fn view_of(path: &str, web: &Web) -> Result<Option<ViewKey>, Refusal> {
-    let bad = |reason: &str| Refusal {
-        status: StatusCode::NOT_FOUND,
-        code: CloseCode::UnknownChannel,
-        reason: reason.to_owned(),
+fn first_of(path: &str, query: Option<&str>, web: &Web) -> Result<Option<(ViewKey, Wish)>, Refusal> {
+    let unknown = |reason: String| Refusal { status: StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason };
+    let name = path.strip_prefix("/ws/").filter(|name| !name.is_empty());
+    let asked = Asked::read(query.unwrap_or_default())?;
+    let Some(name) = name else {
+        return match asked.named.first() {
+            None => Ok(None),
+            Some(name) => Err(bad(format!("{name} belongs to a subscription: send it in subscribe"))),
+        };
     };
-    let Some(rest) = path.strip_prefix("/ws/").filter(|rest| !rest.is_empty()) else { return Ok(None) };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
-    if let Some(user) = rest.strip_prefix("user/") {
-        let user = decode(user)
-            .ok()
-            .filter(|user| !user.is_empty())
-            .ok_or_else(|| bad("the user id is missing or no UTF-8"))?;
-        return Ok(Some(ViewKey::User(user.into())));
-    }
-    let channel = decode(rest).map_err(|_| bad("the channel's name is no UTF-8"))?;
-    if web.hub.has_channel(&channel) == Some(false) {
-        let known: Vec<_> = web.hub.census().0.into_iter().map(|(name, _)| name.to_string()).collect();
-        let shown: String = channel.chars().take(40).collect();
-        return Err(bad(&format!("there is no channel {shown}; there are: {}", known.join(", "))));
-    }
-    Ok(Some(ViewKey::Channel(channel.into())))
-}
-
-/// What the query parameters ask for. Not obeying half of a request: who asks for a filter must not get the whole
-/// channel.
-fn wish_of(query: Option<&str>, key: Option<&ViewKey>) -> Result<Wish, Refusal> {
-    let bad = |reason: String| Refusal { status: StatusCode::BAD_REQUEST, code: CloseCode::BadRequest, reason };
-    let mut wish = Wish::default();
-    for parameter in query.unwrap_or_default().split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = percent_decode_str(value).decode_utf8_lossy();
-        match (name, &*value) {
-            ("since" | "snapshot", _) if key.is_none() => {
-                return Err(bad(format!("{name} belongs to a subscription: send it in subscribe")));
-            }
-            ("since", token) => wish.since = Some(token.to_owned()),
-            ("snapshot", _) if matches!(key, Some(ViewKey::User(_))) => {
-                return Err(bad("a user's notifications have no snapshot".to_owned()));
-            }
-            ("snapshot", "true" | "1" | "") => wish.snapshot = true,
-            ("snapshot", "false" | "0") => wish.snapshot = false,
-            ("snapshot", other) => {
-                let shown: String = other.chars().take(40).collect();
-                return Err(bad(format!("snapshot is true or false, not {shown}")));
-            }
-            (other, _) => {
-                let shown: String = other.chars().take(40).collect();
-                return Err(bad(format!("query parameter {shown} is not supported; known: since, snapshot")));
+    let decoded = decode(name).map_err(|_| unknown("the name after /ws/ is no UTF-8".to_owned()))?;
+    let ask = protocol::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
+    // the slash that makes a user of it is the path's own, not one of a name
+    let key = match name.strip_prefix("user/") {
+        Some("") => return Err(unknown("the user id is missing".to_owned())),
+        Some(user) => ViewKey::User(decode(user).map_err(|_| unknown("the user id is no UTF-8".to_owned()))?.into()),
+        None => ViewKey::Channel(decoded.into(), ask),
+    };
+    match &key {
+        ViewKey::User(_) => {
+            if let Some(name) = asked.named.iter().find(|name| **name != "since") {
+                return Err(bad(format!("a user's notifications have no {name}")));
             }
         }
+        ViewKey::Channel(channel, _) => match web.hub.has_channel(channel) {
+            None => {}
+            Some(false) => {
+                let known: Vec<_> = web.hub.census().0.into_iter().map(|(name, _)| name.to_string()).collect();
+                let shown: String = channel.chars().take(40).collect();
+                return Err(unknown(format!("there is no channel {shown}; there are: {}", known.join(", "))));
+            }
+            Some(true) => {
+                if let Err(JoinError::Unfit(Unfit(reason))) = web.hub.lens(&key) {
+                    return Err(bad(reason));
+                }
+            }
+        },
     }
-    Ok(wish)
+    Ok(Some((key, asked.wish)))
+}
+
+/// What the query parameters ask for.
+#[derive(Default)]
+struct Asked {
+    wish: Wish,
+    filters: Vec<String>,
+    columns: Option<String>,
+    old: bool,
+    /// the parameters that were there
+    named: Vec<&'static str>,
+}
+
+impl Asked {
+    /// Not obeying half of a request: who misspells a filter must not get the whole channel.
+    fn read(query: &str) -> Result<Self, Refusal> {
+        let mut asked = Self::default();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            let known = ["since", "snapshot", "filter", "columns", "old"].into_iter().find(|known| *known == name);
+            match known {
+                Some("since") => asked.wish.since = Some(value),
+                Some("snapshot") => asked.wish.snapshot = flag("snapshot", &value)?,
+                Some("filter") => asked.filters.push(value),
+                Some("columns") => asked.columns = Some(value),
+                Some("old") => asked.old = flag("old", &value)?,
+                _ => {
+                    let shown: String = name.chars().take(40).collect();
+                    let known = "since, snapshot, filter, columns, old";
+                    return Err(bad(format!("query parameter {shown} is not supported; known: {known}")));
+                }
+            }
+            asked.named.extend(known);
+        }
+        Ok(asked)
+    }
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
+    match value {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => {
+            let shown: String = other.chars().take(40).collect();
+            Err(bad(format!("{name} is true or false, not {shown}")))
+        }
+    }
+}
+
+fn bad(reason: String) -> Refusal {
+    Refusal { status: StatusCode::BAD_REQUEST, code: CloseCode::BadRequest, reason }
 }
 
 fn offers_subprotocol(request: &Request<Incoming>) -> bool {

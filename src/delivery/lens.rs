@@ -1,0 +1,320 @@
+//! What a subscriber is shown of a channel: which rows, which columns of them, and what was there before. Pure.
+//!
+//! Equal wishes share one view, so a change is looked at once for each distinct wish, however many sockets have it.
+
+use std::borrow::Cow;
+
+use super::filter::{self, Condition, Test};
+use super::value::Value;
+use crate::change::{Column, Json, Kind, Narrowing, Update};
+use crate::row::Columns;
+
+/// What was asked for, in one order, so that equal wishes are equal. The default is everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Ask {
+    filters: Vec<Box<str>>,
+    columns: Option<Vec<Box<str>>>,
+    old: bool,
+}
+
+/// A wish that the channel's columns allow.
+#[derive(Debug, Default)]
+pub struct Lens {
+    conditions: Vec<Condition>,
+    columns: Option<Vec<Box<str>>>,
+    old: bool,
+}
+
+/// Why a wish cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit(
+    /// for people
+    pub String,
+);
+
+/// What a view is told of a change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Shown<'a> {
+    /// the change's, or `entered` and `left` where an update moves the row across the filter
+    pub action: &'a str,
+    /// the row after the change; before it, where the row is gone for this view
+    pub data: Cow<'a, str>,
+    /// of an update
+    pub changed: Cow<'a, [Box<str>]>,
+    /// of an update
+    pub old: Option<Cow<'a, str>>,
+}
+
+/// The row of a change, after it and before it, where it has one.
+pub struct Images<'a> {
+    after: Option<Columns<'a>>,
+    /// of an update
+    before: Option<Columns<'a>>,
+}
+
+impl Ask {
+    /// All of `filters` must hold; `None` for all columns; `old`: an update shows its columns as they were.
+    pub fn new(filters: impl IntoIterator<Item = String>, columns: Option<Vec<String>>, old: bool) -> Self {
+        let sorted = |texts: Vec<Box<str>>| {
+            let mut texts = texts;
+            texts.sort_unstable();
+            texts.dedup();
+            texts
+        };
+        let filters = sorted(filters.into_iter().map(Into::into).collect());
+        let columns = columns.map(|columns| sorted(columns.into_iter().map(Into::into).collect()));
+        Self { filters, columns, old }
+    }
+
+    /// Whether it is what everybody gets who asks for nothing.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Lens {
+    /// Holds a wish against the channel's columns; `None` where it has no table.
+    ///
+    /// # Errors
+    /// [`Unfit`], for people.
+    pub fn compile(ask: &Ask, columns: Option<&[Column]>) -> Result<Self, Unfit> {
+        if ask.filters.len() > filter::CONDITIONS {
+            let text = format!("{} filters are too many: {} are allowed", ask.filters.len(), filter::CONDITIONS);
+            return Err(Unfit(text));
+        }
+        let conditions = ask.filters.iter().map(|text| Condition::compile(text, columns));
+        let conditions = conditions.collect::<Result<_, _>>().map_err(Unfit)?;
+        for name in ask.columns.iter().flatten() {
+            filter::kind_of(name, columns).map_err(|what| Unfit(format!("columns: {what}")))?;
+        }
+        Ok(Self { conditions, columns: ask.columns.clone(), old: ask.old })
+    }
+
+    /// What this view is told of an update; `None`: nothing.
+    pub fn show<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
+        if update.action == "truncated" {
+            return Some(Shown::of(update));
+        }
+        let Some(after) = &images.after else {
+            // a publication that is no row: nothing says whether its parts may be seen
+            return (self.conditions.is_empty() && self.columns.is_none()).then(|| Shown::of(update));
+        };
+        let action = match &images.before {
+            None if self.wants(after) => &*update.action,
+            None => return None,
+            Some(before) => match (self.wants(before), self.wants(after)) {
+                (false, false) => return None,
+                (false, true) => "entered",
+                (true, false) => "left",
+                (true, true) => "updated",
+            },
+        };
+        let (changed, old): (Cow<'a, [Box<str>]>, Option<&'a Json>) = match action {
+            "entered" | "left" => (Cow::Borrowed(&[]), None),
+            _ => (self.visible(&update.changed), if self.old { update.old.as_ref() } else { update.old_key.as_ref() }),
+        };
+        if changed.is_empty() && !update.changed.is_empty() && action == "updated" {
+            return None;
+        }
+        let row = images.before.as_ref().filter(|_| action == "left").unwrap_or(after);
+        let data = match &self.columns {
+            Some(columns) => Cow::Owned(row.only(columns).into()),
+            None if action == "left" => Cow::Owned(row.without(&[]).into()),
+            None => Cow::Borrowed(&*update.data),
+        };
+        let old = old.and_then(|old| match &self.columns {
+            None => Some(Cow::Borrowed(&**old)),
+            Some(columns) => {
+                let old = Columns::parse(old)?.only(columns);
+                (&*old != "{}").then(|| Cow::Owned(old.into()))
+            }
+        });
+        Some(Shown { action, data, changed, old })
+    }
+
+    /// A row of a snapshot, as this view sees it.
+    pub fn row<'a>(&self, json: &'a str) -> Option<Cow<'a, str>> {
+        if self.conditions.is_empty() && self.columns.is_none() {
+            return Some(Cow::Borrowed(json));
+        }
+        let row = Columns::parse(json).filter(|row| self.wants(row))?;
+        Some(self.columns.as_ref().map_or(Cow::Borrowed(json), |columns| Cow::Owned(row.only(columns).into())))
+    }
+
+    /// A column that must have one of some values, if there is such a condition: only changes whose row has one of
+    /// them, before or after, concern this view.
+    pub fn needs(&self) -> Option<(&str, Kind, &[Value])> {
+        let lists = self.conditions.iter().filter_map(|condition| match &condition.test {
+            Test::In(values) => Some((&*condition.column, condition.kind, &values[..])),
+            _ => None,
+        });
+        lists.min_by_key(|(_, kind, values)| (matches!(kind, Kind::Bool | Kind::Enum), values.len()))
+    }
+
+    /// The same for the database, where it compares as we do and an index may help it.
+    pub fn narrowing(&self) -> Option<Narrowing> {
+        let (column, kind, values) = self.needs()?;
+        let values = values.iter().filter_map(|value| match value {
+            // a number that the column cannot have is in no row
+            Value::Number(number) => number.as_i64().map(|number| number.to_string()),
+            Value::Text(text) => Some(text.to_string()),
+            _ => None,
+        });
+        matches!(kind, Kind::Integer | Kind::Text | Kind::Uuid).then(|| Narrowing {
+            column: column.into(),
+            kind,
+            values: values.collect(),
+        })
+    }
+
+    fn wants(&self, row: &Columns<'_>) -> bool {
+        self.conditions.iter().all(|condition| condition.holds(row.get(&condition.column)))
+    }
+
+    fn visible<'a>(&self, changed: &'a [Box<str>]) -> Cow<'a, [Box<str>]> {
+        match &self.columns {
+            None => Cow::Borrowed(changed),
+            Some(columns) => changed.iter().filter(|name| columns.contains(name)).cloned().collect(),
+        }
+    }
+}
+
+impl<'a> Shown<'a> {
+    /// All of it.
+    pub fn of(update: &'a Update) -> Self {
+        let old = update.old_key.as_deref().map(Cow::Borrowed);
+        Self { action: &update.action, data: Cow::Borrowed(&update.data), changed: Cow::Borrowed(&update.changed), old }
+    }
+}
+
+impl<'a> Images<'a> {
+    /// Looks into the JSON of a change.
+    pub fn of(update: &'a Update) -> Self {
+        let after = Columns::parse(&update.data);
+        let old = update.old.as_deref().and_then(Columns::parse);
+        let before = after.as_ref().zip(old).map(|(after, old)| after.overlaid(&old));
+        Self { after, before }
+    }
+
+    /// Whether there is a row at all.
+    pub(super) fn has_row(&self) -> bool {
+        self.after.is_some()
+    }
+
+    /// The values that a column has after and before the change.
+    pub(super) fn values(&self, column: &str, kind: Kind) -> impl Iterator<Item = Value> {
+        let of = |row: &Option<Columns<'a>>| row.as_ref().and_then(|row| Value::of(kind, row.get(column)?));
+        let (after, before) = (of(&self.after), of(&self.before));
+        let before = before.filter(|before| after.as_ref() != Some(before));
+        after.into_iter().chain(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lens(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Lens {
+        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
+            .map(|(name, kind)| Column { name: name.into(), kind });
+        let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
+        let ask = Ask::new(filters.iter().map(ToString::to_string), columns, old);
+        Lens::compile(&ask, Some(&known)).unwrap()
+    }
+
+    fn update(action: &'static str, data: &str, changed: &[&str], old: Option<&str>) -> Update {
+        Update {
+            channel: "pets".into(),
+            action: action.into(),
+            data: data.into(),
+            changed: changed.iter().map(|&name| name.into()).collect(),
+            old: old.map(Into::into),
+            old_key: None,
+        }
+    }
+
+    /// action, data, changed, old
+    fn shown(lens: &Lens, update: &Update) -> Option<(String, String, String, Option<String>)> {
+        let shown = lens.show(update, &Images::of(update))?;
+        Some((
+            shown.action.to_owned(),
+            shown.data.to_string(),
+            shown.changed.join(","),
+            shown.old.map(|old| old.to_string()),
+        ))
+    }
+
+    fn told(
+        action: &str,
+        data: &str,
+        changed: &str,
+        old: Option<&str>,
+    ) -> Option<(String, String, String, Option<String>)> {
+        Some((action.into(), data.into(), changed.into(), old.map(Into::into)))
+    }
+
+    #[test]
+    fn a_row_that_crosses_the_filter_enters_and_leaves() {
+        let moved = update("updated", r#"{"id":1,"owner":8,"name":"Luna"}"#, &["owner"], Some(r#"{"owner":7}"#));
+        assert_eq!(
+            shown(&lens(&["owner=eq.8"], None, false), &moved),
+            told("entered", r#"{"id":1,"owner":8,"name":"Luna"}"#, "", None)
+        );
+        assert_eq!(
+            shown(&lens(&["owner=eq.7"], None, false), &moved),
+            told("left", r#"{"id":1,"owner":7,"name":"Luna"}"#, "", None),
+            "what it could see before, and nothing of what is there now"
+        );
+        assert_eq!(shown(&lens(&["owner=eq.9"], None, true), &moved), None);
+        assert_eq!(
+            shown(&lens(&["owner=in.(7,8)"], None, true), &moved),
+            told("updated", r#"{"id":1,"owner":8,"name":"Luna"}"#, "owner", Some(r#"{"owner":7}"#))
+        );
+    }
+
+    #[test]
+    fn only_the_columns_that_were_asked_for_are_shown() {
+        let lens = lens(&["owner=eq.7"], Some(&["id", "name"]), true);
+        let row = r#"{"id":1,"owner":7,"name":"Luna"}"#;
+        assert_eq!(
+            shown(&lens, &update("created", row, &[], None)),
+            told("created", r#"{"id":1,"name":"Luna"}"#, "", None)
+        );
+        let renamed = update("updated", row, &["owner", "name"], Some(r#"{"owner":7.0,"name":"Lu"}"#));
+        assert_eq!(
+            shown(&lens, &renamed),
+            told("updated", r#"{"id":1,"name":"Luna"}"#, "name", Some(r#"{"name":"Lu"}"#))
+        );
+        let unseen = update("updated", row, &["owner"], Some(r#"{"owner":7.0}"#));
+        assert_eq!(shown(&lens, &unseen), None, "nothing that it sees is different");
+        assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
+        assert_eq!(lens.row(r#"{"id":1,"owner":8}"#), None);
+    }
+
+    #[test]
+    fn a_row_that_is_gone_is_told_to_who_saw_it() {
+        let lens = lens(&["owner=eq.7"], None, false);
+        let gone = |owner| update("deleted", &format!(r#"{{"id":1,"owner":{owner}}}"#), &[], None);
+        assert!(shown(&lens, &gone(7)).is_some() && shown(&lens, &gone(8)).is_none());
+        assert!(shown(&lens, &update("truncated", "null", &[], None)).is_some());
+        assert!(shown(&lens, &update("flash", "[1]", &[], None)).is_none(), "a publication that is no row");
+        assert!(shown(&lens, &update("flash", r#"{"owner":7}"#, &[], None)).is_some());
+    }
+
+    #[test]
+    fn equal_wishes_are_equal() {
+        let ask = |filters: &[&str], columns: &[&str]| {
+            let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+            Ask::new(texts(filters), Some(texts(columns)), false)
+        };
+        assert_eq!(ask(&["a=eq.1", "b=eq.2"], &["x", "y"]), ask(&["b=eq.2", "a=eq.1", "a=eq.1"], &["y", "x"]));
+    }
+
+    #[test]
+    fn the_narrowest_equality_is_looked_up() {
+        let lens = lens(&["name=in.(a,b)", "owner=eq.7.0"], None, false);
+        let (column, _, values) = lens.needs().unwrap();
+        assert_eq!((column, values.len()), ("owner", 1));
+        assert_eq!(lens.narrowing().unwrap().values, ["7"]);
+    }
+}

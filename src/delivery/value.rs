@@ -1,0 +1,182 @@
+//! Values of a row as a filter compares them. Pure: text in, order out.
+//!
+//! Numbers are compared exactly, whatever their length; text by its bytes (the order of collation "C"); times by the
+//! moment they name. A value that is null, or that its type's reader does not know (`infinity`, a year of five
+//! digits), compares to nothing, as null does in SQL.
+
+use std::cmp::Ordering;
+
+use serde_json::value::RawValue;
+
+use crate::change::Kind;
+use crate::row::text_of;
+
+/// A value that is not null. Values of one column are of one variant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Value {
+    /// of any numeric type
+    Number(Decimal),
+    /// anything that is compared as text
+    Text(Box<str>),
+    /// true or false
+    Bool(bool),
+    /// timestamptz
+    Moment(jiff::Timestamp),
+    /// timestamp
+    Civil(jiff::civil::DateTime),
+    /// date
+    Date(jiff::civil::Date),
+    /// time
+    Time(jiff::civil::Time),
+}
+
+impl Value {
+    /// Reads the JSON of a column; `None` for null and what cannot be compared.
+    pub fn of(kind: Kind, json: &RawValue) -> Option<Self> {
+        match kind {
+            Kind::Any if json.get().starts_with('"') => Self::parse(Kind::Text, &text_of(json)?),
+            Kind::Any => Self::parse(Kind::Number, json.get()).or_else(|| Self::parse(Kind::Bool, json.get())),
+            Kind::Structured => None,
+            _ => Self::parse(kind, &text_of(json)?),
+        }
+    }
+
+    /// Reads text as a value of this kind. `Any` makes a number of what looks like one.
+    pub fn parse(kind: Kind, text: &str) -> Option<Self> {
+        Some(match kind {
+            Kind::Integer | Kind::Number => Self::Number(Decimal::parse(text)?),
+            Kind::Text | Kind::Enum | Kind::Opaque => Self::Text(text.into()),
+            Kind::Padded => Self::Text(text.trim_end_matches(' ').into()),
+            Kind::Uuid => Self::Text(uuid(text)?),
+            Kind::Bool => Self::Bool(text.parse().ok()?),
+            Kind::Timestamptz => Self::Moment(text.parse().ok()?),
+            Kind::Timestamp => Self::Civil(text.parse().ok()?),
+            Kind::Date => Self::Date(text.parse().ok()?),
+            Kind::Time => Self::Time(text.parse().ok()?),
+            Kind::Any => Decimal::parse(text)
+                .map(Self::Number)
+                .or_else(|| text.parse().ok().map(Self::Bool))
+                .unwrap_or_else(|| Self::Text(text.into())),
+            Kind::Structured => return None,
+        })
+    }
+}
+
+fn uuid(text: &str) -> Option<Box<str>> {
+    let is_uuid = text.len() == 36
+        && text.bytes().enumerate().all(|(i, b)| match i {
+            8 | 13 | 18 | 23 => b == b'-',
+            _ => b.is_ascii_hexdigit(),
+        });
+    is_uuid.then(|| text.to_ascii_lowercase().into())
+}
+
+/// A decimal number of any length: ±0.DIGITS × 10^exponent, without zeros at either end, so that equal numbers are
+/// equal field by field. Zero has no digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Decimal {
+    negative: bool,
+    exponent: i64,
+    digits: Box<str>,
+}
+
+impl Decimal {
+    /// Reads `-12.50`, `1e+20` and the like; `None` where the text is no number.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (negative, unsigned) = match text.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (mantissa, power) = match unsigned.split_once(['e', 'E']) {
+            Some((mantissa, power)) => (mantissa, power.parse::<i32>().ok()?),
+            None => (unsigned, 0),
+        };
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let mut digits = format!("{whole}{fraction}");
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        digits.truncate(digits.trim_end_matches('0').len());
+        let zeros = digits.len() - digits.trim_start_matches('0').len();
+        digits.drain(..zeros);
+        if digits.is_empty() {
+            return Some(Self { negative: false, exponent: 0, digits: "".into() });
+        }
+        let exponent = whole.len() as i64 - zeros as i64 + i64::from(power);
+        Some(Self { negative, exponent, digits: digits.into() })
+    }
+
+    /// As a whole number of 64 bits, if it is one.
+    pub fn as_i64(&self) -> Option<i64> {
+        let length = usize::try_from(self.exponent).ok().filter(|length| *length <= 19)?;
+        if self.digits.len() > length {
+            return None;
+        }
+        let sign = if self.negative { "-" } else { "" };
+        format!("{sign}{:0<length$}", if length == 0 { "0" } else { &self.digits }).parse().ok()
+    }
+
+    fn sign(&self) -> i8 {
+        match (self.digits.is_empty(), self.negative) {
+            (true, _) => 0,
+            (false, true) => -1,
+            (false, false) => 1,
+        }
+    }
+}
+
+impl Ord for Decimal {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // digits are without zeros at the end, so 0.12 < 0.123 is their order as text
+        let magnitude = || (self.exponent, &self.digits).cmp(&(other.exponent, &other.digits));
+        self.sign().cmp(&other.sign()).then_with(|| if self.negative { magnitude().reverse() } else { magnitude() })
+    }
+}
+
+impl PartialOrd for Decimal {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decimal(text: &str) -> Decimal {
+        Decimal::parse(text).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_compared_by_value() {
+        assert_eq!(decimal("1.50"), decimal("1.5"));
+        assert_eq!(decimal("1e+3"), decimal("1000"));
+        assert_eq!(decimal("-0"), decimal("0.00"));
+        assert!(decimal("9007199254740993") > decimal("9007199254740992"), "beyond what a float tells apart");
+        assert!(decimal("-2") < decimal("-1.5") && decimal("-1") < decimal("0") && decimal("0") < decimal("0.001"));
+        assert!(decimal("0.05") < decimal("0.5") && decimal("99") < decimal("100"));
+        for text in ["", "-", ".", "1x", "NaN", "1e", "0x1", "1 "] {
+            assert_eq!(Decimal::parse(text), None, "{text}");
+        }
+        assert_eq!(decimal("12e2").as_i64(), Some(1200));
+        assert_eq!(decimal("0").as_i64(), Some(0));
+        assert_eq!(decimal("-9223372036854775808").as_i64(), Some(i64::MIN));
+        assert_eq!((decimal("1.5").as_i64(), decimal("9223372036854775808").as_i64()), (None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn decimals_order_as_integers_do(one in any::<i64>(), other in any::<i64>(), scale in 0_u32..30) {
+            let text = |n: i64| format!("{n}e-{scale}");
+            prop_assert_eq!(decimal(&text(one)).cmp(&decimal(&text(other))), one.cmp(&other));
+            prop_assert_eq!(decimal(&one.to_string()).as_i64(), Some(one));
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,20}") {
+            let _ = Decimal::parse(&text);
+        }
+    }
+}
