@@ -32,7 +32,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             let config = load_config(arguments, None)?;
             start_logs(&config)?;
             let (trigger, shutdown) = shutdown::channel();
-            let listener = serve::bind(&config).await?;
+            let listener = serve::bind(&config)?;
             end_on_signal(trigger)?;
             serve::run(config, listener, shutdown).await
         }

@@ -7,10 +7,12 @@
 pub mod filter;
 pub mod history;
 pub mod hub;
+mod inbound;
 pub mod lens;
 pub mod log;
 pub mod outbound;
 pub mod protocol;
+mod pulse;
 pub mod resume;
 pub mod route;
 pub mod session;

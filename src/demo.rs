@@ -34,7 +34,7 @@ pub enum Postgres {
 /// # Errors
 /// When Postgres is missing or a step of the set-up fails.
 pub async fn run(postgres: Postgres, config: Config, stop: &Trigger, shutdown: Shutdown) -> Result<()> {
-    let listener = serve::bind(&config).await?;
+    let listener = serve::bind(&config)?;
     let mut cluster = None;
     let (admin_url, relay_url, writer_url) = match postgres {
         Postgres::Given(url) => (url.clone(), url.clone(), url),

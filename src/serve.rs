@@ -1,8 +1,9 @@
 //! `rowcast serve`: puts source, delivery and web together. Owns their order at the start and at the end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -21,12 +22,16 @@ const EVENTS: usize = 4;
 /// Requests that wait for the source. Whoever asks beyond that waits in its own task.
 const REQUESTS: usize = 64;
 
+/// Connections that wait to be accepted. A client whose first packet finds this full tries again after a second: with
+/// the usual 128 that befell a storm of 256 at a time.
+const BACKLOG: u32 = 4096;
+
 /// Binds the configured address.
 ///
 /// # Errors
 /// [`Kind::Io`] when the port is in use or not ours to take.
-pub async fn bind(config: &Config) -> Result<TcpListener> {
-    TcpListener::bind(config.listen).await.map_err(|e| {
+pub fn bind(config: &Config) -> Result<TcpListener> {
+    listen(config.listen).map_err(|e| {
         let hint = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another program listens there: stop it or choose another port with --listen"
@@ -36,6 +41,14 @@ pub async fn bind(config: &Config) -> Result<TcpListener> {
         };
         Error::new(Kind::Io, format!("cannot listen on {}", config.listen)).because(e).hint(hint)
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // a restarted server takes its port back while old connections of it are still in TIME_WAIT
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves until the shutdown.
@@ -52,6 +65,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         log_bytes: config.log_bytes,
         history_bytes: config.history_bytes,
         heartbeat: config.heartbeat,
+        ping: config.ping,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
     };
     let way_back = hub::Source { requests, nudge: nudge.clone() };
@@ -59,11 +73,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
-        limits: Limits {
-            message_bytes: config.message_bytes,
-            ping: config.ping,
-            subscriptions: config.max_subscriptions,
-        },
+        limits: Limits { message_bytes: config.message_bytes, subscriptions: config.max_subscriptions },
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),

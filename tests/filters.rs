@@ -26,7 +26,7 @@ async fn silent(socket: &mut Socket) {
 async fn a_row_is_told_to_those_whose_filter_it_satisfies_and_as_it_crosses() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut seven = server.subscribed("/ws/pets?filter=owner=eq.7&columns=pet_id,owner,name").await;
     let mut heavy = server.subscribed("/ws/pets?filter=weight=gte.10&filter=mood=in.(wild)&old=true").await;
     let mut all = server.subscribed("/ws/pets").await;
@@ -78,7 +78,7 @@ async fn a_snapshot_and_a_replay_are_seen_through_the_filter() {
         "insert into pets select n, n % 10, 'pet ' || n, 'calm', n / 10.0, now(), 'x' from generate_series(1, 1000) n",
     )
     .await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     for (filter, count) in [
         ("owner=eq.7", 100),
         ("owner=in.(7,8.0)", 200),
@@ -108,11 +108,13 @@ async fn a_snapshot_and_a_replay_are_seen_through_the_filter() {
     socket.send(r#"{"type":"subscribe","channel":"pets","filter":["owner=eq.7"],"columns":["pet_id"]}"#).await;
     let left = socket.message().await["cursor"].as_str().unwrap().to_owned();
     drop(socket);
+    let mut last = server.subscribed("/ws/pets?filter=pet_id=eq.3000").await;
     db.run("update pets set owner = 7 where pet_id = 8; update pets set owner = 6 where pet_id = 17; update pets set name = 'x' where pet_id = 27; delete from pets where pet_id = 37; insert into pets select n, 1, 'pet ' || n, 'calm', n, now(), 'x' from generate_series(2001, 3000) n").await;
+    assert_eq!(last.message().await["action"], "created", "the server has read them all");
     let back =
         json!({"type": "subscribe", "channel": "pets", "filter": "owner=eq.7", "columns": "pet_id", "since": left});
     // a second server whose memory does not reach back so far reads the outbox
-    let other = TestServer::start_with(&db.url, &[("history-bytes", "65536")]).await;
+    let other = TestServer::start_with(&db.url, &[("history-bytes", "65536")]);
     for server in [&server, &other] {
         let mut socket = server.socket("/ws").await;
         socket.send(&back.to_string()).await;
@@ -130,7 +132,7 @@ async fn a_snapshot_and_a_replay_are_seen_through_the_filter() {
 async fn what_cannot_be_asked_is_refused_and_says_why() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.socket("/ws").await;
     for (filter, part) in [
         ("colour=eq.red", "there is no column colour; there are: pet_id, owner, name, mood, weight, seen_at"),
@@ -162,7 +164,7 @@ async fn what_cannot_be_asked_is_refused_and_says_why() {
 async fn a_filter_whose_column_goes_away_ends_and_is_not_silent() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut by_weight = server.subscribed("/ws/pets?filter=weight=gte.10").await;
     let mut by_owner = server.subscribed("/ws/pets?filter=owner=eq.7").await;
     // watch tells the relay that the channel is another one now

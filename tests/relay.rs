@@ -52,7 +52,7 @@ async fn every_kind_of_writer_counts() {
     db.run("create table log (note text); select rowcast.watch('log')").await;
     db.run("create function note() returns trigger language plpgsql as $$ begin insert into log values ('k' || new.k); return null; end $$").await;
     db.run("create trigger note after insert on counters for each row execute function note()").await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut counters = server.subscribed("/ws/counters").await;
     let mut log = server.subscribed("/ws/log").await;
     // COPY
@@ -80,7 +80,7 @@ async fn nothing_is_lost_or_repeated_while_the_relays_backends_are_killed() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
     db.run("insert into counters select k from generate_series(1, 20) k").await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/counters").await;
     let before = outbox_ids(&db, "counters").await.len();
     let mut writers = tokio::task::JoinSet::new();
@@ -119,7 +119,7 @@ async fn nothing_is_lost_or_repeated_while_the_relays_backends_are_killed() {
 async fn under_load_the_relay_wakes_and_holds_quiet_then_sleeps_again() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/counters").await;
     let quiet = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = 1 and mode = 'ExclusiveLock' and database = (select oid from pg_database where datname = current_database())";
     let mut was_quiet = false;
@@ -146,7 +146,7 @@ async fn beside_an_open_transaction_a_busy_relay_is_awake_all_the_same() {
     db.run(COUNTERS).await;
     let open = db.another_client().await;
     open.batch_execute("begin; insert into counters values (100000)").await.unwrap();
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/counters").await;
     let held = |lock: u8, mode: &str| {
         format!(
@@ -177,7 +177,7 @@ async fn beside_an_open_transaction_a_busy_relay_is_awake_all_the_same() {
 async fn a_long_transaction_holds_nobody_up_and_arrives_whole() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/counters").await;
     let long = db.another_client().await;
     long.batch_execute("begin; insert into counters values (1), (2)").await.unwrap();
@@ -198,7 +198,7 @@ async fn a_long_transaction_holds_nobody_up_and_arrives_whole() {
 async fn a_forged_bell_changes_nothing_and_a_silent_mode_polls() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/counters").await;
     db.run("select pg_notify('rowcast', 'forged ' || i) from generate_series(1, 1000) i").await;
     db.run("insert into counters values (1)").await;
@@ -206,7 +206,7 @@ async fn a_forged_bell_changes_nothing_and_a_silent_mode_polls() {
     drop(socket);
     server.stop().await.unwrap();
     db.run("select rowcast.configure('notify', 'never')").await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/counters").await;
     db.run("insert into counters values (2)").await;
     assert_eq!(socket.message().await["data"]["k"], 2);
@@ -218,7 +218,7 @@ async fn a_forged_bell_changes_nothing_and_a_silent_mode_polls() {
 async fn a_statement_of_many_rows_arrives_whole_and_in_order() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
-    let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]).await;
+    let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]);
     let mut socket = server.subscribed("/ws/counters").await;
     db.run("insert into counters select k, 0 from generate_series(1, 20000) k").await;
     for k in 1..=20_000 {

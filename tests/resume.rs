@@ -44,7 +44,7 @@ async fn resumed(server: &TestServer, cursor: &str) -> (Socket, Vec<Value>, Valu
 async fn who_comes_back_gets_what_was_missed_and_then_the_stream() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1, 5, 'Luna')").await;
     let left = cursor(&socket.message().await);
@@ -75,7 +75,7 @@ async fn who_comes_back_gets_what_was_missed_and_then_the_stream() {
 async fn a_place_inside_a_cut_is_kept_to_the_change() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("insert into pets select i, 5, 'x' from generate_series(1, 5000) i").await;
     let mut cursors = Vec::new();
@@ -96,7 +96,7 @@ async fn a_place_inside_a_cut_is_kept_to_the_change() {
     }
     server.stop().await.unwrap();
     // memory that holds nothing: everything comes from the outbox
-    let server = TestServer::start_with(&db.url, &[("history-bytes", "65536")]).await;
+    let server = TestServer::start_with(&db.url, &[("history-bytes", "65536")]);
     for at in [0, 998, 999, 1000, 4998, 4999] {
         let (_, missed, subscribed) = resumed(&server, &cursors[at]).await;
         assert_eq!(pet_ids(&missed), wanted[at + 1..], "from the outbox, after change {at}");
@@ -109,7 +109,7 @@ async fn a_place_inside_a_cut_is_kept_to_the_change() {
 async fn a_cursor_is_good_on_every_node_and_after_a_restart() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let (one, other) = (TestServer::start(&db.url).await, TestServer::start(&db.url).await);
+    let (one, other) = (TestServer::start(&db.url), TestServer::start(&db.url));
     let mut socket = one.subscribed("/ws/pets").await;
     let mut place: Option<String> = None;
     for pet in 1..40 {
@@ -131,7 +131,7 @@ async fn a_cursor_is_good_on_every_node_and_after_a_restart() {
     one.stop().await.unwrap();
     other.stop().await.unwrap();
     db.run("insert into pets values (50, 5, 'while nobody was there')").await;
-    let again = TestServer::start(&db.url).await;
+    let again = TestServer::start(&db.url);
     let (_, missed, _) = resumed(&again, &place.unwrap()).await;
     assert_eq!(pet_ids(&missed), [50]);
     again.stop().await.unwrap();
@@ -141,13 +141,13 @@ async fn a_cursor_is_good_on_every_node_and_after_a_restart() {
 async fn a_cursor_that_cannot_be_honoured_is_answered_with_a_gap() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1, 5, 'Luna')").await;
     let good = cursor(&socket.message().await);
     let elsewhere = TestDatabase::new().await;
     elsewhere.run(PETS).await;
-    let foreign = TestServer::start(&elsewhere.url).await;
+    let foreign = TestServer::start(&elsewhere.url);
     let of_another = cursor(&until_subscribed(&mut foreign.socket("/ws/pets").await).await.1);
     let parsed = rowcast::cursor::Cursor::parse(&good).unwrap();
     let future = rowcast::cursor::Snapshot::parse(&format!("{0}:{0}:", parsed.seen.xmax() + 1_000_000)).unwrap();
@@ -179,7 +179,7 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_with_a_gap() {
 async fn what_was_pruned_is_a_gap_and_what_was_kept_is_not() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1, 5, 'Luna')").await;
     let old = cursor(&socket.message().await);
@@ -201,7 +201,7 @@ async fn what_was_pruned_is_a_gap_and_what_was_kept_is_not() {
     let (_, missed, _) = resumed(&server, &old).await;
     assert_eq!(pet_ids(&missed), [2, 3, 4], "one cut, by id");
     server.stop().await.unwrap();
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let (_, gap, _) = resumed(&server, &old).await;
     assert_eq!((&gap[0]["type"], &gap[0]["reason"]), (&"gap".into(), &"retention".into()));
     let (_, missed, subscribed) = resumed(&server, &kept).await;
@@ -253,7 +253,7 @@ async fn a_snapshot_and_its_stream_have_no_seam() {
     db.run("select rowcast.watch('pets', exclude => '{chip}')").await;
     db.run("insert into pets select i, 5, 'x', 'secret', '2024-01-15 10:30:00.5+02' from generate_series(1, 3000) i")
         .await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let writing = db.another_client().await;
     let writer = tokio::spawn(async move {
         for round in 0..300 {
@@ -331,7 +331,7 @@ async fn a_snapshot_has_the_rows_whose_changes_are_captured_and_no_others() {
          select rowcast.watch('pets'), rowcast.watch('parts')",
     )
     .await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     for channel in ["pets", "parts"] {
         let mut socket = server.socket(&format!("/ws/{channel}?snapshot=true")).await;
         let (messages, _) = until_subscribed(&mut socket).await;
@@ -342,7 +342,7 @@ async fn a_snapshot_has_the_rows_whose_changes_are_captured_and_no_others() {
     server.stop().await.unwrap();
     let role = format!("relay_{}", std::process::id());
     db.run(&format!("create role {role} login password 'secret' in role rowcast_relay")).await;
-    let server = TestServer::start(&db.url_of(&role)).await;
+    let server = TestServer::start(&db.url_of(&role));
     let mut socket = server.socket("/ws/pets?snapshot=true").await;
     let (messages, _) = until_subscribed(&mut socket).await;
     assert_eq!((&messages[0]["type"], &messages[0]["code"]), (&"error".into(), &"no_snapshot".into()));
@@ -357,7 +357,7 @@ async fn since_and_snapshot_together_are_whatever_works() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
     db.run("insert into pets values (1, 5, 'Luna'); select rowcast.create_channel('news')").await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.socket("/ws/pets?snapshot=true&since=nonsense").await;
     let (messages, subscribed) = until_subscribed(&mut socket).await;
     let types: Vec<&str> = messages.iter().map(|message| message["type"].as_str().unwrap()).collect();
@@ -376,13 +376,13 @@ async fn since_and_snapshot_together_are_whatever_works() {
 async fn a_storm_of_reconnects_asks_the_database_nothing() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (0, 5, 'Luna')").await;
     let left = cursor(&socket.message().await);
     db.run("insert into pets select i, 5, 'x' from generate_series(1, 100) i").await;
     server.stop().await.unwrap();
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     server.subscribed("/ws/pets").await;
     let replays = "select count(*) from pg_stat_activity where application_name like 'rowcast replay%' and datname = current_database()";
     let mut storm = tokio::task::JoinSet::new();
@@ -421,7 +421,7 @@ async fn one_row_has_one_story_also_where_the_trigger_told_it_otherwise() {
          select rowcast.watch('visits'), rowcast.watch('parts'), rowcast.watch('moves')",
     )
     .await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut visits = server.subscribed("/ws/visits").await;
     db.run("insert into visits values (1, 0); update visits set v = 5").await;
     let mut told = Vec::new();
@@ -474,7 +474,7 @@ async fn a_move_between_partitions_is_one_change_wherever_a_part_of_its_cut_ends
         "insert into rowcast.outbox_0 (id, channel, op, new) select 1001 + i * 4, ({of} 'rooms'), 'I', '{{}}' from generate_series(1, 5000) i"
     );
     other.batch_execute(&sql).await.unwrap();
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut live = server.subscribed("/ws/pets").await;
     let (_, _, subscribed) = resumed(&server, "").await;
     other.batch_execute("commit").await.unwrap();
@@ -485,10 +485,10 @@ async fn a_move_between_partitions_is_one_change_wherever_a_part_of_its_cut_ends
     }
     let (_, from_memory, _) = resumed(&server, &cursor(&subscribed)).await;
     server.stop().await.unwrap();
-    let again = TestServer::start(&db.url).await;
+    let again = TestServer::start(&db.url);
     let (_, from_what_was_read_at_the_start, _) = resumed(&again, &cursor(&subscribed)).await;
     again.stop().await.unwrap();
-    let small = TestServer::start_with(&db.url, &[("history-bytes", "65536")]).await;
+    let small = TestServer::start_with(&db.url, &[("history-bytes", "65536")]);
     let (_, from_the_outbox, _) = resumed(&small, &cursor(&subscribed)).await;
     small.stop().await.unwrap();
     for (how, messages) in [

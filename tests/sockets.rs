@@ -17,7 +17,7 @@ const PETS: &str = "create table pets (pet_id int primary key, user_id text, nam
 async fn an_insert_reaches_the_channel_and_its_user_and_nobody_else() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut pets = server.subscribed("/ws/pets").await;
     let mut owner = server.subscribed("/ws/user/j%C3%BCrgen%2F1").await;
     let mut other = server.subscribed("/ws/user/2").await;
@@ -46,7 +46,7 @@ async fn one_socket_follows_many_channels() {
     db.run(PETS).await;
     db.run("create table rooms (room_id int); select rowcast.watch('rooms'); select rowcast.create_channel('news')")
         .await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.socket("/ws").await;
     for (i, channel) in ["pets", "rooms", "news"].iter().enumerate() {
         socket.send(&json!({"type": "subscribe", "channel": channel, "ref": i}).to_string()).await;
@@ -72,7 +72,7 @@ async fn one_socket_follows_many_channels() {
 async fn what_is_no_command_is_answered_and_the_socket_stays_open() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     for (sent, code) in [
         ("{", "bad_json"),
@@ -105,7 +105,7 @@ async fn what_is_no_command_is_answered_and_the_socket_stays_open() {
 async fn an_unknown_channel_is_a_404_or_4404_for_clients_that_speak_our_protocol() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     server.subscribed("/ws/pets").await;
     match Socket::connect(server.address, "/ws/cats", None).await {
         Err(Error::Http(response)) => assert_eq!(response.status(), 404),
@@ -136,7 +136,7 @@ async fn an_unknown_channel_is_a_404_or_4404_for_clients_that_speak_our_protocol
 async fn a_client_that_never_reads_costs_the_others_nothing_and_is_closed() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start_with(&db.url, &[("log-bytes", "65536")]).await;
+    let server = TestServer::start_with(&db.url, &[("log-bytes", "65536")]);
     let mut reader = server.subscribed("/ws/pets").await;
     let mut mute = tokio::net::TcpStream::connect(server.address).await.unwrap();
     mute.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
@@ -160,7 +160,7 @@ async fn a_client_that_never_reads_costs_the_others_nothing_and_is_closed() {
 async fn a_client_that_pauses_gets_everything_once_it_reads_again() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]).await;
+    let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]);
     let mut socket = server.subscribed("/ws/pets").await;
     // more than the kernel's buffers hold, so that a frame is cut in half and the server has to wait
     db.run("insert into pets select i, 'x', repeat('x', 3000) from generate_series(1, 8000) i").await;
@@ -189,7 +189,7 @@ async fn a_client_that_pauses_gets_everything_once_it_reads_again() {
 async fn a_silent_client_is_pinged_and_then_dropped() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start_with(&db.url, &[("ping-seconds", "1"), ("heartbeat-seconds", "1")]).await;
+    let server = TestServer::start_with(&db.url, &[("ping-seconds", "1"), ("heartbeat-seconds", "1")]);
     let mut dead = tokio::net::TcpStream::connect(server.address).await.unwrap();
     dead.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
     let mut received = Vec::new();
@@ -204,7 +204,7 @@ async fn a_silent_client_is_pinged_and_then_dropped() {
 async fn a_quiet_channel_sends_heartbeats_with_the_cursor() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]).await;
+    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
     let mut socket = server.subscribed("/ws/pets").await;
     let first = socket.heartbeat().await;
     assert!(first["cursor"].as_str().unwrap().starts_with('1'), "{first}");
@@ -220,7 +220,7 @@ async fn a_quiet_channel_sends_heartbeats_with_the_cursor() {
 async fn draining_tells_every_socket_1001_and_ends_in_time() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut one = server.subscribed("/ws/pets").await;
     let mut two = server.subscribed("/ws/user/1").await;
     assert_eq!(server.get("/readyz").await.0, 200);
@@ -234,7 +234,7 @@ async fn draining_tells_every_socket_1001_and_ends_in_time() {
 async fn pages_say_what_is_running() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start_with(&db.url, &[("max-sockets", "1")]).await;
+    let server = TestServer::start_with(&db.url, &[("max-sockets", "1")]);
     let _open = server.subscribed("/ws/pets").await;
     let (status, page) = server.get("/").await;
     assert!(status == 200 && page.contains("<td>pets</td>") && page.contains("Capture is live"), "{page}");
@@ -250,7 +250,7 @@ async fn pages_say_what_is_running() {
 async fn sockets_stay_and_are_told_when_the_source_is_down() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
-    let server = TestServer::start(&db.url).await;
+    let server = TestServer::start(&db.url);
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'rowcast listen%' and datname = current_database()").await;
     assert_eq!(socket.message().await["code"], "source_down");

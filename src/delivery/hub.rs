@@ -18,6 +18,7 @@ use super::history::History;
 use super::lens::{Lens, Unfit};
 use super::outbound::Outbound;
 use super::protocol::{self, CloseCode};
+use super::pulse::Pulse;
 use super::route::{ViewKey, Views};
 use super::shard::Shard;
 use super::view::{View, lock};
@@ -36,6 +37,8 @@ pub struct Settings {
     pub history_bytes: u64,
     /// a view that was silent for this long gets a heartbeat
     pub heartbeat: Duration,
+    /// each socket is pinged once in this time, and gone where nothing came from it since the last one
+    pub ping: Duration,
     /// threads that write
     pub shards: usize,
 }
@@ -45,6 +48,7 @@ pub struct Settings {
 pub struct Hub {
     state: Mutex<State>,
     shards: Vec<Arc<Shard>>,
+    pulse: Pulse,
     live: watch::Sender<bool>,
     /// told at each border
     borders: watch::Sender<()>,
@@ -139,12 +143,18 @@ impl Hub {
             channels: BTreeMap::new(),
         };
         let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
-        Arc::new(Self { state: Mutex::new(state), shards, live, borders, source, settings, metrics })
+        let pulse = Pulse::new(settings.ping);
+        Arc::new(Self { state: Mutex::new(state), shards, pulse, live, borders, source, settings, metrics })
     }
 
     /// Counters.
     pub fn metrics(&self) -> &Arc<DeliveryMetrics> {
         &self.metrics
+    }
+
+    /// Who looks after the sockets.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Waits until capture is live.
@@ -309,8 +319,10 @@ impl Hub {
 
     /// Applies what the source tells until it ends or the shutdown begins.
     pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, mut shutdown: Shutdown) {
-        let writers: Vec<_> =
+        let mut helpers: Vec<_> =
             self.shards.iter().map(|shard| tokio::spawn(shard.clone().write(shutdown.clone()))).collect();
+        let (hub, down) = (self.clone(), shutdown.clone());
+        helpers.push(tokio::spawn(async move { hub.pulse.run(down).await }));
         let mut heartbeat = tokio::time::interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
         let mut unwritten = 0;
         loop {
@@ -328,8 +340,8 @@ impl Hub {
                 unwritten = 0;
             }
         }
-        for writer in writers {
-            let _ = writer.await;
+        for helper in helpers {
+            let _ = helper.await;
         }
     }
 

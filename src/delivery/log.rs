@@ -43,7 +43,7 @@ pub struct Due {
 pub struct FellOff;
 
 /// Segments written at a time: a writev of more gains nothing (the kernel's own limit is 1,024).
-const DUE_SEGMENTS: usize = 64;
+pub const DUE_SEGMENTS: usize = 64;
 
 impl Log {
     /// An empty log that keeps `budget` bytes.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::history::missed;
 use super::hub::{Entry, Hub, JoinError, Subscription};
 use super::lens::{Lens, Unfit};
-use super::outbound::{Gone, Outbound};
+use super::outbound::Outbound;
 use super::protocol;
 use super::route::{Told, ViewKey};
 use crate::change::{Answer, Change, Request};
@@ -291,7 +291,7 @@ impl Resume {
             let is_last = i + 1 == told.len();
             protocol::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
             if frames.len() >= CHUNK || is_last {
-                self.outbound.write(&frames).await.map_err(|Gone| Failed::Gone)?;
+                self.outbound.write(&frames).await.map_err(|_| Failed::Gone)?;
                 frames.clear();
             }
         }
@@ -299,7 +299,7 @@ impl Resume {
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {
-        self.outbound.write(&protocol::text_frame(message)).await.map_err(|Gone| Failed::Gone)
+        self.outbound.write(&protocol::text_frame(message)).await.map_err(|_| Failed::Gone)
     }
 }
 
@@ -366,8 +366,13 @@ mod tests {
             let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
             let (requests, _) = mpsc::channel(1);
             let nudge = Arc::new(Notify::new());
-            let settings =
-                Settings { log_bytes: 1 << 20, history_bytes: 1 << 20, heartbeat: Duration::from_secs(60), shards: 1 };
+            let settings = Settings {
+                log_bytes: 1 << 20,
+                history_bytes: 1 << 20,
+                heartbeat: Duration::from_secs(60),
+                ping: Duration::from_secs(60),
+                shards: 1,
+            };
             let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
             let (events, received) = mpsc::channel(1);
             let (trigger, shutdown) = shutdown::channel();

@@ -1,54 +1,59 @@
 //! One client's conversation: joins, commands, pings, goodbye. Owns its subscriptions and its patience; the writing
 //! of changes is the shard's, reading frames is tungstenite's.
 
-use std::io::{self, Read, Write};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
-use hyper_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::Sleep;
 
 use super::hub::{Hub, JoinError, Subscription};
+use super::inbound::Inbound;
 use super::lens::Unfit;
-use super::outbound::{DueCache, Outbound};
+use super::outbound::{DueCache, Gone, Outbound};
 use super::protocol::{self, CloseCode, Command};
+use super::pulse::Standing;
 use super::resume::{Failed, Resume, Wish};
 use super::route::ViewKey;
-use crate::shutdown::Shutdown;
 
 /// What a socket may do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// bytes of a message from a client
-    pub message_bytes: usize,
-    /// a client that says nothing for this long is pinged, and gone when it says nothing for as long again
-    pub ping: Duration,
+    pub message_bytes: u32,
     /// channels and users on one socket
-    pub subscriptions: usize,
+    pub subscriptions: u32,
 }
 
 /// After the close frame, how long the client may take to answer it.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Bytes that tungstenite asks for at a time; commands are short. It is kept for each socket.
-const READ_BUFFER: usize = 512;
 /// Messages of one client that are answered before other tasks of the thread run.
 const COMMANDS_AT_A_TIME: usize = 64;
 
-/// A socket after its upgrade.
+/// A socket after its upgrade. It is small, since there are many: what only some of them need is behind a pointer.
 pub struct Session {
     hub: Arc<Hub>,
     outbound: Arc<Outbound>,
-    socket: WebSocket<Inbound>,
+    standing: Standing,
+    inbound: Inbound,
     limits: Limits,
     subscriptions: Vec<Subscription>,
     /// on their way to the present, or waiting until capture is live
-    joining: JoinSet<Joined>,
-    joining_keys: Vec<(ViewKey, AbortHandle)>,
+    joining: Option<Box<Joining>>,
+    /// set once a close frame was put
+    goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Default)]
+struct Joining {
+    tasks: JoinSet<Joined>,
+    keys: Vec<(ViewKey, AbortHandle)>,
 }
 
 /// How joining ended.
@@ -68,84 +73,58 @@ pub enum Ended {
 impl Session {
     /// A session over `outbound`. `received` is what the client sent together with its handshake.
     pub fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, received: Vec<u8>, limits: Limits) -> Self {
-        let mut config = WebSocketConfig::default();
-        config.read_buffer_size = READ_BUFFER;
-        config.write_buffer_size = 0;
-        config.max_write_buffer_size = 64 * 1024;
-        config.max_message_size = Some(limits.message_bytes);
-        config.max_frame_size = Some(limits.message_bytes);
-        let inbound = Inbound { outbound: outbound.clone(), replies: Vec::new() };
-        let socket = WebSocket::from_partially_read(inbound, received, Role::Server, Some(config));
-        let (subscriptions, joining, joining_keys) = (Vec::new(), JoinSet::new(), Vec::new());
-        Self { hub, outbound, socket, limits, subscriptions, joining, joining_keys }
+        let standing = hub.pulse().enter(&outbound);
+        let inbound = Inbound::new(&outbound, received, limits.message_bytes);
+        let (subscriptions, joining, goodbye) = (Vec::new(), None, None);
+        Self { hub, outbound, standing, inbound, limits, subscriptions, joining, goodbye }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
-    pub async fn run(mut self, first: Option<(ViewKey, Wish)>, mut shutdown: Shutdown) -> Ended {
-        if let Some((key, wish)) = first {
-            self.join(key, wish, None);
+    pub async fn run(mut self, first: Option<Box<(ViewKey, Wish)>>) -> Ended {
+        if let Some(first) = first {
+            self.join(first.0, first.1, None);
         }
-        // pings are spread over the interval, so that ten thousand sockets are not pinged at once
-        let mut next_ping = Instant::now() + self.limits.ping.mul_f64(0.5 + 0.5 * fastrand::f64());
-        let mut pinged = false;
-        let mut goodbye = None;
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        self.outbound.wakes(context);
         loop {
             self.outbound.flush(&mut DueCache::default());
-            if self.outbound.is_gone() {
-                return Ended::Broken;
+            match self.outbound.gone() {
+                Some(Gone::Silent) => return Poll::Ready(Ended::Silent),
+                Some(Gone::Broken | Gone::Closing) => return Poll::Ready(Ended::Broken),
+                None => {}
             }
             if self.outbound.is_closing() {
                 self.subscriptions.clear();
-                self.joining.abort_all();
-                goodbye.get_or_insert_with(|| Instant::now() + GOODBYE);
+                self.joining = None;
+                let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+                if goodbye.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Ended::Closed);
+                }
             }
-            let closing = goodbye.is_some();
-            tokio::select! {
-                ready = self.outbound.ready() => match ready {
-                    Err(_) => return Ended::Broken,
-                    Ok(ready) => {
-                        if ready.is_writable() {
-                            self.outbound.unblock();
-                        }
-                        if ready.is_readable() || ready.is_read_closed() {
-                            pinged = false;
-                            match self.read() {
-                                Reading::Goes => {}
-                                Reading::Paused => tokio::task::yield_now().await,
-                                Reading::Over(ended) => return ended,
-                            }
-                        }
-                    }
-                },
-                () = self.outbound.changed() => {}
-                () = tokio::time::sleep_until(goodbye.unwrap_or(next_ping)) => {
-                    if closing {
-                        return Ended::Closed;
-                    }
-                    if pinged {
-                        return Ended::Silent;
-                    }
-                    pinged = true;
-                    next_ping = Instant::now() + self.limits.ping;
-                    self.outbound.control(protocol::push_ping_frame);
-                },
-                () = shutdown.begun(), if !closing => {
-                    self.outbound.close(CloseCode::Draining, "the server goes down: reconnect");
-                },
-                Some(joined) = self.joining.join_next(), if !self.joining.is_empty() => {
-                    if let Ok(joined) = joined {
-                        self.joined(joined);
-                    }
-                },
+            if self.poll_joined(context).is_ready() || self.outbound.poll_unblocked(context).is_ready() {
+                continue;
+            }
+            if ready!(self.outbound.poll_readable(context)).is_err() {
+                return Poll::Ready(Ended::Broken);
+            }
+            match self.read() {
+                Reading::Goes => {}
+                Reading::Paused => {
+                    context.waker().wake_by_ref();
+                    self.outbound.flush(&mut DueCache::default());
+                    return Poll::Pending;
+                }
+                Reading::Over(ended) => return Poll::Ready(ended),
             }
         }
     }
 
     fn read(&mut self) -> Reading {
         for _ in 0..COMMANDS_AT_A_TIME {
-            let read = self.socket.read();
-            self.send_replies();
-            match read {
+            match self.inbound.read(&self.outbound) {
                 Ok(Message::Text(text)) => self.obey(&text),
                 Ok(Message::Binary(_)) => {
                     self.refuse(&protocol::error(
@@ -156,11 +135,11 @@ impl Session {
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
-                    // tungstenite has put the answer into the replies; nothing may follow it
+                    // tungstenite's answer is in the control frames; nothing may follow it
                     self.outbound.flush(&mut DueCache::default());
                     return Reading::Over(Ended::Closed);
                 }
-                Err(WsError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => return Reading::Goes,
+                Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => return Reading::Goes,
                 Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
                     self.outbound
                         .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
@@ -182,15 +161,6 @@ impl Session {
         Reading::Paused
     }
 
-    /// Hands what tungstenite answered by itself (pongs, the answer to a close) to the writing half, which puts it
-    /// between two frames.
-    fn send_replies(&mut self) {
-        let replies = std::mem::take(&mut self.socket.get_mut().replies);
-        if !replies.is_empty() {
-            self.outbound.control(|control| control.extend_from_slice(&replies));
-        }
-    }
-
     fn obey(&mut self, text: &str) {
         self.hub.metrics().received.fetch_add(1, Relaxed);
         match protocol::parse_command(text) {
@@ -207,7 +177,7 @@ impl Session {
                 } else if self.is_joined(&channel) {
                     let text = format!("already subscribed to {channel}: unsubscribe first, or open another socket");
                     self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
-                } else if self.subscriptions.len() + self.joining_keys.len() >= self.limits.subscriptions {
+                } else if self.subscriptions.len() + self.joining_keys().len() >= self.limits.subscriptions as usize {
                     let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
                     self.refuse(&protocol::error("too_many_subscriptions", &text, r#ref.as_ref()));
                 } else {
@@ -217,13 +187,15 @@ impl Session {
             Ok(Command::Unsubscribe { channel, r#ref }) => {
                 if self.is_joined(&channel) {
                     self.subscriptions.retain(|subscription| subscription.key().label() != channel);
-                    self.joining_keys.retain(|(joining, task)| {
-                        let goes = joining.label() == channel;
-                        if goes {
-                            task.abort();
-                        }
-                        !goes
-                    });
+                    if let Some(joining) = &mut self.joining {
+                        joining.keys.retain(|(key, task)| {
+                            let goes = key.label() == channel;
+                            if goes {
+                                task.abort();
+                            }
+                            !goes
+                        });
+                    }
                     self.outbound.say(&protocol::unsubscribed(&channel, r#ref.as_ref()));
                 } else {
                     let shown: String = channel.chars().take(40).collect();
@@ -238,17 +210,39 @@ impl Session {
         // whoever only wants the stream needs no task of its own
         if wish.since.is_none() && !wish.snapshot {
             match self.hub.join(&key, &self.outbound, reference.as_ref()) {
-                Ok(subscription) => return self.subscriptions.push(subscription),
+                Ok(subscription) => return self.follow(subscription),
                 Err(JoinError::NotLive) => {}
                 Err(error) => return self.failed(&key, reference.as_ref(), &error.into()),
             }
         }
         let way = Resume::new(self.hub.clone(), self.outbound.clone(), key.clone(), reference.clone());
-        let joining = key.clone();
-        let task = self
-            .joining
-            .spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (joining, reference, failed)) });
-        self.joining_keys.push((key, task));
+        let asked = key.clone();
+        let joining = self.joining.get_or_insert_default();
+        let task = joining
+            .tasks
+            .spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (asked, reference, failed)) });
+        joining.keys.push((key, task));
+    }
+
+    fn follow(&mut self, subscription: Subscription) {
+        self.subscriptions.reserve_exact(1);
+        self.subscriptions.push(subscription);
+    }
+
+    fn joining_keys(&self) -> &[(ViewKey, AbortHandle)] {
+        self.joining.as_ref().map_or(&[], |joining| &joining.keys)
+    }
+
+    /// Ready when a subscription has joined or failed; pending when none is on its way.
+    fn poll_joined(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(joining) = &mut self.joining else { return Poll::Pending };
+        match ready!(joining.tasks.poll_join_next(context)) {
+            Some(Ok(joined)) => self.joined(joined),
+            // it was unsubscribed meanwhile
+            Some(Err(_)) => {}
+            None => self.joining = None,
+        }
+        Poll::Ready(())
     }
 
     fn joined(&mut self, joined: Joined) {
@@ -256,11 +250,13 @@ impl Session {
             Ok(subscription) => subscription.key(),
             Err((key, _, _)) => key,
         };
-        let was_joining = self.joining_keys.iter().any(|(joining, _)| joining == key);
-        self.joining_keys.retain(|(joining, _)| joining != key);
+        let was_joining = self.joining_keys().iter().any(|(joining, _)| joining == key);
+        if let Some(joining) = &mut self.joining {
+            joining.keys.retain(|(joining, _)| joining != key);
+        }
         match joined {
             // unsubscribed while it joined: dropping it leaves
-            Ok(subscription) if was_joining && !self.outbound.is_closing() => self.subscriptions.push(subscription),
+            Ok(subscription) if was_joining && !self.outbound.is_closing() => self.follow(subscription),
             Ok(_) => {}
             Err((key, reference, failed)) => self.failed(&key, reference.as_ref(), &failed),
         }
@@ -284,7 +280,7 @@ impl Session {
 
     fn is_joined(&self, label: &str) -> bool {
         let joined = self.subscriptions.iter().map(Subscription::key);
-        joined.chain(self.joining_keys.iter().map(|(key, _)| key)).any(|key| key.label() == label)
+        joined.chain(self.joining_keys().iter().map(|(key, _)| key)).any(|key| key.label() == label)
     }
 
     fn refuse(&self, error: &str) {
@@ -301,25 +297,19 @@ enum Reading {
     Over(Ended),
 }
 
-/// What tungstenite reads from and writes to: the socket's bytes in, its own answers out.
-struct Inbound {
-    outbound: Arc<Outbound>,
-    replies: Vec<u8>,
-}
-
-impl Read for Inbound {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.outbound.try_read(buffer)
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.hub.pulse().leave(self.standing);
     }
 }
 
-impl Write for Inbound {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.replies.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Outbound>() <= 192, "{} bytes", size_of::<Outbound>());
     }
 }

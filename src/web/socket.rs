@@ -68,27 +68,26 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> R
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     let place = Place::take(web.hub.metrics());
-    web.tasks.spawn(converse(websocket, outcome, web.clone(), place));
+    let outcome = outcome.map(|first| first.map(Box::new));
+    web.tasks.spawn(converse(websocket, outcome.map_err(Box::new), web.clone(), place));
     response
 }
 
 async fn converse(
     websocket: HyperWebsocket,
-    outcome: Result<Option<(ViewKey, Wish)>, Refusal>,
+    outcome: Result<Option<Box<(ViewKey, Wish)>>, Box<Refusal>>,
     web: Arc<Web>,
     place: Place,
 ) {
-    let Some((tcp, received)) = bare_socket(websocket).await else { return };
+    // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
+    let Some((tcp, received)) = Box::pin(bare_socket(websocket)).await else { return };
     let outbound = Arc::new(Outbound::new(tcp, web.hub.metrics().clone()));
     let first = outcome.unwrap_or_else(|refusal| {
         outbound.close(refusal.code, &refusal.reason);
         None
     });
     let began = std::time::Instant::now();
-    let ended = Box::pin(
-        Session::new(web.hub.clone(), outbound, received, web.limits.clone()).run(first, web.shutdown.clone()),
-    )
-    .await;
+    let ended = Session::new(web.hub.clone(), outbound, received, web.limits).run(first).await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
     drop(place);
 }

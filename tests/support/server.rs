@@ -16,18 +16,18 @@ pub(crate) struct TestServer {
 }
 
 impl TestServer {
-    pub(crate) async fn start(database_url: &str) -> Self {
-        Self::start_with(database_url, &[]).await
+    pub(crate) fn start(database_url: &str) -> Self {
+        Self::start_with(database_url, &[])
     }
 
-    pub(crate) async fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
         let flag = |name: &str| match name {
             "database-url" => Some(database_url.to_owned()),
             "listen" => Some("127.0.0.1:0".to_owned()),
             _ => settings.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
         };
         let config = config::load(flag, |_| None, None).unwrap();
-        let listener = serve::bind(&config).await.unwrap();
+        let listener = serve::bind(&config).unwrap();
         let address = listener.local_addr().unwrap();
         let (trigger, shutdown) = shutdown::channel();
         let running = tokio::spawn(serve::run(config, listener, shutdown));

@@ -1,0 +1,85 @@
+//! Whether clients are still there: one timer for all sockets. Owns when each is pinged, and the goodbye to all of them
+//! when the server goes down; knows nothing of what they talk about.
+//!
+//! The sockets stand on a ring. Each tick visits one place of it, so that a socket is visited once in a ping interval
+//! and ten thousand are not pinged at once. A timer of its own in each session would take more memory than the rest of
+//! the session.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::outbound::Outbound;
+use super::protocol::CloseCode;
+use super::view::lock;
+use crate::shutdown::Shutdown;
+
+/// Places on the ring.
+const PLACES: usize = 32;
+
+/// The ring.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    /// `None` once the server goes down
+    ring: Mutex<Option<Vec<Slab<Arc<Outbound>>>>>,
+    interval: Duration,
+}
+
+/// Where a socket stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    place: u32,
+    slot: u32,
+}
+
+impl Pulse {
+    /// Each socket is pinged once in `interval`.
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { ring: Mutex::new(Some((0..PLACES).map(|_| Slab::new()).collect())), interval }
+    }
+
+    /// Takes a socket up, at any place. While the server goes down it is told so at once.
+    pub(super) fn enter(&self, outbound: &Arc<Outbound>) -> Standing {
+        let place = fastrand::usize(..PLACES);
+        let mut ring = lock(&self.ring);
+        let slot = match &mut *ring {
+            Some(ring) => ring[place].insert(outbound.clone()),
+            None => {
+                drain(outbound);
+                0
+            }
+        };
+        Standing { place: place as u32, slot: slot as u32 }
+    }
+
+    /// Lets a socket go.
+    pub(super) fn leave(&self, standing: Standing) {
+        if let Some(ring) = &mut *lock(&self.ring) {
+            ring[standing.place as usize].try_remove(standing.slot as usize);
+        }
+    }
+
+    /// Pings until the shutdown, then says goodbye to all.
+    pub(super) async fn run(&self, mut shutdown: Shutdown) {
+        let mut ticks = tokio::time::interval(self.interval / PLACES as u32);
+        for place in (0..PLACES).cycle() {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.begun() => break,
+            }
+            let here: Vec<_> = match &*lock(&self.ring) {
+                Some(ring) => ring[place].iter().map(|(_, outbound)| outbound.clone()).collect(),
+                None => break,
+            };
+            here.iter().for_each(|outbound| outbound.ping());
+        }
+        for (_, outbound) in lock(&self.ring).take().into_iter().flatten().flatten() {
+            drain(&outbound);
+        }
+    }
+}
+
+fn drain(outbound: &Outbound) {
+    outbound.close(CloseCode::Draining, "the server goes down: reconnect");
+}
