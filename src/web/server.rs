@@ -22,6 +22,9 @@ use crate::shutdown::Shutdown;
 /// A request's headers must have arrived by then (slow loris).
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Bytes that a client's kernel has not taken for this long end its connection.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 /// What every request may need.
 #[derive(Debug)]
 pub struct Web {
@@ -74,6 +77,8 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
 async fn serve(tcp: TcpStream, web: Arc<Web>) {
     // a frame is written whole: waiting for more would only add latency
     let _ = tcp.set_nodelay(true);
+    // a client that vanished without a word while frames were on their way: the kernel alone gives up after 15 minutes
+    let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let mut shutdown = web.shutdown.clone();
     let service = service_fn(move |request| {
         let web = web.clone();

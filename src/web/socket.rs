@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Request, StatusCode};
 use hyper_tungstenite::HyperWebsocket;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -46,13 +46,13 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> R
     };
     if !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
-            Err(refusal) => text(refusal.status, refusal.reason + "\n"),
+            Err(refusal) => refused(refusal),
             Ok(_) => text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: connect with a WebSocket client\n"),
         };
     }
     let speaks_ours = offers_subprotocol(request);
     let outcome = match refusal {
-        Err(refusal) if !speaks_ours => return text(refusal.status, refusal.reason + "\n"),
+        Err(refusal) if !speaks_ours => return refused(refusal),
         outcome => outcome,
     };
     // its buffers are thrown away after the handshake: the session reads and writes the bare socket
@@ -71,6 +71,15 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> R
     let outcome = outcome.map(|first| first.map(Box::new));
     web.tasks.spawn(converse(websocket, outcome.map_err(Box::new), web.clone(), place));
     response
+}
+
+fn refused(refusal: Refusal) -> Reply {
+    let mut reply = text(refusal.status, refusal.reason + "\n");
+    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+        // spread over ten seconds: those who were refused together must not come back together
+        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=10)));
+    }
+    reply
 }
 
 async fn converse(
