@@ -40,8 +40,12 @@ soak: postgres ## the same for an hour, until something is wrong
 
 bench: ## the figures of the README; see benches/README.md
 	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml
 	benches/writer-cost
 	benches/latency
+	benches/pgbench-soak
+	benches/resume
+	benches/fanout
 
 .PHONY: postgres
 postgres:
