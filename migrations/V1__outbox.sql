@@ -42,6 +42,19 @@ comment on column rowcast.channel.user_query is 'query over "row" that gives the
 comment on column rowcast.channel.notification is '{key in the notification''s data: column of the row}; null: the whole row';
 comment on column rowcast.channel.exclude is 'attnums of the columns that never leave the table';
 
+-- Who may see what, once the relay has a key to check tokens with: no row, no access. By the channel's name, so that it
+-- outlives an unwatch; a relay shows nothing where the row filter or the columns no longer fit the table.
+create table rowcast.policy (
+  channel    text        not null,
+  role       text        not null,
+  row_filter text,
+  columns    text[],
+  stated_at  timestamptz not null default now(),
+  stated_by  text        not null default session_user,
+  constraint policy_one_for_a_role primary key (channel, role)
+);
+comment on table rowcast.policy is 'who may see what; change it with rowcast.allow and rowcast.deny, audit it with rowcast.exposure';
+
 -- Ids order the changes inside a cut: drawn under the row's lock in the AFTER trigger, so CACHE must stay 1
 -- (with CACHE 20, versions 1, 2, 3, 4 of one row took the ids 1, 21, 2, 22).
 create sequence rowcast.outbox_id cache 1;
@@ -61,7 +74,7 @@ create table rowcast.outbox (
   users   text[]
 );
 comment on table rowcast.outbox is 'every captured change, written in the writer''s own transaction; read it through rowcast.recent';
-comment on column rowcast.outbox.op is 'I, U, D, T: row created, updated, deleted, table truncated; N: rowcast.notify; P: rowcast.publish; C: the channel itself changed';
+comment on column rowcast.outbox.op is 'I, U, D, T: row created, updated, deleted, table truncated; N: rowcast.notify; P: rowcast.publish; C: a channel or a policy changed; R: rowcast.revoke';
 comment on column rowcast.outbox.users is 'users to notify, where the channel''s rule is a query or the row is a notification';
 
 create table rowcast.outbox_0 () inherits (rowcast.outbox);

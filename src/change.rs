@@ -88,6 +88,19 @@ pub struct Channel {
     pub columns: Option<Arc<[Column]>>,
 }
 
+/// Who may see what of a channel, as `rowcast.allow` was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// the channel's name, or `user/*`
+    pub channel: Arc<str>,
+    /// claim `role` of a token
+    pub role: Box<str>,
+    /// conditions that rows must satisfy; `{claim}` stands for a claim of the token
+    pub filters: Vec<Box<str>>,
+    /// the columns that may be seen; `None`: all
+    pub columns: Option<Vec<Box<str>>>,
+}
+
 /// A column of a channel's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
@@ -207,8 +220,18 @@ pub enum Event {
         /// whose; `None`: all
         channel: Option<Arc<str>>,
     },
-    /// The channels there are from now on.
-    Channels(Vec<Channel>),
+    /// The channels there are from now on, and who may see them.
+    Channels {
+        /// the channels
+        channels: Vec<Channel>,
+        /// the policies
+        policies: Vec<Policy>,
+    },
+    /// A user's sockets must be closed.
+    Revoked {
+        /// the user
+        user: Box<str>,
+    },
     /// Changes.
     Cut(Cut),
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
@@ -88,6 +89,72 @@ pub const SETTINGS: &[Setting] = &[
         default: Some("65536"),
         help: "largest message from a client",
     },
+    Setting {
+        name: "jwt-secret",
+        env: &["ROWCAST_JWT_SECRET"],
+        default: None,
+        help: "the secret of tokens (HS256, HS384, HS512), or @FILE; with any key, a policy must allow what is seen",
+    },
+    Setting {
+        name: "jwt-public-key",
+        env: &["ROWCAST_JWT_PUBLIC_KEY"],
+        default: None,
+        help: "the public key of tokens in PEM (RSA, P-256, P-384, Ed25519), or @FILE",
+    },
+    Setting {
+        name: "jwks",
+        env: &["ROWCAST_JWKS"],
+        default: None,
+        help: "the key set of tokens: a URL or a file, kept current",
+    },
+    Setting {
+        name: "jwt-audience",
+        env: &["ROWCAST_JWT_AUDIENCE"],
+        default: None,
+        help: "a token must be for one of these (aud), with commas between them",
+    },
+    Setting {
+        name: "jwt-issuer",
+        env: &["ROWCAST_JWT_ISSUER"],
+        default: None,
+        help: "a token must be of one of these (iss), with commas between them",
+    },
+    Setting {
+        name: "jwt-leeway-seconds",
+        env: &["ROWCAST_JWT_LEEWAY_SECONDS"],
+        default: Some("10"),
+        help: "by which the issuer's clock and this one may differ",
+    },
+    Setting {
+        name: "origins",
+        env: &["ROWCAST_ORIGINS"],
+        default: None,
+        help: "web pages of these origins may connect, with commas between them, * any [default: the server's own]",
+    },
+    Setting {
+        name: "trusted-proxies",
+        env: &["ROWCAST_TRUSTED_PROXIES"],
+        default: None,
+        help: "addresses whose X-Forwarded-For is believed, with commas between them",
+    },
+    Setting {
+        name: "max-sockets-per-address",
+        env: &["ROWCAST_MAX_SOCKETS_PER_ADDRESS"],
+        default: Some("0"),
+        help: "sockets of one address; 0 any number",
+    },
+    Setting {
+        name: "max-sockets-per-user",
+        env: &["ROWCAST_MAX_SOCKETS_PER_USER"],
+        default: Some("100"),
+        help: "sockets of one user, by the token's sub; 0 any number",
+    },
+    Setting {
+        name: "commands-per-second",
+        env: &["ROWCAST_COMMANDS_PER_SECOND"],
+        default: Some("100"),
+        help: "commands of one client a second, and as many more at once",
+    },
     Setting { name: "max-sockets", env: &["ROWCAST_MAX_SOCKETS"], default: Some("100000"), help: "sockets in all" },
     Setting {
         name: "max-subscriptions",
@@ -131,6 +198,44 @@ pub struct Config {
     pub log_bytes: u64,
     pub history_bytes: u64,
     pub drain: Duration,
+    pub keys: KeySettings,
+    pub admission: Admission,
+    pub commands_per_second: NonZeroU32,
+}
+
+/// What tokens are checked with. The secret is in no log: `Debug` leaves it out.
+#[derive(Clone, Default)]
+#[allow(missing_docs, reason = "each is explained by its definition in SETTINGS")]
+pub struct KeySettings {
+    pub secret: Option<String>,
+    pub public_key: Option<String>,
+    pub jwks: Option<String>,
+    pub audiences: Vec<String>,
+    pub issuers: Vec<String>,
+    pub leeway: Duration,
+}
+
+impl KeySettings {
+    /// Whether there is any key: without one, everybody may see everything.
+    pub fn is_some(&self) -> bool {
+        self.secret.is_some() || self.public_key.is_some() || self.jwks.is_some()
+    }
+}
+
+impl std::fmt::Debug for KeySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySettings").field("jwks", &self.jwks).finish_non_exhaustive()
+    }
+}
+
+/// Who may open a socket.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs, reason = "each is explained by its definition in SETTINGS")]
+pub struct Admission {
+    pub origins: Vec<String>,
+    pub proxies: Vec<IpAddr>,
+    pub sockets_per_address: u32,
+    pub sockets_per_user: u32,
 }
 
 /// Reads the settings. `flag` and `env` are closures, so tests need no environment; `file` is the TOML file's text.
@@ -178,11 +283,35 @@ pub fn load(
         log_bytes: reader.number("log-bytes", 64 << 10, 4 << 30),
         history_bytes: reader.number("history-bytes", 64 << 10, 64 << 30),
         drain: reader.seconds("drain-seconds"),
+        keys: KeySettings {
+            secret: reader.secret("jwt-secret"),
+            public_key: reader.secret("jwt-public-key"),
+            jwks: Some(reader.text("jwks")).filter(|source| !source.is_empty()),
+            audiences: reader.list("jwt-audience"),
+            issuers: reader.list("jwt-issuer"),
+            leeway: Duration::from_secs(reader.number("jwt-leeway-seconds", 0, 600)),
+        },
+        admission: Admission {
+            origins: reader.list("origins"),
+            proxies: reader.addresses("trusted-proxies"),
+            sockets_per_address: reader.number("max-sockets-per-address", 0, 10_000_000) as u32,
+            sockets_per_user: reader.number("max-sockets-per-user", 0, 10_000_000) as u32,
+        },
+        commands_per_second: NonZeroU32::new(reader.number("commands-per-second", 1, 100_000) as u32)
+            .unwrap_or(NonZeroU32::MIN),
     };
-    if !config.listen.ip().is_loopback() && !reader.flag("allow-anonymous") {
+    if config.keys.secret.as_ref().is_some_and(|secret| secret.len() < 16) {
+        reader.complain("jwt-secret", "it is shorter than 16 bytes and can be guessed: openssl rand -hex 32");
+    }
+    if let Some(pem) = &config.keys.public_key
+        && let Err(what) = crate::delivery::auth::Key::pem(pem)
+    {
+        reader.complain("jwt-public-key", what);
+    }
+    if !config.listen.ip().is_loopback() && !config.keys.is_some() && !reader.flag("allow-anonymous") {
         reader.complain(
             "listen",
-            &format!("{} is beyond loopback and every channel is open: put a proxy that authenticates in front of a loopback address, or say --allow-anonymous", config.listen),
+            &format!("{} is beyond loopback and every channel is open: give a key to check tokens with (--jwt-secret, --jwt-public-key, --jwks), or say --allow-anonymous", config.listen),
         );
     }
     reader.finish(config)
@@ -224,6 +353,35 @@ impl Reader {
     fn complain(&mut self, name: &'static str, what: &str) {
         let origin = self.values.get(name).map_or(name, |(origin, _)| origin);
         self.mistakes.push(format!("{origin}: {what}"));
+    }
+
+    /// The value, or what is in the file that it names with `@`.
+    fn secret(&mut self, name: &'static str) -> Option<String> {
+        let value = self.text(name);
+        let Some(path) = value.strip_prefix('@') else { return Some(value).filter(|value| !value.is_empty()) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) => {
+                self.complain(name, &format!("cannot read {path}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn list(&self, name: &'static str) -> Vec<String> {
+        let text = self.text(name);
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn addresses(&mut self, name: &'static str) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for item in self.list(name) {
+            match item.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => self.complain(name, &format!("{item} is no address, such as 10.0.0.1")),
+            }
+        }
+        addresses
     }
 
     fn number(&mut self, name: &'static str, least: u64, most: u64) -> u64 {

@@ -4,6 +4,7 @@
 //! and [`protocol`] writes the frame, once per view; the view's [`log`] keeps the frame; the [`hub`] wakes the shards that hold the view's subscribers; an
 //! [`outbound`] socket writes what is due; a [`session`] is one client's conversation.
 
+pub mod auth;
 pub mod filter;
 pub mod history;
 pub mod hub;
@@ -11,6 +12,8 @@ mod inbound;
 pub mod lens;
 pub mod log;
 pub mod outbound;
+mod pass;
+pub mod policy;
 pub mod protocol;
 mod pulse;
 pub mod resume;

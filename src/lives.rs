@@ -12,6 +12,8 @@ pub enum Gap {
     BadCursor,
     /// the table's triggers were off
     TriggerOff,
+    /// what the token may see is another part of the channel now
+    Policy,
 }
 
 impl Gap {
@@ -22,6 +24,7 @@ impl Gap {
             Self::Failover => "failover",
             Self::BadCursor => "bad_cursor",
             Self::TriggerOff => "trigger_off",
+            Self::Policy => "policy",
         }
     }
 }

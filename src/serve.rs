@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
+use crate::config::{Config, KeySettings};
+use crate::delivery::auth::{Key, Keys, Rules};
 use crate::delivery::hub::{self, Hub};
 use crate::delivery::session::Limits;
 use crate::error::{Error, Kind, Result};
@@ -16,6 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::source::pool::Database;
 use crate::source::{relay, replay, retention};
 use crate::web::server::{self, Web};
+use crate::web::{admit, jwks};
 
 /// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
 const EVENTS: usize = 4;
@@ -43,6 +45,20 @@ pub fn bind(config: &Config) -> Result<TcpListener> {
     })
 }
 
+/// What tokens are checked with, if anything.
+fn keys_of(settings: &KeySettings) -> Result<Option<Arc<Keys>>> {
+    if !settings.is_some() {
+        return Ok(None);
+    }
+    let mut fixed: Vec<Key> = settings.secret.iter().map(|secret| Key::secret(secret)).collect();
+    if let Some(pem) = &settings.public_key {
+        fixed.push(Key::pem(pem).map_err(|what| Error::new(Kind::Config, format!("jwt-public-key: {what}")))?);
+    }
+    let rules =
+        Rules { audiences: settings.audiences.clone(), issuers: settings.issuers.clone(), leeway: settings.leeway };
+    Ok(Some(Arc::new(Keys::new(fixed, rules, settings.jwks.is_none()))))
+}
+
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // a restarted server takes its port back while old connections of it are still in TIME_WAIT
@@ -61,31 +77,49 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let pool = database.pool()?;
     let nudge = Arc::new(Notify::new());
     let (requests, asked) = mpsc::channel(REQUESTS);
+    let keys = keys_of(&config.keys)?;
     let settings = hub::Settings {
         log_bytes: config.log_bytes,
         history_bytes: config.history_bytes,
         heartbeat: config.heartbeat,
         ping: config.ping,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
+        keys: keys.clone(),
     };
     let way_back = hub::Source { requests, nudge: nudge.clone() };
     let hub = Hub::new(settings, way_back, Arc::new(DeliveryMetrics::default()));
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
-        limits: Limits { message_bytes: config.message_bytes, subscriptions: config.max_subscriptions },
+        limits: Limits {
+            message_bytes: config.message_bytes,
+            subscriptions: config.max_subscriptions,
+            commands_per_second: config.commands_per_second,
+        },
+        admission: admit::Rules {
+            origins: config.admission.origins,
+            proxies: config.admission.proxies,
+            sockets_per_address: config.admission.sockets_per_address,
+            sockets_per_user: config.admission.sockets_per_user,
+        },
+        by_address: Arc::default(),
+        by_user: Arc::default(),
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
     });
     let (events, received) = mpsc::channel(EVENTS);
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(event = "listening", %address, channels_open_to = "everybody");
+        let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
+        tracing::info!(event = "listening", %address, channels_open_to = open_to);
     }
     let hub = tokio::spawn(hub.run(received, shutdown.clone()));
     let serving = tokio::spawn(server::run(listener, web, config.drain));
     let replays = tokio::spawn(replay::run(database.clone(), pool.clone(), asked, shutdown.clone()));
     let pruning = tokio::spawn(retention::run(pool, shutdown.clone()));
+    if let (Some(keys), Some(source)) = (keys, config.keys.jwks) {
+        tokio::spawn(jwks::run(source, keys, shutdown.clone()));
+    }
     relay::run(database, source, nudge, events, shutdown).await?;
     for task in [hub, serving, replays, pruning] {
         if let Err(error) = task.await {

@@ -1,5 +1,7 @@
 //! HTTP around the sockets. Owns routes, upgrades and pages; knows neither Postgres nor how changes are delivered.
 
+pub mod admit;
+pub mod jwks;
 pub mod pages;
 pub mod server;
 pub mod socket;

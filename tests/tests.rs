@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one file per stage, named after it. Each test has a database of its own.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod access;
 mod capture;
 mod cli;
 mod doorbell;

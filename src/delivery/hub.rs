@@ -14,15 +14,17 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
+use super::auth::{Identity, Keys};
 use super::history::History;
 use super::lens::{Lens, Unfit};
-use super::outbound::Outbound;
+use super::outbound::{Order, Outbound, Ticket};
+use super::policy::{ANY_USER, Forbidden, Policies};
 use super::protocol::{self, CloseCode};
 use super::pulse::Pulse;
 use super::route::{ViewKey, Views};
 use super::shard::Shard;
 use super::view::{View, lock};
-use crate::change::{Channel, Column, Cut, Event, Request};
+use crate::change::{Channel, Column, Cut, Event, Policy, Request};
 use crate::cursor::{Border, Snapshot};
 use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
@@ -41,6 +43,8 @@ pub struct Settings {
     pub ping: Duration,
     /// threads that write
     pub shards: usize,
+    /// what tokens are checked with; `None`: everybody may see everything
+    pub keys: Option<Arc<Keys>>,
 }
 
 /// The hub.
@@ -78,6 +82,8 @@ struct State {
     history: History,
     /// the columns of each channel, where it has a table
     channels: BTreeMap<Arc<str>, Option<Arc<[Column]>>>,
+    /// `None` until the source has told them
+    policies: Option<Policies>,
 }
 
 /// How a subscriber that comes with a place gets in.
@@ -121,6 +127,8 @@ pub enum JoinError {
     UnknownChannel,
     /// The channel cannot be seen that way.
     Unfit(Unfit),
+    /// No policy lets the token see it.
+    Forbidden,
 }
 
 impl From<Unfit> for JoinError {
@@ -141,6 +149,7 @@ impl Hub {
             lives: None,
             history: History::new(settings.history_bytes),
             channels: BTreeMap::new(),
+            policies: None,
         };
         let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
         let pulse = Pulse::new(settings.ping);
@@ -150,6 +159,22 @@ impl Hub {
     /// Counters.
     pub fn metrics(&self) -> &Arc<DeliveryMetrics> {
         &self.metrics
+    }
+
+    /// What tokens are checked with; `None`: everybody may see everything.
+    pub fn keys(&self) -> Option<&Arc<Keys>> {
+        self.settings.keys.as_ref()
+    }
+
+    /// What somebody may see of what is asked for; `who` is `None` where everybody may see everything.
+    ///
+    /// # Errors
+    /// [`JoinError::Forbidden`], or [`JoinError::NotLive`] where the policies are not known yet.
+    pub fn permit(&self, asked: &ViewKey, who: Option<&Identity>) -> Result<ViewKey, JoinError> {
+        let Some(who) = who else { return Ok(asked.clone()) };
+        let state = lock(&self.state);
+        let policies = state.policies.as_ref().ok_or(JoinError::NotLive)?;
+        policies.permit(asked, who).map_err(|Forbidden| JoinError::Forbidden)
     }
 
     /// Who looks after the sockets.
@@ -257,7 +282,8 @@ impl Hub {
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         let subscription = self.member(&mut state, key, outbound)?;
-        subscription.follow(&protocol::subscribed(&key.label(), &state.cursor, false, 0, reference));
+        let message = protocol::subscribed(&key.label(), &state.cursor, false, 0, reference);
+        subscription.follow(&message, &Ticket::default());
         Ok(subscription)
     }
 
@@ -371,7 +397,7 @@ impl Hub {
             }
             Event::Down { reason } => {
                 self.live.send_replace(false);
-                self.append_to_all(|_, _| protocol::error("source_down", &reason, None), |_| true);
+                self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
             }
             Event::Gap { gap, channel } => {
                 self.append_to_all(
@@ -379,7 +405,15 @@ impl Hub {
                     |view| channel.is_none() || view.key.channel() == channel.as_ref(),
                 );
             }
-            Event::Channels(channels) => self.set_channels(channels),
+            Event::Channels { channels, policies } => self.set_channels(channels, policies),
+            Event::Revoked { user } => {
+                if let Some(keys) = self.keys() {
+                    keys.revoke(&user);
+                }
+                for outbound in self.pulse.of_user(&user) {
+                    outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+                }
+            }
         }
         0
     }
@@ -415,8 +449,21 @@ impl Hub {
         bytes
     }
 
-    fn set_channels(&self, channels: Vec<Channel>) {
+    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
         let mut state = lock(&self.state);
+        let policies = Policies::new(policies);
+        let before = state.policies.replace(policies).unwrap_or_default();
+        if self.settings.keys.is_some() {
+            let differs = |view: &&Arc<View>| {
+                let name = view.key.channel().map_or(ANY_USER, |name| name);
+                state.policies.as_ref().is_some_and(|now| now.differ(&before, name))
+            };
+            for view in state.views.iter().filter(differs) {
+                view.members.iter().for_each(|members| {
+                    lock(members).iter().for_each(|(_, outbound)| outbound.order(Order::Reconsider));
+                });
+            }
+        }
         let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
         let before = std::mem::replace(&mut state.channels, channels);
         let altered =
@@ -432,13 +479,13 @@ impl Hub {
                     continue;
                 }
                 Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),
-                Err(JoinError::UnknownChannel | JoinError::NotLive) => {
+                Err(JoinError::UnknownChannel | JoinError::NotLive | JoinError::Forbidden) => {
                     let reason = format!("channel {label} is gone: its table is no longer watched");
                     (CloseCode::UnknownChannel, "unknown_channel", reason)
                 }
             };
             state.views.remove(&view.key);
-            closed.push((view, code, protocol::error(kind, &reason, None), reason));
+            closed.push((view, code, protocol::channel_error(kind, &reason, &label), reason));
         }
         drop(state);
         for (view, code, message, reason) in closed {
@@ -519,7 +566,13 @@ impl Subscription {
     }
 
     /// From now on the socket gets what the view's log has had since it became a member, after `message`.
-    pub fn follow(&self, message: &str) {
-        self.outbound.join(self.view.clone(), self.offset, message);
+    pub fn follow(&self, message: &str, ticket: &Ticket) {
+        self.outbound.join(self.view.clone(), self.offset, message, ticket);
+    }
+
+    /// Whether its view is still one: not where the channel is gone.
+    pub fn is_open(&self) -> bool {
+        let state = lock(&self.hub.state);
+        state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view))
     }
 }

@@ -3,8 +3,10 @@
 //! Equal wishes share one view, so a change is looked at once for each distinct wish, however many sockets have it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::filter::{self, Condition, Test};
+use super::policy::Grant;
 use super::value::Value;
 use crate::change::{Column, Json, Kind, Narrowing, Update};
 use crate::row::Columns;
@@ -15,6 +17,8 @@ pub struct Ask {
     filters: Vec<Box<str>>,
     columns: Option<Vec<Box<str>>>,
     old: bool,
+    /// the part that may be seen; `None`: all
+    grant: Option<Arc<Grant>>,
 }
 
 /// A wish that the channel's columns allow.
@@ -31,6 +35,14 @@ pub struct Unfit(
     /// for people
     pub String,
 );
+
+impl Unfit {
+    /// The policy no longer fits the table, or the claims do not fit its columns: nothing is shown, and nothing of the
+    /// policy told.
+    fn grant() -> Self {
+        Self("what this token may see of the channel cannot be told from its rows".to_owned())
+    }
+}
 
 /// What a view is told of a change.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +75,18 @@ impl Ask {
         };
         let filters = sorted(filters.into_iter().map(Into::into).collect());
         let columns = columns.map(|columns| sorted(columns.into_iter().map(Into::into).collect()));
-        Self { filters, columns, old }
+        Self { filters, columns, old, grant: None }
+    }
+
+    /// The same of the part that may be seen.
+    pub fn within(self, grant: Grant) -> Self {
+        let sees_all = grant == Grant::default();
+        Self { grant: (!sees_all).then(|| Arc::new(grant)), ..self }
+    }
+
+    /// What was asked for, whatever may be seen of it.
+    pub fn asked(&self) -> Self {
+        Self { grant: None, ..self.clone() }
     }
 
     /// Whether it is what everybody gets who asks for nothing.
@@ -82,12 +105,33 @@ impl Lens {
             let text = format!("{} filters are too many: {} are allowed", ask.filters.len(), filter::CONDITIONS);
             return Err(Unfit(text));
         }
-        let conditions = ask.filters.iter().map(|text| Condition::compile(text, columns));
-        let conditions = conditions.collect::<Result<_, _>>().map_err(Unfit)?;
-        for name in ask.columns.iter().flatten() {
-            filter::kind_of(name, columns).map_err(|what| Unfit(format!("columns: {what}")))?;
+        let mut conditions = Vec::new();
+        let (mut visible, mut granted) = (columns.map(Cow::Borrowed), None);
+        if let Some(grant) = &ask.grant {
+            // what the policy filters by may be hidden from its holder
+            for text in &grant.filters {
+                conditions.push(Condition::compile(text, columns).map_err(|_| Unfit::grant())?);
+            }
+            if let Some(names) = &grant.columns {
+                if names.iter().any(|name| filter::kind_of(name, columns).is_err()) {
+                    return Err(Unfit::grant());
+                }
+                // for its holder there are no others: also a filter would tell what is in them
+                let seen = |column: &&Column| names.iter().any(|name| **name == *column.name);
+                let known = columns.map_or_else(
+                    || names.iter().map(|name| Column { name: name.clone(), kind: Kind::Any }).collect(),
+                    |columns| columns.iter().filter(seen).cloned().collect(),
+                );
+                (visible, granted) = (Some(Cow::Owned(known)), Some(names.clone()));
+            }
         }
-        Ok(Self { conditions, columns: ask.columns.clone(), old: ask.old })
+        for text in &ask.filters {
+            conditions.push(Condition::compile(text, visible.as_deref()).map_err(Unfit)?);
+        }
+        for name in ask.columns.iter().flatten() {
+            filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
+        }
+        Ok(Self { conditions, columns: ask.columns.clone().or(granted), old: ask.old })
     }
 
     /// What this view is told of an update; `None`: nothing.
@@ -299,6 +343,35 @@ mod tests {
         assert!(shown(&lens, &update("truncated", "null", &[], None)).is_some());
         assert!(shown(&lens, &update("flash", "[1]", &[], None)).is_none(), "a publication that is no row");
         assert!(shown(&lens, &update("flash", r#"{"owner":7}"#, &[], None)).is_some());
+    }
+
+    #[test]
+    fn what_is_not_granted_does_not_exist() {
+        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
+            .map(|(name, kind)| Column { name: name.into(), kind });
+        let grant = || Grant { filters: vec!["owner=eq.7".into()], columns: Some(vec!["id".into(), "name".into()]) };
+        let compile = |filters: &[&str], columns: Option<&[&str]>| {
+            let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
+            let ask = Ask::new(filters.iter().map(ToString::to_string), columns, true).within(grant());
+            Lens::compile(&ask, Some(&known))
+        };
+        let row = r#"{"id":1,"owner":7,"name":"Luna"}"#;
+        let lens = compile(&[], None).unwrap();
+        assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
+        assert_eq!(lens.row(r#"{"id":1,"owner":8,"name":"Luna"}"#), None);
+        let given_away = update(
+            "updated",
+            r#"{"id":1,"owner":8,"name":"Secret"}"#,
+            &["owner", "name"],
+            Some(r#"{"owner":7,"name":"Luna"}"#),
+        );
+        assert_eq!(shown(&lens, &given_away), told("left", r#"{"id":1,"name":"Luna"}"#, "", None));
+        let touched = update("updated", row, &["owner"], Some(r#"{"owner":7.0}"#));
+        assert_eq!(shown(&lens, &touched), None, "not even that something changed");
+        assert_eq!(compile(&["name=eq.Luna"], Some(&["id"])).unwrap().row(row).unwrap(), r#"{"id":1}"#);
+        for error in [compile(&["owner=gt.3"], None).unwrap_err(), compile(&[], Some(&["owner"])).unwrap_err()] {
+            assert!(error.0.ends_with("there is no column owner; there are: id, name"), "{error:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! the socket is writable.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -28,6 +28,8 @@ pub struct Outbound {
     session: AtomicWaker,
     /// something came from the client since it was pinged
     heard: AtomicBool,
+    /// what the session is to do, see [`Order`]
+    orders: AtomicU8,
     /// wakes who waits in [`write`](Self::write): the control frames are written, or never will be
     drained: Notify,
     metrics: Arc<DeliveryMetrics>,
@@ -67,6 +69,32 @@ pub enum Gone {
     Silent,
 }
 
+/// What a session may be told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Order {
+    /// look again what its token may see
+    Reconsider = 1,
+    /// let go of subscriptions whose view is no more
+    Prune = 2,
+}
+
+/// What a subscriber on its way to the present may still say. It is void once the client has unsubscribed: then nothing
+/// of it follows the answer, also where its task is just writing.
+#[derive(Debug, Clone, Default)]
+pub struct Ticket(Arc<AtomicBool>);
+
+impl Ticket {
+    /// From now on nothing more is said. To be called before the answer is put.
+    pub fn void(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_void(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
 /// What a write has done.
 enum Written {
     /// nothing was due
@@ -92,7 +120,7 @@ impl Outbound {
     /// Takes the socket over after its upgrade.
     pub fn new(tcp: TcpStream, metrics: Arc<DeliveryMetrics>) -> Self {
         let (session, heard, drained) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
-        Self { tcp, state: Mutex::default(), session, heard, drained, metrics }
+        Self { tcp, state: Mutex::default(), session, heard, orders: AtomicU8::new(0), drained, metrics }
     }
 
     /// Puts a message for this socket alone in front of what its views owe it.
@@ -112,9 +140,15 @@ impl Outbound {
     /// held by whoever makes it, not here. Cancel safe.
     ///
     /// # Errors
-    /// [`Gone`] when the socket is closing or broken.
-    pub async fn write(&self, frames: &[u8]) -> Result<(), Gone> {
-        self.control(|control| control.extend_from_slice(frames));
+    /// [`Gone`] when the socket is closing or broken, or the ticket void.
+    pub async fn write(&self, frames: &[u8], ticket: &Ticket) -> Result<(), Gone> {
+        {
+            let mut state = self.lock();
+            if state.closing || ticket.is_void() {
+                return Err(Gone::Closing);
+            }
+            state.control.extend_from_slice(frames);
+        }
         self.flush(&mut DueCache::default());
         loop {
             let mut drained = std::pin::pin!(self.drained.notified());
@@ -136,9 +170,9 @@ impl Outbound {
     }
 
     /// Follows a view from `offset` on, after `message`.
-    pub fn join(&self, view: Arc<View>, offset: u64, message: &str) {
+    pub fn join(&self, view: Arc<View>, offset: u64, message: &str, ticket: &Ticket) {
         let mut state = self.lock();
-        if !state.closing {
+        if !state.closing && !ticket.is_void() {
             protocol::push_text_frame(&mut state.control, message);
             // most sockets follow one view: a vector of four places would be memory for three that never come
             state.readers.reserve_exact(1);
@@ -166,7 +200,7 @@ impl Outbound {
             protocol::push_text_frame(&mut state.control, message);
         }
         drop(state);
-        self.session.wake();
+        self.order(Order::Prune);
     }
 
     /// Says goodbye: nothing follows the close frame.
@@ -328,6 +362,18 @@ impl Outbound {
             self.session.wake();
             self.drained.notify_waiters();
         }
+    }
+
+    /// Tells the session to do something.
+    pub(super) fn order(&self, order: Order) {
+        self.orders.fetch_or(order as u8, Relaxed);
+        self.session.wake();
+    }
+
+    /// Whether that was ordered since the last time.
+    pub(super) fn takes_order(&self, order: Order) -> bool {
+        self.orders.load(Relaxed) & order as u8 != 0
+            && self.orders.fetch_and(!(order as u8), Relaxed) & order as u8 != 0
     }
 
     /// The task that is woken when the socket is blocked, closing or gone.

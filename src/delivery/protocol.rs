@@ -26,10 +26,16 @@ pub enum CloseCode {
     TooBig = 1009,
     /// what the request asks for is not understood; final
     BadRequest = 4400,
+    /// no token, or one that is not or no longer believed; with another one
+    Unauthenticated = 4401,
+    /// the token does not allow it; final
+    Forbidden = 4403,
     /// no such channel; final
     UnknownChannel = 4404,
     /// fell off the log; resume with the last cursor
     TooSlow = 4408,
+    /// more commands than allowed; later
+    RateLimited = 4429,
     /// more sockets than configured; later
     Overloaded = 4503,
 }
@@ -65,6 +71,14 @@ pub enum Command {
         /// an update tells the columns as they were
         #[serde(default)]
         old: bool,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
+    /// another token for this socket
+    Auth {
+        /// a JSON Web Token
+        token: String,
         /// comes back in the answer
         #[serde(default)]
         r#ref: Option<Value>,
@@ -108,7 +122,7 @@ pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
 }
 
 /// Commands this version knows, for the error that lists them.
-const COMMANDS: [&str; 4] = ["ping", "test", "subscribe", "unsubscribe"];
+const COMMANDS: [&str; 5] = ["ping", "test", "subscribe", "unsubscribe", "auth"];
 
 /// Reads a client's message.
 ///
@@ -257,6 +271,31 @@ pub fn heartbeat(channel: &str, cursor: &str) -> String {
     serde_json::json!({ "type": "heartbeat", "channel": channel, "cursor": cursor }).to_string()
 }
 
+/// The answer to `auth`: whose token it is, and how many seconds it is good.
+pub fn authenticated(user: Option<&str>, role: &str, expires_in: Option<u64>, reference: Option<&Value>) -> String {
+    let mut message = serde_json::json!({ "type": "authenticated", "role": role });
+    if let Some(user) = user {
+        message["user_id"] = user.into();
+    }
+    if let Some(seconds) = expires_in {
+        message["expires_in"] = seconds.into();
+    }
+    add_reference(&mut message, reference);
+    message.to_string()
+}
+
+/// The token expires in so many seconds: send another one.
+pub fn token_expiring(seconds: u64) -> String {
+    serde_json::json!({ "type": "token_expiring", "expires_in": seconds }).to_string()
+}
+
+/// Too many commands: this one was not obeyed.
+pub fn rate_limited(retry_after: f64) -> String {
+    let text = "too many commands: this one was not obeyed";
+    let seconds = (retry_after * 1000.0).ceil() / 1000.0;
+    serde_json::json!({ "type": "error", "code": "rate_limited", "message": text, "retry_after": seconds }).to_string()
+}
+
 /// The answer to `ping`.
 pub fn pong(reference: Option<&Value>) -> String {
     let mut message = serde_json::json!({ "type": "pong" });
@@ -269,6 +308,11 @@ pub fn error(code: &str, text: &str, reference: Option<&Value>) -> String {
     let mut message = serde_json::json!({ "type": "error", "code": code, "message": text });
     add_reference(&mut message, reference);
     message.to_string()
+}
+
+/// The same of one channel, where it answers no command.
+pub fn channel_error(code: &str, text: &str, channel: &str) -> String {
+    serde_json::json!({ "type": "error", "code": code, "message": text, "channel": channel }).to_string()
 }
 
 fn add_reference(message: &mut Value, reference: Option<&Value>) {

@@ -22,8 +22,14 @@ const PLACES: usize = 32;
 #[derive(Debug)]
 pub(super) struct Pulse {
     /// `None` once the server goes down
-    ring: Mutex<Option<Vec<Slab<Arc<Outbound>>>>>,
+    ring: Mutex<Option<Vec<Slab<Member>>>>,
     interval: Duration,
+}
+
+#[derive(Debug)]
+struct Member {
+    outbound: Arc<Outbound>,
+    user: Option<Arc<str>>,
 }
 
 /// Where a socket stands.
@@ -40,17 +46,33 @@ impl Pulse {
     }
 
     /// Takes a socket up, at any place. While the server goes down it is told so at once.
-    pub(super) fn enter(&self, outbound: &Arc<Outbound>) -> Standing {
+    pub(super) fn enter(&self, outbound: &Arc<Outbound>, user: Option<Arc<str>>) -> Standing {
         let place = fastrand::usize(..PLACES);
         let mut ring = lock(&self.ring);
         let slot = match &mut *ring {
-            Some(ring) => ring[place].insert(outbound.clone()),
+            Some(ring) => ring[place].insert(Member { outbound: outbound.clone(), user }),
             None => {
                 drain(outbound);
                 0
             }
         };
         Standing { place: place as u32, slot: slot as u32 }
+    }
+
+    /// Whose socket it is now.
+    pub(super) fn belongs_to(&self, standing: Standing, user: Option<Arc<str>>) {
+        if let Some(member) =
+            lock(&self.ring).as_mut().and_then(|ring| ring[standing.place as usize].get_mut(standing.slot as usize))
+        {
+            member.user = user;
+        }
+    }
+
+    /// The sockets of a user.
+    pub(super) fn of_user(&self, user: &str) -> Vec<Arc<Outbound>> {
+        let ring = lock(&self.ring);
+        let members = ring.iter().flatten().flatten().map(|(_, member)| member);
+        members.filter(|member| member.user.as_deref() == Some(user)).map(|member| member.outbound.clone()).collect()
     }
 
     /// Lets a socket go.
@@ -69,13 +91,13 @@ impl Pulse {
                 () = shutdown.begun() => break,
             }
             let here: Vec<_> = match &*lock(&self.ring) {
-                Some(ring) => ring[place].iter().map(|(_, outbound)| outbound.clone()).collect(),
+                Some(ring) => ring[place].iter().map(|(_, member)| member.outbound.clone()).collect(),
                 None => break,
             };
             here.iter().for_each(|outbound| outbound.ping());
         }
-        for (_, outbound) in lock(&self.ring).take().into_iter().flatten().flatten() {
-            drain(&outbound);
+        for (_, member) in lock(&self.ring).take().into_iter().flatten().flatten() {
+            drain(&member.outbound);
         }
     }
 }

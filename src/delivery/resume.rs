@@ -18,10 +18,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::auth::Identity;
 use super::history::missed;
 use super::hub::{Entry, Hub, JoinError, Subscription};
 use super::lens::{Lens, Unfit};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, Ticket};
 use super::protocol;
 use super::route::{Told, ViewKey};
 use crate::change::{Answer, Change, Request};
@@ -48,6 +49,8 @@ pub enum Failed {
     UnknownChannel,
     /// The channel cannot be seen that way.
     Unfit(Unfit),
+    /// No policy lets the token see it.
+    Forbidden,
 }
 
 impl From<JoinError> for Failed {
@@ -55,6 +58,7 @@ impl From<JoinError> for Failed {
         match error {
             JoinError::UnknownChannel => Self::UnknownChannel,
             JoinError::Unfit(unfit) => Self::Unfit(unfit),
+            JoinError::Forbidden => Self::Forbidden,
             // to be waited for, not reported
             JoinError::NotLive => Self::Unanswered,
         }
@@ -70,7 +74,9 @@ const REACH_WITHIN: Duration = Duration::from_secs(3);
 pub struct Resume {
     hub: Arc<Hub>,
     outbound: Arc<Outbound>,
+    ticket: Ticket,
     key: ViewKey,
+    who: Option<Arc<Identity>>,
     lens: Arc<Lens>,
     reference: Option<Value>,
     replayed: u64,
@@ -79,9 +85,16 @@ pub struct Resume {
 }
 
 impl Resume {
-    /// A subscriber of `key` over `outbound`.
-    pub fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, key: ViewKey, reference: Option<Value>) -> Self {
-        Self { hub, outbound, key, lens: Arc::default(), reference, replayed: 0, life: 0 }
+    /// A subscriber over `outbound` that asks for `key`; `who` is `None` where everybody may see everything.
+    pub fn new(
+        hub: Arc<Hub>,
+        outbound: Arc<Outbound>,
+        key: ViewKey,
+        who: Option<Arc<Identity>>,
+        reference: Option<Value>,
+        ticket: Ticket,
+    ) -> Self {
+        Self { hub, outbound, ticket, key, who, lens: Arc::default(), reference, replayed: 0, life: 0 }
     }
 
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
@@ -90,6 +103,7 @@ impl Resume {
     /// [`Failed`].
     pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
         self.hub.becomes_live().await;
+        self.key = self.hub.permit(&self.key, self.who.as_deref())?;
         self.lens = self.hub.lens(&self.key)?;
         if let Some(token) = &wish.since {
             let joined = match self.honour(token).await? {
@@ -178,7 +192,8 @@ impl Resume {
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
-                    subscription.follow(&protocol::subscribed(&label, &border.token, recovered, replayed, reference));
+                    let message = protocol::subscribed(&label, &border.token, recovered, replayed, reference);
+                    subscription.follow(&message, &self.ticket);
                     return Ok(Ok(subscription));
                 }
                 Ok(Entry::BeyondMemory) => {
@@ -291,7 +306,7 @@ impl Resume {
             let is_last = i + 1 == told.len();
             protocol::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
             if frames.len() >= CHUNK || is_last {
-                self.outbound.write(&frames).await.map_err(|_| Failed::Gone)?;
+                self.outbound.write(&frames, &self.ticket).await.map_err(|_| Failed::Gone)?;
                 frames.clear();
             }
         }
@@ -299,7 +314,7 @@ impl Resume {
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {
-        self.outbound.write(&protocol::text_frame(message)).await.map_err(|_| Failed::Gone)
+        self.outbound.write(&protocol::text_frame(message), &self.ticket).await.map_err(|_| Failed::Gone)
     }
 }
 
@@ -372,12 +387,19 @@ mod tests {
                 heartbeat: Duration::from_secs(60),
                 ping: Duration::from_secs(60),
                 shards: 1,
+                keys: None,
             };
             let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
             let (events, received) = mpsc::channel(1);
             let (trigger, shutdown) = shutdown::channel();
             let running = tokio::spawn(hub.clone().run(received, shutdown));
-            events.send(Event::Channels(vec![Channel { name: "pets".into(), columns: None }])).await.unwrap();
+            events
+                .send(Event::Channels {
+                    channels: vec![Channel { name: "pets".into(), columns: None }],
+                    policies: vec![],
+                })
+                .await
+                .unwrap();
             Self { hub, nudge, outbound, client, events, trigger, running }
         }
 
@@ -419,7 +441,14 @@ mod tests {
             since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
             snapshot: false,
         };
-        let way = Resume::new(stage.hub.clone(), stage.outbound.clone(), ViewKey::named("pets", Ask::default()), None);
+        let way = Resume::new(
+            stage.hub.clone(),
+            stage.outbound.clone(),
+            ViewKey::named("pets", Ask::default()),
+            None,
+            None,
+            Ticket::default(),
+        );
         let resuming = tokio::spawn(way.run(wish));
         stage.nudge.notified().await; // it waits until the stream has come to its place
 

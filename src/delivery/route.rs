@@ -35,6 +35,14 @@ impl ViewKey {
         }
     }
 
+    /// What was asked for, whatever of it may be seen.
+    pub fn asked(&self) -> Self {
+        match self {
+            Self::Channel(name, ask) => Self::Channel(name.clone(), ask.asked()),
+            Self::User(user) => Self::User(user.clone()),
+        }
+    }
+
     /// The channel, if it is one.
     pub fn channel(&self) -> Option<&Arc<str>> {
         match self {

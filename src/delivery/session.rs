@@ -1,26 +1,32 @@
 //! One client's conversation: joins, commands, pings, goodbye. Owns its subscriptions and its patience; the writing
 //! of changes is the shard's, reading frames is tungstenite's.
 
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use serde_json::Value;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Sleep;
 
+use super::auth::Identity;
 use super::hub::{Hub, JoinError, Subscription};
 use super::inbound::Inbound;
 use super::lens::Unfit;
-use super::outbound::{DueCache, Gone, Outbound};
+use super::outbound::{DueCache, Gone, Order, Outbound, Ticket};
+use super::pass::{Due, Pass};
 use super::protocol::{self, CloseCode, Command};
 use super::pulse::Standing;
 use super::resume::{Failed, Resume, Wish};
 use super::route::ViewKey;
+use crate::lives::Gap;
 
 /// What a socket may do.
 #[derive(Debug, Clone, Copy)]
@@ -29,10 +35,14 @@ pub struct Limits {
     pub message_bytes: u32,
     /// channels and users on one socket
     pub subscriptions: u32,
+    /// commands of a client a second, and as many more at once
+    pub commands_per_second: NonZeroU32,
 }
 
 /// After the close frame, how long the client may take to answer it.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// A client that goes on after so many commands were refused as too many is closed.
+const REFUSED: u32 = 100;
 /// Messages of one client that are answered before other tasks of the thread run.
 const COMMANDS_AT_A_TIME: usize = 64;
 
@@ -43,6 +53,10 @@ pub struct Session {
     standing: Standing,
     inbound: Inbound,
     limits: Limits,
+    /// `None` where everybody may see everything
+    pass: Option<Box<Pass>>,
+    /// made at the first command
+    pace: Option<Box<Pace>>,
     subscriptions: Vec<Subscription>,
     /// on their way to the present, or waiting until capture is live
     joining: Option<Box<Joining>>,
@@ -50,10 +64,22 @@ pub struct Session {
     goodbye: Option<Pin<Box<Sleep>>>,
 }
 
+struct Pace {
+    bucket: DefaultDirectRateLimiter,
+    refused: u32,
+}
+
+/// A subscription on its way to the present.
+struct Waiting {
+    key: ViewKey,
+    ticket: Ticket,
+    task: AbortHandle,
+}
+
 #[derive(Default)]
 struct Joining {
     tasks: JoinSet<Joined>,
-    keys: Vec<(ViewKey, AbortHandle)>,
+    waiting: Vec<Waiting>,
 }
 
 /// How joining ended.
@@ -71,12 +97,20 @@ pub enum Ended {
 }
 
 impl Session {
-    /// A session over `outbound`. `received` is what the client sent together with its handshake.
-    pub fn new(hub: Arc<Hub>, outbound: Arc<Outbound>, received: Vec<u8>, limits: Limits) -> Self {
-        let standing = hub.pulse().enter(&outbound);
+    /// A session over `outbound`. `received` is what the client sent together with its handshake, `who` it is where
+    /// tokens are checked.
+    pub fn new(
+        hub: Arc<Hub>,
+        outbound: Arc<Outbound>,
+        received: Vec<u8>,
+        limits: Limits,
+        who: Option<Arc<Identity>>,
+    ) -> Self {
+        let standing = hub.pulse().enter(&outbound, who.as_ref().and_then(|who| who.user.clone()));
         let inbound = Inbound::new(&outbound, received, limits.message_bytes);
-        let (subscriptions, joining, goodbye) = (Vec::new(), None, None);
-        Self { hub, outbound, standing, inbound, limits, subscriptions, joining, goodbye }
+        let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(Pass::new(keys.clone(), who)));
+        let (pace, subscriptions, joining, goodbye) = (None, Vec::new(), None, None);
+        Self { hub, outbound, standing, inbound, limits, pass, pace, subscriptions, joining, goodbye }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
@@ -104,7 +138,17 @@ impl Session {
                     return Poll::Ready(Ended::Closed);
                 }
             }
-            if self.poll_joined(context).is_ready() || self.outbound.poll_unblocked(context).is_ready() {
+            if self.outbound.takes_order(Order::Prune) {
+                self.subscriptions.retain(Subscription::is_open);
+            }
+            if self.outbound.takes_order(Order::Reconsider) && !self.outbound.is_closing() {
+                self.reconsider();
+                continue;
+            }
+            if self.poll_pass(context).is_ready()
+                || self.poll_joined(context).is_ready()
+                || self.outbound.poll_unblocked(context).is_ready()
+            {
                 continue;
             }
             if ready!(self.outbound.poll_readable(context)).is_err() {
@@ -161,12 +205,106 @@ impl Session {
         Reading::Paused
     }
 
+    /// Ready when the client had to be told something of its token.
+    fn poll_pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(pass) = &mut self.pass else { return Poll::Pending };
+        if self.outbound.is_closing() {
+            return Poll::Pending;
+        }
+        match ready!(pass.poll_due(context)) {
+            Due::Expiring => {
+                let seconds = pass.remaining().unwrap_or_default().as_secs();
+                self.outbound.say(&protocol::token_expiring(seconds));
+            }
+            Due::Expired => self.outbound.close(CloseCode::Unauthenticated, "the token has expired"),
+            Due::Nobody if self.subscriptions.is_empty() && self.joining.is_none() => {
+                self.outbound.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
+            }
+            Due::Nobody | Due::Nothing => {}
+        }
+        Poll::Ready(())
+    }
+
+    fn who(&self) -> Option<Arc<Identity>> {
+        self.pass.as_ref().map(|pass| pass.who().clone())
+    }
+
+    fn authenticate(&mut self, token: &str, reference: Option<&Value>) {
+        let Some(pass) = &mut self.pass else {
+            let text = "this server checks no tokens: every channel is open";
+            return self.refuse(&protocol::error("not_supported", text, reference));
+        };
+        if let Err(reason) = pass.renew(token) {
+            tracing::warn!(event = "auth_refused", %reason);
+            return self.refuse(&protocol::error("unauthenticated", reason.0, reference));
+        }
+        let who = pass.who().clone();
+        let seconds = pass.remaining().map(|remaining| remaining.as_secs());
+        self.hub.pulse().belongs_to(self.standing, who.user.clone());
+        self.outbound.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
+        self.reconsider();
+    }
+
+    /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
+    /// channel, or ends.
+    fn reconsider(&mut self) {
+        let who = self.who();
+        // what is on its way may be on the old one
+        if self.joining.take().is_some() {
+            return self
+                .outbound
+                .close(CloseCode::TooSlow, "your rights changed meanwhile: resume with your last cursor");
+        }
+        let had_some = !self.subscriptions.is_empty();
+        for subscription in std::mem::take(&mut self.subscriptions) {
+            let asked = subscription.key().asked();
+            match self.hub.permit(&asked, who.as_deref()) {
+                Ok(key) if key == *subscription.key() => self.subscriptions.push(subscription),
+                Err(JoinError::NotLive) => self.subscriptions.push(subscription),
+                Ok(_) => {
+                    drop(subscription);
+                    self.outbound.say(&protocol::gap(Some(&asked.label()), Gap::Policy));
+                    self.join(asked, Wish::default(), None);
+                }
+                Err(error) => {
+                    drop(subscription);
+                    self.failed(&asked, None, &error.into());
+                }
+            }
+        }
+        if had_some && self.subscriptions.is_empty() && self.joining.is_none() {
+            self.outbound.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
+        }
+    }
+
+    /// Whether this command is one too many.
+    fn is_too_fast(&mut self) -> bool {
+        let pace = self.pace.get_or_insert_with(|| {
+            let quota = Quota::per_second(self.limits.commands_per_second);
+            Box::new(Pace { bucket: RateLimiter::direct(quota), refused: 0 })
+        });
+        let Err(until) = pace.bucket.check() else { return false };
+        pace.refused += 1;
+        let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64();
+        match pace.refused {
+            1 => tracing::warn!(event = "rate_limited", limit = self.limits.commands_per_second),
+            REFUSED.. => self.outbound.close(CloseCode::RateLimited, "too many commands: come back later"),
+            _ => {}
+        }
+        self.refuse(&protocol::rate_limited(wait));
+        true
+    }
+
     fn obey(&mut self, text: &str) {
         self.hub.metrics().received.fetch_add(1, Relaxed);
+        if self.is_too_fast() {
+            return;
+        }
         match protocol::parse_command(text) {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.outbound.say(text),
+            Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, since, snapshot, filter, columns, old, r#ref }) => {
                 let ask = protocol::ask_of(filter, columns, old);
                 let sees_everything = ask.is_everything();
@@ -177,7 +315,7 @@ impl Session {
                 } else if self.is_joined(&channel) {
                     let text = format!("already subscribed to {channel}: unsubscribe first, or open another socket");
                     self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
-                } else if self.subscriptions.len() + self.joining_keys().len() >= self.limits.subscriptions as usize {
+                } else if self.subscriptions.len() + self.waiting().len() >= self.limits.subscriptions as usize {
                     let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
                     self.refuse(&protocol::error("too_many_subscriptions", &text, r#ref.as_ref()));
                 } else {
@@ -188,10 +326,11 @@ impl Session {
                 if self.is_joined(&channel) {
                     self.subscriptions.retain(|subscription| subscription.key().label() != channel);
                     if let Some(joining) = &mut self.joining {
-                        joining.keys.retain(|(key, task)| {
-                            let goes = key.label() == channel;
+                        joining.waiting.retain(|waiting| {
+                            let goes = waiting.key.label() == channel;
                             if goes {
-                                task.abort();
+                                waiting.ticket.void();
+                                waiting.task.abort();
                             }
                             !goes
                         });
@@ -209,35 +348,45 @@ impl Session {
     fn join(&mut self, key: ViewKey, wish: Wish, reference: Option<Value>) {
         // whoever only wants the stream needs no task of its own
         if wish.since.is_none() && !wish.snapshot {
-            match self.hub.join(&key, &self.outbound, reference.as_ref()) {
+            let who = self.who();
+            let permitted = self.hub.permit(&key, who.as_deref());
+            match permitted.and_then(|key| self.hub.join(&key, &self.outbound, reference.as_ref())) {
                 Ok(subscription) => return self.follow(subscription),
                 Err(JoinError::NotLive) => {}
                 Err(error) => return self.failed(&key, reference.as_ref(), &error.into()),
             }
         }
-        let way = Resume::new(self.hub.clone(), self.outbound.clone(), key.clone(), reference.clone());
+        let (hub, outbound, ticket) = (self.hub.clone(), self.outbound.clone(), Ticket::default());
+        let way = Resume::new(hub, outbound, key.clone(), self.who(), reference.clone(), ticket.clone());
         let asked = key.clone();
         let joining = self.joining.get_or_insert_default();
         let task = joining
             .tasks
             .spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (asked, reference, failed)) });
-        joining.keys.push((key, task));
+        joining.waiting.push(Waiting { key, ticket, task });
     }
 
     fn follow(&mut self, subscription: Subscription) {
+        let who = self.who();
+        // a policy that changed before it became a member was told to members only
+        if who.is_some()
+            && self.hub.permit(&subscription.key().asked(), who.as_deref()).as_ref() != Ok(subscription.key())
+        {
+            self.outbound.order(Order::Reconsider);
+        }
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(subscription);
     }
 
-    fn joining_keys(&self) -> &[(ViewKey, AbortHandle)] {
-        self.joining.as_ref().map_or(&[], |joining| &joining.keys)
+    fn waiting(&self) -> &[Waiting] {
+        self.joining.as_ref().map_or(&[], |joining| &joining.waiting)
     }
 
     /// Ready when a subscription has joined or failed; pending when none is on its way.
     fn poll_joined(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(joining) = &mut self.joining else { return Poll::Pending };
-        match ready!(joining.tasks.poll_join_next(context)) {
-            Some(Ok(joined)) => self.joined(joined),
+        match ready!(joining.tasks.poll_join_next_with_id(context)) {
+            Some(Ok((task, joined))) => self.joined(task, joined),
             // it was unsubscribed meanwhile
             Some(Err(_)) => {}
             None => self.joining = None,
@@ -245,19 +394,16 @@ impl Session {
         Poll::Ready(())
     }
 
-    fn joined(&mut self, joined: Joined) {
-        let key = match &joined {
-            Ok(subscription) => subscription.key(),
-            Err((key, _, _)) => key,
-        };
-        let was_joining = self.joining_keys().iter().any(|(joining, _)| joining == key);
+    fn joined(&mut self, task: Id, joined: Joined) {
+        let was_waiting = self.waiting().iter().any(|waiting| waiting.task.id() == task);
         if let Some(joining) = &mut self.joining {
-            joining.keys.retain(|(joining, _)| joining != key);
+            joining.waiting.retain(|waiting| waiting.task.id() != task);
         }
         match joined {
             // unsubscribed while it joined: dropping it leaves
-            Ok(subscription) if was_joining && !self.outbound.is_closing() => self.follow(subscription),
+            Ok(subscription) if was_waiting && !self.outbound.is_closing() => self.follow(subscription),
             Ok(_) => {}
+            Err(_) if !was_waiting => {}
             Err((key, reference, failed)) => self.failed(&key, reference.as_ref(), &failed),
         }
     }
@@ -268,6 +414,11 @@ impl Session {
             Failed::UnknownChannel => {
                 let text = format!("there is no channel {}", key.label());
                 self.refuse(&protocol::error("unknown_channel", &text, reference));
+            }
+            Failed::Forbidden => {
+                tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name));
+                let text = format!("your token does not let you see {}", key.label());
+                self.refuse(&protocol::error("forbidden", &text, reference));
             }
             Failed::Unfit(Unfit(text)) => self.refuse(&protocol::error("bad_filter", text, reference)),
             // nothing is lost: the cursor of the last message that was sent is good
@@ -280,7 +431,7 @@ impl Session {
 
     fn is_joined(&self, label: &str) -> bool {
         let joined = self.subscriptions.iter().map(Subscription::key);
-        joined.chain(self.joining_keys().iter().map(|(key, _)| key)).any(|key| key.label() == label)
+        joined.chain(self.waiting().iter().map(|waiting| &waiting.key)).any(|key| key.label() == label)
     }
 
     fn refuse(&self, error: &str) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 
-use crate::change::{self, Column};
+use crate::change::{self, Column, Policy};
 use crate::error::{Error, Kind, Result};
 
 /// What decoding needs to know of a channel.
@@ -46,6 +46,7 @@ impl Channel {
 #[derive(Debug, Default)]
 pub struct Catalog {
     channels: HashMap<i32, Channel>,
+    policies: Vec<Policy>,
     /// no bell will ring: the relay polls
     pub bell_is_off: bool,
     /// part of the NOTIFY queue in use, 0 to 1
@@ -131,7 +132,22 @@ impl Catalog {
             .query_one("select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage()", &[])
             .await
             .map_err(explain)?;
-        Ok(Self { channels, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
+        let policies = client
+            .query(
+                "select channel, role, string_to_array(row_filter, '&'), columns from rowcast.policy order by 1, 2",
+                &[],
+            )
+            .await
+            .map_err(explain)?;
+        let texts = |texts: Vec<String>| texts.into_iter().map(Into::into).collect();
+        let policies = policies.iter().map(|row| Policy {
+            channel: row.get::<_, String>(0).into(),
+            role: row.get::<_, String>(1).into(),
+            filters: row.get::<_, Option<Vec<String>>>(2).map(texts).unwrap_or_default(),
+            columns: row.get::<_, Option<Vec<String>>>(3).map(texts),
+        });
+        let policies = policies.collect();
+        Ok(Self { channels, policies, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
     }
 
     /// A channel by the id that the outbox carries.
@@ -153,6 +169,11 @@ impl Catalog {
     pub fn channels(&self) -> Vec<change::Channel> {
         let channels = self.channels.values();
         channels.map(|c| change::Channel { name: c.name.clone(), columns: c.columns.clone() }).collect()
+    }
+
+    /// Who may see them.
+    pub fn policies(&self) -> Vec<Policy> {
+        self.policies.clone()
     }
 
     /// The channels whose triggers worked in an earlier catalogue and do not any more.

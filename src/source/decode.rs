@@ -22,7 +22,7 @@ pub struct OutboxRow<'a> {
     pub at: i64,
     /// channel id, 0 for a notification
     pub channel: i32,
-    /// I U D T N P C; see the column's comment
+    /// I U D T N P C R; see the column's comment
     pub op: u8,
     /// old image
     pub old: Option<&'a str>,
@@ -39,8 +39,8 @@ pub struct OutboxRow<'a> {
 pub enum Decoded {
     /// A change to deliver.
     Change(Change),
-    /// A channel was made, altered or removed: the catalogue must be read again.
-    ChannelChanged,
+    /// Nothing for subscribers: a channel or a policy changed, a user's sockets must be closed.
+    Internal,
     /// The catalogue does not know the channel: it must be read again, or the table is no longer watched.
     UnknownChannel,
     /// Nothing a subscriber would see: an update in which only excluded columns differ.
@@ -52,7 +52,7 @@ pub enum Decoded {
 /// Decodes one row.
 pub fn decode(row: &OutboxRow<'_>, catalog: &Catalog) -> Decoded {
     match row.op {
-        b'C' => Decoded::ChannelChanged,
+        b'C' | b'R' => Decoded::Internal,
         b'N' => notification(row),
         op => match catalog.get(row.channel) {
             None => Decoded::UnknownChannel,

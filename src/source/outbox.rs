@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::Catalog;
 use super::order::NEIGHBOURS;
-use super::part::{Part, changes_of, concerns_catalog, identity};
+use super::part::{Part, changes_of, concerns_catalog, identity, op};
 use super::place::{Place, snapshot_and_lsn};
 use crate::change::{Change, Cut, Event};
 use crate::cursor::{Snapshot, inside_prefix};
@@ -117,7 +117,8 @@ impl Reader {
     /// When the database cannot be asked.
     pub async fn reload_catalog(&mut self) -> Result<()> {
         let before = std::mem::replace(&mut self.catalog, Catalog::load(&self.pool).await?);
-        self.send(Event::Channels(self.catalog.channels())).await?;
+        let (channels, policies) = (self.catalog.channels(), self.catalog.policies());
+        self.send(Event::Channels { channels, policies }).await?;
         for channel in self.catalog.switched_off_since(&before) {
             tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
             self.send(Event::Gap { gap: Gap::TriggerOff, channel: Some(channel) }).await?;
@@ -247,6 +248,12 @@ impl Reader {
         }
         for row in rows {
             self.place.witness.note(identity(row));
+            // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
+            if op(row) == b'R' {
+                for user in row.get::<_, Option<Vec<String>>>(8).unwrap_or_default() {
+                    self.send(Event::Revoked { user: user.into() }).await?;
+                }
+            }
         }
         let last = rows.last().map(|row| row.get(0)).filter(|id| *id > after);
         Ok((changes_of(rows, &self.catalog, after), last))

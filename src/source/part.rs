@@ -82,7 +82,7 @@ fn length(row: &Row, column: usize) -> usize {
 pub(super) fn concerns_catalog(row: &Row, catalog: &Catalog) -> bool {
     match op(row) {
         b'C' => true,
-        b'N' => false,
+        b'N' | b'R' => false,
         _ => catalog.get(row.get(3)).is_none(),
     }
 }
@@ -125,7 +125,7 @@ fn change_of(row: &OutboxRow<'_>, catalog: &Catalog) -> Option<Change> {
     }
     match decode(row, catalog) {
         Decoded::Change(change) => return Some(change),
-        Decoded::ChannelChanged | Decoded::Invisible => {}
+        Decoded::Internal | Decoded::Invisible => {}
         Decoded::UnknownChannel => {
             tracing::debug!(event = "change_of_no_channel", channel = row.channel, id = row.id);
         }

@@ -1,6 +1,7 @@
 //! The listener and the routes. Owns accepting, the time a handshake may take, and the drain.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
+use super::admit::{self, Counts};
 use super::{pages, socket, status};
 use crate::delivery::hub::Hub;
 use crate::delivery::session::Limits;
@@ -34,6 +36,12 @@ pub struct Web {
     pub source: Arc<SourceMetrics>,
     /// of a socket
     pub limits: Limits,
+    /// who may open one
+    pub admission: admit::Rules,
+    /// how many each address has
+    pub by_address: Arc<Counts<IpAddr>>,
+    /// how many each user has
+    pub by_user: Arc<Counts<Arc<str>>>,
     /// sockets in all
     pub max_sockets: i64,
     /// sockets and connections that are open
@@ -54,8 +62,8 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
             () = shutdown.begun() => break,
         };
         match accepted {
-            Ok((tcp, _)) => {
-                let connection = serve(tcp, web.clone());
+            Ok((tcp, peer)) => {
+                let connection = serve(tcp, peer.ip(), web.clone());
                 web.tasks.spawn(connection);
             }
             Err(error) => {
@@ -74,7 +82,7 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
     }
 }
 
-async fn serve(tcp: TcpStream, web: Arc<Web>) {
+async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
     // a frame is written whole: waiting for more would only add latency
     let _ = tcp.set_nodelay(true);
     // a client that vanished without a word while frames were on their way: the kernel alone gives up after 15 minutes
@@ -82,7 +90,7 @@ async fn serve(tcp: TcpStream, web: Arc<Web>) {
     let mut shutdown = web.shutdown.clone();
     let service = service_fn(move |request| {
         let web = web.clone();
-        async move { Ok::<_, Infallible>(route(request, &web)) }
+        async move { Ok::<_, Infallible>(harden(route(request, peer, &web))) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -103,15 +111,20 @@ async fn serve(tcp: TcpStream, web: Arc<Web>) {
     }
 }
 
-fn route(mut request: Request<Incoming>, web: &Arc<Web>) -> Reply {
+fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply {
     let path = request.uri().path().to_owned();
     if path == "/ws" || path.starts_with("/ws/") {
-        return socket::upgrade(&mut request, &path, web);
+        return socket::upgrade(&mut request, &path, peer, web);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
     }
     match path.as_str() {
+        "/" | "/websocket/status" if !is_for_admin(&request, web) => {
+            let mut reply = text(StatusCode::UNAUTHORIZED, "this page is for a token whose role is admin\n");
+            reply.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+            reply
+        }
         "/" => pages::index(web),
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
         "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -119,6 +132,25 @@ fn route(mut request: Request<Incoming>, web: &Arc<Web>) -> Reply {
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
         _ => text(StatusCode::NOT_FOUND, "not found: see / for what there is\n"),
     }
+}
+
+/// What is running is nobody's business once tokens are checked, but those whose role is admin.
+fn is_for_admin(request: &Request<Incoming>, web: &Web) -> bool {
+    let Some(keys) = web.hub.keys() else { return true };
+    let token = admit::token(request.headers(), request.uri().query());
+    token.is_some_and(|token| keys.verify(token).is_ok_and(|who| &*who.role == "admin"))
+}
+
+/// Headers that keep a browser from guessing, framing, and telling others where it was.
+fn harden(mut reply: Reply) -> Reply {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        reply.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    reply
 }
 
 /// Whether another socket fits.

@@ -3,11 +3,12 @@
 //! A refused handshake is the matching HTTP status. Browsers cannot read that, so a client that offers the
 //! subprotocol `rowcast.v1` is accepted and gets the close code instead.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 use hyper_tungstenite::HyperWebsocket;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -15,7 +16,9 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
+use super::admit::{self, Counted};
 use super::server::{Reply, Web, has_room, text};
+use crate::delivery::auth::Identity;
 use crate::delivery::hub::JoinError;
 use crate::delivery::lens::Unfit;
 use crate::delivery::outbound::Outbound;
@@ -34,16 +37,8 @@ struct Refusal {
 }
 
 /// Answers a request for a socket.
-pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> Reply {
-    let refusal = match first_of(path, request.uri().query(), web) {
-        Ok(first) if has_room(web) => Ok(first),
-        Ok(_) => Err(Refusal {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            code: CloseCode::Overloaded,
-            reason: format!("all {} sockets are in use: try again later", web.max_sockets),
-        }),
-        Err(refusal) => Err(refusal),
-    };
+pub fn upgrade(request: &mut Request<Incoming>, path: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
+    let refusal = admitted(request, path, peer, web);
     if !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
             Err(refusal) => refused(refusal),
@@ -67,14 +62,17 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, web: &Arc<Web>) -> R
     if speaks_ours {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let place = Place::take(web.hub.metrics());
-    let outcome = outcome.map(|first| first.map(Box::new));
-    web.tasks.spawn(converse(websocket, outcome.map_err(Box::new), web.clone(), place));
+    let open = Open::count(web.hub.metrics());
+    let outcome = outcome.map(Box::new);
+    web.tasks.spawn(converse(websocket, outcome.map_err(Box::new), web.clone(), open));
     response
 }
 
 fn refused(refusal: Refusal) -> Reply {
     let mut reply = text(refusal.status, refusal.reason + "\n");
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
         // spread over ten seconds: those who were refused together must not come back together
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=10)));
@@ -82,23 +80,21 @@ fn refused(refusal: Refusal) -> Reply {
     reply
 }
 
-async fn converse(
-    websocket: HyperWebsocket,
-    outcome: Result<Option<Box<(ViewKey, Wish)>>, Box<Refusal>>,
-    web: Arc<Web>,
-    place: Place,
-) {
+async fn converse(websocket: HyperWebsocket, outcome: Result<Box<Admitted>, Box<Refusal>>, web: Arc<Web>, open: Open) {
     // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
     let Some((tcp, received)) = Box::pin(bare_socket(websocket)).await else { return };
     let outbound = Arc::new(Outbound::new(tcp, web.hub.metrics().clone()));
-    let first = outcome.unwrap_or_else(|refusal| {
-        outbound.close(refusal.code, &refusal.reason);
-        None
-    });
+    let (first, who, counted) = match outcome {
+        Ok(admitted) => (admitted.first.map(Box::new), admitted.who, Some(admitted.counted)),
+        Err(refusal) => {
+            outbound.close(refusal.code, &refusal.reason);
+            (None, None, None)
+        }
+    };
     let began = std::time::Instant::now();
-    let ended = Session::new(web.hub.clone(), outbound, received, web.limits).run(first).await;
+    let ended = Session::new(web.hub.clone(), outbound, received, web.limits, who).run(first).await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
-    drop(place);
+    drop((open, counted));
 }
 
 /// The TCP stream under the upgraded connection, and what the client had already sent.
@@ -108,8 +104,57 @@ async fn bare_socket(websocket: HyperWebsocket) -> Option<(TcpStream, Vec<u8>)> 
     Some((parts.io.into_inner(), parts.read_buf.to_vec()))
 }
 
+/// A request that may become a socket.
+struct Admitted {
+    first: Option<(ViewKey, Wish)>,
+    /// `None` where everybody may see everything
+    who: Option<Arc<Identity>>,
+    counted: (Counted<IpAddr>, Option<Counted<Arc<str>>>),
+}
+
+/// Whether it may: in the order in which the least is told to whom has no business here.
+fn admitted(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) -> Result<Admitted, Refusal> {
+    let (headers, query) = (request.headers(), request.uri().query());
+    let address = web.admission.address(peer, headers);
+    let refuse = |status, code, reason: String| {
+        tracing::warn!(event = "socket_refused", %address, status = StatusCode::as_u16(&status), reason);
+        Refusal { status, code, reason }
+    };
+    if !web.admission.allow_origin(headers) {
+        let reason = "pages of this origin may not connect: see the setting origins".to_owned();
+        return Err(refuse(StatusCode::FORBIDDEN, CloseCode::Forbidden, reason));
+    }
+    let overloaded = |reason: String| refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
+    if !has_room(web) {
+        return Err(overloaded(format!("all {} sockets are in use: try again later", web.max_sockets)));
+    }
+    let by_address = web.by_address.take(address, web.admission.sockets_per_address);
+    let by_address = by_address.ok_or_else(|| overloaded("too many sockets of this address".to_owned()))?;
+    let who = match (web.hub.keys(), admit::token(headers, query)) {
+        (None, _) => None,
+        (Some(_), None) => Some(Arc::new(Identity::anonymous())),
+        (Some(keys), Some(token)) => Some(Arc::new(
+            keys.verify(token)
+                .map_err(|reason| refuse(StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string()))?,
+        )),
+    };
+    let user = who.as_ref().and_then(|who| who.user.clone());
+    let by_user = match user.map(|user| web.by_user.take(user, web.admission.sockets_per_user)) {
+        None => None,
+        Some(None) => return Err(overloaded("too many sockets of this user".to_owned())),
+        Some(counted) => counted,
+    };
+    let first = first_of(path, query, who.as_deref(), web)?;
+    Ok(Admitted { first, who, counted: (by_address, by_user) })
+}
+
 /// What a path watches: a channel, a user, or (`/ws`) whatever the client asks for.
-fn first_of(path: &str, query: Option<&str>, web: &Web) -> Result<Option<(ViewKey, Wish)>, Refusal> {
+fn first_of(
+    path: &str,
+    query: Option<&str>,
+    who: Option<&Identity>,
+    web: &Web,
+) -> Result<Option<(ViewKey, Wish)>, Refusal> {
     let unknown = |reason: String| Refusal { status: StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason };
     let name = path.strip_prefix("/ws/").filter(|name| !name.is_empty());
     let asked = Asked::read(query.unwrap_or_default())?;
@@ -128,6 +173,21 @@ fn first_of(path: &str, query: Option<&str>, web: &Web) -> Result<Option<(ViewKe
         Some(user) => ViewKey::User(decode(user).map_err(|_| unknown("the user id is no UTF-8".to_owned()))?.into()),
         None => ViewKey::Channel(decoded.into(), ask),
     };
+    let permitted = match web.hub.permit(&key, who) {
+        Ok(permitted) => permitted,
+        // it is asked again when the policies are known
+        Err(JoinError::NotLive) => return Ok(Some((key, asked.wish))),
+        Err(_) => {
+            let (user, role) = who.map_or((None, ""), |who| (who.user.as_deref(), &*who.role));
+            tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name), user, role);
+            // who has no token may have forgotten it
+            let (status, code) = match who.and_then(|who| who.expires) {
+                None => (StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated),
+                Some(_) => (StatusCode::FORBIDDEN, CloseCode::Forbidden),
+            };
+            return Err(Refusal { status, code, reason: format!("your token does not let you see {}", key.label()) });
+        }
+    };
     match &key {
         ViewKey::User(_) => {
             if let Some(name) = asked.named.iter().find(|name| **name != "since") {
@@ -136,13 +196,14 @@ fn first_of(path: &str, query: Option<&str>, web: &Web) -> Result<Option<(ViewKe
         }
         ViewKey::Channel(channel, _) => match web.hub.has_channel(channel) {
             None => {}
+            Some(false) if who.is_some() => return Err(unknown(format!("there is no channel {}", key.label()))),
             Some(false) => {
                 let known: Vec<_> = web.hub.census().0.into_iter().map(|(name, _)| name.to_string()).collect();
                 let shown: String = channel.chars().take(40).collect();
                 return Err(unknown(format!("there is no channel {shown}; there are: {}", known.join(", "))));
             }
             Some(true) => {
-                if let Err(JoinError::Unfit(Unfit(reason))) = web.hub.lens(&key) {
+                if let Err(JoinError::Unfit(Unfit(reason))) = web.hub.lens(&permitted) {
                     return Err(bad(reason));
                 }
             }
@@ -169,6 +230,9 @@ impl Asked {
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            if name == "token" {
+                continue;
+            }
             let known = ["since", "snapshot", "filter", "columns", "old"].into_iter().find(|known| *known == name);
             match known {
                 Some("since") => asked.wish.since = Some(value),
@@ -204,24 +268,20 @@ fn bad(reason: String) -> Refusal {
 }
 
 fn offers_subprotocol(request: &Request<Incoming>) -> bool {
-    let offers = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-    offers
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim() == SUBPROTOCOL)
+    admit::offers(request.headers()).any(|name| name == SUBPROTOCOL)
 }
 
-/// One of the sockets that the server may have; given back when dropped.
-struct Place(Arc<DeliveryMetrics>);
+/// One of the sockets that are open; counted until it is dropped.
+struct Open(Arc<DeliveryMetrics>);
 
-impl Place {
-    fn take(metrics: &Arc<DeliveryMetrics>) -> Self {
+impl Open {
+    fn count(metrics: &Arc<DeliveryMetrics>) -> Self {
         metrics.sockets.fetch_add(1, Relaxed);
         Self(metrics.clone())
     }
 }
 
-impl Drop for Place {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.sockets.fetch_sub(1, Relaxed);
     }

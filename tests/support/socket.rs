@@ -61,6 +61,11 @@ impl Socket {
         self.raw(Message::text(text)).await;
     }
 
+    /// Sends to a server that may close meanwhile.
+    pub(crate) async fn try_send(&mut self, text: &str) {
+        let _ = self.0.send(Message::text(text)).await;
+    }
+
     pub(crate) async fn raw(&mut self, message: Message) {
         self.0.send(message).await.unwrap();
     }

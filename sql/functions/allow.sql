@@ -1,0 +1,40 @@
+-- rowcast.allow(channel, role, row_filter, columns) -> void
+-- Lets the clients whose token has this role (without a token, or without the claim: 'anon') see a channel: the rows
+-- that satisfy row_filter, of them these columns; null: all. Stated again it replaces what was stated before. Open
+-- sockets follow within a second. Of no importance while the relay has no key to check tokens with.
+--   channel  'pets', also one that is not watched yet; 'user/*': the notifications of every user, not only one's own
+-- tables touched: rowcast.policy (insert, update), rowcast.outbox_0..2 (insert)
+create or replace function rowcast.allow(channel text, role text, row_filter text default null, columns text[] default null)
+returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  entry rowcast.channel;
+  missing text;
+begin
+  if channel is null or role is null or role = '' then
+    raise exception 'cannot allow: channel and role must not be empty'
+      using errcode = 'invalid_parameter_value', hint = 'select rowcast.allow(''pets'', ''staff'');';
+  end if;
+  if channel = 'user/*' and (row_filter is not null or columns is not null) then
+    raise exception 'cannot allow channel user/*: notifications have neither rows nor columns' using errcode = 'invalid_parameter_value';
+  end if;
+  if row_filter is not null then
+    perform rowcast.check_filter(channel, row_filter);
+  end if;
+  select * into entry from rowcast.channel c where c.name = allow.channel;
+  if entry.target is not null then
+    select name into missing from unnest(columns) as name
+     where not exists (select from pg_attribute a where a.attrelid = entry.target and a.attname = name and a.attnum > 0
+                          and not a.attisdropped and a.attnum <> all (entry.exclude));
+    if found then
+      raise exception 'cannot allow channel %: table % has no column %, or it is excluded', channel, entry.target, missing
+        using errcode = 'undefined_column';
+    end if;
+  end if;
+  insert into rowcast.policy as p (channel, role, row_filter, columns)
+    values (allow.channel, allow.role, allow.row_filter, allow.columns)
+    on conflict on constraint policy_one_for_a_role do update
+      set row_filter = excluded.row_filter, columns = excluded.columns, stated_at = now(), stated_by = session_user;
+  perform rowcast.tell_policy(channel);
+end $$;
+comment on function rowcast.allow(text, text, text, text[]) is
+  'lets a role see a channel: select rowcast.allow(''pets'', ''owner'', ''user_id=eq.{sub}'', ''{pet_id,name}'')';
