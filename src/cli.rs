@@ -46,7 +46,11 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("watch", arguments)) => watch(arguments).await,
         Some(("unwatch", arguments)) => unwatch(arguments).await,
         Some(("status", arguments)) => {
-            print!("{}", ask::get(text(arguments, "url").unwrap_or_default(), "/websocket/status").await?);
+            print!(
+                "{}",
+                ask::get(text(arguments, "url").unwrap_or_default(), "/websocket/status", token(arguments).as_deref())
+                    .await?
+            );
             Ok(())
         }
         Some(("tail", arguments)) => {
@@ -57,7 +61,8 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             asked.extend(text(arguments, "columns").map(|columns| ("columns", columns.to_owned())));
             let flags = ["snapshot", "old"].into_iter().filter(|name| arguments.get_flag(name));
             asked.extend(flags.map(|name| (name, "true".to_owned())));
-            ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), &asked, left).await
+            ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), &asked, token(arguments).as_deref(), left)
+                .await
         }
         Some(("doctor", arguments)) => {
             let (database, client) = connect(arguments).await?;
@@ -65,6 +70,10 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         }
         _ => Err(Error::new(Kind::Config, "no such command").hint("rowcast --help")),
     }
+}
+
+fn token(arguments: &ArgMatches) -> Option<String> {
+    text(arguments, "token").map(str::to_owned).or_else(|| std::env::var("ROWCAST_TOKEN").ok())
 }
 
 fn text<'a>(arguments: &'a ArgMatches, name: &str) -> Option<&'a str> {

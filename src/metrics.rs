@@ -1,37 +1,92 @@
-//! Counters that more than one stage writes and the status pages read. Plain atomics: no stage waits for another here.
+//! What is counted: more than one stage writes it, the status page and `/metrics` read it. Atomics, so that no stage
+//! waits for another here. Names and units are Prometheus': seconds, bytes, `_total`; docs/operations.md lists them.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
 /// What the source did.
 #[derive(Debug, Default)]
 pub struct SourceMetrics {
     live: AtomicBool,
     mode: Mutex<&'static str>,
-    reads: AtomicU64,
-    rows: AtomicU64,
-    reconnects: AtomicU64,
-    safety_finds: AtomicU64,
+    reads: Counter,
+    rows: Counter,
+    bells: Counter,
+    reconnects: Counter,
+    safety_finds: Counter,
+    outbox_bytes: Gauge,
+    outbox_age: Gauge,
 }
 
 /// What delivery did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DeliveryMetrics {
-    /// sockets that are open
-    pub sockets: AtomicI64,
-    /// messages put into a channel's log, each for any number of sockets
-    pub messages: AtomicU64,
+    /// sockets and event streams that are open
+    pub sockets: Gauge,
+    /// messages put into a view's log, each for any number of sockets
+    pub messages: Counter,
     /// messages that clients sent
-    pub received: AtomicU64,
+    pub received: Counter,
     /// error messages sent to clients
-    pub errors: AtomicU64,
+    pub errors: Counter,
     /// bytes written to sockets
-    pub bytes: AtomicU64,
-    /// sockets closed for being too slow
-    pub slow: AtomicU64,
+    pub bytes: Counter,
+    /// sockets that the server closed, by close code
+    pub closes: Family<Code, Counter>,
+    /// gaps told, by reason
+    pub gaps: Family<Reason, Counter>,
+    /// clients that came back, by where their changes came from
+    pub resumes: Family<From, Counter>,
+    /// what was refused, by limit
+    pub limits: Family<Limit, Counter>,
+    /// changes of a cut
+    pub cut_changes: Histogram,
+    /// from capture to the end of the pass that wrote it
+    pub delay: Histogram,
     /// microseconds from capture to the log, of the last change
     lag: AtomicI64,
+}
+
+/// A close code.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "a label")]
+pub struct Code {
+    pub code: u32,
+}
+
+/// Why there is a gap.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "a label")]
+pub struct Reason {
+    pub reason: &'static str,
+}
+
+/// Where a client's changes came from: `memory`, `outbox`, or `snapshot`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "a label")]
+pub struct From {
+    pub from: &'static str,
+}
+
+/// A limit: `origin`, `sockets`, `address`, `user`, `token`, `policy`, `commands`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "a label")]
+pub struct Limit {
+    pub limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChannelName {
+    channel: String,
 }
 
 impl SourceMetrics {
@@ -44,16 +99,25 @@ impl SourceMetrics {
     }
 
     pub(crate) fn count_read(&self, rows: usize) {
-        self.reads.fetch_add(1, Relaxed);
-        self.rows.fetch_add(rows as u64, Relaxed);
+        self.reads.inc();
+        self.rows.inc_by(rows as u64);
+    }
+
+    pub(crate) fn count_bells(&self, bells: u64) {
+        self.bells.inc_by(bells);
     }
 
     pub(crate) fn count_reconnect(&self) {
-        self.reconnects.fetch_add(1, Relaxed);
+        self.reconnects.inc();
     }
 
     pub(crate) fn count_safety_find(&self) {
-        self.safety_finds.fetch_add(1, Relaxed);
+        self.safety_finds.inc();
+    }
+
+    pub(crate) fn note_outbox(&self, bytes: i64, age_seconds: i64) {
+        self.outbox_bytes.set(bytes);
+        self.outbox_age.set(age_seconds);
     }
 
     /// Whether capture is live: connected and caught up once.
@@ -66,11 +130,33 @@ impl SourceMetrics {
         serde_json::json!({
             "live": self.is_live(),
             "mode": *self.mode.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-            "reads": self.reads.load(Relaxed),
-            "outbox_rows": self.rows.load(Relaxed),
-            "reconnects": self.reconnects.load(Relaxed),
-            "found_by_safety_read": self.safety_finds.load(Relaxed),
+            "reads": self.reads.get(),
+            "outbox_rows": self.rows.get(),
+            "bells": self.bells.get(),
+            "reconnects": self.reconnects.get(),
+            "found_by_safety_read": self.safety_finds.get(),
         })
+    }
+}
+
+impl Default for DeliveryMetrics {
+    fn default() -> Self {
+        Self {
+            sockets: Gauge::default(),
+            messages: Counter::default(),
+            received: Counter::default(),
+            errors: Counter::default(),
+            bytes: Counter::default(),
+            closes: Family::default(),
+            gaps: Family::default(),
+            resumes: Family::default(),
+            limits: Family::default(),
+            // 1 to 1 million
+            cut_changes: Histogram::new(exponential_buckets(1.0, 10.0, 7)),
+            // half a millisecond to 16 s
+            delay: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            lag: AtomicI64::new(0),
+        }
     }
 }
 
@@ -78,12 +164,86 @@ impl DeliveryMetrics {
     /// Takes note of the age of a change as it reaches the log. Both clocks are wall clocks: over two machines the
     /// figure holds their difference.
     pub(crate) fn note_change(&self, captured_at: i64) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64);
-        self.lag.store(now - captured_at, Relaxed);
+        self.lag.store(age(captured_at), Relaxed);
+    }
+
+    /// Takes note of the age of a change once it was written to every socket that takes bytes.
+    pub(crate) fn note_written(&self, captured_at: i64) {
+        self.delay.observe(age(captured_at) as f64 / 1e6);
+    }
+
+    pub(crate) fn count_gap(&self, reason: &'static str) {
+        self.gaps.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn count_limit(&self, limit: &'static str) {
+        self.limits.get_or_create(&Limit { limit }).inc();
+    }
+
+    pub(crate) fn count_resume(&self, from: &'static str) {
+        self.resumes.get_or_create(&From { from }).inc();
+    }
+
+    /// Sockets closed for being too slow.
+    pub fn slow(&self) -> u64 {
+        self.closes.get_or_create(&Code { code: 4408 }).get()
     }
 
     /// Age of the last change when it reached the log, in milliseconds.
     pub fn lag_ms(&self) -> f64 {
         self.lag.load(Relaxed) as f64 / 1000.0
     }
+}
+
+/// Microseconds since a moment that is given in microseconds since 1970.
+fn age(at: i64) -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64) - at
+}
+
+/// All of it in the text format of Prometheus, with the subscribers of each channel as they are now.
+pub fn encode(
+    source: &SourceMetrics,
+    delivery: &DeliveryMetrics,
+    channels: impl Iterator<Item = (String, usize)>,
+    users: usize,
+) -> String {
+    let mut registry = Registry::with_prefix("rowcast");
+    let r = &mut registry;
+    r.register("build", "version of the server", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+    let live = Gauge::<i64>::default();
+    live.set(i64::from(source.is_live()));
+    r.register("source_live", "1 while connected to the database and caught up", live);
+    r.register("source_reads", "reads of the outbox", source.reads.clone());
+    r.register("source_rows", "rows of the outbox that were read", source.rows.clone());
+    r.register("source_bells", "notifications that rang", source.bells.clone());
+    r.register("source_reconnects", "attempts to reach the database again", source.reconnects.clone());
+    r.register("source_safety_finds", "reads that found a change without a bell", source.safety_finds.clone());
+    r.register_with_unit("outbox", "size, as of the last minute", Unit::Bytes, source.outbox_bytes.clone());
+    r.register_with_unit("outbox_age", "since its oldest segment was opened", Unit::Seconds, source.outbox_age.clone());
+    let lag = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
+    lag.set(delivery.lag_ms() / 1000.0);
+    r.register_with_unit("lag", "age of the last change when it reached its channel's log", Unit::Seconds, lag);
+    r.register("sockets", "sockets and event streams that are open", delivery.sockets.clone());
+    let subscribers = Family::<ChannelName, Gauge>::default();
+    for (channel, count) in channels {
+        subscribers.get_or_create(&ChannelName { channel }).set(count as i64);
+    }
+    r.register("subscribers", "subscribers of a channel", subscribers);
+    let watched = Gauge::<i64>::default();
+    watched.set(users as i64);
+    r.register("users", "users with a subscriber", watched);
+    r.register("messages", "messages put into a view's log, each for any number of sockets", delivery.messages.clone());
+    r.register_with_unit("sent", "written to sockets", Unit::Bytes, delivery.bytes.clone());
+    r.register("received", "messages from clients", delivery.received.clone());
+    r.register("errors", "error messages to clients", delivery.errors.clone());
+    r.register("closes", "sockets that the server closed, by close code", delivery.closes.clone());
+    r.register("gaps", "gaps told, by reason", delivery.gaps.clone());
+    r.register("resumes", "clients that were given their past, by where it came from", delivery.resumes.clone());
+    r.register("limits", "requests and commands refused, by limit", delivery.limits.clone());
+    r.register("cut_changes", "changes of a cut, or of a part of it", delivery.cut_changes.clone());
+    r.register_with_unit("delay", "from capture to written to every socket", Unit::Seconds, delivery.delay.clone());
+    let mut text = String::new();
+    // writing into a String does not fail
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
 }

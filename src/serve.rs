@@ -116,7 +116,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let hub = tokio::spawn(hub.run(received, shutdown.clone()));
     let serving = tokio::spawn(server::run(listener, web, config.drain));
     let replays = tokio::spawn(replay::run(database.clone(), pool.clone(), asked, shutdown.clone()));
-    let pruning = tokio::spawn(retention::run(pool, shutdown.clone()));
+    let pruning = tokio::spawn(retention::run(pool, source.clone(), shutdown.clone()));
     if let (Some(keys), Some(source)) = (keys, config.keys.jwks) {
         tokio::spawn(jwks::run(source, keys, shutdown.clone()));
     }

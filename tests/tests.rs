@@ -8,6 +8,7 @@ mod doorbell;
 mod filters;
 mod install;
 mod layers;
+mod metrics;
 mod relay;
 mod resume;
 mod sockets;

@@ -15,7 +15,13 @@ const NOT_RUNNING: &str = "is `rowcast serve` or `rowcast demo` running there? -
 
 /// Prints the messages of a channel (`pets`, or `user/123`), one a line, until `left` of them came. `asked` are query
 /// parameters.
-pub(super) async fn tail(url: &str, channel: &str, asked: &[(&str, String)], mut left: u64) -> Result<()> {
+pub(super) async fn tail(
+    url: &str,
+    channel: &str,
+    asked: &[(&str, String)],
+    token: Option<&str>,
+    mut left: u64,
+) -> Result<()> {
     let url = url.trim_end_matches('/').replacen("http", "ws", 1);
     let asked = asked.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
     let target = format!("{url}/ws/{channel}?{}", asked.collect::<Vec<_>>().join("&"));
@@ -26,6 +32,9 @@ pub(super) async fn tail(url: &str, channel: &str, asked: &[(&str, String)], mut
     request
         .headers_mut()
         .insert(hyper::header::SEC_WEBSOCKET_PROTOCOL, hyper::header::HeaderValue::from_static("rowcast.v1"));
+    if let Some(token) = token {
+        request.headers_mut().insert(hyper::header::AUTHORIZATION, bearer(token)?);
+    }
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.map_err(|e| {
         Error::new(Kind::Connection, format!("cannot connect to {target}")).because(e).hint(NOT_RUNNING)
     })?;
@@ -54,22 +63,38 @@ pub(super) async fn tail(url: &str, channel: &str, asked: &[(&str, String)], mut
     Ok(())
 }
 
+fn bearer(token: &str) -> Result<hyper::header::HeaderValue> {
+    let mut value = hyper::header::HeaderValue::try_from(format!("Bearer {}", token.trim()))
+        .map_err(|_| Error::new(Kind::Config, "the token is no JSON Web Token"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 /// One GET, without a client library: status pages are short and the server is ours.
-pub(super) async fn get(url: &str, path: &str) -> Result<String> {
+pub(super) async fn get(url: &str, path: &str, token: Option<&str>) -> Result<String> {
     let host = url.trim_start_matches("http://").trim_end_matches('/');
     let explain =
         |e: std::io::Error| Error::new(Kind::Connection, format!("cannot ask {host}")).because(e).hint(NOT_RUNNING);
     let mut tcp = tokio::net::TcpStream::connect(host).await.map_err(explain)?;
-    tcp.write_all(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
-        .await
-        .map_err(explain)?;
+    let authorization = match token {
+        Some(token) => format!("authorization: {}\r\n", bearer(token)?.to_str().unwrap_or_default()),
+        None => String::new(),
+    };
+    tcp.write_all(
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}connection: close\r\n\r\n").as_bytes(),
+    )
+    .await
+    .map_err(explain)?;
     let mut answer = String::new();
     tokio::time::timeout(Duration::from_secs(5), tcp.read_to_string(&mut answer))
         .await
         .map_err(|_| Error::new(Kind::Connection, format!("{host} does not answer")))?
         .map_err(explain)?;
-    answer
+    let (head, body) = answer
         .split_once("\r\n\r\n")
-        .map(|(_, body)| body.to_owned())
-        .ok_or_else(|| Error::new(Kind::Protocol, format!("{host} does not speak HTTP")))
+        .ok_or_else(|| Error::new(Kind::Protocol, format!("{host} does not speak HTTP")))?;
+    if head.split(' ').nth(1) == Some("401") {
+        return Err(Error::new(Kind::Protocol, body.trim().to_owned()).hint("give one with --token or ROWCAST_TOKEN"));
+    }
+    Ok(body.to_owned())
 }

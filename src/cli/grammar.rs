@@ -92,7 +92,7 @@ pub fn command() -> Command {
                 .arg(Arg::new("table").required(true))
                 .arg(database()),
         )
-        .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()))
+        .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()).arg(token()))
         .subcommand(
             Command::new("tail")
                 .about("Print the messages of a channel, one a line")
@@ -130,9 +130,14 @@ pub fn command() -> Command {
                         .action(clap::ArgAction::SetTrue)
                         .help("what was there before an update"),
                 )
-                .arg(url()),
+                .arg(url())
+                .arg(token()),
         )
         .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))
+}
+
+fn token() -> Arg {
+    Arg::new("token").long("token").value_name("JWT").help("where tokens are checked; better in ROWCAST_TOKEN")
 }
 
 fn setting_arg(setting: &config::Setting) -> Arg {

@@ -140,7 +140,7 @@ impl From<Unfit> for JoinError {
 impl Hub {
     /// A hub with no channels; [`run`](Self::run) gives it life.
     pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
-        let shards = (0..settings.shards.max(1)).map(|index| Arc::new(Shard::new(index))).collect();
+        let shards = (0..settings.shards.max(1)).map(|index| Arc::new(Shard::new(index, metrics.clone()))).collect();
         let state = State {
             views: Views::default(),
             border: None,
@@ -400,6 +400,7 @@ impl Hub {
                 self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
             }
             Event::Gap { gap, channel } => {
+                self.metrics.count_gap(gap.as_str());
                 self.append_to_all(
                     |label, _| protocol::gap(Some(label), gap),
                     |view| channel.is_none() || view.key.channel() == channel.as_ref(),
@@ -425,7 +426,7 @@ impl Hub {
         let mut touched = Vec::with_capacity(routed.len());
         for (view, frames) in routed {
             bytes += frames.bytes.len() as u64;
-            self.metrics.messages.fetch_add(frames.count, Relaxed);
+            self.metrics.messages.inc_by(frames.count);
             view.log.append(Bytes::from(frames.bytes));
             view.spoke.store(true, Relaxed);
             touched.push(view);
@@ -442,10 +443,14 @@ impl Hub {
         if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
             self.metrics.note_change(last.at);
         }
+        self.metrics.cut_changes.observe(cut.changes.len() as f64);
+        let oldest = cut.changes.iter().map(|change| change.at).min().filter(|_| self.is_live());
         state.history.push(cut);
         drop(state);
         self.borders.send_replace(());
-        self.wake(&touched);
+        for shard in &self.shards {
+            shard.wake(&touched, oldest);
+        }
         bytes
     }
 
@@ -522,7 +527,7 @@ impl Hub {
 
     fn wake(&self, views: &[Arc<View>]) {
         for shard in &self.shards {
-            shard.wake(views);
+            shard.wake(views, None);
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::log::{DUE_SEGMENTS, Due, FellOff};
 use super::protocol::{self, CloseCode};
 use super::view::View;
-use crate::metrics::DeliveryMetrics;
+use crate::metrics::{Code, DeliveryMetrics};
 
 /// A socket's writing half. Shared by its session and its shard.
 #[derive(Debug)]
@@ -193,7 +193,7 @@ impl Outbound {
     pub fn lose(&self, view: &Arc<View>, code: CloseCode, reason: &str, message: &str) {
         let mut state = self.lock();
         if state.readers.len() < 2 {
-            state.close(code, reason);
+            self.close_with(&mut state, code, reason);
         } else if let Some(index) = state.readers.iter().position(|reader| Arc::ptr_eq(&reader.view, view)) {
             state.finish_half();
             state.readers.remove(index);
@@ -205,9 +205,19 @@ impl Outbound {
 
     /// Says goodbye: nothing follows the close frame.
     pub fn close(&self, code: CloseCode, reason: &str) {
-        self.lock().close(code, reason);
+        self.close_with(&mut self.lock(), code, reason);
         self.session.wake();
         self.drained.notify_waiters();
+    }
+
+    fn close_with(&self, state: &mut State, code: CloseCode, reason: &str) {
+        if state.close(code, reason) {
+            self.count_close(code);
+        }
+    }
+
+    fn count_close(&self, code: CloseCode) {
+        self.metrics.closes.get_or_create(&Code { code: code as u32 }).inc();
     }
 
     /// Writes whatever is due until the kernel takes no more.
@@ -224,11 +234,11 @@ impl Outbound {
             match self.write_once(&mut state, cache) {
                 Ok(Written::Nothing) => return,
                 Ok(Written::All(written)) => {
-                    self.metrics.bytes.fetch_add(written as u64, Relaxed);
+                    self.metrics.bytes.inc_by(written as u64);
                     return;
                 }
                 Ok(Written::Part(written)) => {
-                    self.metrics.bytes.fetch_add(written as u64, Relaxed);
+                    self.metrics.bytes.inc_by(written as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
@@ -330,11 +340,11 @@ impl Outbound {
 
     /// A reader's place is no longer kept: say so if the wire is at a border, else there is nothing left to say.
     fn fall_off(&self, state: &mut State) -> io::Result<Written> {
-        self.metrics.slow.fetch_add(1, Relaxed);
         if matches!(state.half, Half::Reader(_)) {
+            self.count_close(CloseCode::TooSlow);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        state.close(CloseCode::TooSlow, "too slow: resume with your last cursor");
+        self.close_with(state, CloseCode::TooSlow, "too slow: resume with your last cursor");
         let written = self.tcp.try_write(&state.control)?;
         state.control.drain(..written);
         Ok(Written::Part(written))
@@ -427,13 +437,16 @@ impl Outbound {
 }
 
 impl State {
-    fn close(&mut self, code: CloseCode, reason: &str) {
-        if !self.closing {
-            self.finish_half();
-            self.readers.clear();
-            protocol::push_close_frame(&mut self.control, code, reason);
-            self.closing = true;
+    /// Whether it was not closing yet.
+    fn close(&mut self, code: CloseCode, reason: &str) -> bool {
+        if self.closing {
+            return false;
         }
+        self.finish_half();
+        self.readers.clear();
+        protocol::push_close_frame(&mut self.control, code, reason);
+        self.closing = true;
+        true
     }
 
     /// Moves the rest of a frame that is cut in half into `control`, so that its reader may go.

@@ -80,6 +80,8 @@ pub struct Resume {
     lens: Arc<Lens>,
     reference: Option<Value>,
     replayed: u64,
+    /// where its past came from
+    from: &'static str,
     /// the life of the server in which its place was found to be good
     life: u64,
 }
@@ -94,7 +96,7 @@ impl Resume {
         reference: Option<Value>,
         ticket: Ticket,
     ) -> Self {
-        Self { hub, outbound, ticket, key, who, lens: Arc::default(), reference, replayed: 0, life: 0 }
+        Self { hub, outbound, ticket, key, who, lens: Arc::default(), reference, replayed: 0, from: "memory", life: 0 }
     }
 
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
@@ -112,14 +114,14 @@ impl Resume {
             };
             match joined {
                 Ok(subscription) => return Ok(subscription),
-                Err(gap) => self.say(&protocol::gap(Some(&self.key.label()), gap)).await?,
+                Err(gap) => self.tell_gap(gap).await?,
             }
         }
         if wish.snapshot {
             if let Some(seen) = self.snapshot().await? {
                 match self.join(seen, false).await? {
                     Ok(subscription) => return Ok(subscription),
-                    Err(gap) => self.say(&protocol::gap(Some(&self.key.label()), gap)).await?,
+                    Err(gap) => self.tell_gap(gap).await?,
                 }
             } else {
                 let text =
@@ -194,6 +196,7 @@ impl Resume {
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
                     let message = protocol::subscribed(&label, &border.token, recovered, replayed, reference);
                     subscription.follow(&message, &self.ticket);
+                    self.hub.metrics().count_resume(self.from);
                     return Ok(Ok(subscription));
                 }
                 Ok(Entry::BeyondMemory) => {
@@ -234,6 +237,7 @@ impl Resume {
         inside: &str,
         end: &str,
     ) -> Result<Result<(), Gap>, Failed> {
+        self.from = "outbox";
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
         self.hub.ask(Request::Replay { seen, until, after, channel, answer }).await;
@@ -262,6 +266,7 @@ impl Resume {
     async fn snapshot(&mut self) -> Result<Option<Snapshot>, Failed> {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
+        self.from = "snapshot";
         let narrowing = self.lens.narrowing();
         self.hub.ask(Request::Snapshot { channel: label.as_str().into(), narrowing, answer }).await;
         let mut part = String::new();
@@ -311,6 +316,11 @@ impl Resume {
             }
         }
         Ok(told.len() as u64)
+    }
+
+    async fn tell_gap(&self, gap: Gap) -> Result<(), Failed> {
+        self.hub.metrics().count_gap(gap.as_str());
+        self.say(&protocol::gap(Some(&self.key.label()), gap)).await
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {

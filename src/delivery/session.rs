@@ -4,7 +4,6 @@
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -263,6 +262,7 @@ impl Session {
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
                 Ok(_) => {
                     drop(subscription);
+                    self.hub.metrics().count_gap(Gap::Policy.as_str());
                     self.outbound.say(&protocol::gap(Some(&asked.label()), Gap::Policy));
                     self.join(asked, Wish::default(), None);
                 }
@@ -285,6 +285,7 @@ impl Session {
         });
         let Err(until) = pace.bucket.check() else { return false };
         pace.refused += 1;
+        self.hub.metrics().count_limit("commands");
         let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64();
         match pace.refused {
             1 => tracing::warn!(event = "rate_limited", limit = self.limits.commands_per_second),
@@ -296,7 +297,7 @@ impl Session {
     }
 
     fn obey(&mut self, text: &str) {
-        self.hub.metrics().received.fetch_add(1, Relaxed);
+        self.hub.metrics().received.inc();
         if self.is_too_fast() {
             return;
         }
@@ -416,6 +417,7 @@ impl Session {
                 self.refuse(&protocol::error("unknown_channel", &text, reference));
             }
             Failed::Forbidden => {
+                self.hub.metrics().count_limit("policy");
                 tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name));
                 let text = format!("your token does not let you see {}", key.label());
                 self.refuse(&protocol::error("forbidden", &text, reference));
@@ -435,7 +437,7 @@ impl Session {
     }
 
     fn refuse(&self, error: &str) {
-        self.hub.metrics().errors.fetch_add(1, Relaxed);
+        self.hub.metrics().errors.inc();
         self.outbound.say(error);
     }
 }

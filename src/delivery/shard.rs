@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use super::outbound::{DueCache, Outbound};
 use super::view::{View, lock};
+use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
 
 /// Sockets that a shard writes to before it lets other tasks of its thread run.
@@ -17,25 +18,32 @@ const BATCH: usize = 128;
 pub(super) struct Shard {
     index: usize,
     dirty: Mutex<Vec<Arc<View>>>,
+    /// when the oldest change was captured that the next pass writes
+    oldest: Mutex<Option<i64>>,
     wake: Notify,
     /// passes asked for, passes done
     asked: Mutex<u64>,
     done: watch::Sender<u64>,
+    metrics: Arc<DeliveryMetrics>,
 }
 
 impl Shard {
-    pub(super) fn new(index: usize) -> Self {
-        let (dirty, asked) = (Mutex::default(), Mutex::default());
-        Self { index, dirty, wake: Notify::new(), asked, done: watch::Sender::new(0) }
+    pub(super) fn new(index: usize, metrics: Arc<DeliveryMetrics>) -> Self {
+        let (dirty, oldest, asked) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { index, dirty, oldest, wake: Notify::new(), asked, done: watch::Sender::new(0), metrics }
     }
 
-    /// Asks for a pass over those of the views that have members here.
-    pub(super) fn wake(&self, views: &[Arc<View>]) {
+    /// Asks for a pass over those of the views that have members here. `oldest`: when the oldest of its changes was
+    /// captured, microseconds since 1970.
+    pub(super) fn wake(&self, views: &[Arc<View>], oldest: Option<i64>) {
         let mine = views.iter().filter(|view| !lock(&view.members[self.index]).is_empty());
         let mut dirty = lock(&self.dirty);
         let before = dirty.len();
         dirty.extend(mine.cloned());
         if dirty.len() > before {
+            if let Some(oldest) = oldest {
+                lock(&self.oldest).get_or_insert(oldest);
+            }
             *lock(&self.asked) += 1;
             self.wake.notify_one();
         }
@@ -57,11 +65,15 @@ impl Shard {
             }
             let asked = *lock(&self.asked);
             let mut dirty = std::mem::take(&mut *lock(&self.dirty));
+            let oldest = lock(&self.oldest).take();
             // several cuts may have named a view; a heartbeat names thousands, so pairwise comparing would not do
             dirty.sort_unstable_by_key(Arc::as_ptr);
             dirty.dedup_by(|one, other| Arc::ptr_eq(one, other));
             for view in &dirty {
                 self.write_view(view).await;
+            }
+            if let Some(oldest) = oldest {
+                self.metrics.note_written(oldest);
             }
             self.done.send_replace(asked);
         }

@@ -1,19 +1,24 @@
 //! Keeps the outbox bounded: calls `rowcast.prune()`. Owns its rhythm and its log lines; what is pruned is decided in
 //! SQL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
 
 use crate::error::{self, Error, Kind, Result};
+use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
 /// The segments take turns after hours, so a minute is often enough; with several relays the first one does it.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Prunes each minute until the shutdown.
-pub async fn run(pool: Pool, mut shutdown: Shutdown) {
+pub async fn run(pool: Pool, metrics: Arc<SourceMetrics>, mut shutdown: Shutdown) {
     loop {
+        if let Err(error) = look(&pool, &metrics).await {
+            tracing::warn!(event = "outbox_unread", error = error::chain(&error));
+        }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = shutdown.begun() => return,
@@ -35,6 +40,22 @@ async fn prune(pool: &Pool) -> Result<String> {
         .map_err(|e| Error::database("cannot prune the outbox", e))?;
     warn_of_size(&client).await?;
     Ok(row.get(0))
+}
+
+/// Takes note of the outbox' size.
+async fn look(pool: &Pool, metrics: &SourceMetrics) -> Result<()> {
+    let client =
+        pool.get().await.map_err(|e| Error::new(Kind::Connection, "no connection to look at the outbox").because(e))?;
+    let size = client
+        .query_one(
+            "select sum(pg_catalog.pg_total_relation_size(format('rowcast.outbox_%s', number)::regclass))::int8,
+                    coalesce(extract(epoch from now() - min(opened_at)), 0)::int8 from rowcast.segment",
+            &[],
+        )
+        .await
+        .map_err(|e| Error::database("cannot read the size of the outbox", e))?;
+    metrics.note_outbox(size.get(0), size.get(1));
+    Ok(())
 }
 
 /// An outbox that cannot be pruned is said so before it fills the disk.

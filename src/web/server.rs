@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -120,13 +119,14 @@ fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply 
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
     }
     match path.as_str() {
-        "/" | "/websocket/status" if !is_for_admin(&request, web) => {
+        "/" | "/websocket/status" | "/metrics" if !is_for_admin(&request, web) => {
             let mut reply = text(StatusCode::UNAUTHORIZED, "this page is for a token whose role is admin\n");
             reply.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
             reply
         }
         "/" => pages::index(web),
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
+        "/metrics" => status::metrics(web),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
@@ -155,7 +155,7 @@ fn harden(mut reply: Reply) -> Reply {
 
 /// Whether another socket fits.
 pub fn has_room(web: &Web) -> bool {
-    web.hub.metrics().sockets.load(Relaxed) < web.max_sockets
+    web.hub.metrics().sockets.get() < web.max_sockets
 }
 
 /// A plain text response.

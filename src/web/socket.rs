@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE};
@@ -116,32 +115,33 @@ struct Admitted {
 fn admitted(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) -> Result<Admitted, Refusal> {
     let (headers, query) = (request.headers(), request.uri().query());
     let address = web.admission.address(peer, headers);
-    let refuse = |status, code, reason: String| {
+    let refuse = |limit, status, code, reason: String| {
+        web.hub.metrics().count_limit(limit);
         tracing::warn!(event = "socket_refused", %address, status = StatusCode::as_u16(&status), reason);
         Refusal { status, code, reason }
     };
     if !web.admission.allow_origin(headers) {
         let reason = "pages of this origin may not connect: see the setting origins".to_owned();
-        return Err(refuse(StatusCode::FORBIDDEN, CloseCode::Forbidden, reason));
+        return Err(refuse("origin", StatusCode::FORBIDDEN, CloseCode::Forbidden, reason));
     }
-    let overloaded = |reason: String| refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
+    let overloaded =
+        |limit, reason: String| refuse(limit, StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
     if !has_room(web) {
-        return Err(overloaded(format!("all {} sockets are in use: try again later", web.max_sockets)));
+        return Err(overloaded("sockets", format!("all {} sockets are in use: try again later", web.max_sockets)));
     }
     let by_address = web.by_address.take(address, web.admission.sockets_per_address);
-    let by_address = by_address.ok_or_else(|| overloaded("too many sockets of this address".to_owned()))?;
+    let by_address = by_address.ok_or_else(|| overloaded("address", "too many sockets of this address".to_owned()))?;
     let who = match (web.hub.keys(), admit::token(headers, query)) {
         (None, _) => None,
         (Some(_), None) => Some(Arc::new(Identity::anonymous())),
-        (Some(keys), Some(token)) => Some(Arc::new(
-            keys.verify(token)
-                .map_err(|reason| refuse(StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string()))?,
-        )),
+        (Some(keys), Some(token)) => Some(Arc::new(keys.verify(token).map_err(|reason| {
+            refuse("token", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string())
+        })?)),
     };
     let user = who.as_ref().and_then(|who| who.user.clone());
     let by_user = match user.map(|user| web.by_user.take(user, web.admission.sockets_per_user)) {
         None => None,
-        Some(None) => return Err(overloaded("too many sockets of this user".to_owned())),
+        Some(None) => return Err(overloaded("user", "too many sockets of this user".to_owned())),
         Some(counted) => counted,
     };
     let first = first_of(path, query, who.as_deref(), web)?;
@@ -178,6 +178,7 @@ fn first_of(
         // it is asked again when the policies are known
         Err(JoinError::NotLive) => return Ok(Some((key, asked.wish))),
         Err(_) => {
+            web.hub.metrics().count_limit("policy");
             let (user, role) = who.map_or((None, ""), |who| (who.user.as_deref(), &*who.role));
             tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name), user, role);
             // who has no token may have forgotten it
@@ -276,13 +277,13 @@ struct Open(Arc<DeliveryMetrics>);
 
 impl Open {
     fn count(metrics: &Arc<DeliveryMetrics>) -> Self {
-        metrics.sockets.fetch_add(1, Relaxed);
+        metrics.sockets.inc();
         Self(metrics.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.sockets.fetch_sub(1, Relaxed);
+        self.0.sockets.dec();
     }
 }

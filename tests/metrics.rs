@@ -1,0 +1,75 @@
+//! Metrics: each that is documented is there, and each that is there is documented.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const DOCS: &str = include_str!("../docs/operations.md");
+
+/// The value of a sample, with its labels.
+fn value(text: &str, sample: &str) -> f64 {
+    let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {sample} in {text}"))
+}
+
+#[tokio::test]
+async fn what_is_documented_is_there_and_moves() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets')").await;
+    let server = TestServer::start_with(&db.url, &[("commands-per-second", "1")]);
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets select generate_series(1, 20)").await;
+    for _ in 0..20 {
+        socket.message().await;
+    }
+    socket.send("nonsense").await;
+    assert_eq!(socket.message().await["type"], "error");
+    socket.send("nonsense").await;
+    assert_eq!(socket.message().await["code"], "rate_limited");
+    let mut back = server.socket("/ws/pets?since=nonsense").await;
+    assert_eq!(back.message().await["reason"], "bad_cursor");
+    let cursor = back.message().await["cursor"].as_str().unwrap().to_owned();
+    server.subscribed(&format!("/ws/pets?since={cursor}")).await;
+    let mut closed = Socket::connect(server.address, "/ws/cats", Some("rowcast.v1")).await.unwrap();
+    assert_eq!(closed.close_code().await, 4404);
+
+    let (status, text) = server.get("/metrics").await;
+    assert_eq!(status, 200);
+    for (sample, least) in [
+        ("rowcast_source_live", 1.0),
+        ("rowcast_source_reads_total", 1.0),
+        ("rowcast_source_rows_total", 20.0),
+        ("rowcast_messages_total", 20.0),
+        ("rowcast_received_total", 1.0),
+        ("rowcast_errors_total", 1.0),
+        ("rowcast_sent_bytes_total", 20.0 * 100.0),
+        ("rowcast_sockets", 2.0),
+        ("rowcast_subscribers{channel=\"pets\"}", 2.0),
+        ("rowcast_cut_changes_sum", 20.0),
+        ("rowcast_delay_seconds_count", 1.0),
+        ("rowcast_gaps_total{reason=\"bad_cursor\"}", 1.0),
+        ("rowcast_resumes_total{from=\"memory\"}", 1.0),
+        ("rowcast_closes_total{code=\"4404\"}", 1.0),
+        ("rowcast_limits_total{limit=\"commands\"}", 1.0),
+        ("rowcast_outbox_bytes", 1.0),
+    ] {
+        assert!(value(&text, sample) >= least, "{sample} in {text}");
+    }
+    assert!(value(&text, "rowcast_delay_seconds_sum") < 10.0, "seconds");
+
+    let table = DOCS.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named: BTreeSet<String> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `rowcast_")?.split('`').next())
+        .map(|name| format!("rowcast_{}", name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name)))
+        .collect();
+    let there: BTreeSet<String> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).map(str::to_owned).collect();
+    let differing: Vec<_> = named.symmetric_difference(&there).collect();
+    assert_eq!(json!(differing), json!([]), "documented or there, not both");
+    server.stop().await.unwrap();
+}
