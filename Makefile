@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
-.PHONY: demo demo-reset test test-private test-docker test-versions test-faults soak check bench clean
+.PHONY: demo demo-reset test test-private test-docker test-client test-versions test-faults soak check bench clean
 
 demo: postgres ## a veterinary clinic, live, on a private Postgres
 	$(CARGO) build --release --locked
@@ -12,7 +12,7 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres check test-private test-docker test-faults ## everything
+test: postgres check test-private test-docker test-client test-faults ## everything
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
@@ -25,6 +25,10 @@ test-private: postgres ## the suite on a private cluster from local programs
 
 test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
 	scripts/test-docker
+
+test-client: postgres ## the browser client: types, size, its tests on the real server and in Chromium
+	$(CARGO) build --locked
+	scripts/test-client
 
 test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions

@@ -201,6 +201,8 @@ pub struct Config {
     pub keys: KeySettings,
     pub admission: Admission,
     pub commands_per_second: NonZeroU32,
+    /// `rowcast demo`: also the clinic's page is served
+    pub is_demo: bool,
 }
 
 /// What tokens are checked with. The secret is in no log: `Debug` leaves it out.
@@ -299,6 +301,7 @@ pub fn load(
         },
         commands_per_second: NonZeroU32::new(reader.number("commands-per-second", 1, 100_000) as u32)
             .unwrap_or(NonZeroU32::MIN),
+        is_demo: false,
     };
     if config.keys.secret.as_ref().is_some_and(|secret| secret.len() < 16) {
         reader.complain("jwt-secret", "it is shorter than 16 bytes and can be guessed: openssl rand -hex 32");

@@ -62,6 +62,7 @@ async fn live(
 ) -> Result<()> {
     set_up(admin_url, relay_url != admin_url).await?;
     config.database_url = relay_url.to_owned();
+    config.is_demo = true;
     let address = listener.local_addr().map_err(|e| Error::new(Kind::Io, "the listener has no address").because(e))?;
     print!("{}", welcome(&address.to_string(), admin_url));
     let writer = tokio::spawn(writer::run(Database::parse(writer_url)?, shutdown.clone()));
@@ -103,7 +104,7 @@ fn welcome(address: &str, admin_url: &str) -> String {
         "
   rowcast demo: a veterinary clinic, live.
 
-  open     http://{address}/
+  open     http://{address}/clinic   (what is going on: http://{address}/)
   write    psql {admin_url} -c \"update pets set notes = 'back at ' || now() where pet_id = 1\"
   watch    {rowcast} tail pets --url http://{address}
            websocat ws://{address}/ws/pets      (or: npx wscat -c ws://{address}/ws/pets)

@@ -102,6 +102,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             sockets_per_address: config.admission.sockets_per_address,
             sockets_per_user: config.admission.sockets_per_user,
         },
+        is_demo: config.is_demo,
         by_address: Arc::default(),
         by_user: Arc::default(),
         max_sockets: config.max_sockets,

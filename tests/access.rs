@@ -160,6 +160,25 @@ async fn a_policy_that_changes_reaches_open_sockets() {
 }
 
 #[tokio::test]
+async fn who_comes_back_with_other_rights_loads_again() {
+    let (db, server) = clinic().await;
+    let owner = |path: &str| format!("/ws/pets?{path}token={}", token(json!({"sub": "5", "role": "owner"})));
+    let mut socket = server.socket(&owner("")).await;
+    let cursor = socket.message().await["cursor"].as_str().unwrap().to_owned();
+    drop(socket);
+    let mut watching = server.subscribed(&as_role("/ws/pets", "vet")).await;
+    db.run("insert into pets values (1, '5', 1, 'Luna', 'secret', 'private')").await;
+    watching.message().await;
+    let since = owner(&format!("since={cursor}&"));
+    assert_eq!(server.socket(&since).await.message().await["action"], "created", "the same rights");
+    let vet = format!("/ws/pets?since={cursor}&token={}", token(json!({"sub": "5", "role": "vet"})));
+    assert_eq!(server.socket(&vet).await.message().await["reason"], "policy", "another token");
+    db.run("select rowcast.allow('pets', 'owner', 'owner=eq.{sub}', '{pet_id}')").await;
+    while server.socket(&since).await.message().await["reason"] != "policy" {}
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_token_is_renewed_on_the_open_socket_and_ends_it_when_it_expires() {
     let (db, server) = clinic().await;
     let dying = token(json!({"sub": "5", "role": "owner", "exp": now() + 2}));

@@ -282,7 +282,8 @@ impl Hub {
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         let subscription = self.member(&mut state, key, outbound)?;
-        let message = protocol::subscribed(&key.label(), &state.cursor, false, 0, reference);
+        let cursor = format!("{}{}", state.cursor, subscription.view.mark);
+        let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&message, &Ticket::default());
         Ok(subscription)
     }
@@ -507,7 +508,7 @@ impl Hub {
     /// now is too slow, and thousands of views would keep what nobody needs.
     fn beat(&self) {
         for view in lock(&self.state).views.iter() {
-            view.log.forget_before(view.mark.swap(view.log.end(), Relaxed));
+            view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
         }
         if *self.live.borrow() {
             self.append_to_all(protocol::heartbeat, |view| !view.spoke.swap(false, Relaxed));
@@ -519,7 +520,8 @@ impl Hub {
         let state = lock(&self.state);
         let views: Vec<_> = state.views.iter().filter(|view| wanted(view)).cloned().collect();
         for view in &views {
-            view.log.append(Bytes::from(protocol::text_frame(&message(&view.key.label(), &state.cursor))));
+            let cursor = format!("{}{}", state.cursor, view.mark);
+            view.log.append(Bytes::from(protocol::text_frame(&message(&view.key.label(), &cursor))));
         }
         drop(state);
         self.wake(&views);

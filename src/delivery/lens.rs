@@ -27,6 +27,7 @@ pub struct Lens {
     conditions: Vec<Condition>,
     columns: Option<Vec<Box<str>>>,
     old: bool,
+    mark: String,
 }
 
 /// Why a wish cannot be had.
@@ -84,6 +85,11 @@ impl Ask {
         Self { grant: (!sees_all).then(|| Arc::new(grant)), ..self }
     }
 
+    /// Follows the cursors of its view, see [`Grant::mark`].
+    pub fn mark(&self) -> String {
+        self.grant.as_ref().map(|grant| grant.mark()).unwrap_or_default()
+    }
+
     /// What was asked for, whatever may be seen of it.
     pub fn asked(&self) -> Self {
         Self { grant: None, ..self.clone() }
@@ -131,7 +137,7 @@ impl Lens {
         for name in ask.columns.iter().flatten() {
             filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
         }
-        Ok(Self { conditions, columns: ask.columns.clone().or(granted), old: ask.old })
+        Ok(Self { conditions, columns: ask.columns.clone().or(granted), old: ask.old, mark: ask.mark() })
     }
 
     /// What this view is told of an update; `None`: nothing.
@@ -174,6 +180,11 @@ impl Lens {
             }
         });
         Some(Shown { action, data, changed, old })
+    }
+
+    /// Follows the cursors of this view, see [`Grant::mark`].
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// A row of a snapshot, as this view sees it.

@@ -92,7 +92,8 @@ impl Pass {
             None => (Due::Nobody, NOBODY),
             Some(at) => {
                 let remaining = at.duration_since(SystemTime::now()).unwrap_or_default();
-                (Due::Expiring, remaining.saturating_sub(WARNING).min(NEVER))
+                // half of a short life, lest a new token be asked for again at once
+                (Due::Expiring, (remaining - WARNING.min(remaining / 2)).min(NEVER))
             }
         }
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::auth::Identity;
 use super::route::ViewKey;
 use crate::change::Policy;
+use crate::cursor::push_id;
 
 /// The policy channel that stands for the notifications of every user.
 pub(super) const ANY_USER: &str = "user/*";
@@ -22,6 +23,30 @@ pub struct Grant {
     /// the columns that exist, for its holder; `None`: all
     pub columns: Option<Vec<Box<str>>>,
 }
+
+impl Grant {
+    /// Follows the cursors of a view, so that who comes back with other rights is told `gap` and not a replay of what he
+    /// did not see before: `~` and a hash (FNV-1a) that is the same on every server. Empty where all may be seen.
+    pub fn mark(&self) -> String {
+        if *self == Self::default() {
+            return String::new();
+        }
+        let columns = self.columns.iter().flatten().map(|name| ('c', name));
+        let parts = self.filters.iter().map(|filter| ('f', filter)).chain(columns);
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for (kind, text) in parts {
+            for byte in [kind as u8].into_iter().chain(text.bytes()).chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+        let mut mark = String::from(MARK);
+        push_id(&mut mark, (hash >> 1).cast_signed());
+        mark
+    }
+}
+
+/// Stands between a cursor and the mark of its view.
+pub const MARK: char = '~';
 
 /// Nothing of it may be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +198,20 @@ mod tests {
             ("a=is.{c}", json!({"c": "not_null"})),
         ] {
             assert_eq!(filled(condition, claims.clone()), None, "{condition} {claims}");
+        }
+    }
+
+    #[test]
+    fn other_rights_have_another_mark() {
+        let grant = |filters: &[&str], columns: Option<&[&str]>| {
+            let texts = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect();
+            Grant { filters: texts(filters), columns: columns.map(texts) }.mark()
+        };
+        assert_eq!(grant(&[], None), "");
+        let marks =
+            [grant(&["a=eq.1"], None), grant(&["a=eq.2"], None), grant(&[], Some(&["a=eq.1"])), grant(&[], Some(&[]))];
+        for (i, mark) in marks.iter().enumerate() {
+            assert!(mark.starts_with('~') && !marks[..i].contains(mark), "{mark}");
         }
     }
 

@@ -150,8 +150,15 @@ pub fn parse_command(text: &str) -> Result<Command, String> {
 }
 
 /// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
-/// cursor after it where this change is its last.
-pub fn realtime_update(change: &Change, channel: &str, shown: &Shown<'_>, inside: &str, end: Option<&str>) -> String {
+/// cursor after it where this change is its last; `mark` follows either.
+pub fn realtime_update(
+    change: &Change,
+    channel: &str,
+    shown: &Shown<'_>,
+    inside: &str,
+    end: Option<&str>,
+    mark: &str,
+) -> String {
     let mut message = String::with_capacity(shown.data.len() + inside.len() + 256);
     message.push_str(r#"{"type":"realtime_update","entity_type":"#);
     push_string(&mut message, channel);
@@ -159,7 +166,7 @@ pub fn realtime_update(change: &Change, channel: &str, shown: &Shown<'_>, inside
     push_string(&mut message, shown.action);
     message.push_str(r#","data":"#);
     message.push_str(&shown.data);
-    push_place(&mut message, change, inside, end);
+    push_place(&mut message, change, inside, end, mark);
     if !shown.changed.is_empty() {
         message.push_str(r#","changed":["#);
         for (i, column) in shown.changed.iter().enumerate() {
@@ -188,13 +195,13 @@ pub fn notification(change: &Change, told: &Notification, user: &str, inside: &s
     push_string(&mut message, user);
     message.push_str(r#","data":"#);
     message.push_str(&told.data);
-    push_place(&mut message, change, inside, end);
+    push_place(&mut message, change, inside, end, "");
     push_origin(&mut message, change);
     message.push('}');
     message
 }
 
-fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&str>) {
+fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&str>, mark: &str) {
     message.push_str(r#","timestamp":""#);
     match jiff::Timestamp::from_microsecond(change.at) {
         Ok(at) => {
@@ -210,6 +217,7 @@ fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&
             push_id(message, change.id);
         }
     }
+    message.push_str(mark);
     message.push('"');
 }
 
@@ -290,10 +298,13 @@ pub fn token_expiring(seconds: u64) -> String {
 }
 
 /// Too many commands: this one was not obeyed.
-pub fn rate_limited(retry_after: f64) -> String {
+pub fn rate_limited(retry_after: f64, reference: Option<&Value>) -> String {
     let text = "too many commands: this one was not obeyed";
     let seconds = (retry_after * 1000.0).ceil() / 1000.0;
-    serde_json::json!({ "type": "error", "code": "rate_limited", "message": text, "retry_after": seconds }).to_string()
+    let mut message =
+        serde_json::json!({ "type": "error", "code": "rate_limited", "message": text, "retry_after": seconds });
+    add_reference(&mut message, reference);
+    message.to_string()
 }
 
 /// The answer to `ping`.
@@ -411,7 +422,7 @@ mod tests {
     }
 
     fn update_of(change: &Change, inside: &str) -> String {
-        realtime_update(change, "pets", &Shown::of(change.update.as_ref().unwrap()), inside, None)
+        realtime_update(change, "pets", &Shown::of(change.update.as_ref().unwrap()), inside, None, "")
     }
 
     #[test]

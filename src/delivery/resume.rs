@@ -23,6 +23,7 @@ use super::history::missed;
 use super::hub::{Entry, Hub, JoinError, Subscription};
 use super::lens::{Lens, Unfit};
 use super::outbound::{Outbound, Ticket};
+use super::policy::MARK;
 use super::protocol;
 use super::route::{Told, ViewKey};
 use crate::change::{Answer, Change, Request};
@@ -36,6 +37,8 @@ pub struct Wish {
     pub since: Option<String>,
     /// the current rows first; together with `since`: where the cursor cannot be honoured
     pub snapshot: bool,
+    /// said just before it joins
+    pub gap: Option<Gap>,
 }
 
 /// Why a subscriber could not join.
@@ -130,6 +133,10 @@ impl Resume {
             }
         }
         loop {
+            if let Some(gap) = wish.gap {
+                self.hub.becomes_live().await;
+                self.tell_gap(gap).await?;
+            }
             match self.hub.join(&self.key, &self.outbound, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
@@ -140,7 +147,15 @@ impl Resume {
 
     /// The place between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
     async fn honour(&mut self, token: &str) -> Result<Result<Snapshot, Gap>, Failed> {
+        let (token, mark) = match token.find(MARK) {
+            Some(at) => token.split_at(at),
+            None => (token, ""),
+        };
         let Ok(cursor) = Cursor::parse(token) else { return Ok(Err(Gap::BadCursor)) };
+        // what was missed is no difference to what was seen with other rights
+        if mark != self.lens.mark() {
+            return Ok(Err(Gap::Policy));
+        }
         // after a restart another node may have connected earlier: its cursors are of a life that is news here
         let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
         self.hub.becomes_live().await;
@@ -194,7 +209,8 @@ impl Resume {
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
-                    let message = protocol::subscribed(&label, &border.token, recovered, replayed, reference);
+                    let cursor = format!("{}{}", border.token, self.lens.mark());
+                    let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     subscription.follow(&message, &self.ticket);
                     self.hub.metrics().count_resume(self.from);
                     return Ok(Ok(subscription));
@@ -289,7 +305,8 @@ impl Resume {
                     }
                     self.life = border.cursor.incarnation;
                     let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(self.life)).await;
-                    self.say(&protocol::snapshot(&label, "", Some(&border.token))).await?;
+                    let cursor = format!("{}{}", border.token, self.lens.mark());
+                    self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
                     return Ok(Some(border.cursor.seen));
                 }
                 Some(Answer::Refused) => return Ok(None),
@@ -449,7 +466,7 @@ mod tests {
         stage.events.send(Event::Live).await.unwrap();
         let wish = Wish {
             since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
-            snapshot: false,
+            ..Wish::default()
         };
         let way = Resume::new(
             stage.hub.clone(),

@@ -43,6 +43,14 @@ impl ViewKey {
         }
     }
 
+    /// Follows the cursors of the view, see [`Grant::mark`](super::policy::Grant::mark).
+    pub fn mark(&self) -> String {
+        match self {
+            Self::Channel(_, ask) => ask.mark(),
+            Self::User(_) => String::new(),
+        }
+    }
+
     /// The channel, if it is one.
     pub fn channel(&self) -> Option<&Arc<str>> {
         match self {
@@ -57,7 +65,7 @@ const USER: &str = "user/";
 /// What a view is told of one change.
 pub enum Told<'a> {
     /// of a channel
-    Update(&'a Change, &'a str, Shown<'a>),
+    Update(&'a Change, &'a str, Shown<'a>, &'a str),
     /// of a user
     Notification(&'a Change, &'a Notification, &'a str),
 }
@@ -65,13 +73,13 @@ pub enum Told<'a> {
 impl<'a> Told<'a> {
     /// What the view of `key` is told, seen through `lens` where it is a channel's; `None` where the change does not
     /// concern it.
-    pub fn of(key: &'a ViewKey, lens: &Lens, change: &'a Change) -> Option<Self> {
+    pub fn of(key: &'a ViewKey, lens: &'a Lens, change: &'a Change) -> Option<Self> {
         match key {
             ViewKey::Channel(name, ask) => {
                 let update = change.update.as_ref().filter(|update| update.channel == *name)?;
                 let shown =
                     if ask.is_everything() { Shown::of(update) } else { lens.show(update, &Images::of(update))? };
-                Some(Self::Update(change, name, shown))
+                Some(Self::Update(change, name, shown, lens.mark()))
             }
             ViewKey::User(user) => {
                 let told = change.notification.as_ref()?;
@@ -84,7 +92,9 @@ impl<'a> Told<'a> {
     /// last.
     pub fn message(&self, inside: &str, end: Option<&str>) -> String {
         match self {
-            Self::Update(change, channel, shown) => protocol::realtime_update(change, channel, shown, inside, end),
+            Self::Update(change, channel, shown, mark) => {
+                protocol::realtime_update(change, channel, shown, inside, end, mark)
+            }
             Self::Notification(change, told, user) => protocol::notification(change, told, user, inside, end),
         }
     }
@@ -191,8 +201,9 @@ impl<V: Clone> Views<V> {
             if let Some(update) = &change.update
                 && let Some(views) = self.channels.get(&update.channel)
             {
-                views.shown(update, |view, shown| {
-                    routed.push(view, &protocol::realtime_update(change, &update.channel, &shown, &cut.inside, end));
+                views.shown(update, |view, mark, shown| {
+                    let channel = &update.channel;
+                    routed.push(view, &protocol::realtime_update(change, channel, &shown, &cut.inside, end, mark));
                 });
             }
             if let Some(told) = &change.notification {
@@ -257,9 +268,9 @@ impl<V: Clone> ChannelViews<V> {
     }
 
     /// Tells `each` the views that an update concerns, and what they are shown of it.
-    fn shown<'a>(&self, update: &'a Update, mut each: impl FnMut(&V, Shown<'a>)) {
+    fn shown<'a>(&self, update: &'a Update, mut each: impl FnMut(&V, &str, Shown<'a>)) {
         if let Some(view) = &self.everything {
-            each(view, Shown::of(update));
+            each(view, "", Shown::of(update));
         }
         if self.lenses.is_empty() {
             return;
@@ -267,7 +278,7 @@ impl<V: Clone> ChannelViews<V> {
         let images = Images::of(update);
         let mut ask = |through: &Through<V>| {
             if let Some(shown) = through.lens.show(update, &images) {
-                each(&through.view, shown);
+                each(&through.view, through.lens.mark(), shown);
             }
         };
         if !images.has_row() {

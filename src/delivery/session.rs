@@ -71,6 +71,8 @@ struct Pace {
 /// A subscription on its way to the present.
 struct Waiting {
     key: ViewKey,
+    /// the part of it that it is on its way to; `None` where that was not known yet
+    permitted: Option<ViewKey>,
     ticket: Ticket,
     task: AbortHandle,
 }
@@ -248,8 +250,11 @@ impl Session {
     /// channel, or ends.
     fn reconsider(&mut self) {
         let who = self.who();
-        // what is on its way may be on the old one
-        if self.joining.take().is_some() {
+        let goes_on = |waiting: &Waiting| {
+            waiting.permitted.is_some() && self.hub.permit(&waiting.key, who.as_deref()).ok() == waiting.permitted
+        };
+        if !self.waiting().iter().all(goes_on) {
+            // what is on its way cannot turn
             return self
                 .outbound
                 .close(CloseCode::TooSlow, "your rights changed meanwhile: resume with your last cursor");
@@ -262,13 +267,12 @@ impl Session {
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
                 Ok(_) => {
                     drop(subscription);
-                    self.hub.metrics().count_gap(Gap::Policy.as_str());
-                    self.outbound.say(&protocol::gap(Some(&asked.label()), Gap::Policy));
-                    self.join(asked, Wish::default(), None);
+                    self.join(asked, Wish { gap: Some(Gap::Policy), ..Wish::default() }, None);
                 }
                 Err(error) => {
                     drop(subscription);
-                    self.failed(&asked, None, &error.into());
+                    let (code, text) = explain(&asked, &error.into());
+                    self.refuse(&protocol::channel_error(code, &text, &asked.label()));
                 }
             }
         }
@@ -278,7 +282,7 @@ impl Session {
     }
 
     /// Whether this command is one too many.
-    fn is_too_fast(&mut self) -> bool {
+    fn is_too_fast(&mut self, text: &str) -> bool {
         let pace = self.pace.get_or_insert_with(|| {
             let quota = Quota::per_second(self.limits.commands_per_second);
             Box::new(Pace { bucket: RateLimiter::direct(quota), refused: 0 })
@@ -292,13 +296,13 @@ impl Session {
             REFUSED.. => self.outbound.close(CloseCode::RateLimited, "too many commands: come back later"),
             _ => {}
         }
-        self.refuse(&protocol::rate_limited(wait));
+        self.refuse(&protocol::rate_limited(wait, reference_of(text).as_ref()));
         true
     }
 
     fn obey(&mut self, text: &str) {
         self.hub.metrics().received.inc();
-        if self.is_too_fast() {
+        if self.is_too_fast(text) {
             return;
         }
         match protocol::parse_command(text) {
@@ -320,7 +324,7 @@ impl Session {
                     let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
                     self.refuse(&protocol::error("too_many_subscriptions", &text, r#ref.as_ref()));
                 } else {
-                    self.join(key, Wish { since, snapshot }, r#ref);
+                    self.join(key, Wish { since, snapshot, gap: None }, r#ref);
                 }
             }
             Ok(Command::Unsubscribe { channel, r#ref }) => {
@@ -351,12 +355,17 @@ impl Session {
         if wish.since.is_none() && !wish.snapshot {
             let who = self.who();
             let permitted = self.hub.permit(&key, who.as_deref());
+            if wish.gap.is_some() && self.hub.is_live() {
+                self.hub.metrics().count_gap(Gap::Policy.as_str());
+                self.outbound.say(&protocol::gap(Some(&key.label()), Gap::Policy));
+            }
             match permitted.and_then(|key| self.hub.join(&key, &self.outbound, reference.as_ref())) {
                 Ok(subscription) => return self.follow(subscription),
                 Err(JoinError::NotLive) => {}
                 Err(error) => return self.failed(&key, reference.as_ref(), &error.into()),
             }
         }
+        let permitted = self.hub.permit(&key, self.who().as_deref()).ok();
         let (hub, outbound, ticket) = (self.hub.clone(), self.outbound.clone(), Ticket::default());
         let way = Resume::new(hub, outbound, key.clone(), self.who(), reference.clone(), ticket.clone());
         let asked = key.clone();
@@ -364,7 +373,7 @@ impl Session {
         let task = joining
             .tasks
             .spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (asked, reference, failed)) });
-        joining.waiting.push(Waiting { key, ticket, task });
+        joining.waiting.push(Waiting { key, permitted, ticket, task });
     }
 
     fn follow(&mut self, subscription: Subscription) {
@@ -412,21 +421,18 @@ impl Session {
     fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &Failed) {
         match failed {
             Failed::Gone => {}
-            Failed::UnknownChannel => {
-                let text = format!("there is no channel {}", key.label());
-                self.refuse(&protocol::error("unknown_channel", &text, reference));
-            }
-            Failed::Forbidden => {
-                self.hub.metrics().count_limit("policy");
-                tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name));
-                let text = format!("your token does not let you see {}", key.label());
-                self.refuse(&protocol::error("forbidden", &text, reference));
-            }
-            Failed::Unfit(Unfit(text)) => self.refuse(&protocol::error("bad_filter", text, reference)),
             // nothing is lost: the cursor of the last message that was sent is good
             Failed::Unanswered => {
                 self.outbound
                     .close(CloseCode::TooSlow, "the past could not be read to its end: resume with your last cursor");
+            }
+            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) => {
+                if matches!(failed, Failed::Forbidden) {
+                    self.hub.metrics().count_limit("policy");
+                    tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name));
+                }
+                let (code, text) = explain(key, failed);
+                self.refuse(&protocol::error(code, &text, reference));
             }
         }
     }
@@ -448,6 +454,23 @@ enum Reading {
     /// there may be more
     Paused,
     Over(Ended),
+}
+
+/// Why a channel cannot be had: code and text.
+fn explain(key: &ViewKey, failed: &Failed) -> (&'static str, String) {
+    match failed {
+        Failed::Unfit(Unfit(text)) => ("bad_filter", text.clone()),
+        Failed::Forbidden => ("forbidden", format!("your token does not let you see {}", key.label())),
+        Failed::UnknownChannel | Failed::Gone | Failed::Unanswered => {
+            ("unknown_channel", format!("there is no channel {}", key.label()))
+        }
+    }
+}
+
+/// The `ref` of a command that is not obeyed; a long one is not read for it.
+fn reference_of(text: &str) -> Option<Value> {
+    let short = Some(text).filter(|text| text.len() <= 1024)?;
+    serde_json::from_str::<Value>(short).ok()?.get("ref").cloned()
 }
 
 impl Drop for Session {

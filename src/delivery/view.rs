@@ -14,6 +14,8 @@ use super::route::ViewKey;
 #[derive(Debug)]
 pub struct View {
     pub(super) key: ViewKey,
+    /// follows its cursors
+    pub(super) mark: String,
     /// tells it from every other
     pub(super) number: u64,
     pub(super) log: Log,
@@ -21,7 +23,7 @@ pub struct View {
     /// something was appended since the last look of the heartbeat
     pub(super) spoke: AtomicBool,
     /// where its log ended at the last look of the heartbeat
-    pub(super) mark: AtomicU64,
+    pub(super) written: AtomicU64,
 }
 
 impl View {
@@ -30,7 +32,8 @@ impl View {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let members = (0..shards).map(|_| Mutex::default()).collect();
         let (number, log) = (NUMBER.fetch_add(1, Relaxed), Log::new(log_bytes));
-        Self { key, number, log, members, spoke: AtomicBool::new(true), mark: AtomicU64::new(0) }
+        let mark = key.mark();
+        Self { key, mark, number, log, members, spoke: AtomicBool::new(true), written: AtomicU64::new(0) }
     }
 
     /// The frames.

@@ -37,6 +37,8 @@ pub struct Web {
     pub limits: Limits,
     /// who may open one
     pub admission: admit::Rules,
+    /// serves the clinic's page
+    pub is_demo: bool,
     /// how many each address has
     pub by_address: Arc<Counts<IpAddr>>,
     /// how many each user has
@@ -126,6 +128,9 @@ fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply 
         }
         "/" => pages::index(web),
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
+        "/rowcast.js" => pages::client(),
+        "/clinic" if web.is_demo => pages::clinic(),
+        "/clinic.js" if web.is_demo => pages::clinic_script(),
         "/metrics" => status::metrics(web),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),

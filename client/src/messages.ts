@@ -1,0 +1,102 @@
+/** The wire, as docs/protocol.md describes it: what the server sends. */
+
+interface Base {
+  /** when the change was captured: RFC 3339, UTC, microseconds */
+  timestamp: string;
+  /** unique in the database; orders the changes of a transaction, and no others */
+  id: number;
+  /** the place after this message */
+  cursor: string;
+  /** the transaction */
+  tx: string;
+  /** who wrote: a hint, no proof */
+  actor?: string;
+}
+
+interface Update extends Base {
+  type: "realtime_update";
+  /** the channel */
+  entity_type: string;
+}
+
+/** A change of a row. `rowcast.publish` may send other actions than these. */
+export type Change<Row = any> = Update &
+  (
+    | { action: "created" | "deleted" | "entered" | "left"; data: Row }
+    | { action: "truncated"; data: null }
+    | {
+        action: "updated";
+        data: Row;
+        /** the columns that differ */
+        changed: (keyof Row & string)[];
+        /** where the primary key changed: the key as it was. Asked for with `old`: all that changed, as it was */
+        old?: Partial<Row>;
+      }
+  );
+
+/** Something that a user is told. */
+export interface Notification<Data = any> extends Base {
+  type: "notification";
+  notification_type: string;
+  user_id: string;
+  data: Data;
+}
+
+/** A subscription is live: every change after `cursor` follows. */
+export interface Subscribed {
+  type: "subscribed";
+  channel: string;
+  cursor: string;
+  /** nothing is missing since the cursor that was asked for */
+  recovered: boolean;
+  /** changes that came before this message */
+  replayed: number;
+}
+
+/** Something went wrong with a command, or with a subscription that was fine until now. */
+export interface Complaint {
+  type: "error";
+  code: string;
+  message: string;
+  /** of a command: its channel */
+  ref?: string;
+  /** of no command: the channel, where it is of one */
+  channel?: string;
+  /** `rate_limited`: seconds until the next command */
+  retry_after?: number;
+}
+
+/** What the server sends. */
+export type Message =
+  | Change
+  | Notification
+  | Subscribed
+  | { type: "snapshot"; channel: string; rows: unknown[]; last: boolean; cursor?: string }
+  | { type: "gap"; channel: string; reason: string }
+  | { type: "heartbeat"; channel: string; cursor: string }
+  | { type: "unsubscribed"; channel: string }
+  | { type: "pong" | "authenticated"; channel?: undefined }
+  | { type: "token_expiring"; expires_in: number; channel?: undefined }
+  | Complaint;
+
+/** The channel of a user's notifications. */
+export function userChannel(user: string | number): string {
+  return `user/${user}`;
+}
+
+/**
+ * The channel that a message is of. Commands about one have it as `ref`, which comes back in an `error`. What is about
+ * the whole socket is of none.
+ */
+export function channelOf(message: Message): string | undefined {
+  switch (message.type) {
+    case "realtime_update":
+      return message.entity_type;
+    case "notification":
+      return userChannel(message.user_id);
+    case "error":
+      return message.channel ?? message.ref;
+    default:
+      return message.channel;
+  }
+}

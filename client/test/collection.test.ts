@@ -1,0 +1,132 @@
+import { expect, test } from "vitest";
+import { Collection, type CollectionOptions, type Difference } from "../src/collection.js";
+import { RowcastError } from "../src/error.js";
+import type { Handlers, Subscription } from "../src/subscription.js";
+
+interface Pet {
+  id: number;
+  name?: string;
+  clinic?: string;
+}
+
+/** A collection whose subscription is this test, and its events. */
+function stage(options: CollectionOptions<Pet> = { key: "id" }) {
+  let told!: Handlers<any, Pet>;
+  const ready = Promise.resolve({});
+  const collection = new Collection<Pet>(options, (_, handlers) => {
+    told = handlers;
+    return { ready, close() {} } as unknown as Subscription<any, Pet>;
+  });
+  const events: Difference<Pet>[] = [];
+  collection.on("change", (event) => events.push(event));
+  const change = (action: string, data: Pet | null, more: object = {}) =>
+    told.change!({ tx: "1", action, data, ...more });
+  const tell = { change, snapshot: (...rows: Pet[]) => told.snapshot!(rows), ready: () => told.ready!({} as any) };
+  return { collection, events, ...tell, fail: () => told.error!(new RowcastError("forbidden", "no longer")) };
+}
+
+/** Messages that come together are tasks or microtasks; what was planned with the first of them comes after. */
+const turn = () => new Promise((resolve) => setTimeout(resolve));
+
+test("rows follow the changes", () => {
+  const { collection, change, snapshot } = stage();
+  snapshot({ id: 1, name: "Luna" }, { id: 2, name: "Rex" });
+  change("created", { id: 3, name: "Mia" });
+  change("updated", { id: 1, name: "Lune" });
+  change("deleted", { id: 2, name: "Rex" });
+  expect([...collection]).toEqual([[1, { id: 1, name: "Lune" }], [3, { id: 3, name: "Mia" }]]);
+  change("entered", { id: 4 });
+  change("left", { id: 3 });
+  change("price", { id: 9 });
+  expect([...collection.keys()]).toEqual([1, 4]);
+  change("truncated", null);
+  expect(collection.size).toBe(0);
+});
+
+test("a row whose key changed moves", () => {
+  const { collection, change, snapshot } = stage();
+  snapshot({ id: 1, name: "Luna" });
+  change("updated", { id: 7, name: "Luna" }, { old: { id: 1 } });
+  expect([...collection]).toEqual([[7, { id: 7, name: "Luna" }]]);
+});
+
+test("keys that pass through each other within a transaction keep every row", () => {
+  const { collection, change, snapshot } = stage();
+  snapshot({ id: 1, name: "a" }, { id: 2, name: "b" }, { id: 3, name: "c" });
+  change("updated", { id: 2, name: "a" }, { old: { id: 1 } });
+  change("updated", { id: 3, name: "b" }, { old: { id: 2 } });
+  change("updated", { id: 4, name: "c" }, { old: { id: 3 } });
+  expect(Object.fromEntries(collection)).toMatchObject({ 2: { name: "a" }, 3: { name: "b" }, 4: { name: "c" } });
+  expect(collection.size).toBe(3);
+  // swapped
+  change("updated", { id: 3, name: "a" }, { old: { id: 2 }, tx: "2" });
+  change("updated", { id: 2, name: "b" }, { old: { id: 3 }, tx: "2" });
+  expect([collection.get(2)!.name, collection.get(3)!.name]).toEqual(["b", "a"]);
+  // replaced, the new one first
+  change("created", { id: 4, name: "d" }, { tx: "3" });
+  change("deleted", { id: 4, name: "c" }, { tx: "3" });
+  expect(collection.get(4)!.name).toBe("d");
+  change("deleted", { id: 4, name: "d" }, { tx: "4" });
+  expect(collection.has(4)).toBe(false);
+});
+
+test("one event for all that came together, and none for what came to nothing", async () => {
+  const { collection, events, change, snapshot } = stage();
+  snapshot({ id: 1 }, { id: 2 });
+  change("updated", { id: 1, name: "Luna" });
+  await Promise.resolve();
+  change("created", { id: 3 });
+  change("deleted", { id: 3 });
+  expect(events).toEqual([]);
+  await turn();
+  expect(events).toEqual([{ set: new Map([[1, { id: 1, name: "Luna" }], [2, { id: 2 }]]), removed: new Map() }]);
+  change("created", { id: 5 });
+  change("deleted", { id: 5 });
+  await turn();
+  expect(events).toHaveLength(1);
+  change("deleted", { id: 2 });
+  await turn();
+  expect(events[1]).toEqual({ set: new Map(), removed: new Map([[2, { id: 2 }]]) });
+  collection.close();
+  change("deleted", { id: 1 });
+  await turn();
+  expect(events).toHaveLength(2);
+});
+
+test("what came is told before that the rows are ready, and before an error", async () => {
+  const { collection, events, change, snapshot, ready, fail } = stage();
+  snapshot({ id: 1 });
+  ready();
+  expect(events).toEqual([{ set: new Map([[1, { id: 1 }]]), removed: new Map() }]);
+  collection.on("error", () => expect(events).toHaveLength(2));
+  change("deleted", { id: 1 });
+  fail();
+  expect(events).toHaveLength(2);
+  await turn();
+  expect(events).toHaveLength(2);
+});
+
+test("a later snapshot gives one event with the difference and leaves equal rows alone", async () => {
+  const { collection, events, snapshot } = stage();
+  snapshot({ id: 1, name: "Luna" }, { id: 2, name: "Rex" }, { id: 3, name: "Mia" });
+  await turn();
+  const luna = collection.get(1);
+  snapshot({ id: 4, name: "Ivy" }, { id: 1, name: "Luna" }, { id: 2, name: "King" });
+  await turn();
+  expect(events[1]).toEqual({
+    set: new Map([[4, { id: 4, name: "Ivy" }], [2, { id: 2, name: "King" }]]),
+    removed: new Map([[3, { id: 3, name: "Mia" }]]),
+  });
+  expect(collection.get(1)).toBe(luna);
+});
+
+test("a key may have several columns, or be made by a function", () => {
+  const several = stage({ key: ["clinic", "id"] });
+  several.snapshot({ clinic: "a", id: 1 }, { clinic: "b", id: 1 });
+  several.change("updated", { clinic: "c", id: 1 }, { old: { clinic: "a", id: 1 } });
+  expect([...several.collection.keys()]).toEqual(['["b",1]', '["c",1]']);
+
+  const made = stage({ key: (pet) => `pet ${pet.id}` });
+  made.snapshot({ id: 1 });
+  expect(made.collection.has("pet 1")).toBe(true);
+});

@@ -1,0 +1,263 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { WebSocket } from "ws";
+import { connect, type Client, type ConnectOptions, type Handlers } from "../src/index.js";
+import { Queue } from "./queue.js";
+import { gap, golden, Scripted, snapshot, subscribed, update } from "./scripted.js";
+
+let server: Scripted;
+let client: Client;
+
+beforeEach(async () => {
+  vi.spyOn(Math, "random").mockReturnValue(0); // no pause before an attempt
+  server = await Scripted.start();
+});
+
+afterEach(async () => {
+  client?.close();
+  await server.stop();
+});
+
+function open(options: ConnectOptions = {}): Client {
+  return (client = connect(server.url, { WebSocket, ...options }));
+}
+
+/** Handlers that write down what they are told. */
+function told(): Handlers<any, any> & Queue<unknown> {
+  const queue = new Queue<unknown>();
+  return Object.assign(queue, {
+    change: ({ id }: any) => queue.push(id),
+    snapshot: (rows: any[]) => queue.push(rows.map((row) => row.pet_id)),
+    ready: ({ recovered }: any) => queue.push(recovered ? "recovered" : "ready"),
+    resync: (reason: string) => queue.push(reason),
+    error: ({ code }: any) => queue.push(code),
+  });
+}
+
+async function expectNext(queue: Queue<unknown>, ...expected: unknown[]): Promise<void> {
+  for (const each of expected) expect(await queue.next()).toEqual(each);
+}
+
+test("a gap in answer to a place is told when the subscription is live", async () => {
+  const log = told();
+  open().subscribe("pets", { since: "1A" }, log);
+  const socket = await server.socket();
+  expect(await socket.command()).toMatchObject({ since: "1A" });
+  // a gap may follow a part of what was missed
+  socket.send(update(1, "1B"), gap("retention"), subscribed("1C"), update(2, "1D"));
+  await expectNext(log, 1, "retention", "ready", 2);
+});
+
+test("a socket that is lost after a gap tells it once", async () => {
+  const log = told();
+  open().subscribe("pets", { since: "1A" }, log);
+  const first = await server.socket();
+  first.send(gap("failover"));
+  first.close(1001);
+  const second = await server.socket();
+  expect(await second.command()).toMatchObject({ since: "1A" });
+  second.send(gap("failover"), subscribed("1C"));
+  await expectNext(log, "failover", "ready");
+  second.cut();
+  expect(await (await server.socket()).command()).toMatchObject({ since: "1C" });
+});
+
+test("a gap in the stream is told at once where there is no snapshot", async () => {
+  const log = told();
+  open().subscribe("pets", {}, log);
+  const socket = await server.socket();
+  socket.send(subscribed("1A"), gap("trigger_off"), update(1, "1B"));
+  await expectNext(log, "ready", "trigger_off", 1);
+});
+
+test("a gap in the stream begins a new snapshot", async () => {
+  const log = told();
+  open().subscribe("pets", { snapshot: true }, log);
+  const socket = await server.socket();
+  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  socket.send(snapshot([{ pet_id: 1 }]), snapshot([{ pet_id: 2 }]), snapshot([], "1A"));
+  socket.send(update(3, "1B"), subscribed("1B"));
+  await expectNext(log, [1, 2], 3, "ready");
+  socket.send(gap("failover"), update(3, "1B"), gap("failover"));
+  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", ref: "pets" });
+  socket.send(golden.unsubscribed);
+  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  socket.send(snapshot([{ pet_id: 4 }]), snapshot([], "1D"), subscribed("1D"), update(5, "1E"));
+  await expectNext(log, "failover", [4], "ready", 5);
+});
+
+test("a policy that changed is a gap, after which the server joins the channel anew by itself", async () => {
+  const [changes, rows] = [told(), told()];
+  open().subscribe("pets", {}, changes);
+  client.subscribe("users", { snapshot: true }, rows);
+  const socket = await server.socket();
+  for (let i = 0; i < 2; i++) await socket.command();
+  const users = { channel: "users" };
+  socket.send(subscribed("1A"), gap("policy"), subscribed("1B"), update(1, "1C"));
+  await expectNext(changes, "ready", "policy", "ready", 1);
+  socket.send(subscribed("1A", users), { ...gap("policy"), ...users }, subscribed("1B", users));
+  expect(await socket.command()).toMatchObject({ type: "unsubscribe", ...users });
+  socket.send({ ...golden.unsubscribed, ...users });
+  expect(await socket.command()).toEqual({ type: "subscribe", ...users, snapshot: true, ref: "users" });
+  socket.send({ ...snapshot([{ pet_id: 4 }], "1D"), ...users }, subscribed("1D", users));
+  await expectNext(rows, "ready", "policy", [4], "ready");
+});
+
+test("a gap in answer to a place is followed by the snapshot, on this socket or the next", async () => {
+  const log = told();
+  const subscription = open().subscribe("pets", { snapshot: true, since: "1A" }, log);
+  const first = await server.socket();
+  expect(await first.command()).toMatchObject({ since: "1A", snapshot: true });
+  first.send(gap("bad_cursor"), snapshot([{ pet_id: 1 }]));
+  await expectNext(log, "bad_cursor");
+  first.cut();
+  const second = await server.socket();
+  expect(await second.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  second.send(snapshot([{ pet_id: 2 }]), snapshot([], "1B"), subscribed("1B"));
+  await expectNext(log, [2], "ready");
+  expect(subscription.cursor).toBe("1B");
+});
+
+test("a snapshot that is broken off comes whole from the next socket", async () => {
+  const log = told();
+  open().subscribe("pets", { snapshot: true }, log);
+  const first = await server.socket();
+  first.send(snapshot([{ pet_id: 1 }]));
+  first.close(4408);
+  const second = await server.socket();
+  expect(await second.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  second.send(snapshot([{ pet_id: 1 }]), snapshot([], "1A"), update(2, "1B"));
+  second.close(1001);
+  await expectNext(log, [1], 2);
+  // from here on nothing has to be read anew
+  const third = await server.socket();
+  expect(await third.command()).toMatchObject({ since: "1B" });
+  third.send(subscribed("1B", { recovered: true }));
+  await expectNext(log, "recovered");
+});
+
+test("a handler that throws has had its change; the next ones come", async () => {
+  const thrown = new Queue<() => void>();
+  vi.stubGlobal("queueMicrotask", (task: () => void) => thrown.push(task));
+  const log = told();
+  const change = ({ id }: { id: number }) => {
+    log.push(id);
+    throw new Error("the application's own");
+  };
+  const subscription = open().subscribe("pets", {}, { ...log, change });
+  (await server.socket()).send(update(1, "1A"), update(2, "1B"), subscribed("1B"));
+  await expectNext(log, 1, 2, "ready");
+  expect(subscription.cursor).toBe("1B");
+  for (let i = 0; i < 2; i++) expect(await thrown.next()).toThrow("own");
+});
+
+test("an iterator gives the changes one by one, and leaving its loop closes", async () => {
+  const subscription = open().subscribe("pets");
+  const socket = await server.socket();
+  await socket.command();
+  socket.send(update(1, "1A"), update(2, "1B"), subscribed("1B"), update(3, "1C"));
+  const ids = [];
+  for await (const { id } of subscription) {
+    ids.push(id);
+    if (id === 3) break;
+  }
+  expect(ids).toEqual([1, 2, 3]);
+  await socket.closed;
+});
+
+test("an iterator that is too far behind gets what waits, and then the error", async () => {
+  const log = told();
+  const subscription = open().subscribe("pets", { backlog: 2 }, { error: log.error! });
+  const socket = await server.socket();
+  socket.send(subscribed("1A"), update(1, "1B"), update(2, "1C"), update(3, "1D"));
+  await expectNext(log, "behind");
+  const ids: number[] = [];
+  const read = async () => {
+    for await (const { id } of subscription) ids.push(id);
+  };
+  await expect(read()).rejects.toMatchObject({ code: "behind", final: true });
+  expect(ids).toEqual([1, 2]);
+  await socket.closed;
+});
+
+test("close ends an iterator", async () => {
+  const subscription = open().subscribe("pets");
+  const next = subscription[Symbol.asyncIterator]().next();
+  subscription.close();
+  expect(await next).toEqual({ done: true, value: undefined });
+  await expect(subscription.ready).rejects.toMatchObject({ code: "closed" });
+});
+
+test("a signal ends it, before and after it began", async () => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const log = told();
+  const subscription = open().subscribe("pets", { signal }, log);
+  const socket = await server.socket();
+  controller.abort(new Error("enough"));
+  await socket.closed;
+  await expect(subscription.ready).rejects.toThrow("enough");
+  await expect(client.subscribe("pets", { signal }, log).ready).rejects.toThrow("enough");
+  expect(server.count).toBe(1);
+  expect(log.rest).toEqual([]);
+});
+
+test("a collection ends with its signal too", async () => {
+  const controller = new AbortController();
+  const collection = open().collection("pets", { key: "pet_id", signal: controller.signal });
+  await (await server.socket()).command();
+  controller.abort();
+  await expect(collection.ready).rejects.toThrow("abort");
+});
+
+/** As much of `Storage` as is needed. */
+class Stored extends Map<string, string> {
+  getItem = (key: string) => this.get(key) ?? null;
+  setItem = (key: string, value: string) => void this.set(key, value);
+  removeItem = (key: string) => void this.delete(key);
+}
+
+test("a stored place outlives the client", async () => {
+  const storage = new Stored();
+  const log = told();
+  open({ storage }).subscribe("pets", {}, log);
+  const first = await server.socket();
+  first.send(subscribed("1A"), update(1, "1B"));
+  await expectNext(log, "ready", 1);
+  client.close();
+  await first.closed;
+
+  open({ storage }).subscribe("pets", {}, log);
+  client.subscribe("pets", { filter: "user_id=eq.1" });
+  client.collection("pets", { key: "pet_id" });
+  const sockets = [await server.socket(), await server.socket(), await server.socket()];
+  const commands = await Promise.all(sockets.map((socket) => socket.command()));
+  expect(commands.map(({ since }) => since).sort()).toEqual(["1B", undefined, undefined]);
+});
+
+test("a place is stored when its change was dealt with", async () => {
+  const storage = new Stored();
+  const reader = open({ storage }).subscribe("pets")[Symbol.asyncIterator]();
+  const socket = await server.socket();
+  const first = reader.next();
+  socket.send(update(1, "1A"), subscribed("1A"));
+  expect((await first).value).toMatchObject({ id: 1 });
+  expect([...storage.values()]).toEqual([]);
+  const second = reader.next();
+  expect([...storage.values()]).toEqual(["1A"]);
+  socket.send({ ...golden.heartbeat, cursor: "1B" }, update(2, "1C"));
+  await second;
+  expect([...storage.values()]).toEqual(["1B"]);
+});
+
+test("a gap forgets the stored place until the new snapshot is complete", async () => {
+  const storage = new Stored();
+  const log = told();
+  open({ storage }).subscribe("pets", { snapshot: true }, log);
+  const socket = await server.socket();
+  socket.send(snapshot([], "1A"), subscribed("1A"));
+  await expectNext(log, [], "ready");
+  expect([...storage.values()]).toEqual(["1A"]);
+  socket.send(gap("failover"));
+  await expectNext(log, "failover");
+  expect([...storage.values()]).toEqual([]);
+});
