@@ -37,6 +37,10 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             serve::run(config, listener, shutdown).await
         }
         Some(("demo", arguments)) => demo(arguments).await,
+        Some(("migrate", arguments)) if arguments.get_flag("print-grants") => {
+            let _ = std::io::stdout().write_all(install::GRANTS.as_bytes());
+            Ok(())
+        }
         Some(("migrate", arguments)) => migrate(arguments).await,
         Some(("sql", _)) => {
             // `rowcast sql | head` closes early

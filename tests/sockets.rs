@@ -258,3 +258,22 @@ async fn sockets_stay_and_are_told_when_the_source_is_down() {
     assert_eq!(socket.message().await["data"]["pet_id"], 1);
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_is_dropped() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start_with(&db.url, &[("commands-per-second", "100000"), ("message-bytes", "1000000")]);
+    let mut calm = server.subscribed("/ws/pets").await;
+    let mut socket = server.subscribed("/ws/pets").await;
+    let echo = format!(r#"{{"type":"test","x":"{}"}}"#, "x".repeat(500_000));
+    // the kernel holds some megabytes for it, rowcast one
+    for _ in 0..100 {
+        socket.try_send(&echo).await;
+    }
+    let dropped = async { while server.status().await["closed_too_slow"] != 1 {} };
+    tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("it is dropped");
+    db.run("insert into pets values (1)").await;
+    assert_eq!(calm.message().await["action"], "created");
+    server.stop().await.unwrap();
+}

@@ -71,7 +71,7 @@ begin
            case n % 9 when 2 then 'Nervous in the waiting room, call straight in'
                       when 5 then 'Allergic to penicillin'
                       when 7 then 'Needs a muzzle for injections' end,
-           today - (n * 5 % 90) * interval '1 day' + (9 * 60 + n * 53 % 480) * interval '1 minute'
+           least(now(), today - (n * 5 % 90) * interval '1 day' + (9 * 60 + n * 53 % 480) * interval '1 minute')
     from generate_series(1, 70) as n
     join (values ( 0, 'dog',        'Labrador Retriever',    29.0),
                  ( 1, 'cat',        'European Shorthair',     4.3),

@@ -43,7 +43,15 @@ pub fn command() -> Command {
                 .args(SETTINGS.iter().map(setting_arg)),
         )
         .subcommand(
-            Command::new("migrate").about("Install schema rowcast, or bring it to this version").arg(database()),
+            Command::new("migrate")
+                .about("Install schema rowcast, or bring it to this version")
+                .arg(
+                    Arg::new("print-grants")
+                        .long("print-grants")
+                        .action(clap::ArgAction::SetTrue)
+                        .help("only print the roles and rights that it makes"),
+                )
+                .arg(database()),
         )
         .subcommand(Command::new("sql").about("Print what migrate would run on an empty database"))
         .subcommand(

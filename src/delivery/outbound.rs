@@ -39,6 +39,8 @@ pub struct Outbound {
 struct State {
     /// Frames for this socket alone: answers, pings, close. They leave at the next border of a frame.
     control: Vec<u8>,
+    /// bytes of answers among them, since it was last empty
+    answers: usize,
     readers: Vec<Reader>,
     /// whose frame is cut in half on the wire: only its rest may follow
     half: Half,
@@ -57,6 +59,9 @@ enum Half {
     Control,
     Reader(usize),
 }
+
+/// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
+const ANSWER_BYTES: usize = 1 << 20;
 
 /// Why the socket takes nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,8 +136,19 @@ impl Outbound {
     /// Lets `write` append whole frames to the control frames.
     pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
-        if !state.closing {
-            write(&mut state.control);
+        if state.closing {
+            return;
+        }
+        let before = state.control.len();
+        write(&mut state.control);
+        state.answers += state.control.len() - before;
+        // a client that asks and does not read: a close frame would only join the others
+        if state.answers > ANSWER_BYTES && state.gone.is_none() {
+            self.count_close(CloseCode::TooSlow);
+            state.gone = Some(Gone::Broken);
+            state.control = Vec::new();
+            self.session.wake();
+            self.drained.notify_waiters();
         }
     }
 
@@ -333,6 +349,7 @@ impl Outbound {
         if state.control.is_empty() && had_control {
             // few sockets say anything of their own, and then seldom
             state.control = Vec::new();
+            state.answers = 0;
             self.drained.notify_waiters();
         }
         Ok(Written::Part(written))

@@ -30,7 +30,8 @@ const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "write_to" "prune" "note_life" "note_durable" "notify" "publish" "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular"
     "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot" "tell_policy" "check_filter" "allow" "deny" "revoke" "watch" "unwatch" "watch_schema" "uninstall");
 const VIEWS: &[(&str, &str)] = sql_files!("views": "watched" "unwatched" "recent" "exposure" "health");
-const GRANTS: &str = include_str!("../../sql/grants.sql");
+/// The roles and their rights, all in one place.
+pub const GRANTS: &str = include_str!("../../sql/grants.sql");
 
 /// The files name segment 0; the segments may have taken their turns since.
 const SEGMENT: &str =
