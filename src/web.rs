@@ -1,8 +1,10 @@
 //! HTTP around the sockets. Owns routes, upgrades and pages; knows neither Postgres nor how changes are delivered.
 
 pub mod admit;
+mod ask;
 pub mod jwks;
 pub mod pages;
 pub mod server;
 pub mod socket;
+pub mod sse;
 pub mod status;

@@ -12,5 +12,6 @@ mod metrics;
 mod relay;
 mod resume;
 mod sockets;
+mod sse;
 mod support;
 mod writers;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
 use super::admit::{self, Counts};
+use super::sse::{self, Events};
 use super::{pages, socket, status};
 use crate::delivery::hub::Hub;
 use crate::delivery::session::Limits;
@@ -52,7 +53,7 @@ pub struct Web {
 }
 
 /// The response of every route.
-pub type Reply = Response<Full<Bytes>>;
+pub type Reply = Response<Either<Full<Bytes>, Events>>;
 
 /// Serves until the shutdown; then every socket gets close code 1001 and has until `drain` to go.
 pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
@@ -120,6 +121,9 @@ fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply 
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
     }
+    if let Some(name) = path.strip_prefix("/sse/") {
+        return sse::stream(&request, name, peer, web);
+    }
     match path.as_str() {
         "/" | "/websocket/status" | "/metrics" if !is_for_admin(&request, web) => {
             let mut reply = text(StatusCode::UNAUTHORIZED, "this page is for a token whose role is admin\n");
@@ -175,7 +179,7 @@ pub fn json(status: StatusCode, body: &serde_json::Value) -> Reply {
 
 /// A response with its content type, never cached.
 pub fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));

@@ -6,38 +6,28 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http_body_util::Either;
 use hyper::body::Incoming;
-use hyper::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE};
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Request, StatusCode};
 use hyper_tungstenite::HyperWebsocket;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_util::rt::TokioIo;
-use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
-use super::admit::{self, Counted};
-use super::server::{Reply, Web, has_room, text};
-use crate::delivery::auth::Identity;
-use crate::delivery::hub::JoinError;
-use crate::delivery::lens::Unfit;
+use super::admit;
+use super::ask::{self, Admitted, Refusal, refused};
+use super::server::{Reply, Web, text};
 use crate::delivery::outbound::Outbound;
-use crate::delivery::protocol::{self, CloseCode, Texts};
-use crate::delivery::resume::Wish;
-use crate::delivery::route::ViewKey;
 use crate::delivery::session::Session;
 use crate::metrics::DeliveryMetrics;
 
 const SUBPROTOCOL: &str = "rowcast.v1";
 
-struct Refusal {
-    status: StatusCode,
-    code: CloseCode,
-    reason: String,
-}
-
 /// Answers a request for a socket.
 pub fn upgrade(request: &mut Request<Incoming>, path: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
-    let refusal = admitted(request, path, peer, web);
+    let name = path.strip_prefix("/ws").map(|rest| rest.trim_start_matches('/')).unwrap_or_default();
+    let refusal = ask::admit(request, name, peer, web);
     if !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
             Err(refusal) => refused(refusal),
@@ -64,19 +54,7 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, peer: IpAddr, web: &
     let open = Open::count(web.hub.metrics());
     let outcome = outcome.map(Box::new);
     web.tasks.spawn(converse(websocket, outcome.map_err(Box::new), web.clone(), open));
-    response
-}
-
-fn refused(refusal: Refusal) -> Reply {
-    let mut reply = text(refusal.status, refusal.reason + "\n");
-    if refusal.status == StatusCode::UNAUTHORIZED {
-        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
-        // spread over ten seconds: those who were refused together must not come back together
-        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=10)));
-    }
-    reply
+    response.map(Either::Left)
 }
 
 async fn converse(websocket: HyperWebsocket, outcome: Result<Box<Admitted>, Box<Refusal>>, web: Arc<Web>, open: Open) {
@@ -103,180 +81,15 @@ async fn bare_socket(websocket: HyperWebsocket) -> Option<(TcpStream, Vec<u8>)> 
     Some((parts.io.into_inner(), parts.read_buf.to_vec()))
 }
 
-/// A request that may become a socket.
-struct Admitted {
-    first: Option<(ViewKey, Wish)>,
-    /// `None` where everybody may see everything
-    who: Option<Arc<Identity>>,
-    counted: (Counted<IpAddr>, Option<Counted<Arc<str>>>),
-}
-
-/// Whether it may: in the order in which the least is told to whom has no business here.
-fn admitted(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) -> Result<Admitted, Refusal> {
-    let (headers, query) = (request.headers(), request.uri().query());
-    let address = web.admission.address(peer, headers);
-    let refuse = |limit, status, code, reason: String| {
-        web.hub.metrics().count_limit(limit);
-        tracing::warn!(event = "socket_refused", %address, status = StatusCode::as_u16(&status), reason);
-        Refusal { status, code, reason }
-    };
-    if !web.admission.allow_origin(headers) {
-        let reason = "pages of this origin may not connect: see the setting origins".to_owned();
-        return Err(refuse("origin", StatusCode::FORBIDDEN, CloseCode::Forbidden, reason));
-    }
-    let overloaded =
-        |limit, reason: String| refuse(limit, StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
-    if !has_room(web) {
-        return Err(overloaded("sockets", format!("all {} sockets are in use: try again later", web.max_sockets)));
-    }
-    let by_address = web.by_address.take(address, web.admission.sockets_per_address);
-    let by_address = by_address.ok_or_else(|| overloaded("address", "too many sockets of this address".to_owned()))?;
-    let who = match (web.hub.keys(), admit::token(headers, query)) {
-        (None, _) => None,
-        (Some(_), None) => Some(Arc::new(Identity::anonymous())),
-        (Some(keys), Some(token)) => Some(Arc::new(keys.verify(token).map_err(|reason| {
-            refuse("token", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string())
-        })?)),
-    };
-    let user = who.as_ref().and_then(|who| who.user.clone());
-    let by_user = match user.map(|user| web.by_user.take(user, web.admission.sockets_per_user)) {
-        None => None,
-        Some(None) => return Err(overloaded("user", "too many sockets of this user".to_owned())),
-        Some(counted) => counted,
-    };
-    let first = first_of(path, query, who.as_deref(), web)?;
-    Ok(Admitted { first, who, counted: (by_address, by_user) })
-}
-
-/// What a path watches: a channel, a user, or (`/ws`) whatever the client asks for.
-fn first_of(
-    path: &str,
-    query: Option<&str>,
-    who: Option<&Identity>,
-    web: &Web,
-) -> Result<Option<(ViewKey, Wish)>, Refusal> {
-    let unknown = |reason: String| Refusal { status: StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason };
-    let name = path.strip_prefix("/ws/").filter(|name| !name.is_empty());
-    let asked = Asked::read(query.unwrap_or_default())?;
-    let Some(name) = name else {
-        return match asked.named.first() {
-            None => Ok(None),
-            Some(name) => Err(bad(format!("{name} belongs to a subscription: send it in subscribe"))),
-        };
-    };
-    let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
-    let decoded = decode(name).map_err(|_| unknown("the name after /ws/ is no UTF-8".to_owned()))?;
-    let ask = protocol::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
-    // the slash that makes a user of it is the path's own, not one of a name
-    let key = match name.strip_prefix("user/") {
-        Some("") => return Err(unknown("the user id is missing".to_owned())),
-        Some(user) => ViewKey::User(decode(user).map_err(|_| unknown("the user id is no UTF-8".to_owned()))?.into()),
-        None => ViewKey::Channel(decoded.into(), ask),
-    };
-    let permitted = match web.hub.permit(&key, who) {
-        Ok(permitted) => permitted,
-        // it is asked again when the policies are known
-        Err(JoinError::NotLive) => return Ok(Some((key, asked.wish))),
-        Err(_) => {
-            web.hub.metrics().count_limit("policy");
-            let (user, role) = who.map_or((None, ""), |who| (who.user.as_deref(), &*who.role));
-            tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name), user, role);
-            // who has no token may have forgotten it
-            let (status, code) = match who.and_then(|who| who.expires) {
-                None => (StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated),
-                Some(_) => (StatusCode::FORBIDDEN, CloseCode::Forbidden),
-            };
-            return Err(Refusal { status, code, reason: format!("your token does not let you see {}", key.label()) });
-        }
-    };
-    match &key {
-        ViewKey::User(_) => {
-            if let Some(name) = asked.named.iter().find(|name| **name != "since") {
-                return Err(bad(format!("a user's notifications have no {name}")));
-            }
-        }
-        ViewKey::Channel(channel, _) => match web.hub.has_channel(channel) {
-            None => {}
-            Some(false) if who.is_some() => return Err(unknown(format!("there is no channel {}", key.label()))),
-            Some(false) => {
-                let known: Vec<_> = web.hub.census().0.into_iter().map(|(name, _)| name.to_string()).collect();
-                let shown: String = channel.chars().take(40).collect();
-                return Err(unknown(format!("there is no channel {shown}; there are: {}", known.join(", "))));
-            }
-            Some(true) => {
-                if let Err(JoinError::Unfit(Unfit(reason))) = web.hub.lens(&permitted) {
-                    return Err(bad(reason));
-                }
-            }
-        },
-    }
-    Ok(Some((key, asked.wish)))
-}
-
-/// What the query parameters ask for.
-#[derive(Default)]
-struct Asked {
-    wish: Wish,
-    filters: Vec<String>,
-    columns: Option<String>,
-    old: bool,
-    /// the parameters that were there
-    named: Vec<&'static str>,
-}
-
-impl Asked {
-    /// Not obeying half of a request: who misspells a filter must not get the whole channel.
-    fn read(query: &str) -> Result<Self, Refusal> {
-        let mut asked = Self::default();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
-            if name == "token" {
-                continue;
-            }
-            let known = ["since", "snapshot", "filter", "columns", "old"].into_iter().find(|known| *known == name);
-            match known {
-                Some("since") => asked.wish.since = Some(value),
-                Some("snapshot") => asked.wish.snapshot = flag("snapshot", &value)?,
-                Some("filter") => asked.filters.push(value),
-                Some("columns") => asked.columns = Some(value),
-                Some("old") => asked.old = flag("old", &value)?,
-                _ => {
-                    let shown: String = name.chars().take(40).collect();
-                    let known = "since, snapshot, filter, columns, old";
-                    return Err(bad(format!("query parameter {shown} is not supported; known: {known}")));
-                }
-            }
-            asked.named.extend(known);
-        }
-        Ok(asked)
-    }
-}
-
-fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
-    match value {
-        "true" | "1" | "" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => {
-            let shown: String = other.chars().take(40).collect();
-            Err(bad(format!("{name} is true or false, not {shown}")))
-        }
-    }
-}
-
-fn bad(reason: String) -> Refusal {
-    Refusal { status: StatusCode::BAD_REQUEST, code: CloseCode::BadRequest, reason }
-}
-
 fn offers_subprotocol(request: &Request<Incoming>) -> bool {
     admit::offers(request.headers()).any(|name| name == SUBPROTOCOL)
 }
 
 /// One of the sockets that are open; counted until it is dropped.
-struct Open(Arc<DeliveryMetrics>);
+pub(super) struct Open(Arc<DeliveryMetrics>);
 
 impl Open {
-    fn count(metrics: &Arc<DeliveryMetrics>) -> Self {
+    pub(super) fn count(metrics: &Arc<DeliveryMetrics>) -> Self {
         metrics.sockets.inc();
         Self(metrics.clone())
     }

@@ -1,0 +1,108 @@
+//! Event streams: the same messages for clients without WebSockets.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Duration, timeout};
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+
+/// A client as simple as `curl -N`.
+struct Events {
+    lines: BufReader<OwnedReadHalf>,
+    _writing: OwnedWriteHalf,
+    status: u16,
+}
+
+/// What came between two blank lines.
+#[derive(Debug, Default)]
+struct Event {
+    id: Option<String>,
+    name: Option<String>,
+    data: Value,
+}
+
+impl Events {
+    async fn open(server: &TestServer, path: &str, last: Option<&str>) -> Self {
+        let (reading, mut writing) = TcpStream::connect(server.address).await.unwrap().into_split();
+        let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        writing.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n{last}\r\n").as_bytes()).await.unwrap();
+        let mut events = Self { lines: BufReader::new(reading), _writing: writing, status: 0 };
+        events.status = events.line().await.split(' ').nth(1).unwrap().parse().unwrap();
+        while !events.line().await.is_empty() {}
+        events
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        timeout(Duration::from_secs(10), self.lines.read_line(&mut line)).await.expect("a line").unwrap();
+        line.trim_end_matches(['\r', '\n']).to_owned()
+    }
+
+    /// The next event that has data and is no heartbeat. The chunks of HTTP are between its lines.
+    async fn next(&mut self) -> Event {
+        let mut event = Event::default();
+        loop {
+            let line = self.line().await;
+            if let Some(id) = line.strip_prefix("id: ") {
+                event.id = Some(id.to_owned());
+            } else if let Some(name) = line.strip_prefix("event: ") {
+                event.name = Some(name.to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                event.data = serde_json::from_str(data).unwrap();
+            } else if line.is_empty() && !event.data.is_null() {
+                if event.data["type"] != "heartbeat" {
+                    return event;
+                }
+                event = Event::default();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_follows_and_comes_back() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, owner text); select rowcast.watch('pets', user_rule => 'owner')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let mut events = Events::open(&server, "/sse/pets?filter=owner=eq.5&columns=pet_id", None).await;
+    assert_eq!(events.next().await.data["type"], "subscribed");
+    let mut told = Events::open(&server, "/sse/user/5", None).await;
+    assert_eq!(told.next().await.data["channel"], "user/5");
+    db.run("insert into pets values (1, '5'), (2, '6')").await;
+    let first = events.next().await;
+    assert_eq!((&first.data["action"], &first.data["data"]), (&json!("created"), &json!({"pet_id": 1})));
+    assert_eq!(first.id.as_deref(), first.data["cursor"].as_str());
+    assert_eq!(told.next().await.data["notification_type"], "pet_created");
+    drop(events);
+
+    let mut watching = server.subscribed("/ws/pets").await;
+    db.run("update pets set owner = '5' where pet_id = 2").await;
+    watching.message().await;
+    let mut back = Events::open(&server, "/sse/pets?filter=owner=eq.5&columns=pet_id", first.id.as_deref()).await;
+    assert_eq!(back.next().await.data["action"], "entered", "what it missed");
+    let subscribed = back.next().await;
+    assert_eq!((&subscribed.data["recovered"], &subscribed.data["replayed"]), (&json!(true), &json!(1)));
+
+    for (path, status) in [("/sse/cats", 404), ("/sse/", 404), ("/sse/pets?filter=a", 400), ("/sse/pets?x=1", 400)] {
+        assert_eq!(Events::open(&server, path, None).await.status, status, "{path}");
+    }
+    // whoever goes gives everything back
+    drop((back, told, watching));
+    let gone = async { while server.status().await["connections"] != 0 {} };
+    timeout(Duration::from_secs(10), gone).await.expect("no connection is left");
+
+    let mut last = Events::open(&server, "/sse/pets", None).await;
+    assert_eq!(last.next().await.data["type"], "subscribed");
+    let stopping = tokio::spawn(server.stop());
+    let goodbye = last.next().await;
+    assert_eq!((goodbye.name.as_deref(), &goodbye.data["code"]), (Some("close"), &json!(1001)));
+    drop(last);
+    stopping.await.unwrap().unwrap();
+}
