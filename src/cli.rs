@@ -3,6 +3,7 @@
 mod ask;
 mod doctor;
 mod grammar;
+mod types;
 
 use std::io::Write as _;
 
@@ -67,6 +68,12 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             asked.extend(flags.map(|name| (name, "true".to_owned())));
             ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), &asked, token(arguments).as_deref(), left)
                 .await
+        }
+        Some(("types", arguments)) => {
+            let (_, client) = connect(arguments).await?;
+            install::check(&client).await?;
+            let _ = std::io::stdout().write_all(types::of(&client).await?.as_bytes());
+            Ok(())
         }
         Some(("doctor", arguments)) => {
             let (database, client) = connect(arguments).await?;

@@ -106,3 +106,22 @@ async fn sigterm_drains_a_real_process_and_its_log_holds_no_row() {
     }
     assert!(log.contains("drained") && !log.contains("secret name"), "{log}");
 }
+
+#[tokio::test]
+async fn the_rows_of_watched_tables_have_types() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create type mood as enum ('calm', 'wild'); create domain weight as numeric not null;
+         create table pets (pet_id int primary key, mood mood, weight weight, tags text[], chip text, extra jsonb);
+         select rowcast.watch('pets', exclude => '{chip}'); select rowcast.create_channel('news')",
+    )
+    .await;
+    let (code, text) = run(&db.url, &["types"]).await;
+    assert_eq!(code, Some(0), "{text}");
+    let body = text.split_once("interface Channels {\n").unwrap().1;
+    assert_eq!(
+        body,
+        "  pets: {\n    pet_id: number;\n    mood: \"calm\" | \"wild\" | null;\n    weight: number;\n    \
+         tags: Array<string | null> | null;\n    extra: unknown | null;\n  };\n}\n"
+    );
+}

@@ -141,6 +141,11 @@ pub fn command() -> Command {
                 .arg(url())
                 .arg(token()),
         )
+        .subcommand(
+            Command::new("types")
+                .about("Print TypeScript types of the watched tables, for rowcast-client")
+                .arg(database()),
+        )
         .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))
 }
 

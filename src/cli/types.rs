@@ -1,0 +1,131 @@
+//! `rowcast types`: TypeScript types of the rows that channels carry, for `connect<Channels>()` of rowcast-client. Owns
+//! the mapping; reads the catalogue, no row.
+
+use std::fmt::Write as _;
+
+use tokio_postgres::Client;
+
+use crate::error::{Error, Result};
+
+/// A column as the catalogue describes it.
+#[derive(Debug)]
+struct Column {
+    channel: String,
+    name: String,
+    /// as `format_type` names it, of a domain its base, of an array its elements'
+    base: String,
+    is_array: bool,
+    is_composite: bool,
+    /// of an enum
+    labels: Vec<String>,
+    is_nullable: bool,
+}
+
+/// The types of all channels with a table, without excluded columns.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub(super) async fn of(client: &Client) -> Result<String> {
+    let rows = client
+        .query(
+            "select c.name, a.attname::text, pg_catalog.format_type(e.oid, null), b.typcategory = 'A', e.typtype = 'c',
+                    array(select l.enumlabel::text from pg_catalog.pg_enum l where l.enumtypid = e.oid order by l.enumsortorder),
+                    not (a.attnotnull or t.typnotnull)
+               from rowcast.channel c
+               join pg_catalog.pg_attribute a
+                 on a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+               join pg_catalog.pg_type t on t.oid = a.atttypid
+               join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+               join pg_catalog.pg_type e on e.oid = case when b.typcategory = 'A' and b.typelem <> 0 then b.typelem else b.oid end
+              order by c.name, a.attnum",
+            &[],
+        )
+        .await
+        .map_err(|e| Error::database("cannot read the columns of the watched tables", e))?;
+    let columns = rows.iter().map(|row| Column {
+        channel: row.get(0),
+        name: row.get(1),
+        base: row.get(2),
+        is_array: row.get(3),
+        is_composite: row.get(4),
+        labels: row.get(5),
+        is_nullable: row.get(6),
+    });
+    Ok(render(&columns.collect::<Vec<_>>()))
+}
+
+fn render(columns: &[Column]) -> String {
+    let mut text = String::from(
+        "// Made by `rowcast types` from the watched tables: make it again when one was altered.\n\
+         // A bigint or numeric is a number, which JSON.parse rounds beyond 2^53.\n\nexport interface Channels {\n",
+    );
+    for channel in columns.chunk_by(|one, other| one.channel == other.channel) {
+        let _ = writeln!(text, "  {}: {{", key(&channel[0].channel));
+        for column in channel {
+            let null = if column.is_nullable { " | null" } else { "" };
+            let _ = writeln!(text, "    {}: {}{null};", key(&column.name), type_of(column));
+        }
+        text.push_str("  };\n");
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// As `row_to_json` writes it.
+fn type_of(column: &Column) -> String {
+    let element = match column.base.as_str() {
+        "smallint" | "integer" | "bigint" | "real" | "double precision" | "numeric" | "oid" => "number".to_owned(),
+        "boolean" => "boolean".to_owned(),
+        "json" | "jsonb" => "unknown".to_owned(),
+        _ if column.is_composite => "Record<string, unknown>".to_owned(),
+        _ if !column.labels.is_empty() => {
+            column.labels.iter().map(|label| quoted(label)).collect::<Vec<_>>().join(" | ")
+        }
+        _ => "string".to_owned(),
+    };
+    // of any number of dimensions, so an element may be an array
+    if column.is_array { format!("Array<{element} | null>") } else { element }
+}
+
+fn key(name: &str) -> String {
+    let mut chars = name.chars();
+    let is_plain = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if is_plain { name.to_owned() } else { quoted(name) }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_typed_as_its_json_is() {
+        let column = |channel: &str, name: &str, base: &str| Column {
+            channel: channel.into(),
+            name: name.into(),
+            base: base.into(),
+            is_array: false,
+            is_composite: false,
+            labels: vec![],
+            is_nullable: false,
+        };
+        let columns = [
+            column("medical-history", "id", "bigint"),
+            Column { is_nullable: true, ..column("medical-history", "full name", "text") },
+            Column { labels: vec!["calm".into(), "very \"wild\"".into()], ..column("pets", "mood", "mood") },
+            Column { is_array: true, is_nullable: true, ..column("pets", "tags", "text") },
+            column("pets", "extra", "jsonb"),
+        ];
+        let text = render(&columns);
+        let body = text.split_once("export ").unwrap().1;
+        assert_eq!(
+            body,
+            "interface Channels {\n  \"medical-history\": {\n    id: number;\n    \"full name\": string | null;\n  };\n  pets: {\n    \
+             mood: \"calm\" | \"very \\\"wild\\\"\";\n    tags: Array<string | null> | null;\n    extra: unknown;\n  };\n}\n"
+        );
+    }
+}
