@@ -49,6 +49,7 @@ bench: ## the figures of the README; see benches/README.md
 	benches/latency
 	benches/pgbench-soak
 	benches/resume
+	benches/intake
 	benches/fanout
 
 .PHONY: postgres
