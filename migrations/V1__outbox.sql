@@ -51,7 +51,9 @@ create table rowcast.policy (
   columns    text[],
   stated_at  timestamptz not null default now(),
   stated_by  text        not null default session_user,
-  constraint policy_one_for_a_role primary key (channel, role)
+  constraint policy_one_for_a_role primary key (channel, role),
+  constraint policy_filter_is_not_empty check (row_filter <> ''),
+  constraint policy_columns_have_names check (array_position(columns, null) is null)
 );
 comment on table rowcast.policy is 'who may see what; change it with rowcast.allow and rowcast.deny, audit it with rowcast.exposure';
 

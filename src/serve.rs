@@ -94,6 +94,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         limits: Limits {
             message_bytes: config.message_bytes,
             subscriptions: config.max_subscriptions,
+            sockets_per_user: config.admission.sockets_per_user,
             commands_per_second: config.commands_per_second,
         },
         admission: admit::Rules {
@@ -102,6 +103,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             sockets_per_address: config.admission.sockets_per_address,
             sockets_per_user: config.admission.sockets_per_user,
         },
+        checks_host: keys.is_none() && config.listen.ip().is_loopback(),
         is_demo: config.is_demo,
         by_address: Arc::default(),
         by_user: Arc::default(),

@@ -313,6 +313,8 @@ async fn a_policy_that_cannot_be_meant_is_refused_when_it_is_stated() {
         ("'pets', 'x', 'owner=eq.a{sub}'", "stands beside other text"),
         ("'pets', 'x', null, '{pet_id,chip}'", "has no column chip"),
         ("'pets', ''", "must not be empty"),
+        ("'pets', 'x', ''", "an empty row filter"),
+        ("'not-watched', 'x', null, array['a', null]", "a column without a name"),
         ("'user/*', 'x', 'a=eq.1'", "neither rows nor columns"),
     ] {
         let error = db.refused(&format!("select rowcast.allow({policy})")).await;

@@ -139,7 +139,7 @@ async fn a_client_that_never_reads_costs_the_others_nothing_and_is_closed() {
     let server = TestServer::start_with(&db.url, &[("log-bytes", "65536")]);
     let mut reader = server.subscribed("/ws/pets").await;
     let mut mute = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    mute.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    mute.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
     while server.status().await["channels"]["pets"] != 2 {
         tokio::task::yield_now().await;
     }
@@ -191,7 +191,7 @@ async fn a_silent_client_is_pinged_and_then_dropped() {
     db.run(PETS).await;
     let server = TestServer::start_with(&db.url, &[("ping-seconds", "1"), ("heartbeat-seconds", "1")]);
     let mut dead = tokio::net::TcpStream::connect(server.address).await.unwrap();
-    dead.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
+    dead.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n").await.unwrap();
     let mut received = Vec::new();
     // the server ends the connection: reading comes to an end by itself
     let read = tokio::io::AsyncReadExt::read_to_end(&mut dead, &mut received);
@@ -275,5 +275,76 @@ async fn a_client_that_asks_and_never_reads_is_dropped() {
     tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("it is dropped");
     db.run("insert into pets values (1)").await;
     assert_eq!(calm.message().await["action"], "created");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_view_that_is_left_in_the_middle_of_anothers_frame_leaves_the_wire_whole() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table blobs (id int, body text); create table others (id int, body text);
+            select rowcast.watch('blobs'), rowcast.watch('others')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/blobs").await;
+    socket.send(r#"{"type":"subscribe","channel":"others"}"#).await;
+    assert_eq!(socket.message().await["type"], "subscribed");
+    let mut watching = server.subscribed("/ws/others").await;
+    for _ in 0..5 {
+        db.run("insert into blobs values (1, repeat('x', 800000)); insert into others values (1, repeat('y', 800000))")
+            .await;
+        watching.message().await;
+    }
+    socket.send(r#"{"type":"unsubscribe","channel":"others"}"#).await;
+    db.run("insert into blobs values (2, 'last')").await;
+    // each is parsed as it comes
+    while socket.message().await["data"]["id"] != 2 {}
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_leaves_on_the_way_and_comes_again_is_not_forgotten() {
+    let db = TestDatabase::new().await;
+    db.run("create table blobs (id int, body text); select rowcast.watch('blobs')").await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.socket("/ws").await;
+    socket.send(r#"{"type":"subscribe","channel":"blobs"}"#).await;
+    let cursor = socket.message().await["cursor"].as_str().unwrap().to_owned();
+    drop(socket);
+    let mut watching = server.subscribed("/ws/blobs?columns=id").await;
+    db.run("insert into blobs select n, repeat('x', 500000) from generate_series(1, 40) n").await;
+    for _ in 0..40 {
+        watching.message().await;
+    }
+    let mut socket = server.socket("/ws").await;
+    socket.send(&json!({"type": "subscribe", "channel": "blobs", "since": cursor}).to_string()).await;
+    // more than the kernel holds: it is in the middle of its replay
+    assert_eq!(socket.message().await["data"]["id"], 1);
+    socket.send(r#"{"type":"unsubscribe","channel":"blobs"}"#).await;
+    socket.send(r#"{"type":"subscribe","channel":"blobs","ref":"again"}"#).await;
+    while socket.message().await["ref"] != "again" {}
+    db.run("insert into blobs values (99, 'new')").await;
+    assert_eq!(socket.message().await["data"]["id"], 99);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_name_that_was_made_to_point_here_is_refused() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    for (host, status) in
+        [("evil.example", "421"), ("evil.example:8000", "421"), ("localhost:1", "200"), ("[::1]", "200")]
+    {
+        let mut tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        tcp.write_all(format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut tcp, &mut answer).await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{host}");
+    }
     server.stop().await.unwrap();
 }

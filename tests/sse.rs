@@ -28,7 +28,7 @@ impl Events {
     async fn open(server: &TestServer, path: &str, last: Option<&str>) -> Self {
         let (reading, mut writing) = TcpStream::connect(server.address).await.unwrap().into_split();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        writing.write_all(format!("GET {path} HTTP/1.1\r\nhost: test\r\n{last}\r\n").as_bytes()).await.unwrap();
+        writing.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{last}\r\n").as_bytes()).await.unwrap();
         let mut events = Self { lines: BufReader::new(reading), _writing: writing, status: 0 };
         events.status = events.line().await.split(' ').nth(1).unwrap().parse().unwrap();
         while !events.line().await.is_empty() {}

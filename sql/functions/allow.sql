@@ -17,6 +17,10 @@ begin
   if channel = 'user/*' and (row_filter is not null or columns is not null) then
     raise exception 'cannot allow channel user/*: notifications have neither rows nor columns' using errcode = 'invalid_parameter_value';
   end if;
+  if array_position(columns, null) is not null or row_filter = '' then
+    raise exception 'cannot allow channel %: an empty row filter, or a column without a name', channel
+      using errcode = 'invalid_parameter_value', hint = 'leave out what is to be everything';
+  end if;
   if row_filter is not null then
     perform rowcast.check_filter(channel, row_filter);
   end if;

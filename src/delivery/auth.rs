@@ -46,7 +46,8 @@ impl Identity {
         };
         let (user, role) = (text("sub")?, text("role")?);
         let expires = claims.get("exp").and_then(Value::as_f64).filter(|at| (0.0..1e11).contains(at));
-        let expires = expires.map(|at| UNIX_EPOCH + Duration::from_secs_f64(at));
+        let expires = expires.ok_or(Unauthenticated("exp is not a time in seconds"))?;
+        let expires = Some(UNIX_EPOCH + Duration::from_secs_f64(expires));
         Ok(Self { user, role: role.unwrap_or_else(|| ANONYMOUS.into()), claims, expires })
     }
 }
@@ -216,6 +217,9 @@ impl Keys {
             return Err(Unauthenticated("the token is too long"));
         }
         let header = decode_header(token).map_err(|_| Unauthenticated("this is no JSON Web Token"))?;
+        if header.crit.is_some() {
+            return Err(Unauthenticated("the token asks for extensions (crit) that are not known here"));
+        }
         let fetched = self.fetched.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let known = self.fixed.iter().chain(fetched.iter().flat_map(|keys| keys.iter()));
         let fits = |key: &&Key| {
@@ -338,6 +342,7 @@ mod tests {
         for (token, reason) in [
             (with("exp", json!(now() - 60)), "expired"),
             (with("exp", Value::Null), "no exp"),
+            (with("exp", json!(now() * 1000)), "not a time in seconds"),
             (with("exp", json!("soon")), "no exp"),
             (with("nbf", json!(now() + 60)), "not valid yet"),
             (with("aud", json!("other")), "another audience"),

@@ -13,6 +13,9 @@ pub const CONDITIONS: usize = 10;
 pub const CONDITION_BYTES: usize = 2_000;
 const IN_VALUES: usize = 100;
 
+/// Time of a match is the product of both lengths.
+const LIKE_CHARS: usize = 100;
+
 const OPERATORS: &str = "eq, neq, lt, lte, gt, gte, in, is, like, ilike";
 
 /// One condition on one column.
@@ -64,6 +67,9 @@ impl Condition {
         let wrong = |what: String| format!("filter {shown}: {what}");
         if text.len() > CONDITION_BYTES {
             return Err(wrong(format!("it has {} bytes, {CONDITION_BYTES} are allowed", text.len())));
+        }
+        if text.contains('\0') {
+            return Err(wrong("no text of the database has a null character".to_owned()));
         }
         let parts = text.split_once('=').and_then(|(column, rest)| Some((column, rest.split_once('.')?)));
         let Some((name, (operator, operand))) = parts else {
@@ -145,6 +151,9 @@ impl Test {
             "lt" | "lte" | "gt" | "gte" if !has_order => return unfit(),
             "lt" | "lte" => Self::Below(value(operand)?, operator == "lte"),
             "gt" | "gte" => Self::Above(value(operand)?, operator == "gte"),
+            "like" | "ilike" if operand.chars().count() > LIKE_CHARS => {
+                return Err(format!("a pattern may have {LIKE_CHARS} characters"));
+            }
             "like" | "ilike" if !matches!(kind, Kind::Text | Kind::Enum | Kind::Any) => return unfit(),
             "like" => Self::Like { pattern: glyphs(operand), any_case: false },
             "ilike" => Self::Like { pattern: glyphs(&operand.to_lowercase()), any_case: true },

@@ -6,7 +6,7 @@
 //! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::auth::{Identity, Keys};
 use super::history::History;
 use super::lens::{Lens, Unfit};
 use super::outbound::{Order, Outbound, Ticket};
-use super::policy::{ANY_USER, Forbidden, Policies};
+use super::policy::{Forbidden, Policies};
 use super::protocol::{self, CloseCode};
 use super::pulse::Pulse;
 use super::route::{ViewKey, Views};
@@ -88,6 +88,7 @@ struct State {
 
 /// How a subscriber that comes with a place gets in.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once for a subscriber, and taken apart at once")]
 pub enum Entry {
     /// It is a member now, and hears of nothing before it follows.
     Joined {
@@ -112,6 +113,8 @@ pub struct Subscription {
     hub: Arc<Hub>,
     view: Arc<View>,
     outbound: Arc<Outbound>,
+    /// tells it from any other
+    number: u64,
     /// where the view's log goes on for this subscriber
     offset: u64,
     shard: usize,
@@ -171,7 +174,10 @@ impl Hub {
     /// # Errors
     /// [`JoinError::Forbidden`], or [`JoinError::NotLive`] where the policies are not known yet.
     pub fn permit(&self, asked: &ViewKey, who: Option<&Identity>) -> Result<ViewKey, JoinError> {
-        let Some(who) = who else { return Ok(asked.clone()) };
+        let Some(who) = who else {
+            // nobody, where tokens are checked: a request that was refused
+            return if self.settings.keys.is_some() { Err(JoinError::Forbidden) } else { Ok(asked.clone()) };
+        };
         let state = lock(&self.state);
         let policies = state.policies.as_ref().ok_or(JoinError::NotLive)?;
         policies.permit(asked, who).map_err(|Forbidden| JoinError::Forbidden)
@@ -341,7 +347,9 @@ impl Hub {
         };
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(outbound.clone());
-        Ok(Subscription { hub: self.clone(), offset: view.log.end(), view, outbound: outbound.clone(), shard, slot })
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let (number, offset, outbound) = (NUMBER.fetch_add(1, Relaxed), view.log.end(), outbound.clone());
+        Ok(Subscription { hub: self.clone(), number, offset, view, outbound, shard, slot })
     }
 
     /// Applies what the source tells until it ends or the shutdown begins.
@@ -458,17 +466,10 @@ impl Hub {
     fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
         let mut state = lock(&self.state);
         let policies = Policies::new(policies);
-        let before = state.policies.replace(policies).unwrap_or_default();
-        if self.settings.keys.is_some() {
-            let differs = |view: &&Arc<View>| {
-                let name = view.key.channel().map_or(ANY_USER, |name| name);
-                state.policies.as_ref().is_some_and(|now| now.differ(&before, name))
-            };
-            for view in state.views.iter().filter(differs) {
-                view.members.iter().for_each(|members| {
-                    lock(members).iter().for_each(|(_, outbound)| outbound.order(Order::Reconsider));
-                });
-            }
+        let before = state.policies.replace(policies);
+        // also who is on his way to a channel; not the first time, which those who are there wait for
+        if self.settings.keys.is_some() && before.is_some() && state.policies != before {
+            self.pulse.all().iter().for_each(|outbound| outbound.order(Order::Reconsider));
         }
         let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
         let before = std::mem::replace(&mut state.channels, channels);
@@ -556,7 +557,7 @@ impl State {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.outbound.leave(&self.view);
+        self.outbound.leave(self.number);
         let mut state = lock(&self.hub.state);
         lock(&self.view.members[self.shard]).try_remove(self.slot);
         let known = state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view));
@@ -574,7 +575,7 @@ impl Subscription {
 
     /// From now on the socket gets what the view's log has had since it became a member, after `message`.
     pub fn follow(&self, message: &str, ticket: &Ticket) {
-        self.outbound.join(self.view.clone(), self.offset, message, ticket);
+        self.outbound.join(self.view.clone(), self.number, self.offset, message, ticket);
     }
 
     /// Whether its view is still one: not where the channel is gone.

@@ -12,6 +12,8 @@ use super::outbound::Outbound;
 
 /// Bytes that are read at a time; commands are short.
 const CHUNK: usize = 1024;
+/// Bytes that are read before other tasks of the thread run: a message may be made of endless empty fragments.
+const BUDGET: usize = 64 * 1024;
 
 /// The reading half. Between two messages it is one null pointer.
 pub(super) struct Inbound {
@@ -24,6 +26,8 @@ struct Wire {
     outbound: Arc<Outbound>,
     replies: Vec<u8>,
     frames: Frames,
+    /// bytes that may still be read in this turn
+    budget: usize,
 }
 
 impl Inbound {
@@ -51,6 +55,7 @@ impl Inbound {
             self.parser = Some(self.parser(outbound, chunk[..length].to_vec()));
         }
         let Some(parser) = &mut self.parser else { return Ok(Message::Text(Utf8Bytes::default())) };
+        parser.get_mut().budget = BUDGET;
         let read = parser.read();
         let wire = parser.get_mut();
         let replies = std::mem::take(&mut wire.replies);
@@ -58,10 +63,15 @@ impl Inbound {
             outbound.control(|control| control.extend_from_slice(&replies));
         }
         let is_dry = matches!(&read, Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock);
-        if is_dry && wire.frames.are_complete() {
+        if is_dry && wire.budget > 0 && wire.frames.are_complete() {
             self.parser = None;
         }
         read
+    }
+
+    /// Whether it stopped although more may have arrived.
+    pub(super) fn has_more(&self) -> bool {
+        self.parser.as_ref().is_some_and(|parser| parser.get_ref().budget == 0)
     }
 
     fn parser(&self, outbound: &Arc<Outbound>, received: Vec<u8>) -> Box<WebSocket<Wire>> {
@@ -73,14 +83,19 @@ impl Inbound {
         config.max_frame_size = Some(self.message_bytes as usize);
         let mut frames = Frames::default();
         frames.advance(&received);
-        let wire = Wire { outbound: outbound.clone(), replies: Vec::new(), frames };
+        let wire = Wire { outbound: outbound.clone(), replies: Vec::new(), frames, budget: BUDGET };
         Box::new(WebSocket::from_partially_read(wire, received, Role::Server, Some(config)))
     }
 }
 
 impl Read for Wire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.outbound.try_read(buffer)?;
+        if self.budget == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let most = buffer.len().min(self.budget);
+        let length = self.outbound.try_read(&mut buffer[..most])?;
+        self.budget -= length;
         self.frames.advance(&buffer[..length]);
         Ok(length)
     }

@@ -24,7 +24,9 @@ pub struct Ask {
 /// A wish that the channel's columns allow.
 #[derive(Debug, Default)]
 pub struct Lens {
+    /// those of the grant first
     conditions: Vec<Condition>,
+    granted: usize,
     columns: Option<Vec<Box<str>>>,
     old: bool,
     mark: String,
@@ -131,18 +133,20 @@ impl Lens {
                 (visible, granted) = (Some(Cow::Owned(known)), Some(names.clone()));
             }
         }
+        let conditions_granted = conditions.len();
         for text in &ask.filters {
             conditions.push(Condition::compile(text, visible.as_deref()).map_err(Unfit)?);
         }
         for name in ask.columns.iter().flatten() {
             filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
         }
-        Ok(Self { conditions, columns: ask.columns.clone().or(granted), old: ask.old, mark: ask.mark() })
+        let columns = ask.columns.clone().or(granted);
+        Ok(Self { conditions, granted: conditions_granted, columns, old: ask.old, mark: ask.mark() })
     }
 
     /// What this view is told of an update; `None`: nothing.
     pub fn show<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
-        if update.action == "truncated" {
+        if update.action == "truncated" && &*update.data == "null" {
             return Some(Shown::of(update));
         }
         let Some(after) = &images.after else {
@@ -223,7 +227,11 @@ impl Lens {
     }
 
     fn wants(&self, row: &Columns<'_>) -> bool {
-        self.conditions.iter().all(|condition| condition.holds(row.get(&condition.column)))
+        self.conditions.iter().enumerate().all(|(i, condition)| {
+            let value = row.get(&condition.column);
+            // renamed or dropped, and the policy not yet: not the null that a policy may ask for
+            (i >= self.granted || value.is_some()) && condition.holds(value)
+        })
     }
 
     fn visible<'a>(&self, changed: &'a [Box<str>]) -> Cow<'a, [Box<str>]> {
@@ -370,6 +378,9 @@ mod tests {
         let lens = compile(&[], None).unwrap();
         assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
         assert_eq!(lens.row(r#"{"id":1,"owner":8,"name":"Luna"}"#), None);
+        let renamed = Grant { filters: vec!["name=is.null".into()], columns: None };
+        let renamed = Lens::compile(&Ask::default().within(renamed), Some(&known)).unwrap();
+        assert_eq!(renamed.row(r#"{"id":1,"title":"Luna"}"#), None, "a column that is gone is not null");
         let given_away = update(
             "updated",
             r#"{"id":1,"owner":8,"name":"Secret"}"#,

@@ -114,6 +114,7 @@ enum Written {
 #[derive(Debug)]
 struct Reader {
     view: Arc<View>,
+    subscription: u64,
     offset: u64,
 }
 
@@ -185,21 +186,21 @@ impl Outbound {
         }
     }
 
-    /// Follows a view from `offset` on, after `message`.
-    pub fn join(&self, view: Arc<View>, offset: u64, message: &str, ticket: &Ticket) {
+    /// Follows a view from `offset` on, after `message`. `subscription` tells it from any other of the same view.
+    pub fn join(&self, view: Arc<View>, subscription: u64, offset: u64, message: &str, ticket: &Ticket) {
         let mut state = self.lock();
         if !state.closing && !ticket.is_void() {
             protocol::push_text_frame(&mut state.control, message);
             // most sockets follow one view: a vector of four places would be memory for three that never come
             state.readers.reserve_exact(1);
-            state.readers.push(Reader { view, offset });
+            state.readers.push(Reader { view, subscription, offset });
         }
     }
 
-    /// Stops following a view.
-    pub fn leave(&self, view: &Arc<View>) {
+    /// Stops following; nothing where this subscription never did.
+    pub fn leave(&self, subscription: u64) {
         let mut state = self.lock();
-        if let Some(index) = state.readers.iter().position(|reader| Arc::ptr_eq(&reader.view, view)) {
+        if let Some(index) = state.readers.iter().position(|reader| reader.subscription == subscription) {
             state.finish_half();
             state.readers.remove(index);
         }
@@ -477,6 +478,8 @@ impl State {
             return;
         };
         self.control.splice(..0, rest.iter().copied());
+        // this reader may stay: what control sends now is not to be sent again
+        self.readers[index].offset += rest.len() as u64;
         self.half = Half::Control;
     }
 

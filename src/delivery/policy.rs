@@ -13,7 +13,7 @@ use crate::change::Policy;
 use crate::cursor::push_id;
 
 /// The policy channel that stands for the notifications of every user.
-pub(super) const ANY_USER: &str = "user/*";
+const ANY_USER: &str = "user/*";
 
 /// The part of a channel that somebody may see. All of it where there is neither filter nor columns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -81,11 +81,6 @@ impl Policies {
         }
     }
 
-    /// Whether a channel's policies are other ones.
-    pub fn differ(&self, before: &Self, channel: &str) -> bool {
-        self.0.get(channel) != before.0.get(channel)
-    }
-
     fn of(&self, channel: &str, role: &str) -> Option<&Policy> {
         self.0.get(channel)?.iter().find(|policy| *policy.role == *role)
     }
@@ -135,6 +130,8 @@ fn list(items: &[Value]) -> Option<String> {
 
 fn scalar(value: &Value) -> Option<String> {
     match value {
+        // an empty one is nobody, and would fit every row whose owner is empty
+        Value::String(text) if text.is_empty() => None,
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         Value::Bool(bool) => Some(bool.to_string()),
@@ -192,6 +189,7 @@ mod tests {
         for (condition, claims) in [
             ("a=eq.{sub}", json!({})),
             ("a=eq.{sub}", json!({"sub": null})),
+            ("a=eq.{sub}", json!({"sub": ""})),
             ("a=eq.{sub}", json!({"sub": ["1", "2"]})),
             ("a=in.{c}", json!({"c": []})),
             ("a=in.{c}", json!({"c": [{}]})),

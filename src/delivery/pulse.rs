@@ -68,6 +68,12 @@ impl Pulse {
         }
     }
 
+    /// All sockets.
+    pub(super) fn all(&self) -> Vec<Arc<Outbound>> {
+        let ring = lock(&self.ring);
+        ring.iter().flatten().flatten().map(|(_, member)| member.outbound.clone()).collect()
+    }
+
     /// The sockets of a user.
     pub(super) fn of_user(&self, user: &str) -> Vec<Arc<Outbound>> {
         let ring = lock(&self.ring);

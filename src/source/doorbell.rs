@@ -58,7 +58,7 @@ impl Doorbell {
         client
             .batch_execute(
                 "set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
-                 set tcp_user_timeout = 5000; listen rowcast",
+                 set tcp_user_timeout = 5000; set search_path = pg_catalog, pg_temp; listen rowcast",
             )
             .await
             .map_err(explain)?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::config::Host;
 use tokio_postgres::tls::NoTlsStream;
 use tokio_postgres::{Client, Connection, NoTls, Socket};
@@ -29,6 +29,10 @@ pub enum Purpose {
     /// migrate, watch, doctor and the like
     Command,
 }
+
+/// Whoever may create functions in a schema of the search path could have his own run instead of Postgres', with the
+/// relay's rights. To be set at once: startup options do not pass every pooler.
+pub(super) const SEARCH_PATH: &str = "set search_path = pg_catalog, pg_temp";
 
 /// A database, and this process as its client.
 #[derive(Debug, Clone)]
@@ -125,6 +129,10 @@ impl Database {
             // whoever uses the client gets the error from its next call
             let _ = driver.await;
         });
+        // a command's table may be named as its caller's search path has it
+        if purpose != Purpose::Command {
+            client.batch_execute(SEARCH_PATH).await.map_err(|e| self.explain(e))?;
+        }
         Ok(client)
     }
 
@@ -137,7 +145,9 @@ impl Database {
         let driving = tokio::spawn(async move {
             let _ = driver.await;
         });
-        Ok(Session { client, driving })
+        let session = Session { client, driving };
+        session.batch_execute(SEARCH_PATH).await.map_err(|e| self.explain(e))?;
+        Ok(session)
     }
 
     /// A small pool for occasional queries: the hot path has connections of its own.
@@ -147,6 +157,9 @@ impl Database {
     pub fn pool(&self) -> Result<Pool> {
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         Pool::builder(Manager::from_config(self.config_for(Purpose::Query), NoTls, manager))
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move { client.batch_execute(SEARCH_PATH).await.map_err(HookError::Backend) })
+            }))
             .max_size(4)
             .wait_timeout(Some(DEAD_PEER))
             .create_timeout(Some(DEAD_PEER))

@@ -47,6 +47,12 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
 
 async fn answer(database: Database, pool: Pool, request: Request) {
     let deadline = Instant::now() + WITHIN;
+    let is_gone = match &request {
+        Request::Replay { answer, .. } | Request::Snapshot { answer, .. } => answer.is_closed(),
+    };
+    if is_gone {
+        return;
+    }
     let answered = match request {
         Request::Replay { seen, until, after, channel, answer } => {
             let past = Past { seen, until, after, channel };

@@ -39,19 +39,27 @@ impl Rules {
         theirs.eq_ignore_ascii_case(host) || (is_this_machine(theirs) && is_this_machine(host))
     }
 
+    /// Whether a server that is open to everybody on loopback was meant by this name. Another name may have been made to
+    /// point at this machine by a web page (DNS rebinding), whose origin is then the server's own.
+    pub fn allow_host(&self, headers: &HeaderMap) -> bool {
+        let Some(host) = headers.get(HOST) else { return true };
+        let Ok(host) = host.to_str() else { return false };
+        let named = |origin: &String| {
+            origin == "*" || origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
+        };
+        is_this_machine(host) || self.origins.iter().any(named)
+    }
+
     /// The client's address: the peer's, or where that is a proxy of ours, the last one before our proxies.
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         if !self.proxies.contains(&peer) {
             return peer;
         }
-        let forwarded: Vec<IpAddr> = headers
-            .get_all(&FORWARDED)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map_while(|address| address.trim().parse().ok())
-            .collect();
-        forwarded.into_iter().rev().find(|address| !self.proxies.contains(address)).unwrap_or(peer)
+        let values = headers.get_all(&FORWARDED).iter().map(|value| value.to_str().unwrap_or_default());
+        let named: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+        // from the right: what stands further left was written by the client
+        let mut known = named.into_iter().rev().map_while(|address| address.trim().parse::<IpAddr>().ok());
+        known.find(|address| !self.proxies.contains(address)).unwrap_or(peer)
     }
 }
 
@@ -159,6 +167,9 @@ mod tests {
         let forged = headers(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.2")]);
         assert_eq!(rules.address(ip("10.0.0.1"), &forged), ip("2.2.2.2"));
         assert_eq!(rules.address(ip("9.9.9.9"), &forged), ip("9.9.9.9"));
+        let forged = headers(&[("x-forwarded-for", "1.1.1.1, x, 2.2.2.2")]);
+        assert_eq!(rules.address(ip("10.0.0.1"), &forged), ip("2.2.2.2"));
+        assert_eq!(rules.address(ip("10.0.0.1"), &headers(&[("x-forwarded-for", "1.1.1.1, x")])), ip("10.0.0.1"));
         assert_eq!(rules.address(ip("10.0.0.1"), &headers(&[])), ip("10.0.0.1"));
         assert_eq!(rules.address(ip("10.0.0.1"), &headers(&[("x-forwarded-for", "nonsense")])), ip("10.0.0.1"));
     }

@@ -38,6 +38,8 @@ pub struct Web {
     pub limits: Limits,
     /// who may open one
     pub admission: admit::Rules,
+    /// open to everybody on loopback: it must be called by a name of this machine
+    pub checks_host: bool,
     /// serves the clinic's page
     pub is_demo: bool,
     /// how many each address has
@@ -115,6 +117,12 @@ async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
 
 fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply {
     let path = request.uri().path().to_owned();
+    if web.checks_host && !web.admission.allow_host(request.headers()) {
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this server is reached as localhost; other names belong into the setting origins\n",
+        );
+    }
     if path == "/ws" || path.starts_with("/ws/") {
         return socket::upgrade(&mut request, &path, peer, web);
     }
