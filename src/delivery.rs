@@ -5,13 +5,17 @@
 //! [`outbound`] socket writes what is due; a [`session`] is one client's conversation.
 
 pub mod auth;
+pub mod command;
 pub mod filter;
+pub mod frame;
 pub mod history;
 pub mod hub;
 mod inbound;
+mod joining;
 pub mod lens;
 pub mod log;
 pub mod outbound;
+mod owed;
 mod pass;
 pub mod policy;
 pub mod protocol;

@@ -5,26 +5,27 @@
 //! past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was told. Then
 //! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
 
+mod apply;
+mod subscription;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::auth::{Identity, Keys};
 use super::history::History;
 use super::lens::{Lens, Unfit};
-use super::outbound::{Order, Outbound, Ticket};
+use super::outbound::{Outbound, Ticket};
 use super::policy::{Forbidden, Policies};
-use super::protocol::{self, CloseCode};
+use super::protocol;
 use super::pulse::Pulse;
 use super::route::{ViewKey, Views};
 use super::shard::Shard;
 use super::view::{View, lock};
-use crate::change::{Channel, Column, Cut, Event, Policy, Request};
+use crate::change::{Column, Cut, Event, Request};
 use crate::cursor::{Border, Snapshot};
 use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
@@ -107,20 +108,6 @@ pub enum Entry {
     AnotherLife,
 }
 
-/// A socket's place in a view; dropping it leaves.
-#[derive(Debug)]
-pub struct Subscription {
-    hub: Arc<Hub>,
-    view: Arc<View>,
-    outbound: Arc<Outbound>,
-    /// tells it from any other
-    number: u64,
-    /// where the view's log goes on for this subscriber
-    offset: u64,
-    shard: usize,
-    slot: usize,
-}
-
 /// Why a socket cannot join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinError {
@@ -139,6 +126,8 @@ impl From<Unfit> for JoinError {
         Self::Unfit(unfit)
     }
 }
+
+pub use subscription::Subscription;
 
 impl Hub {
     /// A hub with no channels; [`run`](Self::run) gives it life.
@@ -288,7 +277,7 @@ impl Hub {
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         let subscription = self.member(&mut state, key, outbound)?;
-        let cursor = format!("{}{}", state.cursor, subscription.view.mark);
+        let cursor = format!("{}{}", state.cursor, subscription.mark());
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&message, &Ticket::default());
         Ok(subscription)
@@ -347,9 +336,7 @@ impl Hub {
         };
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(outbound.clone());
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let (number, offset, outbound) = (NUMBER.fetch_add(1, Relaxed), view.log.end(), outbound.clone());
-        Ok(Subscription { hub: self.clone(), number, offset, view, outbound, shard, slot })
+        Ok(Subscription::new(self.clone(), view, outbound.clone(), shard, slot))
     }
 
     /// Applies what the source tells until it ends or the shutdown begins.
@@ -380,160 +367,6 @@ impl Hub {
         }
     }
 
-    /// Bytes that it added to the logs.
-    fn apply(&self, event: Event) -> u64 {
-        match event {
-            Event::Cut(cut) => return self.apply_cut(Arc::new(cut)),
-            Event::From { border, lives, continues } => {
-                let mut state = lock(&self.state);
-                // where a cut was broken off, its rest follows and ends at a border
-                if !continues || state.is_at_border {
-                    state.cursor = border.token.clone();
-                    state.is_at_border = true;
-                }
-                if !continues {
-                    state.history.restart(border.cursor.seen.clone());
-                }
-                state.border = Some(border);
-                state.lives = Some(lives);
-                drop(state);
-                self.borders.send_replace(());
-            }
-            Event::Live => {
-                if !self.live.send_replace(true) {
-                    self.append_to_all(protocol::heartbeat, |_| true);
-                }
-            }
-            Event::Down { reason } => {
-                self.live.send_replace(false);
-                self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
-            }
-            Event::Gap { gap, channel } => {
-                self.metrics.count_gap(gap.as_str());
-                self.append_to_all(
-                    |label, _| protocol::gap(Some(label), gap),
-                    |view| channel.is_none() || view.key.channel() == channel.as_ref(),
-                );
-            }
-            Event::Channels { channels, policies } => self.set_channels(channels, policies),
-            Event::Revoked { user } => {
-                if let Some(keys) = self.keys() {
-                    keys.revoke(&user);
-                }
-                for outbound in self.pulse.of_user(&user) {
-                    outbound.close(CloseCode::Unauthenticated, "the token was revoked");
-                }
-            }
-        }
-        0
-    }
-
-    fn apply_cut(&self, cut: Arc<Cut>) -> u64 {
-        let mut state = lock(&self.state);
-        let routed = state.views.route(&cut, |view| view.number);
-        let mut bytes = 0;
-        let mut touched = Vec::with_capacity(routed.len());
-        for (view, frames) in routed {
-            bytes += frames.bytes.len() as u64;
-            self.metrics.messages.inc_by(frames.count);
-            view.log.append(Bytes::from(frames.bytes));
-            view.spoke.store(true, Relaxed);
-            touched.push(view);
-        }
-        if let Some(end) = &cut.end {
-            state.cursor = end.token.clone();
-            state.border = Some(end.clone());
-        } else if let Some(last) = cut.changes.last() {
-            let mut token = cut.inside.to_string();
-            crate::cursor::push_id(&mut token, last.id);
-            state.cursor = token.into();
-        }
-        state.is_at_border = cut.end.is_some();
-        if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
-            self.metrics.note_change(last.at);
-        }
-        self.metrics.cut_changes.observe(cut.changes.len() as f64);
-        let oldest = cut.changes.iter().map(|change| change.at).min().filter(|_| self.is_live());
-        state.history.push(cut);
-        drop(state);
-        self.borders.send_replace(());
-        for shard in &self.shards {
-            shard.wake(&touched, oldest);
-        }
-        bytes
-    }
-
-    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
-        let mut state = lock(&self.state);
-        let policies = Policies::new(policies);
-        let before = state.policies.replace(policies);
-        // also who is on his way to a channel; not the first time, which those who are there wait for
-        if self.settings.keys.is_some() && before.is_some() && state.policies != before {
-            self.pulse.all().iter().for_each(|outbound| outbound.order(Order::Reconsider));
-        }
-        let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
-        let before = std::mem::replace(&mut state.channels, channels);
-        let altered =
-            |view: &&Arc<View>| view.key.channel().is_some_and(|name| before.get(name) != state.channels.get(name));
-        let views: Vec<_> = state.views.iter().filter(altered).cloned().collect();
-        let mut closed = Vec::new();
-        for view in views {
-            let label = view.key.label();
-            let (code, kind, reason) = match state.lens(&view.key) {
-                Ok(lens) => {
-                    state.views.remove(&view.key);
-                    state.views.insert(&view.key, lens, view.clone());
-                    continue;
-                }
-                Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),
-                Err(JoinError::UnknownChannel | JoinError::NotLive | JoinError::Forbidden) => {
-                    let reason = format!("channel {label} is gone: its table is no longer watched");
-                    (CloseCode::UnknownChannel, "unknown_channel", reason)
-                }
-            };
-            state.views.remove(&view.key);
-            closed.push((view, code, protocol::channel_error(kind, &reason, &label), reason));
-        }
-        drop(state);
-        for (view, code, message, reason) in closed {
-            for members in &view.members {
-                let members: Vec<_> = lock(members).iter().map(|(_, outbound)| outbound.clone()).collect();
-                for outbound in members {
-                    outbound.lose(&view, code, &reason, &message);
-                }
-            }
-        }
-    }
-
-    /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by
-    /// now is too slow, and thousands of views would keep what nobody needs.
-    fn beat(&self) {
-        for view in lock(&self.state).views.iter() {
-            view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
-        }
-        if *self.live.borrow() {
-            self.append_to_all(protocol::heartbeat, |view| !view.spoke.swap(false, Relaxed));
-        }
-    }
-
-    /// Appends a message to views, made of the channel's name and the cursor.
-    fn append_to_all(&self, message: impl Fn(&str, &str) -> String, wanted: impl Fn(&View) -> bool) {
-        let state = lock(&self.state);
-        let views: Vec<_> = state.views.iter().filter(|view| wanted(view)).cloned().collect();
-        for view in &views {
-            let cursor = format!("{}{}", state.cursor, view.mark);
-            view.log.append(Bytes::from(protocol::text_frame(&message(&view.key.label(), &cursor))));
-        }
-        drop(state);
-        self.wake(&views);
-    }
-
-    fn wake(&self, views: &[Arc<View>]) {
-        for shard in &self.shards {
-            shard.wake(views, None);
-        }
-    }
-
     /// Waits until every shard has written what it was asked to. They never block, so this is a matter of system
     /// calls, not of clients.
     async fn passed(&self) {
@@ -552,35 +385,5 @@ impl State {
                 Ok(Arc::new(Lens::compile(ask, columns.as_deref())?))
             }
         }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.outbound.leave(self.number);
-        let mut state = lock(&self.hub.state);
-        lock(&self.view.members[self.shard]).try_remove(self.slot);
-        let known = state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view));
-        if known && self.view.subscribers() == 0 {
-            state.views.remove(&self.view.key);
-        }
-    }
-}
-
-impl Subscription {
-    /// What it watches.
-    pub fn key(&self) -> &ViewKey {
-        &self.view.key
-    }
-
-    /// From now on the socket gets what the view's log has had since it became a member, after `message`.
-    pub fn follow(&self, message: &str, ticket: &Ticket) {
-        self.outbound.join(self.view.clone(), self.number, self.offset, message, ticket);
-    }
-
-    /// Whether its view is still one: not where the channel is gone.
-    pub fn is_open(&self) -> bool {
-        let state = lock(&self.hub.state);
-        state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view))
     }
 }

@@ -8,6 +8,7 @@ use hyper_tungstenite::tungstenite::error::Error;
 use hyper_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use hyper_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::frame::header_lengths;
 use super::outbound::Outbound;
 
 /// Bytes that are read at a time; commands are short.
@@ -133,7 +134,10 @@ impl Frames {
             let Some((first, rest)) = bytes.split_first() else { return };
             self.header.push(*first);
             bytes = rest;
-            let Some(payload) = payload_of(&self.header) else { continue };
+            let Some((length, payload)) = header_lengths(&self.header) else { continue };
+            if self.header.len() < length {
+                continue;
+            }
             let (is_final, opcode) = (self.header[0] & 0x80 != 0, self.header[0] & 0x0f);
             // control frames, opcodes from 8, may stand between two fragments
             if opcode < 8 {
@@ -147,18 +151,6 @@ impl Frames {
     fn are_complete(&self) -> bool {
         self.header.is_empty() && self.payload == 0 && !self.is_fragmented
     }
-}
-
-/// The length of the payload, once the header is complete, the mask included.
-fn payload_of(header: &[u8]) -> Option<u64> {
-    let second = *header.get(1)?;
-    let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    let (length, payload) = match second & 0x7f {
-        126 => (4, u64::from(u16::from_be_bytes(header.get(2..4)?.try_into().ok()?))),
-        127 => (10, u64::from_be_bytes(header.get(2..10)?.try_into().ok()?)),
-        short => (2, u64::from(short)),
-    };
-    (header.len() == length + mask).then_some(payload)
 }
 
 #[cfg(test)]

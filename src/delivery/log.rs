@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::frame::{frame_length, is_border};
+
 /// The frames of a view.
 #[derive(Debug)]
 pub struct Log {
@@ -118,33 +120,10 @@ impl Log {
     }
 }
 
-/// Whether a frame begins at `offset` of a segment, found by walking the headers of its frames. Only a reader that
-/// could not write everything asks.
-fn is_border(segment: &[u8], offset: usize) -> bool {
-    let mut at = 0;
-    while at < offset {
-        let Some(length) = frame_length(&segment[at..]) else { return false };
-        at += length;
-    }
-    at == offset
-}
-
-/// Length of the server's frame that begins here, header included: unmasked, RFC 6455 section 5.2.
-fn frame_length(frame: &[u8]) -> Option<usize> {
-    let (header, payload) = match frame.get(1)? & 0x7f {
-        126 => (4, u64::from(u16::from_be_bytes(frame.get(2..4)?.try_into().ok()?))),
-        127 => (10, u64::from_be_bytes(frame.get(2..10)?.try_into().ok()?)),
-        short => (2, u64::from(short)),
-    };
-    usize::try_from(payload).ok()?.checked_add(header)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-    use crate::delivery::protocol::text_frame;
+    use crate::delivery::frame::text_frame;
 
     fn frames(texts: &[&str]) -> Bytes {
         texts.iter().flat_map(|text| text_frame(text)).collect::<Vec<u8>>().into()
@@ -191,22 +170,5 @@ mod tests {
         log.forget_before(log.end());
         assert_eq!(log.due(mark).unwrap_err(), FellOff);
         assert!(log.due(log.end()).unwrap().bytes.is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn borders_are_found_at_any_length(lengths in prop::collection::vec(0_usize..70_000, 1..5)) {
-            let texts: Vec<String> = lengths.iter().map(|&n| "x".repeat(n)).collect();
-            let mut borders = vec![0];
-            let mut bytes = Vec::new();
-            for text in &texts {
-                bytes.extend(text_frame(text));
-                borders.push(bytes.len());
-            }
-            for &border in &borders {
-                prop_assert!(is_border(&bytes, border));
-                prop_assert_eq!(is_border(&bytes, border + 1), borders.contains(&(border + 1)));
-            }
-        }
     }
 }

@@ -1,5 +1,5 @@
-//! The writing half of a socket: what is due leaves in one write. Owns offsets, control frames and frame borders;
-//! knows nothing of changes.
+//! The writing half of a socket: what is owed to it leaves in one write. Owns the socket, its end, and who is woken for
+//! it; what is owed is `owed`'s.
 //!
 //! A shard writes to it directly when its views have grown; nothing is queued for it and no task is woken per
 //! delivery. When the kernel takes no more, the socket is *blocked*: shards pass it by, and its session goes on once
@@ -14,8 +14,9 @@ use futures_util::task::AtomicWaker;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::log::{DUE_SEGMENTS, Due, FellOff};
-use super::protocol::{self, CloseCode};
+use super::frame::{self, CloseCode};
+pub use super::owed::DueCache;
+use super::owed::{Owed, TooMany, Unwritten, Written};
 use super::view::View;
 use crate::metrics::{Code, DeliveryMetrics};
 
@@ -37,31 +38,12 @@ pub struct Outbound {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Frames for this socket alone: answers, pings, close. They leave at the next border of a frame.
-    control: Vec<u8>,
-    /// bytes of answers among them, since it was last empty
-    answers: usize,
-    readers: Vec<Reader>,
-    /// whose frame is cut in half on the wire: only its rest may follow
-    half: Half,
+    owed: Owed,
     /// the kernel took less than there was; the session waits until it is writable
     blocked: bool,
-    /// a close frame is the last thing in `control`
-    closing: bool,
     /// nothing can be written any more
     gone: Option<Gone>,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Half {
-    #[default]
-    None,
-    Control,
-    Reader(usize),
-}
-
-/// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
-const ANSWER_BYTES: usize = 1 << 20;
 
 /// Why the socket takes nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,28 +82,6 @@ impl Ticket {
     }
 }
 
-/// What a write has done.
-enum Written {
-    /// nothing was due
-    Nothing,
-    /// so many bytes, and nothing more is due
-    All(usize),
-    /// so many bytes, and there may be more
-    Part(usize),
-}
-
-/// A place in a view's log.
-#[derive(Debug)]
-struct Reader {
-    view: Arc<View>,
-    subscription: u64,
-    offset: u64,
-}
-
-/// Most sockets of a shard are at the same offset of the same view: what is due to one is due to the next.
-#[derive(Debug, Default)]
-pub struct DueCache(Option<(Arc<View>, u64, Due)>);
-
 impl Outbound {
     /// Takes the socket over after its upgrade.
     pub fn new(tcp: TcpStream, metrics: Arc<DeliveryMetrics>) -> Self {
@@ -131,23 +91,18 @@ impl Outbound {
 
     /// Puts a message for this socket alone in front of what its views owe it.
     pub fn say(&self, message: &str) {
-        self.control(|control| protocol::push_text_frame(control, message));
+        self.control(|control| frame::push_text_frame(control, message));
     }
 
     /// Lets `write` append whole frames to the control frames.
     pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
-        if state.closing {
+        if state.owed.is_closing() || state.gone.is_some() {
             return;
         }
-        let before = state.control.len();
-        write(&mut state.control);
-        state.answers += state.control.len() - before;
-        // a client that asks and does not read: a close frame would only join the others
-        if state.answers > ANSWER_BYTES && state.gone.is_none() {
+        if let Err(TooMany) = state.owed.answer(write) {
             self.count_close(CloseCode::TooSlow);
             state.gone = Some(Gone::Broken);
-            state.control = Vec::new();
             self.session.wake();
             self.drained.notify_waiters();
         }
@@ -161,10 +116,10 @@ impl Outbound {
     pub async fn write(&self, frames: &[u8], ticket: &Ticket) -> Result<(), Gone> {
         {
             let mut state = self.lock();
-            if state.closing || ticket.is_void() {
+            if state.owed.is_closing() || ticket.is_void() {
                 return Err(Gone::Closing);
             }
-            state.control.extend_from_slice(frames);
+            state.owed.put(frames);
         }
         self.flush(&mut DueCache::default());
         loop {
@@ -175,10 +130,10 @@ impl Outbound {
                 if let Some(gone) = state.gone {
                     return Err(gone);
                 }
-                if state.closing {
+                if state.owed.is_closing() {
                     return Err(Gone::Closing);
                 }
-                if state.control.is_empty() {
+                if !state.owed.has_control() {
                     return Ok(());
                 }
             }
@@ -189,33 +144,25 @@ impl Outbound {
     /// Follows a view from `offset` on, after `message`. `subscription` tells it from any other of the same view.
     pub fn join(&self, view: Arc<View>, subscription: u64, offset: u64, message: &str, ticket: &Ticket) {
         let mut state = self.lock();
-        if !state.closing && !ticket.is_void() {
-            protocol::push_text_frame(&mut state.control, message);
-            // most sockets follow one view: a vector of four places would be memory for three that never come
-            state.readers.reserve_exact(1);
-            state.readers.push(Reader { view, subscription, offset });
+        if !state.owed.is_closing() && !ticket.is_void() {
+            state.owed.follow(view, subscription, offset, message);
         }
     }
 
     /// Stops following; nothing where this subscription never did.
     pub fn leave(&self, subscription: u64) {
         let mut state = self.lock();
-        if let Some(index) = state.readers.iter().position(|reader| reader.subscription == subscription) {
-            state.finish_half();
-            state.readers.remove(index);
-        }
+        state.owed.leave(subscription);
+        state.notice_torn();
     }
 
     /// Its view is no more: the socket is closed with `code`, or told `message` where it follows others as well.
     pub fn lose(&self, view: &Arc<View>, code: CloseCode, reason: &str, message: &str) {
         let mut state = self.lock();
-        if state.readers.len() < 2 {
+        if !state.owed.lose(view, message) {
             self.close_with(&mut state, code, reason);
-        } else if let Some(index) = state.readers.iter().position(|reader| Arc::ptr_eq(&reader.view, view)) {
-            state.finish_half();
-            state.readers.remove(index);
-            protocol::push_text_frame(&mut state.control, message);
         }
+        state.notice_torn();
         drop(state);
         self.order(Order::Prune);
     }
@@ -228,9 +175,10 @@ impl Outbound {
     }
 
     fn close_with(&self, state: &mut State, code: CloseCode, reason: &str) {
-        if state.close(code, reason) {
+        if state.owed.close(code, reason) {
             self.count_close(code);
         }
+        state.notice_torn();
     }
 
     fn count_close(&self, code: CloseCode) {
@@ -247,134 +195,66 @@ impl Outbound {
             self.end_if_fallen_off(&mut state);
             return;
         }
-        loop {
+        let had_control = state.owed.has_control();
+        let is_written = loop {
             match self.write_once(&mut state, cache) {
-                Ok(Written::Nothing) => return,
+                Ok(Written::Nothing) => break true,
                 Ok(Written::All(written)) => {
                     self.metrics.bytes.inc_by(written as u64);
-                    return;
+                    break true;
                 }
                 Ok(Written::Part(written)) => {
                     self.metrics.bytes.inc_by(written as u64);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
-                    break;
+                    break false;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     state.gone = Some(Gone::Broken);
-                    break;
+                    break false;
                 }
             }
-        }
-        let gone = state.gone.is_some();
-        drop(state);
-        self.session.wake();
-        if gone {
+        };
+        if state.gone.is_some() || (had_control && !state.owed.has_control()) {
             self.drained.notify_waiters();
+        }
+        drop(state);
+        if !is_written {
+            self.session.wake();
         }
     }
 
-    /// One write of everything that is due.
     fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<Written> {
-        if let ([reader], true) = (&mut state.readers[..], state.control.is_empty()) {
-            let Ok(due) = cache.due(reader) else { return self.fall_off(state) };
-            let written = match &due.bytes[..] {
-                [] => return Ok(Written::Nothing),
-                [only] => self.tcp.try_write(only)?,
-                many => self.tcp.try_write_vectored(&many.iter().map(|b| IoSlice::new(b)).collect::<Vec<_>>())?,
-            };
-            let wanted: usize = due.bytes.iter().map(bytes::Bytes::len).sum();
-            reader.offset += written as u64;
-            let is_all = written == wanted;
-            // what was due is bounded in segments, so there may be more
-            let has_more = due.bytes.len() >= DUE_SEGMENTS;
-            state.half = if is_all { Half::None } else { state.half_after(0) };
-            return Ok(if is_all && !has_more { Written::All(written) } else { Written::Part(written) });
-        }
-        let mut all_due = Vec::with_capacity(state.readers.len());
-        for reader in &state.readers {
-            match cache.due(reader) {
-                Ok(due) => all_due.push(due.clone()),
-                Err(FellOff) => return self.fall_off(state),
-            }
-        }
-        // the frame that is cut in half goes on first, then control, then the views
-        let mut slices = Vec::new();
-        let first = match state.half {
-            Half::Reader(index) => Some(index),
-            Half::None | Half::Control => None,
+        let send = |slices: &[IoSlice<'_>]| match slices {
+            [only] => self.tcp.try_write(only),
+            many => self.tcp.try_write_vectored(many),
         };
-        let order: Vec<Option<usize>> = first
-            .into_iter()
-            .map(Some)
-            .chain([None])
-            .chain((0..state.readers.len()).filter(|index| Some(*index) != first).map(Some))
-            .collect();
-        for part in &order {
-            match part {
-                None => slices.push(IoSlice::new(&state.control)),
-                Some(index) => slices.extend(all_due[*index].bytes.iter().map(|b| IoSlice::new(b))),
-            }
+        match state.owed.write(cache, send) {
+            Ok(written) => Ok(written),
+            Err(Unwritten::Io(error)) => Err(error),
+            Err(Unwritten::FellOff) => self.fall_off(state),
         }
-        slices.retain(|slice| !slice.is_empty());
-        if slices.is_empty() {
-            return Ok(Written::Nothing);
-        }
-        let written = self.tcp.try_write_vectored(&slices)?;
-        drop(slices);
-        let had_control = !state.control.is_empty();
-        let mut left = written;
-        for part in order {
-            if left == 0 {
-                break;
-            }
-            match part {
-                None => {
-                    let taken = left.min(state.control.len());
-                    let whole = taken == state.control.len();
-                    state.control.drain(..taken);
-                    state.half = if whole { Half::None } else { Half::Control };
-                    left -= taken;
-                }
-                Some(index) => {
-                    let length: usize = all_due[index].bytes.iter().map(bytes::Bytes::len).sum();
-                    let taken = left.min(length);
-                    state.readers[index].offset += taken as u64;
-                    state.half = if taken == length { Half::None } else { state.half_after(index) };
-                    left -= taken;
-                }
-            }
-        }
-        if state.control.is_empty() && had_control {
-            // few sockets say anything of their own, and then seldom
-            state.control = Vec::new();
-            state.answers = 0;
-            self.drained.notify_waiters();
-        }
-        Ok(Written::Part(written))
     }
 
     /// A reader's place is no longer kept: say so if the wire is at a border, else there is nothing left to say.
     fn fall_off(&self, state: &mut State) -> io::Result<Written> {
-        if matches!(state.half, Half::Reader(_)) {
+        if state.owed.is_inside_a_frame() {
             self.count_close(CloseCode::TooSlow);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.close_with(state, CloseCode::TooSlow, "too slow: resume with your last cursor");
-        let written = self.tcp.try_write(&state.control)?;
-        state.control.drain(..written);
-        Ok(Written::Part(written))
+        Ok(Written::Part(0))
     }
 
     fn end_if_fallen_off(&self, state: &mut State) {
-        if !state.readers.iter().any(|reader| reader.view.log().due(reader.offset).is_err()) {
+        if !state.owed.has_fallen_off() {
             return;
         }
         match self.fall_off(state) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => state.gone = Some(Gone::Broken),
+            // the session writes what there is to say
             Ok(_) => state.blocked = false,
         }
         self.session.wake();
@@ -383,7 +263,7 @@ impl Outbound {
     /// Asks the client whether it is there, unless it did not answer the last time.
     pub(super) fn ping(&self) {
         if self.heard.swap(false, Relaxed) {
-            self.control(protocol::push_ping_frame);
+            self.control(frame::push_ping_frame);
             self.flush(&mut DueCache::default());
         } else {
             self.lock().gone = Some(Gone::Silent);
@@ -433,7 +313,7 @@ impl Outbound {
 
     /// Whether a close frame was put.
     pub fn is_closing(&self) -> bool {
-        self.lock().closing
+        self.lock().owed.is_closing()
     }
 
     /// Why nothing can be written any more, if so.
@@ -455,52 +335,9 @@ impl Outbound {
 }
 
 impl State {
-    /// Whether it was not closing yet.
-    fn close(&mut self, code: CloseCode, reason: &str) -> bool {
-        if self.closing {
-            return false;
-        }
-        self.finish_half();
-        self.readers.clear();
-        protocol::push_close_frame(&mut self.control, code, reason);
-        self.closing = true;
-        true
-    }
-
-    /// Moves the rest of a frame that is cut in half into `control`, so that its reader may go.
-    fn finish_half(&mut self) {
-        let Half::Reader(index) = self.half else { return };
-        let reader = &self.readers[index];
-        let Some(rest) = reader.view.log().rest_of_frame(reader.offset) else {
-            // what follows would stand in the middle of a frame
+    fn notice_torn(&mut self) {
+        if self.owed.is_torn() {
             self.gone = Some(Gone::Broken);
-            self.half = Half::None;
-            return;
-        };
-        self.control.splice(..0, rest.iter().copied());
-        // this reader may stay: what control sends now is not to be sent again
-        self.readers[index].offset += rest.len() as u64;
-        self.half = Half::Control;
-    }
-
-    fn half_after(&self, index: usize) -> Half {
-        let reader = &self.readers[index];
-        match reader.view.log().due(reader.offset) {
-            Ok(due) if due.at_border => Half::None,
-            Ok(_) | Err(FellOff) => Half::Reader(index),
         }
-    }
-}
-
-impl DueCache {
-    fn due(&mut self, reader: &Reader) -> Result<&Due, FellOff> {
-        let fits = self
-            .0
-            .as_ref()
-            .is_some_and(|(view, offset, _)| *offset == reader.offset && Arc::ptr_eq(view, &reader.view));
-        if !fits {
-            self.0 = Some((reader.view.clone(), reader.offset, reader.view.log().due(reader.offset)?));
-        }
-        self.0.as_ref().map(|(_, _, due)| due).ok_or(FellOff)
     }
 }

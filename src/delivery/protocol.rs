@@ -1,153 +1,14 @@
-//! The wire: what messages look like and what a client may say. Pure: text in, text and frames out.
+//! What the server says: messages as text. Pure; frames are made of them in [`frame`](super::frame), and what a client
+//! says is in [`command`](super::command).
 
 use std::fmt::Write as _;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::lens::{Ask, Shown};
+use super::lens::Shown;
 use crate::change::{Change, Notification};
 use crate::cursor::push_id;
 use crate::lives::Gap;
-
-/// Close codes; docs/protocol.md says what a client does on each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub enum CloseCode {
-    /// the client closed
-    Normal = 1000,
-    /// the server drains; reconnect with jitter
-    Draining = 1001,
-    /// a frame that RFC 6455 does not allow
-    Protocol = 1002,
-    /// text that is not UTF-8
-    NotUtf8 = 1007,
-    /// a message above the limit
-    TooBig = 1009,
-    /// what the request asks for is not understood; final
-    BadRequest = 4400,
-    /// no token, or one that is not or no longer believed; with another one
-    Unauthenticated = 4401,
-    /// the token does not allow it; final
-    Forbidden = 4403,
-    /// no such channel; final
-    UnknownChannel = 4404,
-    /// fell off the log; resume with the last cursor
-    TooSlow = 4408,
-    /// more commands than allowed; later
-    RateLimited = 4429,
-    /// more sockets than configured; later
-    Overloaded = 4503,
-}
-
-/// What a client sent.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Command {
-    /// answered with `pong`
-    Ping {
-        /// comes back in the answer
-        #[serde(default)]
-        r#ref: Option<Value>,
-    },
-    /// answered with itself
-    Test {},
-    /// join a channel
-    Subscribe {
-        /// its name
-        channel: String,
-        /// resume from this cursor
-        #[serde(default)]
-        since: Option<String>,
-        /// the current rows first
-        #[serde(default)]
-        snapshot: bool,
-        /// conditions that its rows must satisfy
-        #[serde(default)]
-        filter: Option<Texts>,
-        /// only these columns
-        #[serde(default)]
-        columns: Option<Texts>,
-        /// an update tells the columns as they were
-        #[serde(default)]
-        old: bool,
-        /// comes back in the answer
-        #[serde(default)]
-        r#ref: Option<Value>,
-    },
-    /// another token for this socket
-    Auth {
-        /// a JSON Web Token
-        token: String,
-        /// comes back in the answer
-        #[serde(default)]
-        r#ref: Option<Value>,
-    },
-    /// leave a channel
-    Unsubscribe {
-        /// its name
-        channel: String,
-        /// comes back in the answer
-        #[serde(default)]
-        r#ref: Option<Value>,
-    },
-}
-
-/// One text or several.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Texts {
-    /// one
-    One(String),
-    /// several
-    Many(Vec<String>),
-}
-
-impl Texts {
-    fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
-    }
-}
-
-/// What a subscription asks for. One text of columns is a list with commas, as in a query.
-pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
-    let columns = columns.map(|columns| match columns {
-        Texts::One(list) => list.split(',').map(str::to_owned).collect(),
-        other => other.into_vec(),
-    });
-    Ask::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
-}
-
-/// Commands this version knows, for the error that lists them.
-const COMMANDS: [&str; 5] = ["ping", "test", "subscribe", "unsubscribe", "auth"];
-
-/// Reads a client's message.
-///
-/// # Errors
-/// The `error` message to answer with; the socket stays open.
-pub fn parse_command(text: &str) -> Result<Command, String> {
-    let value: Value = match serde_json::from_str(text) {
-        Ok(value) => value,
-        Err(e) => {
-            let place = format!("the message is no JSON (line {}, column {})", e.line(), e.column());
-            return Err(error("bad_json", &place, None));
-        }
-    };
-    let reference = value.get("ref").cloned();
-    let Some(kind) = value.get("type").and_then(Value::as_str) else {
-        return Err(error("bad_message", "the message has no type", reference.as_ref()));
-    };
-    if !COMMANDS.contains(&kind) {
-        let shown: String = kind.chars().take(40).collect();
-        let text = format!("unknown command {shown}; known: {}", COMMANDS.join(", "));
-        return Err(error("unknown_command", &text, reference.as_ref()));
-    }
-    let kind = kind.to_owned();
-    serde_json::from_value(value).map_err(|e| error("bad_message", &format!("{kind}: {e}"), reference.as_ref()))
-}
 
 /// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
 /// cursor after it where this change is its last; `mark` follows either.
@@ -342,50 +203,6 @@ fn push_string(message: &mut String, text: &str) {
     }
 }
 
-/// A text frame as the server sends it: final, unmasked (RFC 6455 section 5.2).
-pub fn text_frame(text: &str) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(text.len() + 10);
-    push_text_frame(&mut frame, text);
-    frame
-}
-
-/// Appends a text frame.
-pub fn push_text_frame(out: &mut Vec<u8>, text: &str) {
-    push_header(out, 0x81, text.len());
-    out.extend_from_slice(text.as_bytes());
-}
-
-/// Appends a close frame; the reason is cut to the 123 bytes it may have.
-pub fn push_close_frame(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
-    let mut end = reason.len().min(123);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    push_header(out, 0x88, 2 + end);
-    out.extend_from_slice(&(code as u16).to_be_bytes());
-    out.extend_from_slice(&reason.as_bytes()[..end]);
-}
-
-/// Appends an empty ping frame.
-pub fn push_ping_frame(out: &mut Vec<u8>) {
-    push_header(out, 0x89, 0);
-}
-
-fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
-    out.push(first);
-    match length {
-        0..=125 => out.push(length as u8),
-        126..=0xffff => {
-            out.push(126);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        _ => {
-            out.push(127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,27 +269,5 @@ mod tests {
         let update = update_of(&change, "1");
         let start = r#"{"type":"realtime_update","entity_type":"pets","action":"updated","data":{"pet_id":1,"name":"Luna"},"timestamp":"2024-01-15T10:30:00.123456Z","id":90017"#;
         assert!(update.starts_with(start), "{update}");
-    }
-
-    #[test]
-    fn what_is_no_command_is_answered_with_an_error() {
-        let code = |text: &str| {
-            let error: Value = serde_json::from_str(&parse_command(text).unwrap_err()).unwrap();
-            error["code"].as_str().unwrap().to_owned()
-        };
-        assert_eq!(code("{"), "bad_json");
-        assert_eq!(code("[]"), "bad_message");
-        assert_eq!(code(r#"{"type":"dance"}"#), "unknown_command");
-        assert_eq!(code(r#"{"type":"subscribe"}"#), "bad_message");
-        assert_eq!(code(r#"{"type":"subscribe","channel":"pets","filter":3}"#), "bad_message");
-        assert!(matches!(parse_command(r#"{"type":"test","x":1}"#), Ok(Command::Test {})));
-    }
-
-    #[test]
-    fn a_close_reason_is_cut_at_a_character() {
-        let mut frame = Vec::new();
-        push_close_frame(&mut frame, CloseCode::TooSlow, &"ü".repeat(100));
-        assert_eq!(frame[1] as usize, 2 + 122);
-        assert!(std::str::from_utf8(&frame[4..]).is_ok());
     }
 }

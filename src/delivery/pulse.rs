@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::frame::CloseCode;
 use super::outbound::Outbound;
-use super::protocol::CloseCode;
 use super::view::lock;
 use crate::shutdown::Shutdown;
 

@@ -24,8 +24,8 @@ use super::hub::{Entry, Hub, JoinError, Subscription};
 use super::lens::{Lens, Unfit};
 use super::outbound::{Outbound, Ticket};
 use super::policy::MARK;
-use super::protocol;
 use super::route::{Told, ViewKey};
+use super::{frame, protocol};
 use crate::change::{Answer, Change, Request};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::lives::Gap;
@@ -39,6 +39,13 @@ pub struct Wish {
     pub snapshot: bool,
     /// said just before it joins
     pub gap: Option<Gap>,
+}
+
+impl Wish {
+    /// Whether only what comes from now on is wanted.
+    pub fn is_the_stream(&self) -> bool {
+        self.since.is_none() && !self.snapshot && self.gap.is_none()
+    }
 }
 
 /// Why a subscriber could not join.
@@ -132,11 +139,11 @@ impl Resume {
                 self.say(&protocol::error("no_snapshot", &text, self.reference.as_ref())).await?;
             }
         }
+        if let Some(gap) = wish.gap {
+            self.hub.becomes_live().await;
+            self.tell_gap(gap).await?;
+        }
         loop {
-            if let Some(gap) = wish.gap {
-                self.hub.becomes_live().await;
-                self.tell_gap(gap).await?;
-            }
             match self.hub.join(&self.key, &self.outbound, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
@@ -326,7 +333,7 @@ impl Resume {
         let mut frames = Vec::new();
         for (i, told_now) in told.iter().enumerate() {
             let is_last = i + 1 == told.len();
-            protocol::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
+            frame::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
             if frames.len() >= CHUNK || is_last {
                 self.outbound.write(&frames, &self.ticket).await.map_err(|_| Failed::Gone)?;
                 frames.clear();
@@ -341,147 +348,9 @@ impl Resume {
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {
-        self.outbound.write(&protocol::text_frame(message), &self.ticket).await.map_err(|_| Failed::Gone)
+        self.outbound.write(&frame::text_frame(message), &self.ticket).await.map_err(|_| Failed::Gone)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use tokio::io::AsyncReadExt as _;
-    use tokio::net::{TcpListener, TcpStream};
-    use tokio::sync::Notify;
-
-    use super::*;
-    use crate::change::{Channel, Cut, Event, Update};
-    use crate::delivery::hub::{Settings, Source};
-    use crate::delivery::lens::Ask;
-    use crate::lives::{Life, Lives};
-    use crate::metrics::DeliveryMetrics;
-    use crate::shutdown;
-
-    fn place(life: u64, before: u64) -> Cursor {
-        Cursor { epoch: 7, incarnation: life, lsn: 100, seen: Snapshot::all_before(before), inside: None }
-    }
-
-    fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
-        let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec() });
-        Event::From { border: Border::new(place(life, 10)), lives, continues }
-    }
-
-    fn cut(life: u64) -> Event {
-        let update = Update {
-            channel: "pets".into(),
-            action: "created".into(),
-            data: "{}".into(),
-            changed: Vec::new(),
-            old: None,
-            old_key: None,
-        };
-        let change = Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None };
-        let end = Border::new(place(life, 30));
-        Event::Cut(Cut {
-            changes: vec![change],
-            inside: "1".into(),
-            until: Arc::new(end.cursor.seen.clone()),
-            end: Some(end),
-        })
-    }
-
-    /// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
-    struct Stage {
-        hub: Arc<Hub>,
-        nudge: Arc<Notify>,
-        outbound: Arc<Outbound>,
-        client: TcpStream,
-        events: mpsc::Sender<Event>,
-        trigger: shutdown::Trigger,
-        running: tokio::task::JoinHandle<()>,
-    }
-
-    impl Stage {
-        async fn new() -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let metrics = Arc::new(DeliveryMetrics::default());
-            let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
-            let (requests, _) = mpsc::channel(1);
-            let nudge = Arc::new(Notify::new());
-            let settings = Settings {
-                log_bytes: 1 << 20,
-                history_bytes: 1 << 20,
-                heartbeat: Duration::from_secs(60),
-                ping: Duration::from_secs(60),
-                shards: 1,
-                keys: None,
-            };
-            let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
-            let (events, received) = mpsc::channel(1);
-            let (trigger, shutdown) = shutdown::channel();
-            let running = tokio::spawn(hub.clone().run(received, shutdown));
-            events
-                .send(Event::Channels {
-                    channels: vec![Channel { name: "pets".into(), columns: None }],
-                    policies: vec![],
-                })
-                .await
-                .unwrap();
-            Self { hub, nudge, outbound, client, events, trigger, running }
-        }
-
-        /// What the client was sent until the end.
-        async fn end(mut self) -> String {
-            self.trigger.begin();
-            self.running.await.unwrap();
-            drop((self.outbound, self.hub));
-            let mut sent = Vec::new();
-            self.client.read_to_end(&mut sent).await.unwrap();
-            String::from_utf8_lossy(&sent).into_owned()
-        }
-    }
-
-    #[tokio::test]
-    async fn a_place_that_was_judged_in_another_life_does_not_enter() {
-        let stage = Stage::new().await;
-        stage.events.send(begin(2, &[Life { id: 2, bound: None }], false)).await.unwrap();
-        stage.events.send(Event::Live).await.unwrap();
-        stage.hub.becomes_live().await;
-        let enter = |life| {
-            let key = ViewKey::named("pets", Ask::default());
-            stage.hub.enter(&key, &stage.outbound, &Snapshot::all_before(10), life).unwrap()
-        };
-        assert!(matches!(enter(1), Entry::AnotherLife));
-        assert!(matches!(enter(2), Entry::Joined { .. }));
-        assert_eq!(stage.end().await, "");
-    }
-
-    /// The server crashes while a client waits for the rest of its cut. Its place is of the lost tail: a message sent
-    /// now would carry that place into the new life, where it would be honoured.
-    #[tokio::test]
-    async fn a_place_is_not_carried_into_another_life_of_the_server() {
-        let stage = Stage::new().await;
-        let old = Life { id: 1, bound: None };
-        stage.events.send(begin(1, &[old], false)).await.unwrap();
-        stage.events.send(Event::Live).await.unwrap();
-        let wish = Wish {
-            since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
-            ..Wish::default()
-        };
-        let way = Resume::new(
-            stage.hub.clone(),
-            stage.outbound.clone(),
-            ViewKey::named("pets", Ask::default()),
-            None,
-            None,
-            Ticket::default(),
-        );
-        let resuming = tokio::spawn(way.run(wish));
-        stage.nudge.notified().await; // it waits until the stream has come to its place
-
-        stage.events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
-        stage.events.send(cut(2)).await.unwrap();
-        assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
-        assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
-    }
-}
+mod tests;

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::frame::push_text_frame;
 use super::lens::{Ask, Images, Lens, Shown};
-use super::protocol::{self, push_text_frame};
+use super::protocol;
 use super::value::Value;
 use crate::change::{Change, Cut, Kind, Notification, Update};
 

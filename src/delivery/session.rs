@@ -1,5 +1,7 @@
-//! One client's conversation: joins, commands, pings, goodbye. Owns its subscriptions and its patience; the writing
-//! of changes is the shard's, reading frames is tungstenite's.
+//! One client's conversation: commands, joins, goodbye. Owns its subscriptions and its patience; the writing of changes
+//! is the shard's, reading frames is tungstenite's.
+
+mod rights;
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -12,20 +14,21 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use serde_json::Value;
-use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::Sleep;
 
 use super::auth::Identity;
+use super::command::{self, Command};
+use super::frame::CloseCode;
 use super::hub::{Hub, JoinError, Subscription};
 use super::inbound::Inbound;
+use super::joining::Joining;
 use super::lens::Unfit;
 use super::outbound::{DueCache, Gone, Order, Outbound, Ticket};
-use super::pass::{Due, Pass};
-use super::protocol::{self, CloseCode, Command};
+use super::pass::Pass;
+use super::protocol;
 use super::pulse::Standing;
 use super::resume::{Failed, Resume, Wish};
 use super::route::ViewKey;
-use crate::lives::Gap;
 
 /// What a socket may do.
 #[derive(Debug, Clone, Copy)]
@@ -69,24 +72,6 @@ struct Pace {
     bucket: DefaultDirectRateLimiter,
     refused: u32,
 }
-
-/// A subscription on its way to the present.
-struct Waiting {
-    key: ViewKey,
-    /// the part of it that it is on its way to; `None` where that was not known yet
-    permitted: Option<ViewKey>,
-    ticket: Ticket,
-    task: AbortHandle,
-}
-
-#[derive(Default)]
-struct Joining {
-    tasks: JoinSet<Joined>,
-    waiting: Vec<Waiting>,
-}
-
-/// How joining ended.
-type Joined = Result<Subscription, (ViewKey, Option<Value>, Failed)>;
 
 /// Why a session is over; the summary line of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,87 +198,6 @@ impl Session {
         Reading::Paused
     }
 
-    /// Ready when the client had to be told something of its token.
-    fn poll_pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(pass) = &mut self.pass else { return Poll::Pending };
-        if self.outbound.is_closing() {
-            return Poll::Pending;
-        }
-        match ready!(pass.poll_due(context)) {
-            Due::Expiring => {
-                let seconds = pass.remaining().unwrap_or_default().as_secs();
-                self.outbound.say(&protocol::token_expiring(seconds));
-            }
-            Due::Expired => self.outbound.close(CloseCode::Unauthenticated, "the token has expired"),
-            Due::Nobody if self.subscriptions.is_empty() && self.joining.is_none() => {
-                self.outbound.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
-            }
-            Due::Nobody | Due::Nothing => {}
-        }
-        Poll::Ready(())
-    }
-
-    fn who(&self) -> Option<Arc<Identity>> {
-        self.pass.as_ref().map(|pass| pass.who().clone())
-    }
-
-    fn authenticate(&mut self, token: &str, reference: Option<&Value>) {
-        let Some(pass) = &mut self.pass else {
-            let text = "this server checks no tokens: every channel is open";
-            return self.refuse(&protocol::error("not_supported", text, reference));
-        };
-        let had_user = pass.who().user.is_some();
-        if let Err(reason) = pass.renew(token) {
-            tracing::warn!(event = "auth_refused", %reason);
-            return self.refuse(&protocol::error("unauthenticated", reason.0, reference));
-        }
-        let who = pass.who().clone();
-        let others = who.user.as_ref().map_or(0, |user| self.hub.pulse().of_user(user).len());
-        let most = self.limits.sockets_per_user as usize;
-        if !had_user && most > 0 && others >= most {
-            return self.outbound.close(CloseCode::Overloaded, "too many sockets of this user");
-        }
-        let seconds = pass.remaining().map(|remaining| remaining.as_secs());
-        self.hub.pulse().belongs_to(self.standing, who.user.clone());
-        self.outbound.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
-        self.reconsider();
-    }
-
-    /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
-    /// channel, or ends.
-    fn reconsider(&mut self) {
-        let who = self.who();
-        let goes_on = |waiting: &Waiting| {
-            waiting.permitted.is_some() && self.hub.permit(&waiting.key, who.as_deref()).ok() == waiting.permitted
-        };
-        if !self.waiting().iter().all(goes_on) {
-            // what is on its way cannot turn
-            return self
-                .outbound
-                .close(CloseCode::TooSlow, "your rights changed meanwhile: resume with your last cursor");
-        }
-        let had_some = !self.subscriptions.is_empty();
-        for subscription in std::mem::take(&mut self.subscriptions) {
-            let asked = subscription.key().asked();
-            match self.hub.permit(&asked, who.as_deref()) {
-                Ok(key) if key == *subscription.key() => self.subscriptions.push(subscription),
-                Err(JoinError::NotLive) => self.subscriptions.push(subscription),
-                Ok(_) => {
-                    drop(subscription);
-                    self.join(asked, Wish { gap: Some(Gap::Policy), ..Wish::default() }, None);
-                }
-                Err(error) => {
-                    drop(subscription);
-                    let (code, text) = explain(&asked, &error.into());
-                    self.refuse(&protocol::channel_error(code, &text, &asked.label()));
-                }
-            }
-        }
-        if had_some && self.subscriptions.is_empty() && self.joining.is_none() {
-            self.outbound.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
-        }
-    }
-
     /// Whether this command is one too many.
     fn is_too_fast(&mut self, text: &str) -> bool {
         let pace = self.pace.get_or_insert_with(|| {
@@ -309,7 +213,7 @@ impl Session {
             REFUSED.. => self.outbound.close(CloseCode::RateLimited, "too many commands: come back later"),
             _ => {}
         }
-        self.refuse(&protocol::rate_limited(wait, reference_of(text).as_ref()));
+        self.refuse(&protocol::rate_limited(wait, command::reference_of(text).as_ref()));
         true
     }
 
@@ -318,13 +222,13 @@ impl Session {
         if self.is_too_fast(text) {
             return;
         }
-        match protocol::parse_command(text) {
+        match command::parse(text) {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.outbound.say(text),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, since, snapshot, filter, columns, old, r#ref }) => {
-                let ask = protocol::ask_of(filter, columns, old);
+                let ask = command::ask_of(filter, columns, old);
                 let sees_everything = ask.is_everything();
                 let key = ViewKey::named(&channel, ask);
                 if matches!(key, ViewKey::User(_)) && (snapshot || !sees_everything) {
@@ -333,7 +237,7 @@ impl Session {
                 } else if self.is_joined(&channel) {
                     let text = format!("already subscribed to {channel}: unsubscribe first, or open another socket");
                     self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
-                } else if self.subscriptions.len() + self.waiting().len() >= self.limits.subscriptions as usize {
+                } else if self.asked().count() >= self.limits.subscriptions as usize {
                     let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
                     self.refuse(&protocol::error("too_many_subscriptions", &text, r#ref.as_ref()));
                 } else {
@@ -344,14 +248,7 @@ impl Session {
                 if self.is_joined(&channel) {
                     self.subscriptions.retain(|subscription| subscription.key().label() != channel);
                     if let Some(joining) = &mut self.joining {
-                        joining.waiting.retain(|waiting| {
-                            let goes = waiting.key.label() == channel;
-                            if goes {
-                                waiting.ticket.void();
-                                waiting.task.abort();
-                            }
-                            !goes
-                        });
+                        joining.cancel(&channel);
                     }
                     self.outbound.say(&protocol::unsubscribed(&channel, r#ref.as_ref()));
                 } else {
@@ -363,72 +260,42 @@ impl Session {
         }
     }
 
-    fn join(&mut self, key: ViewKey, wish: Wish, reference: Option<Value>) {
+    fn join(&mut self, asked: ViewKey, wish: Wish, reference: Option<Value>) {
+        let who = self.who();
+        let permitted = self.hub.permit(&asked, who.as_deref());
         // whoever only wants the stream needs no task of its own
-        if wish.since.is_none() && !wish.snapshot {
-            let who = self.who();
-            let permitted = self.hub.permit(&key, who.as_deref());
-            if wish.gap.is_some() && self.hub.is_live() {
-                self.hub.metrics().count_gap(Gap::Policy.as_str());
-                self.outbound.say(&protocol::gap(Some(&key.label()), Gap::Policy));
-            }
-            match permitted.and_then(|key| self.hub.join(&key, &self.outbound, reference.as_ref())) {
+        if wish.is_the_stream() {
+            let joined = permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, reference.as_ref()));
+            match joined {
                 Ok(subscription) => return self.follow(subscription),
                 Err(JoinError::NotLive) => {}
-                Err(error) => return self.failed(&key, reference.as_ref(), &error.into()),
+                Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
             }
         }
-        let permitted = self.hub.permit(&key, self.who().as_deref()).ok();
         let (hub, outbound, ticket) = (self.hub.clone(), self.outbound.clone(), Ticket::default());
-        let way = Resume::new(hub, outbound, key.clone(), self.who(), reference.clone(), ticket.clone());
-        let asked = key.clone();
-        let joining = self.joining.get_or_insert_default();
-        let task = joining
-            .tasks
-            .spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (asked, reference, failed)) });
-        joining.waiting.push(Waiting { key, permitted, ticket, task });
+        let way = Resume::new(hub, outbound, asked.clone(), who, reference.clone(), ticket.clone());
+        self.joining.get_or_insert_default().send(way, wish, asked, permitted.ok(), reference, ticket);
     }
 
     fn follow(&mut self, subscription: Subscription) {
-        let who = self.who();
-        // a policy that changed before it became a member was told to members only
-        if who.is_some()
-            && self.hub.permit(&subscription.key().asked(), who.as_deref()).as_ref() != Ok(subscription.key())
-        {
-            self.outbound.order(Order::Reconsider);
-        }
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(subscription);
-    }
-
-    fn waiting(&self) -> &[Waiting] {
-        self.joining.as_ref().map_or(&[], |joining| &joining.waiting)
     }
 
     /// Ready when a subscription has joined or failed; pending when none is on its way.
     fn poll_joined(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(joining) = &mut self.joining else { return Poll::Pending };
-        match ready!(joining.tasks.poll_join_next_with_id(context)) {
-            Some(Ok((task, joined))) => self.joined(task, joined),
-            // it was unsubscribed meanwhile
-            Some(Err(_)) => {}
+        match ready!(joining.poll_next(context)) {
+            Some(Ok(subscription)) => {
+                // else dropping it leaves
+                if !self.outbound.is_closing() {
+                    self.follow(subscription);
+                }
+            }
+            Some(Err((key, reference, failed))) => self.failed(&key, reference.as_ref(), &failed),
             None => self.joining = None,
         }
         Poll::Ready(())
-    }
-
-    fn joined(&mut self, task: Id, joined: Joined) {
-        let was_waiting = self.waiting().iter().any(|waiting| waiting.task.id() == task);
-        if let Some(joining) = &mut self.joining {
-            joining.waiting.retain(|waiting| waiting.task.id() != task);
-        }
-        match joined {
-            // unsubscribed while it joined: dropping it leaves
-            Ok(subscription) if was_waiting && !self.outbound.is_closing() => self.follow(subscription),
-            Ok(_) => {}
-            Err(_) if !was_waiting => {}
-            Err((key, reference, failed)) => self.failed(&key, reference.as_ref(), &failed),
-        }
     }
 
     fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &Failed) {
@@ -451,9 +318,14 @@ impl Session {
         }
     }
 
+    /// What it is joined to, or on its way to.
+    fn asked(&self) -> impl Iterator<Item = &ViewKey> {
+        let joining = self.joining.iter().flat_map(|joining| joining.asked());
+        self.subscriptions.iter().map(Subscription::key).chain(joining)
+    }
+
     fn is_joined(&self, label: &str) -> bool {
-        let joined = self.subscriptions.iter().map(Subscription::key);
-        joined.chain(self.waiting().iter().map(|waiting| &waiting.key)).any(|key| key.label() == label)
+        self.asked().any(|key| key.label() == label)
     }
 
     fn refuse(&self, error: &str) {
@@ -481,12 +353,6 @@ fn explain(key: &ViewKey, failed: &Failed) -> (&'static str, String) {
     }
 }
 
-/// The `ref` of a command that is not obeyed; a long one is not read for it.
-fn reference_of(text: &str) -> Option<Value> {
-    let short = Some(text).filter(|text| text.len() <= 1024)?;
-    serde_json::from_str::<Value>(short).ok()?.get("ref").cloned()
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.hub.pulse().leave(self.standing);
@@ -500,6 +366,6 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
-        assert!(size_of::<Outbound>() <= 200, "{} bytes", size_of::<Outbound>());
+        assert!(size_of::<Outbound>() <= 192, "{} bytes", size_of::<Outbound>());
     }
 }

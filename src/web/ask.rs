@@ -12,9 +12,10 @@ use percent_encoding::percent_decode_str;
 use super::admit::{self, Counted};
 use super::server::{Reply, Web, has_room, text};
 use crate::delivery::auth::Identity;
+use crate::delivery::command::{self, Texts};
+use crate::delivery::frame::CloseCode;
 use crate::delivery::hub::JoinError;
 use crate::delivery::lens::Unfit;
-use crate::delivery::protocol::{self, CloseCode, Texts};
 use crate::delivery::resume::Wish;
 use crate::delivery::route::ViewKey;
 
@@ -102,7 +103,7 @@ fn first_of(
     };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
     let decoded = decode(name).map_err(|_| unknown("the name after /ws/ is no UTF-8".to_owned()))?;
-    let ask = protocol::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
+    let ask = command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
     // the slash that makes a user of it is the path's own, not one of a name
     let key = match name.strip_prefix("user/") {
         Some("") => return Err(unknown("the user id is missing".to_owned())),

@@ -27,8 +27,8 @@ use tokio_tungstenite::WebSocketStream;
 use super::ask::{self, Admitted, Refusal};
 use super::server::{Reply, Web};
 use super::socket::Open;
+use crate::delivery::frame::CloseCode;
 use crate::delivery::outbound::Outbound;
-use crate::delivery::protocol::CloseCode;
 use crate::delivery::session::Session;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -1,0 +1,142 @@
+//! Text of a setting → its value, and every mistake in it. Owns what is understood and what is said of what is not.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Config, SETTINGS};
+use crate::error::{Error, Kind, Result};
+
+pub(super) struct Reader {
+    pub(super) file: BTreeMap<String, String>,
+    pub(super) values: BTreeMap<&'static str, (String, String)>,
+    mistakes: Vec<String>,
+}
+
+impl Reader {
+    pub(super) fn new(file: Option<&str>) -> Self {
+        let mut reader = Self { file: BTreeMap::new(), values: BTreeMap::new(), mistakes: Vec::new() };
+        match file.map(toml::from_str::<toml::Table>) {
+            None => {}
+            Some(Err(error)) => reader.mistakes.push(format!("the configuration file is no TOML: {}", error.message())),
+            Some(Ok(table)) => {
+                for (key, value) in table {
+                    if !SETTINGS.iter().any(|setting| setting.name.replace('-', "_") == key) {
+                        let known: Vec<_> = SETTINGS.iter().map(|s| s.name.replace('-', "_")).collect();
+                        reader.mistakes.push(format!(
+                            "the configuration file has {key}, which is no setting; there are: {}",
+                            known.join(", ")
+                        ));
+                    }
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    reader.file.insert(key, text);
+                }
+            }
+        }
+        reader
+    }
+
+    pub(super) fn text(&self, name: &'static str) -> String {
+        self.values.get(name).map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn complain(&mut self, name: &'static str, what: &str) {
+        let origin = self.values.get(name).map_or(name, |(origin, _)| origin);
+        self.mistakes.push(format!("{origin}: {what}"));
+    }
+
+    /// The value, or what is in the file that it names with `@`.
+    pub(super) fn secret(&mut self, name: &'static str) -> Option<String> {
+        let value = self.text(name);
+        let Some(path) = value.strip_prefix('@') else { return Some(value).filter(|value| !value.is_empty()) };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) => {
+                self.complain(name, &format!("cannot read {path}: {error}"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn list(&self, name: &'static str) -> Vec<String> {
+        let text = self.text(name);
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+    }
+
+    pub(super) fn addresses(&mut self, name: &'static str) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for item in self.list(name) {
+            match item.parse() {
+                Ok(address) => addresses.push(address),
+                Err(_) => self.complain(name, &format!("{item} is no address, such as 10.0.0.1")),
+            }
+        }
+        addresses
+    }
+
+    pub(super) fn number(&mut self, name: &'static str, least: u64, most: u64) -> u64 {
+        let value = self.text(name);
+        match value.replace('_', "").parse() {
+            Ok(number) if (least..=most).contains(&number) => number,
+            _ => {
+                self.complain(name, &format!("{value} is no number from {least} to {most}"));
+                least
+            }
+        }
+    }
+
+    pub(super) fn seconds(&mut self, name: &'static str) -> Duration {
+        Duration::from_secs(self.number(name, 1, 3600))
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str) -> bool {
+        match self.text(name).to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" | "" => false,
+            other => {
+                self.complain(name, &format!("{other} is neither true nor false"));
+                false
+            }
+        }
+    }
+
+    pub(super) fn database_url(&mut self) -> String {
+        let url = self.text("database-url");
+        if url.is_empty() {
+            self.mistakes.push(
+                "no database: set DATABASE_URL or --database-url to postgres://user:password@host:5432/database".into(),
+            );
+        } else if let Err(error) = crate::source::pool::Database::parse(&url) {
+            self.complain("database-url", &crate::error::chain(&error));
+        }
+        url
+    }
+
+    pub(super) fn listen(&mut self) -> SocketAddr {
+        let fallback = SocketAddr::from(([127, 0, 0, 1], 8000));
+        let listen = self.text("listen");
+        if !listen.is_empty() {
+            let listen = listen.replace("localhost", "127.0.0.1");
+            return listen.parse().unwrap_or_else(|_| {
+                self.complain("listen", &format!("{listen} is no address with a port, such as 127.0.0.1:8000"));
+                fallback
+            });
+        }
+        let host = self.text("websocket-host").replace("localhost", "127.0.0.1");
+        let port = self.number("websocket-port", 0, 65535) as u16;
+        match host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, port),
+            Err(_) => {
+                self.complain("websocket-host", &format!("{host} is no address, such as 127.0.0.1"));
+                fallback
+            }
+        }
+    }
+
+    pub(super) fn finish(self, config: Config) -> Result<Config> {
+        if self.mistakes.is_empty() {
+            return Ok(config);
+        }
+        Err(Error::new(Kind::Config, format!("the settings cannot be used:\n  - {}", self.mistakes.join("\n  - "))))
+    }
+}

@@ -1,0 +1,175 @@
+//! Every setting of `rowcast serve`: names, defaults, help.
+
+/// A setting as flag, environment variable and TOML key.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// `--name` and, with `_` for `-`, the TOML key
+    pub name: &'static str,
+    /// environment variables, the first that is set counts
+    pub env: &'static [&'static str],
+    /// default
+    pub default: Option<&'static str>,
+    /// one line
+    pub help: &'static str,
+}
+
+/// Every setting of `rowcast serve`. A flag wins over the environment, the environment over the file.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "database-url",
+        env: &["ROWCAST_DATABASE_URL", "DATABASE_URL"],
+        default: None,
+        help: "Postgres, as postgres://user:password@host:5432/database",
+    },
+    Setting {
+        name: "listen",
+        env: &["ROWCAST_LISTEN"],
+        default: None,
+        help: "address and port of the server [default: 127.0.0.1:8000]",
+    },
+    Setting {
+        name: "websocket-host",
+        env: &["WEBSOCKET_HOST"],
+        default: Some("127.0.0.1"),
+        help: "address of the server, where listen is not given",
+    },
+    Setting {
+        name: "websocket-port",
+        env: &["WEBSOCKET_PORT"],
+        default: Some("8000"),
+        help: "port of the server, where listen is not given",
+    },
+    Setting {
+        name: "allow-anonymous",
+        env: &["ROWCAST_ALLOW_ANONYMOUS"],
+        default: Some("false"),
+        help: "serve addresses beyond loopback although every channel is open to everybody",
+    },
+    Setting {
+        name: "log",
+        env: &["ROWCAST_LOG"],
+        default: Some("info"),
+        help: "error, warn, info, debug or a tracing filter",
+    },
+    Setting {
+        name: "websocket-debug",
+        env: &["WEBSOCKET_DEBUG"],
+        default: Some("false"),
+        help: "the same as log = debug",
+    },
+    Setting {
+        name: "log-format",
+        env: &["ROWCAST_LOG_FORMAT"],
+        default: Some("auto"),
+        help: "human, json, or auto: human on a terminal",
+    },
+    Setting {
+        name: "heartbeat-seconds",
+        env: &["ROWCAST_HEARTBEAT_SECONDS"],
+        default: Some("25"),
+        help: "a channel that is silent this long sends a heartbeat",
+    },
+    Setting {
+        name: "ping-seconds",
+        env: &["ROWCAST_PING_SECONDS"],
+        default: Some("30"),
+        help: "a client is pinged this often, and dropped when it was silent since the last ping",
+    },
+    Setting {
+        name: "message-bytes",
+        env: &["ROWCAST_MESSAGE_BYTES"],
+        default: Some("65536"),
+        help: "largest message from a client",
+    },
+    Setting {
+        name: "jwt-secret",
+        env: &["ROWCAST_JWT_SECRET"],
+        default: None,
+        help: "the secret of tokens (HS256, HS384, HS512), or @FILE; with any key, a policy must allow what is seen",
+    },
+    Setting {
+        name: "jwt-public-key",
+        env: &["ROWCAST_JWT_PUBLIC_KEY"],
+        default: None,
+        help: "the public key of tokens in PEM (RSA, P-256, P-384, Ed25519), or @FILE",
+    },
+    Setting {
+        name: "jwks",
+        env: &["ROWCAST_JWKS"],
+        default: None,
+        help: "the key set of tokens: a URL or a file, kept current",
+    },
+    Setting {
+        name: "jwt-audience",
+        env: &["ROWCAST_JWT_AUDIENCE"],
+        default: None,
+        help: "a token must be for one of these (aud), with commas between them",
+    },
+    Setting {
+        name: "jwt-issuer",
+        env: &["ROWCAST_JWT_ISSUER"],
+        default: None,
+        help: "a token must be of one of these (iss), with commas between them",
+    },
+    Setting {
+        name: "jwt-leeway-seconds",
+        env: &["ROWCAST_JWT_LEEWAY_SECONDS"],
+        default: Some("10"),
+        help: "by which the issuer's clock and this one may differ",
+    },
+    Setting {
+        name: "origins",
+        env: &["ROWCAST_ORIGINS"],
+        default: None,
+        help: "web pages of these origins may connect, with commas between them, * any [default: the server's own]",
+    },
+    Setting {
+        name: "trusted-proxies",
+        env: &["ROWCAST_TRUSTED_PROXIES"],
+        default: None,
+        help: "addresses whose X-Forwarded-For is believed, with commas between them",
+    },
+    Setting {
+        name: "max-sockets-per-address",
+        env: &["ROWCAST_MAX_SOCKETS_PER_ADDRESS"],
+        default: Some("0"),
+        help: "sockets of one address; 0 any number",
+    },
+    Setting {
+        name: "max-sockets-per-user",
+        env: &["ROWCAST_MAX_SOCKETS_PER_USER"],
+        default: Some("100"),
+        help: "sockets of one user, by the token's sub; 0 any number",
+    },
+    Setting {
+        name: "commands-per-second",
+        env: &["ROWCAST_COMMANDS_PER_SECOND"],
+        default: Some("100"),
+        help: "commands of one client a second, and as many more at once",
+    },
+    Setting { name: "max-sockets", env: &["ROWCAST_MAX_SOCKETS"], default: Some("100000"), help: "sockets in all" },
+    Setting {
+        name: "max-subscriptions",
+        env: &["ROWCAST_MAX_SUBSCRIPTIONS"],
+        default: Some("100"),
+        help: "channels on one socket",
+    },
+    Setting {
+        name: "log-bytes",
+        env: &["ROWCAST_LOG_BYTES"],
+        default: Some("4194304"),
+        help: "bytes of frames kept per channel: how far a client may fall behind",
+    },
+    Setting {
+        name: "history-bytes",
+        env: &["ROWCAST_HISTORY_BYTES"],
+        default: Some("67108864"),
+        help: "bytes of changes kept in memory: clients that come back within them cost the database nothing",
+    },
+    Setting {
+        name: "drain-seconds",
+        env: &["ROWCAST_DRAIN_SECONDS"],
+        default: Some("10"),
+        help: "time for sockets to go when the server ends",
+    },
+];

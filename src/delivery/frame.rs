@@ -1,0 +1,136 @@
+//! Frames as they stand on the wire (RFC 6455, section 5.2). Pure: bytes in, bytes out; knows no message.
+
+/// Close codes; docs/protocol.md says what a client does on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum CloseCode {
+    /// the client closed
+    Normal = 1000,
+    /// the server drains; reconnect with jitter
+    Draining = 1001,
+    /// a frame that RFC 6455 does not allow
+    Protocol = 1002,
+    /// text that is not UTF-8
+    NotUtf8 = 1007,
+    /// a message above the limit
+    TooBig = 1009,
+    /// what the request asks for is not understood; final
+    BadRequest = 4400,
+    /// no token, or one that is not or no longer believed; with another one
+    Unauthenticated = 4401,
+    /// the token does not allow it; final
+    Forbidden = 4403,
+    /// no such channel; final
+    UnknownChannel = 4404,
+    /// fell off the log; resume with the last cursor
+    TooSlow = 4408,
+    /// more commands than allowed; later
+    RateLimited = 4429,
+    /// more sockets than configured; later
+    Overloaded = 4503,
+}
+
+/// A text frame as the server sends it: final, unmasked (RFC 6455 section 5.2).
+pub fn text_frame(text: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(text.len() + 10);
+    push_text_frame(&mut frame, text);
+    frame
+}
+
+/// Appends a text frame.
+pub fn push_text_frame(out: &mut Vec<u8>, text: &str) {
+    push_header(out, 0x81, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a close frame; the reason is cut to the 123 bytes it may have.
+pub fn push_close_frame(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
+    let mut end = reason.len().min(123);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    push_header(out, 0x88, 2 + end);
+    out.extend_from_slice(&(code as u16).to_be_bytes());
+    out.extend_from_slice(&reason.as_bytes()[..end]);
+}
+
+/// Appends an empty ping frame.
+pub fn push_ping_frame(out: &mut Vec<u8>) {
+    push_header(out, 0x89, 0);
+}
+
+fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
+    out.push(first);
+    match length {
+        0..=125 => out.push(length as u8),
+        126..=0xffff => {
+            out.push(126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
+
+/// Whether a frame begins at `offset` of a segment, found by walking the headers of its frames. Only a reader that
+/// could not write everything asks.
+pub fn is_border(segment: &[u8], offset: usize) -> bool {
+    let mut at = 0;
+    while at < offset {
+        let Some(length) = frame_length(&segment[at..]) else { return false };
+        at += length;
+    }
+    at == offset
+}
+
+/// Length of the frame that begins here, header included.
+pub fn frame_length(frame: &[u8]) -> Option<usize> {
+    let (header, payload) = header_lengths(frame)?;
+    usize::try_from(payload).ok()?.checked_add(header)
+}
+
+/// Length of the header, a client's mask included, and of the payload; `None` while the bytes that say so are not there.
+pub fn header_lengths(frame: &[u8]) -> Option<(usize, u64)> {
+    let second = *frame.get(1)?;
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (header, payload) = match second & 0x7f {
+        126 => (4, u64::from(u16::from_be_bytes(frame.get(2..4)?.try_into().ok()?))),
+        127 => (10, u64::from_be_bytes(frame.get(2..10)?.try_into().ok()?)),
+        short => (2, u64::from(short)),
+    };
+    Some((header + mask, payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_close_reason_is_cut_at_a_character() {
+        let mut frame = Vec::new();
+        push_close_frame(&mut frame, CloseCode::TooSlow, &"ü".repeat(100));
+        assert_eq!(frame[1] as usize, 2 + 122);
+        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn borders_are_found_at_any_length(lengths in prop::collection::vec(0_usize..70_000, 1..5)) {
+            let texts: Vec<String> = lengths.iter().map(|&n| "x".repeat(n)).collect();
+            let mut borders = vec![0];
+            let mut bytes = Vec::new();
+            for text in &texts {
+                bytes.extend(text_frame(text));
+                borders.push(bytes.len());
+            }
+            for &border in &borders {
+                prop_assert!(is_border(&bytes, border));
+                prop_assert_eq!(is_border(&bytes, border + 1), borders.contains(&(border + 1)));
+            }
+        }
+    }
+}

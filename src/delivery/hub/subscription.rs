@@ -1,0 +1,65 @@
+//! A socket's membership of a view. Owns where it goes on; the hub says which views there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Hub;
+use crate::delivery::outbound::{Outbound, Ticket};
+use crate::delivery::route::ViewKey;
+use crate::delivery::view::{View, lock};
+
+/// A socket's place in a view; dropping it leaves.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    view: Arc<View>,
+    outbound: Arc<Outbound>,
+    /// tells it from any other
+    number: u64,
+    /// where the view's log goes on for this subscriber
+    offset: u64,
+    shard: usize,
+    slot: usize,
+}
+
+impl Subscription {
+    /// Of a socket that was just put into this slot: it goes on where the view's log ends now.
+    pub(super) fn new(hub: Arc<Hub>, view: Arc<View>, outbound: Arc<Outbound>, shard: usize, slot: usize) -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let (number, offset) = (NUMBER.fetch_add(1, Relaxed), view.log.end());
+        Self { hub, view, outbound, number, offset, shard, slot }
+    }
+
+    /// Follows the view's cursors.
+    pub(super) fn mark(&self) -> &str {
+        &self.view.mark
+    }
+
+    /// What it watches.
+    pub fn key(&self) -> &ViewKey {
+        &self.view.key
+    }
+
+    /// From now on the socket gets what the view's log has had since it became a member, after `message`.
+    pub fn follow(&self, message: &str, ticket: &Ticket) {
+        self.outbound.join(self.view.clone(), self.number, self.offset, message, ticket);
+    }
+
+    /// Whether its view is still one: not where the channel is gone.
+    pub fn is_open(&self) -> bool {
+        let state = lock(&self.hub.state);
+        state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.outbound.leave(self.number);
+        let mut state = lock(&self.hub.state);
+        lock(&self.view.members[self.shard]).try_remove(self.slot);
+        let known = state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view));
+        if known && self.view.subscribers() == 0 {
+            state.views.remove(&self.view.key);
+        }
+    }
+}
