@@ -347,3 +347,48 @@ async fn a_key_set_may_come_late_and_rotate() {
     std::fs::remove_file(&folder).unwrap();
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn stating_a_policy_runs_nobodys_code() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table called (by text);
+         create function noted(v text) returns bool language plpgsql as $$ begin insert into called values (v); return true; end $$;
+         create domain inner_code as text check (noted(value)); create domain code as inner_code;
+         create table visits (id int primary key, code code); select rowcast.watch('visits');
+         select rowcast.allow('visits', 'vet', 'code=eq.x')",
+    )
+    .await;
+    assert_eq!(db.text("select count(*)::text from called").await, "0");
+}
+
+#[tokio::test]
+async fn a_function_of_somebody_else_is_not_taken_for_postgres_own() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key); insert into pets values (1); select rowcast.watch('pets');
+         create function public.format(text, text, text, regclass, text) returns text language sql
+           as $$ select 'select ''{\"pet_id\":666}''::text' $$",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.socket("/ws/pets?snapshot=true").await;
+    assert_eq!(socket.message().await["rows"], json!([{"pet_id": 1}]));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_sockets_however_the_token_comes() {
+    let db = TestDatabase::new().await;
+    db.run(CLINIC).await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET), ("max-sockets-per-user", "2")]);
+    let five = token(json!({"sub": "5"}));
+    let path = format!("/ws/user/5?token={five}");
+    let _first = server.subscribed(&path).await;
+    let _second = server.subscribed(&path).await;
+    assert_eq!(status(&server, &path).await, 503);
+    let mut later = server.socket("/ws").await;
+    later.send(&json!({"type": "auth", "token": five}).to_string()).await;
+    assert_eq!(later.close_code().await, 4503);
+    server.stop().await.unwrap();
+}

@@ -196,7 +196,8 @@ impl Keys {
         revoked.insert(user.into(), now);
     }
 
-    fn is_revoked(&self, identity: &Identity) -> bool {
+    /// Whether that befell somebody whose token was good when it was checked.
+    pub fn is_revoked(&self, identity: &Identity) -> bool {
         let revoked = self.revoked.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let Some(at) = identity.user.as_ref().and_then(|user| revoked.get(&**user)) else { return false };
         let issued = identity.claims.get("iat").and_then(Value::as_f64).filter(|at| (0.0..1e11).contains(at));

@@ -96,6 +96,10 @@ impl Session {
     ) -> Self {
         let standing = hub.pulse().enter(&outbound, who.as_ref().and_then(|who| who.user.clone()));
         let inbound = Inbound::new(&outbound, received, limits.message_bytes);
+        // it may have been revoked since the handshake, when this socket was not among those that were told
+        if hub.keys().zip(who.as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
+            outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+        }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(Pass::new(keys.clone(), who)));
         let (pace, subscriptions, joining, goodbye) = (None, Vec::new(), None, None);
         Self { hub, outbound, standing, inbound, limits, pass, pace, subscriptions, joining, goodbye }
