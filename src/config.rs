@@ -63,11 +63,14 @@ impl std::fmt::Debug for KeySettings {
 
 /// Who may open a socket.
 #[derive(Debug, Clone, Default)]
-#[allow(missing_docs, reason = "each is explained by its definition in SETTINGS")]
 pub struct Admission {
+    /// `Origin` headers that are allowed besides the server's own; `*` any
     pub origins: Vec<String>,
+    /// proxies whose `X-Forwarded-For` is believed
     pub proxies: Vec<IpAddr>,
+    /// sockets of one address at most; 0: any number
     pub sockets_per_address: u32,
+    /// sockets of one user at most; 0: any number
     pub sockets_per_user: u32,
 }
 

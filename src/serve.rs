@@ -17,7 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::source::pool::Database;
 use crate::source::{relay, replay, retention};
 use crate::web::server::{self, Web};
-use crate::web::{admit, jwks};
+use crate::web::jwks;
 
 /// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
 const EVENTS: usize = 4;
@@ -97,12 +97,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             sockets_per_user: config.admission.sockets_per_user,
             commands_per_second: config.commands_per_second,
         },
-        admission: admit::Rules {
-            origins: config.admission.origins,
-            proxies: config.admission.proxies,
-            sockets_per_address: config.admission.sockets_per_address,
-            sockets_per_user: config.admission.sockets_per_user,
-        },
+        admission: config.admission,
         checks_host: keys.is_none() && config.listen.ip().is_loopback(),
         is_demo: config.is_demo,
         by_address: Arc::default(),

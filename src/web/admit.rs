@@ -9,22 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 
-/// From where, and through whom.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    /// `Origin` headers that are allowed besides the server's own; `*` any
-    pub origins: Vec<String>,
-    /// proxies whose `X-Forwarded-For` is believed
-    pub proxies: Vec<IpAddr>,
-    /// sockets of one address at most; 0: any number
-    pub sockets_per_address: u32,
-    /// sockets of one user at most; 0: any number
-    pub sockets_per_user: u32,
-}
+use crate::config::Admission;
 
 const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-impl Rules {
+impl Admission {
     /// Whether a browser's page of this origin may open a socket. Programs that are no browsers send none. Without a
     /// list it may where it comes from this server, or from this machine to a server that is reached as this machine:
     /// a page from anywhere else must not read what is on somebody's own computer.
@@ -137,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_page_from_elsewhere_is_kept_out() {
-        let rules = Rules { origins: vec!["https://clinic.example".into()], ..Rules::default() };
+        let rules = Admission { origins: vec!["https://clinic.example".into()], ..Admission::default() };
         for (origin, host, allowed) in [
             ("https://clinic.example", "live.example", true),
             ("https://evil.example", "live.example", false),
@@ -156,14 +145,14 @@ mod tests {
             );
         }
         assert!(rules.allow_origin(&headers(&[("host", "live.example")])), "no browser");
-        let any = Rules { origins: vec!["*".into()], ..Rules::default() };
+        let any = Admission { origins: vec!["*".into()], ..Admission::default() };
         assert!(any.allow_origin(&headers(&[("origin", "https://evil.example"), ("host", "x")])));
     }
 
     #[test]
     fn only_our_own_proxies_say_who_is_behind_them() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let rules = Rules { proxies: vec![ip("10.0.0.1"), ip("10.0.0.2")], ..Rules::default() };
+        let rules = Admission { proxies: vec![ip("10.0.0.1"), ip("10.0.0.2")], ..Admission::default() };
         let forged = headers(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.2")]);
         assert_eq!(rules.address(ip("10.0.0.1"), &forged), ip("2.2.2.2"));
         assert_eq!(rules.address(ip("9.9.9.9"), &forged), ip("9.9.9.9"));

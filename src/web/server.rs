@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::admit::{self, Counts};
 use super::sse::{self, Events};
 use super::{pages, socket, status};
+use crate::config::Admission;
 use crate::delivery::hub::Hub;
 use crate::delivery::session::Limits;
 use crate::metrics::SourceMetrics;
@@ -37,7 +38,7 @@ pub struct Web {
     /// of a socket
     pub limits: Limits,
     /// who may open one
-    pub admission: admit::Rules,
+    pub admission: Admission,
     /// open to everybody on loopback: it must be called by a name of this machine
     pub checks_host: bool,
     /// serves the clinic's page
