@@ -2,6 +2,7 @@
 
 mod ask;
 mod doctor;
+mod explain;
 mod grammar;
 mod types;
 
@@ -68,6 +69,11 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             asked.extend(flags.map(|name| (name, "true".to_owned())));
             ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), &asked, token(arguments).as_deref(), left)
                 .await
+        }
+        Some(("explain", arguments)) => {
+            let id = arguments.get_one::<i64>("id").copied().unwrap_or_default();
+            let url = text(arguments, "url").unwrap_or_default();
+            ask::explain(url, id, token(arguments).as_deref(), arguments.get_flag("json")).await
         }
         Some(("types", arguments)) => {
             let (_, client) = connect(arguments).await?;

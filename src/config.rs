@@ -32,6 +32,8 @@ pub struct Config {
     pub keys: KeySettings,
     pub admission: Admission,
     pub commands_per_second: NonZeroU32,
+    /// `None`: connections are not encrypted
+    pub tls: Option<TlsFiles>,
     /// `rowcast demo`: also the clinic's page is served
     pub is_demo: bool,
 }
@@ -59,6 +61,15 @@ impl std::fmt::Debug for KeySettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeySettings").field("jwks", &self.jwks).finish_non_exhaustive()
     }
+}
+
+/// PEM files of the server's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// the certificate, and those between it and a root
+    pub certificate: String,
+    /// its private key
+    pub key: String,
 }
 
 /// Who may open a socket.
@@ -135,6 +146,7 @@ pub fn load(
         },
         commands_per_second: NonZeroU32::new(reader.number("commands-per-second", 1, 100_000) as u32)
             .unwrap_or(NonZeroU32::MIN),
+        tls: reader.tls_files(),
         is_demo: false,
     };
     if config.keys.secret.as_ref().is_some_and(|secret| secret.len() < 16) {

@@ -24,5 +24,6 @@ pub mod resume;
 pub mod route;
 pub mod session;
 mod shard;
+pub mod stream;
 pub mod value;
 pub mod view;

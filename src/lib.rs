@@ -13,8 +13,8 @@
 //! [`source`] and [`delivery`] meet in [`change`] and nowhere else. [`cursor`] is a place in the stream,
 //! [`lives`] says how long it is good.
 //!
-//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `change`, `cursor`, `lives`,
-//! `row`, `metrics`, `shutdown`, `error`.
+//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `question`, `change`,
+//! `cursor`, `lives`, `row`, `metrics`, `refusals`, `fetch`, `shutdown`, `error`.
 
 pub mod change;
 pub mod cli;
@@ -25,8 +25,11 @@ pub mod delivery;
 pub mod demo;
 
 pub mod error;
+pub mod fetch;
 pub mod lives;
 pub mod metrics;
+pub mod question;
+pub mod refusals;
 pub mod row;
 pub mod serve;
 

@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::refusals::Refusals;
 
 /// What the source did.
 #[derive(Debug, Default)]
@@ -54,6 +56,7 @@ pub struct DeliveryMetrics {
     pub delay: Histogram,
     /// microseconds from capture to the log, of the last change
     lag: AtomicI64,
+    refusals: Refusals,
 }
 
 /// A close code.
@@ -156,6 +159,7 @@ impl Default for DeliveryMetrics {
             // half a millisecond to 16 s
             delay: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             lag: AtomicI64::new(0),
+            refusals: Refusals::default(),
         }
     }
 }
@@ -176,8 +180,10 @@ impl DeliveryMetrics {
         self.gaps.get_or_create(&Reason { reason }).inc();
     }
 
-    pub(crate) fn count_limit(&self, limit: &'static str) {
+    /// Counts a refusal. Where it is to be logged: how many were not, since the last one of this limit.
+    pub(crate) fn refuse(&self, limit: &'static str) -> Option<u64> {
         self.limits.get_or_create(&Limit { limit }).inc();
+        self.refusals.note(limit, Instant::now())
     }
 
     pub(crate) fn count_resume(&self, from: &'static str) {

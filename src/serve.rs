@@ -15,9 +15,10 @@ use crate::error::{Error, Kind, Result};
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::Shutdown;
 use crate::source::pool::Database;
-use crate::source::{relay, replay, retention};
-use crate::web::server::{self, Web};
+use crate::source::{inspect, node, relay, replay, retention};
 use crate::web::jwks;
+use crate::web::server::{self, Web};
+use crate::web::tls::Tls;
 
 /// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
 const EVENTS: usize = 4;
@@ -87,7 +88,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         keys: keys.clone(),
     };
     let way_back = hub::Source { requests, nudge: nudge.clone() };
-    let hub = Hub::new(settings, way_back, Arc::new(DeliveryMetrics::default()));
+    let delivery = Arc::new(DeliveryMetrics::default());
+    let hub = Hub::new(settings, way_back, delivery.clone());
+    let (questions, questioned) = mpsc::channel(REQUESTS);
+    let tls = config.tls.map(Tls::read).transpose()?.map(Arc::new);
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
@@ -100,6 +104,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         admission: config.admission,
         checks_host: keys.is_none() && config.listen.ip().is_loopback(),
         is_demo: config.is_demo,
+        questions,
+        tls: tls.clone(),
         by_address: Arc::default(),
         by_user: Arc::default(),
         max_sockets: config.max_sockets,
@@ -107,19 +113,23 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         shutdown: shutdown.clone(),
     });
     let (events, received) = mpsc::channel(EVENTS);
-    if let Ok(address) = listener.local_addr() {
-        let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
-        tracing::info!(event = "listening", %address, channels_open_to = open_to);
-    }
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
+    tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to);
     let hub = tokio::spawn(hub.run(received, shutdown.clone()));
     let serving = tokio::spawn(server::run(listener, web, config.drain));
     let replays = tokio::spawn(replay::run(database.clone(), pool.clone(), asked, shutdown.clone()));
-    let pruning = tokio::spawn(retention::run(pool, source.clone(), shutdown.clone()));
+    let pruning = tokio::spawn(retention::run(pool.clone(), source.clone(), shutdown.clone()));
+    let noting = tokio::spawn(node::run(database.clone(), pool.clone(), address, delivery, shutdown.clone()));
+    let answering = tokio::spawn(inspect::run(pool, questioned, shutdown.clone()));
+    if let Some(tls) = tls {
+        tokio::spawn(tls.renew(shutdown.clone()));
+    }
     if let (Some(keys), Some(source)) = (keys, config.keys.jwks) {
         tokio::spawn(jwks::run(source, keys, shutdown.clone()));
     }
     relay::run(database, source, nudge, events, shutdown).await?;
-    for task in [hub, serving, replays, pruning] {
+    for task in [hub, serving, replays, pruning, noting, answering] {
         if let Err(error) = task.await {
             tracing::error!(event = "task_died", %error);
         }

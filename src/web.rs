@@ -8,3 +8,4 @@ pub mod server;
 pub mod socket;
 pub mod sse;
 pub mod status;
+pub mod tls;

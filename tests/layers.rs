@@ -3,9 +3,9 @@
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 15] = [
-    "cli", "demo", "serve", "web", "delivery", "source", "config", "row", "change", "cursor", "lives", "metrics",
-    "shutdown", "error", "lib",
+const ORDER: [&str; 18] = [
+    "cli", "demo", "serve", "web", "delivery", "source", "config", "row", "question", "change", "cursor", "lives",
+    "metrics", "refusals", "fetch", "shutdown", "error", "lib",
 ];
 /// Besides the order: delivery and web know no database, config knows only how a URL and a key are read.
 const FORBIDDEN: [(&str, &str); 2] = [("delivery", "source"), ("web", "source")];

@@ -502,3 +502,32 @@ async fn a_move_between_partitions_is_one_change_wherever_a_part_of_its_cut_ends
         assert!(pet_ids(&messages) == (1..=5000).collect::<Vec<i64>>(), "{how}");
     }
 }
+
+#[tokio::test]
+async fn who_does_not_read_a_snapshot_does_not_hold_up_the_others() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, name text); select rowcast.watch('pets');
+         create table few (id int primary key); select rowcast.watch('few');
+         set rowcast.mute = on; insert into pets select i, repeat('x', 2000) from generate_series(1, 15000) i; insert into few values (1)",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/few").await;
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        unread.push(server.socket("/ws/pets?snapshot=true").await);
+    }
+    let replays = "select count(*) from pg_stat_activity where datname = current_database()
+        and application_name like 'rowcast replay%' and wait_event = 'ClientWrite'";
+    while db.text(replays).await != "3" {}
+    let mut reader = server.socket("/ws/few?snapshot=true").await;
+    let first = reader.message().await;
+    assert_eq!(
+        (&first["type"], &first["rows"]),
+        (&"snapshot".into(), &serde_json::json!([{"id": 1}])),
+        "within ten seconds"
+    );
+    drop(unread);
+    server.stop().await.unwrap();
+}

@@ -7,10 +7,13 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::explain;
 use crate::error::{Error, Kind, Result};
+use crate::fetch;
 
+/// Looking for an old change may take the database a while.
+const WITHIN: Duration = Duration::from_secs(30);
 const NOT_RUNNING: &str = "is `rowcast serve` or `rowcast demo` running there? --url names another address";
 
 /// Prints the messages of a channel (`pets`, or `user/123`), one a line, until `left` of them came. `asked` are query
@@ -70,31 +73,31 @@ fn bearer(token: &str) -> Result<hyper::header::HeaderValue> {
     Ok(value)
 }
 
-/// One GET, without a client library: status pages are short and the server is ours.
+/// What a path of the server answers.
 pub(super) async fn get(url: &str, path: &str, token: Option<&str>) -> Result<String> {
-    let host = url.trim_start_matches("http://").trim_end_matches('/');
-    let explain =
-        |e: std::io::Error| Error::new(Kind::Connection, format!("cannot ask {host}")).because(e).hint(NOT_RUNNING);
-    let mut tcp = tokio::net::TcpStream::connect(host).await.map_err(explain)?;
-    let authorization = match token {
-        Some(token) => format!("authorization: {}\r\n", bearer(token)?.to_str().unwrap_or_default()),
-        None => String::new(),
-    };
-    tcp.write_all(
-        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{authorization}connection: close\r\n\r\n").as_bytes(),
-    )
-    .await
-    .map_err(explain)?;
-    let mut answer = String::new();
-    tokio::time::timeout(Duration::from_secs(5), tcp.read_to_string(&mut answer))
-        .await
-        .map_err(|_| Error::new(Kind::Connection, format!("{host} does not answer")))?
-        .map_err(explain)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or_else(|| Error::new(Kind::Protocol, format!("{host} does not speak HTTP")))?;
-    if head.split(' ').nth(1) == Some("401") {
-        return Err(Error::new(Kind::Protocol, body.trim().to_owned()).hint("give one with --token or ROWCAST_TOKEN"));
+    let target = format!("{}{path}", url.trim_end_matches('/'));
+    let authorization = token.map(bearer).transpose()?;
+    let answer = tokio::time::timeout(WITHIN, fetch::get(&target, authorization)).await;
+    let (status, text) = answer
+        .map_err(|_| Error::new(Kind::Connection, format!("{target} does not answer")))?
+        .map_err(|e| if e.kind() == Kind::Connection { e.hint(NOT_RUNNING) } else { e })?;
+    match status.as_u16() {
+        200 => Ok(text),
+        401 => Err(Error::new(Kind::Protocol, text.trim().to_owned()).hint("give one with --token or ROWCAST_TOKEN")),
+        _ => Err(Error::new(Kind::Protocol, format!("{target}: {status}, {}", text.trim()))),
     }
-    Ok(body.to_owned())
+}
+
+/// Prints the life of a change, as the server tells it.
+pub(super) async fn explain(url: &str, id: i64, token: Option<&str>, as_json: bool) -> Result<()> {
+    let text = get(url, &format!("/explain/{id}"), token).await?;
+    let told = if as_json {
+        text
+    } else {
+        let story = serde_json::from_str(&text)
+            .map_err(|e| Error::new(Kind::Protocol, "the server's answer is no JSON").because(e))?;
+        explain::story(&story)
+    };
+    let _ = std::io::stdout().write_all(told.as_bytes());
+    Ok(())
 }

@@ -142,6 +142,19 @@ pub fn command() -> Command {
                 .arg(token()),
         )
         .subcommand(
+            Command::new("explain")
+                .about("The life of one change: captured, delivered, to whom, or why not")
+                .arg(
+                    Arg::new("id")
+                        .required(true)
+                        .value_parser(clap::value_parser!(i64).range(1..))
+                        .help("the id of a message, or of rowcast.recent"),
+                )
+                .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("as the server tells it"))
+                .arg(url())
+                .arg(token()),
+        )
+        .subcommand(
             Command::new("types")
                 .about("Print TypeScript types of the watched tables, for rowcast-client")
                 .arg(database()),

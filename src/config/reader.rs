@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Config, SETTINGS};
+use super::{Config, SETTINGS, TlsFiles};
 use crate::error::{Error, Kind, Result};
 
 pub(super) struct Reader {
@@ -56,6 +56,17 @@ impl Reader {
                 None
             }
         }
+    }
+
+    pub(super) fn tls_files(&mut self) -> Option<TlsFiles> {
+        let files = TlsFiles { certificate: self.text("tls-certificate"), key: self.text("tls-key") };
+        match (files.certificate.is_empty(), files.key.is_empty()) {
+            (true, true) => return None,
+            (false, true) => self.complain("tls-certificate", "its key is missing: give tls-key as well"),
+            (true, false) => self.complain("tls-key", "its certificate is missing: give tls-certificate as well"),
+            (false, false) => {}
+        }
+        Some(files)
     }
 
     pub(super) fn list(&self, name: &'static str) -> Vec<String> {

@@ -118,6 +118,18 @@ pub const SETTINGS: &[Setting] = &[
         help: "by which the issuer's clock and this one may differ",
     },
     Setting {
+        name: "tls-certificate",
+        env: &["ROWCAST_TLS_CERTIFICATE"],
+        default: None,
+        help: "PEM file: serve https and wss with this certificate and its chain; a renewed one is taken up by itself",
+    },
+    Setting {
+        name: "tls-key",
+        env: &["ROWCAST_TLS_KEY"],
+        default: None,
+        help: "PEM file with the certificate's private key",
+    },
+    Setting {
         name: "origins",
         env: &["ROWCAST_ORIGINS"],
         default: None,

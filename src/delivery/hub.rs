@@ -6,6 +6,7 @@
 //! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
 
 mod apply;
+mod explain;
 mod subscription;
 
 use std::collections::BTreeMap;

@@ -97,6 +97,15 @@ impl Ask {
         Self { grant: None, ..self.clone() }
     }
 
+    /// As the query of a path has it, for people.
+    pub fn parameters(&self) -> String {
+        let filters = self.filters.iter().map(|filter| format!("filter={filter}"));
+        let columns = self.columns.iter().map(|columns| format!("columns={}", columns.join(",")));
+        let old = self.old.then(|| "old=true".to_owned());
+        let all: Vec<String> = filters.chain(columns).chain(old).collect();
+        if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
+    }
+
     /// Whether it is what everybody gets who asks for nothing.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()

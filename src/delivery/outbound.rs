@@ -11,19 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::frame::{self, CloseCode};
 pub use super::owed::DueCache;
 use super::owed::{Owed, TooMany, Unwritten, Written};
+use super::stream::Stream;
 use super::view::View;
 use crate::metrics::{Code, DeliveryMetrics};
 
 /// A socket's writing half. Shared by its session and its shard.
 #[derive(Debug)]
 pub struct Outbound {
-    tcp: TcpStream,
+    stream: Stream,
     state: Mutex<State>,
     /// wakes the session: blocked, closing, or gone
     session: AtomicWaker,
@@ -84,9 +84,17 @@ impl Ticket {
 
 impl Outbound {
     /// Takes the socket over after its upgrade.
-    pub fn new(tcp: TcpStream, metrics: Arc<DeliveryMetrics>) -> Self {
+    pub fn new(stream: impl Into<Stream>, metrics: Arc<DeliveryMetrics>) -> Self {
         let (session, heard, drained) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
-        Self { tcp, state: Mutex::default(), session, heard, orders: AtomicU8::new(0), drained, metrics }
+        Self {
+            stream: stream.into(),
+            state: Mutex::default(),
+            session,
+            heard,
+            orders: AtomicU8::new(0),
+            drained,
+            metrics,
+        }
     }
 
     /// Puts a message for this socket alone in front of what its views owe it.
@@ -227,11 +235,7 @@ impl Outbound {
     }
 
     fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<Written> {
-        let send = |slices: &[IoSlice<'_>]| match slices {
-            [only] => self.tcp.try_write(only),
-            many => self.tcp.try_write_vectored(many),
-        };
-        match state.owed.write(cache, send) {
+        match state.owed.write(cache, |slices: &[IoSlice<'_>]| self.stream.try_write(slices)) {
             Ok(written) => Ok(written),
             Err(Unwritten::Io(error)) => Err(error),
             Err(Unwritten::FellOff) => self.fall_off(state),
@@ -294,7 +298,7 @@ impl Outbound {
     /// The task's waker takes the place of the one that the handshake left behind, and with it the memory of the
     /// handshake's task goes (1.1 KiB a socket).
     pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = self.tcp.poll_read_ready(context);
+        let ready = self.stream.poll_read_ready(context);
         if ready.is_ready() {
             self.heard.store(true, Relaxed);
         }
@@ -304,11 +308,16 @@ impl Outbound {
     /// Whether a blocked socket takes more again; ready then, and pending where it was not blocked.
     pub(super) fn poll_unblocked(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.blocked && self.tcp.poll_write_ready(context).is_ready() {
+        if state.blocked && self.stream.poll_write_ready(context).is_ready() {
             state.blocked = false;
             return Poll::Ready(());
         }
         Poll::Pending
+    }
+
+    /// Whether the client has not taken all that a view owes it.
+    pub(super) fn is_behind(&self, view: &View) -> bool {
+        self.lock().owed.is_behind(view)
     }
 
     /// Whether a close frame was put.
@@ -326,7 +335,7 @@ impl Outbound {
     /// # Errors
     /// `WouldBlock` when nothing has.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tcp.try_read(buffer)
+        self.stream.try_read(buffer)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -137,6 +137,12 @@ impl Owed {
         true
     }
 
+    /// Whether a reader of `view` has not come to the end of its log.
+    pub(super) fn is_behind(&self, view: &View) -> bool {
+        let mut readers = self.readers.iter();
+        readers.any(|reader| std::ptr::eq(&*reader.view, view) && reader.offset < view.log().end())
+    }
+
     /// Whether a close frame was put.
     pub(super) fn is_closing(&self) -> bool {
         self.closing

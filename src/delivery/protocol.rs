@@ -62,14 +62,25 @@ pub fn notification(change: &Change, told: &Notification, user: &str, inside: &s
     message
 }
 
+/// A moment, given in microseconds since 1970.
+pub fn timestamp(at: i64) -> String {
+    let mut text = String::new();
+    push_timestamp(&mut text, at);
+    text
+}
+
+fn push_timestamp(text: &mut String, at: i64) {
+    match jiff::Timestamp::from_microsecond(at) {
+        Ok(at) => {
+            let _ = write!(text, "{at:.6}");
+        }
+        Err(_) => text.push_str("1970-01-01T00:00:00.000000Z"),
+    }
+}
+
 fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&str>, mark: &str) {
     message.push_str(r#","timestamp":""#);
-    match jiff::Timestamp::from_microsecond(change.at) {
-        Ok(at) => {
-            let _ = write!(message, "{at:.6}");
-        }
-        Err(_) => message.push_str("1970-01-01T00:00:00.000000Z"),
-    }
+    push_timestamp(message, change.at);
     let _ = write!(message, r#"","id":{},"cursor":""#, change.id);
     match end {
         Some(end) => message.push_str(end),

@@ -36,6 +36,14 @@ impl ViewKey {
         }
     }
 
+    /// What was asked for, as a path would ask: `pets?filter=user_id=eq.5`.
+    pub fn wish(&self) -> String {
+        match self {
+            Self::Channel(name, ask) => format!("{name}{}", ask.parameters()),
+            Self::User(_) => self.label(),
+        }
+    }
+
     /// What was asked for, whatever of it may be seen.
     pub fn asked(&self) -> Self {
         match self {

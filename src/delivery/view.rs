@@ -41,6 +41,14 @@ impl View {
         &self.log
     }
 
+    /// How many of its sockets have not taken everything yet.
+    pub(super) fn behind(&self) -> usize {
+        let behind = |members: &Mutex<Slab<Arc<Outbound>>>| {
+            lock(members).iter().filter(|(_, outbound)| outbound.is_behind(self)).count()
+        };
+        self.members.iter().map(behind).sum()
+    }
+
     /// How many sockets watch it.
     pub(super) fn subscribers(&self) -> usize {
         self.members.iter().map(|members| lock(members).len()).sum()

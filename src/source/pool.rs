@@ -99,6 +99,11 @@ impl Database {
         other
     }
 
+    /// Tells this process from another node: eight characters.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// The name under which a connection appears in `pg_stat_activity`.
     pub fn application_name(&self, purpose: Purpose) -> String {
         let purpose = match purpose {

@@ -2,14 +2,16 @@
 //! time and how long a slow subscriber may take; knows no socket.
 //!
 //! The answer travels in parts through a channel of one: a subscriber that does not read holds the statement, so its
-//! time is limited. Then the channel closes early, and the subscriber resumes with the cursor it has come to.
+//! time is limited, and while others wait, so is the time for a part. Then the channel closes early, and the subscriber
+//! resumes with the cursor it has come to, after those who waited.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use futures_util::TryStreamExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -27,25 +29,69 @@ use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
 const AT_A_TIME: usize = 3;
+/// So many wait for their turn here; beyond that they wait before they ask.
+const REQUESTS: usize = 64;
 /// A subscriber gets its answer within this time, or resumes where it got to: an open statement holds back vacuum.
 pub(super) const WITHIN: Duration = Duration::from_secs(60);
+/// While others wait, a subscriber takes each part (64 KiB or so) within this time.
+const A_PART_WITHIN: Duration = Duration::from_secs(3);
+
+/// Takes the parts of one answer.
+#[derive(Debug)]
+pub(super) struct Taker {
+    parts: mpsc::Sender<Answer>,
+    waiting: Arc<Semaphore>,
+}
+
+/// The subscriber is gone, or keeps others waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused;
+
+impl Taker {
+    pub(super) async fn give(&self, part: Answer) -> std::result::Result<(), Refused> {
+        let mut part = match self.parts.try_send(part) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(Refused),
+            Err(TrySendError::Full(part)) => part,
+        };
+        loop {
+            match self.parts.send_timeout(part, A_PART_WITHIN).await {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(back)) if !self.others_wait() => part = back,
+                Err(_) => return Err(Refused),
+            }
+        }
+    }
+
+    fn others_wait(&self) -> bool {
+        self.waiting.available_permits() < REQUESTS
+    }
+}
 
 /// Answers requests until the shutdown.
 pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
+    let (waiting, turns) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(AT_A_TIME)));
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
-            request = requests.recv(), if running.len() < AT_A_TIME => match request {
-                Some(request) => { running.spawn(answer(database.clone(), pool.clone(), request)); }
-                None => return,
-            },
+            request = requests.recv(), if waiting.available_permits() > 0 => {
+                let Some(request) = request else { return };
+                let Ok(place) = waiting.clone().try_acquire_owned() else { continue };
+                let (database, pool, waiting, turns) = (database.clone(), pool.clone(), waiting.clone(), turns.clone());
+                running.spawn(async move {
+                    // first come, first served
+                    let Ok(_turn) = turns.acquire().await else { return };
+                    drop(place);
+                    answer(database, pool, request, waiting).await;
+                });
+            }
             Some(_) = running.join_next() => {}
             () = shutdown.begun() => return,
         }
     }
 }
 
-async fn answer(database: Database, pool: Pool, request: Request) {
+async fn answer(database: Database, pool: Pool, request: Request, waiting: Arc<Semaphore>) {
     let deadline = Instant::now() + WITHIN;
     let is_gone = match &request {
         Request::Replay { answer, .. } | Request::Snapshot { answer, .. } => answer.is_closed(),
@@ -56,10 +102,11 @@ async fn answer(database: Database, pool: Pool, request: Request) {
     let answered = match request {
         Request::Replay { seen, until, after, channel, answer } => {
             let past = Past { seen, until, after, channel };
-            timeout_at(deadline, replay(&database, &pool, &past, &answer)).await
+            timeout_at(deadline, replay(&database, &pool, &past, &Taker { parts: answer, waiting })).await
         }
         Request::Snapshot { channel, narrowing, answer } => {
-            let reading = snapshot::read(&database, &channel, narrowing.as_ref(), &answer);
+            let parts = Taker { parts: answer.clone(), waiting };
+            let reading = snapshot::read(&database, &channel, narrowing.as_ref(), &parts);
             let read = timeout_at(deadline, reading).await;
             if let Ok(Err(error)) = &read
                 && error.kind() == Kind::Database
@@ -84,7 +131,7 @@ struct Past {
     channel: Option<Arc<str>>,
 }
 
-async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &mpsc::Sender<Answer>) -> Result<()> {
+async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker) -> Result<()> {
     let explain = |e| Error::database("cannot read changes of the past", e);
     let mut catalog = Catalog::load(pool).await?;
     let session = database.session(Purpose::Replay).await?;
@@ -97,7 +144,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &mpsc::Se
     // the floor as of the statement's own snapshot: what a prune has taken away is not in the rows
     let floor = header.get::<_, Option<&str>>(7).and_then(Snapshot::parse);
     if floor.is_some_and(|floor| !past.seen.covers(&floor)) {
-        let _ = answer.send(Answer::Gap(Gap::Retention)).await;
+        let _ = answer.give(Answer::Gap(Gap::Retention)).await;
         return Ok(());
     }
     let mut part = Part::default();
@@ -106,7 +153,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &mpsc::Se
         if row.is_none() || part.is_full() {
             let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled(&catalog) };
             let changes = changes_of(&rows, &catalog, past.after);
-            if answer.send(Answer::Changes(changes)).await.is_err() {
+            if answer.give(Answer::Changes(changes)).await.is_err() {
                 return Ok(());
             }
         }
@@ -120,6 +167,6 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &mpsc::Se
             None => break,
         }
     }
-    let _ = answer.send(Answer::Done).await;
+    let _ = answer.give(Answer::Done).await;
     Ok(())
 }

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
-use tokio::sync::mpsc;
 
+use super::epoch;
 use super::outbox::Parameter;
 use super::place;
 use super::pool::{Database, Purpose};
-use super::{epoch, replay};
+use super::replay::{self, Taker};
 use crate::change::{Answer, Json, Kind, Narrowing};
 use crate::cursor::{Border, Cursor};
 use crate::error::{Error, Result};
@@ -25,11 +25,11 @@ const PART_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// [`Kind::Database`](crate::error::Kind::Database) where the relay may not read the table, with the remedy.
-pub async fn read(
+pub(super) async fn read(
     database: &Database,
     channel: &Arc<str>,
     narrowing: Option<&Narrowing>,
-    answer: &mpsc::Sender<Answer>,
+    answer: &Taker,
 ) -> Result<()> {
     let explain = |e| Error::database(format_args!("cannot take a snapshot of channel {channel}"), e);
     let session = database.session(Purpose::Replay).await?;
@@ -83,15 +83,15 @@ pub async fn read(
             part.push(row);
             if bytes >= PART_BYTES {
                 bytes = 0;
-                if answer.send(Answer::Rows(std::mem::take(&mut part))).await.is_err() {
+                if answer.give(Answer::Rows(std::mem::take(&mut part))).await.is_err() {
                     return Ok(());
                 }
             }
         }
         if !part.is_empty() {
-            let _ = answer.send(Answer::Rows(part)).await;
+            let _ = answer.give(Answer::Rows(part)).await;
         }
     }
-    let _ = answer.send(Answer::Border(border)).await;
+    let _ = answer.give(Answer::Border(border)).await;
     Ok(())
 }

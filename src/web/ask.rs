@@ -54,8 +54,9 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
     let (headers, query) = (request.headers(), request.uri().query());
     let address = web.admission.address(peer, headers);
     let refuse = |limit, status, code, reason: String| {
-        web.hub.metrics().count_limit(limit);
-        tracing::warn!(event = "socket_refused", %address, status = StatusCode::as_u16(&status), reason);
+        if let Some(unlogged) = web.hub.metrics().refuse(limit) {
+            tracing::warn!(event = "socket_refused", %address, status = StatusCode::as_u16(&status), reason, unlogged);
+        }
         Refusal { status, code, reason }
     };
     if !web.admission.allow_origin(headers) {
@@ -115,9 +116,11 @@ fn first_of(
         // it is asked again when the policies are known
         Err(JoinError::NotLive) => return Ok(Some((key, asked.wish))),
         Err(_) => {
-            web.hub.metrics().count_limit("policy");
-            let (user, role) = who.map_or((None, ""), |who| (who.user.as_deref(), &*who.role));
-            tracing::warn!(event = "forbidden", channel = key.channel().map_or("user", |name| name), user, role);
+            if let Some(unlogged) = web.hub.metrics().refuse("policy") {
+                let (user, role) = who.map_or((None, ""), |who| (who.user.as_deref(), &*who.role));
+                let channel = key.channel().map_or("user", |name| name);
+                tracing::warn!(event = "forbidden", channel, user, role, unlogged);
+            }
             // who has no token may have forgotten it
             let (status, code) = match who.and_then(|who| who.expires) {
                 None => (StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated),

@@ -1,59 +1,42 @@
-//! Pages and scripts that are part of the program: `/` says what is running, `/rowcast.js` is the browser client,
-//! `/clinic` the demo. Owns their HTML; the figures are the status's.
-
-use std::fmt::Write as _;
+//! Pages, scripts and descriptions that are part of the program. Owns which there are; each is a file of `web/` or
+//! `docs/`, and what they show comes from the other routes.
 
 use hyper::{StatusCode, header};
 
-use super::server::{Reply, Web, reply};
+use super::server::{Reply, reply};
 
-const HEAD: &str = include_str!("../../web/index.html");
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const JSON: &str = "application/json";
 
-/// `client/` in one file; `npm run bundle` there makes it.
-const CLIENT: &str = include_str!("../../web/rowcast.js");
-const CLINIC: &str = include_str!("../../web/clinic.html");
-const CLINIC_SCRIPT: &str = include_str!("../../web/clinic.js");
+/// The browser client is `client/` in one file; `npm run bundle` there makes it.
+const PAGES: &[(&str, &str, &str)] = &[
+    ("/", HTML, include_str!("../../web/dashboard.html")),
+    ("/dashboard.js", SCRIPT, include_str!("../../web/dashboard.js")),
+    ("/uplot.js", SCRIPT, include_str!("../../web/vendor/uplot.js")),
+    ("/uplot.css", STYLE, include_str!("../../web/vendor/uplot.css")),
+    ("/rowcast.js", SCRIPT, include_str!("../../web/rowcast.js")),
+    ("/docs", HTML, include_str!("../../web/docs.html")),
+    ("/docs.js", SCRIPT, include_str!("../../web/docs.js")),
+    ("/openapi.json", JSON, include_str!("../../docs/openapi.json")),
+    ("/asyncapi.json", JSON, include_str!("../../docs/asyncapi.json")),
+];
 
-/// The browser client, an ES module. Also for pages of other origins: it is no secret, and sockets check theirs.
-pub fn client() -> Reply {
-    let mut reply = script(CLIENT);
-    reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
-    reply
-}
+/// Of `rowcast demo` alone.
+const DEMO: &[(&str, &str, &str)] = &[
+    ("/clinic", HTML, include_str!("../../web/clinic.html")),
+    ("/clinic.js", SCRIPT, include_str!("../../web/clinic.js")),
+];
 
-/// The demo's page.
-pub fn clinic() -> Reply {
-    reply(StatusCode::OK, "text/html; charset=utf-8", CLINIC)
-}
-
-/// Its script.
-pub fn clinic_script() -> Reply {
-    script(CLINIC_SCRIPT)
-}
-
-fn script(text: &'static str) -> Reply {
-    reply(StatusCode::OK, "text/javascript; charset=utf-8", text)
-}
-
-/// The page.
-pub fn index(web: &Web) -> Reply {
-    let (channels, users) = web.hub.census();
-    let mut rows = String::new();
-    for (name, subscribers) in &channels {
-        let name = escape(name);
-        let _ = writeln!(rows, "<tr><td>{name}</td><td><code>/ws/{name}</code></td><td>{subscribers}</td></tr>");
+/// What is at a path, if anything.
+pub fn page(path: &str, is_demo: bool) -> Option<Reply> {
+    let demo = if is_demo { DEMO } else { &[] };
+    let (_, content_type, text) = PAGES.iter().chain(demo).find(|(known, ..)| *known == path)?;
+    let mut reply = reply(StatusCode::OK, content_type, *text);
+    if path == "/rowcast.js" {
+        // also for pages of other origins: it is no secret, and sockets check theirs
+        reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));
     }
-    let state =
-        if web.source.is_live() { "Capture is live." } else { "The source is down; changes are delayed, not lost." };
-    let body = HEAD
-        .replace("{{version}}", env!("CARGO_PKG_VERSION"))
-        .replace("{{state}}", state)
-        .replace("{{users}}", &users.to_string())
-        .replace("{{channels}}", &rows)
-        .replace("{{demo}}", if web.is_demo { " <a href=\"/clinic\">The clinic, live</a>." } else { "" });
-    reply(StatusCode::OK, "text/html; charset=utf-8", body)
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    Some(reply)
 }

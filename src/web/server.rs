@@ -10,16 +10,20 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::admit::{self, Counts};
 use super::sse::{self, Events};
+use super::tls::Tls;
 use super::{pages, socket, status};
 use crate::config::Admission;
 use crate::delivery::hub::Hub;
 use crate::delivery::session::Limits;
 use crate::metrics::SourceMetrics;
+use crate::question::Question;
 use crate::shutdown::Shutdown;
 
 /// A request's headers must have arrived by then (slow loris).
@@ -27,6 +31,10 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Bytes that a client's kernel has not taken for this long end its connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// Pages load nothing from elsewhere. Their styles stand in them; a script in a page would not run.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    connect-src 'self' ws: wss:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What every request may need.
 #[derive(Debug)]
@@ -43,6 +51,10 @@ pub struct Web {
     pub checks_host: bool,
     /// serves the clinic's page
     pub is_demo: bool,
+    /// takes what people ask of the database
+    pub questions: mpsc::Sender<Question>,
+    /// `None`: connections are not encrypted
+    pub tls: Option<Arc<Tls>>,
     /// how many each address has
     pub by_address: Arc<Counts<IpAddr>>,
     /// how many each user has
@@ -92,16 +104,28 @@ async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
     let _ = tcp.set_nodelay(true);
     // a client that vanished without a word while frames were on their way: the kernel alone gives up after 15 minutes
     let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    match web.tls.clone() {
+        None => answer(tcp, peer, web).await,
+        Some(tls) => {
+            if let Some(plain) = tls.accept(tcp, &web.tasks).await {
+                answer(plain, peer, web).await;
+            }
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: IpAddr, web: Arc<Web>) {
     let mut shutdown = web.shutdown.clone();
     let service = service_fn(move |request| {
         let web = web.clone();
-        async move { Ok::<_, Infallible>(harden(route(request, peer, &web))) }
+        async move { Ok::<_, Infallible>(harden(route(request, peer, &web).await, web.tls.is_some())) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(tcp), service)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
@@ -116,7 +140,7 @@ async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
     }
 }
 
-fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply {
+async fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply {
     let path = request.uri().path().to_owned();
     if web.checks_host && !web.admission.allow_host(request.headers()) {
         return text(
@@ -133,23 +157,28 @@ fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply 
     if let Some(name) = path.strip_prefix("/sse/") {
         return sse::stream(&request, name, peer, web);
     }
+    if is_about_the_server(&path) && !is_for_admin(&request, web) {
+        let mut reply = text(StatusCode::UNAUTHORIZED, "this page is for a token whose role is admin\n");
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        return reply;
+    }
     match path.as_str() {
-        "/" | "/websocket/status" | "/metrics" if !is_for_admin(&request, web) => {
-            let mut reply = text(StatusCode::UNAUTHORIZED, "this page is for a token whose role is admin\n");
-            reply.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-            reply
-        }
-        "/" => pages::index(web),
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
-        "/rowcast.js" => pages::client(),
-        "/clinic" if web.is_demo => pages::clinic(),
-        "/clinic.js" if web.is_demo => pages::clinic_script(),
+        "/websocket/database" => status::database(web).await,
         "/metrics" => status::metrics(web),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
-        _ => text(StatusCode::NOT_FOUND, "not found: see / for what there is\n"),
+        _ => match path.strip_prefix("/explain/") {
+            Some(id) => status::explain(web, id).await,
+            None => pages::page(&path, web.is_demo)
+                .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not found: see / for what there is\n")),
+        },
     }
+}
+
+fn is_about_the_server(path: &str) -> bool {
+    matches!(path, "/" | "/websocket/status" | "/websocket/database" | "/metrics") || path.starts_with("/explain/")
 }
 
 /// What is running is nobody's business once tokens are checked, but those whose role is admin.
@@ -159,14 +188,20 @@ fn is_for_admin(request: &Request<Incoming>, web: &Web) -> bool {
     token.is_some_and(|token| keys.verify(token).is_ok_and(|who| &*who.role == "admin"))
 }
 
-/// Headers that keep a browser from guessing, framing, and telling others where it was.
-fn harden(mut reply: Reply) -> Reply {
+/// Headers that keep a browser from guessing, framing, loading from elsewhere, telling others where it was, and, once
+/// it came by TLS, from coming without.
+fn harden(mut reply: Reply, by_tls: bool) -> Reply {
+    let headers = reply.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
     ] {
-        reply.headers_mut().insert(name, header::HeaderValue::from_static(value));
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    if by_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, header::HeaderValue::from_static("max-age=31536000"));
     }
     reply
 }

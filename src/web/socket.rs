@@ -13,13 +13,14 @@ use hyper::{Request, StatusCode};
 use hyper_tungstenite::HyperWebsocket;
 use hyper_tungstenite::tungstenite::protocol::WebSocketConfig;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::admit;
 use super::ask::{self, Admitted, Refusal, refused};
 use super::server::{Reply, Web, text};
 use crate::delivery::outbound::Outbound;
 use crate::delivery::session::Session;
+use crate::delivery::stream::Stream;
 use crate::metrics::DeliveryMetrics;
 
 const SUBPROTOCOL: &str = "rowcast.v1";
@@ -59,8 +60,8 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, peer: IpAddr, web: &
 
 async fn converse(websocket: HyperWebsocket, outcome: Result<Box<Admitted>, Box<Refusal>>, web: Arc<Web>, open: Open) {
     // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
-    let Some((tcp, received)) = Box::pin(bare_socket(websocket)).await else { return };
-    let outbound = Arc::new(Outbound::new(tcp, web.hub.metrics().clone()));
+    let Some((stream, received)) = Box::pin(bare_socket(websocket)).await else { return };
+    let outbound = Arc::new(Outbound::new(stream, web.hub.metrics().clone()));
     let (first, who, counted) = match outcome {
         Ok(admitted) => (admitted.first.map(Box::new), admitted.who, Some(admitted.counted)),
         Err(refusal) => {
@@ -74,11 +75,16 @@ async fn converse(websocket: HyperWebsocket, outcome: Result<Box<Admitted>, Box<
     drop((open, counted));
 }
 
-/// The TCP stream under the upgraded connection, and what the client had already sent.
-async fn bare_socket(websocket: HyperWebsocket) -> Option<(TcpStream, Vec<u8>)> {
+/// The stream under the upgraded connection, and what the client had already sent.
+async fn bare_socket(websocket: HyperWebsocket) -> Option<(Stream, Vec<u8>)> {
     let upgraded = websocket.await.ok()?.into_inner().into_inner();
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf.to_vec()))
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Some((parts.io.into_inner().into(), parts.read_buf.to_vec())),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<UnixStream>>().ok()?;
+            Some((parts.io.into_inner().into(), parts.read_buf.to_vec()))
+        }
+    }
 }
 
 fn offers_subprotocol(request: &Request<Incoming>) -> bool {

@@ -1,7 +1,7 @@
 //! Server-sent events: the messages of one channel or user for clients without WebSockets, `curl -N` and `EventSource`.
 //! Owns their text format; everything else is a socket's.
 //!
-//! An event stream is a WebSocket client inside the server: a session talks over a connection of the machine to itself,
+//! An event stream is a WebSocket client inside the server: a session talks over a pair of sockets inside the process,
 //! and what it says is written as events. So resume, policies, limits and a slow client are the session's, the same as
 //! for everybody, and a stream costs two more sockets and a copy. Where many are expected, WebSockets are the way.
 
@@ -10,7 +10,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use http_body_util::Either;
@@ -20,7 +19,7 @@ use hyper::{Request, Response};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::protocol::Role;
 use serde::Deserialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 
@@ -32,8 +31,6 @@ use crate::delivery::outbound::Outbound;
 use crate::delivery::session::Session;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// A connection of the machine to itself takes microseconds.
-const WITHIN: Duration = Duration::from_secs(5);
 
 /// The body of the response. It is dropped when the client goes, which is how that is noticed.
 #[derive(Debug)]
@@ -85,10 +82,9 @@ pub(super) fn stream(request: &Request<Incoming>, name: &str, peer: IpAddr, web:
 
 async fn serve(admitted: Admitted, web: Arc<Web>, sender: mpsc::Sender<Bytes>, open: Open) {
     let Admitted { first, who, counted } = admitted;
-    let (ours, theirs) = match tokio::time::timeout(WITHIN, pair()).await {
-        Ok(Ok(pair)) => pair,
-        Ok(Err(error)) => return tracing::warn!(event = "event_stream_failed", %error),
-        Err(_) => return tracing::warn!(event = "event_stream_failed", error = "no connection to this machine"),
+    let (ours, theirs) = match UnixStream::pair() {
+        Ok(pair) => pair,
+        Err(error) => return tracing::warn!(event = "event_stream_failed", %error),
     };
     let outbound = Arc::new(Outbound::new(ours, web.hub.metrics().clone()));
     let session = Session::new(web.hub.clone(), outbound, Vec::new(), web.limits, who);
@@ -100,24 +96,9 @@ async fn serve(admitted: Admitted, web: Arc<Web>, sender: mpsc::Sender<Bytes>, o
     drop((open, counted));
 }
 
-/// Two ends of one connection.
-async fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let client = TcpStream::connect(listener.local_addr()?).await?;
-    loop {
-        // another program of this machine may have been faster
-        let (server, peer) = listener.accept().await?;
-        if peer == client.local_addr()? {
-            server.set_nodelay(true)?;
-            client.set_nodelay(true)?;
-            return Ok((server, client));
-        }
-    }
-}
-
 /// Messages as events, until either side ends. A client that does not read holds this up, then the session, as it would
 /// a socket.
-async fn write(socket: TcpStream, body: mpsc::Sender<Bytes>) {
+async fn write(socket: UnixStream, body: mpsc::Sender<Bytes>) {
     let mut socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
     // browsers come back by themselves, and not all at once
     let first = format!("retry: {}\n\n", fastrand::u32(1_000..5_000));

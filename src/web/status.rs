@@ -1,11 +1,14 @@
-//! `/websocket/status`, what is connected and how delivery fares, as JSON; `/metrics`, the same for Prometheus. Reads
-//! counters, changes nothing.
+//! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/metrics`, the same
+//! for Prometheus; `/websocket/database`, what the database says of itself; `/explain/{id}`, the life of one change.
+//! Reads and asks, changes nothing.
 
 use hyper::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Value, json as object};
+use tokio::sync::oneshot;
 
-use super::server::{Reply, Web, reply};
+use super::server::{Reply, Web, json, reply, text};
 use crate::metrics;
+use crate::question::{Captured, Question, Told};
 
 /// The status: counts since the start, `lag_ms` of the last change from capture to the log.
 pub fn status(web: &Web) -> Value {
@@ -13,7 +16,7 @@ pub fn status(web: &Web) -> Value {
     let (channels, users) = web.hub.census();
     let channels: serde_json::Map<String, Value> =
         channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers.into())).collect();
-    json!({
+    object!({
         "status": if web.source.is_live() { "live" } else { "source_down" },
         "connections": metrics.sockets.get(),
         "channels": channels,
@@ -24,6 +27,8 @@ pub fn status(web: &Web) -> Value {
         "errors": metrics.errors.get(),
         "closed_too_slow": metrics.slow(),
         "lag_ms": metrics.lag_ms(),
+        "open_to_everybody": web.hub.keys().is_none(),
+        "demo": web.is_demo,
         "cursor": &*web.hub.cursor(),
         "source": web.source.status(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -36,4 +41,42 @@ pub fn metrics(web: &Web) -> Reply {
     let channels = channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers));
     let text = metrics::encode(&web.source, web.hub.metrics(), channels, users);
     reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+}
+
+/// What the database says of itself.
+pub async fn database(web: &Web) -> Reply {
+    match ask(web, Question::Database).await {
+        Ok(text) => reply(StatusCode::OK, "application/json", text),
+        Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &object!({ "error": error })),
+    }
+}
+
+/// The life of a change.
+pub async fn explain(web: &Web, id: &str) -> Reply {
+    let Some(id) = id.parse::<i64>().ok().filter(|id| *id > 0) else {
+        return text(StatusCode::BAD_REQUEST, "the id of a change is a whole number: the id of a message\n");
+    };
+    match ask(web, |answer| Question::Change { id, answer }).await {
+        Ok(Captured::Change(change)) => json(StatusCode::OK, &web.hub.explain(&change)),
+        Ok(Captured::Nothing) => {
+            let why = "a channel, a policy or a revocation, or an update of nothing but excluded columns";
+            json(StatusCode::OK, &object!({ "id": id, "captured": null, "silent": why }))
+        }
+        Ok(Captured::Absent { last, first }) => {
+            let why = match first {
+                _ if id > last => format!("the last id that was given away is {last}"),
+                Some(first) if id >= first => "its transaction has not committed, or was rolled back".to_owned(),
+                _ => "it is older than the outbox: the retention is over".to_owned(),
+            };
+            json(StatusCode::OK, &object!({ "id": id, "captured": null, "absent": why }))
+        }
+        Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &object!({ "error": error })),
+    }
+}
+
+async fn ask<T>(web: &Web, question: impl FnOnce(oneshot::Sender<Told<T>>) -> Question) -> Told<T> {
+    let (answer, told) = oneshot::channel();
+    let gone = || "the server is going down".to_owned();
+    web.questions.send(question(answer)).await.map_err(|_| gone())?;
+    told.await.unwrap_or_else(|_| Err(gone()))
 }

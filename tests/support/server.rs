@@ -1,11 +1,15 @@
 //! A rowcast of the test's own, in this process, on a free port.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rowcast::shutdown::{self, Trigger};
 use rowcast::{config, error, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::socket::Socket;
 
@@ -54,6 +58,16 @@ impl TestServer {
         tcp.read_to_string(&mut answer).await.unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    pub(crate) async fn status_over_tls(&self, config: Arc<ClientConfig>) -> serde_json::Value {
+        let tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = TlsConnector::from(config).connect(name, tcp).await.unwrap();
+        tls.write_all(b"GET /websocket/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tls.read_to_string(&mut answer).await.unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     pub(crate) async fn status(&self) -> serde_json::Value {

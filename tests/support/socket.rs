@@ -1,14 +1,16 @@
 //! A WebSocket client that waits for what must come, and no longer than ten seconds.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -19,6 +21,13 @@ impl Socket {
             request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
         }
         Ok(Self(tokio_tungstenite::connect_async(request).await?.0))
+    }
+
+    pub(crate) async fn over_tls(address: SocketAddr, path: &str, config: Arc<ClientConfig>) -> Self {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let connector = Some(Connector::Rustls(config));
+        let opened = client_async_tls_with_config(format!("wss://localhost{path}"), tcp, None, connector).await;
+        Self(opened.unwrap().0)
     }
 
     /// The next message that is no heartbeat.

@@ -48,7 +48,9 @@ impl Session {
         };
         let had_user = pass.who().user.is_some();
         if let Err(reason) = pass.renew(token) {
-            tracing::warn!(event = "auth_refused", %reason);
+            if let Some(unlogged) = self.hub.metrics().refuse("token") {
+                tracing::warn!(event = "auth_refused", %reason, unlogged);
+            }
             return self.refuse(&protocol::error("unauthenticated", reason.0, reference));
         }
         let who = pass.who().clone();

@@ -1,0 +1,72 @@
+//! One GET over HTTP or HTTPS, for key sets and status pages: small, and seldom. Owns the connection and the size of
+//! what it takes; how long it may take is the caller's.
+
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::error::{Error, Kind, Result};
+
+/// Larger answers are refused.
+const BYTES: usize = 1 << 20;
+
+/// The status and the text that a URL answers. Certificates are checked against the system's, or those of the file that
+/// `SSL_CERT_FILE` names.
+///
+/// # Errors
+/// [`Kind::Config`] where it is no URL, [`Kind::Connection`] where there is no answer.
+pub async fn get(url: &str, authorization: Option<HeaderValue>) -> Result<(StatusCode, String)> {
+    let failed = |what: &str| Error::new(Kind::Connection, format!("cannot fetch {url}: {what}"));
+    let uri: Uri = url.parse().map_err(|_| Error::new(Kind::Config, format!("{url} is no URL")))?;
+    let (Some(host), secure) = (uri.host(), uri.scheme_str() == Some("https")) else {
+        return Err(Error::new(Kind::Config, format!("{url} names no host")).hint("http://127.0.0.1:8000, for example"));
+    };
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let host = host.trim_matches(['[', ']']);
+    let tcp = TcpStream::connect((host, port)).await.map_err(|e| failed("no connection").because(e))?;
+    let mut request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .header(header::HOST, uri.authority().map_or(host, |authority| authority.as_str()))
+        .header(header::ACCEPT, "application/json")
+        .header(header::CONNECTION, "close");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| failed("the request cannot be made").because(e))?;
+    if !secure {
+        return ask(TokioIo::new(tcp), request).await.map_err(|e| failed(&e));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| failed("the host is no name"))?;
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+    let tls = tls.map_err(|e| failed("no TLS connection").because(e))?;
+    ask(TokioIo::new(tls), request).await.map_err(|e| failed(&e))
+}
+
+async fn ask<S>(stream: S, request: Request<Empty<Bytes>>) -> std::result::Result<(StatusCode, String), String>
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(stream).await.map_err(|e| format!("no HTTP: {e}"))?;
+    let driver = tokio::spawn(connection);
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), BYTES).collect().await.map_err(|e| e.to_string())?;
+        let text = String::from_utf8(body.to_bytes().to_vec()).map_err(|_| "the answer is no text".to_owned())?;
+        Ok((status, text))
+    };
+    let answer = answer.await;
+    driver.abort();
+    answer
+}

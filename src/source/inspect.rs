@@ -1,0 +1,82 @@
+//! Answers what people ask of the database through the web. Owns the statements, and that people cannot burden the
+//! database: one question at a time, and the same one not twice in two seconds.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Client, Pool};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::catalog::Catalog;
+use super::part::changes_of;
+use crate::error::{self, Error, Kind, Result};
+use crate::question::{Captured, Question};
+use crate::shutdown::Shutdown;
+
+/// What was told of the database is told again for so long.
+const FRESH: Duration = Duration::from_secs(2);
+/// The outbox has no index by id: a look through all of it may take long.
+const WITHIN: &str = "set local statement_timeout = '20s'";
+
+const DATABASE: &str = "
+select json_build_object(
+  'read_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+  'health', (select coalesce(json_agg(h), '[]') from rowcast.health h),
+  'watched', (select coalesce(json_agg(json_build_object('table', w.\"table\"::text, 'channel', w.channel, 'user_rule', w.user_rule,
+      'exclude', w.exclude, 'since', w.since, 'state', w.state, 'drift', w.drift) order by w.channel), '[]') from rowcast.watched w),
+  'unwatched', (select coalesce(json_agg(json_build_object('table', u.\"table\"::text, 'reason', u.reason, 'remedy', u.remedy)
+      order by u.\"table\"::text), '[]') from rowcast.unwatched u),
+  'nodes', (select coalesce(json_agg(n), '[]') from rowcast.nodes n))::text";
+
+const CHANGE: &str = "
+select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o where o.id = $1";
+
+/// Answers until the shutdown.
+pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdown: Shutdown) {
+    let mut known: Option<(Instant, String)> = None;
+    loop {
+        let question = tokio::select! {
+            question = questions.recv() => question,
+            () = shutdown.begun() => return,
+        };
+        match question {
+            None => return,
+            Some(Question::Database(answer)) => {
+                let told = match known.as_ref().filter(|(read, _)| read.elapsed() < FRESH) {
+                    Some((_, text)) => Ok(text.clone()),
+                    None => database(&pool).await,
+                };
+                known = told.as_ref().ok().map(|text| (Instant::now(), text.clone())).or(known);
+                // whoever asked may have gone
+                let _ = answer.send(told.map_err(|e| error::chain(&e)));
+            }
+            Some(Question::Change { id, answer }) => {
+                let _ = answer.send(change(&pool, id).await.map_err(|e| error::chain(&e)));
+            }
+        }
+    }
+}
+
+async fn connection(pool: &Pool) -> Result<Client> {
+    pool.get().await.map_err(|e| Error::new(Kind::Connection, "the database cannot be asked").because(e))
+}
+
+async fn database(pool: &Pool) -> Result<String> {
+    let row = connection(pool).await?.query_one(DATABASE, &[]).await;
+    Ok(row.map_err(|e| Error::database("cannot read how the database is", e))?.get(0))
+}
+
+async fn change(pool: &Pool, id: i64) -> Result<Captured> {
+    let explain = |e| Error::database("cannot look for the change in the outbox", e);
+    let catalog = Catalog::load(pool).await?;
+    let mut client = connection(pool).await?;
+    let transaction = client.transaction().await.map_err(explain)?;
+    transaction.batch_execute(WITHIN).await.map_err(explain)?;
+    if let Some(row) = transaction.query_opt(CHANGE, &[&id]).await.map_err(explain)? {
+        let change = changes_of(&[row], &catalog, 0).pop();
+        return Ok(change.map_or(Captured::Nothing, |change| Captured::Change(Box::new(change))));
+    }
+    let there = "select (select last_value from rowcast.outbox_id), (select min(id) from rowcast.outbox)";
+    let row = transaction.query_one(there, &[]).await.map_err(explain)?;
+    Ok(Captured::Absent { last: row.get(0), first: row.get(1) })
+}
