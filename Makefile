@@ -20,7 +20,7 @@ check: ## format, lints, documentation, licences
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
 
-test-private: postgres ## the suite on a private cluster from local programs
+test-private: postgres pgbouncer ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
 
 test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
@@ -52,6 +52,9 @@ bench: ## the figures of the README; see benches/README.md
 	benches/intake
 	benches/fanout
 
-.PHONY: postgres
+.PHONY: postgres pgbouncer
+pgbouncer:
+	@scripts/install-pgbouncer
+
 postgres:
 	@scripts/find-postgres --install >/dev/null

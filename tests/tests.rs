@@ -10,6 +10,7 @@ mod inspect;
 mod install;
 mod layers;
 mod metrics;
+mod pooler;
 mod relay;
 mod resume;
 mod sockets;

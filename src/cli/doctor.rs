@@ -42,13 +42,13 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
     let (state, remedy) =
         if may_read { ("ok", None) } else { ("fail", Some("make this role a member of rowcast_relay")) };
     report(state, "rights", "read the outbox and the channels", remedy);
-    match Doorbell::listen(database).await {
+    match Doorbell::listen(database, client).await {
         Ok(bell) if bell.works() => report("ok", "notifications", "one to ourselves came back", None),
         Ok(_) => report(
             "fail",
             "notifications",
             "one to ourselves did not come back",
-            Some("DATABASE_URL is a transaction pooler: connect to Postgres itself"),
+            Some("something between here and Postgres keeps it: connect to Postgres itself"),
         ),
         Err(error) => report("fail", "notifications", &error.to_string(), error.remedy()),
     }

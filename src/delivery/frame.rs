@@ -59,6 +59,13 @@ pub fn push_ping_frame(out: &mut Vec<u8>) {
     push_header(out, 0x89, 0);
 }
 
+/// Appends a frame of any kind, to echo what came.
+#[cfg(feature = "autobahn")]
+pub fn push_frame(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    push_header(out, first, payload.len());
+    out.extend_from_slice(payload);
+}
+
 fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
     out.push(first);
     match length {

@@ -102,6 +102,14 @@ impl Outbound {
         self.control(|control| frame::push_text_frame(control, message));
     }
 
+    /// Sends back what came; `first` is the first byte of its frame.
+    #[cfg(feature = "autobahn")]
+    pub(super) fn echo(&self, first: u8, payload: &[u8]) {
+        let mut frames = Vec::new();
+        frame::push_frame(&mut frames, first, payload);
+        self.lock().owed.put(&frames);
+    }
+
     /// Lets `write` append whole frames to the control frames.
     pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();

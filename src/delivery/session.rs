@@ -163,8 +163,15 @@ impl Session {
             match self.inbound.read(&self.outbound) {
                 // who was refused, or told to go, is answered nothing more
                 Ok(Message::Text(_) | Message::Binary(_)) if self.outbound.is_closing() => {}
+                #[cfg(feature = "autobahn")]
+                Ok(Message::Text(text)) => self.outbound.echo(0x81, text.as_bytes()),
+                #[cfg(feature = "autobahn")]
+                Ok(Message::Binary(bytes)) => self.outbound.echo(0x82, &bytes),
+                #[cfg(not(feature = "autobahn"))]
                 Ok(Message::Text(text)) => self.obey(&text),
+                #[cfg(not(feature = "autobahn"))]
                 Ok(Message::Binary(_)) if self.is_too_fast("") => {}
+                #[cfg(not(feature = "autobahn"))]
                 Ok(Message::Binary(_)) => {
                     self.refuse(&protocol::error(
                         "bad_message",
@@ -222,6 +229,7 @@ impl Session {
         true
     }
 
+    #[cfg_attr(feature = "autobahn", allow(dead_code, reason = "sockets echo"))]
     fn obey(&mut self, text: &str) {
         self.hub.metrics().received.inc();
         if self.is_too_fast(text) {

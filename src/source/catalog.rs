@@ -186,8 +186,8 @@ impl Catalog {
             .collect()
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(channels: impl IntoIterator<Item = (i32, Channel)>) -> Self {
+    /// A catalogue of these, for tests.
+    pub fn of(channels: impl IntoIterator<Item = (i32, Channel)>) -> Self {
         Self { channels: channels.into_iter().collect(), ..Self::default() }
     }
 }

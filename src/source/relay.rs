@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 /// After a change, so often is noted how far the log is on disk: cursors up to there survive a crash.
 const DURABLE: Duration = Duration::from_secs(1);
-/// Where no bell can ring (two-phase commit, a transaction pooler), the outbox is looked at this often.
+/// Where no bell can ring (two-phase commit, a proxy that keeps them), the outbox is looked at this often.
 const POLL: Duration = Duration::from_millis(25);
 /// While nothing happens, delivery is told so often where the stream has come to, so that cursors do not grow old.
 const TELL: Duration = Duration::from_secs(60);
@@ -50,7 +50,10 @@ pub async fn run(
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
-    let mut relay = Relay::connect(&database, None, &metrics, &nudge, &out).await?;
+    let mut relay = tokio::select! {
+        connected = Relay::connect(&database, None, &metrics, &nudge, &out) => connected?,
+        () = shutdown.begun() => return Ok(()),
+    };
     let mut attempt = 0_u32;
     loop {
         let connected = Instant::now();
@@ -122,7 +125,7 @@ impl Relay {
             .await
             .map_err(|e| error::Error::database("cannot end stale connections", e))?;
         // LISTEN before the first read: what commits in between rings or is read
-        let doorbell = Doorbell::listen(database).await?;
+        let doorbell = Doorbell::listen(database, &client).await?;
         let lives = Arc::new(epoch::note(&client).await?);
         let goes_on = place.is_some();
         let known = match place {
@@ -151,7 +154,7 @@ impl Relay {
         if !doorbell.works() {
             tracing::error!(
                 event = "doorbell_silent",
-                "a notification to ourselves did not come back: is DATABASE_URL a transaction pooler? connect to Postgres itself; polling until then"
+                "a notification to ourselves did not come back: something between here and Postgres keeps it; connect to Postgres itself; polling until then"
             );
         }
         Ok(Self {

@@ -74,6 +74,11 @@ impl TestServer {
         serde_json::from_str(&self.get("/websocket/status").await.1).unwrap()
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) async fn stop_by_itself(self) -> error::Result<()> {
+        self.running.await.unwrap()
+    }
+
     /// Drains and says how the server ended.
     pub(crate) async fn stop(self) -> error::Result<()> {
         self.trigger.begin();

@@ -1,0 +1,23 @@
+//! What a client sends: a command, or an answer in JSON that says what is wrong with it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rowcast::delivery::command::{self, Command};
+
+fuzz_target!(|text: &str| {
+    let reference = command::reference_of(text);
+    match command::parse(text) {
+        Ok(Command::Subscribe { filter, columns, old, .. }) => {
+            let ask = command::ask_of(filter, columns, old);
+            assert_eq!(ask.asked(), ask, "nobody has granted anything");
+        }
+        Ok(_) => {}
+        Err(answer) => {
+            let answer: serde_json::Value = serde_json::from_str(&answer).expect("an answer in JSON");
+            assert_eq!(answer["type"], "error");
+            if let Some(reference) = reference {
+                assert_eq!(answer["ref"], reference);
+            }
+        }
+    }
+});

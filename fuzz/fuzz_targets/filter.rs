@@ -1,0 +1,41 @@
+//! A condition and a row, divided by a line break: the condition is refused, or holds or does not, of any JSON.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use rowcast::change::{Column, Kind};
+use rowcast::delivery::filter::Condition;
+use serde_json::value::RawValue;
+
+static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
+    [
+        ("i", Kind::Integer),
+        ("n", Kind::Number),
+        ("t", Kind::Text),
+        ("p", Kind::Padded),
+        ("e", Kind::Enum),
+        ("b", Kind::Bool),
+        ("u", Kind::Uuid),
+        ("z", Kind::Timestamptz),
+        ("s", Kind::Timestamp),
+        ("d", Kind::Date),
+        ("h", Kind::Time),
+        ("j", Kind::Structured),
+        ("o", Kind::Opaque),
+    ]
+    .into_iter()
+    .map(|(name, kind)| Column { name: name.into(), kind })
+    .collect()
+});
+
+fuzz_target!(|text: &str| {
+    let (condition, json) = text.split_once('\n').unwrap_or((text, "null"));
+    let value: Option<&RawValue> = serde_json::from_str(json).ok();
+    for columns in [Some(COLUMNS.as_slice()), None] {
+        if let Ok(condition) = Condition::compile(condition, columns) {
+            assert_eq!(condition.holds(value), condition.holds(value));
+            condition.holds(None);
+        }
+    }
+});
