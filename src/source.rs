@@ -21,4 +21,5 @@ pub mod replay;
 pub mod retention;
 pub mod sleep;
 pub mod snapshot;
+pub mod tls;
 pub mod witness;

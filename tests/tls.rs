@@ -131,3 +131,43 @@ async fn files_that_are_no_certificate_end_the_start_with_their_name() {
     let error = start(&db, &files, &[]).stop().await.unwrap_err().to_string();
     assert!(error.contains("certificate.pem"), "{error}");
 }
+
+/// Has the server itself make files of these and encrypt from now on: it may be a container.
+async fn encrypt(db: &TestDatabase, certificate: &str, key: &str) {
+    for (name, text) in [("test.crt", certificate), ("test.key", key)] {
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+        db.run(&format!(
+            "copy (select 1) to program 'cat >/dev/null; echo {text} | base64 -d > {name}; chmod 600 {name}'"
+        ))
+        .await;
+    }
+    for set in ["ssl_cert_file = 'test.crt'", "ssl_key_file = 'test.key'", "ssl = on"] {
+        db.run(&format!("alter system set {set}")).await;
+    }
+    db.run("select pg_reload_conf()").await;
+    while db.text("select current_setting('ssl')").await != "on" {}
+}
+
+#[tokio::test]
+async fn postgres_is_reached_over_tls_and_only_with_a_certificate_that_is_known() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets')").await;
+    let files = Files::new("database");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    encrypt(&db, &made.cert.pem(), &made.signing_key.serialize_pem()).await;
+    let known = files.0.join("root.pem");
+    std::fs::write(&known, made.cert.pem()).unwrap();
+    let url = format!("{}?sslmode=verify-full&sslrootcert={}", db.url, known.display());
+    let server = TestServer::start(&url);
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1)").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 1);
+    let plain = "select count(*) from pg_stat_activity a join pg_stat_ssl s using (pid)
+        where a.datname = current_database() and a.application_name like 'rowcast %' and not s.ssl and pid <> pg_backend_pid()";
+    assert_eq!(db.text(plain).await, "0");
+    server.stop().await.unwrap();
+
+    let error = TestServer::start(&format!("{}?sslmode=require", db.url)).stop_by_itself().await.unwrap_err();
+    let error = rowcast::error::chain(&error);
+    assert!(error.contains("certificate"), "{error}");
+}

@@ -72,6 +72,8 @@ let status;
 /** metrics as of the latest poll, in seconds */
 let latest = { time: 0, samples: new Map() };
 let watched = [];
+/** state and channels: what the database says is asked anew when they change */
+let known = "";
 
 async function ask(path) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
@@ -89,8 +91,12 @@ async function askStatus() {
   } catch {
     return setState("gone");
   }
-  follow(Object.keys(status.channels));
+  const names = Object.keys(status.channels);
+  follow(names);
   showStatus();
+  const news = [state, ...names].join();
+  if (news !== known) void askDatabase().catch(() => {});
+  known = news;
 }
 
 async function askMetrics() {
@@ -121,7 +127,6 @@ function setState(next) {
   if (next !== state) {
     [state, since] = [next, new Date()];
     $("ask").hidden = state !== "refused";
-    if (state === "live") void askDatabase().catch(() => {});
   }
   const words = say.health(state, since);
   $("top").dataset.state = state;

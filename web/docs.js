@@ -1,5 +1,4 @@
-// The descriptions of messages and routes, for people. Owns how they look; what they say is in the two documents. All
-// text goes into the page as text.
+// The descriptions of messages and routes, for people. Owns how they look; all that they say goes in as text.
 
 const $ = (id) => document.getElementById(id);
 const isWide = matchMedia("(min-width: 60rem)");
@@ -40,8 +39,8 @@ function table(caption, heads, rows, kind = "fields") {
 
 /** A message as it is on the wire, in several lines where it is long; or a text. */
 function example(payload) {
-  const json = JSON.stringify(payload);
-  const text = typeof payload === "string" ? payload.trimEnd() : json.length < 100 ? json : JSON.stringify(payload, null, 2);
+  const json = JSON.stringify(payload, null, JSON.stringify(payload).length < 100 ? 0 : 2);
+  const text = typeof payload === "string" ? payload.trimEnd() : json;
   return [element("h4", {}, "Example"), element("pre", {}, text)];
 }
 
@@ -64,7 +63,7 @@ class Description {
     if (type === "array") return `array of ${items ? this.typeOf(items).replace(/^(\w+)/, "$1s") : "any JSON"}`;
     if (type) return [type].flat().join(" or ");
     if (values) return [...new Set(values.map((value) => typeof value))].join(" or ");
-    const choices = (anyOf ?? oneOf ?? []).map((each) => (this.get(each).const === undefined ? this.typeOf(each) : "string"));
+    const choices = (anyOf ?? oneOf ?? []).map((each) => (this.get(each).const ? "string" : this.typeOf(each)));
     return [...new Set(choices)].join(" or ") || "any JSON";
   }
 
@@ -75,7 +74,7 @@ class Description {
     const all = values ? values.map((value) => ({ const: value })) : named;
     if (all.length === 0) return null;
     const item = ({ const: value, description }) =>
-      element("li", {}, element("code", {}, value === "" ? '""' : String(value)), description && [": ", line(description)]);
+      element("li", {}, element("code", {}, value || '""'), description && [": ", line(description)]);
     return element("ul", {}, all.map(item));
   }
 
@@ -93,7 +92,7 @@ class Description {
       const meant = this.get(field);
       const small = this.typeOf(field) + (required.includes(name) ? "" : ", optional");
       const isList = meant.type === "array" && meant.items;
-      const inner = isList ? this.fieldsOf(meant.items, `${prefix}${name}[].`) : this.fieldsOf(field, `${prefix}${name}.`);
+      const inner = this.fieldsOf(isList ? meant.items : field, `${prefix}${name}${isList ? "[]" : ""}.`);
       return [[prefix + name, small, this.meaningOf(field)], ...inner];
     });
   }
@@ -178,12 +177,12 @@ function tokensOf(...apis) {
 function page(sockets, routes) {
   const { channels, operations, "x-close-codes": codes } = sockets.root;
   const closes = codes.map(({ code, final, meaning, client }) => {
-    const then = `The client ${client[0].toLowerCase()}${client.slice(1)}`;
-    return [String(code), final && "final", [prose(meaning), element("small", {}, then)]];
+    return [String(code), final && "final", [prose(meaning), element("small", {}, `The client ${client}`)]];
   });
   const finality = "Final: to connect again in the same way ends in the same way";
   const closing = table(finality, ["Code", "Meaning, and what the client does"], closes, "statuses");
-  const commands = messagesOf(sockets, "receive").map((key) => messageOf(sockets, "command", key, operations[key]?.description));
+  const answer = (command) => operations[command]?.description;
+  const commands = messagesOf(sockets, "receive").map((key) => messageOf(sockets, "command", key, answer(key)));
   const messages = messagesOf(sockets, "send").map((key) => messageOf(sockets, "message", key));
   const all = Object.entries(routes.root.paths).flatMap(([path, item]) => {
     return Object.entries(item).map(([method, operation]) => [operation.tags[0], path, method, operation]);

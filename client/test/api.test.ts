@@ -147,8 +147,9 @@ describe("the descriptions", () => {
   test("what docs/protocol.md lists is what asyncapi lists", () => {
     const consts = (schema: string, field: string) =>
       asyncapi.components.schemas[schema].properties[field].oneOf.map((each: any) => each.const);
-    expect(asyncapi["x-close-codes"].map(({ code }: any) => String(code))).toEqual(listed("Close codes", /^\| (\d+) \|/gm));
-    const final = asyncapi["x-close-codes"].filter((each: any) => each.final).map(({ code }: any) => code);
+    const closes: any[] = asyncapi["x-close-codes"];
+    expect(closes.map(({ code }) => String(code))).toEqual(listed("Close codes", /^\| (\d+) \|/gm));
+    const final = closes.filter((each) => each.final).map(({ code }) => code);
     expect(final).toEqual([4400, 4403, 4404]);
     const codes = listed("Messages from the server", /^\| ((?:`\w+`, )*`\w+`) \|/gm).join();
     for (const code of consts("error", "code")) expect(codes).toContain(`\`${code}\``);
@@ -290,7 +291,8 @@ describeWhere(missing(), "a real server", () => {
   });
   afterAll(() => server?.stop());
 
-  test.each(COMMANDS.filter((command) => command !== "auth"))("obeys %s as described", (command) => obeys(command, server));
+  const ofAll = COMMANDS.filter((command) => command !== "auth");
+  test.each(ofAll)("obeys %s as described", (command) => obeys(command, server));
 
   test("says nothing that is not described", async () => {
     server.sql(`truncate pets; ${insertPets(1, 3)}`);
@@ -400,7 +402,9 @@ describeWhere(missing(), "a real server", () => {
     ["/explain/x", 400],
   ])("refuses %s with %i", (path, status) => refuse(server, path, status));
 
-  test("refuses a cursor that is too long for a path", () => refuse(server, `/ws/pets?since=${"1".repeat(20_000)}`, 431));
+  test("refuses a cursor that is too long for a path", () => {
+    return refuse(server, `/ws/pets?since=${"1".repeat(20_000)}`, 431);
+  });
 });
 
 /** Expects that a path is refused, as the description of its route says it may be. */
@@ -420,7 +424,8 @@ describeWhere(missing(), "a real server that checks tokens", () => {
   let server: Server;
 
   beforeAll(async () => {
-    const policies = "rowcast.allow('pets', 'owner', 'owner=eq.{sub}'), rowcast.allow('pets', 'vet'), rowcast.allow('user/*', 'vet')";
+    const policies =
+      "rowcast.allow('pets', 'owner', 'owner=eq.{sub}'), rowcast.allow('pets', 'vet'), rowcast.allow('user/*', 'vet')";
     const limits = { ROWCAST_COMMANDS_PER_SECOND: "20", ROWCAST_MAX_SOCKETS_PER_USER: "1" };
     server = await Server.start({ tables: PETS, watch: `${WATCH}; select ${policies}`, env: { ...SECRET, ...limits } });
   });
@@ -477,7 +482,9 @@ describeWhere(missing(), "a real server that checks tokens", () => {
       await refuse(server, path, 401, AS({ role: "vet" }));
       expect((await fetch(server.url + path, { headers: AS({ role: "admin" }) })).status, path).toBe(200);
     }
-    for (const path of ["/docs", "/openapi.json", "/asyncapi.json"]) expect((await fetch(server.url + path)).ok).toBe(true);
+    for (const path of ["/docs", "/docs.js", "/openapi.json", "/asyncapi.json"]) {
+      expect((await fetch(server.url + path)).ok, path).toBe(true);
+    }
     await refuse(server, "/sse/pets", 401);
     await refuse(server, "/sse/pets?token=forged", 401);
     await refuse(server, "/sse/pets", 403, AS({ role: "guest" }));

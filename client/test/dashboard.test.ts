@@ -11,7 +11,8 @@ import { describeWhere } from "./where.js";
 const TABLES = `create table pets (pet_id bigint primary key, user_id bigint, name text);
   create table notes (note_id bigint primary key, body text);
   create table "Old_Import" (id bigint)`;
-const WATCH = "select rowcast.watch('public.pets', user_rule => 'user_id'), rowcast.watch('public.notes', exclude => '{body}')";
+const WATCH = `select rowcast.watch('public.pets', user_rule => 'user_id');
+  select rowcast.watch('public.notes', exclude => '{body}')`;
 
 describeWhere(noChromium() ?? missing(), "the dashboard", () => {
   let server: Server;
@@ -54,7 +55,7 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
   const texts = (selector: string) => page.locator(selector).allTextContents();
   const lines = () => texts("#feed li");
   const button = (name: string) => page.getByRole("button", { name, exact: true });
-  const channel = (name: string) => page.locator("#channels tbody").filter({ has: page.getByText(name, { exact: true }) });
+  const channel = (name: string) => page.locator(`#channels [data-key=${name}]`);
 
   async function untilText(selector: string, text: string | RegExp): Promise<void> {
     const poll = expect.poll(() => page.locator(selector).textContent(), { timeout: 15_000 });
@@ -119,8 +120,9 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
   test("figures and charts say what was delivered", async () => {
     let next = 1;
     const write = () => server.sql(`insert into pets values (${next++})`);
-    await expect.poll(() => (write(), page.locator("#p99-now").textContent()), { timeout: 15_000 }).toMatch(/^[\d.]+ m?s$/);
-    await expect.poll(() => (write(), page.locator("#changes-now").textContent())).toMatch(/^(?!0\/)[\d.]+\/s$/);
+    const written = (selector: string) => (write(), page.locator(selector).textContent());
+    await expect.poll(() => written("#p99-now"), { timeout: 15_000 }).toMatch(/^[\d.]+ m?s$/);
+    await expect.poll(() => written("#changes-now"), { timeout: 15_000 }).toMatch(/^(?!0\/)[\d.]+\/s$/);
     expect(await page.locator("#bytes-now").textContent()).toMatch(/B\/s$/);
     await untilText("#lag", /^, [\d.]+ m?s behind$/);
     const shown = await texts("#figures dt");
@@ -326,7 +328,9 @@ describe("figures of the dashboard", () => {
     expect(figures.mend({ table: "public.pets", drift })).toBe(
       'alter table public.pets enable trigger "!rowcast";\nalter table "a b" enable trigger "!rowcast_u";',
     );
-    expect(figures.mend({ drift: "the table is gone: select rowcast.unwatch('1');" })).toBe("select rowcast.unwatch('1');");
+    const gone = "the table is gone: select rowcast.unwatch('1');";
+    expect(figures.mend({ drift: gone })).toBe("select rowcast.unwatch('1');");
+    expect(figures.wrong({ drift: gone })).toBe("the table is gone");
     expect(figures.mend({ drift: "triggers missing: !rowcast; call rowcast.watch again" })).toBe(undefined);
     expect(figures.mend({ drift: "x", remedy: "select 1;" })).toBe("select 1;");
     expect(figures.mend({ drift: null })).toBeFalsy();

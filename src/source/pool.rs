@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::config::Host;
-use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Connection, NoTls, Socket};
+use tokio_postgres::{Client, Connection, Socket};
 
+use super::tls;
 use crate::error::{Error, Kind, Result};
 
 /// A dead peer is noticed within this time: TCP's own clocks on both sides of a connection.
@@ -35,9 +35,10 @@ pub enum Purpose {
 pub(super) const SEARCH_PATH: &str = "set search_path = pg_catalog, pg_temp";
 
 /// A database, and this process as its client.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Database {
     config: tokio_postgres::Config,
+    tls: tls::Connector,
     /// tells this process's backends from another node's
     instance: Arc<str>,
 }
@@ -64,7 +65,7 @@ impl Drop for Session {
 }
 
 /// A connection that must be driven by whoever asked for it.
-pub type Driver = Connection<Socket, NoTlsStream>;
+pub type Driver = Connection<Socket, tls::Stream>;
 
 impl Database {
     /// Reads `postgres://user@host:port/database` or `host=.. dbname=..`.
@@ -72,23 +73,17 @@ impl Database {
     /// # Errors
     /// [`Kind::Config`] with what is wrong in it; the text never contains the password.
     pub fn parse(url: &str) -> Result<Self> {
-        let config = tokio_postgres::Config::from_str(url).map_err(|e| {
+        let (url, tls) = tls::split(url)?;
+        let config = tokio_postgres::Config::from_str(&url).map_err(|e| {
             Error::new(Kind::Config, "the database URL cannot be read")
                 .because(e)
                 .hint("write postgres://user:password@host:5432/database")
         })?;
-        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            return Err(Error::new(
-                Kind::Config,
-                "the database URL asks for sslmode=require, which is not built in yet",
-            )
-            .hint("connect over a Unix socket, loopback or a private network, or through a TLS tunnel"));
-        }
         if config.get_hosts().is_empty() {
             return Err(Error::new(Kind::Config, "the database URL names no host")
                 .hint("write postgres://user@localhost/database"));
         }
-        Ok(Self { config, instance: format!("{:08x}", fastrand::u32(..)).into() })
+        Ok(Self { config, tls, instance: format!("{:08x}", fastrand::u32(..)).into() })
     }
 
     /// The same server, another database.
@@ -121,7 +116,7 @@ impl Database {
     /// # Errors
     /// [`Kind::Connection`] where trying again may help, [`Kind::Database`] with a remedy where it will not.
     pub async fn connect(&self, purpose: Purpose) -> Result<(Client, Driver)> {
-        self.config_for(purpose).connect(NoTls).await.map_err(|e| self.explain(e))
+        self.config_for(purpose).connect(self.tls.clone()).await.map_err(|e| self.explain(e))
     }
 
     /// Opens a connection that a task of its own drives until the client is dropped.
@@ -161,7 +156,7 @@ impl Database {
     /// [`Kind::Config`] when it cannot be built.
     pub fn pool(&self) -> Result<Pool> {
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        Pool::builder(Manager::from_config(self.config_for(Purpose::Query), NoTls, manager))
+        Pool::builder(Manager::from_config(self.config_for(Purpose::Query), self.tls.clone(), manager))
             .post_create(Hook::async_fn(|client, _| {
                 Box::pin(async move { client.batch_execute(SEARCH_PATH).await.map_err(HookError::Backend) })
             }))
@@ -203,6 +198,12 @@ impl Database {
             explained = explained.hint(remedy);
         }
         explained
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Database({self})")
     }
 }
 
