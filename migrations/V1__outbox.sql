@@ -30,6 +30,10 @@ create table rowcast.channel (
   user_query   text,
   notification jsonb,
   exclude      int2[]    not null default '{}',
+  -- what a restored dump gets wrong: numbers of tables and columns. By these it is noticed, and mended
+  target_oid    oid,
+  given_rule    text,
+  given_exclude text[]   not null default '{}',
   since        timestamptz not null default now(),
   -- the name stands in a URL path (/ws/{channel}); 'user' is taken by /ws/user/{user_id}
   constraint channel_name_fits_a_url check (name <> '' and length(name) <= 100 and name !~ '[[:space:][:cntrl:]/?#%]' and name <> 'user'),
@@ -37,6 +41,9 @@ create table rowcast.channel (
   constraint channel_notification_is_an_object check (notification is null or jsonb_typeof(notification) = 'object')
 );
 comment on table rowcast.channel is 'a channel, fed by a watched table or, where target is null, by rowcast.publish alone';
+comment on column rowcast.channel.target_oid is 'number of the table when it was watched; another one now: the table comes from a dump';
+comment on column rowcast.channel.given_rule is 'as rowcast.watch was told';
+comment on column rowcast.channel.given_exclude is 'as rowcast.watch was told';
 comment on column rowcast.channel.user_column is 'attnum of the column that names the user to notify';
 comment on column rowcast.channel.user_query is 'query over "row" that gives the users to notify';
 comment on column rowcast.channel.notification is '{key in the notification''s data: column of the row}; null: the whole row';

@@ -231,13 +231,45 @@ async fn draining_tells_every_socket_1001_and_ends_in_time() {
 }
 
 #[tokio::test]
+async fn a_channel_can_be_subscribed_to_right_after_it_was_made() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url);
+    let mut many = server.socket("/ws").await;
+    server.subscribed("/ws/pets").await;
+    for i in 0..20 {
+        db.run(&format!("create table t{i} (id int primary key); select rowcast.watch('t{i}')")).await;
+        if i % 2 == 0 {
+            server.subscribed(&format!("/ws/t{i}")).await;
+        } else {
+            many.send(&format!(r#"{{"type":"subscribe","channel":"t{i}"}}"#)).await;
+            assert_eq!(many.message().await["type"], "subscribed", "t{i}");
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn pages_say_what_is_running() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
     let server = TestServer::start_with(&db.url, &[("max-sockets", "1")]);
     let _open = server.subscribed("/ws/pets").await;
-    let (status, page) = server.get("/").await;
-    assert!(status == 200 && page.contains("<td>pets</td>") && page.contains("Capture is live"), "{page}");
+    for page in [
+        "/",
+        "/dashboard.js",
+        "/figures.js",
+        "/uplot.js",
+        "/uplot.css",
+        "/rowcast.js",
+        "/docs",
+        "/docs.js",
+        "/openapi.json",
+    ] {
+        let (status, text) = server.get(page).await;
+        assert!(status == 200 && !text.contains("http://cdn") && !text.is_empty(), "{page}: {status}");
+    }
+    assert_eq!(server.get("/clinic").await.0, 404, "only in the demo");
     assert_eq!(server.get("/healthz").await.0, 200);
     assert_eq!(server.get("/nothing").await.0, 404);
     assert_eq!(server.get("/ws/user/1").await.0, 503, "the one socket is taken");

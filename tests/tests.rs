@@ -12,6 +12,7 @@ mod layers;
 mod metrics;
 mod pooler;
 mod relay;
+mod restore;
 mod resume;
 mod sockets;
 mod sse;

@@ -3,7 +3,9 @@
 -- told by the unlogged table rowcast.alive, which only a crash or a promotion empties. After one, cursors of earlier
 -- lives are good up to the last durable position that was noted and survived: a row that survived every crash since
 -- proves that everything before the position in it did as well, however many crashes nobody saw.
--- tables touched: rowcast.incarnation, rowcast.alive (insert)
+-- A database that was restored from a dump has changes of transactions that its own server has not begun: they would be
+-- read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew.
+-- tables touched: rowcast.incarnation, rowcast.alive (insert); then also rowcast.outbox_0..2, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -13,6 +15,13 @@ declare
   survived bool;
 begin
   perform pg_advisory_xact_lock(1919907683, 5);
+  if exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
+     or exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+    truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2;
+    update rowcast.segment s set opened_at = case s.number when 0 then now() end, closed = null, closed_at = null;
+    update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot();
+    delete from rowcast.incarnation;
+  end if;
   select * into last from rowcast.incarnation i order by i.number desc limit 1;
   survived := exists (select from rowcast.alive a where a.incarnation = last.number);
   if last.number is null or not survived or last.life <> present then

@@ -5,7 +5,13 @@ select c.oid::regclass as "table",
          when p.inhparent is not null then 'inherits from ' || p.inhparent::regclass || ', whose triggers do not fire for it'
          else 'not watched'
        end as reason,
-       format('select rowcast.watch(%L);', c.oid::regclass::text) as remedy
+       case
+         when c.relname ~ '[[:space:][:cntrl:]/?#%]' or c.relname = 'user' then
+           -- a channel's name stands in a path
+           format('select rowcast.watch(%L, channel => %L);', c.oid::regclass::text,
+                  case c.relname::text when 'user' then 'users' else regexp_replace(replace(c.relname, '_', '-'), '[[:space:][:cntrl:]/?#%]+', '-', 'g') end)
+         else format('select rowcast.watch(%L);', c.oid::regclass::text)
+       end as remedy
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
   left join lateral (select i.inhparent from pg_inherits i where i.inhrelid = c.oid limit 1) p on true

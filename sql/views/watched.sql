@@ -11,30 +11,48 @@ with trigger_state as (
     from rowcast.channel c
    cross join lateral (select case when exists (select from pg_class where oid = c.target and relkind = 'p') then '_' || c.target::oid else '' end) own(suffix)
    where c.target is not null
+), watched as (
+  select c.target as "table", c.name as channel, c.singular,
+         case when c.target <> c.target_oid then c.given_rule else coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) end as user_rule,
+         c.notification,
+         case when c.target <> c.target_oid then c.given_exclude
+              else array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped order by a.attnum) end as exclude,
+         c.since,
+         case
+           when c.target is null then 'publish only'
+           when not exists (select from pg_class where oid = c.target) then 'off'
+           when c.target <> c.target_oid then 'off'
+           when cardinality(s.missing) > 0 or cardinality(s.disabled) > 0 then 'off'
+           else 'live'
+         end as state,
+         case
+           when c.target is null then null
+           when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
+           when c.target <> c.target_oid then 'the table comes from a dump, and its columns have other numbers: nothing of it is told until rowcast.watch is called again, with all its arguments'
+           when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
+           when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
+           when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)
+             then 'an excluded column is gone; one that took its place is not excluded: call rowcast.watch again, with all its arguments'
+           when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)
+             then 'the column of the user rule is gone; call rowcast.watch again, with all its arguments'
+           when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k
+                         where not exists (select from pg_attribute a where a.attrelid = c.target and a.attname = k.value and not a.attisdropped))
+             then 'a column of the notification is gone; call rowcast.watch again, with all its arguments'
+         end as drift
+    from rowcast.channel c left join trigger_state s on s.id = c.id
 )
-select c.target as "table", c.name as channel, c.singular,
-       coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) as user_rule,
-       c.notification,
-       array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped order by a.attnum) as exclude,
-       c.since,
+select w.*,
+       -- every argument of the last call: watch sets the rule, the notification and the excluded columns to what it is told
        case
-         when c.target is null then 'publish only'
-         when not exists (select from pg_class where oid = c.target) then 'off'
-         when cardinality(s.missing) > 0 or cardinality(s.disabled) > 0 then 'off'
-         else 'live'
-       end as state,
-       case
-         when c.target is null then null
-         when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
-         when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
-         when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
-         when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)
-           then 'an excluded column is gone; one that took its place is not excluded: call rowcast.watch again, with all its arguments'
-         when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)
-           then 'the column of the user rule is gone; call rowcast.watch again, with all its arguments'
-         when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k
-                       where not exists (select from pg_attribute a where a.attrelid = c.target and a.attname = k.value and not a.attisdropped))
-           then 'a column of the notification is gone; call rowcast.watch again, with all its arguments'
-       end as drift
-  from rowcast.channel c left join trigger_state s on s.id = c.id;
-comment on view rowcast.watched is 'channels: table, user rule, excluded columns, state of the triggers, drift';
+         when w.drift is null then null
+         when not exists (select from pg_class c where c.oid = w."table") then format('select rowcast.unwatch(%L);', w."table"::oid)
+         when w.drift like 'triggers disabled%' then
+           (select string_agg(format('alter table %s enable trigger %I;', t.tgrelid::regclass, t.tgname), ' ' order by t.tgname, t.tgrelid)
+              from pg_trigger t
+             where (t.tgrelid = w."table" or t.tgrelid in (select p.relid from pg_partition_tree(w."table") p))
+               and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
+         else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L);',
+                     w."table", w.channel, w.user_rule, w.notification, w.exclude, w.singular)
+       end as remedy
+  from watched w;
+comment on view rowcast.watched is 'channels: table, user rule, excluded columns, state of the triggers, drift and its remedy';

@@ -21,6 +21,10 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
         }
         failed += u32::from(state == "fail");
     };
+    if let Err(error) = database.prove_own(client).await {
+        report("fail", "connection", &error.to_string(), error.remedy());
+        return Err(Error::new(Kind::Config, "1 finding needs action"));
+    }
     let version: i32 = client
         .query_one("select current_setting('server_version_num')::int", &[])
         .await
@@ -42,7 +46,7 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
     let (state, remedy) =
         if may_read { ("ok", None) } else { ("fail", Some("make this role a member of rowcast_relay")) };
     report(state, "rights", "read the outbox and the channels", remedy);
-    match Doorbell::listen(database, client).await {
+    match Doorbell::listen(database).await {
         Ok(bell) if bell.works() => report("ok", "notifications", "one to ourselves came back", None),
         Ok(_) => report(
             "fail",

@@ -32,6 +32,9 @@ use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
 
+/// While the database is away nobody is made to wait for what it would say.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
 /// How much is kept and how often is spoken.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -218,6 +221,21 @@ impl Hub {
             self.source.nudge.notify_one();
             let _ = borders.changed().await;
         }
+    }
+
+    /// Waits until the source has read what was committed before this call, within a second: a channel that is unknown
+    /// here may have been made a moment ago. Many who wait share a read.
+    pub async fn looks_again(&self) {
+        let mut borders = self.borders.subscribe();
+        let look = async {
+            // the first border may be of a read that had begun before
+            for _ in 0..2 {
+                borders.mark_unchanged();
+                self.source.nudge.notify_one();
+                let _ = borders.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(LOOK_WITHIN, look).await;
     }
 
     /// Whether the stream is between two cuts and the source is connected.

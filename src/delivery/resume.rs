@@ -116,6 +116,9 @@ impl Resume {
     pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
         self.hub.becomes_live().await;
         self.key = self.hub.permit(&self.key, self.who.as_deref())?;
+        if self.hub.lens(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
+            self.hub.looks_again().await;
+        }
         self.lens = self.hub.lens(&self.key)?;
         if let Some(token) = &wish.since {
             let joined = match self.honour(token).await? {

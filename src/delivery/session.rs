@@ -281,7 +281,8 @@ impl Session {
             let joined = permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
-                Err(JoinError::NotLive) => {}
+                // it may have been made a moment ago: the way is to wait for the present
+                Err(JoinError::NotLive | JoinError::UnknownChannel) => {}
                 Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
             }
         }

@@ -99,7 +99,8 @@ impl Catalog {
                                 join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
                                where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
                                order by a.attnum)
-                   from rowcast.channel c",
+                   from rowcast.channel c
+                  where c.target is null or c.target = c.target_oid",
                 &[],
             )
             .await

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client};
 
 use super::pool::{Database, Driver, Purpose};
 use crate::error::{Error, Kind, Result};
@@ -21,8 +21,6 @@ use crate::error::{Error, Kind, Result};
 const CHANNEL: &str = "rowcast";
 /// A notification to oneself returns in milliseconds, or something between here and the server keeps it.
 const PROOF_WITHIN: Duration = Duration::from_secs(3);
-/// One would do with the poolers that give out the backend that came back last; with those that take turns, a few.
-const LOOKS: u32 = 5;
 /// A dead server is noticed within HEARTBEAT_EVERY + HEARTBEAT_WITHIN = 5 s.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 const HEARTBEAT_WITHIN: Duration = Duration::from_secs(3);
@@ -46,18 +44,15 @@ struct Shared {
 }
 
 impl Doorbell {
-    /// Connects and listens; returns after LISTEN has taken effect and was proven by a notification to itself. `other`
-    /// is another connection to the same database.
+    /// Connects and listens; returns after LISTEN has taken effect and was proven by a notification to itself.
     ///
     /// # Errors
-    /// When the connection cannot be made; [`Kind::Config`] where it leads through a transaction pooler. A bell that
-    /// does not come back is no error: see [`works`](Self::works).
-    pub async fn listen(database: &Database, other: &Client) -> Result<Self> {
+    /// When the connection cannot be made. A bell that does not come back is no error: see [`works`](Self::works).
+    pub async fn listen(database: &Database) -> Result<Self> {
         let (client, driver) = database.connect(Purpose::Listen).await?;
         let shared = Arc::new(Shared::default());
         let driving = tokio::spawn(drive(driver, shared.clone()));
         let explain = |e| Error::database("cannot listen", e);
-        prove_own_backends(&client, other).await?;
         // the server, too, must notice a dead client: a backend that lives on would pin the NOTIFY queue. These
         // settings need a TCP connection; over a Unix socket they are accepted and mean nothing.
         client
@@ -111,33 +106,6 @@ impl Drop for Doorbell {
             task.abort();
         }
     }
-}
-
-/// A transaction pooler gives a session any backend, and a backend to any session. Then LISTEN may even work for a
-/// while, as with a pooler that has nothing else to do, and the relay's locks would stay with strangers' backends.
-async fn prove_own_backends(ours: &Client, other: &Client) -> Result<()> {
-    let (our_backend, other_backend) = (backend(ours).await?, backend(other).await?);
-    for _ in 0..LOOKS {
-        let same = backend(ours).await? == our_backend && backend(other).await? == other_backend;
-        if !same || our_backend == other_backend {
-            let what =
-                "the database URL leads through a transaction pooler, which gives a session another backend each time";
-            return Err(Error::new(Kind::Config, what)
-                .hint("connect to Postgres itself (port 5432, most likely), or through a pool in session mode"));
-        }
-    }
-    Ok(())
-}
-
-/// Its process id. Without a prepared statement, which a pooler may have given to another backend.
-async fn backend(client: &Client) -> Result<String> {
-    let explain = |e| Error::database("cannot ask for the backend", e);
-    let messages = client.simple_query("select pg_catalog.pg_backend_pid()").await.map_err(explain)?;
-    let pid = messages.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
-    });
-    Ok(pid.unwrap_or_default().to_owned())
 }
 
 async fn drive(driver: Driver, shared: Arc<Shared>) {

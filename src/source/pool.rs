@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::config::Host;
-use tokio_postgres::{Client, Connection, Socket};
+use tokio_postgres::{Client, Connection, SimpleQueryMessage, Socket};
 
 use super::tls;
 use crate::error::{Error, Kind, Result};
 
 /// A dead peer is noticed within this time: TCP's own clocks on both sides of a connection.
 const DEAD_PEER: Duration = Duration::from_secs(5);
+
+/// One would do with poolers that give out the backend that came back last; with those that take turns, a few.
+const LOOKS: u32 = 5;
 
 /// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +137,36 @@ impl Database {
             client.batch_execute(SEARCH_PATH).await.map_err(|e| self.explain(e))?;
         }
         Ok(client)
+    }
+
+    /// Proves that a connection is a session of its own. A transaction pooler gives it any backend, and that backend to
+    /// others too: LISTEN may even work for a while, where the pooler has nothing else to do, and the relay's locks would
+    /// stay with strangers.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] where it is not; when the database cannot be asked.
+    pub async fn prove_own(&self, client: &Client) -> Result<()> {
+        let other = self.client(Purpose::Command).await?;
+        let (ours, others) = (self.backend(client).await?, self.backend(&other).await?);
+        for _ in 0..LOOKS {
+            let same = self.backend(client).await? == ours && self.backend(&other).await? == others;
+            if !same || ours == others {
+                let what = "the database URL leads through a transaction pooler, which gives a session another backend each time";
+                return Err(Error::new(Kind::Config, what)
+                    .hint("connect to Postgres itself (port 5432, most likely), or through a pool in session mode"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The process id behind a connection. Not by a prepared statement, which another backend would not know.
+    async fn backend(&self, client: &Client) -> Result<String> {
+        let messages = client.simple_query("select pg_catalog.pg_backend_pid()").await.map_err(|e| self.explain(e))?;
+        let pid = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Ok(pid.unwrap_or_default().to_owned())
     }
 
     /// Opens a connection for one answer: when the session is dropped it ends at once, also in the middle of a result.

@@ -113,6 +113,7 @@ impl Relay {
         out: &mpsc::Sender<Event>,
     ) -> Result<Self> {
         let client = database.client(Purpose::Read).await?;
+        database.prove_own(&client).await?;
         super::install::check(&client).await?;
         // a backend of ours whose connection broke without a word may still hold QUIET and pin the NOTIFY queue
         let ours = [database.application_name(Purpose::Listen), database.application_name(Purpose::Read)];
@@ -125,7 +126,7 @@ impl Relay {
             .await
             .map_err(|e| error::Error::database("cannot end stale connections", e))?;
         // LISTEN before the first read: what commits in between rings or is read
-        let doorbell = Doorbell::listen(database, &client).await?;
+        let doorbell = Doorbell::listen(database).await?;
         let lives = Arc::new(epoch::note(&client).await?);
         let goes_on = place.is_some();
         let known = match place {

@@ -4,6 +4,8 @@
 //! There is no encryption without a check: `require` verifies as `verify-full` does, since a certificate that nobody
 //! checks keeps nobody out. Without an `sslmode` a connection is not encrypted.
 
+use std::fmt;
+
 use tokio_postgres::Socket;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,9 +16,28 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::error::{Error, Kind, Result};
 
 /// What makes an encrypted stream of a plain one, where the server is asked for it.
-pub type Connector = MakeRustlsConnect;
+#[derive(Clone)]
+pub struct Connector(MakeRustlsConnect);
 /// Its stream, encrypted or not.
-pub type Stream = <Connector as MakeTlsConnect<Socket>>::Stream;
+pub type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+
+impl MakeTlsConnect<Socket> for Connector {
+    type Stream = Stream;
+    type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+    type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
+
+    /// A Unix socket has no name, and is asked for one although nothing will be encrypted.
+    fn make_tls_connect(&mut self, domain: &str) -> std::result::Result<Self::TlsConnect, Self::Error> {
+        let domain = if domain.is_empty() { "localhost" } else { domain };
+        MakeTlsConnect::<Socket>::make_tls_connect(&mut self.0, domain)
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connector")
+    }
+}
 
 /// A database URL without what only this file understands, and the connector for it.
 ///
@@ -58,7 +79,7 @@ pub fn split(url: &str) -> Result<(String, Connector)> {
         None => {}
     }
     let config = ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
-    Ok((url, Connector::new(config)))
+    Ok((url, Connector(MakeRustlsConnect::new(config))))
 }
 
 /// Takes a parameter out of a URL's query or a list of `name=value`.

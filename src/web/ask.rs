@@ -49,6 +49,16 @@ pub(super) struct Admitted {
     pub(super) counted: (Counted<IpAddr>, Option<Counted<Arc<str>>>),
 }
 
+/// Gives a channel that was made a moment ago the time to be known here.
+pub(super) async fn learn(path: &str, web: &Web) {
+    let named = path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/"));
+    let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
+    let name = percent_decode_str(name).decode_utf8_lossy();
+    if web.hub.is_live() && web.hub.has_channel(&name) == Some(false) {
+        web.hub.looks_again().await;
+    }
+}
+
 /// Whether a request may: `name` is what stands after `/ws/` or `/sse/`. In the order in which the least is told to whom has no business here.
 pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: &Web) -> Result<Admitted, Refusal> {
     let (headers, query) = (request.headers(), request.uri().query());

@@ -14,6 +14,7 @@ const JSON: &str = "application/json";
 const PAGES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("../../web/dashboard.html")),
     ("/dashboard.js", SCRIPT, include_str!("../../web/dashboard.js")),
+    ("/figures.js", SCRIPT, include_str!("../../web/figures.js")),
     ("/uplot.js", SCRIPT, include_str!("../../web/vendor/uplot.js")),
     ("/uplot.css", STYLE, include_str!("../../web/vendor/uplot.css")),
     ("/rowcast.js", SCRIPT, include_str!("../../web/rowcast.js")),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::admit::{self, Counts};
+use super::ask;
 use super::sse::{self, Events};
 use super::tls::Tls;
 use super::{pages, socket, status};
@@ -148,6 +149,7 @@ async fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> 
             "this server is reached as localhost; other names belong into the setting origins\n",
         );
     }
+    ask::learn(&path, web).await;
     if path == "/ws" || path.starts_with("/ws/") {
         return socket::upgrade(&mut request, &path, peer, web);
     }
@@ -178,7 +180,7 @@ async fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> 
 }
 
 fn is_about_the_server(path: &str) -> bool {
-    matches!(path, "/" | "/websocket/status" | "/websocket/database" | "/metrics") || path.starts_with("/explain/")
+    matches!(path, "/websocket/status" | "/websocket/database" | "/metrics") || path.starts_with("/explain/")
 }
 
 /// What is running is nobody's business once tokens are checked, but those whose role is admin.

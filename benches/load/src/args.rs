@@ -20,6 +20,8 @@ both
   --url ws://127.0.0.1:PORT/PATH
                       with {n} in it, which becomes the socket's number, row n is for socket n modulo N alone;
                       else every row is for every socket
+  --tokens FILE       lines; in the path {token} becomes the line of the socket's number, modulo their number
+  --addressed         row n is for socket n modulo N alone, as with {n}
   --connections N     sockets (1)
   --header TEXT       one more line of the handshake, 'Name: value'; repeatable
   --ready TEXT        a socket is open once a message with this text came; else when the handshake is answered
@@ -42,11 +44,13 @@ fanout
   --never-read K      so many more sockets, opened, with small buffers, and never read
   --peak              the greatest memory of the server and of the kernel's TCP meanwhile";
 
-const FLAGS: [&str; 4] = ["help", "one-at-a-time", "spin", "peak"];
+const FLAGS: [&str; 5] = ["help", "addressed", "one-at-a-time", "spin", "peak"];
 
 /// What was asked for.
 pub struct Args {
     pub url: Url,
+    pub tokens: Vec<String>,
+    addressed: bool,
     pub connections: usize,
     /// lines of the handshake, each with its end
     pub headers: String,
@@ -107,6 +111,11 @@ impl Args {
         let window = given.number("window", 32)?;
         let args = Self {
             url: Url::parse(&given.must("url")?, "ws://")?,
+            tokens: match given.text("tokens") {
+                Some(file) => std::fs::read_to_string(file)?.lines().map(str::to_owned).collect(),
+                None => Vec::new(),
+            },
+            addressed: given.has("addressed"),
             connections: given.number("connections", 1)?,
             headers: given.all("header").iter().map(|line| format!("{line}\r\n")).collect(),
             ready: given.text("ready"),
@@ -141,9 +150,18 @@ impl Args {
         }
     }
 
+    /// The path of a socket.
+    pub fn path(&self, number: usize) -> String {
+        let path = self.url.path.replace("{n}", &number.to_string());
+        match self.tokens.get(number.checked_rem(self.tokens.len()).unwrap_or_default()) {
+            Some(token) => path.replace("{token}", token),
+            None => path,
+        }
+    }
+
     /// Whether a row is for one socket alone.
     pub fn is_addressed(&self) -> bool {
-        self.url.path.contains("{n}")
+        self.addressed || self.url.path.contains("{n}")
     }
 }
 

@@ -56,10 +56,13 @@ fn run() -> Outcome<String> {
     let server = Server::new(args.server_pid)?;
     let before = server.memory_kib()?;
     let mut sockets = Sockets::new(&args)?;
+    let cpu = server.cpu_seconds()?;
     let open = sockets.open(deadline)?;
+    let opening = server.cpu_seconds()? - cpu;
     sockets.run_for(SETTLE)?;
 
     let mut report = Report::default();
+    report.number("open_cpu_us_per_connection", opening * 1e6 / args.connections as f64);
     report.add("connections", args.connections);
     report.number("open_seconds", open.as_secs_f64());
     if args.publish.is_none() {

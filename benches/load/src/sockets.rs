@@ -196,7 +196,7 @@ impl<'a> Sockets<'a> {
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {}\r\n\
              Sec-WebSocket-Version: 13\r\n{}\r\n",
-            self.args.url.path.replace("{n}", &number.to_string()),
+            self.args.path(number),
             self.args.url.host,
             frames::KEY,
             self.args.headers
