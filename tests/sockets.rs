@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::support::postgres::TestDatabase;
@@ -245,6 +247,22 @@ async fn a_channel_can_be_subscribed_to_right_after_it_was_made() {
             many.send(&format!(r#"{{"type":"subscribe","channel":"t{i}"}}"#)).await;
             assert_eq!(many.message().await["type"], "subscribed", "t{i}");
         }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_clients_goodbye_is_answered() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = TestServer::start(&db.url);
+    for path in ["/ws", "/ws/pets"] {
+        let mut socket = server.socket(path).await;
+        socket.send(r#"{"type":"ping"}"#).await;
+        while socket.message().await["type"] != "pong" {}
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "bye".into() };
+        socket.raw(Message::Close(Some(frame))).await;
+        assert_eq!(socket.close_code().await, 1000, "else a browser says 1006");
     }
     server.stop().await.unwrap();
 }

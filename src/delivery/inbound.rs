@@ -58,6 +58,10 @@ impl Inbound {
         let Some(parser) = &mut self.parser else { return Ok(Message::Text(Utf8Bytes::default())) };
         parser.get_mut().budget = BUDGET;
         let read = parser.read();
+        // its answer to a close or a ping waits for the next call, and after a close there is none
+        if matches!(read, Ok(Message::Close(_) | Message::Ping(_))) {
+            let _ = parser.flush();
+        }
         let wire = parser.get_mut();
         let replies = std::mem::take(&mut wire.replies);
         if !replies.is_empty() {
