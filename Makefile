@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
-.PHONY: demo demo-reset test test-private test-docker test-client test-versions test-faults soak check bench clean
+.PHONY: demo demo-reset test test-private test-docker test-client test-docs test-versions test-faults soak check bench clean
 
 demo: postgres ## a veterinary clinic, live, on a private Postgres
 	$(CARGO) build --release --locked
@@ -12,7 +12,7 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres check test-private test-docker test-client test-faults ## everything
+test: postgres check test-private test-docker test-client test-docs test-faults ## everything
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
@@ -29,6 +29,10 @@ test-docker: ## the suite under testcontainers, where a Docker engine answers or
 test-client: postgres ## the browser client: types, size, its tests on the real server and in Chromium
 	$(CARGO) build --locked
 	scripts/test-client
+
+test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type, and that docs/operations.md names everything
+	$(CARGO) build --locked
+	tests/quickstart
 
 test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions
@@ -51,6 +55,7 @@ bench: ## the figures of the README; see benches/README.md
 	benches/resume
 	benches/intake
 	benches/fanout
+	benches/access
 
 .PHONY: postgres pgbouncer
 pgbouncer:

@@ -193,7 +193,7 @@ function showChannels() {
     });
     body.querySelector(".state").dataset.is = state;
     body.rows[1].hidden = !drift && !complaint;
-    setRemedy(body.querySelector(".remedy"), say.mend(channel), name);
+    setRemedy(body.querySelector(".remedy"), channel.remedy, name);
   });
   sync($("channel"), "channel-option", channels, ({ name }) => name, (option, { name }) => setText(option, name));
   setText($("channels-size"), channels.length);

@@ -109,15 +109,6 @@ export function source({ table, user_rule: rule, exclude = [] }) {
   return [table, users, exclude.length > 0 && `without ${exclude.join(", ")}`].filter(Boolean).join(" · ");
 }
 
-/** The SQL that mends a channel, where it is known. */
-export function mend({ table, drift, remedy }) {
-  if (remedy || !drift) return remedy;
-  const disabled = /^triggers disabled: (.*); alter table/.exec(drift);
-  if (!disabled) return /select rowcast\..*;/.exec(drift)?.[0];
-  const enable = ([name, on = table]) => `alter table ${on} enable trigger "${name}";`;
-  return disabled[1].split(", ").map((trigger) => enable(trigger.split(" on "))).join("\n");
-}
-
 /** What is wrong with a channel; the SQL that it ends with is shown apart. */
 export const wrong = ({ drift }) => drift?.replace(/[;:] (alter|select) .*$/, "");
 

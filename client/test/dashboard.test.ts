@@ -318,21 +318,12 @@ describe("figures of the dashboard", () => {
     expect(figures.measure(at(10, 100), at(14, 3)).changes).toBe(null);
   });
 
+  test("what is wrong is told apart from its remedy", () => {
+    expect(figures.wrong({ drift: "the table is gone: select rowcast.unwatch('1');" })).toBe("the table is gone");
+  });
+
   test("units fit the figure", () => {
     expect([0.00025, 0.0123, 4.5, 300].map(figures.seconds)).toEqual(["0.3 ms", "12.3 ms", "4.5 s", "5 min"]);
     expect([0, 999, 1_234, 5e6].map(figures.bytes)).toEqual(["0 B", "999 B", "1.2 kB", "5 MB"]);
-  });
-
-  test("what mends a channel", () => {
-    const drift = 'triggers disabled: !rowcast, !rowcast_u on "a b"; alter table public.pets enable trigger ..';
-    expect(figures.mend({ table: "public.pets", drift })).toBe(
-      'alter table public.pets enable trigger "!rowcast";\nalter table "a b" enable trigger "!rowcast_u";',
-    );
-    const gone = "the table is gone: select rowcast.unwatch('1');";
-    expect(figures.mend({ drift: gone })).toBe("select rowcast.unwatch('1');");
-    expect(figures.wrong({ drift: gone })).toBe("the table is gone");
-    expect(figures.mend({ drift: "triggers missing: !rowcast; call rowcast.watch again" })).toBe(undefined);
-    expect(figures.mend({ drift: "x", remedy: "select 1;" })).toBe("select 1;");
-    expect(figures.mend({ drift: null })).toBeFalsy();
   });
 });
