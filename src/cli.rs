@@ -4,6 +4,7 @@ mod ask;
 mod doctor;
 mod explain;
 mod grammar;
+mod logs;
 mod types;
 
 use std::io::Write as _;
@@ -32,11 +33,14 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
     match matches.subcommand() {
         Some(("serve", arguments)) => {
             let config = load_config(arguments, None)?;
-            start_logs(&config)?;
+            let logs = logs::start(&config)?;
             let (trigger, shutdown) = shutdown::channel();
             let listener = serve::bind(&config)?;
             end_on_signal(trigger)?;
-            serve::run(config, listener, shutdown).await
+            tokio::select! {
+                ended = serve::run(config, listener, shutdown) => ended,
+                Err(error) = logs.follow(|| load_config(arguments, None)) => Err(error),
+            }
         }
         Some(("demo", arguments)) => demo(arguments).await,
         Some(("migrate", arguments)) if arguments.get_flag("print-grants") => {
@@ -62,13 +66,15 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("tail", arguments)) => {
             let left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
             let (url, channel) = (text(arguments, "url"), text(arguments, "channel"));
+            let form = if text(arguments, "format") == Some("line") { ask::Form::Line } else { ask::Form::Json };
             let filters = arguments.get_many::<String>("filter").unwrap_or_default();
             let mut asked: Vec<_> = filters.map(|filter| ("filter", filter.clone())).collect();
             asked.extend(text(arguments, "columns").map(|columns| ("columns", columns.to_owned())));
             let flags = ["snapshot", "old"].into_iter().filter(|name| arguments.get_flag(name));
             asked.extend(flags.map(|name| (name, "true".to_owned())));
-            ask::tail(url.unwrap_or_default(), channel.unwrap_or_default(), &asked, token(arguments).as_deref(), left)
-                .await
+            let since = text(arguments, "since").map(str::to_owned);
+            let wanted = ask::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form };
+            ask::tail(url.unwrap_or_default(), wanted, token(arguments).as_deref()).await
         }
         Some(("explain", arguments)) => {
             let id = arguments.get_one::<i64>("id").copied().unwrap_or_default();
@@ -117,20 +123,6 @@ fn load_config(arguments: &ArgMatches, database_url: Option<&str>) -> Result<Con
     config::load(flag, |name| std::env::var(name).ok(), file.as_deref())
 }
 
-fn start_logs(config: &Config) -> Result<()> {
-    use std::io::IsTerminal as _;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log)
-        .map_err(|e| Error::new(Kind::Config, format!("log = {} is no filter", config.log)).because(e))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let terminal = std::io::stderr().is_terminal();
-    if config.log_json.unwrap_or(!terminal) {
-        builder.json().flatten_event(true).init();
-    } else {
-        builder.with_ansi(terminal).init();
-    }
-    Ok(())
-}
-
 /// The first SIGINT or SIGTERM drains, the second ends at once.
 fn end_on_signal(trigger: Trigger) -> Result<()> {
     let explain = |e| Error::new(Kind::Io, "cannot listen for signals").because(e);
@@ -162,7 +154,7 @@ async fn demo(arguments: &ArgMatches) -> Result<()> {
     if text(arguments, "log").is_none() && std::env::var_os("ROWCAST_LOG").is_none() {
         config.log = "warn".into();
     }
-    start_logs(&config)?;
+    let _logs = logs::start(&config)?;
     let (trigger, shutdown) = shutdown::channel();
     let (stop, stopped) = shutdown::channel();
     end_on_signal(trigger)?;

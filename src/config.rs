@@ -6,6 +6,7 @@ mod settings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reader::Reader;
@@ -21,6 +22,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub log: String,
     pub log_json: Option<bool>,
+    /// `None`: stderr
+    pub log_file: Option<PathBuf>,
     pub heartbeat: Duration,
     pub ping: Duration,
     pub message_bytes: u32,
@@ -32,6 +35,8 @@ pub struct Config {
     pub keys: KeySettings,
     pub admission: Admission,
     pub commands_per_second: NonZeroU32,
+    /// 0: any number
+    pub replay_bytes_per_second: u32,
     /// `None`: connections are not encrypted
     pub tls: Option<TlsFiles>,
     /// `rowcast demo`: also the clinic's page is served
@@ -122,6 +127,7 @@ pub fn load(
                 None
             }
         },
+        log_file: Some(reader.text("log-file")).filter(|path| !path.is_empty()).map(PathBuf::from),
         heartbeat: reader.seconds("heartbeat-seconds"),
         ping: reader.seconds("ping-seconds"),
         message_bytes: reader.number("message-bytes", 125, 64 << 20) as u32,
@@ -146,6 +152,7 @@ pub fn load(
         },
         commands_per_second: NonZeroU32::new(reader.number("commands-per-second", 1, 100_000) as u32)
             .unwrap_or(NonZeroU32::MIN),
+        replay_bytes_per_second: reader.number("replay-bytes-per-second", 0, u32::MAX.into()) as u32,
         tls: reader.tls_files(),
         is_demo: false,
     };

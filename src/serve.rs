@@ -84,6 +84,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         history_bytes: config.history_bytes,
         heartbeat: config.heartbeat,
         ping: config.ping,
+        replay_bytes_per_second: config.replay_bytes_per_second,
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         keys: keys.clone(),
     };

@@ -1,10 +1,12 @@
 //! Command line: a clear error with the remedy, exit code non-zero, nothing half done.
 
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
 
 fn rowcast(url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rowcast"));
@@ -124,4 +126,69 @@ async fn the_rows_of_watched_tables_have_types() {
         "  pets: {\n    pet_id: number;\n    mood: \"calm\" | \"wild\" | null;\n    weight: number;\n    \
          tags: Array<string | null> | null;\n    extra: unknown | null;\n  };\n}\n"
     );
+}
+
+#[tokio::test]
+async fn another_log_level_needs_no_restart() {
+    let db = TestDatabase::new().await;
+    let folder = std::env::temp_dir().join(format!("rowcast-{}-log", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (config, log) = (folder.join("rowcast.toml"), folder.join("rowcast.log"));
+    let settings = |level: &str| format!("log = \"{level}\"\nlog_file = \"{}\"\n", log.display());
+    std::fs::write(&config, settings("info")).unwrap();
+    let written = || {
+        let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+        let logs = files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("rowcast.log."));
+        logs.map(|file| std::fs::read_to_string(file).unwrap()).collect::<String>()
+    };
+    let mut command = tokio::process::Command::from(rowcast(&db.url));
+    let mut process = command.args(["serve", "--config", config.to_str().unwrap()]).kill_on_drop(true).spawn().unwrap();
+    let until = |text: &'static str| async move {
+        let shows = async {
+            while !written().contains(text) {
+                tokio::task::yield_now().await
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), shows)
+            .await
+            .unwrap_or_else(|_| panic!("no {text}: {}", written()));
+    };
+    until("source_live").await;
+    let hang_up = || Command::new("kill").args(["-HUP", &process.id().unwrap().to_string()]).status().unwrap();
+    std::fs::write(&config, settings("no filter=[")).unwrap();
+    hang_up();
+    until("log_unchanged").await;
+    std::fs::write(&config, settings("debug")).unwrap();
+    hang_up();
+    until("log_changed").await;
+    process.kill().await.unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn tail_goes_on_where_it_was_when_the_server_comes_back() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key, name text); select rowcast.watch('pets')").await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let address = server.address.to_string();
+    let mut command = tokio::process::Command::from(rowcast(&db.url));
+    let mut process = command
+        .args(["tail", "pets", "--format", "line", "-n", "4", "--url", &format!("http://{address}")])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut next = async || lines.next_line().await.unwrap().expect("a line");
+    assert_eq!(next().await.trim(), "subscribed");
+    db.run("insert into pets values (1, 'Luna')").await;
+    assert!(next().await.ends_with(r#"created   pets {"pet_id":1,"name":"Luna"}"#));
+    server.stop().await.unwrap();
+    db.run("delete from pets").await;
+    let server = TestServer::start_with(&db.url, &[("listen", &address)]);
+    assert!(next().await.contains("deleted   pets"), "what was missed");
+    assert_eq!(next().await.trim(), "subscribed");
+    assert_eq!(process.wait().await.unwrap().code(), Some(0));
+    server.stop().await.unwrap();
 }

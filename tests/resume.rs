@@ -531,3 +531,21 @@ async fn who_does_not_read_a_snapshot_does_not_hold_up_the_others() {
     drop(unread);
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_snapshot_comes_no_faster_than_it_may() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, name text); select rowcast.watch('pets');
+         set rowcast.mute = on; insert into pets select i, repeat('x', 1000) from generate_series(1, 200) i",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("replay-bytes-per-second", "150000")]);
+    let began = std::time::Instant::now();
+    let mut socket = server.socket("/ws/pets?snapshot=true").await;
+    let (messages, _) = until_subscribed(&mut socket).await;
+    let rows: usize = messages.iter().filter_map(|message| Some(message["rows"].as_array()?.len())).sum();
+    assert_eq!(rows, 200);
+    assert!(began.elapsed().as_secs_f64() > 1.0, "200 kB at 150 kB/s took {:?}", began.elapsed());
+    server.stop().await.unwrap();
+}

@@ -103,7 +103,7 @@ pub fn command() -> Command {
         .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()).arg(token()))
         .subcommand(
             Command::new("tail")
-                .about("Print the messages of a channel, one a line")
+                .about("Print the messages of a channel, one a line, also over lost connections")
                 .arg(Arg::new("channel").required(true).help("pets, or user/123"))
                 .arg(
                     Arg::new("count")
@@ -125,6 +125,14 @@ pub fn command() -> Command {
                         .long("columns")
                         .value_name("NAMES")
                         .help("only these, with commas between them"),
+                )
+                .arg(Arg::new("since").long("since").value_name("CURSOR").help("what was missed since then first"))
+                .arg(
+                    Arg::new("format")
+                        .long("format")
+                        .value_parser(["json", "line"])
+                        .default_value("json")
+                        .help("messages as they come, or time, action, channel and row"),
                 )
                 .arg(
                     Arg::new("snapshot")

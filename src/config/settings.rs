@@ -64,6 +64,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "human, json, or auto: human on a terminal",
     },
     Setting {
+        name: "log-file",
+        env: &["ROWCAST_LOG_FILE"],
+        default: None,
+        help: "file for the log instead of stderr; one a day with its date behind the name, and the last seven are kept",
+    },
+    Setting {
         name: "heartbeat-seconds",
         env: &["ROWCAST_HEARTBEAT_SECONDS"],
         default: Some("25"),
@@ -158,6 +164,12 @@ pub const SETTINGS: &[Setting] = &[
         env: &["ROWCAST_COMMANDS_PER_SECOND"],
         default: Some("100"),
         help: "commands of one client a second, and as many more at once",
+    },
+    Setting {
+        name: "replay-bytes-per-second",
+        env: &["ROWCAST_REPLAY_BYTES_PER_SECOND"],
+        default: Some("0"),
+        help: "bytes of snapshots and of what was missed that a client is sent in a second, 0 any number; a snapshot must be over within a minute",
     },
     Setting { name: "max-sockets", env: &["ROWCAST_MAX_SOCKETS"], default: Some("100000"), help: "sockets in all" },
     Setting {

@@ -46,6 +46,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// each socket is pinged once in this time, and gone where nothing came from it since the last one
     pub ping: Duration,
+    /// of the past, to one client; 0: any number
+    pub replay_bytes_per_second: u32,
     /// threads that write
     pub shards: usize,
     /// what tokens are checked with; `None`: everybody may see everything
@@ -174,6 +176,12 @@ impl Hub {
         let state = lock(&self.state);
         let policies = state.policies.as_ref().ok_or(JoinError::NotLive)?;
         policies.permit(asked, who).map_err(|Forbidden| JoinError::Forbidden)
+    }
+
+    /// How long so many bytes of the past may take at least, where there is a limit.
+    pub(super) fn time_for(&self, bytes: u64) -> Option<Duration> {
+        let pace = self.settings.replay_bytes_per_second;
+        (pace > 0).then(|| Duration::from_secs_f64(bytes as f64 / f64::from(pace)))
     }
 
     /// Who looks after the sockets.

@@ -13,10 +13,12 @@
 //! in the view's log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::auth::Identity;
 use super::history::missed;
@@ -90,6 +92,9 @@ pub struct Resume {
     lens: Arc<Lens>,
     reference: Option<Value>,
     replayed: u64,
+    /// bytes of the past that were written
+    sent: AtomicU64,
+    began: Instant,
     /// where its past came from
     from: &'static str,
     /// the life of the server in which its place was found to be good
@@ -106,7 +111,21 @@ impl Resume {
         reference: Option<Value>,
         ticket: Ticket,
     ) -> Self {
-        Self { hub, outbound, ticket, key, who, lens: Arc::default(), reference, replayed: 0, from: "memory", life: 0 }
+        let (sent, began) = (AtomicU64::new(0), Instant::now());
+        Self {
+            hub,
+            outbound,
+            ticket,
+            key,
+            who,
+            lens: Arc::default(),
+            reference,
+            replayed: 0,
+            sent,
+            began,
+            from: "memory",
+            life: 0,
+        }
     }
 
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
@@ -338,7 +357,7 @@ impl Resume {
             let is_last = i + 1 == told.len();
             frame::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
             if frames.len() >= CHUNK || is_last {
-                self.outbound.write(&frames, &self.ticket).await.map_err(|_| Failed::Gone)?;
+                self.put(&frames).await?;
                 frames.clear();
             }
         }
@@ -351,7 +370,17 @@ impl Resume {
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {
-        self.outbound.write(&frame::text_frame(message), &self.ticket).await.map_err(|_| Failed::Gone)
+        self.put(&frame::text_frame(message)).await
+    }
+
+    /// Writes whole frames, and then waits as long as all so far take at the pace that is set.
+    async fn put(&self, frames: &[u8]) -> Result<(), Failed> {
+        self.outbound.write(frames, &self.ticket).await.map_err(|_| Failed::Gone)?;
+        let sent = self.sent.fetch_add(frames.len() as u64, Relaxed) + frames.len() as u64;
+        if let Some(due) = self.hub.time_for(sent) {
+            tokio::time::sleep_until(self.began + due).await;
+        }
+        Ok(())
     }
 }
 

@@ -27,8 +27,11 @@ impl TestServer {
     pub(crate) fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
         let flag = |name: &str| match name {
             "database-url" => Some(database_url.to_owned()),
-            "listen" => Some("127.0.0.1:0".to_owned()),
-            _ => settings.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()),
+            _ => settings
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).to_owned())
+                .or_else(|| (name == "listen").then(|| "127.0.0.1:0".to_owned())),
         };
         let config = config::load(flag, |_| None, None).unwrap();
         let listener = serve::bind(&config).unwrap();

@@ -66,6 +66,7 @@ impl Stage {
             history_bytes: 1 << 20,
             heartbeat: Duration::from_secs(60),
             ping: Duration::from_secs(60),
+            replay_bytes_per_second: 0,
             shards: 1,
             keys: None,
         };

@@ -1,0 +1,78 @@
+//! The log: where it goes, in which form, and which of it. SIGHUP reads the settings again and takes over `log`, so that
+//! an operator can look closer without a restart.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
+
+use crate::config::Config;
+use crate::error::{self, Error, Kind, Result};
+
+/// Files that are kept, one a day.
+const KEPT: usize = 7;
+
+/// The running log.
+pub(super) struct Logs(reload::Handle<EnvFilter, Registry>);
+
+/// Starts it.
+///
+/// # Errors
+/// [`Kind::Config`] where the filter is none, or the file cannot be written.
+pub(super) fn start(config: &Config) -> Result<Logs> {
+    use std::io::IsTerminal as _;
+    let (filter, handle) = reload::Layer::new(filter(&config.log)?);
+    let terminal = config.log_file.is_none() && std::io::stderr().is_terminal();
+    let writer = match &config.log_file {
+        None => BoxMakeWriter::new(std::io::stderr),
+        Some(path) => {
+            let unfit = |what: &str| Error::new(Kind::Config, format!("log-file {}: {what}", path.display()));
+            let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| unfit("it is no file's name"))?;
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+            let file = RollingFileAppender::builder()
+                .rotation(Rotation::DAILY)
+                .filename_prefix(name)
+                .max_log_files(KEPT)
+                .build(folder)
+                .map_err(|e| unfit("it cannot be written").because(e))?;
+            BoxMakeWriter::new(file)
+        }
+    };
+    let lines = fmt::layer().with_target(false).with_writer(writer);
+    let lines = if config.log_json.unwrap_or(!terminal) {
+        lines.json().flatten_event(true).boxed()
+    } else {
+        lines.with_ansi(terminal).boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Ok(Logs(handle))
+}
+
+impl Logs {
+    /// Takes over what `read` says of the log at each SIGHUP; settings that cannot be used change nothing.
+    ///
+    /// # Errors
+    /// Where signals cannot be heard.
+    pub(super) async fn follow(&self, read: impl Fn() -> Result<Config>) -> Result<()> {
+        let explain = |e| Error::new(Kind::Io, "cannot listen for signals").because(e);
+        let mut hangup = signal(SignalKind::hangup()).map_err(explain)?;
+        while hangup.recv().await.is_some() {
+            let applied = read().and_then(|config| {
+                let applied = self.0.reload(filter(&config.log)?);
+                applied.map_err(|e| Error::new(Kind::Config, "the log is gone").because(e))?;
+                Ok(config.log)
+            });
+            match applied {
+                Ok(log) => tracing::info!(event = "log_changed", log),
+                Err(error) => tracing::error!(event = "log_unchanged", error = error::chain(&error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn filter(text: &str) -> Result<EnvFilter> {
+    EnvFilter::try_new(text).map_err(|e| Error::new(Kind::Config, format!("log = {text} is no filter")).because(e))
+}
