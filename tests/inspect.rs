@@ -34,6 +34,17 @@ async fn the_database_says_how_it_is_to_a_relay_with_the_least_rights() {
     assert_eq!((&told["watched"][0]["state"], &told["watched"][0]["exclude"]), (&json!("live"), &json!(["chip"])));
     assert_eq!(told["unwatched"][0]["table"], "public.drawers");
     assert_eq!(told["unwatched"][0]["remedy"], "select rowcast.watch('public.drawers');");
+    // it is read again although somebody asks all the time
+    db.run("select rowcast.watch('drawers')").await;
+    let again = async {
+        loop {
+            let told: Value = serde_json::from_str(&server.get("/websocket/database").await.1).unwrap();
+            if told["unwatched"] == json!([]) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), again).await.expect("news within ten seconds");
     let findings: Vec<_> = told["health"].as_array().unwrap().iter().map(|finding| &finding["finding"]).collect();
     assert!(findings.contains(&&json!("outbox")), "{findings:?}");
     assert_eq!(told["nodes"][0]["address"], server.address.to_string());

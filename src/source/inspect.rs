@@ -42,11 +42,11 @@ pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdo
         match question {
             None => return,
             Some(Question::Database(answer)) => {
-                let told = match known.as_ref().filter(|(read, _)| read.elapsed() < FRESH) {
+                known = known.filter(|(read, _)| read.elapsed() < FRESH);
+                let told = match &known {
                     Some((_, text)) => Ok(text.clone()),
-                    None => database(&pool).await,
+                    None => database(&pool).await.inspect(|text| known = Some((Instant::now(), text.clone()))),
                 };
-                known = told.as_ref().ok().map(|text| (Instant::now(), text.clone())).or(known);
                 // whoever asked may have gone
                 let _ = answer.send(told.map_err(|e| error::chain(&e)));
             }
