@@ -32,6 +32,7 @@ create table rowcast.channel (
   exclude      int2[]    not null default '{}',
   -- what a restored dump gets wrong: numbers of tables and columns. By these it is noticed, and mended
   target_oid    oid,
+  origin        text,
   given_rule    text,
   given_exclude text[]   not null default '{}',
   since        timestamptz not null default now(),
@@ -42,6 +43,7 @@ create table rowcast.channel (
 );
 comment on table rowcast.channel is 'a channel, fed by a watched table or, where target is null, by rowcast.publish alone';
 comment on column rowcast.channel.target_oid is 'number of the table when it was watched; another one now: the table comes from a dump';
+comment on column rowcast.channel.origin is 'rowcast.origin() then: after a dump a table may have its old number by chance';
 comment on column rowcast.channel.given_rule is 'as rowcast.watch was told';
 comment on column rowcast.channel.given_exclude is 'as rowcast.watch was told';
 comment on column rowcast.channel.user_column is 'attnum of the column that names the user to notify';

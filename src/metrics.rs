@@ -180,9 +180,14 @@ impl DeliveryMetrics {
         self.gaps.get_or_create(&Reason { reason }).inc();
     }
 
+    /// Counts a refusal that is not to be logged.
+    pub(crate) fn count_limit(&self, limit: &'static str) {
+        self.limits.get_or_create(&Limit { limit }).inc();
+    }
+
     /// Counts a refusal. Where it is to be logged: how many were not, since the last one of this limit.
     pub(crate) fn refuse(&self, limit: &'static str) -> Option<u64> {
-        self.limits.get_or_create(&Limit { limit }).inc();
+        self.count_limit(limit);
         self.refusals.note(limit, Instant::now())
     }
 

@@ -75,7 +75,15 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<()> {
     let database = Database::parse(&config.database_url)?;
     let source = Arc::new(SourceMetrics::default());
+    // beside sockets, requests for pages
+    let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
+    let tls = config.tls.map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
     let pool = database.pool()?;
+    let mut ends = shutdown.clone();
+    tokio::select! {
+        proven = database.prove_own() => proven?,
+        () = ends.begun() => return Ok(()),
+    }
     let nudge = Arc::new(Notify::new());
     let (requests, asked) = mpsc::channel(REQUESTS);
     let keys = keys_of(&config.keys)?;
@@ -92,7 +100,6 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let delivery = Arc::new(DeliveryMetrics::default());
     let hub = Hub::new(settings, way_back, delivery.clone());
     let (questions, questioned) = mpsc::channel(REQUESTS);
-    let tls = config.tls.map(Tls::read).transpose()?.map(Arc::new);
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),

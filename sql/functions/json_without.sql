@@ -21,11 +21,18 @@ declare
   result pg_catalog.json;
 begin
   -- a table that was restored from a dump has another oid, and its columns other numbers: nothing leaves, nothing fails
-  if rel operator(pg_catalog.<>) root and not exists (select from pg_catalog.pg_partition_ancestors(rel) a where a.relid operator(pg_catalog.=) root) then
+  -- (while a partition is being detached it has no ancestors, and its triggers go on)
+  if rel operator(pg_catalog.<>) root
+     and not exists (select from pg_catalog.pg_partition_ancestors(rel) a where a.relid operator(pg_catalog.=) root)
+     and not exists (select from pg_catalog.pg_inherits i where i.inhrelid operator(pg_catalog.=) rel and i.inhparent operator(pg_catalog.=) root) then
     return '{}';
   end if;
   select pg_catalog.jsonb_object_agg((pg_catalog.pg_identify_object_as_address(1259, root, a)).object_names[3], null)
-    into emptied from pg_catalog.unnest(attnums) a;
+    into emptied from pg_catalog.unnest(attnums) a
+   where (pg_catalog.pg_identify_object_as_address(1259, root, a)).object_names[3] is not null;
+  if emptied is null then
+    return '{}';
+  end if;
   if not by_list then
     select exists (
         select from pg_catalog.pg_attribute a where a.attrelid operator(pg_catalog.=) rel and a.atthasmissing

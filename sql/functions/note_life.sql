@@ -1,5 +1,5 @@
 -- rowcast.note_life() -> table(number, life, bound), all lives of the server so far, the present one last
--- Called by a relay when it connects. A life ends with each restart, crash or promotion. Whether it ended cleanly is
+-- Called by a relay when it connects, and for each snapshot. A life ends with each restart, crash or promotion. Whether it ended cleanly is
 -- told by the unlogged table rowcast.alive, which only a crash or a promotion empties. After one, cursors of earlier
 -- lives are good up to the last durable position that was noted and survived: a row that survived every crash since
 -- proves that everything before the position in it did as well, however many crashes nobody saw.
@@ -17,10 +17,13 @@ begin
   perform pg_advisory_xact_lock(1919907683, 5);
   if exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
      or exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+    -- no writer may wait behind this: it is tried again at the next connect
+    perform set_config('lock_timeout', '200ms', true);
     truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2;
     update rowcast.segment s set opened_at = case s.number when 0 then now() end, closed = null, closed_at = null;
     update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot();
     delete from rowcast.incarnation;
+    perform rowcast.write_to(0);
   end if;
   select * into last from rowcast.incarnation i order by i.number desc limit 1;
   survived := exists (select from rowcast.alive a where a.incarnation = last.number);

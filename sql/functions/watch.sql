@@ -81,12 +81,12 @@ begin
      and not exists (select from pg_type t where t.oid = a.atttypid and t.typtype = 'e');
 
   perform rowcast.lock_for_triggers(target);
-  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, given_rule, given_exclude)
-    values (watch.channel, watch.target, watch.singular, rule_column, rule_query, watch.notification, hidden, watch.target, user_rule, watch.exclude)
+  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude)
+    values (watch.channel, watch.target, watch.singular, rule_column, rule_query, watch.notification, hidden, watch.target, rowcast.origin(), user_rule, watch.exclude)
     on conflict on constraint channel_target_watched_once do update
       set name = excluded.name, singular = excluded.singular, user_column = excluded.user_column,
           user_query = excluded.user_query, notification = excluded.notification, exclude = excluded.exclude,
-          target_oid = excluded.target_oid, given_rule = excluded.given_rule, given_exclude = excluded.given_exclude
+          target_oid = excluded.target_oid, origin = excluded.origin, given_rule = excluded.given_rule, given_exclude = excluded.given_exclude
     returning * into entry;
 
   perform rowcast.remove_triggers(target);

@@ -8,7 +8,7 @@ select c.name as channel, c.target as "table", a.attname::text as "column", r.ro
             else 'hidden' end as exposure,
        p.row_filter
   from rowcast.channel c
-  join pg_attribute a on a.attrelid = c.target and c.target = c.target_oid and a.attnum > 0 and not a.attisdropped
+  join pg_attribute a on a.attrelid = c.target and c.target = c.target_oid and c.origin = (select rowcast.origin()) and a.attnum > 0 and not a.attisdropped
  cross join (select distinct role from rowcast.policy) r
   left join rowcast.policy p on p.channel = c.name and p.role = r.role
  order by c.name, r.role, a.attnum;

@@ -13,22 +13,22 @@ with trigger_state as (
    where c.target is not null
 ), watched as (
   select c.target as "table", c.name as channel, c.singular,
-         case when c.target <> c.target_oid then c.given_rule else coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) end as user_rule,
+         case when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then c.given_rule else coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) end as user_rule,
          c.notification,
-         case when c.target <> c.target_oid then c.given_exclude
+         case when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then c.given_exclude
               else array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped order by a.attnum) end as exclude,
          c.since,
          case
            when c.target is null then 'publish only'
            when not exists (select from pg_class where oid = c.target) then 'off'
-           when c.target <> c.target_oid then 'off'
+           when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'off'
            when cardinality(s.missing) > 0 or cardinality(s.disabled) > 0 then 'off'
            else 'live'
          end as state,
          case
            when c.target is null then null
            when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
-           when c.target <> c.target_oid then 'the table comes from a dump, and its columns have other numbers: nothing of it is told until rowcast.watch is called again, with all its arguments'
+           when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'the table comes from a dump, and its columns have other numbers: nothing of it is told until rowcast.watch is called again, with all its arguments'
            when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
            when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)

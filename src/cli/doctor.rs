@@ -21,7 +21,7 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
         }
         failed += u32::from(state == "fail");
     };
-    if let Err(error) = database.prove_own(client).await {
+    if let Err(error) = database.prove_own().await {
         report("fail", "connection", &error.to_string(), error.remedy());
         return Err(Error::new(Kind::Config, "1 finding needs action"));
     }

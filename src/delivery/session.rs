@@ -217,9 +217,10 @@ impl Session {
         });
         let Err(until) = pace.bucket.check() else { return false };
         pace.refused += 1;
-        let unlogged = self.hub.metrics().refuse("commands");
         let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64();
-        if let Some(unlogged) = unlogged.filter(|_| pace.refused == 1) {
+        if pace.refused > 1 {
+            self.hub.metrics().count_limit("commands");
+        } else if let Some(unlogged) = self.hub.metrics().refuse("commands") {
             tracing::warn!(event = "rate_limited", limit = self.limits.commands_per_second, unlogged);
         }
         if pace.refused >= REFUSED {

@@ -100,7 +100,7 @@ impl Catalog {
                                where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
                                order by a.attnum)
                    from rowcast.channel c
-                  where c.target is null or c.target = c.target_oid",
+                  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))",
                 &[],
             )
             .await

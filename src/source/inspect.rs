@@ -16,7 +16,9 @@ use crate::shutdown::Shutdown;
 /// What was told of the database is told again for so long.
 const FRESH: Duration = Duration::from_secs(2);
 /// The outbox has no index by id: a look through all of it may take long.
-const WITHIN: &str = "set local statement_timeout = '20s'";
+const WITHIN: &str = "set local statement_timeout = '2s'";
+/// Afterwards it is not asked again for so many times as long: while it reads, no segment can be emptied.
+const REST: u32 = 4;
 
 const DATABASE: &str = "
 select json_build_object(
@@ -34,6 +36,7 @@ select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.
 /// Answers until the shutdown.
 pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdown: Shutdown) {
     let mut known: Option<(Instant, String)> = None;
+    let mut rested = Instant::now();
     loop {
         let question = tokio::select! {
             question = questions.recv() => question,
@@ -41,17 +44,31 @@ pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdo
         };
         match question {
             None => return,
+            Some(Question::Database(answer)) if answer.is_closed() => {}
+            Some(Question::Change { answer, .. }) if answer.is_closed() => {}
+            Some(Question::Change { answer, .. }) if Instant::now() < rested => {
+                let _ = answer.send(Err("this was asked a moment ago: try again in a few seconds".to_owned()));
+            }
             Some(Question::Database(answer)) => {
                 known = known.filter(|(read, _)| read.elapsed() < FRESH);
                 let told = match &known {
                     Some((_, text)) => Ok(text.clone()),
-                    None => database(&pool).await.inspect(|text| known = Some((Instant::now(), text.clone()))),
+                    None => tokio::select! {
+                        told = database(&pool) => told.inspect(|text| known = Some((Instant::now(), text.clone()))),
+                        () = shutdown.begun() => return,
+                    },
                 };
                 // whoever asked may have gone
                 let _ = answer.send(told.map_err(|e| error::chain(&e)));
             }
             Some(Question::Change { id, answer }) => {
-                let _ = answer.send(change(&pool, id).await.map_err(|e| error::chain(&e)));
+                let began = Instant::now();
+                let told = tokio::select! {
+                    told = change(&pool, id) => told,
+                    () = shutdown.begun() => return,
+                };
+                rested = Instant::now() + began.elapsed() * REST;
+                let _ = answer.send(told.map_err(|e| error::chain(&e)));
             }
         }
     }
@@ -72,11 +89,14 @@ async fn change(pool: &Pool, id: i64) -> Result<Captured> {
     let mut client = connection(pool).await?;
     let transaction = client.transaction().await.map_err(explain)?;
     transaction.batch_execute(WITHIN).await.map_err(explain)?;
+    let last = transaction.query_one("select last_value from rowcast.outbox_id", &[]).await.map_err(explain)?.get(0);
+    if id > last {
+        return Ok(Captured::Absent { last, first: None });
+    }
     if let Some(row) = transaction.query_opt(CHANGE, &[&id]).await.map_err(explain)? {
         let change = changes_of(&[row], &catalog, 0).pop();
         return Ok(change.map_or(Captured::Nothing, |change| Captured::Change(Box::new(change))));
     }
-    let there = "select (select last_value from rowcast.outbox_id), (select min(id) from rowcast.outbox)";
-    let row = transaction.query_one(there, &[]).await.map_err(explain)?;
-    Ok(Captured::Absent { last: row.get(0), first: row.get(1) })
+    let first = transaction.query_one("select min(id) from rowcast.outbox", &[]).await.map_err(explain)?.get(0);
+    Ok(Captured::Absent { last, first })
 }

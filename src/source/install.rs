@@ -27,7 +27,7 @@ macro_rules! sql_files {
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "bell_mode" "append" "ring" "actor" "json_without" "capture_pinned" "capture" "capture_truncate"
-    "write_to" "prune" "note_life" "note_durable" "note_node" "notify" "publish" "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular"
+    "write_to" "prune" "note_life" "note_durable" "note_node" "origin" "notify" "publish" "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular"
     "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot" "tell_policy" "check_filter" "allow" "deny" "revoke" "watch" "unwatch" "watch_schema" "uninstall");
 const VIEWS: &[(&str, &str)] = sql_files!("views": "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.

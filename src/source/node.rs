@@ -23,11 +23,14 @@ pub async fn run(
 ) {
     let started = SystemTime::now();
     loop {
-        if let Err(error) = note(&database, &pool, address, &metrics, started).await {
-            tracing::warn!(event = "node_unnoted", error = error::chain(&error));
-        }
+        let turn = async {
+            if let Err(error) = note(&database, &pool, address, &metrics, started).await {
+                tracing::warn!(event = "node_unnoted", error = error::chain(&error));
+            }
+            tokio::time::sleep(EVERY).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = turn => {}
             () = shutdown.begun() => return,
         }
     }

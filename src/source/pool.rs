@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 const DEAD_PEER: Duration = Duration::from_secs(5);
 
 /// One would do with poolers that give out the backend that came back last; with those that take turns, a few.
-const LOOKS: u32 = 5;
+const LOOKS: u32 = 3;
 
 /// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +76,13 @@ impl Database {
     /// # Errors
     /// [`Kind::Config`] with what is wrong in it; the text never contains the password.
     pub fn parse(url: &str) -> Result<Self> {
-        let (url, tls) = tls::split(url)?;
-        let config = tokio_postgres::Config::from_str(&url).map_err(|e| {
+        let (url, mode, tls) = tls::split(url)?;
+        let mut config = tokio_postgres::Config::from_str(&url).map_err(|e| {
             Error::new(Kind::Config, "the database URL cannot be read")
                 .because(e)
                 .hint("write postgres://user:password@host:5432/database")
         })?;
+        config.ssl_mode(mode);
         if config.get_hosts().is_empty() {
             return Err(Error::new(Kind::Config, "the database URL names no host")
                 .hint("write postgres://user@localhost/database"));
@@ -139,24 +140,39 @@ impl Database {
         Ok(client)
     }
 
-    /// Proves that a connection is a session of its own. A transaction pooler gives it any backend, and that backend to
-    /// others too: LISTEN may even work for a while, where the pooler has nothing else to do, and the relay's locks would
+    /// Proves that a connection here is a session of its own. A transaction pooler gives it any backend, and that backend
+    /// to others too: LISTEN may even work for a while, where the pooler has nothing else to do, and the relay's locks would
     /// stay with strangers.
     ///
     /// # Errors
     /// [`Kind::Config`] where it is not; when the database cannot be asked.
-    pub async fn prove_own(&self, client: &Client) -> Result<()> {
-        let other = self.client(Purpose::Command).await?;
-        let (ours, others) = (self.backend(client).await?, self.backend(&other).await?);
+    pub async fn prove_own(&self) -> Result<()> {
+        // nothing is set in these sessions: what a shared backend is told it keeps, and strangers get it
+        let (one, other) = (self.bare(Purpose::Command).await?, self.bare(Purpose::Command).await?);
+        let (ours, others) = (self.backend(&one).await?, self.backend(&other).await?);
         for _ in 0..LOOKS {
-            let same = self.backend(client).await? == ours && self.backend(&other).await? == others;
-            if !same || ours == others {
-                let what = "the database URL leads through a transaction pooler, which gives a session another backend each time";
-                return Err(Error::new(Kind::Config, what)
-                    .hint("connect to Postgres itself (port 5432, most likely), or through a pool in session mode"));
+            // not in turns: two backends that take turns would look like two sessions
+            let looks =
+                [(&one, &ours), (&one, &ours), (&other, &others), (&one, &ours), (&other, &others), (&other, &others)];
+            for (client, known) in looks {
+                if self.backend(client).await? != *known || ours == others {
+                    let what = "the database URL leads through a transaction pooler, which gives a session another backend each time";
+                    return Err(Error::new(Kind::Config, what).hint(
+                        "connect to Postgres itself (port 5432, most likely), or through a pool in session mode",
+                    ));
+                }
             }
         }
         Ok(())
+    }
+
+    /// A connection in which nothing is set.
+    async fn bare(&self, purpose: Purpose) -> Result<Session> {
+        let (client, driver) = self.connect(purpose).await?;
+        let driving = tokio::spawn(async move {
+            let _ = driver.await;
+        });
+        Ok(Session { client, driving })
     }
 
     /// The process id behind a connection. Not by a prepared statement, which another backend would not know.
@@ -174,11 +190,7 @@ impl Database {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn session(&self, purpose: Purpose) -> Result<Session> {
-        let (client, driver) = self.connect(purpose).await?;
-        let driving = tokio::spawn(async move {
-            let _ = driver.await;
-        });
-        let session = Session { client, driving };
+        let session = self.bare(purpose).await?;
         session.batch_execute(SEARCH_PATH).await.map_err(|e| self.explain(e))?;
         Ok(session)
     }

@@ -80,7 +80,11 @@ pub async fn run(
                 () = shutdown.begun() => return Ok(()),
             }
             metrics.count_reconnect();
-            match Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out).await {
+            let connected = tokio::select! {
+                connected = Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out) => connected,
+                () = shutdown.begun() => return Ok(()),
+            };
+            match connected {
                 Ok(relay) => break relay,
                 Err(error) => tracing::warn!(event = "reconnect_failed", attempt, error = error::chain(&error)),
             }
@@ -112,8 +116,8 @@ impl Relay {
         nudge: &Arc<Notify>,
         out: &mpsc::Sender<Event>,
     ) -> Result<Self> {
+        database.prove_own().await?;
         let client = database.client(Purpose::Read).await?;
-        database.prove_own(&client).await?;
         super::install::check(&client).await?;
         // a backend of ours whose connection broke without a word may still hold QUIET and pin the NOTIFY queue
         let ours = [database.application_name(Purpose::Listen), database.application_name(Purpose::Read)];

@@ -16,17 +16,20 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Prunes each minute until the shutdown.
 pub async fn run(pool: Pool, metrics: Arc<SourceMetrics>, mut shutdown: Shutdown) {
     loop {
-        if let Err(error) = look(&pool, &metrics).await {
-            tracing::warn!(event = "outbox_unread", error = error::chain(&error));
-        }
+        let turn = async {
+            if let Err(error) = look(&pool, &metrics).await {
+                tracing::warn!(event = "outbox_unread", error = error::chain(&error));
+            }
+            tokio::time::sleep(EVERY).await;
+            match prune(&pool).await {
+                Ok(done) if done == "nothing to do" => {}
+                Ok(done) => tracing::info!(event = "pruned", done),
+                Err(error) => tracing::warn!(event = "prune_failed", error = error::chain(&error)),
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = turn => {}
             () = shutdown.begun() => return,
-        }
-        match prune(&pool).await {
-            Ok(done) if done == "nothing to do" => {}
-            Ok(done) => tracing::info!(event = "pruned", done),
-            Err(error) => tracing::warn!(event = "prune_failed", error = error::chain(&error)),
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use tokio_postgres::Socket;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -39,15 +40,34 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// A database URL without what only this file understands, and the connector for it.
+/// A database URL without what only this file understands, whether it asks for encryption, and the connector for it.
 ///
 /// # Errors
-/// [`Kind::Config`] where the mode is unknown or the roots cannot be read.
-pub fn split(url: &str) -> Result<(String, Connector)> {
-    let mut url = url.to_owned();
-    let roots = take(&mut url, "sslrootcert");
-    let mode = take(&mut url, "sslmode").unwrap_or_default();
-    let is_encrypted = match mode.as_str() {
+/// [`Kind::Config`] where the mode is unknown or said twice, or the roots cannot be read.
+pub fn split(url: &str) -> Result<(String, SslMode, Connector)> {
+    let mut ours: Vec<(String, String)> = Vec::new();
+    let mut take = |name: String, value: String| {
+        let is_ours = name == "sslmode" || name == "sslrootcert";
+        if is_ours {
+            ours.push((name, value));
+        }
+        is_ours
+    };
+    let rest = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        without_query_parameters(url, &mut take)
+    } else {
+        without_words(url, &mut take)
+    };
+    let one = |name: &str| -> Result<Option<&str>> {
+        let mut found = ours.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let first = found.next();
+        if found.next().is_some() {
+            return Err(Error::new(Kind::Config, format!("the database URL says {name} twice")));
+        }
+        Ok(first)
+    };
+    let (roots, mode) = (one("sslrootcert")?, one("sslmode")?.unwrap_or_default());
+    let is_encrypted = match mode {
         "" | "disable" | "allow" | "prefer" => false,
         "require" | "verify-ca" | "verify-full" => true,
         other => {
@@ -55,17 +75,11 @@ pub fn split(url: &str) -> Result<(String, Connector)> {
                 .hint("disable or verify-full; require is the same as verify-full"));
         }
     };
-    let separator = match (url.contains("://"), url.contains('?')) {
-        (true, true) => '&',
-        (true, false) => '?',
-        (false, _) => ' ',
-    };
-    url.push_str(&format!("{separator}sslmode={}", if is_encrypted { "require" } else { "disable" }));
     let mut store = RootCertStore::empty();
     match roots.filter(|_| is_encrypted) {
         Some(path) => {
             let unfit = |what: String| Error::new(Kind::Config, format!("sslrootcert={path}: {what}"));
-            for certificate in CertificateDer::pem_file_iter(&path).map_err(|e| unfit(format!("{e}")))? {
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|e| unfit(format!("{e}")))? {
                 let certificate = certificate.map_err(|e| unfit(format!("{e}")))?;
                 store.add(certificate).map_err(|e| unfit(format!("{e}")))?;
             }
@@ -79,24 +93,59 @@ pub fn split(url: &str) -> Result<(String, Connector)> {
         None => {}
     }
     let config = ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
-    Ok((url, Connector(MakeRustlsConnect::new(config))))
+    let mode = if is_encrypted { SslMode::Require } else { SslMode::Disable };
+    Ok((rest, mode, Connector(MakeRustlsConnect::new(config))))
 }
 
-/// Takes a parameter out of a URL's query or a list of `name=value`.
-fn take(url: &mut String, name: &str) -> Option<String> {
-    let start = url.match_indices(name).map(|(at, _)| at).find(|&at| {
-        at > 0 && matches!(url.as_bytes()[at - 1], b'?' | b'&' | b' ') && url[at + name.len()..].starts_with('=')
-    })?;
-    let value = start + name.len() + 1;
-    let end = url[value..].find(['&', ' ']).map_or(url.len(), |length| value + length);
-    let taken = percent_encoding::percent_decode_str(&url[value..end]).decode_utf8_lossy().into_owned();
-    // with what divides it from the next, or else from the one before
-    if end < url.len() {
-        url.replace_range(start..=end, "");
-    } else {
-        url.truncate(start - 1);
+/// The query begins behind the password, which may have a question mark in it.
+fn without_query_parameters(url: &str, take: &mut impl FnMut(String, String) -> bool) -> String {
+    let behind_password = url.find('@').unwrap_or_default();
+    let Some(query) = url[behind_password..].find('?').map(|at| behind_password + at) else { return url.to_owned() };
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let kept = url[query + 1..].split('&').filter(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        !take(decode(name), decode(value))
+    });
+    let kept = kept.collect::<Vec<_>>().join("&");
+    if kept.is_empty() { url[..query].to_owned() } else { format!("{}?{kept}", &url[..query]) }
+}
+
+/// Words of the form `name = value` or `name='value'`, with `\\` before a quote or a backslash.
+fn without_words(text: &str, take: &mut impl FnMut(String, String) -> bool) -> String {
+    let (mut kept, mut letters) = (String::new(), text.chars().peekable());
+    loop {
+        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+        let mut name = String::new();
+        while let Some(letter) = letters.next_if(|letter| !letter.is_whitespace() && *letter != '=') {
+            name.push(letter);
+        }
+        if name.is_empty() {
+            // what else there is is the library's to refuse
+            kept.extend(letters);
+            return kept.trim_end().to_owned();
+        }
+        while letters.next_if(|letter| letter.is_whitespace() || *letter == '=').is_some() {}
+        let is_quoted = letters.next_if_eq(&'\'').is_some();
+        let (mut value, mut raw) = (String::new(), String::new());
+        while let Some(letter) = letters.next() {
+            if (is_quoted && letter == '\'') || (!is_quoted && letter.is_whitespace()) {
+                break;
+            }
+            raw.push(letter);
+            if letter == '\\'
+                && let Some(escaped) = letters.next()
+            {
+                raw.push(escaped);
+                value.push(escaped);
+            } else {
+                value.push(letter);
+            }
+        }
+        if !take(name.clone(), value) {
+            let quote = if is_quoted { "'" } else { "" };
+            kept.push_str(&format!("{name}={quote}{raw}{quote} "));
+        }
     }
-    Some(taken)
 }
 
 #[cfg(test)]
@@ -105,23 +154,29 @@ mod tests {
 
     #[test]
     fn what_is_ours_is_taken_out_wherever_it_stands() {
-        for (url, plain) in [
-            ("postgres://me@host/db", "postgres://me@host/db?sslmode=disable"),
-            ("postgres://me@host/db?sslmode=verify-full", "postgres://me@host/db?sslmode=require"),
+        for (url, rest, mode) in [
+            ("postgres://me@host/db", "postgres://me@host/db", SslMode::Disable),
+            ("postgres://me@host/db?sslmode=verify-full", "postgres://me@host/db", SslMode::Require),
+            ("postgres://me@host/db?sslmode=prefer&a=3", "postgres://me@host/db?a=3", SslMode::Disable),
+            ("postgresql://me@host/db?a=3&sslmode=require", "postgresql://me@host/db?a=3", SslMode::Require),
+            ("postgres://me:p?sslmode=disable@host/db", "postgres://me:p?sslmode=disable@host/db", SslMode::Disable),
+            ("sslmode=require host=here", "host=here", SslMode::Require),
+            ("host=here\tsslmode = 'require' dbname=db", "host=here dbname=db", SslMode::Require),
             (
-                "postgres://me@host/db?sslmode=prefer&connect_timeout=3",
-                "postgres://me@host/db?connect_timeout=3&sslmode=disable",
+                "host=here password='a sslmode=disable \\' b' sslmode=require",
+                "host=here password='a sslmode=disable \\' b'",
+                SslMode::Require,
             ),
-            (
-                "postgres://me@host/db?connect_timeout=3&sslmode=require",
-                "postgres://me@host/db?connect_timeout=3&sslmode=require",
-            ),
-            ("host=here sslmode=require dbname=db", "host=here dbname=db sslmode=require"),
-            ("host=here dbname=sslmode", "host=here dbname=sslmode sslmode=disable"),
+            ("host=here dbname=sslmode", "host=here dbname=sslmode", SslMode::Disable),
         ] {
-            assert_eq!(split(url).unwrap().0, plain, "{url}");
+            let (left, asked, _) = split(url).unwrap();
+            assert_eq!((left.as_str(), asked), (rest, mode), "{url}");
         }
-        assert!(split("postgres://me@host/db?sslmode=sometimes").is_err());
+        for wrong in
+            ["postgres://me@host/db?sslmode=sometimes", "postgres://me@host/db?sslmode=disable&sslmode=require"]
+        {
+            assert!(split(wrong).is_err(), "{wrong}");
+        }
         let error = split("postgres://me@host/db?sslmode=require&sslrootcert=%2Fnowhere%2Fca.pem").unwrap_err();
         assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
     }

@@ -15,7 +15,7 @@ use crate::delivery::auth::Identity;
 use crate::delivery::command::{self, Texts};
 use crate::delivery::frame::CloseCode;
 use crate::delivery::hub::JoinError;
-use crate::delivery::lens::Unfit;
+use crate::delivery::lens::{Ask, Unfit};
 use crate::delivery::resume::Wish;
 use crate::delivery::route::ViewKey;
 
@@ -49,12 +49,25 @@ pub(super) struct Admitted {
     pub(super) counted: (Counted<IpAddr>, Option<Counted<Arc<str>>>),
 }
 
-/// Gives a channel that was made a moment ago the time to be known here.
-pub(super) async fn learn(path: &str, web: &Web) {
+/// Gives a channel that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
+/// others would learn which there are.
+pub(super) async fn learn(request: &Request<Incoming>, path: &str, web: &Web) {
     let named = path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/"));
     let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
     let name = percent_decode_str(name).decode_utf8_lossy();
-    if web.hub.is_live() && web.hub.has_channel(&name) == Some(false) {
+    if !web.admission.allow_origin(request.headers()) || !web.hub.is_live() || web.hub.has_channel(&name) != Some(false)
+    {
+        return;
+    }
+    let who = match web.hub.keys().map(|keys| (keys, admit::token(request.headers(), request.uri().query()))) {
+        None => None,
+        Some((_, None)) => Some(Identity::anonymous()),
+        Some((keys, Some(token))) => match keys.verify(token) {
+            Ok(who) => Some(who),
+            Err(_) => return,
+        },
+    };
+    if web.hub.permit(&ViewKey::named(&name, Ask::default()), who.as_ref()).is_ok() {
         web.hub.looks_again().await;
     }
 }

@@ -108,7 +108,12 @@ async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
     match web.tls.clone() {
         None => answer(tcp, peer, web).await,
         Some(tls) => {
-            if let Some(plain) = tls.accept(tcp, &web.tasks).await {
+            let mut shutdown = web.shutdown.clone();
+            let plain = tokio::select! {
+                plain = tls.accept(tcp, &web.tasks) => plain,
+                () = shutdown.begun() => None,
+            };
+            if let Some(plain) = plain {
                 answer(plain, peer, web).await;
             }
         }
@@ -149,7 +154,7 @@ async fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> 
             "this server is reached as localhost; other names belong into the setting origins\n",
         );
     }
-    ask::learn(&path, web).await;
+    ask::learn(&request, &path, web).await;
     if path == "/ws" || path.starts_with("/ws/") {
         return socket::upgrade(&mut request, &path, peer, web);
     }

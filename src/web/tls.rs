@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -31,17 +32,19 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 pub struct Tls {
     files: TlsFiles,
     config: RwLock<Arc<ServerConfig>>,
+    /// connections that may be translated: one lives on for a moment after its socket's session
+    room: Arc<Semaphore>,
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files; so many `connections` are taken at a time.
     ///
     /// # Errors
     /// [`Kind::Config`] with the file, and what is wrong with it.
-    pub fn read(files: TlsFiles) -> Result<Self> {
+    pub fn read(files: TlsFiles, connections: usize) -> Result<Self> {
         let (certificate, key) = texts(&files)?;
         let config = RwLock::new(config(&files, &certificate, &key)?);
-        Ok(Self { files, config })
+        Ok(Self { files, config, room: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))) })
     }
 
     /// Takes up renewed files until the shutdown. What cannot be used is said, and the old one goes on.
@@ -77,6 +80,10 @@ impl Tls {
 
     /// The plain side of a client's connection, once the handshake is through.
     pub(super) async fn accept(&self, tcp: TcpStream, tasks: &TaskTracker) -> Option<UnixStream> {
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
+            tracing::debug!(event = "tls_full");
+            return None;
+        };
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         let secured = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(tcp)).await {
             Ok(Ok(secured)) => secured,
@@ -93,7 +100,10 @@ impl Tls {
                 return None;
             }
         };
-        tasks.spawn(translate(secured, far));
+        tasks.spawn(async move {
+            translate(secured, far).await;
+            drop(place);
+        });
         Some(near)
     }
 }
