@@ -268,3 +268,32 @@ async fn uninstall_leaves_nothing_behind() {
     assert_eq!(db.text("select count(*) from pg_namespace where nspname = 'rowcast'").await, "0");
     db.run("insert into pets values (2)").await;
 }
+
+#[tokio::test]
+async fn a_partition_that_is_being_detached_is_captured_whole() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table visits (id int, chip text, note text) partition by range (id);
+         create table visits_1 partition of visits for values from (0) to (100);
+         select rowcast.watch('visits', exclude => '{chip}'); insert into visits values (1, 'secret', 'here')",
+    )
+    .await;
+    // somebody still reads the parent: the detachment has begun and waits
+    let reader = db.another_client().await;
+    reader.batch_execute("begin isolation level repeatable read; select from visits").await.unwrap();
+    let detacher = db.another_client().await;
+    let detaching = tokio::spawn(async move {
+        detacher.batch_execute("alter table visits detach partition visits_1 concurrently").await
+    });
+    let pending = "select count(*) from pg_inherits where inhrelid = 'visits_1'::regclass and inhdetachpending";
+    while db.text(pending).await != "1" {}
+    db.run("insert into visits_1 values (2, 'secret', 'there'); update visits_1 set note = 'gone' where id = 2").await;
+    let images = "select string_agg(new::text, ' ' order by id) from rowcast.outbox where op in ('I', 'U')";
+    let told = db.text(images).await;
+    assert_eq!(
+        told,
+        r#"{"id":1,"chip":null,"note":"here"} {"id":2,"chip":null,"note":"there"} {"id":2,"chip":null,"note":"gone"}"#
+    );
+    reader.batch_execute("commit").await.unwrap();
+    detaching.await.unwrap().unwrap();
+}

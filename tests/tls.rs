@@ -170,3 +170,17 @@ async fn postgres_is_reached_over_tls_and_only_with_a_certificate_that_is_known(
     let error = rowcast::error::chain(&error);
     assert!(error.contains("certificate"), "{error}");
 }
+
+#[tokio::test]
+async fn a_connection_that_never_shakes_hands_does_not_hold_up_the_end() {
+    let db = TestDatabase::new().await;
+    let files = Files::new("silent");
+    let certificate = files.renew();
+    let server = start(&db, &files, &[]);
+    let silent = TcpStream::connect(server.address).await.unwrap();
+    // it is accepted: one that came later is through
+    assert!(shows(&server, &certificate).await);
+    let stopping = tokio::time::timeout(std::time::Duration::from_secs(5), server.stop());
+    stopping.await.expect("before the handshake's ten seconds are over").unwrap();
+    drop(silent);
+}

@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "jwt-public-key",
         env: &["ROWCAST_JWT_PUBLIC_KEY"],
         default: None,
-        help: "the public key of tokens in PEM (RSA, P-256, P-384, Ed25519), or @FILE",
+        help: "the public key of tokens in PEM (RSA, P-256, P-384, P-521, Ed25519), or @FILE",
     },
     Setting {
         name: "jwks",

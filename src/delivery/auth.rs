@@ -4,14 +4,19 @@
 //! The key decides which algorithms its tokens may have, never the token: an RSA key checks RSA signatures and no HMAC
 //! over its public half, and `none` is no algorithm of any key.
 
+mod es512;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Validation, crypto, decode};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
@@ -72,18 +77,39 @@ impl fmt::Display for Unauthenticated {
 #[derive(Clone)]
 pub struct Key {
     id: Option<String>,
-    key: DecodingKey,
-    algorithms: Vec<Algorithm>,
+    checks: Checks,
+}
+
+/// How a signature is checked.
+#[derive(Clone)]
+enum Checks {
+    Library(DecodingKey, Vec<Algorithm>),
+    Es512(es512::Key),
+}
+
+/// The first part of a token.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<Value>,
+}
+
+impl Header {
+    fn of(token: &str) -> Option<Self> {
+        let (header, _) = token.split_once('.')?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()
+    }
 }
 
 impl Key {
     /// A shared secret: HS256, HS384, HS512.
     pub fn secret(secret: &str) -> Self {
         let algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-        Self { id: None, key: DecodingKey::from_secret(secret.as_bytes()), algorithms }
+        Self { id: None, checks: Checks::Library(DecodingKey::from_secret(secret.as_bytes()), algorithms) }
     }
 
-    /// A public key in PEM: RSA, P-256, P-384 or Ed25519.
+    /// A public key in PEM: RSA, P-256, P-384, P-521 or Ed25519.
     ///
     /// # Errors
     /// What it is not.
@@ -92,17 +118,19 @@ impl Key {
             return Err("this is a private key: give the public one");
         }
         let bytes = pem.as_bytes();
-        if let Ok(key) = DecodingKey::from_rsa_pem(bytes) {
-            return Ok(Self { id: None, key, algorithms: RSA.to_vec() });
-        }
-        if let Ok(key) = DecodingKey::from_ec_pem(bytes) {
+        let checks = if let Some(key) = es512::Key::of_pem(pem) {
+            Checks::Es512(key)
+        } else if let Ok(key) = DecodingKey::from_rsa_pem(bytes) {
+            Checks::Library(key, RSA.to_vec())
+        } else if let Ok(key) = DecodingKey::from_ec_pem(bytes) {
             // the crate refuses a signature of the other curve's length
-            return Ok(Self { id: None, key, algorithms: vec![Algorithm::ES256, Algorithm::ES384] });
-        }
-        if let Ok(key) = DecodingKey::from_ed_pem(bytes) {
-            return Ok(Self { id: None, key, algorithms: vec![Algorithm::EdDSA] });
-        }
-        Err("this is no public key in PEM of RSA, P-256, P-384 or Ed25519")
+            Checks::Library(key, vec![Algorithm::ES256, Algorithm::ES384])
+        } else if let Ok(key) = DecodingKey::from_ed_pem(bytes) {
+            Checks::Library(key, vec![Algorithm::EdDSA])
+        } else {
+            return Err("this is no public key in PEM of RSA, P-256, P-384, P-521 or Ed25519");
+        };
+        Ok(Self { id: None, checks })
     }
 
     /// The public keys of a JSON Web Key Set (RFC 7517) that can check a signature. Others, such as those for
@@ -115,11 +143,17 @@ impl Key {
         let usable = set.keys.iter().filter(|jwk| jwk.common.public_key_use != Some(PublicKeyUse::Encryption));
         Ok(usable
             .filter_map(|jwk| {
+                let id = jwk.common.key_id.clone();
+                let named = jwk.common.key_algorithm.map(|named| named.to_string());
                 let family = match &jwk.algorithm {
                     AlgorithmParameters::RSA(_) => RSA.to_vec(),
                     AlgorithmParameters::EllipticCurve(key) => match key.curve {
                         EllipticCurve::P256 => vec![Algorithm::ES256],
                         EllipticCurve::P384 => vec![Algorithm::ES384],
+                        EllipticCurve::P521 if named.as_ref().is_none_or(|named| named == ES512) => {
+                            let key = es512::Key::of_coordinates(&key.x, &key.y)?;
+                            return Some(Self { id, checks: Checks::Es512(key) });
+                        }
                         _ => return None,
                     },
                     AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
@@ -127,15 +161,48 @@ impl Key {
                     }
                     _ => return None,
                 };
-                let algorithms = match jwk.common.key_algorithm {
+                let algorithms: Vec<Algorithm> = match named {
                     None => family,
-                    Some(named) => family.into_iter().filter(|a| format!("{a:?}") == named.to_string()).collect(),
+                    Some(named) => family.into_iter().filter(|a| name_of(*a) == named).collect(),
                 };
                 let key = DecodingKey::from_jwk(jwk).ok()?;
-                (!algorithms.is_empty()).then(|| Self { id: jwk.common.key_id.clone(), key, algorithms })
+                (!algorithms.is_empty()).then(|| Self { id, checks: Checks::Library(key, algorithms) })
             })
             .collect())
     }
+
+    /// Whether a token with this header may be one of this key's.
+    fn fits(&self, header: &Header) -> bool {
+        let knows = match &self.checks {
+            Checks::Library(_, algorithms) => algorithms.iter().any(|algorithm| name_of(*algorithm) == header.alg),
+            Checks::Es512(_) => header.alg == ES512,
+        };
+        knows && (self.id.is_none() || header.kid.is_none() || self.id == header.kid)
+    }
+
+    /// What a token says, if it is signed with this key and `rules` are kept.
+    fn claims(&self, token: &str, rules: &Rules) -> Result<Map<String, Value>, ErrorKind> {
+        let data = match &self.checks {
+            Checks::Library(key, algorithms) => decode(token, key, &rules.validation(algorithms)),
+            Checks::Es512(key) if !key.has_signed(token) => return Err(ErrorKind::InvalidSignature),
+            Checks::Es512(_) => {
+                // its claims are asked by the library like any other's, under a signature that it knows
+                let payload = token.split('.').nth(1).unwrap_or_default();
+                let again = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#));
+                let (sign, check) = (EncodingKey::from_secret(b"ours"), DecodingKey::from_secret(b"ours"));
+                let signature = crypto::sign(again.as_bytes(), &sign, Algorithm::HS256).map_err(|e| e.into_kind())?;
+                decode(format!("{again}.{signature}"), &check, &rules.validation(&[Algorithm::HS256]))
+            }
+        };
+        Ok(data.map_err(|e| e.into_kind())?.claims)
+    }
+}
+
+const ES512: &str = "ES512";
+
+/// As a token's header has it.
+fn name_of(algorithm: Algorithm) -> String {
+    format!("{algorithm:?}")
 }
 
 const RSA: [Algorithm; 6] =
@@ -150,6 +217,29 @@ pub struct Rules {
     pub issuers: Vec<String>,
     /// by which two clocks may differ
     pub leeway: Duration,
+}
+
+impl Rules {
+    fn validation(&self, algorithms: &[Algorithm]) -> Validation {
+        let mut validation = Validation::default();
+        validation.algorithms.clear();
+        validation.algorithms.extend_from_slice(algorithms);
+        validation.leeway = self.leeway.as_secs();
+        validation.validate_nbf = true;
+        validation.validate_aud = !self.audiences.is_empty();
+        // a claim that is only compared where it is present could be left out
+        let mut required = vec!["exp"];
+        if !self.audiences.is_empty() {
+            validation.set_audience(&self.audiences);
+            required.push("aud");
+        }
+        if !self.issuers.is_empty() {
+            validation.set_issuer(&self.issuers);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
 }
 
 /// The keys, and the rules.
@@ -217,26 +307,23 @@ impl Keys {
         if token.len() > TOKEN_BYTES {
             return Err(Unauthenticated("the token is too long"));
         }
-        let header = decode_header(token).map_err(|_| Unauthenticated("this is no JSON Web Token"))?;
+        let header = Header::of(token).ok_or(Unauthenticated("this is no JSON Web Token"))?;
         if header.crit.is_some() {
             return Err(Unauthenticated("the token asks for extensions (crit) that are not known here"));
         }
         let fetched = self.fetched.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let known = self.fixed.iter().chain(fetched.iter().flat_map(|keys| keys.iter()));
-        let fits = |key: &&Key| {
-            key.algorithms.contains(&header.alg) && (key.id.is_none() || header.kid.is_none() || key.id == header.kid)
-        };
         let mut refused = None;
-        for key in known.filter(fits) {
-            match decode::<Map<String, Value>>(token, &key.key, &self.validation(key)) {
-                Ok(data) => {
-                    let identity = Identity::of(data.claims)?;
+        for key in known.filter(|key| key.fits(&header)) {
+            match key.claims(token, &self.rules) {
+                Ok(claims) => {
+                    let identity = Identity::of(claims)?;
                     let is_revoked = self.is_revoked(&identity);
                     return if is_revoked { Err(Unauthenticated("the token was revoked")) } else { Ok(identity) };
                 }
                 // of several keys, the one whose signature fits knows best
-                Err(error) if *error.kind() == ErrorKind::InvalidSignature && refused.is_some() => {}
-                Err(error) => refused = Some(explain(error.kind())),
+                Err(ErrorKind::InvalidSignature) if refused.is_some() => {}
+                Err(error) => refused = Some(explain(&error)),
             }
         }
         if refused.is_none() {
@@ -246,26 +333,6 @@ impl Keys {
             }
         }
         Err(Unauthenticated(refused.unwrap_or("the token is of another issuer: no key here checks it")))
-    }
-
-    fn validation(&self, key: &Key) -> Validation {
-        let mut validation = Validation::default();
-        validation.algorithms.clone_from(&key.algorithms);
-        validation.leeway = self.rules.leeway.as_secs();
-        validation.validate_nbf = true;
-        validation.validate_aud = !self.rules.audiences.is_empty();
-        // a claim that is only compared where it is present could be left out
-        let mut required = vec!["exp"];
-        if !self.rules.audiences.is_empty() {
-            validation.set_audience(&self.rules.audiences);
-            required.push("aud");
-        }
-        if !self.rules.issuers.is_empty() {
-            validation.set_issuer(&self.rules.issuers);
-            required.push("iss");
-        }
-        validation.set_required_spec_claims(&required);
-        validation
     }
 }
 
@@ -287,9 +354,7 @@ fn explain(kind: &ErrorKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use jsonwebtoken::{Header, encode};
     use serde_json::json;
 
     use super::*;
@@ -442,5 +507,48 @@ mod tests {
         keys.replace(Key::set(&set.replace("\"sig\"", "\"enc\"")).unwrap());
         assert!(keys.verify(&token("one")).is_err(), "a key for encryption");
         assert!(Key::set("{}").is_err() && Key::set(r#"{"keys":[]}"#).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_key_on_p521_checks_es512() {
+        use p521::ecdsa::signature::Signer as _;
+        use p521::pkcs8::DecodePrivateKey as _;
+        let private = p521::SecretKey::from_pkcs8_pem(include_str!("../../tests/keys/p521.private.pem")).unwrap();
+        let signer = p521::ecdsa::SigningKey::from_bytes(&private.to_bytes()).unwrap();
+        let sign = |header: Value, claims: Value| {
+            let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+            let signed = format!("{}.{}", part(&header), part(&claims));
+            let signature: p521::ecdsa::Signature = signer.sign(signed.as_bytes());
+            format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
+        };
+        let point = p521::elliptic_curve::sec1::ToEncodedPoint::to_encoded_point(&private.public_key(), false);
+        let coordinate = |bytes: Option<&p521::FieldBytes>| URL_SAFE_NO_PAD.encode(bytes.unwrap());
+        let set = json!({"keys": [{"kty": "EC", "crv": "P-521", "kid": "a", "x": coordinate(point.x()), "y": coordinate(point.y())}]});
+        let good = sign(json!({"alg": "ES512", "kid": "a"}), json!({"sub": "5", "exp": now() + 60}));
+        for key in [
+            Key::pem(include_str!("../../tests/keys/p521.public.pem")).unwrap(),
+            Key::set(&set.to_string()).unwrap().remove(0),
+        ] {
+            let keys = Keys::new(vec![key], Rules { audiences: Vec::new(), ..Rules::default() }, true);
+            assert_eq!(keys.verify(&good).unwrap().user.as_deref(), Some("5"));
+            let old = sign(json!({"alg": "ES512"}), json!({"sub": "5", "exp": now() - 60}));
+            assert_eq!(refused(&keys, &old), "the token has expired");
+            let endless = sign(json!({"alg": "ES512"}), json!({"sub": "5"}));
+            assert_eq!(refused(&keys, &endless), "the token has no exp: it would never expire");
+            let (signed, _) = good.rsplit_once('.').unwrap();
+            assert_eq!(
+                refused(&keys, &format!("{signed}.{}", URL_SAFE_NO_PAD.encode([1; 132]))),
+                "the token's signature is wrong"
+            );
+            let tampered = sign(json!({"alg": "ES512"}), json!({"sub": "6", "exp": now() + 60}));
+            let mixed = format!("{}.{}", tampered.rsplit_once('.').unwrap().0, good.rsplit_once('.').unwrap().1);
+            assert_eq!(refused(&keys, &mixed), "the token's signature is wrong");
+            let other = signed_by("ours", now());
+            assert!(keys.verify(&other).is_err(), "the library's own signature is none of this key");
+        }
+    }
+
+    fn signed_by(secret: &str, now: u64) -> String {
+        signed(Algorithm::HS256, secret.as_bytes(), &json!({"sub": "5", "exp": now + 60}))
     }
 }
