@@ -394,3 +394,35 @@ async fn a_user_has_so_many_sockets_however_the_token_comes() {
     assert_eq!(later.close_code().await, 4503);
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn headers_that_never_end_are_not_waited_for() {
+    let (_db, server) = clinic().await;
+    let mut slow = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    slow.write_all(b"GET /ws/pets HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
+    let mut answer = Vec::new();
+    // the server's ten seconds, and a few for a machine that is busy
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(15), slow.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "it was still open");
+    assert!(!String::from_utf8_lossy(&answer).contains("101"), "no socket");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_take_no_places_for_long() {
+    let db = TestDatabase::new().await;
+    db.run(CLINIC).await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET), ("max-sockets", "200")]);
+    let mut strangers = Vec::new();
+    for _ in 0..200 {
+        strangers.push(server.socket("/ws").await);
+    }
+    assert_eq!(status(&server, &as_role("/ws/pets", "vet")).await, 503);
+    for mut stranger in strangers {
+        assert_eq!(stranger.close_code().await, 4401, "neither token nor subscription");
+    }
+    // their places are free again
+    while server.status_as_admin(&token(json!({"role": "admin"}))).await["connections"] != 0 {}
+    server.subscribed(&as_role("/ws/pets", "vet")).await;
+    server.stop().await.unwrap();
+}

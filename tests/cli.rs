@@ -3,7 +3,7 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
@@ -191,4 +191,46 @@ async fn tail_goes_on_where_it_was_when_the_server_comes_back() {
     assert_eq!(next().await.trim(), "subscribed");
     assert_eq!(process.wait().await.unwrap().code(), Some(0));
     server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_stranger_sends_makes_no_line_of_the_log() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets')").await;
+    let mut command = tokio::process::Command::from(rowcast(&db.url));
+    let mut process = command
+        .args(["serve", "--log", "debug", "--log-format", "json", "--jwt-secret", "a secret of sixteen bytes or more"])
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let mut log: Vec<serde_json::Value> = Vec::new();
+    while !log.iter().any(|line| line["event"] == "source_live") {
+        let line = lines.next_line().await.unwrap().expect("a line of the log");
+        log.push(serde_json::from_str(&line).expect("each line is JSON"));
+    }
+    let address = log.iter().find_map(|line| line["address"].as_str()).expect("the address is logged").to_owned();
+    for (path, header) in [
+        ("/ws/pets%0A%7B%22event%22:%22forged%22%7D", "x: y"),
+        ("/ws/pets?token=%0A%7B%22event%22:%22forged%22%7D", "x: y"),
+        ("/ws/pets?filter=%22,%22event%22:%22forged", "origin: \",\"event\":\"forged"),
+        ("/ws/user/%1B%5B2Jforged", "authorization: Bearer \",\"event\":\"forged"),
+    ] {
+        let mut tcp = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        tcp.read_exact(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 40"), "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+    Command::new("kill").arg(process.id().unwrap().to_string()).status().unwrap();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        log.push(serde_json::from_str(&line).expect("each line is JSON"));
+    }
+    assert!(log.iter().all(|line| line["event"] != "forged"), "{log:?}");
+    assert!(log.iter().filter(|line| line["event"] == "socket_refused" || line["event"] == "forbidden").count() >= 2);
 }

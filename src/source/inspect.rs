@@ -19,6 +19,8 @@ const FRESH: Duration = Duration::from_secs(2);
 const WITHIN: &str = "set local statement_timeout = '2s'";
 /// Afterwards it is not asked again for so many times as long: while it reads, no segment can be emptied.
 const REST: u32 = 4;
+/// A rest that is over so soon is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 const DATABASE: &str = "
 select json_build_object(
@@ -46,7 +48,7 @@ pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdo
             None => return,
             Some(Question::Database(answer)) if answer.is_closed() => {}
             Some(Question::Change { answer, .. }) if answer.is_closed() => {}
-            Some(Question::Change { answer, .. }) if Instant::now() < rested => {
+            Some(Question::Change { answer, .. }) if Instant::now() + PATIENCE < rested => {
                 let _ = answer.send(Err("this was asked a moment ago: try again in a few seconds".to_owned()));
             }
             Some(Question::Database(answer)) => {
@@ -62,9 +64,13 @@ pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdo
                 let _ = answer.send(told.map_err(|e| error::chain(&e)));
             }
             Some(Question::Change { id, answer }) => {
-                let began = Instant::now();
-                let told = tokio::select! {
-                    told = change(&pool, id) => told,
+                let look = async {
+                    tokio::time::sleep_until(rested).await;
+                    let began = Instant::now();
+                    (change(&pool, id).await, began)
+                };
+                let (told, began) = tokio::select! {
+                    looked = look => looked,
                     () = shutdown.begun() => return,
                 };
                 rested = Instant::now() + began.elapsed() * REST;

@@ -73,6 +73,10 @@ impl TestServer {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
+    pub(crate) async fn status_as_admin(&self, token: &str) -> serde_json::Value {
+        serde_json::from_str(&self.get(&format!("/websocket/status?token={token}")).await.1).unwrap()
+    }
+
     pub(crate) async fn status(&self) -> serde_json::Value {
         serde_json::from_str(&self.get("/websocket/status").await.1).unwrap()
     }
