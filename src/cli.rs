@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod grammar;
 mod logs;
+mod tail;
 mod types;
 
 use std::io::Write as _;
@@ -66,15 +67,15 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("tail", arguments)) => {
             let left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
             let (url, channel) = (text(arguments, "url"), text(arguments, "channel"));
-            let form = if text(arguments, "format") == Some("line") { ask::Form::Line } else { ask::Form::Json };
+            let form = if text(arguments, "format") == Some("line") { tail::Form::Line } else { tail::Form::Json };
             let filters = arguments.get_many::<String>("filter").unwrap_or_default();
             let mut asked: Vec<_> = filters.map(|filter| ("filter", filter.clone())).collect();
             asked.extend(text(arguments, "columns").map(|columns| ("columns", columns.to_owned())));
             let flags = ["snapshot", "old"].into_iter().filter(|name| arguments.get_flag(name));
             asked.extend(flags.map(|name| (name, "true".to_owned())));
             let since = text(arguments, "since").map(str::to_owned);
-            let wanted = ask::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form };
-            ask::tail(url.unwrap_or_default(), wanted, token(arguments).as_deref()).await
+            let wanted = tail::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form };
+            tail::follow(url.unwrap_or_default(), wanted, token(arguments).as_deref()).await
         }
         Some(("explain", arguments)) => {
             let id = arguments.get_one::<i64>("id").copied().unwrap_or_default();

@@ -3,7 +3,8 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::ChildStderr;
 
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
@@ -24,6 +25,46 @@ async fn run(url: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let output: Output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code(), text)
+}
+
+/// `rowcast serve` as a process of its own, once it is live, with all that it logs.
+struct Served {
+    process: tokio::process::Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    log: Vec<serde_json::Value>,
+    address: String,
+}
+
+impl Served {
+    async fn start(url: &str, arguments: &[&str]) -> Self {
+        let mut command = tokio::process::Command::from(rowcast(url));
+        command.args(["serve", "--log", "debug", "--log-format", "json"]).args(arguments);
+        let mut process = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut served = Self { process, lines, log: Vec::new(), address: String::new() };
+        while !served.log.iter().any(|line| line["event"] == "source_live") {
+            assert!(served.reads().await, "it ended: {:?}", served.log);
+        }
+        served.address = served.log.iter().find_map(|line| line["address"].as_str()).expect("an address").to_owned();
+        served
+    }
+
+    /// Reads a line of its log, which is JSON, if there is one more.
+    async fn reads(&mut self) -> bool {
+        let line = self.lines.next_line().await.unwrap();
+        self.log.extend(line.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")));
+        line.is_some()
+    }
+
+    fn terminate(&self) {
+        Command::new("kill").arg(self.process.id().unwrap().to_string()).status().unwrap();
+    }
+
+    /// How it ended, and the whole log.
+    async fn ended(mut self) -> (Option<i32>, Vec<serde_json::Value>) {
+        while self.reads().await {}
+        (self.process.wait().await.unwrap().code(), self.log)
+    }
 }
 
 #[tokio::test]
@@ -77,35 +118,17 @@ async fn watch_on_the_command_line_is_the_sql_call() {
 async fn sigterm_drains_a_real_process_and_its_log_holds_no_row() {
     let db = TestDatabase::new().await;
     db.run("create table pets (pet_id int primary key, name text); select rowcast.watch('pets')").await;
-    let mut command = tokio::process::Command::from(rowcast(&db.url));
-    let mut process = command
-        .args(["serve", "--log", "debug", "--log-format", "json"])
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut log = String::new();
-    let mut address = None;
-    while !log.contains("source_live") {
-        let line = lines.next_line().await.unwrap().expect("a line of the log");
-        if let Some((_, rest)) = line.split_once(r#""address":""#) {
-            address = Some(rest.split('"').next().unwrap().to_owned());
-        }
-        log += &line;
-    }
-    let address = address.expect("the address is logged").parse().unwrap();
+    let process = Served::start(&db.url, &[]).await;
+    let address = process.address.parse().unwrap();
     let mut socket = super::support::socket::Socket::connect(address, "/ws/pets", None).await.unwrap();
     assert_eq!(socket.message().await["type"], "subscribed");
     db.run("insert into pets values (1, 'a very secret name')").await;
     assert_eq!(socket.message().await["action"], "created");
-    let pid = process.id().unwrap().to_string();
-    Command::new("kill").arg(pid).status().unwrap();
+    process.terminate();
     assert_eq!(socket.close_code().await, 1001);
-    assert_eq!(process.wait().await.unwrap().code(), Some(0));
-    while let Some(line) = lines.next_line().await.unwrap() {
-        log += &line;
-    }
+    let (code, log) = process.ended().await;
+    assert_eq!(code, Some(0));
+    let log = serde_json::Value::from(log).to_string();
     assert!(log.contains("drained") && !log.contains("secret name"), "{log}");
 }
 
@@ -197,27 +220,14 @@ async fn tail_goes_on_where_it_was_when_the_server_comes_back() {
 async fn what_a_stranger_sends_makes_no_line_of_the_log() {
     let db = TestDatabase::new().await;
     db.run("create table pets (pet_id int primary key); select rowcast.watch('pets')").await;
-    let mut command = tokio::process::Command::from(rowcast(&db.url));
-    let mut process = command
-        .args(["serve", "--log", "debug", "--log-format", "json", "--jwt-secret", "a secret of sixteen bytes or more"])
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut log: Vec<serde_json::Value> = Vec::new();
-    while !log.iter().any(|line| line["event"] == "source_live") {
-        let line = lines.next_line().await.unwrap().expect("a line of the log");
-        log.push(serde_json::from_str(&line).expect("each line is JSON"));
-    }
-    let address = log.iter().find_map(|line| line["address"].as_str()).expect("the address is logged").to_owned();
+    let process = Served::start(&db.url, &["--jwt-secret", "a secret of sixteen bytes or more"]).await;
     for (path, header) in [
         ("/ws/pets%0A%7B%22event%22:%22forged%22%7D", "x: y"),
         ("/ws/pets?token=%0A%7B%22event%22:%22forged%22%7D", "x: y"),
         ("/ws/pets?filter=%22,%22event%22:%22forged", "origin: \",\"event\":\"forged"),
         ("/ws/user/%1B%5B2Jforged", "authorization: Bearer \",\"event\":\"forged"),
     ] {
-        let mut tcp = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let mut tcp = tokio::net::TcpStream::connect(&process.address).await.unwrap();
         let request = format!(
             "GET {path} HTTP/1.1\r\nhost: localhost\r\n{header}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -227,10 +237,8 @@ async fn what_a_stranger_sends_makes_no_line_of_the_log() {
         tcp.read_exact(&mut answer).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 40"), "{path}: {}", String::from_utf8_lossy(&answer));
     }
-    Command::new("kill").arg(process.id().unwrap().to_string()).status().unwrap();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        log.push(serde_json::from_str(&line).expect("each line is JSON"));
-    }
+    process.terminate();
+    let (_, log) = process.ended().await;
     assert!(log.iter().all(|line| line["event"] != "forged"), "{log:?}");
     assert!(log.iter().filter(|line| line["event"] == "socket_refused" || line["event"] == "forbidden").count() >= 2);
 }

@@ -137,13 +137,19 @@ pub fn snapshot(channel: &str, rows: &str, cursor: Option<&str>) -> String {
     message
 }
 
-/// Changes are missing: take a new snapshot. `channel` is left out where it concerns every channel of the socket.
-pub fn gap(channel: Option<&str>, gap: Gap) -> String {
-    let mut message = serde_json::json!({ "type": "gap", "reason": gap.as_str() });
-    if let Some(channel) = channel {
-        message["channel"] = channel.into();
+/// Changes are missing: take a new snapshot.
+pub fn gap(channel: &str, gap: Gap) -> String {
+    serde_json::json!({ "type": "gap", "reason": gap.as_str(), "channel": channel }).to_string()
+}
+
+/// The place after a message, if it has one.
+pub fn cursor_of(message: &str) -> Option<&str> {
+    #[derive(serde::Deserialize)]
+    struct Placed<'a> {
+        #[serde(borrow)]
+        cursor: Option<&'a str>,
     }
-    message.to_string()
+    serde_json::from_str::<Placed<'_>>(message).ok()?.cursor
 }
 
 /// The stream of a channel has come to `cursor`, and nothing else happened.
@@ -265,7 +271,7 @@ mod tests {
             ("snapshot", snapshot("pets", r#"{"pet_id":1},{"pet_id":2}"#, None)),
             ("snapshot_last", snapshot("pets", "", Some("1BBBB"))),
             ("unsubscribed", unsubscribed("pets", Some(&2.into()))),
-            ("gap", gap(Some("pets"), Gap::Retention)),
+            ("gap", gap("pets", Gap::Retention)),
             ("heartbeat", heartbeat("pets", "1BBBB")),
             ("pong", pong(None)),
             ("error", error("unknown_channel", "there is no channel cats", Some(&3.into()))),

@@ -366,7 +366,7 @@ impl Resume {
 
     async fn tell_gap(&self, gap: Gap) -> Result<(), Failed> {
         self.hub.metrics().count_gap(gap.as_str());
-        self.say(&protocol::gap(Some(&self.key.label()), gap)).await
+        self.say(&protocol::gap(&self.key.label(), gap)).await
     }
 
     async fn say(&self, message: &str) -> Result<(), Failed> {

@@ -22,15 +22,15 @@ const REST: u32 = 4;
 /// A rest that is over so soon is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-const DATABASE: &str = "
+const DATABASE: &str = r#"
 select json_build_object(
-  'read_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'),
+  'read_at', to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
   'health', (select coalesce(json_agg(h), '[]') from rowcast.health h),
-  'watched', (select coalesce(json_agg(json_build_object('table', w.\"table\"::text, 'channel', w.channel, 'user_rule', w.user_rule,
+  'watched', (select coalesce(json_agg(json_build_object('table', w."table"::text, 'channel', w.channel, 'user_rule', w.user_rule,
       'exclude', w.exclude, 'since', w.since, 'state', w.state, 'drift', w.drift, 'remedy', w.remedy) order by w.channel), '[]') from rowcast.watched w),
-  'unwatched', (select coalesce(json_agg(json_build_object('table', u.\"table\"::text, 'reason', u.reason, 'remedy', u.remedy)
-      order by u.\"table\"::text), '[]') from rowcast.unwatched u),
-  'nodes', (select coalesce(json_agg(n), '[]') from rowcast.nodes n))::text";
+  'unwatched', (select coalesce(json_agg(json_build_object('table', u."table"::text, 'reason', u.reason, 'remedy', u.remedy)
+      order by u."table"::text), '[]') from rowcast.unwatched u),
+  'nodes', (select coalesce(json_agg(n), '[]') from rowcast.nodes n))::text"#;
 
 const CHANGE: &str = "
 select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o where o.id = $1";

@@ -80,8 +80,13 @@ pub async fn run(
                 () = shutdown.begun() => return Ok(()),
             }
             metrics.count_reconnect();
+            // what was proven at the start may be another way now
+            let again = async {
+                database.prove_own().await?;
+                Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out).await
+            };
             let connected = tokio::select! {
-                connected = Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out) => connected,
+                connected = again => connected,
                 () = shutdown.begun() => return Ok(()),
             };
             match connected {
@@ -116,7 +121,6 @@ impl Relay {
         nudge: &Arc<Notify>,
         out: &mpsc::Sender<Event>,
     ) -> Result<Self> {
-        database.prove_own().await?;
         let client = database.client(Purpose::Read).await?;
         super::install::check(&client).await?;
         // a backend of ours whose connection broke without a word may still hold QUIET and pin the NOTIFY queue

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use super::admit::{self, Counted};
 use super::server::{Reply, Web, has_room, text};
-use crate::delivery::auth::Identity;
+use crate::delivery::auth::{Identity, Unauthenticated};
 use crate::delivery::command::{self, Texts};
 use crate::delivery::frame::CloseCode;
 use crate::delivery::hub::JoinError;
@@ -59,17 +59,17 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, web: &Web) {
     {
         return;
     }
-    let who = match web.hub.keys().map(|keys| (keys, admit::token(request.headers(), request.uri().query()))) {
-        None => None,
-        Some((_, None)) => Some(Identity::anonymous()),
-        Some((keys, Some(token))) => match keys.verify(token) {
-            Ok(who) => Some(who),
-            Err(_) => return,
-        },
-    };
+    let Ok(who) = who_of(request, web) else { return };
     if web.hub.permit(&ViewKey::named(&name, Ask::default()), who.as_ref()).is_ok() {
         web.hub.looks_again().await;
     }
+}
+
+/// Whose request it is; `None` where everybody may see everything.
+fn who_of(request: &Request<Incoming>, web: &Web) -> Result<Option<Identity>, Unauthenticated> {
+    let Some(keys) = web.hub.keys() else { return Ok(None) };
+    let token = admit::token(request.headers(), request.uri().query());
+    token.map_or_else(|| Ok(Identity::anonymous()), |token| keys.verify(token)).map(Some)
 }
 
 /// Whether a request may: `name` is what stands after `/ws/` or `/sse/`. In the order in which the least is told to whom has no business here.
@@ -93,13 +93,9 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
     }
     let by_address = web.by_address.take(address, web.admission.sockets_per_address);
     let by_address = by_address.ok_or_else(|| overloaded("address", "too many sockets of this address".to_owned()))?;
-    let who = match (web.hub.keys(), admit::token(headers, query)) {
-        (None, _) => None,
-        (Some(_), None) => Some(Arc::new(Identity::anonymous())),
-        (Some(keys), Some(token)) => Some(Arc::new(keys.verify(token).map_err(|reason| {
-            refuse("token", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string())
-        })?)),
-    };
+    let who = who_of(request, web)
+        .map_err(|reason| refuse("token", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string()))?;
+    let who = who.map(Arc::new);
     let user = who.as_ref().and_then(|who| who.user.clone());
     let by_user = match user.map(|user| web.by_user.take(user, web.admission.sockets_per_user)) {
         None => None,

@@ -18,7 +18,6 @@ use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, He
 use hyper::{Request, Response};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::protocol::Role;
-use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -28,6 +27,7 @@ use super::server::{Reply, Web};
 use super::socket::Open;
 use crate::delivery::frame::CloseCode;
 use crate::delivery::outbound::Outbound;
+use crate::delivery::protocol;
 use crate::delivery::session::Session;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -128,14 +128,9 @@ async fn write(socket: UnixStream, body: mpsc::Sender<Bytes>) {
 
 /// `id` is the cursor, so that a browser that comes back sends it.
 fn event_of(message: &str) -> String {
-    #[derive(Deserialize)]
-    struct Placed<'a> {
-        #[serde(borrow)]
-        cursor: Option<&'a str>,
-    }
     // a message is one line: JSON has no bare line break
-    match serde_json::from_str(message) {
-        Ok(Placed { cursor: Some(cursor) }) => format!("id: {cursor}\ndata: {message}\n\n"),
-        _ => format!("data: {message}\n\n"),
+    match protocol::cursor_of(message) {
+        Some(cursor) => format!("id: {cursor}\ndata: {message}\n\n"),
+        None => format!("data: {message}\n\n"),
     }
 }

@@ -50,6 +50,7 @@ impl Tls {
     /// Takes up renewed files until the shutdown. What cannot be used is said, and the old one goes on.
     pub async fn renew(self: Arc<Self>, mut shutdown: Shutdown) {
         let mut known = texts(&self.files).ok();
+        let mut is_unreadable = false;
         loop {
             tokio::select! {
                 () = sleep(EVERY) => {}
@@ -59,10 +60,13 @@ impl Tls {
             let now = match texts(&self.files) {
                 Ok(now) => now,
                 Err(error) => {
-                    tracing::error!(event = "certificate_unreadable", error = error::chain(&error));
+                    if !std::mem::replace(&mut is_unreadable, true) {
+                        tracing::error!(event = "certificate_unreadable", error = error::chain(&error));
+                    }
                     continue;
                 }
             };
+            is_unreadable = false;
             if known.as_ref() == Some(&now) {
                 continue;
             }

@@ -48,7 +48,7 @@ impl Hub {
             Event::Gap { gap, channel } => {
                 self.metrics.count_gap(gap.as_str());
                 self.append_to_all(
-                    |label, _| protocol::gap(Some(label), gap),
+                    |label, _| protocol::gap(label, gap),
                     |view| channel.is_none() || view.key.channel() == channel.as_ref(),
                 );
             }

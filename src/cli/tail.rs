@@ -1,0 +1,164 @@
+//! `rowcast tail`: a channel's messages, printed. Owns that it goes on over lost connections, and how a message looks.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper_tungstenite::tungstenite::Message;
+use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::ask::{NOT_RUNNING, bearer};
+use crate::delivery::protocol;
+use crate::error::{Error, Kind, Result};
+
+/// How a message is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// as it came
+    Json,
+    /// time, action, channel, row
+    Line,
+}
+
+/// What is to be printed.
+pub(super) struct Wanted<'a> {
+    /// `pets`, or `user/123`
+    pub(super) channel: &'a str,
+    /// query parameters
+    pub(super) asked: Vec<(&'static str, String)>,
+    /// what was missed since this cursor comes first
+    pub(super) since: Option<String>,
+    /// messages
+    pub(super) left: u64,
+    pub(super) form: Form,
+}
+
+/// How a connection ended.
+enum Ended {
+    /// everything wanted was printed, or nobody reads it any more
+    Done,
+    /// to be resumed
+    Lost(String),
+}
+
+/// Prints the messages of a channel, one a line. A connection that is lost is resumed where it was; the first one must
+/// be had.
+pub(super) async fn follow(url: &str, mut wanted: Wanted<'_>, token: Option<&str>) -> Result<()> {
+    let mut attempt = None;
+    loop {
+        let lost = match connection(url, &mut wanted, token, &mut attempt).await {
+            Ok(Ended::Done) => return Ok(()),
+            Ok(Ended::Lost(why)) => why,
+            Err(error) if attempt.is_some() && error.kind() == Kind::Connection => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        let tried = attempt.map_or(0, |tried: u32| tried + 1).min(7);
+        attempt = Some(tried);
+        let pause = Duration::from_millis(100 << tried).mul_f64(fastrand::f64());
+        eprintln!("rowcast: {lost}; resuming");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn connection(
+    url: &str,
+    wanted: &mut Wanted<'_>,
+    token: Option<&str>,
+    attempt: &mut Option<u32>,
+) -> Result<Ended> {
+    let url = url.trim_end_matches('/').replacen("http", "ws", 1);
+    // rows that were printed once are not wanted again
+    let comes_back = wanted.since.is_some() && attempt.is_some();
+    let asked = wanted.asked.iter().filter(|(name, _)| !(comes_back && *name == "snapshot"));
+    let asked = asked.map(|(name, value)| (*name, value)).chain(wanted.since.iter().map(|since| ("since", since)));
+    let asked = asked.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
+    let target = format!("{url}/ws/{}?{}", wanted.channel, asked.collect::<Vec<_>>().join("&"));
+    let mut request = target
+        .as_str()
+        .into_client_request()
+        .map_err(|e| Error::new(Kind::Config, format!("{target} is no address of a server")).because(e))?;
+    request
+        .headers_mut()
+        .insert(hyper::header::SEC_WEBSOCKET_PROTOCOL, hyper::header::HeaderValue::from_static("rowcast.v1"));
+    if let Some(token) = token {
+        request.headers_mut().insert(hyper::header::AUTHORIZATION, bearer(token)?);
+    }
+    let (mut socket, _) = tokio_tungstenite::connect_async(request)
+        .await
+        .map_err(|e| Error::new(Kind::Connection, format!("cannot connect to {url}")).because(e).hint(NOT_RUNNING))?;
+    while wanted.left > 0 {
+        match socket.next().await {
+            Some(Ok(Message::Text(message))) => {
+                *attempt = Some(0);
+                if let Some(cursor) = protocol::cursor_of(&message) {
+                    wanted.since = Some(cursor.to_owned());
+                }
+                // whoever read it has read enough, as in `rowcast tail pets | head -1`
+                if print(&message, wanted.form).is_err() {
+                    break;
+                }
+                wanted.left -= 1;
+            }
+            Some(Ok(Message::Close(Some(frame)))) => {
+                let text = format!("the server closed: {} ({})", frame.reason, u16::from(frame.code));
+                return match u16::from(frame.code) {
+                    1001 | 4408 | 4429 | 4503 if attempt.is_some() => Ok(Ended::Lost(text)),
+                    _ => Err(Error::new(Kind::Protocol, text)),
+                };
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Ok(Ended::Lost("the connection is lost".to_owned())),
+        }
+    }
+    let _ = socket.close(None).await;
+    let _ = socket.flush().await;
+    Ok(Ended::Done)
+}
+
+fn print(message: &str, form: Form) -> std::io::Result<()> {
+    use std::io::IsTerminal as _;
+    let mut out = std::io::stdout();
+    match form {
+        Form::Json => writeln!(out, "{message}"),
+        Form::Line => {
+            let is_terminal = out.is_terminal();
+            writeln!(out, "{}", line(&serde_json::from_str(message).unwrap_or_default(), is_terminal))
+        }
+    }
+}
+
+/// A message in a line; the action in a colour of its own on a terminal.
+fn line(message: &Value, in_colour: bool) -> String {
+    let text = |name: &str| message[name].as_str().unwrap_or_default();
+    let time = text("timestamp").get(11..23).unwrap_or_default();
+    let (what, of) = match text("type") {
+        "realtime_update" => (text("action"), text("entity_type")),
+        "notification" => (text("notification_type"), text("user_id")),
+        other => return format!("{:12} {other} {}", "", text("reason")).trim_end().to_owned(),
+    };
+    let colour = match what {
+        "created" | "entered" => "32",
+        "deleted" | "left" | "truncated" => "31",
+        _ => "33",
+    };
+    let what = if in_colour { format!("\x1b[{colour}m{what:<9}\x1b[0m") } else { format!("{what:<9}") };
+    format!("{time} {what} {of} {}", message["data"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_a_line() {
+        let update = json!({"type": "realtime_update", "entity_type": "pets", "action": "created", "data": {"pet_id": 1},
+            "timestamp": "2024-01-15T10:30:00.123456Z"});
+        assert_eq!(line(&update, false), r#"10:30:00.123 created   pets {"pet_id":1}"#);
+        assert!(line(&update, true).contains("\x1b[32mcreated"));
+        assert_eq!(line(&json!({"type": "gap", "reason": "retention"}), false), "             gap retention");
+    }
+}
