@@ -31,6 +31,7 @@ pub(super) fn start(config: &Config) -> Result<Logs> {
             let unfit = |what: &str| Error::new(Kind::Config, format!("log-file {}: {what}", path.display()));
             let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| unfit("it is no file's name"))?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref());
+            std::fs::create_dir_all(folder).map_err(|e| unfit("its folder cannot be made").because(e))?;
             let file = RollingFileAppender::builder()
                 .rotation(Rotation::DAILY)
                 .filename_prefix(name)
