@@ -121,17 +121,21 @@ comment on table rowcast.incarnation is 'lives of the server, as relays saw them
 comment on column rowcast.incarnation.life is 'timeline, start time and recovered end of the log';
 comment on column rowcast.incarnation.bound is 'cursors of earlier lives are honoured up to here; null: all of them';
 comment on column rowcast.incarnation.durable is 'flushed position, noted while the life went on';
--- Each relay notes itself every ten seconds, so that an operator sees all of them from any of them.
+-- Each node notes itself every ten seconds, so that an operator sees all of them from any of them, and rowcast.prune how
+-- far they have come.
 create table rowcast.node (
   node       text        primary key,
   version    text        not null,
   address    text        not null,
+  role       text        not null,
   started_at timestamptz not null,
   seen_at    timestamptz not null,
   sockets    bigint      not null,
-  lag_ms     float8      not null
+  lag_ms     float8      not null,
+  seen       pg_snapshot
 );
-comment on table rowcast.node is 'relays, as they noted themselves; rowcast.nodes shows those that live';
+comment on table rowcast.node is 'nodes, as they noted themselves; rowcast.nodes shows those that live';
+comment on column rowcast.node.seen is 'what this snapshot sees of the outbox the node needs no more';
 
 -- Unlogged on purpose: a crash or a promotion empties it, and nothing else does. That is how a crash shows that was
 -- followed by a clean restart, both while no relay was connected.

@@ -58,4 +58,4 @@ grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id to rowcast_relay;
 grant execute on function rowcast.bell_mode(), rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(),
-  rowcast.note_node(text, text, text, timestamptz, bigint, float8) to rowcast_relay;
+  rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;

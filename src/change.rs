@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::cursor::{Border, Snapshot};
@@ -11,8 +12,42 @@ use crate::lives::{Gap, Lives};
 /// JSON text that is passed through as it came from Postgres.
 pub type Json = Box<str>;
 
+/// JSON inside JSON, as it is.
+mod raw {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, ser};
+    use serde_json::value::RawValue;
+
+    use super::Json;
+
+    pub(super) fn serialize<S: Serializer>(json: &str, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(json).map_err(ser::Error::custom)?.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Into::into)
+    }
+}
+
+mod raw_option {
+    use serde::{Deserializer, Serializer};
+
+    use super::{Json, raw};
+
+    pub(super) fn serialize<S: Serializer>(json: &Option<Json>, serializer: S) -> Result<S::Ok, S::Error> {
+        match json {
+            Some(json) => raw::serialize(json, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// What is there is some JSON, `null` included.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+        raw::deserialize(deserializer).map(Some)
+    }
+}
+
 /// One committed change, notification or publication.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {
     /// orders the changes inside a cut
     pub id: i64,
@@ -21,10 +56,13 @@ pub struct Change {
     /// the writer's clock when it was captured, microseconds since 1970, UTC
     pub at: i64,
     /// who made it, where known
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Box<str>>,
     /// what a channel's subscribers are told
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<Update>,
     /// what users are told
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notification: Option<Notification>,
 }
 
@@ -39,30 +77,35 @@ impl Change {
 }
 
 /// A `realtime_update` on one channel.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Update {
     /// the channel's name
     pub channel: Arc<str>,
     /// `created`, `updated`, `deleted`, `truncated`, or what `rowcast.publish` was given
     pub action: Cow<'static, str>,
     /// the row; the old row of a delete; `null` for a truncate
+    #[serde(with = "raw")]
     pub data: Json,
     /// of an update: the columns that differ
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<Box<str>>,
     /// of an update: those columns as they were
+    #[serde(default, with = "raw_option", skip_serializing_if = "Option::is_none")]
     pub old: Option<Json>,
     /// of an update that changed the primary key: the key's columns as they were
+    #[serde(default, with = "raw_option", skip_serializing_if = "Option::is_none")]
     pub old_key: Option<Json>,
 }
 
 /// A `notification` to some users.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Notification {
     /// the users
     pub users: Vec<Box<str>>,
     /// such as `pet_created`
     pub kind: Box<str>,
     /// its data
+    #[serde(with = "raw")]
     pub data: Json,
 }
 
@@ -80,7 +123,7 @@ pub struct Cut {
 }
 
 /// A channel as subscribers may ask for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
     /// its name
     pub name: Arc<str>,
@@ -89,7 +132,7 @@ pub struct Channel {
 }
 
 /// Who may see what of a channel, as `rowcast.allow` was told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// the channel's name, or `user/*`
     pub channel: Arc<str>,
@@ -102,7 +145,7 @@ pub struct Policy {
 }
 
 /// A column of a channel's table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// its name
     pub name: Box<str>,
@@ -111,7 +154,8 @@ pub struct Column {
 }
 
 /// How the values of a type are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// a whole number
     Integer,
@@ -272,6 +316,8 @@ pub enum Answer {
     Rows(Vec<Json>),
     /// the rows were those at this place
     Border(Border),
+    /// what follows is a cut of its own, which ends here; a part of the past may come as several
+    Until(Snapshot),
     /// nothing more
     Done,
     /// changes are missing

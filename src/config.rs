@@ -12,13 +12,15 @@ use std::time::Duration;
 use reader::Reader;
 pub use settings::{SETTINGS, Setting};
 
+use crate::backbone::link::Link;
 use crate::error::Result;
 
 /// Settings that were read and found sound.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each is explained by its definition in SETTINGS")]
 pub struct Config {
-    pub database_url: String,
+    /// `None`: a node that follows a stream and has no database
+    pub database_url: Option<String>,
     pub listen: SocketAddr,
     pub log: String,
     pub log_json: Option<bool>,
@@ -39,6 +41,8 @@ pub struct Config {
     pub replay_bytes_per_second: u32,
     /// `None`: connections are not encrypted
     pub tls: Option<TlsFiles>,
+    /// `None`: this node reads Postgres itself
+    pub backbone: Option<Backbone>,
     /// `rowcast demo`: also the clinic's page is served
     pub is_demo: bool,
 }
@@ -75,6 +79,19 @@ pub struct TlsFiles {
     pub certificate: String,
     /// its private key
     pub key: String,
+}
+
+/// The Redis Stream between nodes.
+#[derive(Debug, Clone)]
+pub struct Backbone {
+    /// the Redis
+    pub link: Link,
+    /// name of the stream
+    pub stream: String,
+    /// whether this node is a candidate for writing it
+    pub publishes: bool,
+    /// entries older than this leave the stream
+    pub retention: Duration,
 }
 
 /// Who may open a socket.
@@ -114,8 +131,11 @@ pub fn load(
             reader.values.insert(setting.name, value);
         }
     }
+    let backbone = reader.backbone();
+    let is_optional = backbone.as_ref().is_some_and(|backbone| !backbone.publishes);
     let config = Config {
-        database_url: reader.database_url(),
+        database_url: reader.database_url(is_optional),
+        backbone,
         listen: reader.listen(),
         log: if reader.flag("websocket-debug") { "debug".into() } else { reader.text("log") },
         log_json: match reader.text("log-format").as_str() {

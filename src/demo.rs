@@ -61,7 +61,7 @@ async fn live(
     shutdown: Shutdown,
 ) -> Result<()> {
     set_up(admin_url, relay_url != admin_url).await?;
-    config.database_url = relay_url.to_owned();
+    config.database_url = Some(relay_url.to_owned());
     config.is_demo = true;
     let address = listener.local_addr().map_err(|e| Error::new(Kind::Io, "the listener has no address").because(e))?;
     print!("{}", welcome(&address.to_string(), admin_url));

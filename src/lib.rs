@@ -13,9 +13,12 @@
 //! [`source`] and [`delivery`] meet in [`change`] and nowhere else. [`cursor`] is a place in the stream,
 //! [`lives`] says how long it is good.
 //!
-//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `source` → `question`, `change`,
+//! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
+//!
+//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `question`, `change`,
 //! `cursor`, `lives`, `row`, `metrics`, `refusals`, `fetch`, `shutdown`, `error`.
 
+pub mod backbone;
 pub mod change;
 pub mod cli;
 pub mod config;

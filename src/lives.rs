@@ -1,8 +1,11 @@
 //! The lives of the database server, and which cursors outlive them. Pure: owns the rule; who notes a life and how is
 //! the source's.
 
+use serde::{Deserialize, Serialize};
+
 /// Why changes are missing, or may be; the `reason` of a `gap`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Gap {
     /// older than what the outbox keeps
     Retention,
@@ -30,7 +33,7 @@ impl Gap {
 }
 
 /// The lives of the server that cursors may come from, the present one last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lives {
     /// which installation of which database
     pub epoch: u64,
@@ -39,7 +42,7 @@ pub struct Lives {
 }
 
 /// One life of the server, from a start to a restart, crash or promotion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Life {
     /// its number, and 16 bits that tell it from the same number of a copy of the database
     pub id: u64,

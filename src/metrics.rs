@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::cursor::Snapshot;
 use crate::refusals::Refusals;
 
 /// What the source did.
@@ -27,6 +28,13 @@ pub struct SourceMetrics {
     safety_finds: Counter,
     outbox_bytes: Gauge,
     outbox_age: Gauge,
+    /// entries of the stream that were read
+    entries: Counter,
+    appended: Counter,
+    appended_bytes: Counter,
+    publishing: AtomicBool,
+    /// the snapshot up to which this node needs nothing of the outbox any more
+    seen: Mutex<Option<Snapshot>>,
 }
 
 /// What delivery did.
@@ -73,7 +81,7 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-/// Where a client's changes came from: `memory`, `outbox`, or `snapshot`.
+/// Where a client's changes came from: `memory`, `stream`, `outbox`, or `snapshot`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "a label")]
 pub struct From {
@@ -95,6 +103,43 @@ struct ChannelName {
 impl SourceMetrics {
     pub(crate) fn set_live(&self, live: bool) {
         self.live.store(live, Relaxed);
+    }
+
+    /// The counters of the relay of a process that publishes: whether changes arrive here is another matter.
+    pub(crate) fn of_publisher(&self) -> std::sync::Arc<Self> {
+        let (reads, rows, bells) = (self.reads.clone(), self.rows.clone(), self.bells.clone());
+        let (reconnects, safety_finds) = (self.reconnects.clone(), self.safety_finds.clone());
+        std::sync::Arc::new(Self { reads, rows, bells, reconnects, safety_finds, ..Self::default() })
+    }
+
+    pub(crate) fn count_entry(&self) {
+        self.entries.inc();
+    }
+
+    pub(crate) fn count_appended(&self, bytes: u64) {
+        self.appended.inc();
+        self.appended_bytes.inc_by(bytes);
+    }
+
+    /// Whether this process is the publisher of the stream; says what it was before.
+    pub(crate) fn set_publishing(&self, publishing: bool) -> bool {
+        self.publishing.swap(publishing, Relaxed)
+    }
+
+    /// Whether this process is the publisher of the stream.
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.load(Relaxed)
+    }
+
+    /// This node needs nothing of the outbox that `seen` saw; `None`: nothing at all.
+    pub(crate) fn note_seen(&self, seen: Option<&Snapshot>) {
+        *self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = seen.cloned();
+    }
+
+    /// What this node needs nothing of any more, as Postgres reads it.
+    pub(crate) fn seen(&self) -> Option<String> {
+        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        seen.as_ref().map(Snapshot::to_string)
     }
 
     pub(crate) fn set_mode(&self, mode: &'static str) {
@@ -138,6 +183,9 @@ impl SourceMetrics {
             "bells": self.bells.get(),
             "reconnects": self.reconnects.get(),
             "found_by_safety_read": self.safety_finds.get(),
+            "publishing": self.is_publishing(),
+            "entries_appended": self.appended.get(),
+            "entries_read": self.entries.get(),
         })
     }
 }
@@ -229,6 +277,13 @@ pub fn encode(
     r.register("source_bells", "notifications that rang", source.bells.clone());
     r.register("source_reconnects", "attempts to reach the database again", source.reconnects.clone());
     r.register("source_safety_finds", "reads that found a change without a bell", source.safety_finds.clone());
+    let publishing = Gauge::<i64>::default();
+    publishing.set(i64::from(source.is_publishing()));
+    r.register("publishing", "1 while this node writes the stream", publishing);
+    r.register("stream_entries", "entries of the stream that were read", source.entries.clone());
+    r.register("stream_appended", "entries that were appended to the stream", source.appended.clone());
+    let bytes = source.appended_bytes.clone();
+    r.register_with_unit("stream_appended", "bodies of entries that were appended", Unit::Bytes, bytes);
     r.register_with_unit("outbox", "size, as of the last minute", Unit::Bytes, source.outbox_bytes.clone());
     r.register_with_unit("outbox_age", "since its oldest segment was opened", Unit::Seconds, source.outbox_age.clone());
     let lag = Gauge::<f64, std::sync::atomic::AtomicU64>::default();

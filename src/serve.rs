@@ -1,4 +1,4 @@
-//! `rowcast serve`: puts source, delivery and web together. Owns their order at the start and at the end.
+//! `rowcast serve`: puts source, backbone, delivery and web together. Owns their order at the start and at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,15 +7,19 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, KeySettings};
+use crate::backbone::candidate::Candidate;
+use crate::backbone::follower::Follower;
+use crate::backbone::{self, past};
+use crate::config::{Backbone, Config, KeySettings};
 use crate::delivery::auth::{Key, Keys, Rules};
 use crate::delivery::hub::{self, Hub};
 use crate::delivery::session::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::Shutdown;
+use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
-use crate::source::{inspect, node, relay, replay, retention};
+use crate::source::{inspect, relay, replay, retention};
 use crate::web::jwks;
 use crate::web::server::{self, Web};
 use crate::web::tls::Tls;
@@ -71,18 +75,19 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Serves until the shutdown.
 ///
 /// # Errors
-/// When the first connection to the database cannot be made; later losses are retried for ever.
+/// When the first connection to the database, or to the stream, cannot be made; later losses are retried for ever.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<()> {
-    let database = Database::parse(&config.database_url)?;
+    let database = config.database_url.as_deref().map(Database::parse).transpose()?;
     let source = Arc::new(SourceMetrics::default());
     // beside sockets, requests for pages
     let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
     let tls = config.tls.map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
-    let pool = database.pool()?;
     let mut ends = shutdown.clone();
-    tokio::select! {
-        proven = database.prove_own() => proven?,
-        () = ends.begun() => return Ok(()),
+    if let Some(database) = &database {
+        tokio::select! {
+            proven = database.prove_own() => proven?,
+            () = ends.begun() => return Ok(()),
+        }
     }
     let nudge = Arc::new(Notify::new());
     let (requests, asked) = mpsc::channel(REQUESTS);
@@ -100,6 +105,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let delivery = Arc::new(DeliveryMetrics::default());
     let hub = Hub::new(settings, way_back, delivery.clone());
     let (questions, questioned) = mpsc::channel(REQUESTS);
+    let questions = database.as_ref().map(|_| questions);
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
@@ -124,20 +130,62 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let address = listener.local_addr().unwrap_or(config.listen);
     let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
     tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to);
-    let hub = tokio::spawn(hub.run(received, shutdown.clone()));
-    let serving = tokio::spawn(server::run(listener, web, config.drain));
-    let replays = tokio::spawn(replay::run(database.clone(), pool.clone(), asked, shutdown.clone()));
-    let pruning = tokio::spawn(retention::run(pool.clone(), source.clone(), shutdown.clone()));
-    let noting = tokio::spawn(node::run(database.clone(), pool.clone(), address, delivery, shutdown.clone()));
-    let answering = tokio::spawn(inspect::run(pool, questioned, shutdown.clone()));
+    let mut tasks =
+        vec![tokio::spawn(hub.run(received, shutdown.clone())), tokio::spawn(server::run(listener, web, config.drain))];
     if let Some(tls) = tls {
         tokio::spawn(tls.renew(shutdown.clone()));
     }
     if let (Some(keys), Some(source)) = (keys, config.keys.jwks) {
         tokio::spawn(jwks::run(source, keys, shutdown.clone()));
     }
-    relay::run(database, source, nudge, events, shutdown).await?;
-    for task in [hub, serving, replays, pruning, noting, answering] {
+    // what only the database can answer
+    let (outbox, asked_of_outbox) = mpsc::channel(REQUESTS);
+    let (asked_of_outbox, asked_of_stream) = match &config.backbone {
+        None => (asked, None),
+        Some(_) => (asked_of_outbox, Some(asked)),
+    };
+    if let Some(database) = &database {
+        let pool = database.pool()?;
+        let role = match &config.backbone {
+            None => Role::Relay,
+            Some(backbone) if backbone.publishes => Role::Candidate,
+            Some(_) => Role::Gateway,
+        };
+        let node = Node { database: database.clone(), address, role, source: source.clone(), delivery };
+        tasks.extend([
+            tokio::spawn(replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone())),
+            tokio::spawn(retention::run(pool.clone(), source.clone(), shutdown.clone())),
+            tokio::spawn(node.run(pool.clone(), shutdown.clone())),
+            tokio::spawn(inspect::run(pool, questioned, shutdown.clone())),
+        ]);
+    }
+    match (config.backbone, database) {
+        (Some(Backbone { link, stream, publishes, retention }), database) => {
+            let keys = backbone::Keys::of(&stream);
+            let outbox = database.as_ref().map(|_| outbox);
+            if let Some(asked) = asked_of_stream {
+                tasks.push(tokio::spawn(past::run(
+                    link.clone(),
+                    keys.clone(),
+                    outbox.clone(),
+                    asked,
+                    shutdown.clone(),
+                )));
+            }
+            if let Some(database) = database.filter(|_| publishes) {
+                let (link, keys, metrics) = (link.clone(), keys.clone(), source.clone());
+                let candidate = Candidate { database, link, keys, retention, metrics };
+                tasks.push(tokio::spawn(candidate.run(shutdown.clone())));
+            }
+            let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
+            follower.run(nudge, shutdown).await?;
+        }
+        (None, Some(database)) => relay::run(database, None, source, nudge, events, shutdown).await?,
+        (None, None) => {
+            return Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"));
+        }
+    }
+    for task in tasks {
         if let Err(error) = task.await {
             tracing::error!(event = "task_died", %error);
         }

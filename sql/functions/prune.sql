@@ -7,8 +7,11 @@
 -- who wrote to it is left, a snapshot is kept that sees all of it. When that is older than the retention, the segment
 -- is emptied, and the snapshot becomes the floor: a cursor that does not see all the floor sees is answered with `gap`.
 --
+-- What a node that lives has not read yet stays, however old it is, unless the size is exceeded: a publisher whose Redis
+-- is away for a day goes on where it was.
+--
 -- No lock is waited for: a segment that somebody reads or writes is left for the next time.
--- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..2 (truncate)
+-- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..2 (truncate), rowcast.node (read)
 create or replace function rowcast.prune() returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -35,6 +38,13 @@ begin
         done := done || format('segment %s is closed', old.number);
       end if;
       exit when old.closed is null or not (old.closed_at < clock_timestamp() - retention or size > most);
+      if size <= most and exists (
+        select from rowcast.node n where n.seen_at > clock_timestamp() - interval '1 minute'
+           and (pg_snapshot_xmax(n.seen) < pg_snapshot_xmax(old.closed)
+                or exists (select from pg_snapshot_xip(n.seen) open where pg_visible_in_snapshot(open, old.closed)))) then
+        done := done || format('segment %s is kept: a node has not read it yet', old.number);
+        exit;
+      end if;
       execute format('lock table rowcast.outbox_%s in access exclusive mode nowait', old.number);
       -- a session that had not seen the change of segments may have added a row after the snapshot was taken
       execute format('select exists (select from rowcast.outbox_%s where not pg_visible_in_snapshot(xid, $1))', old.number) into stray using old.closed;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Config, SETTINGS, TlsFiles};
+use super::{Backbone, Config, SETTINGS, TlsFiles};
+use crate::backbone::link::Link;
 use crate::error::{Error, Kind, Result};
 
 pub(super) struct Reader {
@@ -111,8 +112,47 @@ impl Reader {
         }
     }
 
-    pub(super) fn database_url(&mut self) -> String {
+    pub(super) fn backbone(&mut self) -> Option<Backbone> {
+        let (publish, subscribe) = (self.text("publish"), self.text("subscribe"));
+        let (name, url) = match (publish.is_empty(), subscribe.is_empty()) {
+            (true, true) => return None,
+            (true, false) => ("subscribe", subscribe),
+            (false, true) => ("publish", publish),
+            (false, false) if publish == subscribe => ("publish", publish),
+            (false, false) => {
+                self.complain("subscribe", "a node that publishes is fed by that stream: leave this one out");
+                return None;
+            }
+        };
+        let stream = self.text("redis-stream");
+        if stream.is_empty() || stream.contains(['{', '}']) {
+            self.complain("redis-stream", &format!("{stream:?} is no name: it has no braces, and is not empty"));
+        }
+        let retention = Duration::from_secs(self.number("stream-retention-seconds", 1, 31_536_000));
+        let roots = self.text("redis-ca");
+        let roots = (!roots.is_empty()).then(|| std::fs::read(&roots)).transpose();
+        let roots = roots.unwrap_or_else(|error| {
+            self.complain("redis-ca", &format!("cannot read the file: {error}"));
+            None
+        });
+        match Link::parse(&url) {
+            Ok(link) => {
+                let link = link.trusting(roots);
+                Some(Backbone { link, stream, publishes: name == "publish", retention })
+            }
+            Err(error) => {
+                let remedy = error.remedy().unwrap_or_default().to_owned();
+                self.complain(name, &format!("{error}: {remedy}"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn database_url(&mut self, is_optional: bool) -> Option<String> {
         let url = self.text("database-url");
+        if url.is_empty() && is_optional {
+            return None;
+        }
         if url.is_empty() {
             self.mistakes.push(
                 "no database: set DATABASE_URL or --database-url to postgres://user:password@host:5432/database".into(),
@@ -120,7 +160,7 @@ impl Reader {
         } else if let Err(error) = crate::source::pool::Database::parse(&url) {
             self.complain("database-url", &crate::error::chain(&error));
         }
-        url
+        Some(url)
     }
 
     pub(super) fn listen(&mut self) -> SocketAddr {

@@ -22,6 +22,36 @@ pub const SETTINGS: &[Setting] = &[
         help: "Postgres, as postgres://user:password@host:5432/database",
     },
     Setting {
+        name: "publish",
+        env: &["ROWCAST_PUBLISH"],
+        default: None,
+        help: "Redis whose stream carries the changes to many nodes, and this node is a candidate for writing it",
+    },
+    Setting {
+        name: "subscribe",
+        env: &["ROWCAST_SUBSCRIBE"],
+        default: None,
+        help: "Redis whose stream brings the changes: the database is asked only for snapshots and what the stream no longer has",
+    },
+    Setting {
+        name: "redis-stream",
+        env: &["ROWCAST_REDIS_STREAM"],
+        default: Some("rowcast"),
+        help: "name of the stream: one for each database",
+    },
+    Setting {
+        name: "stream-retention-seconds",
+        env: &["ROWCAST_STREAM_RETENTION_SECONDS"],
+        default: Some("3600"),
+        help: "how long changes stay in the stream, for nodes and clients that come back",
+    },
+    Setting {
+        name: "redis-ca",
+        env: &["ROWCAST_REDIS_CA"],
+        default: None,
+        help: "PEM file with the roots to trust for rediss [default: the system's]",
+    },
+    Setting {
         name: "listen",
         env: &["ROWCAST_LISTEN"],
         default: None,

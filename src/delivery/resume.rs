@@ -213,7 +213,7 @@ impl Resume {
                 self.replayed += count;
             }
             None => {
-                if let Err(gap) = self.replay(seen, end.clone(), id, &rest, &border.token).await? {
+                if let Err(gap) = self.replay(seen, id, &border).await? {
                     return Ok(Err(gap));
                 }
             }
@@ -245,12 +245,10 @@ impl Resume {
                     return Ok(Ok(subscription));
                 }
                 Ok(Entry::BeyondMemory) => {
-                    let inside = border.inside(&seen);
-                    let until = border.cursor.seen.clone();
-                    if let Err(gap) = self.replay(seen, until.clone(), 0, &inside, &border.token).await? {
+                    if let Err(gap) = self.replay(seen, 0, &border).await? {
                         return Ok(Err(gap));
                     }
-                    seen = until;
+                    seen = border.cursor.seen;
                 }
                 Ok(Entry::Later) => {}
                 // the place may speak of what was lost: it has to be judged anew
@@ -273,19 +271,14 @@ impl Resume {
         }
     }
 
-    /// Sends what the outbox has between two places.
-    async fn replay(
-        &mut self,
-        seen: Snapshot,
-        until: Snapshot,
-        after: i64,
-        inside: &str,
-        end: &str,
-    ) -> Result<Result<(), Gap>, Failed> {
+    /// Sends what the source has between two places, after the id `after` of the cut between them.
+    async fn replay(&mut self, mut seen: Snapshot, after: i64, border: &Border) -> Result<Result<(), Gap>, Failed> {
         self.from = "outbox";
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
-        self.hub.ask(Request::Replay { seen, until, after, channel, answer }).await;
+        let mut until = border.cursor.seen.clone();
+        self.hub.ask(Request::Replay { seen: seen.clone(), until: until.clone(), after, channel, answer }).await;
+        let mut inside = border.inside(&seen);
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
@@ -293,11 +286,25 @@ impl Resume {
                 Some(Answer::Changes(changes)) => {
                     if changes.iter().any(|change| Told::of(&self.key, &self.lens, change).is_some()) {
                         let before = std::mem::replace(&mut held, changes);
-                        self.replayed += self.send(&self.told(&before), inside, None).await?;
+                        self.replayed += self.send(&self.told(&before), &inside, None).await?;
+                    }
+                }
+                Some(Answer::Until(next)) => {
+                    self.from = "stream";
+                    if next != until {
+                        let end = border.at(&until);
+                        let before = std::mem::take(&mut held);
+                        self.replayed += self.send(&self.told(&before), &inside, Some(&end.token)).await?;
+                        // the first cut begins where the client is
+                        if !seen.covers(&until) && until != border.cursor.seen {
+                            seen = until;
+                        }
+                        inside = border.at(&next).inside(&seen);
+                        until = next;
                     }
                 }
                 Some(Answer::Done) => {
-                    self.replayed += self.send(&self.told(&held), inside, Some(end)).await?;
+                    self.replayed += self.send(&self.told(&held), &inside, Some(&border.token)).await?;
                     return Ok(Ok(()));
                 }
                 Some(Answer::Gap(gap)) => return Ok(Err(gap)),
@@ -339,7 +346,7 @@ impl Resume {
                     return Ok(Some(border.cursor.seen));
                 }
                 Some(Answer::Refused) => return Ok(None),
-                Some(Answer::Changes(_) | Answer::Gap(_) | Answer::Done) => {}
+                Some(Answer::Changes(_) | Answer::Gap(_) | Answer::Until(_) | Answer::Done) => {}
                 None => return Err(Failed::Unanswered),
             }
         }

@@ -206,9 +206,9 @@ mod tests {
             user_column: Some("user_id".into()),
             has_user_query: false,
             notification: Some(vec![("pet_name".into(), "name".into()), ("pet_id".into(), "pet_id".into())]),
-            excluded: vec!["chip".into()],
-            timestamps: vec!["seen_at".into()],
-            key: vec!["pet_id".into()],
+            excluded: vec![Box::from("chip")],
+            timestamps: vec![Box::from("seen_at")],
+            key: vec![Box::from("pet_id")],
             ..Channel::default()
         }
     }
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(&*update.data, r#"{"pet_id":1,"user_id":123,"name":"Luna"}"#, "the excluded column is gone");
         let notification = change.notification.unwrap();
         assert_eq!(&*notification.kind, "pet_created");
-        assert_eq!(notification.users, ["123".into()]);
+        assert_eq!(notification.users, [Box::from("123")]);
         assert_eq!(&*notification.data, r#"{"pet_name":"Luna","pet_id":1}"#);
     }
 
@@ -256,8 +256,8 @@ mod tests {
         let old = r#"{"pet_id":1,"user_id":"a\"b","name":"Luna","chip":null}"#;
         let new = r#"{"pet_id":1,"user_id":"a\"b","name":"Nala","chip":null}"#;
         let Decoded::Change(change) = decode_pets(&row(b'U', Some(old), Some(new))) else { panic!("no change") };
-        assert_eq!(change.update.unwrap().changed, ["name".into()]);
-        assert_eq!(change.notification.unwrap().users, [r#"a"b"#.into()]);
+        assert_eq!(change.update.unwrap().changed, [Box::from("name")]);
+        assert_eq!(change.notification.unwrap().users, [Box::from(r#"a"b"#)]);
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
         let image = "{\"pet_id\":1e200000,\"name\":\"\\u0000\",\"user_id\":[1,\"x\"]}";
         let Decoded::Change(change) = decode_pets(&row(b'I', None, Some(image))) else { panic!("no change") };
         assert_eq!(&*change.update.unwrap().data, image);
-        assert_eq!(change.notification.unwrap().users, ["1".into(), "x".into()]);
+        assert_eq!(change.notification.unwrap().users, [Box::from("1"), Box::from("x")]);
     }
 
     #[test]
@@ -300,7 +300,7 @@ mod tests {
         let Decoded::Change(change) = decode_pets(&row) else { panic!("no change") };
         let notification = change.notification.unwrap();
         assert_eq!((&*notification.kind, &*notification.data), ("hello", r#"{"a": 1}"#));
-        assert_eq!(notification.users, ["5".into()]);
+        assert_eq!(notification.users, [Box::from("5")]);
     }
 
     #[test]

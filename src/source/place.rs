@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::witness::Witness;
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
-use crate::lives::Lives;
+use crate::lives::{Life, Lives};
 
 /// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
 const RECENT_CHANGES: i64 = 20_000;
@@ -62,6 +62,20 @@ impl Place {
             _ => return Ok(present),
         };
         Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })
+    }
+
+    /// A place that another relay came to. What that one delivered is not known here, so it outlives a crash of the
+    /// server only as far as that had reached the disk.
+    pub fn taken_over(cursor: Cursor) -> Self {
+        let Cursor { epoch, incarnation, lsn, seen, inside } = cursor;
+        let lives = Arc::new(Lives { epoch, lives: vec![Life { id: incarnation, bound: None }] });
+        let inside = inside.map(|(end, id)| (end, lsn, id));
+        Self { lives, witness: Witness::of_another(seen.clone(), lsn), seen, lsn, inside }
+    }
+
+    /// What was delivered of the stream, its last cut perhaps not wholly.
+    pub fn seen(&self) -> &Snapshot {
+        &self.seen
     }
 
     /// Takes the place over into the server's present life; `None` where changes that were delivered may be lost.

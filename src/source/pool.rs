@@ -29,6 +29,8 @@ pub enum Purpose {
     Query,
     /// changes of the past and snapshots, for one subscriber
     Replay,
+    /// holds the lock of the publisher
+    Publish,
     /// migrate, watch, doctor and the like
     Command,
 }
@@ -110,6 +112,7 @@ impl Database {
             Purpose::Read => "read",
             Purpose::Query => "query",
             Purpose::Replay => "replay",
+            Purpose::Publish => "publish",
             Purpose::Command => "command",
         };
         format!("rowcast {purpose} {}", self.instance)

@@ -39,19 +39,21 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Connected for this long, the next failure starts the backoff again.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// Follows the outbox until the shutdown: tells `out` every change from now on, over any number of lost connections.
+/// Follows the outbox until the shutdown: tells `out` every change from now on, or after `place`, over any number of
+/// lost connections.
 ///
 /// # Errors
 /// Only from the first connect: a wrong password, a missing schema, a standby. Afterwards it tries for ever.
 pub async fn run(
     database: Database,
+    place: Option<Place>,
     metrics: Arc<SourceMetrics>,
     nudge: Arc<Notify>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let mut relay = tokio::select! {
-        connected = Relay::connect(&database, None, &metrics, &nudge, &out) => connected?,
+        connected = Relay::connect(&database, place, &metrics, &nudge, &out) => connected?,
         () = shutdown.begun() => return Ok(()),
     };
     let mut attempt = 0_u32;
@@ -314,6 +316,7 @@ impl Relay {
         let found = self.reader.read(holds_quiet, tell).await?;
         if tell || found.rows > 0 {
             self.told = Instant::now();
+            self.metrics.note_seen(Some(self.reader.place().seen()));
         }
         self.metrics.count_read(found.rows);
         if self.durable_noted.elapsed() > DURABLE && self.reader.place().is_waiting_for_the_disk() {

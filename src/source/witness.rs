@@ -46,6 +46,11 @@ impl Witness {
         Self { durable: place, cuts, open, count: 0, incomplete: None, told: 0, noted: 0, relied_on: 0 }
     }
 
+    /// Another relay delivered what lies before `place`, up to this position in the log.
+    pub fn of_another(place: Snapshot, lsn: u64) -> Self {
+        Self { incomplete: Some(lsn), told: lsn, ..Self::new(place) }
+    }
+
     /// Clients were told a cursor with this position.
     pub fn told(&mut self, lsn: u64) {
         self.told = self.told.max(lsn);

@@ -52,8 +52,8 @@ pub struct Web {
     pub checks_host: bool,
     /// serves the clinic's page
     pub is_demo: bool,
-    /// takes what people ask of the database
-    pub questions: mpsc::Sender<Question>,
+    /// takes what people ask of the database; `None`: this node has none
+    pub questions: Option<mpsc::Sender<Question>>,
     /// `None`: connections are not encrypted
     pub tls: Option<Arc<Tls>>,
     /// how many each address has

@@ -77,6 +77,7 @@ pub async fn explain(web: &Web, id: &str) -> Reply {
 async fn ask<T>(web: &Web, question: impl FnOnce(oneshot::Sender<Told<T>>) -> Question) -> Told<T> {
     let (answer, told) = oneshot::channel();
     let gone = || "the server is going down".to_owned();
-    web.questions.send(question(answer)).await.map_err(|_| gone())?;
+    let questions = web.questions.as_ref().ok_or("this node has no database: ask one that has")?;
+    questions.send(question(answer)).await.map_err(|_| gone())?;
     told.await.unwrap_or_else(|_| Err(gone()))
 }

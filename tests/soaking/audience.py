@@ -26,14 +26,17 @@ COMPLAINTS = 20  # so many are kept to be shown
 class Audience:
     """All clients, and what became of them."""
 
-    def __init__(self, stack, nodes, seed, first_rows):
+    def __init__(self, stack, nodes, seed, first_rows, excuses_gap=None):
+        """`excuses_gap` says of a node's kind, a reason, and whether it came in the middle of the stream, if that gap may be;
+        None: no gap is a mistake."""
         self.tally = Counter()
         self.complaints = []
+        self.excuses_gap = excuses_gap
         self.began = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._dialling = ThreadPoolExecutor(32)  # a stopped node holds up every one that comes to it
         rng = random.Random(f"{seed}/audience")
-        self.clients = [Client(self, nodes, channels, first_rows if follows else None, random.Random(f"{seed}/client/{number}"))
+        self.clients = [Client(self, number, nodes, channels, first_rows if follows else None, random.Random(f"{seed}/client/{number}"))
                         for number, (channels, follows) in enumerate(self._places(rng))]
         stack.callback(self.close)
 
@@ -50,7 +53,7 @@ class Audience:
         """Keeps what no correct server does."""
         self.tally["complaints"] += 1
         if len(self.complaints) < COMPLAINTS:
-            self.complaints.append(f"{time.monotonic() - self.began:.1f} s: {text}")
+            self.complaints.append(f"{time.monotonic() - self.began:.1f} s: {text[:600]}")
 
     def open(self, seconds):
         """Lets those in that follow from the start; whether capture is live for all of them."""
@@ -120,7 +123,8 @@ def dial(host, port, path, sluggish):
 class Client:
     """A browser, say: at most one socket, for one channel or several, and what it remembers while it has none."""
 
-    def __init__(self, audience, nodes, channels, first_rows, rng):
+    def __init__(self, audience, number, nodes, channels, first_rows, rng):
+        self.number = number
         self.follows = first_rows is not None
         self.leaves = False
         self.due = float("inf")  # when it connects
@@ -166,7 +170,8 @@ class Client:
     # Connecting
 
     def _dial(self):
-        self._node = self.rng.choice(self._nodes)
+        is_refused = any(each.refused for each in self.subscriptions.values())
+        self._node = self.rng.choice([node for node in self._nodes if node.has_rows] if is_refused else self._nodes)
         wishes = {}
         for name, each in self.subscriptions.items():
             if each.place and not self.follows and self.leaves and self.rng.random() < 0.2:
@@ -258,7 +263,7 @@ class Client:
                 self._leave(now)
                 return
             if any(each.astray for each in self.subscriptions.values()):
-                self._note("a gap: comes back for a snapshot")
+                self._note("a gap, or no rows: comes back for a snapshot")
                 self.hang_up("close")
                 self._come_back(now, 0.1)
                 return
@@ -276,6 +281,9 @@ class Client:
         if kind == "error":
             if message["code"] == "source_down":
                 self._tally["source_down"] += 1
+            elif message["code"] == "no_snapshot" and not self._node.has_rows:
+                self._note(f"no rows {message.get('ref', '')}")
+                self.subscriptions[message["ref"] if self._multiplexed else next(iter(self.subscriptions))].refuse()
             else:
                 self._complain(f"an error: {message}")
             return
@@ -289,10 +297,19 @@ class Client:
         else:
             concerned = self.subscriptions.values()
         for each in concerned:
+            if kind == "gap":
+                self._count_gap(each, message["reason"])
             each.take(message)
             if kind in ("subscribed", "snapshot", "gap"):
                 told = [f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message]
                 self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
+
+    def _count_gap(self, subscription, reason):
+        node = self._node
+        self._tally[", ".join(filter(None, (f"gap: {reason}", node.kind, node.kind and subscription.joined and "in the stream")))] += 1
+        if self._audience.excuses_gap and not self._audience.excuses_gap(node.kind, reason, subscription.joined):
+            self._complain(f"client {self.number}, {subscription.channel.name}: a gap from {node.name}, {reason}, "
+                           f"{'in the stream' if subscription.joined else f'at {subscription.place}'}")
 
     # Leaving
 

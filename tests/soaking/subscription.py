@@ -65,6 +65,7 @@ class Subscription:
         self.evidence = []
         self._tally, self._complain = tally, complain
         self._doubts = []  # changes of rows that the copy does not have
+        self.refused = False  # a node had no rows for it: it has to ask another one
         self.connect(None, False)
 
     # Connecting
@@ -83,7 +84,7 @@ class Subscription:
         self._since, self._snapshot = since, snapshot
         self.joined = False
         self.astray = False  # a gap, and this connection will bring no snapshot
-        self._gap = False
+        self._gap = self._loaded = False
         self._loading = None
         self._replayed = 0
 
@@ -101,10 +102,18 @@ class Subscription:
         elif kind == "snapshot":
             self._rows(message)
         elif kind == "gap":
-            self._tally[f"gap: {message['reason']}"] += 1
+            if self._loaded and not self.joined:
+                self._complain(f"{self.channel.name}: a gap ({message['reason']}) between the snapshot and its stream")
             self.forget()
             self._gap = True
-            self.astray = self.joined or not self._snapshot
+            self.astray = self.joined or self._loaded or not self._snapshot
+
+    def refuse(self):
+        """This node has no rows."""
+        if self.copy is not None or self.joined or not self._snapshot or self._since and not self._gap:
+            self._complain(f"{self.channel.name}: rows are refused that were not asked for, or without a gap before it")
+        self._tally["snapshots refused"] += 1
+        self.refused = self.astray = True
 
     def _move(self, message):
         if self.copy is not None:
@@ -153,7 +162,7 @@ class Subscription:
             self._loading[key] = row
         if message["last"]:
             self.copy = {key: row for key, row in self._loading.items() if not self.channel.is_secret(row)}
-            self._loading = None
+            self._loading, self._loaded, self.refused = None, True, False
             self.based_at = time.time()
             self.place = message["cursor"]
             self._tally["snapshots"] += 1

@@ -26,7 +26,7 @@ impl TestServer {
 
     pub(crate) fn start_with(database_url: &str, settings: &[(&str, &str)]) -> Self {
         let flag = |name: &str| match name {
-            "database-url" => Some(database_url.to_owned()),
+            "database-url" => Some(database_url.to_owned()).filter(|url| !url.is_empty()),
             _ => settings
                 .iter()
                 .find(|(n, _)| *n == name)

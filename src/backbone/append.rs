@@ -1,0 +1,179 @@
+//! The one way an entry gets into the stream: compare and append. Owns the script and the state beside the stream.
+//!
+//! An entry is taken only while the stream ends with the entry that its writer wrote or read last. So two publishers
+//! cannot interleave, and one that was stopped for minutes and wakes up cannot write: whoever wrote in between has
+//! moved the end. No clock, no lease and no number of a term is needed for that.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
+
+use super::Keys;
+use super::entry::Said;
+use super::link::{Connection, explain};
+use crate::change::Event;
+use crate::cursor::Cursor;
+use crate::error::{Error, Kind, Result};
+
+/// Keys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
+/// fields, then what changes in the state: names and values; the value `id` stands for the id of this entry.
+///
+/// The stream is what counts: a state without a stream is that of one which was deleted.
+const APPEND: &str = r"
+local last = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HGET', KEYS[2], 'last') or ''
+if last ~= ARGV[1] then return {0, last} end
+local now = redis.call('TIME')
+local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[2]
+local id = redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%d', oldest), '*',
+  'at', ARGV[3], 'to', ARGV[4], 'kind', ARGV[5], 'body', ARGV[6])
+redis.call('HSET', KEYS[2], 'last', id, 'to', ARGV[4])
+for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1] == 'id' and id or ARGV[i + 1]) end
+return {1, id}
+";
+
+/// How the stream is, as its writers noted it.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// id of the last entry
+    pub last: String,
+    /// the place after it
+    pub to: Cursor,
+    /// body of the last catalogue; empty before the first
+    pub channels: String,
+    /// body of the last `from`
+    pub from: String,
+    /// id of the last `from` that does not go on from what came before: what lies before it is of no use
+    pub restart: String,
+    /// whether the publisher is connected to Postgres
+    pub is_live: bool,
+}
+
+/// Reads the state; `None` where there is no stream.
+///
+/// # Errors
+/// [`Kind::Connection`], or [`Kind::Config`] for a key that holds something else.
+pub async fn state(connection: &mut Connection, keys: &Keys) -> Result<Option<State>> {
+    let doing = "cannot read the state of the stream";
+    let exists: bool =
+        connection.run(Cmd::new().arg("EXISTS").arg(&keys.changes)).await.map_err(|e| explain(doing, e))?;
+    let mut fields: HashMap<String, String> =
+        connection.run(Cmd::new().arg("HGETALL").arg(&keys.state)).await.map_err(|e| explain(doing, e))?;
+    if !exists || fields.is_empty() {
+        return Ok(None);
+    }
+    let mut field = |name: &str| fields.remove(name).unwrap_or_default();
+    let to = Cursor::parse(&field("to")).map_err(|_| {
+        Error::new(Kind::Config, format!("the key {} holds no state that this version knows", keys.state))
+            .hint("delete it and the stream beside it, or choose another --redis-stream")
+    })?;
+    let is_live = field("live") == "1";
+    let (last, channels, from, restart) = (field("last"), field("channels"), field("from"), field("restart"));
+    Ok(Some(State { last, to, channels, from, restart, is_live }))
+}
+
+/// Writes the stream, as long as nobody else does.
+#[derive(Debug)]
+pub struct Appender {
+    connection: Connection,
+    keys: Keys,
+    retention: Duration,
+    /// id of the last entry; empty where there is none
+    last: String,
+    script: redis::Script,
+}
+
+/// Somebody else has written, or Redis has lost what was written: the end has to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved;
+
+impl Appender {
+    /// A writer who goes on after the entry `last`; empty for the first one.
+    pub fn new(connection: Connection, keys: Keys, retention: Duration, last: String) -> Self {
+        Self { connection, keys, retention, last, script: redis::Script::new(APPEND) }
+    }
+
+    /// Appends what is said between two places; `event` is what it was said of.
+    ///
+    /// # Errors
+    /// [`Kind::Connection`]: whether it was written is not known, and the end has to be read again.
+    pub async fn append(
+        &mut self,
+        at: &str,
+        to: &str,
+        said: &Said,
+        event: Option<&Event>,
+    ) -> Result<Result<(), Moved>> {
+        loop {
+            match self.try_append(at, to, said, event).await {
+                Ok((true, id)) => {
+                    self.last = id;
+                    return Ok(Ok(()));
+                }
+                Ok((false, _)) => return Ok(Err(Moved)),
+                Err(error) if error.code() == Some("OOM") || error.to_string().contains("OOM") => {
+                    self.make_room(error).await?;
+                }
+                Err(error) => return Err(explain("cannot append to the stream", error)),
+            }
+        }
+    }
+
+    async fn try_append(
+        &mut self,
+        at: &str,
+        to: &str,
+        said: &Said,
+        event: Option<&Event>,
+    ) -> Result<(bool, String), RedisError> {
+        let mut arguments = vec![&*self.last, "", at, to, said.kind, &said.body];
+        let retention = self.retention.as_millis().to_string();
+        arguments[1] = &retention;
+        match event {
+            Some(Event::From { continues, .. }) => {
+                arguments.extend(["from", &said.body]);
+                if !continues {
+                    arguments.extend(["restart", "id"]);
+                }
+            }
+            Some(Event::Channels { .. }) => arguments.extend(["channels", &said.body]),
+            Some(Event::Live) => arguments.extend(["live", "1"]),
+            Some(Event::Down { .. }) => arguments.extend(["live", "0"]),
+            _ => {}
+        }
+        let command = |name: &str, script: &str| {
+            let mut command = Cmd::new();
+            command.arg(name).arg(script).arg(2).arg(&self.keys.changes).arg(&self.keys.state).arg(&arguments);
+            command
+        };
+        let known = command("EVALSHA", self.script.get_hash());
+        match self.connection.run(&known).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let whole = command("EVAL", APPEND);
+                self.connection.run(&whole).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Redis is out of memory: a shorter stream is better than none, and the outbox has the rest.
+    async fn make_room(&mut self, error: RedisError) -> Result<()> {
+        let doing = "Redis is out of memory";
+        let length: u64 =
+            self.connection.run(Cmd::new().arg("XLEN").arg(&self.keys.changes)).await.map_err(|e| explain(doing, e))?;
+        if length < 2 {
+            return Err(explain(doing, error));
+        }
+        let gone: u64 = self
+            .connection
+            .run(Cmd::new().arg("XTRIM").arg(&self.keys.changes).arg("MAXLEN").arg(length / 2))
+            .await
+            .map_err(|e| explain(doing, e))?;
+        tracing::warn!(
+            event = "stream_shortened",
+            entries = gone,
+            "Redis is out of memory: who comes back from further away needs the outbox; give Redis more memory, or a shorter --stream-retention-seconds"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,347 @@
+//! One of several candidates publishes. Owns the election and the publisher's life: what the source tells goes into the
+//! stream; knows no subscriber.
+//!
+//! Who holds an advisory lock in Postgres is the publisher. The lock spares work, no more: that nothing is written twice
+//! or out of order is the [`append`](super::append)er's doing, so a publisher whose lock went with its connection writes on until
+//! somebody else has written.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Cmd;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+
+use super::Keys;
+use super::append::{self, Appender, Moved};
+use super::entry::{self, Said};
+use super::link::{Link, backoff, explain};
+use crate::change::{Cut, Event};
+use crate::cursor::{Cursor, inside_prefix};
+use crate::error::{self, Error, Kind, Result};
+use crate::metrics::SourceMetrics;
+use crate::shutdown::{self, Shutdown};
+use crate::source::place::Place;
+use crate::source::pool::{Database, Purpose, Session};
+use crate::source::{epoch, relay};
+
+/// The advisory lock of the publisher, in rowcast's namespace.
+const TRY_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1919907683, 7)";
+/// A candidate looks so often whether it is needed, and a publisher whether it still is. Never by waiting for the lock:
+/// a statement that waits holds back vacuum.
+const LOOK: Duration = Duration::from_secs(1);
+/// Whoever follows takes a publisher that is silent for several of these for gone.
+const BEAT: Duration = Duration::from_secs(1);
+/// So often it is tried to reach Redis again before the lock is given to others.
+const RETRIES: u32 = 3;
+/// Parts of cuts on their way into the stream.
+const EVENTS: usize = 4;
+/// A wish to read the present is waited for so long at a time, in seconds.
+const ASKED_WITHIN: u32 = 1;
+
+/// What a candidate needs.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// where changes come from
+    pub database: Database,
+    /// where they go
+    pub link: Link,
+    /// the stream
+    pub keys: Keys,
+    /// entries older than this leave the stream
+    pub retention: Duration,
+    /// of the process; what the publisher's relay reads is counted there
+    pub metrics: Arc<SourceMetrics>,
+}
+
+impl Candidate {
+    /// Is the publisher whenever no other candidate is, until the shutdown.
+    pub async fn run(self, mut shutdown: Shutdown) {
+        let mut attempt = 0;
+        loop {
+            let turn = async {
+                // who cannot reach Redis leaves the lock to others
+                append::state(&mut self.link.connect().await?, &self.keys).await?;
+                let session = self.becomes_publisher().await?;
+                self.metrics.set_publishing(true);
+                tracing::info!(event = "publisher", stream = self.keys.changes, redis = %self.link);
+                self.hold(session).await
+            };
+            let ended = tokio::select! {
+                ended = turn => ended,
+                () = shutdown.begun() => return,
+            };
+            let was_publisher = self.metrics.set_publishing(false);
+            match ended {
+                Ok(()) => tracing::info!(event = "publisher_ended", "another candidate has the lock"),
+                Err(error) if error.kind() == Kind::Config => {
+                    tracing::error!(event = "cannot_publish", error = error::chain(&error), remedy = error.remedy());
+                }
+                Err(error) => {
+                    tracing::warn!(event = "cannot_publish", error = error::chain(&error), remedy = error.remedy());
+                }
+            }
+            attempt = if was_publisher { 0 } else { attempt + 1 };
+            // long enough for another candidate to take the lock
+            let pause = if was_publisher { 2 * LOOK } else { backoff(attempt) };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.begun() => return,
+            }
+        }
+    }
+
+    /// Publishes as long as this candidate has the lock and reaches Redis. Its end, without an error: another one has it.
+    async fn hold(&self, mut session: Session) -> Result<()> {
+        loop {
+            let lost = match self.publish(&mut session).await {
+                Ok(Ended::Moved) => {
+                    tracing::info!(event = "stream_moved", "the stream does not end where this publisher wrote last");
+                    continue;
+                }
+                Ok(Ended::Replaced) => return Ok(()),
+                Err(error) if error.kind() == Kind::Config => return Err(error),
+                Err(error) => error,
+            };
+            // Postgres or Redis, it may be back in a moment: an election takes longer
+            tracing::warn!(event = "publisher_interrupted", error = error::chain(&lost), remedy = lost.remedy());
+            let mut left = RETRIES;
+            while !matches!(tokio::time::timeout(LOOK, self.link.connect()).await, Ok(Ok(_))) {
+                left -= 1;
+                if left == 0 {
+                    return Err(lost);
+                }
+                tokio::time::sleep(backoff(RETRIES - left)).await;
+            }
+            tokio::time::sleep(backoff(0)).await;
+            if !self.still_has_the_lock(&mut session).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until nobody else is the publisher; the session holds the lock.
+    async fn becomes_publisher(&self) -> Result<Session> {
+        let session = self.session().await?;
+        loop {
+            if try_lock(&session).await? {
+                return Ok(session);
+            }
+            // another one cares for what is not read yet
+            self.metrics.note_seen(None);
+            tokio::time::sleep(LOOK.mul_f64(0.5 + fastrand::f64())).await;
+        }
+    }
+
+    async fn session(&self) -> Result<Session> {
+        let session = self.database.session(Purpose::Publish).await?;
+        // a session of ours whose connection broke without a word may hold the lock
+        let ours = self.database.application_name(Purpose::Publish);
+        session
+            .execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                  where application_name = $1 and pid <> pg_backend_pid() and usename = current_user",
+                &[&ours],
+            )
+            .await
+            .map_err(|e| Error::database("cannot end stale connections", e))?;
+        Ok(session)
+    }
+
+    /// Goes on where the stream ends, until somebody else writes or gets the lock.
+    async fn publish(&self, session: &mut Session) -> Result<Ended> {
+        let mut connection = self.link.connect().await?;
+        let state = append::state(&mut connection, &self.keys).await?;
+        let epoch = epoch::note(session).await?.epoch;
+        if state.as_ref().is_some_and(|state| state.to.epoch != epoch) {
+            let text = format!("the stream {} holds the changes of another database", self.keys.changes);
+            let hint = format!(
+                "choose another --redis-stream, or delete the keys {} and {}",
+                self.keys.changes, self.keys.state
+            );
+            return Err(Error::new(Kind::Config, text).hint(hint));
+        }
+        let (last, to) = state.map_or_else(Default::default, |state| (state.last, Some(state.to)));
+        let place = to.clone().map(Place::taken_over);
+        let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
+        let mut writer = Writer { appender, to, metrics: &self.metrics };
+
+        let (events, told) = mpsc::channel(EVENTS);
+        let nudge = Arc::new(Notify::new());
+        // dropped at the end of this function, which ends the relay
+        let (_trigger, relay_ends) = shutdown::channel();
+        let mut tasks = JoinSet::new();
+        let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
+        let relay = relay::run(database, place, metrics, nudge.clone(), events, relay_ends);
+        tasks.spawn(relay);
+        tasks.spawn(listen(self.link.clone(), self.keys.clone(), nudge));
+        tokio::select! {
+            ended = writer.write(told) => ended,
+            Some(ended) = tasks.join_next() => match ended {
+                Ok(Err(error)) => Err(error),
+                _ => Err(Error::new(Kind::Io, "the relay has ended")),
+            },
+            () = self.is_replaced(session) => Ok(Ended::Replaced),
+        }
+    }
+
+    /// Returns once another candidate holds the lock.
+    async fn is_replaced(&self, session: &mut Session) {
+        while self.still_has_the_lock(session).await {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether this candidate has the lock, or gets it again where the connection was lost. Waits for the database.
+    async fn still_has_the_lock(&self, session: &mut Session) -> bool {
+        let mut attempt = 0;
+        while session.simple_query("").await.is_err() {
+            tokio::time::sleep(backoff(attempt)).await;
+            attempt += 1;
+            let Ok(again) = self.session().await else { continue };
+            match try_lock(&again).await {
+                Ok(true) => *session = again,
+                Ok(false) => return false,
+                Err(_) => {}
+            }
+        }
+        true
+    }
+}
+
+/// Why a publisher has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// the stream does not end where it wrote last
+    Moved,
+    /// another candidate has the lock
+    Replaced,
+}
+
+async fn try_lock(session: &Session) -> Result<bool> {
+    let row = session.query_one(TRY_LOCK, &[]).await;
+    Ok(row.map_err(|e| Error::database("cannot ask for the publisher's lock", e))?.get(0))
+}
+
+/// What the source tells → the stream.
+struct Writer<'a> {
+    appender: Appender,
+    /// the place after the last entry
+    to: Option<Cursor>,
+    metrics: &'a SourceMetrics,
+}
+
+impl Writer<'_> {
+    async fn write(&mut self, mut told: mpsc::Receiver<Event>) -> Result<Ended> {
+        // a stream begins with a place: what was told before it comes after it
+        let mut early: Vec<Event> = Vec::new();
+        loop {
+            let moved = match tokio::time::timeout(BEAT, told.recv()).await {
+                Ok(None) => return Err(Error::new(Kind::Io, "the relay has ended")),
+                Ok(Some(event)) if self.to.is_none() && !matches!(event, Event::From { .. }) => {
+                    early.push(event);
+                    continue;
+                }
+                Ok(Some(event)) => {
+                    let mut moved = self.append(event).await?;
+                    for event in early.drain(..) {
+                        moved = moved.and(self.append(event).await?);
+                    }
+                    moved
+                }
+                Err(_) => match self.to.as_ref().map(Cursor::token) {
+                    Some(to) => self.appender.append(&to, &to, &entry::beat(), None).await?,
+                    None => continue,
+                },
+            };
+            if moved.is_err() {
+                return Ok(Ended::Moved);
+            }
+        }
+    }
+
+    async fn append(&mut self, mut event: Event) -> Result<Result<(), Moved>> {
+        if let (Event::Cut(cut), Some(to)) = (&mut event, &self.to) {
+            begin_where_the_last_one_ended(cut, to);
+        }
+        let event = &event;
+        // a part of a cut in which nothing is told, and which does not end it
+        if matches!(event, Event::Cut(cut) if cut.changes.is_empty() && cut.end.is_none()) {
+            return Ok(Ok(()));
+        }
+        let said: Said = entry::write(event)
+            .map_err(|bad| Error::new(Kind::Protocol, format!("cannot write an entry: {}", bad.0)))?;
+        let at = self.to.as_ref().map(Cursor::token).unwrap_or_default();
+        let to = entry::place_after(event).unwrap_or_else(|| at.clone());
+        let appended = self.appender.append(&at, &to, &said, Some(event)).await?;
+        if appended.is_ok() {
+            self.metrics.count_appended(said.body.len() as u64);
+            if let Event::Cut(cut) = event
+                && let Some(end) = &cut.end
+            {
+                self.metrics.note_seen(Some(&end.cursor.seen));
+            }
+            self.to = Cursor::parse(&to).ok();
+        }
+        Ok(appended)
+    }
+}
+
+/// The source does not tell of cuts in which nothing is, so one may begin later than the last one that was told ended.
+/// Nothing lies between.
+fn begin_where_the_last_one_ended(cut: &mut Cut, to: &Cursor) {
+    if let Some((from, until)) = entry::inside_of(&cut.inside)
+        && from.incarnation == to.incarnation
+        && from.seen != to.seen
+    {
+        let inside = Some((until, 1));
+        cut.inside = inside_prefix(&Cursor { seen: to.seen.clone(), inside, ..from }).into();
+    }
+}
+
+/// Has the present read whenever a node asks for it.
+async fn listen(link: Link, keys: Keys, nudge: Arc<Notify>) -> Result<()> {
+    let mut attempt = 0;
+    loop {
+        let asked: Result<Infallible> = async {
+            let mut connection = link.connect().await?;
+            let mut wait = Cmd::new();
+            wait.arg("BLPOP").arg(&keys.asked).arg(ASKED_WITHIN);
+            loop {
+                let asked: Option<(String, String)> =
+                    connection.run(&wait).await.map_err(|e| explain("cannot wait for what is asked", e))?;
+                attempt = 0;
+                if asked.is_some() {
+                    nudge.notify_one();
+                }
+            }
+        }
+        .await;
+        let Err(error) = asked;
+        tracing::debug!(event = "asked_lost", error = error::chain(&error));
+        tokio::time::sleep(backoff(attempt)).await;
+        attempt += 1;
+    }
+}
+
+/// Asks the publisher to read the present now, whenever this node is nudged.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn ask(link: &Link, keys: &Keys, nudge: &Notify) -> Result<Infallible> {
+    /// A wish that nobody took is of no use after this time, in milliseconds.
+    const KEPT_MS: u32 = 3_000;
+    let mut connection = link.connect().await?;
+    loop {
+        nudge.notified().await;
+        for command in [
+            Cmd::new().arg("RPUSH").arg(&keys.asked).arg("1"),
+            Cmd::new().arg("LTRIM").arg(&keys.asked).arg(-1).arg(-1),
+            Cmd::new().arg("PEXPIRE").arg(&keys.asked).arg(KEPT_MS),
+        ] {
+            let sent: Result<redis::Value, _> = connection.run(command).await;
+            sent.map_err(|e| explain("cannot ask for the present", e))?;
+        }
+    }
+}

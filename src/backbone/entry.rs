@@ -1,0 +1,279 @@
+//! What the source tells ⇄ an entry of the stream. Pure: owns the form of entries, which `redis-cli xrange` shows as
+//! they are; knows no connection.
+//!
+//! | field | |
+//! |---|---|
+//! | `at` | cursor token of the place before the entry; empty where nothing came before |
+//! | `to` | cursor token of the place after it |
+//! | `kind` | `from`, `channels`, `cut`, `gap`, `revoked`, `live`, `down`, `beat` |
+//! | `body` | JSON |
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::change::{Change, Channel, Cut, Event, Policy};
+use crate::cursor::{Border, Cursor, push_id};
+use crate::lives::{Gap, Lives};
+
+/// An entry that was read.
+#[derive(Debug)]
+pub struct Entry {
+    /// the place before it; `None` where nothing came before
+    pub at: Option<Cursor>,
+    /// the place after it
+    pub to: Cursor,
+    /// what it says; `None`: only that the publisher lives
+    pub event: Option<Event>,
+}
+
+/// What an entry says, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// names the form of the body
+    pub kind: &'static str,
+    /// JSON
+    pub body: String,
+}
+
+/// An entry that nobody wrote who speaks this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadEntry(pub &'static str);
+
+#[derive(Serialize, Deserialize)]
+struct From<'a> {
+    border: Cow<'a, str>,
+    lives: Cow<'a, Lives>,
+    continues: bool,
+}
+
+/// The catalogue, as an entry and the state hold it.
+#[derive(Serialize, Deserialize)]
+struct Channels<'a> {
+    channels: Cow<'a, [Channel]>,
+    policies: Cow<'a, [Policy]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CutBody<'a> {
+    inside: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<Cow<'a, str>>,
+    changes: Cow<'a, [Change]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct GapBody {
+    reason: Gap,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    channel: Option<Arc<str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Text<'a> {
+    text: Cow<'a, str>,
+}
+
+/// That the publisher lives.
+pub fn beat() -> Said {
+    Said { kind: "beat", body: String::new() }
+}
+
+/// What is written of an event.
+///
+/// # Errors
+/// [`BadEntry`] for a row that is no JSON, which Postgres does not make.
+pub fn write(event: &Event) -> Result<Said, BadEntry> {
+    let (kind, body) = match event {
+        Event::From { border, lives, continues } => {
+            let body =
+                From { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), continues: *continues };
+            ("from", serde_json::to_string(&body))
+        }
+        Event::Channels { channels, policies } => {
+            let body = Channels { channels: channels.into(), policies: policies.into() };
+            ("channels", serde_json::to_string(&body))
+        }
+        Event::Cut(cut) => {
+            let end = cut.end.as_ref().map(|end| Cow::Borrowed(&*end.token));
+            let body = CutBody { inside: Cow::Borrowed(&cut.inside), end, changes: (&cut.changes).into() };
+            ("cut", serde_json::to_string(&body))
+        }
+        Event::Gap { gap, channel } => {
+            ("gap", serde_json::to_string(&GapBody { reason: *gap, channel: channel.clone() }))
+        }
+        Event::Revoked { user } => ("revoked", serde_json::to_string(&Text { text: Cow::Borrowed(user) })),
+        Event::Down { reason } => ("down", serde_json::to_string(&Text { text: Cow::Borrowed(reason) })),
+        Event::Live => ("live", Ok(String::new())),
+    };
+    body.map(|body| Said { kind, body }).map_err(|_| BadEntry("a row that is no JSON"))
+}
+
+/// The place after an event, where that is not the place before it.
+pub fn place_after(event: &Event) -> Option<String> {
+    match event {
+        Event::From { border, .. } => Some(border.token.to_string()),
+        Event::Cut(cut) => match (&cut.end, cut.changes.last()) {
+            (Some(end), _) => Some(end.token.to_string()),
+            (None, Some(last)) => {
+                let mut token = cut.inside.to_string();
+                push_id(&mut token, last.id);
+                Some(token)
+            }
+            (None, None) => None,
+        },
+        _ => None,
+    }
+}
+
+/// Reads an entry's fields.
+///
+/// # Errors
+/// [`BadEntry`] with what is wrong.
+pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntry> {
+    let at = if at.is_empty() { None } else { Some(Cursor::parse(at).map_err(|_| BadEntry("at is no place"))?) };
+    let to = Cursor::parse(to).map_err(|_| BadEntry("to is no place"))?;
+    let bad = |_| BadEntry("a body of another form");
+    let event = match kind {
+        "from" => {
+            let from: From<'_> = serde_json::from_str(body).map_err(bad)?;
+            let border = border_of(&from.border)?;
+            Event::From { border, lives: Arc::new(from.lives.into_owned()), continues: from.continues }
+        }
+        "channels" => channels(body)?,
+        "cut" => {
+            let cut: CutBody<'_> = serde_json::from_str(body).map_err(bad)?;
+            let until = inside_of(&cut.inside).ok_or(BadEntry("inside is no place"))?.1;
+            let end = cut.end.map(|end| border_of(&end)).transpose()?;
+            let (inside, changes) = (cut.inside.as_ref().into(), cut.changes.into_owned());
+            Event::Cut(Cut { changes, inside, until: Arc::new(until), end })
+        }
+        "gap" => {
+            let gap: GapBody = serde_json::from_str(body).map_err(bad)?;
+            Event::Gap { gap: gap.reason, channel: gap.channel }
+        }
+        "revoked" => {
+            let text: Text<'_> = serde_json::from_str(body).map_err(bad)?;
+            Event::Revoked { user: text.text.as_ref().into() }
+        }
+        "down" => {
+            let text: Text<'_> = serde_json::from_str(body).map_err(bad)?;
+            Event::Down { reason: text.text.into_owned().into() }
+        }
+        "live" => Event::Live,
+        "beat" => return Ok(Entry { at, to, event: None }),
+        _ => return Err(BadEntry("a kind of a later version")),
+    };
+    Ok(Entry { at, to, event: Some(event) })
+}
+
+/// The catalogue in the body of `channels`.
+///
+/// # Errors
+/// [`BadEntry`].
+pub fn channels(body: &str) -> Result<Event, BadEntry> {
+    let read: Channels<'_> = serde_json::from_str(body).map_err(|_| BadEntry("a catalogue of another form"))?;
+    Ok(Event::Channels { channels: read.channels.into_owned(), policies: read.policies.into_owned() })
+}
+
+/// The lives in the body of `from`.
+///
+/// # Errors
+/// [`BadEntry`].
+pub fn lives(body: &str) -> Result<Lives, BadEntry> {
+    let from: From<'_> = serde_json::from_str(body).map_err(|_| BadEntry("lives of another form"))?;
+    Ok(from.lives.into_owned())
+}
+
+/// The cut of which `inside` is the token without an id: the place where it begins, and the snapshot where it ends.
+pub fn inside_of(inside: &str) -> Option<(Cursor, crate::cursor::Snapshot)> {
+    let mut token = inside.to_owned();
+    push_id(&mut token, 1);
+    let cursor = Cursor::parse(&token).ok()?;
+    let (end, _) = cursor.inside?;
+    Some((Cursor { inside: None, ..cursor }, end))
+}
+
+fn border_of(token: &str) -> Result<Border, BadEntry> {
+    match Cursor::parse(token) {
+        Ok(cursor) if cursor.inside.is_none() => Ok(Border::new(cursor)),
+        _ => Err(BadEntry("a border that is none")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::change::{Column, Kind, Notification, Update};
+    use crate::cursor::Snapshot;
+    use crate::lives::Life;
+
+    fn border(xid: u64) -> Border {
+        let seen = Snapshot::all_before(xid);
+        Border::new(Cursor { epoch: 7, incarnation: 1, lsn: xid * 10, seen, inside: None })
+    }
+
+    /// As it is after the way through an entry.
+    fn told(event: &Event) -> Event {
+        let said = write(event).unwrap();
+        let to = place_after(event).unwrap_or_else(|| border(9).token.to_string());
+        read("", &to, said.kind, &said.body).unwrap().event.unwrap()
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let lives = Lives { epoch: 7, lives: vec![Life { id: 1, bound: None }, Life { id: 2, bound: Some(5) }] };
+        let update = Update {
+            channel: "pets".into(),
+            action: "updated".into(),
+            data: r#"{"name":"\u0000 Luna","n":1e200000}"#.into(),
+            changed: vec!["name".into()],
+            old: Some("null".into()),
+            old_key: None,
+        };
+        let notification = Notification { users: vec!["5".into()], kind: "pet_updated".into(), data: "[1]".into() };
+        let change = Change {
+            id: 4,
+            tx: 12,
+            at: -5,
+            actor: Some("cron".into()),
+            update: Some(update),
+            notification: Some(notification),
+        };
+        let (from, until) = (border(10), border(13));
+        let cut = |end| Cut {
+            changes: vec![change.clone()],
+            inside: until.inside(&from.cursor.seen).into(),
+            until: Arc::new(until.cursor.seen.clone()),
+            end,
+        };
+        let column = Column { name: "name".into(), kind: Kind::Timestamptz };
+        let channel = Channel { name: "pets".into(), columns: Some([column].into()) };
+        let policy =
+            Policy { channel: "pets".into(), role: "user".into(), filters: vec!["a=eq.1".into()], columns: None };
+        for event in [
+            Event::From { border: from.clone(), lives: Arc::new(lives), continues: true },
+            Event::Channels { channels: vec![channel], policies: vec![policy] },
+            Event::Cut(cut(None)),
+            Event::Cut(cut(Some(until.clone()))),
+            Event::Gap { gap: Gap::TriggerOff, channel: Some("pets".into()) },
+            Event::Revoked { user: "5".into() },
+            Event::Down { reason: "gone".into() },
+            Event::Live,
+        ] {
+            assert_eq!(format!("{:?}", told(&event)), format!("{event:?}"));
+        }
+        let place = place_after(&Event::Cut(cut(None))).unwrap();
+        assert_eq!(Cursor::parse(&place).unwrap().inside, Some((until.cursor.seen.clone(), 4)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_entry_makes_it_panic(kind in "from|channels|cut|gap|revoked|down|x", body in "\\PC{0,60}") {
+            let _ = read("", &border(9).token, &kind, &body);
+        }
+    }
+}

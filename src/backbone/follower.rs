@@ -1,0 +1,485 @@
+//! The stream → what the source would tell. Owns how far this node has read, what it does where something is missing,
+//! and when it says that nothing comes; what of a cut is news is `merge`'s.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::Cmd;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::append::{self, State};
+use super::entry::{self, Entry};
+use super::link::{Connection, Link, backoff, explain};
+use super::merge::{self, Step};
+use super::past::{Id, Raw, entries, locate};
+use super::{Keys, candidate};
+use crate::change::{Answer, Cut, Event, Request};
+use crate::cursor::{Border, Cursor, Snapshot};
+use crate::error::{self, Error, Kind, Result};
+use crate::lives::{Gap, Lives};
+use crate::metrics::SourceMetrics;
+use crate::shutdown::Shutdown;
+
+/// Entries read at a time: each holds up to a mebibyte.
+const AT_A_TIME: usize = 16;
+/// Waited for the next entry so long at a time, in milliseconds.
+const BLOCK_MS: u32 = 1_000;
+/// A publisher says something each second. Silent for so long, it is gone.
+const SILENT: Duration = Duration::from_secs(5);
+/// At the start, so many of the latest entries are read, within the bytes of the history, so that whoever was connected
+/// elsewhere can resume from memory.
+const RECENT_ENTRIES: usize = 4_096;
+
+/// What a follower needs.
+pub struct Follower {
+    link: Link,
+    keys: Keys,
+    out: mpsc::Sender<Event>,
+    /// reads what the stream has lost from the outbox, where this node has a database
+    outbox: Option<mpsc::Sender<Request>>,
+    metrics: Arc<SourceMetrics>,
+    history_bytes: u64,
+    place: Option<Cursor>,
+    lives: Option<Arc<Lives>>,
+    /// the last entry that was read
+    read: Id,
+    /// the entry for which the stream was searched already
+    searched_for: Option<Id>,
+    /// the publisher is connected to Postgres
+    publishes: bool,
+    /// when the publisher was last heard
+    heard: Instant,
+    /// delivery was told that changes arrive
+    is_live: bool,
+}
+
+impl Follower {
+    /// A follower who has read nothing yet.
+    pub fn new(
+        link: Link,
+        keys: Keys,
+        out: mpsc::Sender<Event>,
+        outbox: Option<mpsc::Sender<Request>>,
+        metrics: Arc<SourceMetrics>,
+        history_bytes: u64,
+    ) -> Self {
+        Self {
+            link,
+            keys,
+            out,
+            outbox,
+            metrics,
+            history_bytes,
+            place: None,
+            lives: None,
+            read: Id::default(),
+            searched_for: None,
+            publishes: false,
+            heard: Instant::now(),
+            is_live: false,
+        }
+    }
+
+    /// Follows the stream until the shutdown, over any number of lost connections.
+    ///
+    /// # Errors
+    /// Only from the first connection: a wrong password, a wrong address. Afterwards it tries for ever.
+    pub async fn run(mut self, nudge: Arc<Notify>, mut shutdown: Shutdown) -> Result<()> {
+        self.metrics.set_mode("stream");
+        let first = async {
+            let mut connection = self.link.connect().await?;
+            append::state(&mut connection, &self.keys).await?;
+            Ok::<_, Error>(connection)
+        };
+        let mut connection = tokio::select! {
+            connected = first => connected?,
+            () = shutdown.begun() => return Ok(()),
+        };
+        let mut attempt = 0;
+        loop {
+            let (link, keys) = (self.link.clone(), self.keys.clone());
+            let lost = tokio::select! {
+                Err(lost) = self.follow(connection) => lost,
+                Err(lost) = candidate::ask(&link, &keys, &nudge) => lost,
+                () = shutdown.begun() => return Ok(()),
+            };
+            if self.out.is_closed() {
+                return Ok(());
+            }
+            let was_live = self.is_live;
+            tracing::warn!(event = "source_down", error = error::chain(&lost), remedy = lost.remedy());
+            self.tell_down("the connection to the stream is lost; changes are delayed, not lost").await?;
+            attempt = if was_live { 0 } else { attempt };
+            connection = loop {
+                self.metrics.count_reconnect();
+                tokio::select! {
+                    () = tokio::time::sleep(backoff(attempt)) => {}
+                    () = shutdown.begun() => return Ok(()),
+                }
+                attempt += 1;
+                let connected = tokio::select! {
+                    connected = self.link.connect() => connected,
+                    () = shutdown.begun() => return Ok(()),
+                };
+                match connected {
+                    Ok(connection) => break connection,
+                    Err(error) => tracing::warn!(event = "reconnect_failed", attempt, error = error::chain(&error)),
+                }
+            };
+        }
+    }
+
+    /// Reads on from where this node is.
+    async fn follow(&mut self, mut connection: Connection) -> Result<Infallible> {
+        let mut clock = Clock::of(&mut connection).await?;
+        let state = self.stream_begins(&mut connection).await?;
+        self.find_place(&mut connection, &state).await?;
+        loop {
+            let read = self.read_on(&mut connection).await?;
+            for raw in &read {
+                let id = raw.id;
+                let before = self.read;
+                self.read = id;
+                self.metrics.count_entry();
+                self.heard = clock.when(id);
+                match raw.entry() {
+                    Ok(entry) => self.understand(&mut connection, id, entry).await?,
+                    Err(bad) => tracing::error!(event = "entry_malformed", id = %id, what = bad.0, "skipped"),
+                }
+                if self.read < id && before != self.read {
+                    // it was sent back to an earlier entry
+                    break;
+                }
+            }
+            if read.is_empty() {
+                // nothing new, or Redis has lost what was read already and begins again below it
+                let state = self.stream_begins(&mut connection).await?;
+                if Id::parse(&state.last).is_none_or(|last| last < self.read) {
+                    self.find_place(&mut connection, &state).await?;
+                }
+                clock = Clock::of(&mut connection).await?;
+            }
+            if read.len() < AT_A_TIME {
+                self.say_how_it_is().await?;
+            }
+        }
+    }
+
+    async fn say_how_it_is(&mut self) -> Result<()> {
+        let is_heard = self.heard.elapsed() < SILENT;
+        if self.is_live && !is_heard {
+            tracing::warn!(
+                event = "source_down",
+                seconds = SILENT.as_secs(),
+                "no publisher writes: is a node with --publish running?"
+            );
+            return self.tell_down("no publisher writes the stream; changes are delayed, not lost").await;
+        }
+        if !self.is_live && is_heard && self.publishes && self.place.is_some() {
+            self.is_live = true;
+            self.send(Event::Live).await?;
+            self.metrics.set_live(true);
+            tracing::info!(event = "source_live", stream = self.keys.changes);
+        }
+        Ok(())
+    }
+
+    async fn tell_down(&mut self, reason: &'static str) -> Result<()> {
+        self.metrics.set_live(false);
+        if std::mem::take(&mut self.is_live) {
+            self.send(Event::Down { reason: reason.into() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until there is a stream.
+    async fn stream_begins(&mut self, connection: &mut Connection) -> Result<State> {
+        let mut was_told = false;
+        loop {
+            if let Some(state) = append::state(connection, &self.keys).await? {
+                return Ok(state);
+            }
+            if !std::mem::replace(&mut was_told, true) {
+                tracing::warn!(
+                    event = "no_stream",
+                    stream = self.keys.changes,
+                    "waiting for a publisher: rowcast serve --publish"
+                );
+            }
+            if self.heard.elapsed() > SILENT {
+                self.tell_down("there is no stream; changes are delayed, not lost").await?;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Where to read from: the entry at which this node's place lies, or, for one that has none, some of the latest.
+    async fn find_place(&mut self, connection: &mut Connection, state: &State) -> Result<()> {
+        self.publishes = state.is_live;
+        if !state.channels.is_empty() {
+            let channels = entry::channels(&state.channels).map_err(|bad| malformed(bad.0))?;
+            self.send(channels).await?;
+        }
+        let last = Id::parse(&state.last).unwrap_or_default();
+        if let Some(place) = &self.place {
+            if last < self.read || self.read == Id::default() {
+                let begin = locate(connection, &self.keys, &place.seen).await?;
+                self.read = begin.map_or(Id::default(), Id::before);
+                tracing::info!(event = "stream_rewound", place = %self.read, "Redis has lost entries that were read");
+            }
+            return Ok(());
+        }
+        let begin = self.recent(connection, state).await?;
+        self.read = begin.map_or(last, Id::before);
+        Ok(())
+    }
+
+    /// The oldest of the latest entries with which a node can begin.
+    async fn recent(&self, connection: &mut Connection, state: &State) -> Result<Option<Id>> {
+        let restart = Id::parse(&state.restart).unwrap_or_default();
+        let (mut bytes, mut count, mut begin) = (0, 0, None);
+        let mut newest = "+".to_owned();
+        while bytes < self.history_bytes && count < RECENT_ENTRIES {
+            let mut command = Cmd::new();
+            command.arg("XREVRANGE").arg(&self.keys.changes).arg(&newest).arg("-").arg("COUNT").arg(AT_A_TIME);
+            let read = entries(connection, &command).await?;
+            for raw in &read {
+                bytes += raw.size();
+                count += 1;
+                let Ok(entry) = raw.entry() else { continue };
+                if raw.id == restart || entry.at.as_ref().is_some_and(|at| at.inside.is_none()) {
+                    begin = Some(raw.id);
+                }
+                if raw.id <= restart {
+                    return Ok(begin);
+                }
+            }
+            match read.last() {
+                Some(oldest) if read.len() == AT_A_TIME => newest = format!("({}", oldest.id),
+                _ => break,
+            }
+        }
+        Ok(begin)
+    }
+
+    async fn read_on(&self, connection: &mut Connection) -> Result<Vec<Raw>> {
+        let mut command = Cmd::new();
+        command.arg("XREAD").arg("COUNT").arg(AT_A_TIME).arg("BLOCK").arg(BLOCK_MS);
+        command.arg("STREAMS").arg(&self.keys.changes).arg(self.read.to_string());
+        let read: Option<Vec<(String, Vec<Raw>)>> =
+            connection.run(&command).await.map_err(|e| explain("cannot read the stream", e))?;
+        Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
+    }
+
+    async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<()> {
+        let Entry { at, to: _, event } = entry;
+        match event {
+            None => Ok(()),
+            Some(Event::Live) => {
+                self.publishes = true;
+                Ok(())
+            }
+            Some(Event::Down { reason }) => {
+                self.publishes = false;
+                self.metrics.set_live(false);
+                if std::mem::take(&mut self.is_live) {
+                    self.send(Event::Down { reason }).await?;
+                }
+                Ok(())
+            }
+            Some(Event::From { border, lives, continues }) => {
+                self.goes_on_from(at.as_ref(), border, lives, continues).await
+            }
+            Some(Event::Cut(cut)) => {
+                if self.place.is_none() {
+                    let Some(at) = at.filter(|at| at.inside.is_none()) else { return Ok(()) };
+                    self.begin(connection, at).await?;
+                }
+                self.take(connection, id, cut).await
+            }
+            Some(event @ (Event::Channels { .. } | Event::Gap { .. } | Event::Revoked { .. })) => {
+                self.send(event).await
+            }
+        }
+    }
+
+    /// Begins at a place, with no past.
+    async fn begin(&mut self, connection: &mut Connection, at: Cursor) -> Result<()> {
+        let lives = Arc::new(self.present_lives(connection).await?);
+        self.lives = Some(lives.clone());
+        self.place = Some(at.clone());
+        self.send(Event::From { border: Border::new(at), lives, continues: false }).await
+    }
+
+    async fn present_lives(&mut self, connection: &mut Connection) -> Result<Lives> {
+        let state = self.stream_begins(connection).await?;
+        entry::lives(&state.from).map_err(|bad| malformed(bad.0))
+    }
+
+    /// The stream begins at a border, or goes on there in another life of the server.
+    async fn goes_on_from(
+        &mut self,
+        at: Option<&Cursor>,
+        border: Border,
+        lives: Arc<Lives>,
+        continues: bool,
+    ) -> Result<()> {
+        let Some(place) = self.place.clone() else {
+            self.lives = Some(lives.clone());
+            self.place = Some(border.cursor.clone());
+            return self.send(Event::From { border, lives, continues: false }).await;
+        };
+        if at.is_some_and(|at| merge::is_in_sequence(&place, at)) {
+            let inside = place.inside.filter(|_| continues);
+            self.lives = Some(lives.clone());
+            self.place = Some(Cursor { inside, ..border.cursor.clone() });
+            return self.send(Event::From { border, lives, continues }).await;
+        }
+        self.move_into(lives, border).await
+    }
+
+    /// Takes this node's place over into a life of the server, or gives it up for `border`.
+    async fn move_into(&mut self, lives: Arc<Lives>, border: Border) -> Result<()> {
+        let Some(place) = self.place.clone() else { return Ok(()) };
+        self.lives = Some(lives.clone());
+        match lives.judge(place.epoch, place.incarnation, place.lsn) {
+            Ok(()) => {
+                let place = Cursor { incarnation: border.cursor.incarnation, ..place };
+                let border = Border::new(Cursor { inside: None, ..place.clone() });
+                self.place = Some(place);
+                self.send(Event::From { border, lives, continues: true }).await
+            }
+            Err(gap) => self.give_up(gap, border).await,
+        }
+    }
+
+    /// Goes on from a border: what lies between is lost to this node.
+    async fn give_up(&mut self, gap: Gap, border: Border) -> Result<()> {
+        tracing::error!(
+            event = "gap",
+            reason = gap.as_str(),
+            "changes are missing from the stream, and cannot be had from elsewhere"
+        );
+        self.place = Some(border.cursor.clone());
+        let lives =
+            self.lives.clone().unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new() }));
+        self.send(Event::From { border, lives, continues: false }).await?;
+        self.send(Event::Gap { gap, channel: None }).await
+    }
+
+    /// Tells what is news of a cut.
+    async fn take(&mut self, connection: &mut Connection, id: Id, mut cut: Cut) -> Result<()> {
+        loop {
+            let Some(place) = self.place.clone() else { return Ok(()) };
+            cut = match merge::step(&place, cut) {
+                Step::Skip => return Ok(()),
+                Step::Take(cut, next) => {
+                    self.place = Some(next);
+                    return self.send(Event::Cut(cut)).await;
+                }
+                Step::AnotherLife(cut) => {
+                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(()) };
+                    if self.lives.as_ref().is_some_and(|lives| lives.know(from.incarnation))
+                        && from.epoch == place.epoch
+                    {
+                        // of a life that this node has left behind already
+                        return Ok(());
+                    }
+                    let lives = Arc::new(self.present_lives(connection).await?);
+                    self.move_into(lives, Border::new(from)).await?;
+                    cut
+                }
+                Step::Missing(until, cut) => {
+                    if self.searched_for != Some(id) {
+                        self.searched_for = Some(id);
+                        if let Some(begin) = locate(connection, &self.keys, &place.seen).await?
+                            && begin < id
+                        {
+                            self.read = begin.before();
+                            return Ok(());
+                        }
+                    }
+                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(()) };
+                    self.heal(&place, until, from).await?;
+                    cut
+                }
+            };
+        }
+    }
+
+    /// Reads what is missing from the outbox: what `until` saw and the place did not.
+    async fn heal(&mut self, place: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
+        let border = Border::new(Cursor { seen: until.clone(), ..from.clone() });
+        let Some(outbox) = self.outbox.clone() else {
+            // inside a cut whose rest is lost: what follows is known from where it begins
+            return self.give_up(Gap::Retention, Border::new(from)).await;
+        };
+        let inside: Arc<str> = border.inside(&place.seen).into();
+        let mut after = place.inside.as_ref().map_or(0, |(_, id)| *id);
+        tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
+        let mut attempt = 0;
+        loop {
+            let (answer, mut answers) = mpsc::channel(1);
+            let (seen, ends) = (place.seen.clone(), until.clone());
+            let request = Request::Replay { seen, until: ends, after, channel: None, answer };
+            outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
+            while let Some(part) = answers.recv().await {
+                match part {
+                    Answer::Changes(changes) => {
+                        let Some(last) = changes.last().map(|change| change.id) else { continue };
+                        after = last;
+                        let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
+                        self.place = Some(Cursor { inside: Some((until.clone(), last)), ..place.clone() });
+                        self.send(Event::Cut(cut)).await?;
+                    }
+                    Answer::Done => {
+                        self.place = Some(border.cursor.clone());
+                        let (changes, until) = (Vec::new(), Arc::new(until));
+                        return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
+                    }
+                    Answer::Gap(gap) => return self.give_up(gap, Border::new(from)).await,
+                    Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
+                }
+            }
+            // the database is away, or slow
+            self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
+            tokio::time::sleep(backoff(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send(&self, event: Event) -> Result<()> {
+        self.out.send(event).await.map_err(|_| Error::new(Kind::Io, "delivery has ended"))
+    }
+}
+
+fn malformed(what: &str) -> Error {
+    Error::new(Kind::Protocol, format!("the stream's state cannot be read: {what}"))
+}
+
+/// Redis' clock, by which entries are numbered.
+struct Clock {
+    /// of Redis, minus ours
+    ahead_ms: i64,
+}
+
+impl Clock {
+    async fn of(connection: &mut Connection) -> Result<Self> {
+        let (seconds, micros): (i64, i64) =
+            connection.run(&redis::cmd("TIME")).await.map_err(|e| explain("cannot read Redis' clock", e))?;
+        Ok(Self { ahead_ms: seconds * 1000 + micros / 1000 - now_ms() })
+    }
+
+    /// When an entry was written.
+    fn when(&self, id: Id) -> Instant {
+        let age = now_ms() + self.ahead_ms - id.ms.cast_signed();
+        let age = Duration::from_millis(age.max(0).cast_unsigned());
+        Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}

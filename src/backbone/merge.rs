@@ -1,0 +1,169 @@
+//! What of a cut is news to a node that has come to a place. Pure: snapshots in, changes out.
+//!
+//! Mostly a cut begins where the node is. It does not where Redis has lost its newest entries and the publisher wrote them
+//! again, cut otherwise; where the node moves over from another stream; where entries were trimmed before it read
+//! them. Snapshots say what is known and what is missing, whatever the stream went through.
+
+use std::sync::Arc;
+
+use super::entry::inside_of;
+use crate::change::Cut;
+use crate::cursor::{Cursor, Snapshot, inside_prefix};
+
+/// What to do with a cut.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing in it is news.
+    Skip,
+    /// What is news of it, and the place after it.
+    Take(Cut, Cursor),
+    /// Between the place and this cut something is missing: the changes up to this snapshot, which the cut hands back.
+    Missing(Snapshot, Cut),
+    /// It is of another life of the server than the place.
+    AnotherLife(Cut),
+}
+
+/// What a node at `place` does with a cut that was read.
+pub fn step(place: &Cursor, mut cut: Cut) -> Step {
+    // whoever wrote the entry made both tokens; it was read, so it can be read again
+    let Some((from, until)) = inside_of(&cut.inside) else { return Step::Skip };
+    if (from.epoch, from.incarnation) != (place.epoch, place.incarnation) {
+        return Step::AnotherLife(cut);
+    }
+    let after = match &place.inside {
+        // the rest of the cut in which the place lies comes first
+        Some((end, _)) if *end != until || !place.seen.covers(&from.seen) => return Step::Missing(end.clone(), cut),
+        Some((_, id)) => *id,
+        None if place.seen != until && place.seen.covers(&until) => return Step::Skip,
+        None if !place.seen.covers(&from.seen) => return Step::Missing(from.seen, cut),
+        None => 0,
+    };
+    cut.changes.retain(|change| change.id > after && !place.seen.sees(change.tx));
+    if place.seen != from.seen {
+        let inside = Some((until.clone(), 1));
+        cut.inside = Arc::from(inside_prefix(&Cursor { seen: place.seen.clone(), inside, ..from.clone() }));
+    }
+    let next = match (&cut.end, cut.changes.last()) {
+        (Some(end), _) => end.cursor.clone(),
+        (None, Some(last)) => Cursor { seen: place.seen.clone(), inside: Some((until, last.id)), ..from },
+        (None, None) => return Step::Skip,
+    };
+    Step::Take(cut, next)
+}
+
+/// Whether a node at `place` is where an entry begins.
+pub fn is_in_sequence(place: &Cursor, at: &Cursor) -> bool {
+    let with = |cursor: &Cursor| (cursor.epoch, cursor.incarnation);
+    with(place) == with(at) && place.seen == at.seen && place.inside == at.inside
+}
+
+/// Whether who has seen all that `seen` saw can begin with an entry at this place, and misses nothing.
+pub fn can_begin(seen: &Snapshot, at: &Cursor) -> bool {
+    // in the middle of a cut: what of it was before is not known to whoever has not seen all of it
+    seen.covers(at.inside.as_ref().map_or(&at.seen, |(end, _)| end))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::change::Change;
+    use crate::cursor::Border;
+
+    fn border(seen: Snapshot) -> Border {
+        Border::new(Cursor { epoch: 7, incarnation: 1, lsn: 1, seen, inside: None })
+    }
+
+    fn change(id: i64, tx: u64) -> Change {
+        Change { id, tx, at: 0, actor: None, update: None, notification: None }
+    }
+
+    /// 20 transactions; number i commits at `ends[i]`, and its change has the id i + 1.
+    fn at(ends: &[usize], time: usize) -> Snapshot {
+        let open = ends.iter().enumerate().filter(|(_, end)| **end > time).map(|(i, _)| (10 + i).to_string());
+        let xip: Vec<String> = open.collect();
+        let xmin = xip.first().cloned().unwrap_or_else(|| "30".into());
+        Snapshot::parse(&format!("{xmin}:30:{}", xip.join(","))).unwrap()
+    }
+
+    /// The parts of the cut between two moments.
+    fn cuts(ends: &[usize], from: usize, until: usize, size: usize) -> Vec<Cut> {
+        let (seen, now) = (at(ends, from), border(at(ends, until)));
+        let changes: Vec<Change> = (0..20_u64)
+            .filter(|i| now.cursor.seen.sees(10 + i) && !seen.sees(10 + i))
+            .map(|i| change(i as i64 + 1, 10 + i))
+            .collect();
+        let parts: Vec<Vec<Change>> = changes.chunks(size).map(<[_]>::to_vec).collect();
+        let count = parts.len().max(1);
+        let parts = parts.into_iter().chain(changes.is_empty().then(Vec::new));
+        parts
+            .enumerate()
+            .map(|(i, changes)| Cut {
+                changes,
+                inside: now.inside(&seen).into(),
+                until: Arc::new(now.cursor.seen.clone()),
+                end: (i + 1 == count).then(|| now.clone()),
+            })
+            .collect()
+    }
+
+    proptest! {
+        /// However often the stream is cut anew, from whichever place, each change is taken once, and none is passed over.
+        #[test]
+        fn each_change_is_taken_once(
+            ends in prop::collection::vec(1_usize..40, 20),
+            // where a reading of the stream begins, in steps back from where the last one ended; its cuts; parts of a cut
+            readings in prop::collection::vec((0_usize..15, prop::collection::vec(1_usize..10, 1..5), 1_usize..4), 1..6),
+            broken in prop::collection::vec(any::<bool>(), 64),
+        ) {
+            let mut place = border(at(&ends, 0)).cursor;
+            let mut broken = broken.into_iter().cycle();
+            let mut taken: Vec<i64> = Vec::new();
+            let mut time = 0_usize;
+            'readings: for (back, steps, size) in readings {
+                let mut from = time.saturating_sub(back);
+                for step_now in steps {
+                    let until = (from + step_now).min(45);
+                    for cut in cuts(&ends, from, until, size) {
+                        let mut read = Some(cut);
+                        while let Some(cut) = read.take() {
+                            match step(&place, cut) {
+                                Step::Take(cut, next) => {
+                                    taken.extend(cut.changes.iter().map(|change| change.id));
+                                    place = next;
+                                }
+                                Step::Skip => {}
+                                // as it comes from the outbox
+                                Step::Missing(until, cut) => {
+                                    prop_assert!(place.inside.is_some() || !place.seen.covers(&until));
+                                    let after = place.inside.take().map_or(0, |(_, id)| id);
+                                    let missed = (0..20_u64).filter(|i| !place.seen.sees(10 + i) && until.sees(10 + i));
+                                    taken.extend(missed.map(|i| i as i64 + 1).filter(|id| *id > after));
+                                    place.seen = until;
+                                    read = Some(cut);
+                                }
+                                Step::AnotherLife(_) => prop_assert!(false),
+                            }
+                        }
+                        if broken.next() == Some(true) && place.inside.is_some() {
+                            continue 'readings;
+                        }
+                    }
+                    from = until;
+                    time = time.max(until);
+                }
+            }
+            let after = place.inside.as_ref().map_or(0, |(_, id)| *id);
+            let end = place.inside.as_ref().map_or(&place.seen, |(end, _)| end);
+            let mut wanted: Vec<i64> = (0..20_u64)
+                .filter(|i| place.seen.sees(10 + i) || (end.sees(10 + i) && (*i as i64) < after))
+                .map(|i| i as i64 + 1)
+                .filter(|id| !at(&ends, 0).sees(9 + *id as u64))
+                .collect();
+            taken.sort_unstable();
+            wanted.sort_unstable();
+            prop_assert_eq!(taken, wanted);
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Entries of the past: where a place lies in the stream, and answers for those who come back. Owns how the stream is
+//! searched; what it cannot answer is asked of the outbox, where this node has a database.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, FromRedisValue, ParsingError, Value};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::Keys;
+use super::append;
+use super::entry::{self, BadEntry, Entry, inside_of};
+use super::link::{Connection, Link, explain};
+use super::merge::can_begin;
+use crate::change::{Answer, Change, Event, Request};
+use crate::cursor::Snapshot;
+use crate::error::{self, Result};
+use crate::lives::Gap;
+use crate::shutdown::Shutdown;
+
+/// Answered at a time; others wait.
+const AT_ONCE: usize = 3;
+/// A subscriber gets its answer within this time, or resumes where it got to.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Entries read at a time: each holds up to a mebibyte.
+const CHUNK: usize = 16;
+/// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
+const SORTED_BYTES: u64 = 32 << 20;
+
+/// An entry's id: milliseconds of Redis' clock, and a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Id {
+    /// milliseconds since 1970
+    pub ms: u64,
+    number: u64,
+}
+
+impl Id {
+    /// Reads `milliseconds-number`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ms, number) = text.split_once('-')?;
+        Some(Self { ms: ms.parse().ok()?, number: number.parse().ok()? })
+    }
+
+    /// The id just before.
+    #[must_use]
+    pub fn before(self) -> Self {
+        match self.number.checked_sub(1) {
+            Some(number) => Self { number, ..self },
+            None => Self { ms: self.ms.saturating_sub(1), number: u64::MAX },
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.number)
+    }
+}
+
+/// An entry as Redis gives it.
+#[derive(Debug)]
+pub struct Raw {
+    /// its id
+    pub id: Id,
+    /// names and values
+    fields: Vec<(String, String)>,
+}
+
+impl FromRedisValue for Raw {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (id, fields): (String, Vec<(String, String)>) = redis::from_redis_value(value)?;
+        let id = Id::parse(&id).ok_or_else(|| ParsingError::from("an entry's id that is none"))?;
+        Ok(Self { id, fields })
+    }
+}
+
+impl Raw {
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`BadEntry`].
+    pub fn entry(&self) -> Result<Entry, BadEntry> {
+        let field = |name| self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value);
+        entry::read(field("at"), field("to"), field("kind"), field("body"))
+    }
+
+    /// Bytes of its fields.
+    pub fn size(&self) -> u64 {
+        self.fields.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+    }
+}
+
+/// Entries that a command gives.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn entries(connection: &mut Connection, command: &Cmd) -> Result<Vec<Raw>> {
+    connection.run(command).await.map_err(|e| explain("cannot read the stream", e))
+}
+
+async fn range(connection: &mut Connection, keys: &Keys, from: &str, to: &str, count: usize) -> Result<Vec<Raw>> {
+    let mut command = Cmd::new();
+    command.arg("XRANGE").arg(&keys.changes).arg(from).arg(to).arg("COUNT").arg(count);
+    entries(connection, &command).await
+}
+
+/// The last entry with which somebody can begin who has seen what `seen` saw; `None` where the stream begins later. By
+/// halving the time: places only move on.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -> Result<Option<Id>> {
+    let mut command = Cmd::new();
+    command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
+    let newest = entries(connection, &command).await?.pop();
+    let oldest = range(connection, keys, "-", "+", 1).await?.pop();
+    let (Some(oldest), Some(newest)) = (oldest, newest) else { return Ok(None) };
+    let (mut low, mut high) = (oldest.id.ms, newest.id.ms + 1);
+    let mut found = None;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
+        // the entry with which the stream began has no place before it
+        match raw.filter(|raw| raw.entry().is_ok_and(|e| can_begin(seen, e.at.as_ref().unwrap_or(&e.to)))) {
+            Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
+            None => high = middle,
+        }
+    }
+    Ok(found)
+}
+
+/// Answers requests until the shutdown.
+pub async fn run(
+    link: Link,
+    keys: Keys,
+    outbox: Option<mpsc::Sender<Request>>,
+    mut requests: mpsc::Receiver<Request>,
+    mut shutdown: Shutdown,
+) {
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            request = requests.recv() => {
+                let Some(request) = request else { return };
+                let (link, keys, outbox, turns) = (link.clone(), keys.clone(), outbox.clone(), turns.clone());
+                running.spawn(async move { answer(&link, &keys, outbox, request, &turns).await });
+            }
+            Some(_) = running.join_next() => {}
+            () = shutdown.begun() => return,
+        }
+    }
+}
+
+async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>, request: Request, turns: &Semaphore) {
+    match &request {
+        Request::Replay { seen, until, after, channel, answer } => {
+            let Ok(turn) = turns.acquire().await else { return };
+            if answer.is_closed() {
+                return;
+            }
+            let channel = channel.as_deref();
+            let past = Past { seen, until, after: *after, channel, answer };
+            match timeout(WITHIN, Box::pin(replay(link, keys, &past))).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(event = "replay_failed", error = error::chain(&error));
+                    return;
+                }
+                Err(_) => {
+                    tracing::info!(event = "replay_too_slow", seconds = WITHIN.as_secs());
+                    return;
+                }
+            }
+            drop(turn);
+        }
+        Request::Snapshot { channel, answer, .. } if outbox.is_none() => {
+            tracing::warn!(event = "no_snapshot", %channel, "this node has no database to read current rows from: give it --database-url");
+            let _ = answer.send(Answer::Refused).await;
+        }
+        Request::Snapshot { .. } => {}
+    }
+    match (outbox, request) {
+        (Some(outbox), request) => {
+            let _ = outbox.send(request).await;
+        }
+        (None, Request::Replay { answer, .. }) => {
+            let _ = answer.send(Answer::Gap(Gap::Retention)).await;
+        }
+        (None, Request::Snapshot { .. }) => {}
+    }
+}
+
+/// What a replay reads; see [`Request::Replay`].
+struct Past<'a> {
+    seen: &'a Snapshot,
+    until: &'a Snapshot,
+    after: i64,
+    channel: Option<&'a str>,
+    answer: &'a mpsc::Sender<Answer>,
+}
+
+impl Past<'_> {
+    fn wants(&self, change: &Change) -> bool {
+        let is_of_channel = |name: &str| change.update.as_ref().is_some_and(|update| *update.channel == *name);
+        change.id > self.after
+            && !self.seen.sees(change.tx)
+            && self.until.sees(change.tx)
+            && self.channel.is_none_or(is_of_channel)
+    }
+}
+
+/// Answers from the stream; false where it does not reach so far back, and nothing was answered.
+async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
+    let mut connection = link.connect().await?;
+    let Some(state) = append::state(&mut connection, keys).await? else { return Ok(false) };
+    let restart = Id::parse(&state.restart).unwrap_or_default();
+    let Some(begin) = locate(&mut connection, keys, past.seen).await?.filter(|begin| *begin > restart) else {
+        return Ok(false);
+    };
+    // the rest of a cut is told by id, whichever cuts of the stream hold it: it is put in order first
+    let mut sorted = (past.after > 0).then(Vec::new);
+    let mut bytes = 0;
+    let mut place = past.seen.clone();
+    let mut told_until: Option<Snapshot> = None;
+    let mut from = begin.to_string();
+    while !place.covers(past.until) {
+        let read = range(&mut connection, keys, &from, "+", CHUNK).await?;
+        let Some(last) = read.last() else { return Ok(told_until.is_some()) };
+        from = format!("({}", last.id);
+        for raw in &read {
+            let Ok(Entry { event: Some(Event::Cut(cut)), .. }) = raw.entry() else { continue };
+            let Some((begins, until)) = inside_of(&cut.inside) else { continue };
+            if place.covers(&until) {
+                continue;
+            }
+            if !place.covers(&begins.seen) {
+                // trimmed meanwhile; what was told was told, and the client comes back with its cursor
+                return Ok(told_until.is_some());
+            }
+            let changes: Vec<Change> =
+                cut.changes.into_iter().filter(|change| past.wants(change) && !place.sees(change.tx)).collect();
+            if let Some(sorted) = &mut sorted {
+                bytes += changes.iter().map(Change::size).sum::<u64>();
+                if bytes > SORTED_BYTES {
+                    // nothing was told yet
+                    return Ok(false);
+                }
+                sorted.extend(changes);
+            } else if !changes.is_empty() {
+                if told_until.as_ref() != Some(&until) {
+                    let end = if past.until.covers(&until) { until.clone() } else { past.until.clone() };
+                    if past.answer.send(Answer::Until(end)).await.is_err() {
+                        return Ok(true);
+                    }
+                    told_until = Some(until.clone());
+                }
+                if past.answer.send(Answer::Changes(changes)).await.is_err() {
+                    return Ok(true);
+                }
+            }
+            if cut.end.is_some() {
+                place = until;
+            }
+            if place.covers(past.until) {
+                break;
+            }
+        }
+        if read.len() < CHUNK && !place.covers(past.until) {
+            // the end of the stream: it was cut short while it was read
+            return Ok(told_until.is_some());
+        }
+    }
+    if let Some(mut sorted) = sorted {
+        sorted.sort_unstable_by_key(|change| change.id);
+        let _ = past.answer.send(Answer::Until(past.until.clone())).await;
+        let _ = past.answer.send(Answer::Changes(sorted)).await;
+    }
+    let _ = past.answer.send(Answer::Done).await;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_an_order() {
+        let id = |text| Id::parse(text).unwrap();
+        assert!(id("5-10") > id("5-9") && id("10-0") > id("9-7"));
+        assert_eq!(id("5-0").before(), Id { ms: 4, number: u64::MAX });
+        assert_eq!(id("5-3").before().to_string(), "5-2");
+        assert_eq!(Id::parse("5"), None);
+    }
+}

@@ -1,0 +1,398 @@
+//! Backbone: what a publisher reads arrives at every node, also when Redis, a publisher or the way between them fails.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::support::postgres::TestDatabase;
+use super::support::redis::TestRedis;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const COUNTERS: &str =
+    "create table counters (k int primary key, v int not null default 0); select rowcast.watch('counters')";
+
+async fn counters() -> TestDatabase {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    db
+}
+
+fn publisher(db: &TestDatabase, redis: &TestRedis) -> TestServer {
+    TestServer::start_with(&db.url, &[("publish", &redis.url())])
+}
+
+fn gateway(db_url: &str, redis: &TestRedis) -> TestServer {
+    TestServer::start_with(db_url, &[("subscribe", &redis.url())])
+}
+
+async fn write(db: &TestDatabase, keys: std::ops::Range<i32>) {
+    for k in keys {
+        db.run(&format!("insert into counters values ({k})")).await;
+    }
+}
+
+/// The keys of the next messages, as many as asked for; of other messages, only `error` may come in between.
+async fn keys(socket: &mut Socket, count: usize) -> Vec<i64> {
+    let mut keys = Vec::new();
+    while keys.len() < count {
+        let message = socket.message().await;
+        match message["type"].as_str() {
+            Some("realtime_update") => keys.push(message["data"]["k"].as_i64().unwrap()),
+            Some("error") if message["code"] == "source_down" => {}
+            _ => panic!("{message}"),
+        }
+    }
+    keys
+}
+
+async fn until_down(socket: &mut Socket) {
+    let message = socket.message().await;
+    assert_eq!((&message["type"], &message["code"]), (&json!("error"), &json!("source_down")), "{message}");
+}
+
+async fn status_until(server: &TestServer, what: &str, wanted: Value) {
+    let mut status = Value::Null;
+    for _ in 0..400 {
+        status = server.status().await;
+        if status.pointer(what) == Some(&wanted) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{what} is not {wanted}: {status}");
+}
+
+#[tokio::test]
+async fn a_change_reaches_every_kind_of_node_and_its_cursor_is_good_on_each() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let nodes = [publisher(&db, &redis), gateway(&db.url, &redis), gateway("", &redis), TestServer::start(&db.url)];
+    let mut sockets = Vec::new();
+    for node in &nodes {
+        sockets.push((node.subscribed("/ws/counters").await, node.subscribed("/ws/user/7").await));
+    }
+    write(&db, 1..3).await;
+    db.run("select rowcast.notify('7', 'hello', '{\"a\": 1}')").await;
+    let mut cursors = Vec::new();
+    for (counters, user) in &mut sockets {
+        let first = counters.message().await;
+        assert_eq!(first["data"]["k"], 1, "{first}");
+        assert_eq!(keys(counters, 1).await, [2]);
+        assert_eq!(user.message().await["notification_type"], "hello");
+        cursors.push(first["cursor"].as_str().unwrap().to_owned());
+    }
+    for cursor in cursors {
+        for node in &nodes {
+            let mut socket = node.socket(&format!("/ws/counters?since={cursor}")).await;
+            assert_eq!(keys(&mut socket, 1).await, [2]);
+            let subscribed = socket.message().await;
+            assert_eq!((&subscribed["type"], &subscribed["recovered"]), (&json!("subscribed"), &json!(true)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_has_snapshots_where_it_has_a_database() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    write(&db, 1..4).await;
+    let _publisher = publisher(&db, &redis);
+    let (with, without) = (gateway(&db.url, &redis), gateway("", &redis));
+    let mut socket = with.socket("/ws/counters?snapshot=true").await;
+    let first = socket.message().await;
+    assert_eq!((&first["type"], first["rows"].as_array().unwrap().len()), (&json!("snapshot"), 3));
+    assert_eq!(socket.message().await["last"], true);
+    assert_eq!(socket.message().await["type"], "subscribed");
+    write(&db, 4..5).await;
+    assert_eq!(keys(&mut socket, 1).await, [4]);
+    let mut socket = without.socket("/ws/counters?snapshot=true").await;
+    assert_eq!(socket.message().await["code"], "no_snapshot");
+    assert_eq!(socket.message().await["type"], "subscribed");
+    let (code, text) = without.get("/websocket/database").await;
+    assert!(code == 503 && text.contains("has no database"), "{code} {text}");
+}
+
+#[tokio::test]
+async fn a_large_cut_arrives_in_parts_and_in_order() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let _publisher = publisher(&db, &redis);
+    let gateway = gateway("", &redis);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    db.run("insert into counters select generate_series(1, 5000)").await;
+    assert_eq!(keys(&mut socket, 5000).await, (1..=5000).collect::<Vec<_>>());
+    let entries: u64 = redis.run("XLEN {rowcast}:changes").await;
+    assert!(entries >= 5, "{entries} entries");
+}
+
+#[tokio::test]
+async fn who_comes_back_from_beyond_memory_is_answered_from_the_stream_then_from_the_outbox() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let _publisher = publisher(&db, &redis);
+    let small = [("subscribe", redis.url()), ("history-bytes", "65536".to_owned())];
+    let small: Vec<(&str, &str)> = small.iter().map(|(name, value)| (*name, &**value)).collect();
+    let (with, without) = (TestServer::start_with(&db.url, &small), TestServer::start_with("", &small));
+    let mut socket = without.subscribed("/ws/counters").await;
+    write(&db, 0..1).await;
+    let cursor = socket.message().await["cursor"].as_str().unwrap().to_owned();
+    for from in (1..4000).step_by(500) {
+        db.run(&format!("insert into counters select generate_series({from}, {})", from + 499)).await;
+    }
+    assert_eq!(keys(&mut socket, 4000).await.len(), 4000);
+    for node in [&without, &with] {
+        let mut socket = node.socket(&format!("/ws/counters?since={cursor}")).await;
+        assert_eq!(keys(&mut socket, 4000).await, (1..=4000).collect::<Vec<_>>());
+        assert_eq!(socket.message().await["replayed"], 4000);
+        let (_, metrics) = node.get("/metrics").await;
+        assert!(metrics.contains("rowcast_resumes_total{from=\"stream\"} 1"), "{metrics}");
+    }
+    let _: u64 = redis.run("XTRIM {rowcast}:changes MAXLEN 1").await;
+    let mut socket = with.socket(&format!("/ws/counters?since={cursor}")).await;
+    assert_eq!(keys(&mut socket, 4000).await, (1..=4000).collect::<Vec<_>>());
+    assert_eq!(socket.message().await["recovered"], true);
+    let mut socket = without.socket(&format!("/ws/counters?since={cursor}")).await;
+    let gap = socket.message().await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("retention")));
+    assert_eq!(socket.message().await["type"], "subscribed");
+}
+
+#[tokio::test]
+async fn another_candidate_takes_over_where_the_last_one_ended() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let first = publisher(&db, &redis);
+    status_until(&first, "/source/publishing", json!(true)).await;
+    let second = publisher(&db, &redis);
+    let gateway = gateway("", &redis);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    write(&db, 0..3).await;
+    assert_eq!(keys(&mut socket, 3).await, [0, 1, 2]);
+    assert_eq!(second.status().await["source"]["publishing"], false);
+    first.stop().await.unwrap();
+    write(&db, 3..6).await;
+    assert_eq!(keys(&mut socket, 3).await, [3, 4, 5]);
+    status_until(&second, "/source/publishing", json!(true)).await;
+}
+
+#[tokio::test]
+async fn an_emptied_redis_loses_nothing() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let _publisher = publisher(&db, &redis);
+    let (with, without) = (gateway(&db.url, &redis), gateway("", &redis));
+    let mut sockets = [with.subscribed("/ws/counters").await, without.subscribed("/ws/counters").await];
+    for round in 0..3 {
+        write(&db, round * 4..round * 4 + 2).await;
+        let _: String = redis.run("FLUSHALL").await;
+        write(&db, round * 4 + 2..round * 4 + 4).await;
+    }
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 12).await, (0..12).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_is_told_of_and_loses_nothing() {
+    let (db, mut redis) = (counters().await, TestRedis::start().await);
+    let _publisher = publisher(&db, &redis);
+    let (with, without) = (gateway(&db.url, &redis), gateway("", &redis));
+    let mut sockets = [with.subscribed("/ws/counters").await, without.subscribed("/ws/counters").await];
+    write(&db, 0..2).await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 2).await, [0, 1]);
+    }
+    redis.kill();
+    for socket in &mut sockets {
+        until_down(socket).await;
+    }
+    assert_eq!(without.get("/readyz").await.0, 503);
+    write(&db, 2..5).await;
+    redis.begin().await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 3).await, [2, 3, 4]);
+    }
+}
+
+#[tokio::test]
+async fn entries_that_redis_lost_are_written_again_and_told_once() {
+    let (db, mut redis) = (counters().await, TestRedis::start_with(&["--save", "", "--appendonly", "no"]).await);
+    let publisher = publisher(&db, &redis);
+    let (with, without) = (gateway(&db.url, &redis), gateway("", &redis));
+    let mut sockets = [with.subscribed("/ws/counters").await, without.subscribed("/ws/counters").await];
+    write(&db, 0..2).await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 2).await, [0, 1]);
+    }
+    let _: String = redis.run("SAVE").await;
+    write(&db, 2..5).await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 3).await, [2, 3, 4]);
+    }
+    redis.kill();
+    redis.begin().await;
+    write(&db, 5..7).await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 2).await, [5, 6]);
+    }
+    drop(publisher);
+}
+
+#[tokio::test]
+async fn a_full_redis_shortens_the_stream_and_goes_on() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    db.run("alter table counters add text text").await;
+    let _publisher = publisher(&db, &redis);
+    let gateway = gateway("", &redis);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    let _: String = redis.run("CONFIG SET maxmemory-policy noeviction").await;
+    let _: String = redis.run("CONFIG SET maxmemory 2500kb").await;
+    for k in 0..35 {
+        db.run(&format!("insert into counters values ({k}, 0, repeat('x', 100000))")).await;
+    }
+    assert_eq!(keys(&mut socket, 35).await, (0..35).collect::<Vec<_>>());
+}
+
+/// A way to Redis that can be held up.
+struct Way {
+    address: std::net::SocketAddr,
+    passing: tokio::sync::watch::Sender<bool>,
+    accepting: JoinHandle<()>,
+}
+
+impl Way {
+    async fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (passing, passes) = tokio::sync::watch::channel(true);
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut here, _)) = listener.accept().await {
+                let mut passes = passes.clone();
+                tokio::spawn(async move {
+                    let mut there = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    loop {
+                        tokio::select! {
+                            _ = tokio::io::copy_bidirectional(&mut here, &mut there) => return,
+                            // what was read may be lost: a partition, and then a broken connection
+                            _ = passes.wait_for(|passes| !passes) => {}
+                        }
+                        if passes.wait_for(|passes| *passes).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, passing, accepting }
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_publisher_that_was_cut_off_cannot_write_when_it_is_back() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let way = Way::to(redis.url().rsplit(':').next().unwrap().parse().unwrap()).await;
+    let first = TestServer::start_with(&db.url, &[("publish", &format!("redis://{}", way.address))]);
+    status_until(&first, "/source/publishing", json!(true)).await;
+    let gateway = gateway("", &redis);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    write(&db, 0..2).await;
+    assert_eq!(keys(&mut socket, 2).await, [0, 1]);
+    way.passing.send_replace(false);
+    write(&db, 2..4).await;
+    let second = publisher(&db, &redis);
+    assert_eq!(keys(&mut socket, 2).await, [2, 3]);
+    status_until(&second, "/source/publishing", json!(true)).await;
+    way.passing.send_replace(true);
+    write(&db, 4..6).await;
+    assert_eq!(keys(&mut socket, 2).await, [4, 5]);
+    // both serve what is in the stream
+    let mut socket = first.subscribed("/ws/counters").await;
+    write(&db, 6..7).await;
+    assert_eq!(keys(&mut socket, 1).await, [6]);
+}
+
+#[tokio::test]
+async fn the_stream_of_another_database_is_left_alone() {
+    let (db, other, redis) = (counters().await, counters().await, TestRedis::start().await);
+    let first = publisher(&db, &redis);
+    status_until(&first, "/status", json!("live")).await;
+    let second = publisher(&other, &redis);
+    let mut socket = second.socket("/ws/counters").await;
+    other.run("insert into counters values (100)").await;
+    first.stop().await.unwrap();
+    write(&db, 1..2).await;
+    let first = publisher(&db, &redis);
+    status_until(&first, "/source/publishing", json!(true)).await;
+    assert_eq!(socket.message().await["type"], "subscribed");
+    assert_eq!(keys(&mut socket, 1).await, [1], "what the stream holds is of the first database");
+}
+
+#[tokio::test]
+async fn policies_and_revocations_travel_in_the_stream() {
+    let secret = "a secret of some length";
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let url = redis.url();
+    let publisher = TestServer::start_with(&db.url, &[("publish", &url), ("jwt-secret", secret)]);
+    let gateway = TestServer::start_with("", &[("subscribe", &url), ("jwt-secret", secret)]);
+    let token = jsonwebtoken::encode(
+        &jsonwebtoken::Header::default(),
+        &json!({ "sub": "7", "role": "clerk", "exp": 4_000_000_000_u64 }),
+        &jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()),
+    )
+    .unwrap();
+    let path = format!("/ws/counters?token={token}");
+    while !matches!(gateway.get("/readyz").await.0, 200) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = Socket::connect(gateway.address, &path, None).await.is_err();
+    assert!(refused, "no policy, no access");
+    db.run("select rowcast.allow('counters', 'clerk', 'k=lt.10')").await;
+    let mut socket = loop {
+        match Socket::connect(gateway.address, &path, None).await {
+            Ok(socket) => break socket,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!(socket.message().await["type"], "subscribed");
+    db.run("insert into counters values (50), (5)").await;
+    assert_eq!(keys(&mut socket, 1).await, [5]);
+    db.run("select rowcast.revoke('7')").await;
+    assert_eq!(socket.close_code().await, 4401);
+    drop(publisher);
+}
+
+#[tokio::test]
+async fn the_outbox_keeps_what_a_node_has_not_read() {
+    let db = counters().await;
+    db.run("insert into rowcast.setting values ('retention', '1 second')").await;
+    let note = |seen: &str| format!("select rowcast.note_node('a', '0', 'here', 'publisher', now(), 0, 0, {seen})");
+    db.run(&note("pg_current_snapshot()")).await;
+    write(&db, 0..1).await;
+    // half of the retention later another segment is opened, and the first one is closed
+    let mut done = String::new();
+    for _ in 0..200 {
+        done = db.text("rowcast.prune()").await;
+        if done.contains("is kept") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert!(done.contains("is kept: a node has not read it yet"), "{done}");
+    assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "1");
+    db.run(&note("pg_current_snapshot()")).await;
+    assert!(db.text("rowcast.prune()").await.contains("is emptied"));
+    assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "0");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_redis_is_said_at_the_start() {
+    let redis = TestRedis::start_with(&["--requirepass", "right", "--save", ""]).await;
+    let url = redis.url().replace("redis://", "redis://:wrong@");
+    let server = TestServer::start_with("", &[("subscribe", &url)]);
+    let error = server.stop_by_itself().await.unwrap_err();
+    let text = format!("{} {}", rowcast::error::chain(&error), error.remedy().unwrap_or_default());
+    assert!(text.contains("check user and password") && !text.contains("wrong@"), "{text}");
+}
