@@ -12,7 +12,7 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres check test-private test-docker test-client test-docs test-faults ## everything
+test: postgres redis check test-private test-docker test-client test-docs test-faults ## everything
 
 check: ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
@@ -20,7 +20,7 @@ check: ## format, lints, documentation, licences
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
 
-test-private: postgres pgbouncer ## the suite on a private cluster from local programs
+test-private: postgres pgbouncer redis ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
 
 test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
@@ -37,9 +37,10 @@ test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type
 test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions
 
-test-faults: postgres ## a short soak with faults, and a crash of each kind
+test-faults: postgres redis ## short soaks with faults, and a crash of each kind
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --backbone
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/crashes --binary target/debug/rowcast --rounds 1
 
 soak: postgres ## the same for an hour, until something is wrong
@@ -57,7 +58,10 @@ bench: ## the figures of the README; see benches/README.md
 	benches/fanout
 	benches/access
 
-.PHONY: postgres pgbouncer
+.PHONY: postgres pgbouncer redis
+redis:
+	@scripts/install-redis
+
 pgbouncer:
 	@scripts/install-pgbouncer
 

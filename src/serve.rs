@@ -178,9 +178,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
                 tasks.push(tokio::spawn(candidate.run(shutdown.clone())));
             }
             let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
-            follower.run(nudge, shutdown).await?;
+            Box::pin(follower.run(nudge, shutdown)).await?;
         }
-        (None, Some(database)) => relay::run(database, None, source, nudge, events, shutdown).await?,
+        (None, Some(database)) => Box::pin(relay::run(database, None, source, nudge, events, shutdown)).await?,
         (None, None) => {
             return Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"));
         }

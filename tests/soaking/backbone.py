@@ -144,7 +144,7 @@ class Server:
     def __init__(self, stack, program, directory, port):
         self.port = port
         self._directory, self._socket = directory, directory / "socket"
-        self.log = directory / "redis.log"
+        self.log = directory.with_suffix(".log")
         self._command = [program, *OPTIONS, "--dir", directory, "--unixsocket", self._socket, "--logfile", self.log]
         self._process, self._is_to_run = None, False
         directory.mkdir()
@@ -189,7 +189,7 @@ class Server:
         for path in self._directory.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path != self.log:
+            else:
                 path.unlink()
 
     def take_port_of(self, other):

@@ -130,6 +130,7 @@ class Faults(threading.Thread):
     def __init__(self, stack, cluster, nodes, kinds, seed, seconds, complain, backbone=None):
         super().__init__(daemon=True)
         self.counts = Counter()
+        self.journal = []  # (when, what)
         self._cluster, self._nodes, self._complain, self._backbone = cluster, nodes, complain, backbone
         self._steps = schedule(random.Random(f"{seed}/faults"), kinds, len(nodes), seconds)
         self._of_redis = None  # the fault that Redis has
@@ -168,6 +169,10 @@ class Faults(threading.Thread):
             self.counts[kind] += 1
         if number == PUBLISHER:
             number = self._hit
+        if kind in OF_PUBLISHERS:
+            self._hit = number = next((each for each in PUBLISHERS if self._nodes[each].is_publisher()), number)
+        of = self._of_redis or "Redis" if kind == "mend Redis" else f"{number:.1f} s" if kind in OF_REDIS else number
+        self.journal.append((time.monotonic(), f"{kind}: {of}"))
         if kind == "start":
             self._nodes[number].start()
         elif kind == "kill":
@@ -185,8 +190,7 @@ class Faults(threading.Thread):
             self._cluster.psql(f"""select pg_terminate_backend(pid) from pg_stat_activity
                 where application_name like 'rowcast %' and ({number} >> pid % 4 & 1) = 1""")
         elif kind in OF_PUBLISHERS:
-            self._hit = next((each for each in PUBLISHERS if self._nodes[each].is_publisher()), number)
-            self._nodes[self._hit].signal(signal.SIGKILL if kind == "kill publisher" else signal.SIGSTOP)
+            self._nodes[number].signal(signal.SIGKILL if kind == "kill publisher" else signal.SIGSTOP)
             if kind == "fence publisher":  # its lock is free: another candidate writes before it wakes
                 self._cluster.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'rowcast publish %'")
         elif kind in OF_REDIS:
