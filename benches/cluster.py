@@ -181,6 +181,7 @@ class Relay:
         with open(self.log, "ab") as out:
             self._process = subprocess.Popen([cluster.rowcast_program, "serve", *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                              env=env, start_new_session=True)
+        self.pid = self._process.pid
         deadline = time.monotonic() + 15
         try:
             while self._get("/readyz")[0] != 200:
@@ -205,26 +206,26 @@ class Relay:
             raise Failure(f"/websocket/status answers {code}")
         return json.loads(body)
 
+    def source(self):
+        """How it reads Postgres: that part of the status."""
+        return self.status()["source"]
+
     def wait_until_asleep(self):
         """A relay starts awake, and one that is awake stays so as long as changes come within a tenth of a second."""
         deadline = time.monotonic() + 5
-        while (mode := self.status()["source"]["mode"]) != "asleep":
+        while (mode := self.source()["mode"]) != "asleep":
             if time.monotonic() > deadline:
                 raise Failure(f"the relay is {mode} although nothing is written; it should sleep")
             time.sleep(0.05)
 
     def cpu_seconds(self):
         """User and system time it has used, or None where /proc does not tell."""
-        try:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        except OSError:
-            return None
+        return cpu_seconds(self.pid)
 
     def peak_memory(self):
         """The most bytes of memory that it ever held, or None where /proc does not tell."""
         try:
-            status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
+            status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
             return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
         except (OSError, StopIteration):
             return None
@@ -245,6 +246,15 @@ class Relay:
             return 0, b""
         finally:
             connection.close()
+
+
+def cpu_seconds(pid):
+    """User and system time that a process has used, or None where /proc does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return None
 
 
 def stop(process, number, name, seconds):

@@ -15,8 +15,8 @@
 //!
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
-//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `question`, `change`,
-//! `cursor`, `lives`, `row`, `metrics`, `refusals`, `fetch`, `shutdown`, `error`.
+//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
+//! `metrics`, `change`, `cursor`, `lives`, `refusals`, `fetch`, `shutdown`, `error`.
 
 pub mod backbone;
 pub mod change;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 /// A layer may use itself and what stands after it.
 const ORDER: [&str; 19] = [
-    "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "change", "cursor",
-    "lives", "metrics", "refusals", "fetch", "shutdown", "error", "lib",
+    "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "metrics", "change",
+    "cursor", "lives", "refusals", "fetch", "shutdown", "error", "lib",
 ];
 /// Besides the order: delivery and web know no database, config knows only how URLs and a key are read.
 const FORBIDDEN: [(&str, &str); 4] =

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use futures_util::SinkExt as _;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::support::postgres::TestDatabase;
@@ -228,4 +230,30 @@ async fn a_statement_of_many_rows_arrives_whole_and_in_order() {
         assert_eq!(is_inside, k < 20_000, "the last change carries the cursor after the cut");
     }
     server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_freezes_is_noticed_and_what_it_held_back_arrives() {
+    let db = TestDatabase::new().await;
+    if !TestDatabase::is_private() {
+        eprintln!("skipped: processes of a server elsewhere cannot be stopped");
+        return;
+    }
+    db.run(COUNTERS).await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/counters").await;
+    let backends = "select pid from pg_stat_activity where datname = current_database() and application_name ~ '^rowcast (read|listen)'";
+    let pids: Vec<i32> = db.client.query(backends, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(pids.len(), 2);
+    let signal = |signal| pids.iter().for_each(|pid| nix::sys::signal::kill(Pid::from_raw(*pid), signal).unwrap());
+    // as a machine does whose disk hangs or whose hypervisor pauses it: connections stay open and nobody answers
+    signal(Signal::SIGSTOP);
+    db.run("insert into counters values (1)").await;
+    let down = socket.message().await;
+    assert_eq!(down["code"], "source_down", "{down}");
+    let change = socket.message().await;
+    assert_eq!(change["data"]["k"], 1, "{change}");
+    signal(Signal::SIGCONT);
+    db.run("insert into counters values (2)").await;
+    assert_eq!(socket.message().await["data"]["k"], 2);
 }

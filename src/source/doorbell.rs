@@ -41,6 +41,8 @@ struct Shared {
     lost: AtomicBool,
     /// One permit is kept: a ring between a look at `rings` and the wait is not missed.
     rung: Notify,
+    /// told once the connection is lost
+    gone: Notify,
 }
 
 impl Doorbell {
@@ -80,6 +82,17 @@ impl Doorbell {
         std::mem::replace(&mut self.heard, rings).abs_diff(rings)
     }
 
+    /// Ready once the connection is lost. Whoever waits for another connection of the same server, on which nobody beats,
+    /// gives that up then: a server that is frozen answers nowhere, and closes nothing.
+    pub fn is_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = self.shared.clone();
+        async move {
+            while !shared.lost.load(Ordering::Acquire) {
+                shared.gone.notified().await;
+            }
+        }
+    }
+
     /// Waits for a bell, at most for `limit`; says whether there was one. Cancel safe.
     ///
     /// # Errors
@@ -88,7 +101,7 @@ impl Doorbell {
         let deadline = Instant::now() + limit;
         loop {
             if self.shared.lost.load(Ordering::Acquire) {
-                return Err(Error::new(Kind::Connection, "the listening connection is lost"));
+                return Err(lost());
             }
             if self.shared.rings.load(Ordering::Acquire) != self.heard {
                 return Ok(true);
@@ -97,6 +110,19 @@ impl Doorbell {
                 return Ok(false);
             }
         }
+    }
+}
+
+/// What is said of a doorbell that is lost.
+pub(super) fn lost() -> Error {
+    Error::new(Kind::Connection, "the listening connection is lost")
+}
+
+impl Shared {
+    fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+        self.rung.notify_one();
+        self.gone.notify_one();
     }
 }
 
@@ -117,8 +143,7 @@ async fn drive(driver: Driver, shared: Arc<Shared>) {
             shared.rung.notify_one();
         }
     }
-    shared.lost.store(true, Ordering::Release);
-    shared.rung.notify_one();
+    shared.lose();
 }
 
 async fn heartbeat(client: Client, shared: Arc<Shared>) {
@@ -129,8 +154,7 @@ async fn heartbeat(client: Client, shared: Arc<Shared>) {
             Ok(Err(_)) | Err(_) => break,
         }
     }
-    shared.lost.store(true, Ordering::Release);
-    shared.rung.notify_one();
+    shared.lose();
 }
 
 /// Bells of the last tenth of a second. More than six mean that writers would be better off with a relay that is

@@ -132,8 +132,8 @@ impl Reader {
     /// # Errors
     /// When delivery is gone; so for the next one.
     pub async fn announce_place(&mut self, continues: bool) -> Result<()> {
-        self.place.witness.told(self.place.lsn);
-        self.send(Event::From { border: self.place.border(), lives: self.place.lives.clone(), continues }).await
+        let event = self.place.told(continues);
+        self.send(event).await
     }
 
     /// Tells delivery that capture is live.
@@ -195,10 +195,13 @@ impl Reader {
             return Ok(());
         }
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
+        // both or none: whoever gives this read up must not find a place behind a gap that nobody was told
+        let told = self.out.reserve_many(2).await.map_err(ended)?;
         self.place.seen = floor;
         self.place.inside = None;
-        self.announce_gap(Gap::Retention).await?;
-        self.announce_place(false).await
+        let events = [Event::Gap { gap: Gap::Retention, channel: None }, self.place.told(false)];
+        told.zip(events).for_each(|(permit, event)| permit.send(event));
+        Ok(())
     }
 
     /// Hands the rows of a cut over, those up to the id `after` excepted.
@@ -221,9 +224,10 @@ impl Reader {
                 let rows = part.take_settled(&self.catalog);
                 let (changes, last) = self.understand(&rows, after).await?;
                 if let Some(last) = last {
-                    self.place.witness.told(lsn);
                     let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
-                    self.send(Event::Cut(cut)).await?;
+                    let told = self.out.reserve().await.map_err(ended)?;
+                    told.send(Event::Cut(cut));
+                    self.place.witness.told(lsn);
                     self.place.inside = Some(((*until).clone(), lsn, last));
                 }
             }
@@ -231,13 +235,15 @@ impl Reader {
         }
         let untold = count == 0 && !tell && self.place.inside.is_none();
         let (changes, _) = self.understand(&part.rows, after).await?;
+        // from here to the end nothing waits: whoever gives this read up finds the place where delivery got to
+        let told = self.out.reserve().await.map_err(ended)?;
         self.place.seen = (*until).clone();
         self.place.lsn = lsn;
         self.place.inside = None;
         self.place.witness.end_cut(&until, lsn);
         if !untold {
             self.place.witness.told(lsn);
-            self.send(Event::Cut(Cut { changes, inside, until, end: Some(self.place.border()) })).await?;
+            told.send(Event::Cut(Cut { changes, inside, until, end: Some(self.place.border()) }));
         }
         Ok(count)
     }
@@ -261,8 +267,12 @@ impl Reader {
     }
 
     async fn send(&self, event: Event) -> Result<()> {
-        self.out.send(event).await.map_err(|_| Error::new(Kind::Io, "delivery has ended"))
+        self.out.send(event).await.map_err(ended)
     }
+}
+
+fn ended<T>(_: mpsc::error::SendError<T>) -> Error {
+    Error::new(Kind::Io, "delivery has ended")
 }
 
 /// The first row of a read.

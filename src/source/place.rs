@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::witness::Witness;
+use crate::change::Event;
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::lives::{Life, Lives};
@@ -101,6 +102,12 @@ impl Place {
     /// Whether anything was delivered that is not known to be on disk.
     pub fn is_waiting_for_the_disk(&self) -> bool {
         self.witness.is_waiting()
+    }
+
+    /// What delivery is told of the place: that what follows comes after it.
+    pub(super) fn told(&mut self, continues: bool) -> Event {
+        self.witness.told(self.lsn);
+        Event::From { border: self.border(), lives: self.lives.clone(), continues }
     }
 
     /// The place as a border between cuts; inside a cut, the one before it.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::doorbell::{Doorbell, Rhythm};
+use super::doorbell::{self, Doorbell, Rhythm};
 use super::outbox::{Found, Reader};
 use super::place::Place;
 use super::pool::{Database, Purpose};
 use super::{epoch, sleep};
 use crate::change::Event;
-use crate::error::{self, Result};
+use crate::error::{self, Error, Kind, Result};
 use crate::lives::Gap;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
@@ -36,6 +36,8 @@ const TELL: Duration = Duration::from_secs(60);
 const CATALOG: Duration = Duration::from_secs(10);
 /// Reconnecting: full jitter over 50 ms doubled up to this, which is how long a server that is back may stay unnoticed.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// One attempt may take so long, the search for the latest changes included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Connected for this long, the next failure starts the backoff again.
 const HEALTHY: Duration = Duration::from_secs(10);
 
@@ -59,11 +61,12 @@ pub async fn run(
     let mut attempt = 0_u32;
     loop {
         let connected = Instant::now();
-        let ended = tokio::select! {
-            ended = relay.follow() => ended,
+        let is_lost = relay.doorbell.is_lost();
+        let lost = tokio::select! {
+            Err(lost) = relay.follow() => lost,
+            () = is_lost => doorbell::lost(),
             () = shutdown.begun() => return Ok(()),
         };
-        let Err(lost) = ended;
         let place = relay.into_place();
         if connected.elapsed() > HEALTHY {
             attempt = 0;
@@ -87,8 +90,10 @@ pub async fn run(
                 database.prove_own().await?;
                 Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out).await
             };
+            // a server that is frozen accepts connections and says nothing
+            let again = timeout(CONNECT_WITHIN, again);
             let connected = tokio::select! {
-                connected = again => connected,
+                connected = again => connected.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the server does not answer"))),
                 () = shutdown.begun() => return Ok(()),
             };
             match connected {

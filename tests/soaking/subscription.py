@@ -63,6 +63,7 @@ class Subscription:
         self.last_id = 0
         self.mistakes = Counter()
         self.evidence = []
+        self.suspects = []  # ids at which a mistake was noticed
         self._tally, self._complain = tally, complain
         self._doubts = []  # changes of rows that the copy does not have
         self.refused = False  # a node had no rows for it: it has to ask another one
@@ -192,8 +193,10 @@ class Subscription:
         else:
             missed = version - before[self.channel.version] - (action == "updated")
             if missed < 0:
+                self.suspects.append(number)
                 self._mistake("disordered", f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}")
             elif missed > 0:
+                self.suspects.append(number)
                 self._mistake("lost", f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}", missed)
             if action == "updated":
                 self.copy[key] = row

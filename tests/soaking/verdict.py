@@ -59,7 +59,7 @@ class Finding:
     channel: str
     mistakes: dict
     evidence: list = field(default_factory=list)
-    suspects: list = field(default_factory=list)  # ids that were lost or invented
+    suspects: list = field(default_factory=list)  # ids that were lost or invented, or at which that was noticed
 
 
 def judge(truths, subscriptions):
@@ -70,6 +70,7 @@ def judge(truths, subscriptions):
         finding = Finding(client, each.channel.name, dict(each.mistakes), list(each.evidence))
         compare_ids(finding, truths[each.channel.name], each)
         compare_rows(finding, truths[each.channel.name].rows, each)
+        finding.suspects += each.suspects[:EVIDENCE]
         finding.mistakes = {sort: count for sort, count in finding.mistakes.items() if count}
         if finding.mistakes:
             findings.append(finding)

@@ -44,6 +44,12 @@ impl TestDatabase {
         Self::create(&server.base, "").await
     }
 
+    /// Whether the server's processes are this machine's.
+    pub(crate) fn is_private() -> bool {
+        std::env::var_os("ROWCAST_TEST_DATABASE_URL").is_none()
+            && std::env::var("ROWCAST_TEST_POSTGRES").as_deref() == Ok("private")
+    }
+
     async fn create(base: &str, options: &str) -> Self {
         let name = format!("rowcast_test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
         connect(&format!("{base}postgres"))
