@@ -293,7 +293,7 @@ impl Drop for Way {
 #[tokio::test]
 async fn a_publisher_that_was_cut_off_cannot_write_when_it_is_back() {
     let (db, redis) = (counters().await, TestRedis::start().await);
-    let way = Way::to(redis.url().rsplit(':').next().unwrap().parse().unwrap()).await;
+    let way = Way::to(redis.port()).await;
     let first = TestServer::start_with(&db.url, &[("publish", &format!("redis://{}", way.address))]);
     status_until(&first, "/source/publishing", json!(true)).await;
     let gateway = gateway("", &redis);
@@ -395,4 +395,37 @@ async fn what_is_wrong_with_redis_is_said_at_the_start() {
     let error = server.stop_by_itself().await.unwrap_err();
     let text = format!("{} {}", rowcast::error::chain(&error), error.remedy().unwrap_or_default());
     assert!(text.contains("check user and password") && !text.contains("wrong@"), "{text}");
+}
+
+#[tokio::test]
+async fn a_cut_whose_first_parts_are_gone_is_not_taken_for_a_whole_one() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let way = Way::to(redis.port()).await;
+    let way_to_redis = format!("redis://{}", way.address);
+    let _publisher = publisher(&db, &redis);
+    let with = TestServer::start_with(&db.url, &[("subscribe", &way_to_redis)]);
+    let without = TestServer::start_with("", &[("subscribe", &way_to_redis)]);
+    let mut sockets = [with.subscribed("/ws/counters").await, without.subscribed("/ws/counters").await];
+    write(&db, 0..1).await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 1).await, [0]);
+    }
+    let before: u64 = redis.run("XLEN {rowcast}:changes").await;
+    way.passing.send_replace(false);
+    for socket in &mut sockets {
+        until_down(socket).await;
+    }
+    db.run("insert into counters select generate_series(1, 5000)").await;
+    while redis.run::<u64>("XLEN {rowcast}:changes").await < before + 5 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let _: u64 = redis.run("XTRIM {rowcast}:changes MAXLEN 3").await;
+    way.passing.send_replace(true);
+    assert_eq!(keys(&mut sockets[0], 5000).await, (1..=5000).collect::<Vec<_>>(), "the rest is in the outbox");
+    let gap = sockets[1].message().await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("retention")));
+    write(&db, 6000..6001).await;
+    for socket in &mut sockets {
+        assert_eq!(keys(socket, 1).await, [6000]);
+    }
 }

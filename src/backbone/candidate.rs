@@ -35,6 +35,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_secs(1);
 /// So often it is tried to reach Redis again before the lock is given to others.
 const RETRIES: u32 = 3;
+/// A wish that nobody took is of no use after this time, in milliseconds.
+const KEPT_MS: u32 = 3_000;
 /// Parts of cuts on their way into the stream.
 const EVENTS: usize = 4;
 /// A wish to read the present is waited for so long at a time, in seconds.
@@ -325,23 +327,31 @@ async fn listen(link: Link, keys: Keys, nudge: Arc<Notify>) -> Result<()> {
     }
 }
 
-/// Asks the publisher to read the present now, whenever this node is nudged.
-///
-/// # Errors
-/// When the connection is lost.
-pub async fn ask(link: &Link, keys: &Keys, nudge: &Notify) -> Result<Infallible> {
-    /// A wish that nobody took is of no use after this time, in milliseconds.
-    const KEPT_MS: u32 = 3_000;
-    let mut connection = link.connect().await?;
+/// Asks the publisher to read the present now, whenever this node is nudged. Never ends.
+pub async fn ask(link: Link, keys: Keys, nudge: Arc<Notify>) {
+    let mut attempt = 0;
     loop {
-        nudge.notified().await;
-        for command in [
-            Cmd::new().arg("RPUSH").arg(&keys.asked).arg("1"),
-            Cmd::new().arg("LTRIM").arg(&keys.asked).arg(-1).arg(-1),
-            Cmd::new().arg("PEXPIRE").arg(&keys.asked).arg(KEPT_MS),
-        ] {
-            let sent: Result<redis::Value, _> = connection.run(command).await;
-            sent.map_err(|e| explain("cannot ask for the present", e))?;
+        let asked: Result<Infallible> = async {
+            let mut connection = link.connect().await?;
+            loop {
+                nudge.notified().await;
+                for command in [
+                    Cmd::new().arg("RPUSH").arg(&keys.asked).arg("1"),
+                    Cmd::new().arg("LTRIM").arg(&keys.asked).arg(-1).arg(-1),
+                    Cmd::new().arg("PEXPIRE").arg(&keys.asked).arg(KEPT_MS),
+                ] {
+                    let sent: Result<redis::Value, _> = connection.run(command).await;
+                    sent.map_err(|e| explain("cannot ask for the present", e))?;
+                }
+                attempt = 0;
+            }
         }
+        .await;
+        let Err(error) = asked;
+        tracing::debug!(event = "ask_failed", error = error::chain(&error));
+        tokio::time::sleep(backoff(attempt)).await;
+        attempt += 1;
+        // whoever waits is still waiting
+        nudge.notify_one();
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Cmd;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::append::{self, State};
@@ -31,6 +32,14 @@ const SILENT: Duration = Duration::from_secs(5);
 /// At the start, so many of the latest entries are read, within the bytes of the history, so that whoever was connected
 /// elsewhere can resume from memory.
 const RECENT_ENTRIES: usize = 4_096;
+
+/// Which entry is read next.
+enum Next {
+    /// the next one
+    On,
+    /// the one after this, which was read before: something is missing
+    Back(Id),
+}
 
 /// What a follower needs.
 pub struct Follower {
@@ -97,12 +106,13 @@ impl Follower {
             connected = first => connected?,
             () = shutdown.begun() => return Ok(()),
         };
+        // ended when this function ends
+        let mut asking = JoinSet::new();
+        asking.spawn(candidate::ask(self.link.clone(), self.keys.clone(), nudge));
         let mut attempt = 0;
         loop {
-            let (link, keys) = (self.link.clone(), self.keys.clone());
             let lost = tokio::select! {
                 Err(lost) = self.follow(connection) => lost,
-                Err(lost) = candidate::ask(&link, &keys, &nudge) => lost,
                 () = shutdown.begun() => return Ok(()),
             };
             if self.out.is_closed() {
@@ -140,17 +150,22 @@ impl Follower {
             let read = self.read_on(&mut connection).await?;
             for raw in &read {
                 let id = raw.id;
-                let before = self.read;
-                self.read = id;
                 self.metrics.count_entry();
                 self.heard = clock.when(id);
-                match raw.entry() {
+                let next = match raw.entry() {
                     Ok(entry) => self.understand(&mut connection, id, entry).await?,
-                    Err(bad) => tracing::error!(event = "entry_malformed", id = %id, what = bad.0, "skipped"),
-                }
-                if self.read < id && before != self.read {
-                    // it was sent back to an earlier entry
-                    break;
+                    Err(bad) => {
+                        tracing::error!(event = "entry_malformed", id = %id, what = bad.0, "skipped");
+                        Next::On
+                    }
+                };
+                // not before: whoever loses the connection in between reads the entry once more
+                match next {
+                    Next::On => self.read = id,
+                    Next::Back(earlier) => {
+                        self.read = earlier;
+                        break;
+                    }
                 }
             }
             if read.is_empty() {
@@ -273,36 +288,33 @@ impl Follower {
         Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
     }
 
-    async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<()> {
+    async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<Next> {
         let Entry { at, to: _, event } = entry;
         match event {
-            None => Ok(()),
-            Some(Event::Live) => {
-                self.publishes = true;
-                Ok(())
-            }
+            None => {}
+            Some(Event::Live) => self.publishes = true,
             Some(Event::Down { reason }) => {
                 self.publishes = false;
                 self.metrics.set_live(false);
                 if std::mem::take(&mut self.is_live) {
                     self.send(Event::Down { reason }).await?;
                 }
-                Ok(())
             }
             Some(Event::From { border, lives, continues }) => {
-                self.goes_on_from(at.as_ref(), border, lives, continues).await
+                self.goes_on_from(at.as_ref(), border, lives, continues).await?;
             }
             Some(Event::Cut(cut)) => {
                 if self.place.is_none() {
-                    let Some(at) = at.filter(|at| at.inside.is_none()) else { return Ok(()) };
-                    self.begin(connection, at).await?;
+                    let Some(at) = at.as_ref().filter(|at| at.inside.is_none()) else { return Ok(Next::On) };
+                    self.begin(connection, at.clone()).await?;
                 }
-                self.take(connection, id, cut).await
+                return self.take(connection, id, at.as_ref(), cut).await;
             }
             Some(event @ (Event::Channels { .. } | Event::Gap { .. } | Event::Revoked { .. })) => {
-                self.send(event).await
+                self.send(event).await?
             }
         }
+        Ok(Next::On)
     }
 
     /// Begins at a place, with no past.
@@ -369,23 +381,24 @@ impl Follower {
         self.send(Event::Gap { gap, channel: None }).await
     }
 
-    /// Tells what is news of a cut.
-    async fn take(&mut self, connection: &mut Connection, id: Id, mut cut: Cut) -> Result<()> {
+    /// Tells what is news of a cut that begins `at` a place.
+    async fn take(&mut self, connection: &mut Connection, id: Id, at: Option<&Cursor>, mut cut: Cut) -> Result<Next> {
         loop {
-            let Some(place) = self.place.clone() else { return Ok(()) };
-            cut = match merge::step(&place, cut) {
-                Step::Skip => return Ok(()),
+            let Some(place) = self.place.clone() else { return Ok(Next::On) };
+            cut = match merge::step(&place, at, cut) {
+                Step::Skip => return Ok(Next::On),
                 Step::Take(cut, next) => {
                     self.place = Some(next);
-                    return self.send(Event::Cut(cut)).await;
+                    self.send(Event::Cut(cut)).await?;
+                    return Ok(Next::On);
                 }
                 Step::AnotherLife(cut) => {
-                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(()) };
+                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
                     if self.lives.as_ref().is_some_and(|lives| lives.know(from.incarnation))
                         && from.epoch == place.epoch
                     {
                         // of a life that this node has left behind already
-                        return Ok(());
+                        return Ok(Next::On);
                     }
                     let lives = Arc::new(self.present_lives(connection).await?);
                     self.move_into(lives, Border::new(from)).await?;
@@ -397,11 +410,10 @@ impl Follower {
                         if let Some(begin) = locate(connection, &self.keys, &place.seen).await?
                             && begin < id
                         {
-                            self.read = begin.before();
-                            return Ok(());
+                            return Ok(Next::Back(begin.before()));
                         }
                     }
-                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(()) };
+                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
                     self.heal(&place, until, from).await?;
                     cut
                 }
@@ -411,10 +423,9 @@ impl Follower {
 
     /// Reads what is missing from the outbox: what `until` saw and the place did not.
     async fn heal(&mut self, place: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
-        let border = Border::new(Cursor { seen: until.clone(), ..from.clone() });
+        let border = Border::new(Cursor { seen: until.clone(), ..from });
         let Some(outbox) = self.outbox.clone() else {
-            // inside a cut whose rest is lost: what follows is known from where it begins
-            return self.give_up(Gap::Retention, Border::new(from)).await;
+            return self.give_up(Gap::Retention, border).await;
         };
         let inside: Arc<str> = border.inside(&place.seen).into();
         let mut after = place.inside.as_ref().map_or(0, |(_, id)| *id);
@@ -439,7 +450,7 @@ impl Follower {
                         let (changes, until) = (Vec::new(), Arc::new(until));
                         return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
                     }
-                    Answer::Gap(gap) => return self.give_up(gap, Border::new(from)).await,
+                    Answer::Gap(gap) => return self.give_up(gap, border).await,
                     Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
                 }
             }

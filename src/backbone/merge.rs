@@ -23,19 +23,24 @@ pub enum Step {
     AnotherLife(Cut),
 }
 
-/// What a node at `place` does with a cut that was read.
-pub fn step(place: &Cursor, mut cut: Cut) -> Step {
+/// What a node at `place` does with a cut, or a part of one, that begins `at` a place.
+pub fn step(place: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
     // whoever wrote the entry made both tokens; it was read, so it can be read again
     let Some((from, until)) = inside_of(&cut.inside) else { return Step::Skip };
     if (from.epoch, from.incarnation) != (place.epoch, place.incarnation) {
         return Step::AnotherLife(cut);
     }
+    // of a part, what of its cut came before it
+    let before = at.and_then(|at| at.inside.as_ref()).filter(|(end, _)| *end == until).map_or(0, |(_, id)| *id);
     let after = match &place.inside {
         // the rest of the cut in which the place lies comes first
-        Some((end, _)) if *end != until || !place.seen.covers(&from.seen) => return Step::Missing(end.clone(), cut),
+        Some((end, id)) if *end != until || !place.seen.covers(&from.seen) || *id < before => {
+            return Step::Missing(end.clone(), cut);
+        }
         Some((_, id)) => *id,
         None if place.seen != until && place.seen.covers(&until) => return Step::Skip,
         None if !place.seen.covers(&from.seen) => return Step::Missing(from.seen, cut),
+        None if before > 0 && place.seen != until => return Step::Missing(until, cut),
         None => 0,
     };
     cut.changes.retain(|change| change.id > after && !place.seen.sees(change.tx));
@@ -87,8 +92,8 @@ mod tests {
         Snapshot::parse(&format!("{xmin}:30:{}", xip.join(","))).unwrap()
     }
 
-    /// The parts of the cut between two moments.
-    fn cuts(ends: &[usize], from: usize, until: usize, size: usize) -> Vec<Cut> {
+    /// The parts of the cut between two moments, and where each begins.
+    fn cuts(ends: &[usize], from: usize, until: usize, size: usize) -> Vec<(Cursor, Cut)> {
         let (seen, now) = (at(ends, from), border(at(ends, until)));
         let changes: Vec<Change> = (0..20_u64)
             .filter(|i| now.cursor.seen.sees(10 + i) && !seen.sees(10 + i))
@@ -97,13 +102,17 @@ mod tests {
         let parts: Vec<Vec<Change>> = changes.chunks(size).map(<[_]>::to_vec).collect();
         let count = parts.len().max(1);
         let parts = parts.into_iter().chain(changes.is_empty().then(Vec::new));
+        let mut at = border(seen.clone()).cursor;
+        let mut place_after = |changes: &[Change]| {
+            let inside = changes.last().map(|last| (now.cursor.seen.clone(), last.id));
+            std::mem::replace(&mut at, Cursor { seen: seen.clone(), inside, ..now.cursor.clone() })
+        };
         parts
             .enumerate()
-            .map(|(i, changes)| Cut {
-                changes,
-                inside: now.inside(&seen).into(),
-                until: Arc::new(now.cursor.seen.clone()),
-                end: (i + 1 == count).then(|| now.clone()),
+            .map(|(i, changes)| {
+                let at = place_after(&changes);
+                let (inside, until) = (now.inside(&seen).into(), Arc::new(now.cursor.seen.clone()));
+                (at, Cut { changes, inside, until, end: (i + 1 == count).then(|| now.clone()) })
             })
             .collect()
     }
@@ -116,19 +125,21 @@ mod tests {
             // where a reading of the stream begins, in steps back from where the last one ended; its cuts; parts of a cut
             readings in prop::collection::vec((0_usize..15, prop::collection::vec(1_usize..10, 1..5), 1_usize..4), 1..6),
             broken in prop::collection::vec(any::<bool>(), 64),
+            // entries that are trimmed before they are read
+            lost in prop::collection::vec(prop::bool::weighted(0.2), 64),
         ) {
             let mut place = border(at(&ends, 0)).cursor;
-            let mut broken = broken.into_iter().cycle();
+            let (mut broken, mut lost) = (broken.into_iter().cycle(), lost.into_iter().cycle());
             let mut taken: Vec<i64> = Vec::new();
             let mut time = 0_usize;
             'readings: for (back, steps, size) in readings {
                 let mut from = time.saturating_sub(back);
                 for step_now in steps {
                     let until = (from + step_now).min(45);
-                    for cut in cuts(&ends, from, until, size) {
-                        let mut read = Some(cut);
+                    for (at, cut) in cuts(&ends, from, until, size) {
+                        let mut read = Some(cut).filter(|_| lost.next() == Some(false));
                         while let Some(cut) = read.take() {
-                            match step(&place, cut) {
+                            match step(&place, Some(&at), cut) {
                                 Step::Take(cut, next) => {
                                     taken.extend(cut.changes.iter().map(|change| change.id));
                                     place = next;

@@ -229,18 +229,25 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
     let mut place = past.seen.clone();
     let mut told_until: Option<Snapshot> = None;
     let mut from = begin.to_string();
+    // the place after the last entry that was read
+    let mut reached = None;
     while !place.covers(past.until) {
         let read = range(&mut connection, keys, &from, "+", CHUNK).await?;
         let Some(last) = read.last() else { return Ok(told_until.is_some()) };
         from = format!("({}", last.id);
         for raw in &read {
-            let Ok(Entry { event: Some(Event::Cut(cut)), .. }) = raw.entry() else { continue };
+            let Ok(Entry { at, to, event }) = raw.entry() else { return Ok(told_until.is_some()) };
+            // trimmed while it was read: what was told was told, and the client comes back with its cursor
+            if reached.as_ref().is_some_and(|reached| at.as_ref() != Some(reached)) {
+                return Ok(told_until.is_some());
+            }
+            reached = Some(to);
+            let Some(Event::Cut(cut)) = event else { continue };
             let Some((begins, until)) = inside_of(&cut.inside) else { continue };
             if place.covers(&until) {
                 continue;
             }
             if !place.covers(&begins.seen) {
-                // trimmed meanwhile; what was told was told, and the client comes back with its cursor
                 return Ok(told_until.is_some());
             }
             let changes: Vec<Change> =

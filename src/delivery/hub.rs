@@ -231,9 +231,9 @@ impl Hub {
         }
     }
 
-    /// Waits until the source has read what was committed before this call, within a second: a channel that is unknown
-    /// here may have been made a moment ago. Many who wait share a read.
-    pub async fn looks_again(&self) {
+    /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a
+    /// channel that is unknown here may have been made a moment ago. Many who wait share a read.
+    pub async fn looks_again(&self) -> bool {
         let mut borders = self.borders.subscribe();
         let look = async {
             // the first border may be of a read that had begun before
@@ -243,7 +243,7 @@ impl Hub {
                 let _ = borders.changed().await;
             }
         };
-        let _ = tokio::time::timeout(LOOK_WITHIN, look).await;
+        tokio::time::timeout(LOOK_WITHIN, look).await.is_ok()
     }
 
     /// Whether the stream is between two cuts and the source is connected.

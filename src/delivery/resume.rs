@@ -264,7 +264,11 @@ impl Resume {
         loop {
             match tokio::time::timeout(REACH_WITHIN, self.hub.reaches(seen)).await {
                 Ok(border) => return Ok(border),
-                Err(_) if self.hub.is_at_border() => return Err(Gap::BadCursor),
+                // a place of the future, unless the source stands still and nobody has noticed yet
+                Err(_) if self.hub.is_at_border() && self.hub.looks_again().await => {
+                    let reached = tokio::time::timeout(Duration::ZERO, self.hub.reaches(seen)).await;
+                    return reached.map_err(|_| Gap::BadCursor);
+                }
                 // a large cut is on its way, or the source is down
                 Err(_) => self.hub.becomes_live().await,
             }
