@@ -238,6 +238,19 @@ pub struct Narrowing {
     pub values: Vec<String>,
 }
 
+/// How a place from which changes follow lies to where the last ones ended. One word with the place, so that nobody can
+/// come in between who is told the place and not the gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// nothing came before
+    First,
+    /// there, as after a lost connection
+    Continues,
+    /// elsewhere, and what lies between is lost for good: subscribers need a new snapshot
+    Gap(Gap),
+}
+
 /// What the source tells delivery, in order.
 #[derive(Debug)]
 pub enum Event {
@@ -247,8 +260,8 @@ pub enum Event {
         border: Border,
         /// which cursors can be honoured
         lives: Arc<Lives>,
-        /// it is where the last changes ended, as after a lost connection
-        continues: bool,
+        /// how it lies to where the last changes ended
+        start: Start,
     },
     /// Capture is live.
     Live,
@@ -257,12 +270,12 @@ pub enum Event {
         /// why, fit for a client
         reason: Cow<'static, str>,
     },
-    /// Changes were lost for good: subscribers need a new snapshot.
+    /// Changes of a channel were lost for good: its subscribers need a new snapshot.
     Gap {
         /// why
         gap: Gap,
-        /// whose; `None`: all
-        channel: Option<Arc<str>>,
+        /// whose
+        channel: Arc<str>,
     },
     /// The channels there are from now on, and who may see them.
     Channels {

@@ -12,7 +12,7 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 use super::Keys;
 use super::entry::Said;
 use super::link::{Connection, explain};
-use crate::change::Event;
+use crate::change::{Event, Start};
 use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
 
@@ -130,9 +130,9 @@ impl Appender {
         let retention = self.retention.as_millis().to_string();
         arguments[1] = &retention;
         match event {
-            Some(Event::From { continues, .. }) => {
+            Some(Event::From { start, .. }) => {
                 arguments.extend(["from", &said.body]);
-                if !continues {
+                if *start != Start::Continues {
                     arguments.extend(["restart", "id"]);
                 }
             }

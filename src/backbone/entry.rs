@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Change, Channel, Cut, Event, Policy};
+use crate::change::{Change, Channel, Cut, Event, Policy, Start};
 use crate::cursor::{Border, Cursor, push_id};
 use crate::lives::{Gap, Lives};
 
@@ -45,7 +45,7 @@ pub struct BadEntry(pub &'static str);
 struct From<'a> {
     border: Cow<'a, str>,
     lives: Cow<'a, Lives>,
-    continues: bool,
+    start: Start,
 }
 
 /// The catalogue, as an entry and the state hold it.
@@ -66,8 +66,7 @@ struct CutBody<'a> {
 #[derive(Serialize, Deserialize)]
 struct GapBody {
     reason: Gap,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    channel: Option<Arc<str>>,
+    channel: Arc<str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,9 +85,8 @@ pub fn beat() -> Said {
 /// [`BadEntry`] for a row that is no JSON, which Postgres does not make.
 pub fn write(event: &Event) -> Result<Said, BadEntry> {
     let (kind, body) = match event {
-        Event::From { border, lives, continues } => {
-            let body =
-                From { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), continues: *continues };
+        Event::From { border, lives, start } => {
+            let body = From { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), start: *start };
             ("from", serde_json::to_string(&body))
         }
         Event::Channels { channels, policies } => {
@@ -139,7 +137,7 @@ pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntr
         "from" => {
             let from: From<'_> = serde_json::from_str(body).map_err(bad)?;
             let border = border_of(&from.border)?;
-            Event::From { border, lives: Arc::new(from.lives.into_owned()), continues: from.continues }
+            Event::From { border, lives: Arc::new(from.lives.into_owned()), start: from.start }
         }
         "channels" => channels(body)?,
         "cut" => {
@@ -255,11 +253,12 @@ mod tests {
         let policy =
             Policy { channel: "pets".into(), role: "user".into(), filters: vec!["a=eq.1".into()], columns: None };
         for event in [
-            Event::From { border: from.clone(), lives: Arc::new(lives), continues: true },
+            Event::From { border: from.clone(), lives: Arc::new(lives.clone()), start: Start::Continues },
+            Event::From { border: from.clone(), lives: Arc::new(lives), start: Start::Gap(Gap::Retention) },
             Event::Channels { channels: vec![channel], policies: vec![policy] },
             Event::Cut(cut(None)),
             Event::Cut(cut(Some(until.clone()))),
-            Event::Gap { gap: Gap::TriggerOff, channel: Some("pets".into()) },
+            Event::Gap { gap: Gap::TriggerOff, channel: "pets".into() },
             Event::Revoked { user: "5".into() },
             Event::Down { reason: "gone".into() },
             Event::Live,

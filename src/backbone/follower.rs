@@ -16,7 +16,7 @@ use super::link::{Connection, Link, backoff, explain};
 use super::merge::{self, Step};
 use super::past::{Id, Raw, entries, locate};
 use super::{Keys, candidate};
-use crate::change::{Answer, Cut, Event, Request};
+use crate::change::{Answer, Cut, Event, Request, Start};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::error::{self, Error, Kind, Result};
 use crate::lives::{Gap, Lives};
@@ -300,8 +300,8 @@ impl Follower {
                     self.send(Event::Down { reason }).await?;
                 }
             }
-            Some(Event::From { border, lives, continues }) => {
-                self.goes_on_from(at.as_ref(), border, lives, continues).await?;
+            Some(Event::From { border, lives, start }) => {
+                self.goes_on_from(at.as_ref(), border, lives, start).await?;
             }
             Some(Event::Cut(cut)) => {
                 if self.place.is_none() {
@@ -322,7 +322,7 @@ impl Follower {
         let lives = Arc::new(self.present_lives(connection).await?);
         self.lives = Some(lives.clone());
         self.place = Some(at.clone());
-        self.send(Event::From { border: Border::new(at), lives, continues: false }).await
+        self.send(Event::From { border: Border::new(at), lives, start: Start::First }).await
     }
 
     async fn present_lives(&mut self, connection: &mut Connection) -> Result<Lives> {
@@ -336,18 +336,18 @@ impl Follower {
         at: Option<&Cursor>,
         border: Border,
         lives: Arc<Lives>,
-        continues: bool,
+        start: Start,
     ) -> Result<()> {
         let Some(place) = self.place.clone() else {
             self.lives = Some(lives.clone());
             self.place = Some(border.cursor.clone());
-            return self.send(Event::From { border, lives, continues: false }).await;
+            return self.send(Event::From { border, lives, start: Start::First }).await;
         };
         if at.is_some_and(|at| merge::is_in_sequence(&place, at)) {
-            let inside = place.inside.filter(|_| continues);
+            let inside = place.inside.filter(|_| start == Start::Continues);
             self.lives = Some(lives.clone());
             self.place = Some(Cursor { inside, ..border.cursor.clone() });
-            return self.send(Event::From { border, lives, continues }).await;
+            return self.send(Event::From { border, lives, start }).await;
         }
         self.move_into(lives, border).await
     }
@@ -361,7 +361,7 @@ impl Follower {
                 let place = Cursor { incarnation: border.cursor.incarnation, ..place };
                 let border = Border::new(Cursor { inside: None, ..place.clone() });
                 self.place = Some(place);
-                self.send(Event::From { border, lives, continues: true }).await
+                self.send(Event::From { border, lives, start: Start::Continues }).await
             }
             Err(gap) => self.give_up(gap, border).await,
         }
@@ -377,8 +377,7 @@ impl Follower {
         self.place = Some(border.cursor.clone());
         let lives =
             self.lives.clone().unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new() }));
-        self.send(Event::From { border, lives, continues: false }).await?;
-        self.send(Event::Gap { gap, channel: None }).await
+        self.send(Event::From { border, lives, start: Start::Gap(gap) }).await
     }
 
     /// Tells what is news of a cut that begins `at` a place.

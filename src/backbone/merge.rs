@@ -43,14 +43,16 @@ pub fn step(place: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
         None if before > 0 && place.seen != until => return Step::Missing(until, cut),
         None => 0,
     };
+    let last = cut.changes.last().map(|change| change.id);
     cut.changes.retain(|change| change.id > after && !place.seen.sees(change.tx));
     if place.seen != from.seen {
         let inside = Some((until.clone(), 1));
         cut.inside = Arc::from(inside_prefix(&Cursor { seen: place.seen.clone(), inside, ..from.clone() }));
     }
-    let next = match (&cut.end, cut.changes.last()) {
+    let next = match (&cut.end, last) {
         (Some(end), _) => end.cursor.clone(),
-        (None, Some(last)) => Cursor { seen: place.seen.clone(), inside: Some((until, last.id)), ..from },
+        // also where nothing of it is news: what follows is another part of the same cut
+        (None, Some(id)) => Cursor { seen: place.seen.clone(), inside: Some((until, id.max(after))), ..from },
         (None, None) => return Step::Skip,
     };
     Step::Take(cut, next)

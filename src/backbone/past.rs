@@ -238,7 +238,8 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
         for raw in &read {
             let Ok(Entry { at, to, event }) = raw.entry() else { return Ok(told_until.is_some()) };
             // trimmed while it was read: what was told was told, and the client comes back with its cursor
-            if reached.as_ref().is_some_and(|reached| at.as_ref() != Some(reached)) {
+            let follows = reached.as_ref().map_or(raw.id == begin, |reached| at.as_ref() == Some(reached));
+            if !follows {
                 return Ok(told_until.is_some());
             }
             reached = Some(to);

@@ -18,7 +18,7 @@ use super::catalog::Catalog;
 use super::order::NEIGHBOURS;
 use super::part::{Part, changes_of, concerns_catalog, identity, op};
 use super::place::{Place, snapshot_and_lsn};
-use crate::change::{Change, Cut, Event};
+use crate::change::{Change, Cut, Event, Start};
 use crate::cursor::{Snapshot, inside_prefix};
 use crate::error::{Error, Kind, Result};
 use crate::lives::Gap;
@@ -122,28 +122,23 @@ impl Reader {
         self.send(Event::Channels { channels, policies }).await?;
         for channel in self.catalog.switched_off_since(&before) {
             tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
-            self.send(Event::Gap { gap: Gap::TriggerOff, channel: Some(channel) }).await?;
+            self.send(Event::Gap { gap: Gap::TriggerOff, channel }).await?;
         }
         Ok(())
     }
 
-    /// Tells delivery from where on changes follow, and whether that is where the last ones ended.
+    /// Tells delivery from where on changes follow, and how that lies to where the last ones ended.
     ///
     /// # Errors
     /// When delivery is gone; so for the next one.
-    pub async fn announce_place(&mut self, continues: bool) -> Result<()> {
-        let event = self.place.told(continues);
+    pub async fn announce_place(&mut self, start: Start) -> Result<()> {
+        let event = self.place.told(start);
         self.send(event).await
     }
 
     /// Tells delivery that capture is live.
     pub async fn announce_live(&self) -> Result<()> {
         self.send(Event::Live).await
-    }
-
-    /// Tells delivery that changes are lost.
-    pub async fn announce_gap(&self, gap: Gap) -> Result<()> {
-        self.send(Event::Gap { gap, channel: None }).await
     }
 
     /// One read step: sends the cut that ends now, in parts. Waits while delivery is behind. A cut without a row is not
@@ -195,12 +190,10 @@ impl Reader {
             return Ok(());
         }
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
-        // both or none: whoever gives this read up must not find a place behind a gap that nobody was told
-        let told = self.out.reserve_many(2).await.map_err(ended)?;
+        let told = self.out.reserve().await.map_err(ended)?;
         self.place.seen = floor;
         self.place.inside = None;
-        let events = [Event::Gap { gap: Gap::Retention, channel: None }, self.place.told(false)];
-        told.zip(events).for_each(|(permit, event)| permit.send(event));
+        told.send(self.place.told(Start::Gap(Gap::Retention)));
         Ok(())
     }
 

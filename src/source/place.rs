@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Client;
 
 use super::witness::Witness;
-use crate::change::Event;
+use crate::change::{Event, Start};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::lives::{Life, Lives};
@@ -105,9 +105,9 @@ impl Place {
     }
 
     /// What delivery is told of the place: that what follows comes after it.
-    pub(super) fn told(&mut self, continues: bool) -> Event {
+    pub(super) fn told(&mut self, start: Start) -> Event {
         self.witness.told(self.lsn);
-        Event::From { border: self.border(), lives: self.lives.clone(), continues }
+        Event::From { border: self.border(), lives: self.lives.clone(), start }
     }
 
     /// The place as a border between cuts; inside a cut, the one before it.

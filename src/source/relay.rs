@@ -13,7 +13,7 @@ use super::outbox::{Found, Reader};
 use super::place::Place;
 use super::pool::{Database, Purpose};
 use super::{epoch, sleep};
-use crate::change::Event;
+use crate::change::{Event, Start};
 use crate::error::{self, Error, Kind, Result};
 use crate::lives::Gap;
 use crate::metrics::SourceMetrics;
@@ -148,24 +148,21 @@ impl Relay {
             Some(place) => place.continued_in(&client, lives.clone()).await?,
             None => None,
         };
-        let continues = known.is_some();
-        let is_lost = goes_on && !continues;
-        let place = match known {
-            Some(place) => place,
+        let (start, place) = match known {
+            Some(place) => (Start::Continues, place),
             // what is read once more would reach the sockets that are open a second time
-            None if is_lost => Place::present(&client, lives).await?,
-            None => Place::recent(&client, lives).await?,
+            None if goes_on => (Start::Gap(Gap::Failover), Place::present(&client, lives).await?),
+            None => (Start::First, Place::recent(&client, lives).await?),
         };
         let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;
         reader.reload_catalog().await?;
-        reader.announce_place(continues).await?;
-        if is_lost {
+        reader.announce_place(start).await?;
+        if start == Start::Gap(Gap::Failover) {
             tracing::error!(
                 event = "gap",
                 reason = "failover",
                 "changes at the end of the server's last life are lost"
             );
-            reader.announce_gap(Gap::Failover).await?;
         }
         if !doorbell.works() {
             tracing::error!(

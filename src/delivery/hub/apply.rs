@@ -2,13 +2,13 @@
 //! into what may be watched, and who has to hear of it is woken.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard};
 
 use bytes::Bytes;
 
-use super::{Hub, JoinError};
-use crate::change::{Channel, Cut, Event, Policy};
+use super::{Hub, JoinError, State};
+use crate::change::{Channel, Cut, Event, Policy, Start};
 use crate::delivery::frame::{self, CloseCode};
 use crate::delivery::lens::Unfit;
 use crate::delivery::outbound::Order;
@@ -21,19 +21,24 @@ impl Hub {
     pub(super) fn apply(&self, event: Event) -> u64 {
         match event {
             Event::Cut(cut) => return self.apply_cut(Arc::new(cut)),
-            Event::From { border, lives, continues } => {
+            Event::From { border, lives, start } => {
                 let mut state = lock(&self.state);
                 // where a cut was broken off, its rest follows and ends at a border
-                if !continues || state.is_at_border {
+                if start != Start::Continues || state.is_at_border {
                     state.cursor = border.token.clone();
                     state.is_at_border = true;
                 }
-                if !continues {
+                if start != Start::Continues {
                     state.history.restart(border.cursor.seen.clone());
                 }
                 state.border = Some(border);
                 state.lives = Some(lives);
-                drop(state);
+                if let Start::Gap(gap) = start {
+                    self.metrics.count_gap(gap.as_str());
+                    self.append_to_views(state, |label, _| protocol::gap(label, gap), |_| true);
+                } else {
+                    drop(state);
+                }
                 self.borders.send_replace(());
             }
             Event::Live => {
@@ -47,10 +52,8 @@ impl Hub {
             }
             Event::Gap { gap, channel } => {
                 self.metrics.count_gap(gap.as_str());
-                self.append_to_all(
-                    |label, _| protocol::gap(label, gap),
-                    |view| channel.is_none() || view.key.channel() == channel.as_ref(),
-                );
+                let of_channel = |view: &View| view.key.channel() == Some(&channel);
+                self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
             }
             Event::Channels { channels, policies } => self.set_channels(channels, policies),
             Event::Revoked { user } => {
@@ -153,7 +156,15 @@ impl Hub {
 
     /// Appends a message to views, made of the channel's name and the cursor.
     fn append_to_all(&self, message: impl Fn(&str, &str) -> String, wanted: impl Fn(&View) -> bool) {
-        let state = lock(&self.state);
+        self.append_to_views(lock(&self.state), message, wanted);
+    }
+
+    fn append_to_views(
+        &self,
+        state: MutexGuard<'_, State>,
+        message: impl Fn(&str, &str) -> String,
+        wanted: impl Fn(&View) -> bool,
+    ) {
         let views: Vec<_> = state.views.iter().filter(|view| wanted(view)).cloned().collect();
         for view in &views {
             let cursor = format!("{}{}", state.cursor, view.mark);

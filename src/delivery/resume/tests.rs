@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::change::{Channel, Cut, Event, Update};
+use crate::change::{Channel, Cut, Event, Start, Update};
 use crate::delivery::hub::{Settings, Source};
 use crate::delivery::lens::Ask;
 use crate::lives::{Life, Lives};
@@ -20,7 +20,8 @@ fn place(life: u64, before: u64) -> Cursor {
 
 fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
     let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec() });
-    Event::From { border: Border::new(place(life, 10)), lives, continues }
+    let start = if continues { Start::Continues } else { Start::First };
+    Event::From { border: Border::new(place(life, 10)), lives, start }
 }
 
 fn cut(life: u64) -> Event {
