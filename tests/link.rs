@@ -7,9 +7,15 @@ use super::support::socket::Socket;
 
 const COUNTERS: &str = "create table counters (k int primary key); select rowcast.watch('counters')";
 
-/// What docs/scale.md gives to a node.
-const RIGHTS: &str = "~{rowcast}:* resetchannels +ping +hello +time +exists +hgetall +hget +hset +xadd +xtrim +xlen +xrange \
-    +xrevrange +xread +eval +evalsha +rpush +ltrim +pexpire +blpop";
+const DOCS: &str = include_str!("../docs/scale.md");
+
+/// The rights that docs/scale.md gives to a user, as words of `ACL SETUSER`.
+fn rights_of(user: &str) -> String {
+    let line = DOCS.lines().find_map(|line| line.strip_prefix(&format!("user {user} ")));
+    let words = line.expect("a user of docs/scale.md").split_whitespace();
+    let words = words.map(|word| if word.starts_with('>') { ">secret" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
 
 /// A publisher and a gateway without a database, both over this URL, and a socket on the gateway.
 async fn over(db: &TestDatabase, url: &str, settings: &[(&str, &str)]) -> (TestServer, TestServer, Socket) {
@@ -57,23 +63,34 @@ async fn redis_is_reached_over_tls() {
 }
 
 #[tokio::test]
-async fn few_rights_are_enough() {
+async fn the_documented_rights_are_enough() {
     let db = counters().await;
     let redis = TestRedis::start().await;
-    let _: String = redis.run(&format!("ACL SETUSER rowcast on >secret {}", RIGHTS.replace("    ", ""))).await;
-    let url = format!("redis://rowcast:secret@127.0.0.1:{}", redis.port());
-    let (_publisher, gateway, mut socket) = over(&db, &url, &[]).await;
-    arrives(&db, &mut socket, 1).await;
-    let cursor = gateway.status().await["cursor"].as_str().unwrap().to_owned();
-    let _back = gateway.subscribed(&format!("/ws/counters?since={cursor}")).await;
-    let _: String = redis.run("ACL SETUSER rowcast -evalsha -eval").await;
-    db.run("insert into counters values (2)").await;
-    let mut down = socket.message().await;
-    while down["code"] != "source_down" {
-        down = socket.message().await;
+    for user in ["rowcast", "rowcast_gateway"] {
+        let _: String = redis.run(&format!("ACL SETUSER {user} {}", rights_of(user))).await;
     }
+    let url = |user: &str| format!("redis://{user}:secret@127.0.0.1:{}", redis.port());
+    let publisher = TestServer::start_with(&db.url, &[("publish", &url("rowcast"))]);
+    let gateway = TestServer::start_with("", &[("subscribe", &url("rowcast_gateway")), ("history-bytes", "65536")]);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    arrives(&db, &mut socket, 0).await;
+    let cursor = gateway.status().await["cursor"].as_str().unwrap().to_owned();
+    // a resume from beyond memory, and a snapshot, for which the present is asked for
+    db.run("insert into counters select generate_series(1, 2000)").await;
+    for k in 1..=2000 {
+        assert_eq!(socket.message().await["data"]["k"], k);
+    }
+    let mut back = gateway.socket(&format!("/ws/counters?since={cursor}")).await;
+    assert_eq!(back.message().await["data"]["k"], 1);
+    let mut snapshot = publisher.socket("/ws/counters?snapshot=true").await;
+    while snapshot.message().await["type"] != "subscribed" {}
+    // what is taken away is said, and what was held back arrives once it is given again
+    let _: String = redis.run("ACL SETUSER rowcast -evalsha -eval").await;
+    db.run("insert into counters values (3000)").await;
+    let down = socket.message().await;
+    assert_eq!(down["code"], "source_down", "{down}");
     let _: String = redis.run("ACL SETUSER rowcast +evalsha +eval").await;
-    assert_eq!(socket.message().await["data"]["k"], 2);
+    assert_eq!(socket.message().await["data"]["k"], 3000);
 }
 
 #[tokio::test]
