@@ -405,9 +405,9 @@ function showDatabase(database) {
 
   $("nodes-part").hidden = nodes.length === 0;
   setText($("nodes-size"), nodes.length);
-  sync($("nodes"), "node", nodes, ({ node }) => node, (row, { node, version, address, sockets, lag_ms, seen_at }) => {
+  sync($("nodes"), "node", nodes, ({ node }) => node, (row, { node, role, version, address, sockets, lag_ms, seen_at }) => {
     const lag = lag_ms > 0 ? say.seconds(lag_ms / 1_000) : "–";
-    put(row, { address: address ?? node, version: `${version}, ${node}`, sockets: say.number(sockets), lag });
+    put(row, { address: address ?? node, version: `${role}, ${version}, ${node}`, sockets: say.number(sockets), lag });
     put(row, { seen: say.clock(seen_at) });
   });
 }
