@@ -304,6 +304,8 @@ pub enum Request {
         until: Snapshot,
         /// of the cut, the subscriber has everything up to this id
         after: i64,
+        /// the life of the server in which these places are good
+        life: u64,
         /// only this channel's; `None`: all
         channel: Option<Arc<str>>,
         /// takes [`Answer::Changes`], then [`Answer::Done`]

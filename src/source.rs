@@ -19,6 +19,7 @@ pub mod pool;
 pub mod relay;
 pub mod replay;
 pub mod retention;
+mod shelf;
 pub mod sleep;
 pub mod snapshot;
 pub mod tls;

@@ -551,3 +551,37 @@ async fn a_snapshot_comes_no_faster_than_it_may() {
     assert!(began.elapsed().as_secs_f64() > 1.0, "200 kB at 150 kB/s took {:?}", began.elapsed());
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_storm_from_beyond_memory_costs_the_database_a_few_reads() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("insert into pets values (0, 5, 'first')").await;
+    let server = TestServer::start_with(&db.url, &[("history-bytes", "65536")]);
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1, 5, 'second')").await;
+    let since = cursor(&socket.message().await);
+    for k in 0..3000 / 500 {
+        let ids = format!("generate_series({}, {})", 2 + k * 500, 1 + (k + 1) * 500);
+        db.run(&format!("insert into pets select i, 5, 'x' from {ids} i")).await;
+    }
+    for _ in 0..3000 {
+        socket.message().await;
+    }
+    let sessions = "select sessions from pg_stat_database where datname = current_database()";
+    let before: i64 = db.text(sessions).await.parse().unwrap();
+    let path = format!("/ws/pets?since={since}&columns=pet_id");
+    let mut clients = Vec::new();
+    for _ in 0..100 {
+        clients.push(server.socket(&path).await);
+    }
+    for client in &mut clients {
+        for pet in 2..=3001 {
+            assert_eq!(client.message().await["data"]["pet_id"], pet);
+        }
+        assert_eq!(client.message().await["replayed"], 3000);
+    }
+    db.run("select pg_stat_clear_snapshot()").await;
+    let after: i64 = db.text(sessions).await.parse().unwrap();
+    assert!(after - before < 20, "{} sessions for 100 clients", after - before);
+}

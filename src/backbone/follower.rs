@@ -433,7 +433,8 @@ impl Follower {
         loop {
             let (answer, mut answers) = mpsc::channel(1);
             let (seen, ends) = (place.seen.clone(), until.clone());
-            let request = Request::Replay { seen, until: ends, after, channel: None, answer };
+            let life = border.cursor.incarnation;
+            let request = Request::Replay { seen, until: ends, after, life, channel: None, answer };
             outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
             while let Some(part) = answers.recv().await {
                 match part {

@@ -158,7 +158,7 @@ pub async fn run(
 
 async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>, request: Request, turns: &Semaphore) {
     match &request {
-        Request::Replay { seen, until, after, channel, answer } => {
+        Request::Replay { seen, until, after, channel, answer, life: _ } => {
             let Ok(turn) = turns.acquire().await else { return };
             if answer.is_closed() {
                 return;

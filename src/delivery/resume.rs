@@ -281,7 +281,8 @@ impl Resume {
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
         let mut until = border.cursor.seen.clone();
-        self.hub.ask(Request::Replay { seen: seen.clone(), until: until.clone(), after, channel, answer }).await;
+        let (from, life) = (seen.clone(), self.life);
+        self.hub.ask(Request::Replay { seen: from, until: until.clone(), after, life, channel, answer }).await;
         let mut inside = border.inside(&seen);
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();

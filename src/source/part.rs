@@ -13,7 +13,7 @@ use super::witness::Seen;
 use crate::change::Change;
 
 /// A part of a cut: as many changes, or as many bytes of JSON, as are held at a time.
-const PART_CHANGES: usize = 1_000;
+pub(super) const PART_CHANGES: usize = 1_000;
 const PART_BYTES: usize = 1 << 20;
 
 /// Rows that are held at a time.

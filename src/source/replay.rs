@@ -18,10 +18,12 @@ use tokio::time::{Instant, timeout_at};
 use super::catalog::Catalog;
 use super::order::NEIGHBOURS;
 use super::outbox::{self, Parameter};
-use super::part::{Part, changes_of, op};
+use super::part::{PART_CHANGES, Part, changes_of, op};
+use super::place;
 use super::pool::{Database, Purpose};
+use super::shelf::{self, Read, Shelf};
 use super::snapshot;
-use crate::change::{Answer, Request};
+use crate::change::{Answer, Change, Request};
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
 use crate::lives::Gap;
@@ -71,6 +73,8 @@ impl Taker {
 /// Answers requests until the shutdown.
 pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
     let (waiting, turns) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(AT_A_TIME)));
+    let shelf = Arc::new(Shelf::default());
+    let mut sweep = tokio::time::interval(shelf::KEPT);
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
@@ -78,20 +82,22 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
                 let Some(request) = request else { return };
                 let Ok(place) = waiting.clone().try_acquire_owned() else { continue };
                 let (database, pool, waiting, turns) = (database.clone(), pool.clone(), waiting.clone(), turns.clone());
+                let shelf = shelf.clone();
                 running.spawn(async move {
                     // first come, first served
                     let Ok(_turn) = turns.acquire().await else { return };
                     drop(place);
-                    answer(database, pool, request, waiting).await;
+                    answer(database, pool, request, waiting, &shelf).await;
                 });
             }
             Some(_) = running.join_next() => {}
+            _ = sweep.tick() => shelf.sweep(),
             () = shutdown.begun() => return,
         }
     }
 }
 
-async fn answer(database: Database, pool: Pool, request: Request, waiting: Arc<Semaphore>) {
+async fn answer(database: Database, pool: Pool, request: Request, waiting: Arc<Semaphore>, shelf: &Shelf) {
     let deadline = Instant::now() + WITHIN;
     let is_gone = match &request {
         Request::Replay { answer, .. } | Request::Snapshot { answer, .. } => answer.is_closed(),
@@ -100,9 +106,13 @@ async fn answer(database: Database, pool: Pool, request: Request, waiting: Arc<S
         return;
     }
     let answered = match request {
-        Request::Replay { seen, until, after, channel, answer } => {
-            let past = Past { seen, until, after, channel };
-            timeout_at(deadline, replay(&database, &pool, &past, &Taker { parts: answer, waiting })).await
+        Request::Replay { seen, until, after, life, channel, answer } => {
+            let past = Past { seen, until, after, life, channel };
+            let taker = Taker { parts: answer, waiting };
+            match shelf.find(past.life, past.channel.as_ref(), &past.seen, &past.until) {
+                Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &past, &taker))).await,
+                None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
+            }
         }
         Request::Snapshot { channel, narrowing, answer } => {
             let parts = Taker { parts: answer.clone(), waiting };
@@ -128,15 +138,38 @@ struct Past {
     seen: Snapshot,
     until: Snapshot,
     after: i64,
+    life: u64,
     channel: Option<Arc<str>>,
 }
 
-async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker) -> Result<()> {
+/// Answers with what was read a moment ago.
+async fn hand_out(read: &Read, past: &Past, answer: &Taker) -> Result<()> {
+    let missed: Vec<&Change> = read.missed(&past.seen, &past.until, past.after).collect();
+    for part in missed.chunks(PART_CHANGES) {
+        let part = part.iter().copied().cloned().collect();
+        if answer.give(Answer::Changes(part)).await.is_err() {
+            return Ok(());
+        }
+    }
+    let _ = answer.give(Answer::Done).await;
+    Ok(())
+}
+
+async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, shelf: &Shelf) -> Result<()> {
     let explain = |e| Error::database("cannot read changes of the past", e);
     let mut catalog = Catalog::load(pool).await?;
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
-    let (from, to, above) = (past.seen.to_string(), past.until.to_string(), past.after - NEIGHBOURS);
+    // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
+    let mut shared = if past.after == 0 && answer.others_wait() {
+        let (now, _) = place::now(&session).await?;
+        now.covers(&past.until).then(|| Read::between(past.seen.clone(), now))
+    } else {
+        None
+    };
+    let is_wider = shared.is_some();
+    let until = shared.as_ref().map_or(&past.until, Read::until);
+    let (from, to, above) = (past.seen.to_string(), until.to_string(), past.after - NEIGHBOURS);
     let channel = past.channel.as_ref().and_then(|name| catalog.id(name));
     let parameters: [Parameter<'_>; 4] = [&from, &to, &above, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
@@ -152,7 +185,13 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker) -
         let row = rows.try_next().await.map_err(explain)?;
         if row.is_none() || part.is_full() {
             let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled(&catalog) };
-            let changes = changes_of(&rows, &catalog, past.after);
+            let mut changes = changes_of(&rows, &catalog, past.after);
+            if let Some(mut read) = shared.take() {
+                shared = read.add(&changes).then_some(read);
+            }
+            if is_wider {
+                changes.retain(|change| past.until.sees(change.tx));
+            }
             if answer.give(Answer::Changes(changes)).await.is_err() {
                 return Ok(());
             }
@@ -166,6 +205,9 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker) -
             }
             None => break,
         }
+    }
+    if let Some(read) = shared {
+        shelf.put(past.life, past.channel.as_ref(), read);
     }
     let _ = answer.give(Answer::Done).await;
     Ok(())

@@ -1,0 +1,121 @@
+//! What was read of the past a moment ago, for the next who asks for the same: when many come back at once from beyond
+//! memory, one read serves all who wait. Owns its bytes and how long it is kept; knows no statement.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::change::Change;
+use crate::cursor::Snapshot;
+
+/// Kept for so long: those who wait for the same come within moments.
+pub(super) const KEPT: Duration = Duration::from_secs(5);
+/// A longer past is read by each on his own.
+const BYTES: u64 = 32 << 20;
+
+/// Of which life of the server, and which channel; `None`: all.
+type Key = (u64, Option<Arc<str>>);
+
+/// What was read lately, for each channel once.
+#[derive(Debug, Default)]
+pub(super) struct Shelf(Mutex<HashMap<Key, Arc<Read>>>);
+
+/// Changes between two snapshots, by id.
+#[derive(Debug)]
+pub(super) struct Read {
+    from: Snapshot,
+    until: Snapshot,
+    changes: Vec<Change>,
+    bytes: u64,
+    at: Instant,
+}
+
+impl Read {
+    /// Nothing yet of what lies between two snapshots.
+    pub(super) fn between(from: Snapshot, until: Snapshot) -> Self {
+        Self { from, until, changes: Vec::new(), bytes: 0, at: Instant::now() }
+    }
+
+    /// Where it ends.
+    pub(super) fn until(&self) -> &Snapshot {
+        &self.until
+    }
+
+    /// Adds the next changes; says whether it is still worth keeping.
+    pub(super) fn add(&mut self, changes: &[Change]) -> bool {
+        self.bytes += changes.iter().map(Change::size).sum::<u64>();
+        let fits = self.bytes <= BYTES;
+        if fits {
+            self.changes.extend_from_slice(changes);
+        } else {
+            self.changes = Vec::new();
+        }
+        fits
+    }
+
+    /// What `until` saw of it, `seen` did not, and has an id above `after`.
+    pub(super) fn missed<'a>(
+        &'a self,
+        seen: &'a Snapshot,
+        until: &'a Snapshot,
+        after: i64,
+    ) -> impl Iterator<Item = &'a Change> {
+        self.changes.iter().filter(move |c| c.id > after && until.sees(c.tx) && !seen.sees(c.tx))
+    }
+}
+
+impl Shelf {
+    /// What holds all that `until` saw and `seen` did not.
+    pub(super) fn find(
+        &self,
+        life: u64,
+        channel: Option<&Arc<str>>,
+        seen: &Snapshot,
+        until: &Snapshot,
+    ) -> Option<Arc<Read>> {
+        let read = self.lock().get(&(life, channel.cloned())).cloned()?;
+        (read.at.elapsed() < KEPT && seen.covers(&read.from) && read.until.covers(until)).then_some(read)
+    }
+
+    /// Keeps what was read, in the place of what reaches less far.
+    pub(super) fn put(&self, life: u64, channel: Option<&Arc<str>>, read: Read) {
+        let mut kept = self.lock();
+        let all: u64 = kept.values().map(|read| read.bytes).sum();
+        if all + read.bytes <= 2 * BYTES {
+            kept.insert((life, channel.cloned()), Arc::new(read));
+        }
+    }
+
+    /// Drops what is too old.
+    pub(super) fn sweep(&self) {
+        self.lock().retain(|_, read| read.at.elapsed() < KEPT);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Read>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_serves_whom_it_holds_everything_for() {
+        let at = Snapshot::all_before;
+        let change = |id, tx| Change { id, tx, at: 0, actor: None, update: None, notification: None };
+        let shelf = Shelf::default();
+        let mut read = Read::between(at(10), at(20));
+        assert!(read.add(&[change(1, 12), change(2, 11), change(3, 19)]));
+        shelf.put(1, None, read);
+        let found = shelf.find(1, None, &at(12), &at(19)).unwrap();
+        let ids: Vec<i64> = found.missed(&at(12), &at(19), 0).map(|change| change.id).collect();
+        assert_eq!(ids, [1]);
+        for (life, seen, until) in [(1, 9, 19), (1, 12, 21), (2, 12, 19)] {
+            assert!(shelf.find(life, None, &at(seen), &at(until)).is_none());
+        }
+        assert!(shelf.find(1, Some(&"pets".into()), &at(12), &at(19)).is_none());
+    }
+}
