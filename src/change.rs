@@ -262,6 +262,8 @@ pub enum Event {
         lives: Arc<Lives>,
         /// how it lies to where the last changes ended
         start: Start,
+        /// of the cut that begins there, what lies before this id has been told: its end, and the id
+        inside: Option<(Snapshot, i64)>,
     },
     /// Capture is live.
     Live,

@@ -61,6 +61,12 @@ impl Lives {
         self.lives.iter().any(|life| life.id == incarnation)
     }
 
+    /// Whether one life came before another; not where one of them is not known.
+    pub fn is_earlier(&self, one: u64, other: u64) -> bool {
+        let at = |id| self.lives.iter().position(|life| life.id == id);
+        at(one).zip(at(other)).is_some_and(|(one, other)| one < other)
+    }
+
     /// The position up to which everything has survived since a life; `None` where that life is not known.
     pub fn survived_since(&self, incarnation: u64) -> Option<u64> {
         let at = self.lives.iter().position(|life| life.id == incarnation)?;

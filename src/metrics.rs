@@ -121,6 +121,10 @@ impl SourceMetrics {
         self.appended_bytes.inc_by(bytes);
     }
 
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.get()
+    }
+
     /// Whether this process is the publisher of the stream; says what it was before.
     pub(crate) fn set_publishing(&self, publishing: bool) -> bool {
         self.publishing.swap(publishing, Relaxed)

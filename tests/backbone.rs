@@ -429,3 +429,72 @@ async fn a_cut_whose_first_parts_are_gone_is_not_taken_for_a_whole_one() {
         assert_eq!(keys(socket, 1).await, [6000]);
     }
 }
+
+#[tokio::test]
+async fn a_resume_from_the_stream_passes_where_the_publisher_connected_again() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let _publisher = publisher(&db, &redis);
+    let settings = [("subscribe", redis.url()), ("history-bytes", "65536".to_owned())];
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
+    let gateway = TestServer::start_with("", &settings);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    write(&db, 0..1).await;
+    let cursor = socket.message().await["cursor"].as_str().unwrap().to_owned();
+    for round in 0..3 {
+        let from = 1 + round * 2000;
+        db.run(&format!("insert into counters select generate_series({from}, {})", from + 1999)).await;
+        // transactions that nobody is told of, and then another connection
+        db.run("select pg_current_xact_id()").await;
+        db.run("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and application_name like 'rowcast read%'").await;
+    }
+    write(&db, 6001..6002).await;
+    assert_eq!(keys(&mut socket, 6001).await.len(), 6001);
+    let mut back = gateway.socket(&format!("/ws/counters?since={cursor}")).await;
+    assert_eq!(keys(&mut back, 6001).await, (1..=6001).collect::<Vec<_>>());
+    let subscribed = back.message().await;
+    assert_eq!((&subscribed["recovered"], &subscribed["replayed"]), (&json!(true), &json!(6001)));
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_silent_loses_its_lock() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let stopped = db.another_client().await;
+    stopped.batch_execute("select pg_advisory_lock(1919907683, 7)").await.unwrap();
+    let server = publisher(&db, &redis);
+    status_until(&server, "/source/publishing", json!(true)).await;
+    assert!(stopped.batch_execute("select 1").await.is_err(), "its session is ended");
+}
+
+#[tokio::test]
+async fn a_revocation_whose_entry_is_gone_is_heard_of() {
+    let secret = "a secret of some length";
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    db.run("select rowcast.allow('counters', 'clerk')").await;
+    let way = Way::to(redis.port()).await;
+    let publisher = TestServer::start_with(&db.url, &[("publish", &redis.url()), ("jwt-secret", secret)]);
+    let url = format!("redis://{}", way.address);
+    let gateway = TestServer::start_with("", &[("subscribe", &url), ("jwt-secret", secret)]);
+    let token = jsonwebtoken::encode(
+        &jsonwebtoken::Header::default(),
+        &json!({ "sub": "7", "role": "clerk", "exp": 4_000_000_000_u64 }),
+        &jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()),
+    )
+    .unwrap();
+    while gateway.get("/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut socket = gateway.subscribed(&format!("/ws/counters?token={token}")).await;
+    way.passing.send_replace(false);
+    until_down(&mut socket).await;
+    let before: u64 = redis.run("XLEN {rowcast}:changes").await;
+    db.run("select rowcast.revoke('7')").await;
+    write(&db, 0..1).await;
+    while redis.run::<u64>("XLEN {rowcast}:changes").await < before + 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let _: u64 = redis.run("XTRIM {rowcast}:changes MAXLEN 1").await;
+    write(&db, 1..2).await;
+    way.passing.send_replace(true);
+    assert_eq!(socket.close_code().await, 4401);
+    drop(publisher);
+}

@@ -40,6 +40,9 @@ begin
       exit when old.closed is null or not (old.closed_at < clock_timestamp() - retention or size > most);
       if size <= most and exists (
         select from rowcast.node n where n.seen_at > clock_timestamp() - interval '1 minute'
+           -- what another one publishes is no longer this one's
+           and (n.role <> 'candidate' or not exists (select from rowcast.node p
+                 where p.role = 'publisher' and p.seen is not null and p.seen_at > clock_timestamp() - interval '1 minute'))
            and (pg_snapshot_xmax(n.seen) < pg_snapshot_xmax(old.closed)
                 or exists (select from pg_snapshot_xip(n.seen) open where pg_visible_in_snapshot(open, old.closed)))) then
         done := done || format('segment %s is kept: a node has not read it yet', old.number);

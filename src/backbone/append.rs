@@ -32,6 +32,9 @@ for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1] == 'id' 
 return {1, id}
 ";
 
+/// Fields of the state that name a user whose tokens were revoked.
+const REVOKED: &str = "revoked/";
+
 /// How the stream is, as its writers noted it.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -47,6 +50,8 @@ pub struct State {
     pub restart: String,
     /// whether the publisher is connected to Postgres
     pub is_live: bool,
+    /// users whose tokens were revoked, and the id of the entry that said so
+    pub revoked: Vec<(String, String)>,
 }
 
 /// Reads the state; `None` where there is no stream.
@@ -68,8 +73,13 @@ pub async fn state(connection: &mut Connection, keys: &Keys) -> Result<Option<St
             .hint("delete it and the stream beside it, or choose another --redis-stream")
     })?;
     let is_live = field("live") == "1";
+    let mut revoked = Vec::new();
+    for (name, id) in &fields {
+        revoked.extend(name.strip_prefix(REVOKED).map(|user| (user.to_owned(), id.clone())));
+    }
+    let mut field = |name: &str| fields.remove(name).unwrap_or_default();
     let (last, channels, from, restart) = (field("last"), field("channels"), field("from"), field("restart"));
-    Ok(Some(State { last, to, channels, from, restart, is_live }))
+    Ok(Some(State { last, to, channels, from, restart, is_live, revoked }))
 }
 
 /// Writes the stream, as long as nobody else does.
@@ -129,6 +139,7 @@ impl Appender {
         let mut arguments = vec![&*self.last, "", at, to, said.kind, &said.body];
         let retention = self.retention.as_millis().to_string();
         arguments[1] = &retention;
+        let revoked;
         match event {
             Some(Event::From { start, .. }) => {
                 arguments.extend(["from", &said.body]);
@@ -137,6 +148,10 @@ impl Appender {
                 }
             }
             Some(Event::Channels { .. }) => arguments.extend(["channels", &said.body]),
+            Some(Event::Revoked { user }) => {
+                revoked = format!("{REVOKED}{user}");
+                arguments.extend([&*revoked, "id"]);
+            }
             Some(Event::Live) => arguments.extend(["live", "1"]),
             Some(Event::Down { .. }) => arguments.extend(["live", "0"]),
             _ => {}

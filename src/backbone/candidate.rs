@@ -12,13 +12,15 @@ use std::time::Duration;
 use redis::Cmd;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::Keys;
 use super::append::{self, Appender, Moved};
 use super::entry::{self, Said};
-use super::link::{Link, backoff, explain};
-use crate::change::{Cut, Event};
-use crate::cursor::{Cursor, inside_prefix};
+use super::follower::SILENT;
+use super::link::{Connection, Link, backoff, explain};
+use crate::change::{Event, Start};
+use crate::cursor::{Border, Cursor, inside_prefix};
 use crate::error::{self, Error, Kind, Result};
 use crate::metrics::SourceMetrics;
 use crate::shutdown::{self, Shutdown};
@@ -28,9 +30,18 @@ use crate::source::{epoch, relay};
 
 /// The advisory lock of the publisher, in rowcast's namespace.
 const TRY_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1919907683, 7)";
+/// Ends the session that holds it.
+const END_HOLDER: &str = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_locks
+    where locktype = 'advisory' and classid = 1919907683 and objid = 7 and granted and pid <> pg_catalog.pg_backend_pid()
+      and database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";
+/// Over a Unix socket they are accepted and mean nothing.
+const KEEPALIVES: &str = "set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
+    set tcp_user_timeout = 5000";
 /// A candidate looks so often whether it is needed, and a publisher whether it still is. Never by waiting for the lock:
 /// a statement that waits holds back vacuum.
 const LOOK: Duration = Duration::from_secs(1);
+/// A database that is frozen accepts connections and says nothing.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Whoever follows takes a publisher that is silent for several of these for gone.
 const BEAT: Duration = Duration::from_secs(1);
 /// So often it is tried to reach Redis again before the lock is given to others.
@@ -64,8 +75,9 @@ impl Candidate {
         loop {
             let turn = async {
                 // who cannot reach Redis leaves the lock to others
-                append::state(&mut self.link.connect().await?, &self.keys).await?;
-                let session = self.becomes_publisher().await?;
+                let mut connection = self.link.connect().await?;
+                append::state(&mut connection, &self.keys).await?;
+                let session = self.becomes_publisher(connection).await?;
                 self.metrics.set_publishing(true);
                 tracing::info!(event = "publisher", stream = self.keys.changes, redis = %self.link);
                 self.hold(session).await
@@ -96,7 +108,9 @@ impl Candidate {
 
     /// Publishes as long as this candidate has the lock and reaches Redis. Its end, without an error: another one has it.
     async fn hold(&self, mut session: Session) -> Result<()> {
+        let mut in_vain = 0;
         loop {
+            let before = self.metrics.appended();
             let lost = match self.publish(&mut session).await {
                 Ok(Ended::Moved) => {
                     tracing::info!(event = "stream_moved", "the stream does not end where this publisher wrote last");
@@ -106,26 +120,31 @@ impl Candidate {
                 Err(error) if error.kind() == Kind::Config => return Err(error),
                 Err(error) => error,
             };
+            in_vain = if self.metrics.appended() > before { 0 } else { in_vain + 1 };
+            if in_vain == RETRIES {
+                return Err(lost);
+            }
             // Postgres or Redis, it may be back in a moment: an election takes longer
             tracing::warn!(event = "publisher_interrupted", error = error::chain(&lost), remedy = lost.remedy());
             let mut left = RETRIES;
-            while !matches!(tokio::time::timeout(LOOK, self.link.connect()).await, Ok(Ok(_))) {
+            while !matches!(timeout(LOOK, self.link.connect()).await, Ok(Ok(_))) {
                 left -= 1;
                 if left == 0 {
                     return Err(lost);
                 }
                 tokio::time::sleep(backoff(RETRIES - left)).await;
             }
-            tokio::time::sleep(backoff(0)).await;
+            tokio::time::sleep(backoff(in_vain)).await;
             if !self.still_has_the_lock(&mut session).await {
                 return Ok(());
             }
         }
     }
 
-    /// Waits until nobody else is the publisher; the session holds the lock.
-    async fn becomes_publisher(&self) -> Result<Session> {
-        let session = self.session().await?;
+    /// Waits until nobody else is the publisher, or the one that is has fallen silent; the session holds the lock.
+    async fn becomes_publisher(&self, mut connection: Connection) -> Result<Session> {
+        let session = timeout(ANSWERS_WITHIN, self.session()).await.map_err(|_| silent())??;
+        let (mut last, mut heard) = (String::new(), Instant::now());
         loop {
             if try_lock(&session).await? {
                 return Ok(session);
@@ -133,11 +152,25 @@ impl Candidate {
             // another one cares for what is not read yet
             self.metrics.note_seen(None);
             tokio::time::sleep(LOOK.mul_f64(0.5 + fastrand::f64())).await;
+            let now = append::state(&mut connection, &self.keys).await?.map(|state| state.last).unwrap_or_default();
+            if now != last {
+                (last, heard) = (now, Instant::now());
+            } else if heard.elapsed() > SILENT {
+                // stopped, or its machine is gone without a word. Should it wake up, it cannot write any more
+                tracing::warn!(event = "publisher_silent", seconds = SILENT.as_secs(), "its lock is taken from it");
+                heard = Instant::now();
+                session
+                    .execute(END_HOLDER, &[])
+                    .await
+                    .map_err(|e| Error::database("cannot end the session of a publisher that is silent", e))?;
+            }
         }
     }
 
     async fn session(&self) -> Result<Session> {
         let session = self.database.session(Purpose::Publish).await?;
+        // the server, too, must notice a dead client, which would keep the lock
+        session.batch_execute(KEEPALIVES).await.map_err(|e| Error::database("cannot set up the session", e))?;
         // a session of ours whose connection broke without a word may hold the lock
         let ours = self.database.application_name(Purpose::Publish);
         session
@@ -155,7 +188,7 @@ impl Candidate {
     async fn publish(&self, session: &mut Session) -> Result<Ended> {
         let mut connection = self.link.connect().await?;
         let state = append::state(&mut connection, &self.keys).await?;
-        let epoch = epoch::note(session).await?.epoch;
+        let epoch = timeout(ANSWERS_WITHIN, epoch::note(session)).await.map_err(|_| silent())??.epoch;
         if state.as_ref().is_some_and(|state| state.to.epoch != epoch) {
             let text = format!("the stream {} holds the changes of another database", self.keys.changes);
             let hint = format!(
@@ -164,10 +197,11 @@ impl Candidate {
             );
             return Err(Error::new(Kind::Config, text).hint(hint));
         }
-        let (last, to) = state.map_or_else(Default::default, |state| (state.last, Some(state.to)));
+        let (last, to, catalogue) =
+            state.map_or_else(Default::default, |state| (state.last, Some(state.to), state.channels));
         let place = to.clone().map(Place::taken_over);
         let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
-        let mut writer = Writer { appender, to, metrics: &self.metrics };
+        let mut writer = Writer { appender, to, catalogue, metrics: &self.metrics };
 
         let (events, told) = mpsc::channel(EVENTS);
         let nudge = Arc::new(Notify::new());
@@ -198,10 +232,10 @@ impl Candidate {
     /// Whether this candidate has the lock, or gets it again where the connection was lost. Waits for the database.
     async fn still_has_the_lock(&self, session: &mut Session) -> bool {
         let mut attempt = 0;
-        while session.simple_query("").await.is_err() {
+        while !matches!(timeout(ANSWERS_WITHIN, session.simple_query("")).await, Ok(Ok(_))) {
             tokio::time::sleep(backoff(attempt)).await;
             attempt += 1;
-            let Ok(again) = self.session().await else { continue };
+            let Ok(Ok(again)) = timeout(ANSWERS_WITHIN, self.session()).await else { continue };
             match try_lock(&again).await {
                 Ok(true) => *session = again,
                 Ok(false) => return false,
@@ -222,8 +256,12 @@ enum Ended {
 }
 
 async fn try_lock(session: &Session) -> Result<bool> {
-    let row = session.query_one(TRY_LOCK, &[]).await;
+    let row = timeout(ANSWERS_WITHIN, session.query_one(TRY_LOCK, &[])).await.map_err(|_| silent())?;
     Ok(row.map_err(|e| Error::database("cannot ask for the publisher's lock", e))?.get(0))
+}
+
+fn silent() -> Error {
+    Error::new(Kind::Connection, "the database does not answer")
 }
 
 /// What the source tells → the stream.
@@ -231,6 +269,8 @@ struct Writer<'a> {
     appender: Appender,
     /// the place after the last entry
     to: Option<Cursor>,
+    /// the last one, which is read again and again
+    catalogue: String,
     metrics: &'a SourceMetrics,
 }
 
@@ -239,7 +279,7 @@ impl Writer<'_> {
         // a stream begins with a place: what was told before it comes after it
         let mut early: Vec<Event> = Vec::new();
         loop {
-            let moved = match tokio::time::timeout(BEAT, told.recv()).await {
+            let moved = match timeout(BEAT, told.recv()).await {
                 Ok(None) => return Err(Error::new(Kind::Io, "the relay has ended")),
                 Ok(Some(event)) if self.to.is_none() && !matches!(event, Event::From { .. }) => {
                     early.push(event);
@@ -264,8 +304,8 @@ impl Writer<'_> {
     }
 
     async fn append(&mut self, mut event: Event) -> Result<Result<(), Moved>> {
-        if let (Event::Cut(cut), Some(to)) = (&mut event, &self.to) {
-            begin_where_the_last_one_ended(cut, to);
+        if let Some(to) = &self.to {
+            begin_where_the_last_one_ended(&mut event, to);
         }
         let event = &event;
         // a part of a cut in which nothing is told, and which does not end it
@@ -274,6 +314,9 @@ impl Writer<'_> {
         }
         let said: Said = entry::write(event)
             .map_err(|bad| Error::new(Kind::Protocol, format!("cannot write an entry: {}", bad.0)))?;
+        if said.kind == "channels" && std::mem::replace(&mut self.catalogue, said.body.clone()) == said.body {
+            return Ok(Ok(()));
+        }
         let at = self.to.as_ref().map(Cursor::token).unwrap_or_default();
         let to = entry::place_after(event).unwrap_or_else(|| at.clone());
         let appended = self.appender.append(&at, &to, &said, Some(event)).await?;
@@ -290,15 +333,24 @@ impl Writer<'_> {
     }
 }
 
-/// The source does not tell of cuts in which nothing is, so one may begin later than the last one that was told ended.
-/// Nothing lies between.
-fn begin_where_the_last_one_ended(cut: &mut Cut, to: &Cursor) {
-    if let Some((from, until)) = entry::inside_of(&cut.inside)
-        && from.incarnation == to.incarnation
-        && from.seen != to.seen
-    {
-        let inside = Some((until, 1));
-        cut.inside = inside_prefix(&Cursor { seen: to.seen.clone(), inside, ..from }).into();
+/// The source does not tell of cuts in which nothing is, so what it tells may begin later than the last one that was told
+/// ended. Nothing lies between.
+fn begin_where_the_last_one_ended(event: &mut Event, to: &Cursor) {
+    match event {
+        Event::Cut(cut) => {
+            if let Some((from, until)) = entry::inside_of(&cut.inside)
+                && from.incarnation == to.incarnation
+                && from.seen != to.seen
+            {
+                let inside = Some((until, 1));
+                cut.inside = inside_prefix(&Cursor { seen: to.seen.clone(), inside, ..from }).into();
+            }
+        }
+        Event::From { border, start: Start::Continues, inside, .. } if border.cursor.incarnation == to.incarnation => {
+            *inside = to.inside.clone();
+            *border = Border::new(Cursor { inside: None, ..to.clone() });
+        }
+        _ => {}
     }
 }
 

@@ -85,7 +85,7 @@ pub fn beat() -> Said {
 /// [`BadEntry`] for a row that is no JSON, which Postgres does not make.
 pub fn write(event: &Event) -> Result<Said, BadEntry> {
     let (kind, body) = match event {
-        Event::From { border, lives, start } => {
+        Event::From { border, lives, start, inside: _ } => {
             let body = From { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), start: *start };
             ("from", serde_json::to_string(&body))
         }
@@ -111,7 +111,7 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
 /// The place after an event, where that is not the place before it.
 pub fn place_after(event: &Event) -> Option<String> {
     match event {
-        Event::From { border, .. } => Some(border.token.to_string()),
+        Event::From { border, inside, .. } => Some(Cursor { inside: inside.clone(), ..border.cursor.clone() }.token()),
         Event::Cut(cut) => match (&cut.end, cut.changes.last()) {
             (Some(end), _) => Some(end.token.to_string()),
             (None, Some(last)) => {
@@ -137,7 +137,12 @@ pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntr
         "from" => {
             let from: From<'_> = serde_json::from_str(body).map_err(bad)?;
             let border = border_of(&from.border)?;
-            Event::From { border, lives: Arc::new(from.lives.into_owned()), start: from.start }
+            Event::From {
+                border,
+                lives: Arc::new(from.lives.into_owned()),
+                start: from.start,
+                inside: to.inside.clone(),
+            }
         }
         "channels" => channels(body)?,
         "cut" => {
@@ -253,8 +258,13 @@ mod tests {
         let policy =
             Policy { channel: "pets".into(), role: "user".into(), filters: vec!["a=eq.1".into()], columns: None };
         for event in [
-            Event::From { border: from.clone(), lives: Arc::new(lives.clone()), start: Start::Continues },
-            Event::From { border: from.clone(), lives: Arc::new(lives), start: Start::Gap(Gap::Retention) },
+            Event::From { border: from.clone(), lives: Arc::new(lives.clone()), start: Start::Continues, inside: None },
+            Event::From {
+                border: from.clone(),
+                lives: Arc::new(lives),
+                start: Start::Gap(Gap::Retention),
+                inside: None,
+            },
             Event::Channels { channels: vec![channel], policies: vec![policy] },
             Event::Cut(cut(None)),
             Event::Cut(cut(Some(until.clone()))),

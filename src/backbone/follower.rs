@@ -28,10 +28,13 @@ const AT_A_TIME: usize = 16;
 /// Waited for the next entry so long at a time, in milliseconds.
 const BLOCK_MS: u32 = 1_000;
 /// A publisher says something each second. Silent for so long, it is gone.
-const SILENT: Duration = Duration::from_secs(5);
+pub const SILENT: Duration = Duration::from_secs(5);
 /// At the start, so many of the latest entries are read, within the bytes of the history, so that whoever was connected
 /// elsewhere can resume from memory.
 const RECENT_ENTRIES: usize = 4_096;
+
+/// What XREAD gives: each stream with its entries, or nothing.
+type Streams = Option<Vec<(String, Vec<Raw>)>>;
 
 /// Which entry is read next.
 enum Next {
@@ -54,6 +57,10 @@ pub struct Follower {
     lives: Option<Arc<Lives>>,
     /// the last entry that was read
     read: Id,
+    /// catalogues up to this entry are older than the one that this node has
+    catalogue_of: Id,
+    /// entries read at a time: fewer where the way to Redis is slow
+    at_a_time: usize,
     /// the entry for which the stream was searched already
     searched_for: Option<Id>,
     /// the publisher is connected to Postgres
@@ -84,6 +91,8 @@ impl Follower {
             place: None,
             lives: None,
             read: Id::default(),
+            catalogue_of: Id::default(),
+            at_a_time: AT_A_TIME,
             searched_for: None,
             publishes: false,
             heard: Instant::now(),
@@ -143,10 +152,12 @@ impl Follower {
 
     /// Reads on from where this node is.
     async fn follow(&mut self, mut connection: Connection) -> Result<Infallible> {
+        let connected = Instant::now();
         let mut clock = Clock::of(&mut connection).await?;
         let state = self.stream_begins(&mut connection).await?;
         self.find_place(&mut connection, &state).await?;
         loop {
+            let asked = self.at_a_time;
             let read = self.read_on(&mut connection).await?;
             for raw in &read {
                 let id = raw.id;
@@ -176,21 +187,21 @@ impl Follower {
                 }
                 clock = Clock::of(&mut connection).await?;
             }
-            if read.len() < AT_A_TIME {
-                self.say_how_it_is().await?;
+            if read.len() < asked {
+                self.say_how_it_is(connected).await?;
             }
         }
     }
 
-    async fn say_how_it_is(&mut self) -> Result<()> {
+    async fn say_how_it_is(&mut self, connected: Instant) -> Result<()> {
         let is_heard = self.heard.elapsed() < SILENT;
+        if !is_heard && connected.elapsed() > SILENT {
+            // it may be written elsewhere: whoever connects again asks Sentinels and names again
+            let text = "no publisher writes the stream: is a node with --publish running?";
+            return Err(Error::new(Kind::Connection, text));
+        }
         if self.is_live && !is_heard {
-            tracing::warn!(
-                event = "source_down",
-                seconds = SILENT.as_secs(),
-                "no publisher writes: is a node with --publish running?"
-            );
-            return self.tell_down("no publisher writes the stream; changes are delayed, not lost").await;
+            self.tell_down("no publisher writes the stream; changes are delayed, not lost").await?;
         }
         if !self.is_live && is_heard && self.publishes && self.place.is_some() {
             self.is_live = true;
@@ -211,7 +222,7 @@ impl Follower {
 
     /// Waits until there is a stream.
     async fn stream_begins(&mut self, connection: &mut Connection) -> Result<State> {
-        let mut was_told = false;
+        let (mut was_told, began) = (false, Instant::now());
         loop {
             if let Some(state) = append::state(connection, &self.keys).await? {
                 return Ok(state);
@@ -223,8 +234,8 @@ impl Follower {
                     "waiting for a publisher: rowcast serve --publish"
                 );
             }
-            if self.heard.elapsed() > SILENT {
-                self.tell_down("there is no stream; changes are delayed, not lost").await?;
+            if began.elapsed() > SILENT {
+                return Err(Error::new(Kind::Connection, "there is no stream: is a node with --publish running?"));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -238,6 +249,7 @@ impl Follower {
             self.send(channels).await?;
         }
         let last = Id::parse(&state.last).unwrap_or_default();
+        self.catalogue_of = last;
         if let Some(place) = &self.place {
             if last < self.read || self.read == Id::default() {
                 let begin = locate(connection, &self.keys, &place.seen).await?;
@@ -279,17 +291,28 @@ impl Follower {
         Ok(begin)
     }
 
-    async fn read_on(&self, connection: &mut Connection) -> Result<Vec<Raw>> {
+    async fn read_on(&mut self, connection: &mut Connection) -> Result<Vec<Raw>> {
         let mut command = Cmd::new();
-        command.arg("XREAD").arg("COUNT").arg(AT_A_TIME).arg("BLOCK").arg(BLOCK_MS);
+        command.arg("XREAD").arg("COUNT").arg(self.at_a_time).arg("BLOCK").arg(BLOCK_MS);
         command.arg("STREAMS").arg(&self.keys.changes).arg(self.read.to_string());
-        let read: Option<Vec<(String, Vec<Raw>)>> =
-            connection.run(&command).await.map_err(|e| explain("cannot read the stream", e))?;
+        let read = connection.run::<Streams>(&command).await;
+        self.at_a_time = if read.is_ok() { AT_A_TIME.min(self.at_a_time * 2) } else { 1.max(self.at_a_time / 2) };
+        let read = read.map_err(|e| explain("cannot read the stream", e))?;
         Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
     }
 
     async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<Next> {
         let Entry { at, to: _, event } = entry;
+        // a cut says by itself what is missing before it
+        if let (Some(place), Some(at), false) =
+            (&self.place, &at, matches!(event, Some(Event::Cut(_) | Event::From { .. })))
+            && place.incarnation == at.incarnation
+            && place.inside.is_none()
+            && !merge::can_begin(&place.seen, at)
+            && let Some(earlier) = self.search(connection, id).await?
+        {
+            return Ok(Next::Back(earlier));
+        }
         match event {
             None => {}
             Some(Event::Live) => self.publishes = true,
@@ -300,8 +323,8 @@ impl Follower {
                     self.send(Event::Down { reason }).await?;
                 }
             }
-            Some(Event::From { border, lives, start }) => {
-                self.goes_on_from(at.as_ref(), border, lives, start).await?;
+            Some(Event::From { border, lives, start, inside }) => {
+                self.goes_on_from(at.as_ref(), border, lives, start, inside).await?;
             }
             Some(Event::Cut(cut)) => {
                 if self.place.is_none() {
@@ -310,6 +333,8 @@ impl Follower {
                 }
                 return self.take(connection, id, at.as_ref(), cut).await;
             }
+            // older than the one that this node has
+            Some(Event::Channels { .. }) if id <= self.catalogue_of => {}
             Some(event @ (Event::Channels { .. } | Event::Gap { .. } | Event::Revoked { .. })) => {
                 self.send(event).await?
             }
@@ -322,7 +347,7 @@ impl Follower {
         let lives = Arc::new(self.present_lives(connection).await?);
         self.lives = Some(lives.clone());
         self.place = Some(at.clone());
-        self.send(Event::From { border: Border::new(at), lives, start: Start::First }).await
+        self.send(Event::From { border: Border::new(at), lives, start: Start::First, inside: None }).await
     }
 
     async fn present_lives(&mut self, connection: &mut Connection) -> Result<Lives> {
@@ -337,17 +362,21 @@ impl Follower {
         border: Border,
         lives: Arc<Lives>,
         start: Start,
+        inside: Option<(Snapshot, i64)>,
     ) -> Result<()> {
         let Some(place) = self.place.clone() else {
+            // what of its cut came before is not known here
+            if inside.is_some() {
+                return Ok(());
+            }
             self.lives = Some(lives.clone());
             self.place = Some(border.cursor.clone());
-            return self.send(Event::From { border, lives, start: Start::First }).await;
+            return self.send(Event::From { border, lives, start: Start::First, inside: None }).await;
         };
         if at.is_some_and(|at| merge::is_in_sequence(&place, at)) {
-            let inside = place.inside.filter(|_| start == Start::Continues);
             self.lives = Some(lives.clone());
             self.place = Some(Cursor { inside, ..border.cursor.clone() });
-            return self.send(Event::From { border, lives, start }).await;
+            return self.send(Event::From { border, lives, start, inside: None }).await;
         }
         self.move_into(lives, border).await
     }
@@ -361,7 +390,7 @@ impl Follower {
                 let place = Cursor { incarnation: border.cursor.incarnation, ..place };
                 let border = Border::new(Cursor { inside: None, ..place.clone() });
                 self.place = Some(place);
-                self.send(Event::From { border, lives, start: Start::Continues }).await
+                self.send(Event::From { border, lives, start: Start::Continues, inside: None }).await
             }
             Err(gap) => self.give_up(gap, border).await,
         }
@@ -377,7 +406,7 @@ impl Follower {
         self.place = Some(border.cursor.clone());
         let lives =
             self.lives.clone().unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new() }));
-        self.send(Event::From { border, lives, start: Start::Gap(gap) }).await
+        self.send(Event::From { border, lives, start: Start::Gap(gap), inside: None }).await
     }
 
     /// Tells what is news of a cut that begins `at` a place.
@@ -393,7 +422,7 @@ impl Follower {
                 }
                 Step::AnotherLife(cut) => {
                     let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
-                    if self.lives.as_ref().is_some_and(|lives| lives.know(from.incarnation))
+                    if self.lives.as_ref().is_some_and(|lives| lives.is_earlier(from.incarnation, place.incarnation))
                         && from.epoch == place.epoch
                     {
                         // of a life that this node has left behind already
@@ -404,20 +433,37 @@ impl Follower {
                     cut
                 }
                 Step::Missing(until, cut) => {
-                    if self.searched_for != Some(id) {
-                        self.searched_for = Some(id);
-                        if let Some(begin) = locate(connection, &self.keys, &place.seen).await?
-                            && begin < id
-                        {
-                            return Ok(Next::Back(begin.before()));
-                        }
+                    if let Some(earlier) = self.search(connection, id).await? {
+                        return Ok(Next::Back(earlier));
                     }
+                    self.hear_of_revocations(connection).await?;
                     let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
                     self.heal(&place, until, from).await?;
                     cut
                 }
             };
         }
+    }
+
+    /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once.
+    async fn search(&mut self, connection: &mut Connection, id: Id) -> Result<Option<Id>> {
+        let Some(place) = &self.place else { return Ok(None) };
+        if self.searched_for.replace(id) == Some(id) {
+            return Ok(None);
+        }
+        let begin = locate(connection, &self.keys, &place.seen).await?;
+        Ok(begin.filter(|begin| *begin < id).map(Id::before))
+    }
+
+    /// Of entries that are gone: whose tokens were revoked since the last one that was read.
+    async fn hear_of_revocations(&mut self, connection: &mut Connection) -> Result<()> {
+        let state = self.stream_begins(connection).await?;
+        for (user, id) in &state.revoked {
+            if Id::parse(id).is_some_and(|id| id > self.read) {
+                self.send(Event::Revoked { user: user.as_str().into() }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads what is missing from the outbox: what `until` saw and the place did not.

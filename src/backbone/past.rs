@@ -3,9 +3,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, ParsingError, Value};
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -15,7 +17,7 @@ use super::append;
 use super::entry::{self, BadEntry, Entry, inside_of};
 use super::link::{Connection, Link, explain};
 use super::merge::can_begin;
-use crate::change::{Answer, Change, Event, Request};
+use crate::change::{Answer, Change, Event, Request, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
 use crate::lives::Gap;
@@ -25,6 +27,10 @@ use crate::shutdown::Shutdown;
 const AT_ONCE: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to.
 const WITHIN: Duration = Duration::from_secs(60);
+/// So many wait for their turn here; beyond that they wait before they ask.
+const REQUESTS: usize = 64;
+/// While others wait, a subscriber takes each part within this time.
+const A_PART_WITHIN: Duration = Duration::from_secs(3);
 /// Entries read at a time: each holds up to a mebibyte.
 const CHUNK: usize = 16;
 /// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
@@ -141,11 +147,11 @@ pub async fn run(
     mut requests: mpsc::Receiver<Request>,
     mut shutdown: Shutdown,
 ) {
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let turns = Arc::new((Semaphore::new(AT_ONCE), AtomicUsize::new(0)));
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
-            request = requests.recv() => {
+            request = requests.recv(), if running.len() < REQUESTS => {
                 let Some(request) = request else { return };
                 let (link, keys, outbox, turns) = (link.clone(), keys.clone(), outbox.clone(), turns.clone());
                 running.spawn(async move { answer(&link, &keys, outbox, request, &turns).await });
@@ -156,15 +162,24 @@ pub async fn run(
     }
 }
 
-async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>, request: Request, turns: &Semaphore) {
+async fn answer(
+    link: &Link,
+    keys: &Keys,
+    outbox: Option<mpsc::Sender<Request>>,
+    request: Request,
+    (turns, waiting): &(Semaphore, AtomicUsize),
+) {
     match &request {
         Request::Replay { seen, until, after, channel, answer, life: _ } => {
-            let Ok(turn) = turns.acquire().await else { return };
+            waiting.fetch_add(1, Relaxed);
+            let turn = turns.acquire().await;
+            waiting.fetch_sub(1, Relaxed);
+            let Ok(turn) = turn else { return };
             if answer.is_closed() {
                 return;
             }
             let channel = channel.as_deref();
-            let past = Past { seen, until, after: *after, channel, answer };
+            let past = Past { seen, until, after: *after, channel, answer, waiting };
             match timeout(WITHIN, Box::pin(replay(link, keys, &past))).await {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
@@ -203,9 +218,23 @@ struct Past<'a> {
     after: i64,
     channel: Option<&'a str>,
     answer: &'a mpsc::Sender<Answer>,
+    /// who wait for their turn
+    waiting: &'a AtomicUsize,
 }
 
 impl Past<'_> {
+    /// Gives a part, unless the subscriber is gone or keeps others waiting.
+    async fn give(&self, part: Answer) -> Result<(), ()> {
+        let mut part = part;
+        loop {
+            match self.answer.send_timeout(part, A_PART_WITHIN).await {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(back)) if self.waiting.load(Relaxed) == 0 => part = back,
+                Err(_) => return Err(()),
+            }
+        }
+    }
+
     fn wants(&self, change: &Change) -> bool {
         let is_of_channel = |name: &str| change.update.as_ref().is_some_and(|update| *update.channel == *name);
         change.id > self.after
@@ -242,8 +271,23 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
             if !follows {
                 return Ok(told_until.is_some());
             }
+            let cut = match event {
+                Some(Event::Cut(cut)) => cut,
+                // where the stream goes on, nothing lies between; in another life of the server ids may be used again
+                Some(Event::From { border, start: Start::Continues, .. }) => {
+                    if at.is_some_and(|at| at.seen == place) || !place.covers(&border.cursor.seen) {
+                        place = border.cursor.seen;
+                    }
+                    reached = Some(to);
+                    continue;
+                }
+                Some(Event::From { .. }) => return Ok(told_until.is_some()),
+                _ => {
+                    reached = Some(to);
+                    continue;
+                }
+            };
             reached = Some(to);
-            let Some(Event::Cut(cut)) = event else { continue };
             let Some((begins, until)) = inside_of(&cut.inside) else { continue };
             if place.covers(&until) {
                 continue;
@@ -263,12 +307,12 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
             } else if !changes.is_empty() {
                 if told_until.as_ref() != Some(&until) {
                     let end = if past.until.covers(&until) { until.clone() } else { past.until.clone() };
-                    if past.answer.send(Answer::Until(end)).await.is_err() {
+                    if past.give(Answer::Until(end)).await.is_err() {
                         return Ok(true);
                     }
                     told_until = Some(until.clone());
                 }
-                if past.answer.send(Answer::Changes(changes)).await.is_err() {
+                if past.give(Answer::Changes(changes)).await.is_err() {
                     return Ok(true);
                 }
             }

@@ -314,7 +314,11 @@ impl Resume {
                 }
                 Some(Answer::Gap(gap)) => return Ok(Err(gap)),
                 Some(Answer::Rows(_) | Answer::Border(_) | Answer::Refused) => {}
-                None => return Err(Failed::Unanswered),
+                // what came so far is the client's: it gets further each time
+                None => {
+                    self.send(&self.told(&held), &inside, None).await?;
+                    return Err(Failed::Unanswered);
+                }
             }
         }
     }

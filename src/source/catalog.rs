@@ -171,7 +171,11 @@ impl Catalog {
     /// All channels as subscribers may ask for them.
     pub fn channels(&self) -> Vec<change::Channel> {
         let channels = self.channels.values();
-        channels.map(|c| change::Channel { name: c.name.clone(), columns: c.columns.clone() }).collect()
+        let mut channels: Vec<_> =
+            channels.map(|c| change::Channel { name: c.name.clone(), columns: c.columns.clone() }).collect();
+        // the same ones read the same each time
+        channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        channels
     }
 
     /// Who may see them.

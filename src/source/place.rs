@@ -107,7 +107,8 @@ impl Place {
     /// What delivery is told of the place: that what follows comes after it.
     pub(super) fn told(&mut self, start: Start) -> Event {
         self.witness.told(self.lsn);
-        Event::From { border: self.border(), lives: self.lives.clone(), start }
+        let inside = self.inside.as_ref().map(|(end, _, id)| (end.clone(), *id));
+        Event::From { border: self.border(), lives: self.lives.clone(), start, inside }
     }
 
     /// The place as a border between cuts; inside a cut, the one before it.

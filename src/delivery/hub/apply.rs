@@ -21,7 +21,7 @@ impl Hub {
     pub(super) fn apply(&self, event: Event) -> u64 {
         match event {
             Event::Cut(cut) => return self.apply_cut(Arc::new(cut)),
-            Event::From { border, lives, start } => {
+            Event::From { border, lives, start, inside: _ } => {
                 let mut state = lock(&self.state);
                 // where a cut was broken off, its rest follows and ends at a border
                 if start != Start::Continues || state.is_at_border {

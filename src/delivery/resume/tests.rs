@@ -21,7 +21,7 @@ fn place(life: u64, before: u64) -> Cursor {
 fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
     let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec() });
     let start = if continues { Start::Continues } else { Start::First };
-    Event::From { border: Border::new(place(life, 10)), lives, start }
+    Event::From { border: Border::new(place(life, 10)), lives, start, inside: None }
 }
 
 fn cut(life: u64) -> Event {
