@@ -57,6 +57,7 @@ bench: ## the figures of the README; see benches/README.md
 	benches/intake
 	benches/fanout
 	benches/access
+	benches/scale
 
 .PHONY: postgres pgbouncer redis
 redis:

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Notify, mpsc};
@@ -29,6 +30,10 @@ const EVENTS: usize = 4;
 /// Requests that wait for the source. Whoever asks beyond that waits in its own task.
 const REQUESTS: usize = 64;
 
+/// A relay reads the present in milliseconds.
+const BY_RELAY: Duration = Duration::from_secs(3);
+/// By the stream it takes as long as Redis or the publisher stands still before anybody notices, and catching up.
+const BY_STREAM: Duration = Duration::from_secs(15);
 /// Connections that wait to be accepted. A client whose first packet finds this full tries again after a second: with
 /// the usual 128 that befell a storm of 256 at a time.
 const BACKLOG: u32 = 4096;
@@ -98,6 +103,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         heartbeat: config.heartbeat,
         ping: config.ping,
         replay_bytes_per_second: config.replay_bytes_per_second,
+        reach_within: if config.backbone.is_some() { BY_STREAM } else { BY_RELAY },
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         keys: keys.clone(),
     };

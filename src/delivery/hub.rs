@@ -48,6 +48,8 @@ pub struct Settings {
     pub ping: Duration,
     /// of the past, to one client; 0: any number
     pub replay_bytes_per_second: u32,
+    /// the present has come within this time once it is asked for; a place that lies beyond it is of the future
+    pub reach_within: Duration,
     /// threads that write
     pub shards: usize,
     /// what tokens are checked with; `None`: everybody may see everything
@@ -182,6 +184,11 @@ impl Hub {
     pub(super) fn time_for(&self, bytes: u64) -> Option<Duration> {
         let pace = self.settings.replay_bytes_per_second;
         (pace > 0).then(|| Duration::from_secs_f64(bytes as f64 / f64::from(pace)))
+    }
+
+    /// How long a place is waited for that lies beyond what the stream has come to.
+    pub(super) fn reach_within(&self) -> Duration {
+        self.settings.reach_within
     }
 
     /// Who looks after the sockets.

@@ -79,8 +79,8 @@ impl From<JoinError> for Failed {
 
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 const CHUNK: usize = 64 * 1024;
-/// The present is read within this time once it is asked for; a place that lies beyond it is of the future.
-const REACH_WITHIN: Duration = Duration::from_secs(3);
+/// A life of the server that another node has seen begin is news here for so long at most.
+const LEARN_WITHIN: Duration = Duration::from_secs(3);
 
 /// One subscriber on its way.
 pub struct Resume {
@@ -186,7 +186,7 @@ impl Resume {
             return Ok(Err(Gap::Policy));
         }
         // after a restart another node may have connected earlier: its cursors are of a life that is news here
-        let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
+        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
         self.hub.becomes_live().await;
         let Some(lives) = self.hub.lives() else { return Ok(Err(Gap::BadCursor)) };
         if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
@@ -262,7 +262,7 @@ impl Resume {
     /// Waits until the stream has come to a place.
     async fn reach(&self, seen: &Snapshot) -> Result<Border, Gap> {
         loop {
-            match tokio::time::timeout(REACH_WITHIN, self.hub.reaches(seen)).await {
+            match tokio::time::timeout(self.hub.reach_within(), self.hub.reaches(seen)).await {
                 Ok(border) => return Ok(border),
                 // a place of the future, unless the source stands still and nobody has noticed yet
                 Err(_) if self.hub.is_at_border() && self.hub.looks_again().await => {
@@ -349,7 +349,7 @@ impl Resume {
                         self.say(&protocol::snapshot(&label, &part, None)).await?;
                     }
                     self.life = border.cursor.incarnation;
-                    let _ = tokio::time::timeout(REACH_WITHIN, self.hub.learns_of(self.life)).await;
+                    let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(self.life)).await;
                     let cursor = format!("{}{}", border.token, self.lens.mark());
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
                     return Ok(Some(border.cursor.seen));

@@ -68,6 +68,7 @@ impl Stage {
             heartbeat: Duration::from_secs(60),
             ping: Duration::from_secs(60),
             replay_bytes_per_second: 0,
+            reach_within: Duration::from_secs(3),
             shards: 1,
             keys: None,
         };
