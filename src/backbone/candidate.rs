@@ -2,7 +2,7 @@
 //! stream; knows no subscriber.
 //!
 //! Who holds an advisory lock in Postgres is the publisher. The lock spares work, no more: that nothing is written twice
-//! or out of order is the [`append`](super::append)er's doing, so a publisher whose lock went with its connection writes on until
+//! or out of order is what [`append`] sees to, so a publisher whose lock went with its connection writes on until
 //! somebody else has written.
 
 use std::convert::Infallible;
