@@ -269,9 +269,11 @@ impl Way {
                     let mut there = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
                     loop {
                         tokio::select! {
-                            _ = tokio::io::copy_bidirectional(&mut here, &mut there) => return,
-                            // what was read may be lost: a partition, and then a broken connection
+                            // first, so that nothing slips through. What was read may be lost: a partition, and then a
+                            // broken connection
+                            biased;
                             _ = passes.wait_for(|passes| !passes) => {}
+                            _ = tokio::io::copy_bidirectional(&mut here, &mut there) => return,
                         }
                         if passes.wait_for(|passes| *passes).await.is_err() {
                             return;
