@@ -497,6 +497,10 @@ async fn a_revocation_whose_entry_is_gone_is_heard_of() {
     let _: u64 = redis.run("XTRIM {rowcast}:changes MAXLEN 1").await;
     write(&db, 1..2).await;
     way.passing.send_replace(true);
+    // an attempt to connect that was held up is given up after five seconds
+    while gateway.get("/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(socket.close_code().await, 4401);
     drop(publisher);
 }
