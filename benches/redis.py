@@ -69,10 +69,8 @@ class Redis:
 
     def command(self, *words):
         """Runs a command; its answer, in Python's types."""
-        encoded = [str(word).encode() for word in words]
-        with socket.create_connection(self._address, 20) as opened, opened.makefile("rb") as answer:
-            opened.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
-            return read_answer(answer)
+        with socket.create_connection(self._address, 20) as opened:
+            return ask(opened, *words)
 
 
 def program():
@@ -86,6 +84,14 @@ def program():
 def version():
     """As the program says it."""
     return kit.output([program(), "--version"]).strip()
+
+
+def ask(opened, *words):
+    """Runs a command over a connection; its answer, in Python's types."""
+    encoded = [str(word).encode() for word in words]
+    opened.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
+    with opened.makefile("rb") as answer:
+        return read_answer(answer)
 
 
 def read_answer(answer):

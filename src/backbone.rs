@@ -3,19 +3,22 @@
 //!
 //! The path of a change through it: a [`candidate`] becomes the publisher and gives what the source tells, as an
 //! [`entry`] each, to the [`append`]er; a [`follower`] reads the entries, [`merge`] says what of a cut is news to it, and
-//! delivery gets the same events that it would get from the source itself. [`past`] answers those who come back.
+//! delivery gets the same events that it would get from the source itself. [`past`] answers those who come back. Who waits for the
+//! present has it read now: [`asked`].
 //!
 //! An entry carries the place before it and the place after it, as cursors. So whoever reads the stream knows what it has
 //! missed, also when Redis has lost the newest entries, or all of them: a place is a snapshot of Postgres, not a number
 //! in Redis.
 
 pub mod append;
+pub mod asked;
 pub mod candidate;
 pub mod entry;
 pub mod follower;
 pub mod link;
 pub mod merge;
 pub mod past;
+pub mod stream;
 
 /// The keys of one backbone. The braces put them into one hash slot of a Redis Cluster.
 #[derive(Debug, Clone)]

@@ -28,6 +28,20 @@ fn gateway(db_url: &str, redis: &TestRedis) -> TestServer {
     TestServer::start_with(db_url, &[("subscribe", &redis.url())])
 }
 
+/// Resumes from it come from the stream, nearly all of them.
+fn forgetful_gateway(db_url: &str, redis: &TestRedis) -> TestServer {
+    TestServer::start_with(db_url, &[("subscribe", &redis.url()), ("history-bytes", "65536")])
+}
+
+const SECRET: &str = "a secret of some length";
+
+/// Of user 7.
+fn token_of_a_clerk() -> String {
+    let claims = json!({ "sub": "7", "role": "clerk", "exp": 4_000_000_000_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
+
 async fn write(db: &TestDatabase, keys: std::ops::Range<i32>) {
     for k in keys {
         db.run(&format!("insert into counters values ({k})")).await;
@@ -129,9 +143,7 @@ async fn a_large_cut_arrives_in_parts_and_in_order() {
 async fn who_comes_back_from_beyond_memory_is_answered_from_the_stream_then_from_the_outbox() {
     let (db, redis) = (counters().await, TestRedis::start().await);
     let _publisher = publisher(&db, &redis);
-    let small = [("subscribe", redis.url()), ("history-bytes", "65536".to_owned())];
-    let small: Vec<(&str, &str)> = small.iter().map(|(name, value)| (*name, &**value)).collect();
-    let (with, without) = (TestServer::start_with(&db.url, &small), TestServer::start_with("", &small));
+    let (with, without) = (forgetful_gateway(&db.url, &redis), forgetful_gateway("", &redis));
     let mut socket = without.subscribed("/ws/counters").await;
     write(&db, 0..1).await;
     let cursor = socket.message().await["cursor"].as_str().unwrap().to_owned();
@@ -334,17 +346,11 @@ async fn the_stream_of_another_database_is_left_alone() {
 
 #[tokio::test]
 async fn policies_and_revocations_travel_in_the_stream() {
-    let secret = "a secret of some length";
     let (db, redis) = (counters().await, TestRedis::start().await);
     let url = redis.url();
-    let publisher = TestServer::start_with(&db.url, &[("publish", &url), ("jwt-secret", secret)]);
-    let gateway = TestServer::start_with("", &[("subscribe", &url), ("jwt-secret", secret)]);
-    let token = jsonwebtoken::encode(
-        &jsonwebtoken::Header::default(),
-        &json!({ "sub": "7", "role": "clerk", "exp": 4_000_000_000_u64 }),
-        &jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .unwrap();
+    let publisher = TestServer::start_with(&db.url, &[("publish", &url), ("jwt-secret", SECRET)]);
+    let gateway = TestServer::start_with("", &[("subscribe", &url), ("jwt-secret", SECRET)]);
+    let token = token_of_a_clerk();
     let path = format!("/ws/counters?token={token}");
     while !matches!(gateway.get("/readyz").await.0, 200) {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -436,9 +442,7 @@ async fn a_cut_whose_first_parts_are_gone_is_not_taken_for_a_whole_one() {
 async fn a_resume_from_the_stream_passes_where_the_publisher_connected_again() {
     let (db, redis) = (counters().await, TestRedis::start().await);
     let _publisher = publisher(&db, &redis);
-    let settings = [("subscribe", redis.url()), ("history-bytes", "65536".to_owned())];
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
-    let gateway = TestServer::start_with("", &settings);
+    let gateway = forgetful_gateway("", &redis);
     let mut socket = gateway.subscribed("/ws/counters").await;
     write(&db, 0..1).await;
     let cursor = socket.message().await["cursor"].as_str().unwrap().to_owned();
@@ -469,19 +473,13 @@ async fn a_publisher_that_is_silent_loses_its_lock() {
 
 #[tokio::test]
 async fn a_revocation_whose_entry_is_gone_is_heard_of() {
-    let secret = "a secret of some length";
     let (db, redis) = (counters().await, TestRedis::start().await);
     db.run("select rowcast.allow('counters', 'clerk')").await;
     let way = Way::to(redis.port()).await;
-    let publisher = TestServer::start_with(&db.url, &[("publish", &redis.url()), ("jwt-secret", secret)]);
+    let publisher = TestServer::start_with(&db.url, &[("publish", &redis.url()), ("jwt-secret", SECRET)]);
     let url = format!("redis://{}", way.address);
-    let gateway = TestServer::start_with("", &[("subscribe", &url), ("jwt-secret", secret)]);
-    let token = jsonwebtoken::encode(
-        &jsonwebtoken::Header::default(),
-        &json!({ "sub": "7", "role": "clerk", "exp": 4_000_000_000_u64 }),
-        &jsonwebtoken::EncodingKey::from_secret(secret.as_bytes()),
-    )
-    .unwrap();
+    let gateway = TestServer::start_with("", &[("subscribe", &url), ("jwt-secret", SECRET)]);
+    let token = token_of_a_clerk();
     while gateway.get("/readyz").await.0 != 200 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -5,20 +5,18 @@
 //! or out of order is what [`append`] sees to, so a publisher whose lock went with its connection writes on until
 //! somebody else has written.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Cmd;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::Keys;
 use super::append::{self, Appender, Moved};
 use super::entry::{self, Said};
 use super::follower::SILENT;
-use super::link::{Connection, Link, backoff, explain};
+use super::link::{Connection, Link, backoff};
+use super::{Keys, asked};
 use crate::change::{Event, Start};
 use crate::cursor::{Border, Cursor, inside_prefix};
 use crate::error::{self, Error, Kind, Result};
@@ -46,12 +44,8 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const BEAT: Duration = Duration::from_secs(1);
 /// So often it is tried to reach Redis again before the lock is given to others.
 const RETRIES: u32 = 3;
-/// A wish that nobody took is of no use after this time, in milliseconds.
-const KEPT_MS: u32 = 3_000;
 /// Parts of cuts on their way into the stream.
 const EVENTS: usize = 4;
-/// A wish to read the present is waited for so long at a time, in seconds.
-const ASKED_WITHIN: u32 = 1;
 
 /// What a candidate needs.
 #[derive(Debug, Clone)]
@@ -211,7 +205,7 @@ impl Candidate {
         let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
         let relay = relay::run(database, place, metrics, nudge.clone(), events, relay_ends);
         tasks.spawn(relay);
-        tasks.spawn(listen(self.link.clone(), self.keys.clone(), nudge));
+        tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), nudge));
         tokio::select! {
             ended = writer.write(told) => ended,
             Some(ended) = tasks.join_next() => match ended {
@@ -351,59 +345,5 @@ fn begin_where_the_last_one_ended(event: &mut Event, to: &Cursor) {
             *border = Border::new(Cursor { inside: None, ..to.clone() });
         }
         _ => {}
-    }
-}
-
-/// Has the present read whenever a node asks for it.
-async fn listen(link: Link, keys: Keys, nudge: Arc<Notify>) -> Result<()> {
-    let mut attempt = 0;
-    loop {
-        let asked: Result<Infallible> = async {
-            let mut connection = link.connect().await?;
-            let mut wait = Cmd::new();
-            wait.arg("BLPOP").arg(&keys.asked).arg(ASKED_WITHIN);
-            loop {
-                let asked: Option<(String, String)> =
-                    connection.run(&wait).await.map_err(|e| explain("cannot wait for what is asked", e))?;
-                attempt = 0;
-                if asked.is_some() {
-                    nudge.notify_one();
-                }
-            }
-        }
-        .await;
-        let Err(error) = asked;
-        tracing::debug!(event = "asked_lost", error = error::chain(&error));
-        tokio::time::sleep(backoff(attempt)).await;
-        attempt += 1;
-    }
-}
-
-/// Asks the publisher to read the present now, whenever this node is nudged. Never ends.
-pub async fn ask(link: Link, keys: Keys, nudge: Arc<Notify>) {
-    let mut attempt = 0;
-    loop {
-        let asked: Result<Infallible> = async {
-            let mut connection = link.connect().await?;
-            loop {
-                nudge.notified().await;
-                for command in [
-                    Cmd::new().arg("RPUSH").arg(&keys.asked).arg("1"),
-                    Cmd::new().arg("LTRIM").arg(&keys.asked).arg(-1).arg(-1),
-                    Cmd::new().arg("PEXPIRE").arg(&keys.asked).arg(KEPT_MS),
-                ] {
-                    let sent: Result<redis::Value, _> = connection.run(command).await;
-                    sent.map_err(|e| explain("cannot ask for the present", e))?;
-                }
-                attempt = 0;
-            }
-        }
-        .await;
-        let Err(error) = asked;
-        tracing::debug!(event = "ask_failed", error = error::chain(&error));
-        tokio::time::sleep(backoff(attempt)).await;
-        attempt += 1;
-        // whoever waits is still waiting
-        nudge.notify_one();
     }
 }

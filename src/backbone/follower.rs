@@ -1,21 +1,21 @@
 //! The stream → what the source would tell. Owns how far this node has read, what it does where something is missing,
 //! and when it says that nothing comes; what of a cut is news is `merge`'s.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use redis::Cmd;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::append::{self, State};
 use super::entry::{self, Entry};
-use super::link::{Connection, Link, backoff, explain};
+use super::link::{Connection, Link, backoff};
 use super::merge::{self, Step};
-use super::past::{Id, Raw, entries, locate};
-use super::{Keys, candidate};
+use super::stream::{self, AT_A_TIME, Clock, Id, locate};
+use super::{Keys, asked};
 use crate::change::{Answer, Cut, Event, Request, Start};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::error::{self, Error, Kind, Result};
@@ -23,19 +23,8 @@ use crate::lives::{Gap, Lives};
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
-/// Entries read at a time: each holds up to a mebibyte.
-const AT_A_TIME: usize = 16;
-/// Waited for the next entry so long at a time, in milliseconds.
-const BLOCK_MS: u32 = 1_000;
 /// A publisher says something each second. Silent for so long, it is gone.
 pub const SILENT: Duration = Duration::from_secs(5);
-/// At the start, so many of the latest entries are read, within the bytes of the history, so that whoever was connected
-/// elsewhere can resume from memory.
-const RECENT_ENTRIES: usize = 4_096;
-
-/// What XREAD gives: each stream with its entries, or nothing.
-type Streams = Option<Vec<(String, Vec<Raw>)>>;
-
 /// Which entry is read next.
 enum Next {
     /// the next one
@@ -117,7 +106,7 @@ impl Follower {
         };
         // ended when this function ends
         let mut asking = JoinSet::new();
-        asking.spawn(candidate::ask(self.link.clone(), self.keys.clone(), nudge));
+        asking.spawn(asked::ask(self.link.clone(), self.keys.clone(), nudge));
         let mut attempt = 0;
         loop {
             let lost = tokio::select! {
@@ -158,7 +147,9 @@ impl Follower {
         self.find_place(&mut connection, &state).await?;
         loop {
             let asked = self.at_a_time;
-            let read = self.read_on(&mut connection).await?;
+            let read = stream::read_after(&mut connection, &self.keys, self.read, asked).await;
+            self.at_a_time = if read.is_ok() { AT_A_TIME.min(asked * 2) } else { 1.max(asked / 2) };
+            let read = read?;
             for raw in &read {
                 let id = raw.id;
                 self.metrics.count_entry();
@@ -212,7 +203,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn tell_down(&mut self, reason: &'static str) -> Result<()> {
+    async fn tell_down(&mut self, reason: impl Into<Cow<'static, str>>) -> Result<()> {
         self.metrics.set_live(false);
         if std::mem::take(&mut self.is_live) {
             self.send(Event::Down { reason: reason.into() }).await?;
@@ -258,47 +249,9 @@ impl Follower {
             }
             return Ok(());
         }
-        let begin = self.recent(connection, state).await?;
+        let begin = stream::recent(connection, &self.keys, state, self.history_bytes).await?;
         self.read = begin.map_or(last, Id::before);
         Ok(())
-    }
-
-    /// The oldest of the latest entries with which a node can begin.
-    async fn recent(&self, connection: &mut Connection, state: &State) -> Result<Option<Id>> {
-        let restart = Id::parse(&state.restart).unwrap_or_default();
-        let (mut bytes, mut count, mut begin) = (0, 0, None);
-        let mut newest = "+".to_owned();
-        while bytes < self.history_bytes && count < RECENT_ENTRIES {
-            let mut command = Cmd::new();
-            command.arg("XREVRANGE").arg(&self.keys.changes).arg(&newest).arg("-").arg("COUNT").arg(AT_A_TIME);
-            let read = entries(connection, &command).await?;
-            for raw in &read {
-                bytes += raw.size();
-                count += 1;
-                let Ok(entry) = raw.entry() else { continue };
-                if raw.id == restart || entry.at.as_ref().is_some_and(|at| at.inside.is_none()) {
-                    begin = Some(raw.id);
-                }
-                if raw.id <= restart {
-                    return Ok(begin);
-                }
-            }
-            match read.last() {
-                Some(oldest) if read.len() == AT_A_TIME => newest = format!("({}", oldest.id),
-                _ => break,
-            }
-        }
-        Ok(begin)
-    }
-
-    async fn read_on(&mut self, connection: &mut Connection) -> Result<Vec<Raw>> {
-        let mut command = Cmd::new();
-        command.arg("XREAD").arg("COUNT").arg(self.at_a_time).arg("BLOCK").arg(BLOCK_MS);
-        command.arg("STREAMS").arg(&self.keys.changes).arg(self.read.to_string());
-        let read = connection.run::<Streams>(&command).await;
-        self.at_a_time = if read.is_ok() { AT_A_TIME.min(self.at_a_time * 2) } else { 1.max(self.at_a_time / 2) };
-        let read = read.map_err(|e| explain("cannot read the stream", e))?;
-        Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
     }
 
     async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<Next> {
@@ -318,10 +271,7 @@ impl Follower {
             Some(Event::Live) => self.publishes = true,
             Some(Event::Down { reason }) => {
                 self.publishes = false;
-                self.metrics.set_live(false);
-                if std::mem::take(&mut self.is_live) {
-                    self.send(Event::Down { reason }).await?;
-                }
+                self.tell_down(reason).await?;
             }
             Some(Event::From { border, lives, start, inside }) => {
                 self.goes_on_from(at.as_ref(), border, lives, start, inside).await?;
@@ -514,29 +464,4 @@ impl Follower {
 
 fn malformed(what: &str) -> Error {
     Error::new(Kind::Protocol, format!("the stream's state cannot be read: {what}"))
-}
-
-/// Redis' clock, by which entries are numbered.
-struct Clock {
-    /// of Redis, minus ours
-    ahead_ms: i64,
-}
-
-impl Clock {
-    async fn of(connection: &mut Connection) -> Result<Self> {
-        let (seconds, micros): (i64, i64) =
-            connection.run(&redis::cmd("TIME")).await.map_err(|e| explain("cannot read Redis' clock", e))?;
-        Ok(Self { ahead_ms: seconds * 1000 + micros / 1000 - now_ms() })
-    }
-
-    /// When an entry was written.
-    fn when(&self, id: Id) -> Instant {
-        let age = now_ms() + self.ahead_ms - id.ms.cast_signed();
-        let age = Duration::from_millis(age.max(0).cast_unsigned());
-        Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
-    }
-}
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -1,12 +1,10 @@
-//! Entries of the past: where a place lies in the stream, and answers for those who come back. Owns how the stream is
-//! searched; what it cannot answer is asked of the outbox, where this node has a database.
+//! Answers from the stream for those who come back. Owns how many are answered at a time; what the stream cannot answer is
+//! asked of the outbox, where this node has a database.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, ParsingError, Value};
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -14,9 +12,9 @@ use tokio::time::timeout;
 
 use super::Keys;
 use super::append;
-use super::entry::{self, BadEntry, Entry, inside_of};
-use super::link::{Connection, Link, explain};
-use super::merge::can_begin;
+use super::entry::{Entry, inside_of};
+use super::link::Link;
+use super::stream::{AT_A_TIME, Id, locate, range};
 use crate::change::{Answer, Change, Event, Request, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
@@ -31,113 +29,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 const REQUESTS: usize = 64;
 /// While others wait, a subscriber takes each part within this time.
 const A_PART_WITHIN: Duration = Duration::from_secs(3);
-/// Entries read at a time: each holds up to a mebibyte.
-const CHUNK: usize = 16;
 /// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
 const SORTED_BYTES: u64 = 32 << 20;
-
-/// An entry's id: milliseconds of Redis' clock, and a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Id {
-    /// milliseconds since 1970
-    pub ms: u64,
-    number: u64,
-}
-
-impl Id {
-    /// Reads `milliseconds-number`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (ms, number) = text.split_once('-')?;
-        Some(Self { ms: ms.parse().ok()?, number: number.parse().ok()? })
-    }
-
-    /// The id just before.
-    #[must_use]
-    pub fn before(self) -> Self {
-        match self.number.checked_sub(1) {
-            Some(number) => Self { number, ..self },
-            None => Self { ms: self.ms.saturating_sub(1), number: u64::MAX },
-        }
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.ms, self.number)
-    }
-}
-
-/// An entry as Redis gives it.
-#[derive(Debug)]
-pub struct Raw {
-    /// its id
-    pub id: Id,
-    /// names and values
-    fields: Vec<(String, String)>,
-}
-
-impl FromRedisValue for Raw {
-    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
-        let (id, fields): (String, Vec<(String, String)>) = redis::from_redis_value(value)?;
-        let id = Id::parse(&id).ok_or_else(|| ParsingError::from("an entry's id that is none"))?;
-        Ok(Self { id, fields })
-    }
-}
-
-impl Raw {
-    /// What it says.
-    ///
-    /// # Errors
-    /// [`BadEntry`].
-    pub fn entry(&self) -> Result<Entry, BadEntry> {
-        let field = |name| self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value);
-        entry::read(field("at"), field("to"), field("kind"), field("body"))
-    }
-
-    /// Bytes of its fields.
-    pub fn size(&self) -> u64 {
-        self.fields.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
-    }
-}
-
-/// Entries that a command gives.
-///
-/// # Errors
-/// When the connection is lost.
-pub async fn entries(connection: &mut Connection, command: &Cmd) -> Result<Vec<Raw>> {
-    connection.run(command).await.map_err(|e| explain("cannot read the stream", e))
-}
-
-async fn range(connection: &mut Connection, keys: &Keys, from: &str, to: &str, count: usize) -> Result<Vec<Raw>> {
-    let mut command = Cmd::new();
-    command.arg("XRANGE").arg(&keys.changes).arg(from).arg(to).arg("COUNT").arg(count);
-    entries(connection, &command).await
-}
-
-/// The last entry with which somebody can begin who has seen what `seen` saw; `None` where the stream begins later. By
-/// halving the time: places only move on.
-///
-/// # Errors
-/// When the connection is lost.
-pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -> Result<Option<Id>> {
-    let mut command = Cmd::new();
-    command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
-    let newest = entries(connection, &command).await?.pop();
-    let oldest = range(connection, keys, "-", "+", 1).await?.pop();
-    let (Some(oldest), Some(newest)) = (oldest, newest) else { return Ok(None) };
-    let (mut low, mut high) = (oldest.id.ms, newest.id.ms + 1);
-    let mut found = None;
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
-        // the entry with which the stream began has no place before it
-        match raw.filter(|raw| raw.entry().is_ok_and(|e| can_begin(seen, e.at.as_ref().unwrap_or(&e.to)))) {
-            Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
-            None => high = middle,
-        }
-    }
-    Ok(found)
-}
 
 /// Answers requests until the shutdown.
 pub async fn run(
@@ -261,7 +154,7 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
     // the place after the last entry that was read
     let mut reached = None;
     while !place.covers(past.until) {
-        let read = range(&mut connection, keys, &from, "+", CHUNK).await?;
+        let read = range(&mut connection, keys, &from, "+", AT_A_TIME).await?;
         let Some(last) = read.last() else { return Ok(told_until.is_some()) };
         from = format!("({}", last.id);
         for raw in &read {
@@ -323,7 +216,7 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
                 break;
             }
         }
-        if read.len() < CHUNK && !place.covers(past.until) {
+        if read.len() < AT_A_TIME && !place.covers(past.until) {
             // the end of the stream: it was cut short while it was read
             return Ok(told_until.is_some());
         }
@@ -335,18 +228,4 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
     }
     let _ = past.answer.send(Answer::Done).await;
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_have_an_order() {
-        let id = |text| Id::parse(text).unwrap();
-        assert!(id("5-10") > id("5-9") && id("10-0") > id("9-7"));
-        assert_eq!(id("5-0").before(), Id { ms: 4, number: u64::MAX });
-        assert_eq!(id("5-3").before().to_string(), "5-2");
-        assert_eq!(Id::parse("5"), None);
-    }
 }

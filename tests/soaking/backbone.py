@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 
 import cluster as kit
+import redis
 
 STREAM = "{rowcast}:changes"
 # kind of a node, the setting that makes it one, whether it has a database
@@ -207,24 +208,4 @@ class Server:
         with socket.socket(socket.AF_UNIX) as opened:
             opened.settimeout(20)
             opened.connect(str(self._socket))
-            encoded = [str(word).encode() for word in words]
-            opened.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
-            with opened.makefile("rb") as answer:
-                return read_answer(answer)
-
-
-def read_answer(answer):
-    """An answer of the protocol's second version."""
-    line = answer.readline()
-    if not line.endswith(b"\r\n"):
-        raise ConnectionError("Redis hung up")
-    kind, text = line[:1], line[1:-2].decode("utf-8", "replace")
-    if kind == b"-":
-        raise kit.Failure(f"Redis: {text}")
-    if kind == b":":
-        return int(text)
-    if kind == b"$":
-        return None if text == "-1" else answer.read(int(text) + 2)[:-2].decode("utf-8", "replace")
-    if kind == b"*":
-        return [read_answer(answer) for _ in range(int(text))]
-    return text
+            return redis.ask(opened, *words)

@@ -1,0 +1,216 @@
+//! Reading the stream: ids, entries, their age, and where a place lies. Owns the reading commands; does not know what an
+//! entry is read for.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::{Cmd, FromRedisValue, ParsingError, Value};
+use tokio::time::Instant;
+
+use super::Keys;
+use super::append::State;
+use super::entry::{self, BadEntry, Entry};
+use super::link::{Connection, explain};
+use super::merge::can_begin;
+use crate::cursor::Snapshot;
+use crate::error::Result;
+
+/// Entries read at a time: each holds up to a mebibyte.
+pub const AT_A_TIME: usize = 16;
+/// Waited for the next entry so long at a time, in milliseconds.
+const BLOCK_MS: u32 = 1_000;
+/// At the start, so many of the latest entries are read, within the bytes of the history, so that whoever was connected
+/// elsewhere can resume from memory.
+const RECENT_ENTRIES: usize = 4_096;
+
+/// An entry's id: milliseconds of Redis' clock, and a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Id {
+    /// milliseconds since 1970
+    pub ms: u64,
+    number: u64,
+}
+
+impl Id {
+    /// Reads `milliseconds-number`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ms, number) = text.split_once('-')?;
+        Some(Self { ms: ms.parse().ok()?, number: number.parse().ok()? })
+    }
+
+    /// The id just before.
+    #[must_use]
+    pub fn before(self) -> Self {
+        match self.number.checked_sub(1) {
+            Some(number) => Self { number, ..self },
+            None => Self { ms: self.ms.saturating_sub(1), number: u64::MAX },
+        }
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.number)
+    }
+}
+
+/// An entry as Redis gives it.
+#[derive(Debug)]
+pub struct Raw {
+    /// its id
+    pub id: Id,
+    /// names and values
+    fields: Vec<(String, String)>,
+}
+
+impl FromRedisValue for Raw {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let (id, fields): (String, Vec<(String, String)>) = redis::from_redis_value(value)?;
+        let id = Id::parse(&id).ok_or_else(|| ParsingError::from("an entry's id that is none"))?;
+        Ok(Self { id, fields })
+    }
+}
+
+impl Raw {
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`BadEntry`].
+    pub fn entry(&self) -> Result<Entry, BadEntry> {
+        let field = |name| self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value);
+        entry::read(field("at"), field("to"), field("kind"), field("body"))
+    }
+
+    /// Bytes of its fields.
+    pub fn size(&self) -> u64 {
+        self.fields.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+    }
+}
+
+async fn entries(connection: &mut Connection, command: &Cmd) -> Result<Vec<Raw>> {
+    connection.run(command).await.map_err(|e| explain("cannot read the stream", e))
+}
+
+/// At most `count` entries from one id to another, as XRANGE names them.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn range(connection: &mut Connection, keys: &Keys, from: &str, to: &str, count: usize) -> Result<Vec<Raw>> {
+    let mut command = Cmd::new();
+    command.arg("XRANGE").arg(&keys.changes).arg(from).arg(to).arg("COUNT").arg(count);
+    entries(connection, &command).await
+}
+
+/// The last entry with which somebody can begin who has seen what `seen` saw; `None` where the stream begins later. By
+/// halving the time: places only move on.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -> Result<Option<Id>> {
+    let mut command = Cmd::new();
+    command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
+    let newest = entries(connection, &command).await?.pop();
+    let oldest = range(connection, keys, "-", "+", 1).await?.pop();
+    let (Some(oldest), Some(newest)) = (oldest, newest) else { return Ok(None) };
+    let (mut low, mut high) = (oldest.id.ms, newest.id.ms + 1);
+    let mut found = None;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
+        // the entry with which the stream began has no place before it
+        match raw.filter(|raw| raw.entry().is_ok_and(|e| can_begin(seen, e.at.as_ref().unwrap_or(&e.to)))) {
+            Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
+            None => high = middle,
+        }
+    }
+    Ok(found)
+}
+
+/// The entries after `id`, at most `count`; waits a second for the first one.
+///
+/// # Errors
+/// When the connection is lost, or they do not arrive in time.
+pub async fn read_after(connection: &mut Connection, keys: &Keys, id: Id, count: usize) -> Result<Vec<Raw>> {
+    let mut command = Cmd::new();
+    command.arg("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK_MS);
+    command.arg("STREAMS").arg(&keys.changes).arg(id.to_string());
+    // each stream with its entries, or nothing
+    let read: Option<Vec<(String, Vec<Raw>)>> =
+        connection.run(&command).await.map_err(|e| explain("cannot read the stream", e))?;
+    Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
+}
+
+/// The oldest of the latest entries with which a node can begin, not further back than `most` bytes of them.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn recent(connection: &mut Connection, keys: &Keys, state: &State, most: u64) -> Result<Option<Id>> {
+    let restart = Id::parse(&state.restart).unwrap_or_default();
+    let (mut bytes, mut count, mut begin) = (0, 0, None);
+    let mut newest = "+".to_owned();
+    while bytes < most && count < RECENT_ENTRIES {
+        let mut command = Cmd::new();
+        command.arg("XREVRANGE").arg(&keys.changes).arg(&newest).arg("-").arg("COUNT").arg(AT_A_TIME);
+        let read = entries(connection, &command).await?;
+        for raw in &read {
+            bytes += raw.size();
+            count += 1;
+            let Ok(entry) = raw.entry() else { continue };
+            if raw.id == restart || entry.at.as_ref().is_some_and(|at| at.inside.is_none()) {
+                begin = Some(raw.id);
+            }
+            if raw.id <= restart {
+                return Ok(begin);
+            }
+        }
+        match read.last() {
+            Some(oldest) if read.len() == AT_A_TIME => newest = format!("({}", oldest.id),
+            _ => break,
+        }
+    }
+    Ok(begin)
+}
+
+/// Redis' clock, by which entries are numbered.
+#[derive(Debug)]
+pub struct Clock {
+    /// of Redis, minus ours
+    ahead_ms: i64,
+}
+
+impl Clock {
+    /// Asks for it.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn of(connection: &mut Connection) -> Result<Self> {
+        let (seconds, micros): (i64, i64) =
+            connection.run(&redis::cmd("TIME")).await.map_err(|e| explain("cannot read Redis' clock", e))?;
+        Ok(Self { ahead_ms: seconds * 1000 + micros / 1000 - now_ms() })
+    }
+
+    /// When an entry was written.
+    pub fn when(&self, id: Id) -> Instant {
+        let age = now_ms() + self.ahead_ms - id.ms.cast_signed();
+        let age = Duration::from_millis(age.max(0).cast_unsigned());
+        Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_have_an_order() {
+        let id = |text| Id::parse(text).unwrap();
+        assert!(id("5-10") > id("5-9") && id("10-0") > id("9-7"));
+        assert_eq!(id("5-0").before(), Id { ms: 4, number: u64::MAX });
+        assert_eq!(id("5-3").before().to_string(), "5-2");
+        assert_eq!(Id::parse("5"), None);
+    }
+}
