@@ -152,7 +152,8 @@ async fn base_url() -> String {
             .expect("a container of postgres:15");
         let port = container.get_host_port_ipv4(5432).await.unwrap();
         eprintln!("tests use Postgres in a container, port {port}");
-        when_we_end(&format!("docker rm -f {} >/dev/null 2>&1", container.id()));
+        // with its volume: a run of the suite writes 2 GB there
+        when_we_end(&format!("docker rm -f -v {} >/dev/null 2>&1", container.id()));
         std::mem::forget(container);
         let base = format!("postgres://postgres:postgres@127.0.0.1:{port}/");
         // the image's first start is a temporary one that sets up the password

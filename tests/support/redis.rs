@@ -88,7 +88,7 @@ impl TestRedis {
                 server.wait().unwrap();
             }
             Some(Server::Container(id)) => {
-                let removed = Command::new("docker").args(["rm", "-f", &id]).stdout(Stdio::null()).status();
+                let removed = Command::new("docker").args(["rm", "-f", "-v", &id]).stdout(Stdio::null()).status();
                 assert!(removed.is_ok_and(|status| status.success()), "a container that stays");
             }
             None => {}
