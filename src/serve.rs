@@ -20,7 +20,8 @@ use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::Shutdown;
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
-use crate::source::{inspect, relay, replay, retention};
+use crate::source::relay::{self, Begin};
+use crate::source::{inspect, replay, retention};
 use crate::web::jwks;
 use crate::web::server::{self, Web};
 use crate::web::tls::Tls;
@@ -186,7 +187,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
             Box::pin(follower.run(nudge, shutdown)).await?;
         }
-        (None, Some(database)) => Box::pin(relay::run(database, None, source, nudge, events, shutdown)).await?,
+        (None, Some(database)) => {
+            Box::pin(relay::run(database, Begin::Latest, source, nudge, events, shutdown)).await?
+        }
         (None, None) => {
             return Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"));
         }

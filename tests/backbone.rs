@@ -224,6 +224,28 @@ async fn a_redis_that_comes_back_empty_is_told_of_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_redis_that_comes_back_empty_after_many_changes_loses_nothing() {
+    let (db, mut redis) = (counters().await, TestRedis::start().await);
+    let _publisher = publisher(&db, &redis);
+    let without = gateway("", &redis);
+    let mut socket = without.subscribed("/ws/counters").await;
+    write(&db, 0..1).await;
+    assert_eq!(keys(&mut socket, 1).await, [0]);
+    redis.kill();
+    until_down(&mut socket).await;
+    // more transactions than a relay reads again that has no place
+    db.run(
+        "do $$ begin for k in 1..250 loop
+           insert into counters select generate_series(k * 100 - 99, k * 100); commit;
+         end loop; end $$",
+    )
+    .await;
+    write(&db, 25_001..25_002).await;
+    redis.begin().await;
+    assert_eq!(keys(&mut socket, 25_001).await, (1..=25_001).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn entries_that_redis_lost_are_written_again_and_told_once() {
     let (db, mut redis) = (counters().await, TestRedis::start_with(&["--save", "", "--appendonly", "no"]).await);
     let publisher = publisher(&db, &redis);
@@ -483,6 +505,8 @@ async fn a_revocation_whose_entry_is_gone_is_heard_of() {
     while gateway.get("/readyz").await.0 != 200 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // of another user, days ago
+    let _: u64 = redis.run("HSET {rowcast}:state revoked/8 1000-0").await;
     let mut socket = gateway.subscribed(&format!("/ws/counters?token={token}")).await;
     way.passing.send_replace(false);
     until_down(&mut socket).await;
@@ -500,5 +524,8 @@ async fn a_revocation_whose_entry_is_gone_is_heard_of() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(socket.close_code().await, 4401);
+    let remembered: (bool, bool) =
+        (redis.run("HEXISTS {rowcast}:state revoked/7").await, redis.run("HEXISTS {rowcast}:state revoked/8").await);
+    assert_eq!(remembered, (true, false));
     drop(publisher);
 }

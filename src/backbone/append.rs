@@ -19,7 +19,8 @@ use crate::error::{Error, Kind, Result};
 /// Keys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
 /// fields, then what changes in the state: names and values; the value `id` stands for the id of this entry.
 ///
-/// The stream is what counts: a state without a stream is that of one which was deleted.
+/// The stream is what counts: a state without a stream is that of one which was deleted. A revocation is forgotten after
+/// a day, as the nodes do.
 const APPEND: &str = r"
 local last = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HGET', KEYS[2], 'last') or ''
 if last ~= ARGV[1] then return {0, last} end
@@ -28,6 +29,13 @@ local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[2]
 local id = redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%d', oldest), '*',
   'at', ARGV[3], 'to', ARGV[4], 'kind', ARGV[5], 'body', ARGV[6])
 redis.call('HSET', KEYS[2], 'last', id, 'to', ARGV[4])
+if ARGV[5] == 'revoked' then
+  local fields = redis.call('HGETALL', KEYS[2])
+  for i = 1, #fields, 2 do
+    local told = string.sub(fields[i], 1, 8) == 'revoked/' and tonumber(string.match(fields[i + 1], '^%d+'))
+    if told and told < now[1] * 1000 - 86400000 then redis.pcall('HDEL', KEYS[2], fields[i]) end
+  end
+end
 for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1] == 'id' and id or ARGV[i + 1]) end
 return {1, id}
 ";

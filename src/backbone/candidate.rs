@@ -22,9 +22,10 @@ use crate::cursor::{Border, Cursor, inside_prefix};
 use crate::error::{self, Error, Kind, Result};
 use crate::metrics::SourceMetrics;
 use crate::shutdown::{self, Shutdown};
+use crate::source::epoch;
 use crate::source::place::Place;
 use crate::source::pool::{Database, Purpose, Session};
-use crate::source::{epoch, relay};
+use crate::source::relay::{self, Begin};
 
 /// The advisory lock of the publisher, in rowcast's namespace.
 const TRY_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1919907683, 7)";
@@ -66,6 +67,8 @@ impl Candidate {
     /// Is the publisher whenever no other candidate is, until the shutdown.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut attempt = 0;
+        // the place after the last entry that this candidate wrote, while nobody else did
+        let mut wrote = None;
         loop {
             let turn = async {
                 // who cannot reach Redis leaves the lock to others
@@ -74,7 +77,7 @@ impl Candidate {
                 let session = self.becomes_publisher(connection).await?;
                 self.metrics.set_publishing(true);
                 tracing::info!(event = "publisher", stream = self.keys.changes, redis = %self.link);
-                self.hold(session).await
+                self.hold(session, &mut wrote).await
             };
             let ended = tokio::select! {
                 ended = turn => ended,
@@ -101,16 +104,19 @@ impl Candidate {
     }
 
     /// Publishes as long as this candidate has the lock and reaches Redis. Its end, without an error: another one has it.
-    async fn hold(&self, mut session: Session) -> Result<()> {
+    async fn hold(&self, mut session: Session, wrote: &mut Option<Cursor>) -> Result<()> {
         let mut in_vain = 0;
         loop {
             let before = self.metrics.appended();
-            let lost = match self.publish(&mut session).await {
+            let lost = match self.publish(&mut session, wrote).await {
                 Ok(Ended::Moved) => {
                     tracing::info!(event = "stream_moved", "the stream does not end where this publisher wrote last");
                     continue;
                 }
-                Ok(Ended::Replaced) => return Ok(()),
+                Ok(Ended::Replaced) => {
+                    *wrote = None;
+                    return Ok(());
+                }
                 Err(error) if error.kind() == Kind::Config => return Err(error),
                 Err(error) => error,
             };
@@ -130,6 +136,7 @@ impl Candidate {
             }
             tokio::time::sleep(backoff(in_vain)).await;
             if !self.still_has_the_lock(&mut session).await {
+                *wrote = None;
                 return Ok(());
             }
         }
@@ -178,8 +185,9 @@ impl Candidate {
         Ok(session)
     }
 
-    /// Goes on where the stream ends, until somebody else writes or gets the lock.
-    async fn publish(&self, session: &mut Session) -> Result<Ended> {
+    /// Goes on where the stream ends, until somebody else writes or gets the lock. Where there is no stream any more, not
+    /// later than after what this candidate `wrote`.
+    async fn publish(&self, session: &mut Session, wrote: &mut Option<Cursor>) -> Result<Ended> {
         let mut connection = self.link.connect().await?;
         let state = append::state(&mut connection, &self.keys).await?;
         let epoch = timeout(ANSWERS_WITHIN, epoch::note(session)).await.map_err(|_| silent())??.epoch;
@@ -193,7 +201,11 @@ impl Candidate {
         }
         let (last, to, catalogue) =
             state.map_or_else(Default::default, |state| (state.last, Some(state.to), state.channels));
-        let place = to.clone().map(Place::taken_over);
+        let begin = match (&to, wrote.take()) {
+            (Some(to), _) => Begin::After(Place::taken_over(to.clone())),
+            (None, Some(wrote)) => Begin::LatestSince(Place::taken_over(wrote)),
+            (None, None) => Begin::Latest,
+        };
         let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
         let mut writer = Writer { appender, to, catalogue, metrics: &self.metrics };
 
@@ -203,17 +215,19 @@ impl Candidate {
         let (_trigger, relay_ends) = shutdown::channel();
         let mut tasks = JoinSet::new();
         let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
-        let relay = relay::run(database, place, metrics, nudge.clone(), events, relay_ends);
+        let relay = relay::run(database, begin, metrics, nudge.clone(), events, relay_ends);
         tasks.spawn(relay);
         tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), nudge));
-        tokio::select! {
+        let ended = tokio::select! {
             ended = writer.write(told) => ended,
             Some(ended) = tasks.join_next() => match ended {
                 Ok(Err(error)) => Err(error),
                 _ => Err(Error::new(Kind::Io, "the relay has ended")),
             },
             () = self.is_replaced(session) => Ok(Ended::Replaced),
-        }
+        };
+        *wrote = writer.to;
+        ended
     }
 
     /// Returns once another candidate holds the lock.

@@ -42,7 +42,7 @@ pub struct Said {
 pub struct BadEntry(pub &'static str);
 
 #[derive(Serialize, Deserialize)]
-struct From<'a> {
+struct FromBody<'a> {
     border: Cow<'a, str>,
     lives: Cow<'a, Lives>,
     start: Start,
@@ -86,7 +86,7 @@ pub fn beat() -> Said {
 pub fn write(event: &Event) -> Result<Said, BadEntry> {
     let (kind, body) = match event {
         Event::From { border, lives, start, inside: _ } => {
-            let body = From { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), start: *start };
+            let body = FromBody { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), start: *start };
             ("from", serde_json::to_string(&body))
         }
         Event::Channels { channels, policies } => {
@@ -135,7 +135,7 @@ pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntr
     let bad = |_| BadEntry("a body of another form");
     let event = match kind {
         "from" => {
-            let from: From<'_> = serde_json::from_str(body).map_err(bad)?;
+            let from: FromBody<'_> = serde_json::from_str(body).map_err(bad)?;
             let border = border_of(&from.border)?;
             Event::From {
                 border,
@@ -185,7 +185,7 @@ pub fn channels(body: &str) -> Result<Event, BadEntry> {
 /// # Errors
 /// [`BadEntry`].
 pub fn lives(body: &str) -> Result<Lives, BadEntry> {
-    let from: From<'_> = serde_json::from_str(body).map_err(|_| BadEntry("lives of another form"))?;
+    let from: FromBody<'_> = serde_json::from_str(body).map_err(|_| BadEntry("lives of another form"))?;
     Ok(from.lives.into_owned())
 }
 

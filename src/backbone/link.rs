@@ -225,6 +225,10 @@ pub fn explain(doing: &str, error: RedisError) -> Error {
             Some("the user lacks a right: docs/scale.md lists the commands that are used")
         }
         (ErrorKind::InvalidClientConfig, _) => Some(FORM),
+        (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => {
+            Some("this is a replica: name the primary, or the Sentinels that know it (redis+sentinel://)")
+        }
+        (_, Some("NOREPLICAS")) => Some("Redis wants more replicas (min-replicas-to-write) than are connected to it"),
         (_, Some("OOM")) => Some("give Redis more memory, or a shorter --stream-retention-seconds"),
         _ => None,
     };

@@ -12,7 +12,7 @@ use super::append::State;
 use super::entry::{self, BadEntry, Entry};
 use super::link::{Connection, explain};
 use super::merge::can_begin;
-use crate::cursor::Snapshot;
+use crate::cursor::{Cursor, Snapshot};
 use crate::error::Result;
 
 /// Entries read at a time: each holds up to a mebibyte.
@@ -77,8 +77,16 @@ impl Raw {
     /// # Errors
     /// [`BadEntry`].
     pub fn entry(&self) -> Result<Entry, BadEntry> {
-        let field = |name| self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value);
-        entry::read(field("at"), field("to"), field("kind"), field("body"))
+        entry::read(self.field("at"), self.field("to"), self.field("kind"), self.field("body"))
+    }
+
+    /// The place before it, without its body being read; `None` where nothing came before, or it cannot be read.
+    fn at(&self) -> Option<Cursor> {
+        Cursor::parse(self.field("at")).ok()
+    }
+
+    fn field(&self, name: &str) -> &str {
+        self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
     }
 
     /// Bytes of its fields.
@@ -118,7 +126,8 @@ pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -
         let middle = low + (high - low) / 2;
         let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
         // the entry with which the stream began has no place before it
-        match raw.filter(|raw| raw.entry().is_ok_and(|e| can_begin(seen, e.at.as_ref().unwrap_or(&e.to)))) {
+        let place = |raw: &Raw| raw.at().or_else(|| Cursor::parse(raw.field("to")).ok());
+        match raw.filter(|raw| place(raw).is_some_and(|place| can_begin(seen, &place))) {
             Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
             None => high = middle,
         }
@@ -155,8 +164,7 @@ pub async fn recent(connection: &mut Connection, keys: &Keys, state: &State, mos
         for raw in &read {
             bytes += raw.size();
             count += 1;
-            let Ok(entry) = raw.entry() else { continue };
-            if raw.id == restart || entry.at.as_ref().is_some_and(|at| at.inside.is_none()) {
+            if raw.id == restart || raw.at().is_some_and(|at| at.inside.is_none()) {
                 begin = Some(raw.id);
             }
             if raw.id <= restart {

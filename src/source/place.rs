@@ -65,6 +65,18 @@ impl Place {
         Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })
     }
 
+    /// The place from which a relay starts that goes on for another one whose changes nobody else has: the latest ones,
+    /// and whatever came after `known`.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn recent_since(client: &Client, lives: Arc<Lives>, known: Self) -> Result<Self> {
+        let recent = Self::recent(client, lives.clone()).await?;
+        let known = known.continued_in(client, lives).await?.filter(|known| recent.seen.covers(&known.seen));
+        // a part of a cut is told again: a start has no past
+        Ok(known.map_or(recent, |known| Self { inside: None, ..known }))
+    }
+
     /// A place that another relay came to. What that one delivered is not known here, so it outlives a crash of the
     /// server only as far as that had reached the disk.
     pub fn taken_over(cursor: Cursor) -> Self {

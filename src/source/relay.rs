@@ -41,21 +41,32 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Connected for this long, the next failure starts the backoff again.
 const HEALTHY: Duration = Duration::from_secs(10);
 
-/// Follows the outbox until the shutdown: tells `out` every change from now on, or after `place`, over any number of
-/// lost connections.
+/// Where a relay begins.
+#[derive(Debug, Clone)]
+pub enum Begin {
+    /// with the latest changes, so that whoever was connected before can resume from memory
+    Latest,
+    /// the same, and not later than after this place
+    LatestSince(Place),
+    /// after this place: it goes on
+    After(Place),
+}
+
+/// Follows the outbox until the shutdown: tells `out` every change from where it begins, over any number of lost
+/// connections.
 ///
 /// # Errors
 /// Only from the first connect: a wrong password, a missing schema, a standby. Afterwards it tries for ever.
 pub async fn run(
     database: Database,
-    place: Option<Place>,
+    begin: Begin,
     metrics: Arc<SourceMetrics>,
     nudge: Arc<Notify>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let mut relay = tokio::select! {
-        connected = Relay::connect(&database, place, &metrics, &nudge, &out) => connected?,
+        connected = Relay::connect(&database, begin, &metrics, &nudge, &out) => connected?,
         () = shutdown.begun() => return Ok(()),
     };
     let mut attempt = 0_u32;
@@ -88,7 +99,7 @@ pub async fn run(
             // what was proven at the start may be another way now
             let again = async {
                 database.prove_own().await?;
-                Relay::connect(&database, Some(place.clone()), &metrics, &nudge, &out).await
+                Relay::connect(&database, Begin::After(place.clone()), &metrics, &nudge, &out).await
             };
             // a server that is frozen accepts connections and says nothing
             let again = timeout(CONNECT_WITHIN, again);
@@ -123,7 +134,7 @@ struct Relay {
 impl Relay {
     async fn connect(
         database: &Database,
-        place: Option<Place>,
+        begin: Begin,
         metrics: &Arc<SourceMetrics>,
         nudge: &Arc<Notify>,
         out: &mpsc::Sender<Event>,
@@ -143,16 +154,14 @@ impl Relay {
         // LISTEN before the first read: what commits in between rings or is read
         let doorbell = Doorbell::listen(database).await?;
         let lives = Arc::new(epoch::note(&client).await?);
-        let goes_on = place.is_some();
-        let known = match place {
-            Some(place) => place.continued_in(&client, lives.clone()).await?,
-            None => None,
-        };
-        let (start, place) = match known {
-            Some(place) => (Start::Continues, place),
-            // what is read once more would reach the sockets that are open a second time
-            None if goes_on => (Start::Gap(Gap::Failover), Place::present(&client, lives).await?),
-            None => (Start::First, Place::recent(&client, lives).await?),
+        let (start, place) = match begin {
+            Begin::Latest => (Start::First, Place::recent(&client, lives).await?),
+            Begin::LatestSince(place) => (Start::First, Place::recent_since(&client, lives, place).await?),
+            Begin::After(place) => match place.continued_in(&client, lives.clone()).await? {
+                Some(place) => (Start::Continues, place),
+                // what is read once more would reach the sockets that are open a second time
+                None => (Start::Gap(Gap::Failover), Place::present(&client, lives).await?),
+            },
         };
         let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;
         reader.reload_catalog().await?;

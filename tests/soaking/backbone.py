@@ -1,5 +1,5 @@
 """The backbone of the soak: a private Redis that carries the changes from a publisher to the gateways, its replica, and what
-goes wrong with them.
+goes wrong with them and on the way to them.
 
 Owns Redis' processes, which nodes there are, and when a gap may be. Knows neither clients nor the schedule of faults. A
 failover needs no proxy: Redis can change its port while it runs, so the replica takes the port of the one that was killed.
@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import cluster as kit
 import redis
+from namespace import Namespace
 
 STREAM = "{rowcast}:changes"
 # kind of a node, the setting that makes it one, whether it has a database
@@ -28,8 +29,10 @@ FAULTS = {
     "restart Redis": (0, 3), "kill Redis": (0, 3), "lose Redis": (0, 3), "flush Redis": (0, 0), "stop Redis": (1, 8),
     "pause Redis": (0.5, 4), "cut Redis": (0, 0), "fill Redis": (1, 5), "fail over Redis": (0, 2),
 }
+PARTITION = "partition"  # between Redis and one of the nodes
+PARTED = (0.5, 12)  # seconds
 LOSING = ("kill Redis", "lose Redis", "flush Redis", "fill Redis", "fail over Redis")
-OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
+OPTIONS = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
            "--repl-diskless-sync-delay", "0", "--daemonize", "no")
 
 
@@ -40,24 +43,28 @@ class Backbone:
         self._program = shutil.which(os.environ.get("ROWCAST_REDIS_SERVER", "redis-server"))
         if not self._program:
             raise kit.Failure("there is no redis-server on PATH; install Redis 7, or a Valkey and name it in ROWCAST_REDIS_SERVER")
-        self.url = f"redis://127.0.0.1:{ports[0]}"
+        self._port = ports[0]
         self.retention = retention
         self._failed_at = self._lost_at = -EXCUSED  # when Redis last had a fault, and one after which the stream may lack something
         self._appended = 0  # to streams that are no more
-        self._primary = Server(stack, self._program, directory / "redis-0", ports[0])
+        self._network = Namespace(stack, len(FLEET)) if Namespace.is_possible() else None
+        self._primary = Server(stack, self._program, directory / "redis-0", ports[0], self._network)
         self._primary.start()
         self._replica = None
         if has_replica:
-            self._replica = Server(stack, self._program, directory / "redis-1", ports[1])
+            self._replica = Server(stack, self._program, directory / "redis-1", ports[1], self._network)
             self._replica.start(follows=self._primary)
 
-    def settings(self, variable):
-        """The environment of a node which one of these makes part of the backbone."""
-        return {variable: self.url, "ROWCAST_STREAM_RETENTION_SECONDS": str(self.retention)} if variable else {}
+    def settings(self, number, variable):
+        """The environment of the node of this number, which such a setting makes part of the backbone."""
+        host = self._network.address(number) if self._network else "127.0.0.1"
+        url = f"redis://{host}:{self._port}"
+        return {variable: url, "ROWCAST_STREAM_RETENTION_SECONDS": str(self.retention)} if variable else {}
 
     def faults(self):
         """Those that can be had here."""
-        return tuple(name for name in FAULTS if self._replica or name != "fail over Redis")
+        possible = {"fail over Redis": self._replica, PARTITION: self._network}
+        return tuple(name for name in (*FAULTS, PARTITION) if possible.get(name, True))
 
     def excuses_gap(self, kind, reason, in_the_stream):
         """Whether such a node may tell such a gap now. Only one that cannot read the outbox may, and only of what was in
@@ -121,6 +128,18 @@ class Backbone:
             self._primary, self._replica = self._replica, primary
             self._replica.start(follows=self._primary)
 
+    def part(self, node):
+        """Nothing passes any more between Redis and this node."""
+        self._failed_at = time.monotonic()
+        self._network.cut(node)
+
+    def join(self, node=None):
+        """This node, or every one, reaches Redis again."""
+        for each in range(len(FLEET)) if node is None else [node]:
+            if self._network:
+                self._network.mend(each)
+        self._failed_at = time.monotonic()
+
     def look_after(self):
         """Nobody but `begin` ends Redis."""
         for server in filter(None, (self._primary, self._replica)):
@@ -142,11 +161,12 @@ class Backbone:
 class Server:
     """One redis-server, through all of its lives; we speak to it over a Unix socket, so its port may change."""
 
-    def __init__(self, stack, program, directory, port):
+    def __init__(self, stack, program, directory, port, network):
         self.port = port
         self._directory, self._socket = directory, directory / "socket"
         self.log = directory.with_suffix(".log")
-        self._command = [program, *OPTIONS, "--dir", directory, "--unixsocket", self._socket, "--logfile", self.log]
+        place = [*network.enter, program, *OPTIONS, "--protected-mode", "no"] if network else [program, *OPTIONS, "--bind", "127.0.0.1"]
+        self._command = [*place, "--dir", directory, "--unixsocket", self._socket, "--logfile", self.log]
         self._process, self._is_to_run = None, False
         directory.mkdir()
         stack.callback(self.end, signal.SIGKILL)

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 
 import cluster as kit
-from backbone import FAULTS as OF_REDIS, PUBLISHERS
+from backbone import FAULTS as OF_REDIS, FLEET, PARTED, PARTITION, PUBLISHERS
 
 KINDS = {
     "none": (),
@@ -165,7 +165,7 @@ class Faults(threading.Thread):
             self._complain(f"the faults ended early: {failure}")
 
     def _do(self, kind, number):
-        if kind not in ("start", "continue", "mend Redis"):
+        if kind not in ("start", "continue", "mend Redis", "join"):
             self.counts[kind] += 1
         if number == PUBLISHER:
             number = self._hit
@@ -193,6 +193,10 @@ class Faults(threading.Thread):
             self._nodes[number].signal(signal.SIGKILL if kind == "kill publisher" else signal.SIGSTOP)
             if kind == "fence publisher":  # its lock is free: another candidate writes before it wakes
                 self._cluster.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'rowcast publish %'")
+        elif kind == PARTITION:
+            self._backbone.part(number)
+        elif kind == "join":
+            self._backbone.join(number)
         elif kind in OF_REDIS:
             self._of_redis = kind
             self._backbone.begin(kind, number)
@@ -218,6 +222,8 @@ class Faults(threading.Thread):
 
     def _mend(self):
         self._mend_redis()
+        if self._backbone:
+            self._backbone.join()
         for node in self._nodes:
             node.signal(signal.SIGCONT)
             if not node.is_to_run():
@@ -253,6 +259,12 @@ def schedule(rng, kinds, nodes, seconds):
             begins, lasts = max(at, redis_is_free), rng.uniform(*OF_REDIS[kind])
             redis_is_free = begins + lasts + 0.5
             steps += [(begins, kind, lasts), (begins + lasts, "mend Redis", 0)]
+        elif kind == PARTITION:
+            number = rng.choice([each for each, (_, variable, _) in enumerate(FLEET) if variable])
+            begins = max(at, free[number])
+            ends = begins + rng.uniform(*PARTED)
+            free[number] = ends + 0.5
+            steps += [(begins, kind, number), (ends, "join", number)]
         elif kind in OF_PUBLISHERS:
             begins = max(at, *(free[each] for each in PUBLISHERS))
             ends = begins + (rng.uniform(0, 2) if kind == "kill publisher" else rng.uniform(3, 10))
