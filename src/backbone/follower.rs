@@ -196,8 +196,9 @@ impl Follower {
         }
         if !self.is_live && is_heard && self.publishes && self.place.is_some() {
             self.is_live = true;
-            self.send(Event::Live).await?;
+            // before it is told: whoever hears it finds a node that is ready
             self.metrics.set_live(true);
+            self.send(Event::Live).await?;
             tracing::info!(event = "source_live", stream = self.keys.changes);
         }
         Ok(())

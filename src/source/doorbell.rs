@@ -93,6 +93,14 @@ impl Doorbell {
         }
     }
 
+    /// Whether the connection still stands.
+    ///
+    /// # Errors
+    /// [`Kind::Connection`] when it is lost.
+    pub fn check(&self) -> Result<()> {
+        if self.shared.lost.load(Ordering::Acquire) { Err(lost()) } else { Ok(()) }
+    }
+
     /// Waits for a bell, at most for `limit`; says whether there was one. Cancel safe.
     ///
     /// # Errors
@@ -100,9 +108,7 @@ impl Doorbell {
     pub async fn wait(&self, limit: Duration) -> Result<bool> {
         let deadline = Instant::now() + limit;
         loop {
-            if self.shared.lost.load(Ordering::Acquire) {
-                return Err(lost());
-            }
+            self.check()?;
             if self.shared.rings.load(Ordering::Acquire) != self.heard {
                 return Ok(true);
             }

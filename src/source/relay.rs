@@ -12,7 +12,7 @@ use super::doorbell::{self, Doorbell, Rhythm};
 use super::outbox::{Found, Reader};
 use super::place::Place;
 use super::pool::{Database, Purpose};
-use super::{epoch, sleep};
+use super::{epoch, sleep, thread};
 use crate::change::{Event, Start};
 use crate::error::{self, Error, Kind, Result};
 use crate::lives::Gap;
@@ -21,10 +21,13 @@ use crate::shutdown::Shutdown;
 
 /// Asleep, the outbox is looked at this often although no bell rang: a bell may get lost, a change may not.
 const SAFETY: Duration = Duration::from_secs(1);
-/// Awake, the pause between two reads: half as long as the read took, within these limits. A read costs the database
-/// 0.06 ms of processor time, so 2,000 a second are an eighth of a core; where the machine is busy a read takes longer,
-/// and there are fewer.
-const PAUSE: Duration = Duration::from_micros(200);
+/// Awake, the pause between two reads: as long as the read took, so that a busy machine has fewer of them, but not shorter
+/// than this while a transaction runs that may write: it will commit in a moment. While none runs, none can commit before
+/// it has begun. And longer for each change that was found: a read costs the database 0.06 ms of processor time, and so
+/// many writers want it for themselves.
+const PAUSE: Duration = Duration::from_micros(250);
+const PAUSE_NONE_RUNS: Duration = Duration::from_millis(1);
+const PAUSE_A_CHANGE: Duration = Duration::from_micros(50);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 /// After a change, so often is noted how far the log is on disk: cursors up to there survive a crash.
 const DURABLE: Duration = Duration::from_secs(1);
@@ -58,6 +61,18 @@ pub enum Begin {
 /// # Errors
 /// Only from the first connect: a wrong password, a missing schema, a standby. Afterwards it tries for ever.
 pub async fn run(
+    database: Database,
+    begin: Begin,
+    metrics: Arc<SourceMetrics>,
+    nudge: Arc<Notify>,
+    out: mpsc::Sender<Event>,
+    shutdown: Shutdown,
+) -> Result<()> {
+    // where sockets are written, a read would wait for a whole pass over them to be sent, and once more for its answer
+    thread::run("relay", move || follow(database, begin, metrics, nudge, out, shutdown)).await
+}
+
+async fn follow(
     database: Database,
     begin: Begin,
     metrics: Arc<SourceMetrics>,
@@ -200,8 +215,9 @@ impl Relay {
     /// breaks inside it, what was delivered counts.
     async fn follow(&mut self) -> Result<Infallible> {
         self.read(false).await?;
-        self.reader.announce_live().await?;
+        // before it is told: whoever hears it finds a node that is ready
         self.metrics.set_live(true);
+        self.reader.announce_live().await?;
         tracing::info!(event = "source_live", channels = self.reader.catalog().channels().len());
         loop {
             if self.must_poll() {
@@ -252,23 +268,18 @@ impl Relay {
             } else if !holds_quiet {
                 holds_quiet = sleep::take_quiet(self.reader.client()).await?;
             }
-            self.pause((took / 2).clamp(PAUSE, PAUSE_MAX)).await?;
+            // not by the timer of the runtime, which has steps of a millisecond and rounds up; nothing else lives on this
+            // thread. Bells do not shorten it: some relay may still be asleep
+            std::thread::sleep(pause_after(took, found));
+            self.doorbell.check()?;
+            self.doorbell.take();
         }
-    }
-
-    /// Waits for so long, or until the connection is lost. Bells do not shorten it: some relay may still be asleep.
-    async fn pause(&mut self, length: Duration) -> Result<()> {
-        // the runtime's timer has steps of a millisecond, and rounds up
-        let _ = tokio::task::spawn_blocking(move || std::thread::sleep(length)).await;
-        self.doorbell.wait(Duration::ZERO).await?;
-        self.doorbell.take();
-        Ok(())
     }
 
     /// Steps 5 to 7: after this, whatever was written without a ring has been read. Not when it gets busy again, as
     /// beside a transaction that stays open: there every writer would ring until it ends.
     async fn fall_asleep(&mut self) -> Result<bool> {
-        let mut pause = PAUSE;
+        let mut pause = Duration::from_millis(1);
         while !sleep::bell_rings(self.reader.client()).await? {
             // another relay gives QUIET back at its next read; a stopped or hostile holder keeps us polling
             self.read(false).await?;
@@ -336,6 +347,12 @@ impl Relay {
         }
         Ok(found)
     }
+}
+
+fn pause_after(took: Duration, found: Found) -> Duration {
+    let least = if found.is_running { PAUSE } else { PAUSE_NONE_RUNS };
+    let rows = u32::try_from(found.rows).unwrap_or(u32::MAX);
+    PAUSE_MAX.min(took.max(least).saturating_add(PAUSE_A_CHANGE.saturating_mul(rows)))
 }
 
 /// Whether changes still come often enough to stay awake, by the last tenth of a second. Goes to sleep below the rate
