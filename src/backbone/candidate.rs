@@ -74,7 +74,7 @@ impl Candidate {
                 // who cannot reach Redis leaves the lock to others
                 let mut connection = self.link.connect().await?;
                 append::state(&mut connection, &self.keys).await?;
-                let session = self.becomes_publisher(connection).await?;
+                let session = self.becomes_publisher(connection, &mut wrote).await?;
                 self.metrics.set_publishing(true);
                 tracing::info!(event = "publisher", stream = self.keys.changes, redis = %self.link);
                 self.hold(session, &mut wrote).await
@@ -143,14 +143,15 @@ impl Candidate {
     }
 
     /// Waits until nobody else is the publisher, or the one that is has fallen silent; the session holds the lock.
-    async fn becomes_publisher(&self, mut connection: Connection) -> Result<Session> {
+    async fn becomes_publisher(&self, mut connection: Connection, wrote: &mut Option<Cursor>) -> Result<Session> {
         let session = timeout(ANSWERS_WITHIN, self.session()).await.map_err(|_| silent())??;
         let (mut last, mut heard) = (String::new(), Instant::now());
         loop {
             if try_lock(&session).await? {
                 return Ok(session);
             }
-            // another one cares for what is not read yet
+            // another one cares for what is not read yet, and has written since
+            *wrote = None;
             self.metrics.note_seen(None);
             tokio::time::sleep(LOOK.mul_f64(0.5 + fastrand::f64())).await;
             let now = append::state(&mut connection, &self.keys).await?.map(|state| state.last).unwrap_or_default();
@@ -201,9 +202,9 @@ impl Candidate {
         }
         let (last, to, catalogue) =
             state.map_or_else(Default::default, |state| (state.last, Some(state.to), state.channels));
-        let begin = match (&to, wrote.take()) {
+        let begin = match (&to, &*wrote) {
             (Some(to), _) => Begin::After(Place::taken_over(to.clone())),
-            (None, Some(wrote)) => Begin::LatestSince(Place::taken_over(wrote)),
+            (None, Some(wrote)) => Begin::LatestSince(Place::taken_over(wrote.clone())),
             (None, None) => Begin::Latest,
         };
         let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
@@ -226,7 +227,8 @@ impl Candidate {
             },
             () = self.is_replaced(session) => Ok(Ended::Replaced),
         };
-        *wrote = writer.to;
+        // an attempt that wrote nothing leaves it as it was
+        *wrote = writer.to.or(wrote.take());
         ended
     }
 

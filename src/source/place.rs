@@ -72,7 +72,7 @@ impl Place {
     /// When the database cannot be asked.
     pub async fn recent_since(client: &Client, lives: Arc<Lives>, known: Self) -> Result<Self> {
         let recent = Self::recent(client, lives.clone()).await?;
-        let known = known.continued_in(client, lives).await?.filter(|known| recent.seen.covers(&known.seen));
+        let known = known.continued_in(client, lives).await?.filter(|known| !known.seen.covers(&recent.seen));
         // a part of a cut is told again: a start has no past
         Ok(known.map_or(recent, |known| Self { inside: None, ..known }))
     }

@@ -13,9 +13,9 @@ where
 {
     let (end, ended) = tokio::sync::oneshot::channel();
     let cannot_begin = |error| Error::new(Kind::Io, "cannot begin a thread").because(error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot_begin)?;
     let work = move || {
-        let _ = end.send(runtime.block_on(make()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let _ = end.send(runtime.map_err(cannot_begin).and_then(|runtime| runtime.block_on(make())));
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(cannot_begin)?;
     ended.await.unwrap_or_else(|_| Err(Error::new(Kind::Io, "a thread has ended")))
