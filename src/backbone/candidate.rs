@@ -113,10 +113,7 @@ impl Candidate {
                     tracing::info!(event = "stream_moved", "the stream does not end where this publisher wrote last");
                     continue;
                 }
-                Ok(Ended::Replaced) => {
-                    *wrote = None;
-                    return Ok(());
-                }
+                Ok(Ended::Replaced) => return Ok(()),
                 Err(error) if error.kind() == Kind::Config => return Err(error),
                 Err(error) => error,
             };
@@ -136,7 +133,6 @@ impl Candidate {
             }
             tokio::time::sleep(backoff(in_vain)).await;
             if !self.still_has_the_lock(&mut session).await {
-                *wrote = None;
                 return Ok(());
             }
         }

@@ -22,8 +22,8 @@ use crate::shutdown::Shutdown;
 /// Asleep, the outbox is looked at this often although no bell rang: a bell may get lost, a change may not.
 const SAFETY: Duration = Duration::from_secs(1);
 /// Awake, the pause between two reads: as long as the read took, so that a busy machine has fewer of them, but not shorter
-/// than this while several write at once: of those that run, one will commit in a moment. And longer for each change that was found: a read costs the database 0.06 ms of processor time, and so
-/// many writers want it for themselves.
+/// than this while several write at once: of those that run, one will commit in a moment. And longer for each change that
+/// was found: a read costs the database 0.06 ms of processor time, and so many writers want it for themselves.
 const PAUSE: Duration = Duration::from_micros(250);
 const PAUSE_ALONE: Duration = Duration::from_millis(1);
 const PAUSE_A_CHANGE: Duration = Duration::from_micros(50);
