@@ -243,6 +243,7 @@ impl Follower {
         let last = Id::parse(&state.last).unwrap_or_default();
         self.catalogue_of = last;
         if let Some(place) = &self.place {
+            self.hear_of_revocations(state).await?;
             if last < self.read || self.read == Id::default() {
                 let begin = locate(connection, &self.keys, &place.seen).await?;
                 self.read = begin.map_or(Id::default(), Id::before);
@@ -387,7 +388,6 @@ impl Follower {
                     if let Some(earlier) = self.search(connection, id).await? {
                         return Ok(Next::Back(earlier));
                     }
-                    self.hear_of_revocations(connection).await?;
                     let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
                     self.heal(&place, until, from).await?;
                     cut
@@ -396,19 +396,24 @@ impl Follower {
         }
     }
 
-    /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once.
+    /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once. Where it is
+    /// not, what was revoked meanwhile is heard of at once: the next entry may come after it.
     async fn search(&mut self, connection: &mut Connection, id: Id) -> Result<Option<Id>> {
         let Some(place) = &self.place else { return Ok(None) };
         if self.searched_for.replace(id) == Some(id) {
             return Ok(None);
         }
         let begin = locate(connection, &self.keys, &place.seen).await?;
-        Ok(begin.filter(|begin| *begin < id).map(Id::before))
+        let earlier = begin.filter(|begin| *begin < id).map(Id::before);
+        if earlier.is_none() {
+            let state = self.stream_begins(connection).await?;
+            self.hear_of_revocations(&state).await?;
+        }
+        Ok(earlier)
     }
 
-    /// Of entries that are gone: whose tokens were revoked since the last one that was read.
-    async fn hear_of_revocations(&mut self, connection: &mut Connection) -> Result<()> {
-        let state = self.stream_begins(connection).await?;
+    /// Whose tokens were revoked since the last entry that was read, also where the entry that said so is gone.
+    async fn hear_of_revocations(&self, state: &State) -> Result<()> {
         for (user, id) in &state.revoked {
             if Id::parse(id).is_some_and(|id| id > self.read) {
                 self.send(Event::Revoked { user: user.as_str().into() }).await?;
