@@ -427,29 +427,34 @@ async fn what_is_wrong_with_redis_is_said_at_the_start() {
     assert!(text.contains("check user and password") && !text.contains("wrong@"), "{text}");
 }
 
-#[tokio::test]
-async fn a_cut_whose_first_parts_are_gone_is_not_taken_for_a_whole_one() {
+/// Two nodes, one with a database and one without, are cut off while 5,000 changes are written; of the stream, `keep`
+/// entries are left when they are back, and nothing new comes.
+async fn of_the_stream_is_left(keep: u64, and_a_beat: bool) {
     let (db, redis) = (counters().await, TestRedis::start().await);
     let way = Way::to(redis.port()).await;
     let way_to_redis = format!("redis://{}", way.address);
-    let _publisher = publisher(&db, &redis);
+    let publisher = publisher(&db, &redis);
     let with = TestServer::start_with(&db.url, &[("subscribe", &way_to_redis)]);
     let without = TestServer::start_with("", &[("subscribe", &way_to_redis)]);
+    let mut written = publisher.subscribed("/ws/counters").await;
     let mut sockets = [with.subscribed("/ws/counters").await, without.subscribed("/ws/counters").await];
     write(&db, 0..1).await;
+    assert_eq!(keys(&mut written, 1).await, [0]);
     for socket in &mut sockets {
         assert_eq!(keys(socket, 1).await, [0]);
     }
-    let before: u64 = redis.run("XLEN {rowcast}:changes").await;
     way.passing.send_replace(false);
     for socket in &mut sockets {
         until_down(socket).await;
     }
     db.run("insert into counters select generate_series(1, 5000)").await;
-    while redis.run::<u64>("XLEN {rowcast}:changes").await < before + 5 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    // a publisher serves what is in the stream
+    keys(&mut written, 5000).await;
+    let whole: u64 = redis.run("XLEN {rowcast}:changes").await;
+    while and_a_beat && redis.run::<u64>("XLEN {rowcast}:changes").await == whole {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let _: u64 = redis.run("XTRIM {rowcast}:changes MAXLEN 3").await;
+    let _: u64 = redis.run(&format!("XTRIM {{rowcast}}:changes MAXLEN {keep}")).await;
     way.passing.send_replace(true);
     assert_eq!(keys(&mut sockets[0], 5000).await, (1..=5000).collect::<Vec<_>>(), "the rest is in the outbox");
     let gap = sockets[1].message().await;
@@ -458,6 +463,16 @@ async fn a_cut_whose_first_parts_are_gone_is_not_taken_for_a_whole_one() {
     for socket in &mut sockets {
         assert_eq!(keys(socket, 1).await, [6000]);
     }
+}
+
+#[tokio::test]
+async fn a_cut_whose_first_parts_are_gone_is_not_taken_for_a_whole_one() {
+    Box::pin(of_the_stream_is_left(3, false)).await;
+}
+
+#[tokio::test]
+async fn what_the_stream_has_lost_is_not_left_to_the_next_change() {
+    Box::pin(of_the_stream_is_left(1, true)).await;
 }
 
 #[tokio::test]

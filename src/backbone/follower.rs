@@ -259,14 +259,18 @@ impl Follower {
     async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<Next> {
         let Entry { at, to: _, event } = entry;
         // a cut says by itself what is missing before it
-        if let (Some(place), Some(at), false) =
-            (&self.place, &at, matches!(event, Some(Event::Cut(_) | Event::From { .. })))
-            && place.incarnation == at.incarnation
-            && place.inside.is_none()
-            && !merge::can_begin(&place.seen, at)
-            && let Some(earlier) = self.search(connection, id).await?
+        if let Some(at) = at.as_ref().filter(|_| !matches!(event, Some(Event::Cut(_) | Event::From { .. })))
+            && self.misses(at)
         {
-            return Ok(Next::Back(earlier));
+            if let Some(earlier) = self.search(connection, id).await? {
+                return Ok(Next::Back(earlier));
+            }
+            // not left to the next cut, which may be hours away; the rest of one that goes on here is told by its next part
+            while at.inside.is_none() && self.misses(at) {
+                let Some(place) = self.place.clone() else { break };
+                let until = place.inside.as_ref().map_or(&at.seen, |(end, _)| end).clone();
+                self.heal(&place, until, at.clone()).await?;
+            }
         }
         match event {
             None => {}
@@ -292,6 +296,10 @@ impl Follower {
             }
         }
         Ok(Next::On)
+    }
+
+    fn misses(&self, at: &Cursor) -> bool {
+        self.place.as_ref().is_some_and(|place| merge::misses(place, at))
     }
 
     /// Begins at a place, with no past.

@@ -70,6 +70,15 @@ pub fn can_begin(seen: &Snapshot, at: &Cursor) -> bool {
     seen.covers(at.inside.as_ref().map_or(&at.seen, |(end, _)| end))
 }
 
+/// Whether something that a node at `place` does not know lies before an entry that begins `at` a place and is no cut.
+pub fn misses(place: &Cursor, at: &Cursor) -> bool {
+    place.incarnation == at.incarnation
+        && match (&place.inside, &at.inside) {
+            (Some((end, id)), Some((same, before))) if end == same => id < before,
+            _ => !can_begin(&place.seen, at),
+        }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
