@@ -41,7 +41,10 @@ async fn an_excluded_column_never_leaves_the_table_also_after_a_rename() {
     db.run(PETS).await;
     db.run("select rowcast.watch('pets', exclude => '{secret}')").await;
     db.run("insert into pets values (1, 5, 'Luna', 'hidden'); alter table pets rename secret to hush; update pets set name = 'Nala', hush = 'hidden2'").await;
-    let captured = outbox(&db).await.concat();
+    db.run("update pets set name = name").await;
+    let captured = outbox(&db).await;
+    assert_eq!(captured.len(), 2, "{captured:?}");
+    let captured = captured.concat();
     assert!(captured.contains("Nala") && !captured.contains("hidden"), "{captured}");
     assert_eq!(
         db.text("select count(*) from rowcast.outbox where old::text like '%hidden%' or new::text like '%hidden%'")
@@ -56,7 +59,7 @@ async fn a_user_rule_by_query_names_the_users_and_never_fails_the_write() {
     db.run(PETS).await;
     db.run("create table visits (visit_id int, pet_id int); insert into pets values (1, 5, 'Luna')").await;
     db.run("select rowcast.watch('visits', user_rule => 'select p.user_id from public.pets p where p.pet_id = row.pet_id')").await;
-    db.run("insert into visits values (1, 1); update visits set visit_id = 2; delete from visits").await;
+    db.run("insert into visits values (1, 1); update visits set visit_id = 2; update visits set visit_id = 2; delete from visits").await;
     assert_eq!(
         db.text("select string_agg(users::text, ' ' order by id) from rowcast.outbox where op <> 'C'").await,
         "{5} {5} {5}"

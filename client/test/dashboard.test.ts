@@ -138,7 +138,7 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
     expect(await texts("#channels .subscribers")).toEqual(["1", "1"]);
     expect(await texts("#channels .state")).toEqual(["live", "live"]);
 
-    server.sql('alter table pets disable trigger "!rowcast_u"');
+    server.sql('alter table pets disable trigger "!rowcast"');
     try {
       await expect.poll(() => channel("pets").locator(".state").textContent(), { timeout: 15_000 }).toBe("off");
       await channel("pets").getByRole("button").click();
@@ -147,7 +147,7 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
       server.sql(sql);
       expect(server.sql("select state from rowcast.watched where channel = 'pets'")).toBe("live");
     } finally {
-      server.sql('alter table pets enable trigger "!rowcast_u"');
+      server.sql('alter table pets enable trigger "!rowcast"');
     }
   });
 

@@ -1,5 +1,6 @@
 -- rowcast.remove_triggers(target) -> void
 -- Drops our triggers from a table and the function of its user rule. The caller holds the table's lock.
+-- "!rowcast_u" is of an earlier version: left there, it would capture every update a second time.
 create or replace function rowcast.remove_triggers(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
 declare

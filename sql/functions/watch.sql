@@ -100,9 +100,7 @@ begin
   if depends_on_settings <> '' or hidden <> '{}' or rule_query is not null then
     arguments := format('%s, %L, %L, %L, %L', arguments, depends_on_settings, hidden::text, target::oid, case when rule_query is null then '' else 'rowcast.users' || suffix end);
   end if;
-  execute format('create trigger %I after insert or delete on %s for each row execute function rowcast.capture(%s)', '!rowcast' || suffix, target, arguments);
-  -- *<> compares images: IS DISTINCT FROM fails the application's UPDATE on a table with a json column
-  execute format('create trigger %I after update on %s for each row when (old.* *<> new.*) execute function rowcast.capture(%s)', '!rowcast_u' || suffix, target, arguments);
+  execute format('create trigger %I after insert or update or delete on %s for each row execute function rowcast.capture(%s)', '!rowcast' || suffix, target, arguments);
   execute format('create trigger %I after truncate on %s for each statement execute function rowcast.capture_truncate(%L, %L)',
     '!rowcast_t' || suffix, target, entry.id, entry.name);
 
