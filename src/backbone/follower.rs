@@ -432,10 +432,12 @@ impl Follower {
 
     /// Reads what is missing from the outbox: what `until` saw and the place did not.
     async fn heal(&mut self, place: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
-        let border = Border::new(Cursor { seen: until.clone(), ..from });
         let Some(outbox) = self.outbox.clone() else {
-            return self.give_up(Gap::Retention, border).await;
+            // one gap for all that is missing, also where it is of two cuts
+            let seen = if from.seen.covers(&until) { from.seen.clone() } else { until };
+            return self.give_up(Gap::Retention, Border::new(Cursor { seen, ..from })).await;
         };
+        let border = Border::new(Cursor { seen: until.clone(), ..from });
         let inside: Arc<str> = border.inside(&place.seen).into();
         let mut after = place.inside.as_ref().map_or(0, |(_, id)| *id);
         tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
