@@ -24,7 +24,7 @@ const SAFETY: Duration = Duration::from_secs(1);
 /// Awake, the pause between two reads: as long as the read took, so that a busy machine has fewer of them, but not shorter
 /// than this while several write at once: of those that run, one will commit in a moment. And longer for each change that
 /// was found, so that beside 6,000 changes a second there are 180 reads instead of 390, which take 0.12 of a core instead
-/// of 0.18, half of it from the database; below 1,000 a second it makes little difference.
+/// of 0.17, half of it from the database.
 const PAUSE: Duration = Duration::from_micros(250);
 const PAUSE_ALONE: Duration = Duration::from_millis(1);
 const PAUSE_A_CHANGE: Duration = Duration::from_micros(200);

@@ -1,0 +1,121 @@
+//! What a follower does where the stream has lost something. Owns the order of the places where it looks: further back in
+//! the stream, then the outbox, then a gap.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Follower;
+use crate::backbone::append::State;
+use crate::backbone::link::{Connection, backoff};
+use crate::backbone::merge;
+use crate::backbone::stream::{Id, locate};
+use crate::change::{Answer, Cut, Event, Request, Start};
+use crate::cursor::{Border, Cursor, Snapshot};
+use crate::error::{Error, Kind, Result};
+use crate::lives::{Gap, Lives};
+
+impl Follower {
+    /// Sees to it that nothing is missing before an entry that begins `at` a place and is no cut. Where to read on, if it
+    /// is further back in the stream. Else it is not left to the next cut, which may be hours away; the rest of one that
+    /// goes on here is told by its next part.
+    pub(super) async fn fill(&mut self, connection: &mut Connection, id: Id, at: &Cursor) -> Result<Option<Id>> {
+        if !self.misses(at) {
+            return Ok(None);
+        }
+        let earlier = self.search(connection, id).await?;
+        // the rest of the cut in which this node is, then what follows it
+        while earlier.is_none() && at.inside.is_none() && self.misses(at) {
+            let Some(place) = self.place.clone() else { break };
+            let until = place.inside.as_ref().map_or(&at.seen, |(end, _)| end).clone();
+            self.heal(&place, until, at.clone()).await?;
+        }
+        Ok(earlier)
+    }
+
+    fn misses(&self, at: &Cursor) -> bool {
+        self.place.as_ref().is_some_and(|place| merge::misses(place, at))
+    }
+
+    /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once. Where it is
+    /// not, what was revoked meanwhile is heard of at once: the next entry may come after it.
+    pub(super) async fn search(&mut self, connection: &mut Connection, id: Id) -> Result<Option<Id>> {
+        let Some(place) = &self.place else { return Ok(None) };
+        if self.searched_for.replace(id) == Some(id) {
+            return Ok(None);
+        }
+        let begin = locate(connection, &self.keys, &place.seen).await?;
+        let earlier = begin.filter(|begin| *begin < id).map(Id::before);
+        if earlier.is_none() {
+            let state = self.stream_begins(connection).await?;
+            self.hear_of_revocations(&state).await?;
+        }
+        Ok(earlier)
+    }
+
+    /// Whose tokens were revoked since the last entry that was read, also where the entry that said so is gone.
+    pub(super) async fn hear_of_revocations(&self, state: &State) -> Result<()> {
+        for (user, id) in &state.revoked {
+            if Id::parse(id).is_some_and(|id| id > self.read) {
+                self.send(Event::Revoked { user: user.as_str().into() }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is missing from the outbox: what `until` saw and the place did not.
+    pub(super) async fn heal(&mut self, place: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
+        let Some(outbox) = self.outbox.clone() else {
+            // one gap for all that is missing, also where it is of two cuts
+            let seen = if from.seen.covers(&until) { from.seen.clone() } else { until };
+            return self.give_up(Gap::Retention, Border::new(Cursor { seen, ..from })).await;
+        };
+        let border = Border::new(Cursor { seen: until.clone(), ..from });
+        let inside: Arc<str> = border.inside(&place.seen).into();
+        let mut after = place.inside.as_ref().map_or(0, |(_, id)| *id);
+        tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
+        let mut attempt = 0;
+        loop {
+            let (answer, mut answers) = mpsc::channel(1);
+            let (seen, ends) = (place.seen.clone(), until.clone());
+            let life = border.cursor.incarnation;
+            let request = Request::Replay { seen, until: ends, after, life, channel: None, answer };
+            outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
+            while let Some(part) = answers.recv().await {
+                match part {
+                    Answer::Changes(changes) => {
+                        let Some(last) = changes.last().map(|change| change.id) else { continue };
+                        after = last;
+                        let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
+                        self.place = Some(Cursor { inside: Some((until.clone(), last)), ..place.clone() });
+                        self.send(Event::Cut(cut)).await?;
+                    }
+                    Answer::Done => {
+                        self.place = Some(border.cursor.clone());
+                        let (changes, until) = (Vec::new(), Arc::new(until));
+                        return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
+                    }
+                    Answer::Gap(gap) => return self.give_up(gap, border).await,
+                    Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
+                }
+            }
+            // the database is away, or slow
+            self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
+            tokio::time::sleep(backoff(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    /// Goes on from a border: what lies between is lost to this node.
+    pub(super) async fn give_up(&mut self, gap: Gap, border: Border) -> Result<()> {
+        tracing::error!(
+            event = "gap",
+            reason = gap.as_str(),
+            "changes are missing from the stream, and cannot be had from elsewhere"
+        );
+        self.place = Some(border.cursor.clone());
+        let lives =
+            self.lives.clone().unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new() }));
+        self.send(Event::From { border, lives, start: Start::Gap(gap), inside: None }).await
+    }
+}
