@@ -28,6 +28,7 @@ pub mod delivery;
 pub mod demo;
 
 pub mod error;
+pub mod feedback;
 pub mod fetch;
 pub mod lives;
 pub mod metrics;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::backbone::candidate::Candidate;
@@ -16,6 +16,7 @@ use crate::delivery::auth::{Key, Keys, Rules};
 use crate::delivery::hub::{self, Hub};
 use crate::delivery::session::Limits;
 use crate::error::{Error, Kind, Result};
+use crate::feedback::Feedback;
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::Shutdown;
 use crate::source::node::{Node, Role};
@@ -95,7 +96,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             () = ends.begun() => return Ok(()),
         }
     }
-    let nudge = Arc::new(Notify::new());
+    let feedback = Arc::new(Feedback::default());
     let (requests, asked) = mpsc::channel(REQUESTS);
     let keys = keys_of(&config.keys)?;
     let settings = hub::Settings {
@@ -108,7 +109,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         keys: keys.clone(),
     };
-    let way_back = hub::Source { requests, nudge: nudge.clone() };
+    let way_back = hub::Source { requests, feedback: feedback.clone() };
     let delivery = Arc::new(DeliveryMetrics::default());
     let hub = Hub::new(settings, way_back, delivery.clone());
     let (questions, questioned) = mpsc::channel(REQUESTS);
@@ -185,10 +186,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
                 tasks.push(tokio::spawn(candidate.run(shutdown.clone())));
             }
             let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
-            Box::pin(follower.run(nudge, shutdown)).await?;
+            Box::pin(follower.run(feedback, shutdown)).await?;
         }
         (None, Some(database)) => {
-            Box::pin(relay::run(database, Begin::Latest, source, nudge, events, shutdown)).await?
+            Box::pin(relay::run(database, Begin::Latest, source, feedback, events, shutdown)).await?
         }
         (None, None) => {
             return Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"));

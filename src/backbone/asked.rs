@@ -5,11 +5,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use redis::Cmd;
-use tokio::sync::Notify;
 
 use super::Keys;
 use super::link::{Link, backoff, explain};
 use crate::error::{self, Result};
+use crate::feedback::Feedback;
 
 /// A wish that nobody took is of no use after this time, in milliseconds.
 const KEPT_MS: u32 = 3_000;
@@ -17,7 +17,7 @@ const KEPT_MS: u32 = 3_000;
 const WITHIN: u32 = 1;
 
 /// Has the present read whenever a node asks for it.
-pub async fn listen(link: Link, keys: Keys, nudge: Arc<Notify>) -> Result<()> {
+pub async fn listen(link: Link, keys: Keys, feedback: Arc<Feedback>) -> Result<()> {
     let mut attempt = 0;
     loop {
         let asked: Result<Infallible> = async {
@@ -29,7 +29,7 @@ pub async fn listen(link: Link, keys: Keys, nudge: Arc<Notify>) -> Result<()> {
                     connection.run(&wait).await.map_err(|e| explain("cannot wait for what is asked", e))?;
                 attempt = 0;
                 if asked.is_some() {
-                    nudge.notify_one();
+                    feedback.nudge();
                 }
             }
         }
@@ -42,13 +42,13 @@ pub async fn listen(link: Link, keys: Keys, nudge: Arc<Notify>) -> Result<()> {
 }
 
 /// Asks the publisher to read the present now, whenever this node is nudged. Never ends.
-pub async fn ask(link: Link, keys: Keys, nudge: Arc<Notify>) {
+pub async fn ask(link: Link, keys: Keys, feedback: Arc<Feedback>) {
     let mut attempt = 0;
     loop {
         let asked: Result<Infallible> = async {
             let mut connection = link.connect().await?;
             loop {
-                nudge.notified().await;
+                feedback.nudged().await;
                 for command in [
                     Cmd::new().arg("RPUSH").arg(&keys.asked).arg("1"),
                     Cmd::new().arg("LTRIM").arg(&keys.asked).arg(-1).arg(-1),
@@ -66,6 +66,6 @@ pub async fn ask(link: Link, keys: Keys, nudge: Arc<Notify>) {
         tokio::time::sleep(backoff(attempt)).await;
         attempt += 1;
         // whoever waits is still waiting
-        nudge.notify_one();
+        feedback.nudge();
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -20,6 +20,7 @@ use super::{Keys, asked};
 use crate::change::{Event, Start};
 use crate::cursor::{Border, Cursor, inside_prefix};
 use crate::error::{self, Error, Kind, Result};
+use crate::feedback::Feedback;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::{self, Shutdown};
 use crate::source::epoch;
@@ -207,14 +208,14 @@ impl Candidate {
         let mut writer = Writer { appender, to, catalogue, metrics: &self.metrics };
 
         let (events, told) = mpsc::channel(EVENTS);
-        let nudge = Arc::new(Notify::new());
+        let feedback = Arc::new(Feedback::default());
         // dropped at the end of this function, which ends the relay
         let (_trigger, relay_ends) = shutdown::channel();
         let mut tasks = JoinSet::new();
         let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
-        let relay = relay::run(database, begin, metrics, nudge.clone(), events, relay_ends);
+        let relay = relay::run(database, begin, metrics, feedback.clone(), events, relay_ends);
         tasks.spawn(relay);
-        tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), nudge));
+        tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), feedback));
         let ended = tokio::select! {
             ended = writer.write(told) => ended,
             Some(ended) = tasks.join_next() => match ended {

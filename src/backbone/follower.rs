@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use super::{Keys, asked};
 use crate::change::{Cut, Event, Request, Start};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::error::{self, Error, Kind, Result};
+use crate::feedback::Feedback;
 use crate::lives::Lives;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
@@ -95,7 +96,7 @@ impl Follower {
     ///
     /// # Errors
     /// Only from the first connection: a wrong password, a wrong address. Afterwards it tries for ever.
-    pub async fn run(mut self, nudge: Arc<Notify>, mut shutdown: Shutdown) -> Result<()> {
+    pub async fn run(mut self, feedback: Arc<Feedback>, mut shutdown: Shutdown) -> Result<()> {
         self.metrics.set_mode("stream");
         let first = async {
             let mut connection = self.link.connect().await?;
@@ -108,7 +109,7 @@ impl Follower {
         };
         // ended when this function ends
         let mut asking = JoinSet::new();
-        asking.spawn(asked::ask(self.link.clone(), self.keys.clone(), nudge));
+        asking.spawn(asked::ask(self.link.clone(), self.keys.clone(), feedback));
         let mut attempt = 0;
         loop {
             let lost = tokio::select! {

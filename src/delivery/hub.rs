@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::auth::{Identity, Keys};
@@ -28,6 +28,7 @@ use super::shard::Shard;
 use super::view::{View, lock};
 use crate::change::{Column, Cut, Event, Request};
 use crate::cursor::{Border, Snapshot};
+use crate::feedback::Feedback;
 use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
@@ -75,8 +76,8 @@ pub struct Hub {
 pub struct Source {
     /// takes what is asked for one subscriber
     pub requests: mpsc::Sender<Request>,
-    /// makes it read the present now
-    pub nudge: Arc<Notify>,
+    /// tells it what helps it to keep time
+    pub feedback: Arc<Feedback>,
 }
 
 #[derive(Debug)]
@@ -140,7 +141,8 @@ pub use subscription::Subscription;
 impl Hub {
     /// A hub with no channels; [`run`](Self::run) gives it life.
     pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
-        let shards = (0..settings.shards.max(1)).map(|index| Arc::new(Shard::new(index, metrics.clone()))).collect();
+        let shard = |index| Arc::new(Shard::new(index, source.feedback.clone(), metrics.clone()));
+        let shards = (0..settings.shards.max(1)).map(shard).collect();
         let state = State {
             views: Views::default(),
             border: None,
@@ -233,7 +235,7 @@ impl Hub {
                     return border.clone();
                 }
             }
-            self.source.nudge.notify_one();
+            self.source.feedback.nudge();
             let _ = borders.changed().await;
         }
     }
@@ -246,7 +248,7 @@ impl Hub {
             // the first border may be of a read that had begun before
             for _ in 0..2 {
                 borders.mark_unchanged();
-                self.source.nudge.notify_one();
+                self.source.feedback.nudge();
                 let _ = borders.changed().await;
             }
         };

@@ -2,11 +2,13 @@
 //! its passes; knows nothing of changes.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
 use super::outbound::{DueCache, Outbound};
 use super::view::{View, lock};
+use crate::feedback::Feedback;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
 
@@ -24,13 +26,15 @@ pub(super) struct Shard {
     /// passes asked for, passes done
     asked: Mutex<u64>,
     done: watch::Sender<u64>,
+    feedback: Arc<Feedback>,
     metrics: Arc<DeliveryMetrics>,
 }
 
 impl Shard {
-    pub(super) fn new(index: usize, metrics: Arc<DeliveryMetrics>) -> Self {
+    pub(super) fn new(index: usize, feedback: Arc<Feedback>, metrics: Arc<DeliveryMetrics>) -> Self {
         let (dirty, oldest, asked) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { index, dirty, oldest, wake: Notify::new(), asked, done: watch::Sender::new(0), metrics }
+        let (wake, done) = (Notify::new(), watch::Sender::new(0));
+        Self { index, dirty, oldest, wake, asked, done, feedback, metrics }
     }
 
     /// Asks for a pass over those of the views that have members here. `oldest`: when the oldest of its changes was
@@ -63,6 +67,7 @@ impl Shard {
                 () = self.wake.notified() => {}
                 () = shutdown.begun() => break,
             }
+            let began = Instant::now();
             let asked = *lock(&self.asked);
             let mut dirty = std::mem::take(&mut *lock(&self.dirty));
             let oldest = lock(&self.oldest).take();
@@ -75,6 +80,7 @@ impl Shard {
             if let Some(oldest) = oldest {
                 self.metrics.note_written(oldest);
             }
+            self.feedback.note_pass(began.elapsed());
             self.done.send_replace(asked);
         }
         // whoever waits for a pass must not wait for ever

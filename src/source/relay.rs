@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::doorbell::{self, Doorbell, Rhythm};
@@ -15,18 +15,19 @@ use super::pool::{Database, Purpose};
 use super::{epoch, sleep, thread};
 use crate::change::{Event, Start};
 use crate::error::{self, Error, Kind, Result};
+use crate::feedback::Feedback;
 use crate::lives::Gap;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
 /// Asleep, the outbox is looked at this often although no bell rang: a bell may get lost, a change may not.
 const SAFETY: Duration = Duration::from_secs(1);
-/// Awake, the pause between two reads: as long as the read took, so that a busy machine has fewer of them, but not shorter
-/// than this while several write at once: of those that run, one will commit in a moment. And longer for each change that
-/// was found, so that beside 6,000 changes a second there are 180 reads instead of 390, which take 0.12 of a core instead
-/// of 0.17, half of it from the database.
+/// Awake, the pause between two reads: as long as the read took, or a pass over the sockets, so that a busy machine has
+/// fewer of both, but not shorter than this. Each read that finds nothing doubles it, up to the second one, unless several write at once: of those that
+/// run, one will commit in a moment. And longer for each change that was found, so that beside 6,000 changes a second
+/// there are 180 reads instead of 390, which take 0.12 of a core instead of 0.17, half of it from the database.
 const PAUSE: Duration = Duration::from_micros(250);
-const PAUSE_ALONE: Duration = Duration::from_millis(1);
+const PAUSE_IN_VAIN: Duration = Duration::from_millis(1);
 const PAUSE_A_CHANGE: Duration = Duration::from_micros(200);
 const PAUSE_MAX: Duration = Duration::from_millis(5);
 /// After a change, so often is noted how far the log is on disk: cursors up to there survive a crash.
@@ -64,24 +65,24 @@ pub async fn run(
     database: Database,
     begin: Begin,
     metrics: Arc<SourceMetrics>,
-    nudge: Arc<Notify>,
+    feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
     shutdown: Shutdown,
 ) -> Result<()> {
     // where sockets are written, a read would wait for a whole pass over them to be sent, and once more for its answer
-    thread::run("relay", move || follow(database, begin, metrics, nudge, out, shutdown)).await
+    thread::run("relay", move || follow(database, begin, metrics, feedback, out, shutdown)).await
 }
 
 async fn follow(
     database: Database,
     begin: Begin,
     metrics: Arc<SourceMetrics>,
-    nudge: Arc<Notify>,
+    feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let mut relay = tokio::select! {
-        connected = Relay::connect(&database, begin, &metrics, &nudge, &out) => connected?,
+        connected = Relay::connect(&database, begin, &metrics, &feedback, &out) => connected?,
         () = shutdown.begun() => return Ok(()),
     };
     let mut attempt = 0_u32;
@@ -114,7 +115,7 @@ async fn follow(
             // what was proven at the start may be another way now
             let again = async {
                 database.prove_own().await?;
-                Relay::connect(&database, Begin::After(place.clone()), &metrics, &nudge, &out).await
+                Relay::connect(&database, Begin::After(place.clone()), &metrics, &feedback, &out).await
             };
             // a server that is frozen accepts connections and says nothing
             let again = timeout(CONNECT_WITHIN, again);
@@ -136,9 +137,8 @@ struct Relay {
     reader: Reader,
     rhythm: Rhythm,
     metrics: Arc<SourceMetrics>,
+    feedback: Arc<Feedback>,
     /// delivery waits for the present: a subscriber is ahead of what was read
-    nudge: Arc<Notify>,
-    /// delivery has asked for the present
     is_asked: bool,
     /// when delivery was last told a place
     told: Instant,
@@ -151,7 +151,7 @@ impl Relay {
         database: &Database,
         begin: Begin,
         metrics: &Arc<SourceMetrics>,
-        nudge: &Arc<Notify>,
+        feedback: &Arc<Feedback>,
         out: &mpsc::Sender<Event>,
     ) -> Result<Self> {
         let client = database.client(Purpose::Read).await?;
@@ -199,7 +199,7 @@ impl Relay {
             reader,
             rhythm: Rhythm::default(),
             metrics: metrics.clone(),
-            nudge: nudge.clone(),
+            feedback: feedback.clone(),
             is_asked: true,
             told: Instant::now(),
             catalog_read: Instant::now(),
@@ -253,10 +253,12 @@ impl Relay {
         self.metrics.set_mode("awake");
         let mut holds_quiet = false;
         let mut pace = Pace::new(Instant::now());
+        let mut in_vain = 0;
         loop {
             let began = Instant::now();
             let found = self.read(holds_quiet).await?;
             let took = began.elapsed();
+            in_vain = if found.rows > 0 { 0 } else { in_vain + 1 };
             if pace.is_slow(Instant::now(), found.rows > 0)
                 && sleep::announce(self.reader.client(), holds_quiet).await?
             {
@@ -270,7 +272,7 @@ impl Relay {
             }
             // not by the timer of the runtime, which has steps of a millisecond and rounds up; nothing else lives on this
             // thread. Bells do not shorten it: some relay may still be asleep
-            std::thread::sleep(pause_after(took, found));
+            std::thread::sleep(pause_after(took, self.feedback.take_longest_pass(), found, in_vain));
             self.doorbell.check()?;
             self.doorbell.take();
         }
@@ -306,10 +308,10 @@ impl Relay {
     async fn asleep(&mut self) -> Result<()> {
         self.metrics.set_mode("asleep");
         loop {
-            let nudge = self.nudge.clone();
+            let feedback = self.feedback.clone();
             let (rung, nudged) = tokio::select! {
                 rung = self.doorbell.wait(SAFETY) => (rung?, false),
-                () = nudge.notified() => (false, true),
+                () = feedback.nudged() => (false, true),
             };
             let bells = self.doorbell.take();
             self.metrics.count_bells(bells);
@@ -331,7 +333,7 @@ impl Relay {
         }
         let asked_now = tokio::select! {
             biased;
-            () = self.nudge.notified() => true,
+            () = self.feedback.nudged() => true,
             () = std::future::ready(()) => false,
         };
         let tell = std::mem::take(&mut self.is_asked) | asked_now || self.told.elapsed() > TELL;
@@ -349,10 +351,13 @@ impl Relay {
     }
 }
 
-fn pause_after(took: Duration, found: Found) -> Duration {
-    let least = if found.is_overtaken { PAUSE } else { PAUSE_ALONE };
+/// `pass`: the longest one over the sockets since the last pause. `in_vain`: so many reads have found nothing since one
+/// found something.
+fn pause_after(took: Duration, pass: Duration, found: Found, in_vain: u32) -> Duration {
+    let doubled = if found.is_overtaken { 0 } else { in_vain };
+    let least = PAUSE_IN_VAIN.min(PAUSE.saturating_mul(2_u32.saturating_pow(doubled)));
     let rows = u32::try_from(found.rows).unwrap_or(u32::MAX);
-    PAUSE_MAX.min(took.max(least).saturating_add(PAUSE_A_CHANGE.saturating_mul(rows)))
+    PAUSE_MAX.min(took.max(pass).max(least).saturating_add(PAUSE_A_CHANGE.saturating_mul(rows)))
 }
 
 /// Whether changes still come often enough to stay awake, by the last tenth of a second. Goes to sleep below the rate
@@ -385,6 +390,20 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_in_vain_doubles_the_pause_and_a_change_lengthens_it() {
+        let pause = |took, pass, rows, is_overtaken, in_vain| {
+            let found = Found { rows, xmin: 0, is_overtaken, may_keep_quiet: true };
+            pause_after(Duration::from_micros(took), Duration::from_micros(pass), found, in_vain).as_micros()
+        };
+        assert_eq!([1, 2, 3, 40].map(|in_vain| pause(100, 0, 0, false, in_vain)), [500, 1000, 1000, 1000]);
+        assert_eq!(pause(100, 0, 0, true, 40), 250, "somebody will commit in a moment");
+        assert_eq!([1, 3, 30].map(|rows| pause(100, 0, rows, false, 0)), [450, 850, 5000]);
+        assert_eq!(pause(1500, 0, 0, false, 1), 1500, "the database is busy");
+        assert_eq!(pause(100, 1500, 0, false, 1), 1500, "the sockets are");
+        assert_eq!(pause(100, 150_000, 0, false, 1), 5000);
+    }
 
     #[test]
     fn a_few_changes_in_a_tenth_of_a_second_are_slow() {

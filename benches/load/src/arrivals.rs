@@ -54,7 +54,7 @@ impl Arrivals {
             disordered: 0,
             misdirected: 0,
             last_us: 0,
-            latency: Histogram::new_with_bounds(1, LONGEST_US, 3).expect("bounds that a histogram can have"),
+            latency: latencies(),
         }
     }
 
@@ -96,6 +96,11 @@ impl Arrivals {
     pub fn settled(&self) -> u64 {
         if self.owners.is_some() { self.delivered } else { self.floor.least }
     }
+}
+
+/// A histogram of microseconds.
+pub fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, 3).expect("bounds that a histogram can have")
 }
 
 /// One publisher's messages at one socket.

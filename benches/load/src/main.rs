@@ -152,6 +152,7 @@ fn fan_out(
     if let Pace::Rate(_) = args.pace {
         for (name, share) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999)] {
             report.number(name, arrivals.latency.value_at_quantile(share) as f64 / 1e3);
+            report.number(&format!("answer_{name}"), sent.answer.value_at_quantile(share) as f64 / 1e3);
         }
         report.number("writer_late_ms", sent.late.as_secs_f64() * 1e3);
     }

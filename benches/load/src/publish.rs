@@ -7,9 +7,11 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use postgres::{Client, NoTls, Statement};
 
 use crate::args::{Args, Pace, Publish, Url};
+use crate::arrivals::latencies;
 use crate::{Outcome, now_us};
 
 /// An answer to a POST has come by then, and fits.
@@ -63,11 +65,18 @@ enum Sink {
 pub struct Running(Vec<JoinHandle<Outcome<Sent>>>);
 
 /// What was published.
-#[derive(Default)]
 pub struct Sent {
     pub rows: u64,
+    /// microseconds from the writer's clock to the answer that it is committed
+    pub answer: Histogram<u64>,
     /// how far a writer was behind its clock at worst
     pub late: Duration,
+}
+
+impl Sent {
+    fn nothing() -> Self {
+        Self { rows: 0, answer: latencies(), late: Duration::ZERO }
+    }
 }
 
 impl Publishers {
@@ -92,10 +101,11 @@ impl Running {
     }
 
     pub fn join(self) -> Outcome<Sent> {
-        let mut all = Sent::default();
+        let mut all = Sent::nothing();
         for thread in self.0 {
             let sent = thread.join().map_err(|_| "a publisher panicked")??;
             all.rows += sent.rows;
+            all.answer.add(&sent.answer)?;
             all.late = all.late.max(sent.late);
         }
         Ok(all)
@@ -125,7 +135,7 @@ impl Sink {
 
     fn publish(mut self, args: &Args, number: usize, begun: Instant, progress: &Progress) -> Outcome<Sent> {
         let end = begun + args.seconds;
-        let mut sent = Sent::default();
+        let mut sent = Sent::nothing();
         while Instant::now() < end {
             match args.pace {
                 Pace::Window(window) => {
@@ -143,7 +153,11 @@ impl Sink {
                     sent.late = sent.late.max(due.elapsed());
                 }
             }
+            let from = Instant::now();
             self.send(args, number, sent.rows)?;
+            if from >= begun + args.warm_up {
+                sent.answer.saturating_record(from.elapsed().as_micros() as u64);
+            }
             sent.rows += args.rows;
         }
         Ok(sent)

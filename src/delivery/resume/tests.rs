@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 
 use super::*;
 use crate::change::{Channel, Cut, Event, Start, Update};
 use crate::delivery::hub::{Settings, Source};
 use crate::delivery::lens::Ask;
+use crate::feedback::Feedback;
 use crate::lives::{Life, Lives};
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown;
@@ -46,7 +46,7 @@ fn cut(life: u64) -> Event {
 /// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
 struct Stage {
     hub: Arc<Hub>,
-    nudge: Arc<Notify>,
+    feedback: Arc<Feedback>,
     outbound: Arc<Outbound>,
     client: TcpStream,
     events: mpsc::Sender<Event>,
@@ -61,7 +61,7 @@ impl Stage {
         let metrics = Arc::new(DeliveryMetrics::default());
         let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
         let (requests, _) = mpsc::channel(1);
-        let nudge = Arc::new(Notify::new());
+        let feedback = Arc::new(Feedback::default());
         let settings = Settings {
             log_bytes: 1 << 20,
             history_bytes: 1 << 20,
@@ -72,7 +72,7 @@ impl Stage {
             shards: 1,
             keys: None,
         };
-        let hub = Hub::new(settings, Source { requests, nudge: nudge.clone() }, metrics);
+        let hub = Hub::new(settings, Source { requests, feedback: feedback.clone() }, metrics);
         let (events, received) = mpsc::channel(1);
         let (trigger, shutdown) = shutdown::channel();
         let running = tokio::spawn(hub.clone().run(received, shutdown));
@@ -80,7 +80,7 @@ impl Stage {
             .send(Event::Channels { channels: vec![Channel { name: "pets".into(), columns: None }], policies: vec![] })
             .await
             .unwrap();
-        Self { hub, nudge, outbound, client, events, trigger, running }
+        Self { hub, feedback, outbound, client, events, trigger, running }
     }
 
     /// What the client was sent until the end.
@@ -130,10 +130,31 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
         Ticket::default(),
     );
     let resuming = tokio::spawn(way.run(wish));
-    stage.nudge.notified().await; // it waits until the stream has come to its place
+    stage.feedback.nudged().await; // it waits until the stream has come to its place
 
     stage.events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
     stage.events.send(cut(2)).await.unwrap();
     assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
     assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
+}
+
+/// So that it reads no sooner than what it brings can be written.
+#[tokio::test]
+async fn the_source_hears_how_long_a_pass_takes() {
+    let stage = Stage::new().await;
+    stage.events.send(begin(1, &[Life { id: 1, bound: None }], false)).await.unwrap();
+    stage.events.send(Event::Live).await.unwrap();
+    stage.hub.becomes_live().await;
+    let key = ViewKey::named("pets", Ask::default());
+    let subscription = stage.hub.join(&key, &stage.outbound, None).unwrap();
+    assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
+    stage.events.send(cut(1)).await.unwrap();
+    let told = async {
+        while stage.feedback.take_longest_pass().is_zero() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    drop(subscription);
+    assert!(stage.end().await.contains("realtime_update"));
 }
