@@ -20,7 +20,7 @@ check: ## format, lints, documentation, licences
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
 
-test-private: postgres pgbouncer redis ## the suite on a private cluster from local programs
+test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
 
 test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
@@ -37,7 +37,7 @@ test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type
 test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions
 
-test-faults: postgres redis ## short soaks with faults, and a crash of each kind
+test-faults: postgres redis iproute2 ## short soaks with faults, and a crash of each kind
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --backbone
@@ -59,12 +59,15 @@ bench: ## the figures of the README; see benches/README.md
 	benches/access
 	benches/scale
 
-.PHONY: postgres pgbouncer redis
+.PHONY: postgres pgbouncer redis iproute2
 redis:
 	@scripts/install-redis
 
 pgbouncer:
 	@scripts/install-pgbouncer
+
+iproute2:
+	@scripts/install-iproute2
 
 postgres:
 	@scripts/find-postgres --install >/dev/null

@@ -20,4 +20,5 @@ mod sockets;
 mod sse;
 mod support;
 mod tls;
+mod vanished;
 mod writers;
