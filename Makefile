@@ -23,7 +23,7 @@ check: ## format, lints, documentation, licences
 test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
 
-test-docker: ## the suite under testcontainers, where a Docker engine answers or can be started
+test-docker: iproute2 ## the suite under testcontainers, where a Docker engine answers or can be started
 	scripts/test-docker
 
 test-client: postgres ## the browser client: types, size, its tests on the real server and in Chromium
@@ -34,7 +34,7 @@ test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type
 	$(CARGO) build --locked
 	tests/quickstart
 
-test-versions: ## the suite on each supported version of Postgres; fetches those that are not installed
+test-versions: iproute2 ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions
 
 test-faults: postgres redis iproute2 ## short soaks with faults, and a crash of each kind

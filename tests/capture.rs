@@ -1,5 +1,8 @@
 //! Capture: what the SQL side promises a DBA and an application.
 
+use rowcast::source::catalog::Catalog;
+use rowcast::source::pool::Database;
+
 use super::support::postgres::{TestDatabase, connect};
 
 const PETS: &str = "create table pets (pet_id int primary key, user_id int, name text, secret text);";
@@ -299,4 +302,41 @@ async fn a_partition_that_is_being_detached_is_captured_whole() {
     );
     reader.batch_execute("commit").await.unwrap();
     detaching.await.unwrap().unwrap();
+}
+
+/// It had a trigger of its own for updates, until `watch` is called again.
+#[tokio::test]
+async fn a_table_that_an_earlier_version_watched_is_judged_by_what_is_captured() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int, name text); select rowcast.watch('pets')").await;
+    db.run(
+        r#"do $$
+        declare definition text;
+        begin
+          select pg_get_triggerdef(oid) into definition from pg_trigger where tgrelid = 'pets'::regclass and tgname = '!rowcast';
+          drop trigger "!rowcast" on pets;
+          execute replace(definition, 'OR DELETE OR UPDATE', 'OR DELETE');
+          execute replace(replace(replace(definition, 'INSERT OR DELETE OR ', ''), '"!rowcast"', '"!rowcast_u"'),
+                          'ROW EXECUTE', 'ROW WHEN (old.* is distinct from new.*) EXECUTE');
+        end $$"#,
+    )
+    .await;
+    db.run("insert into pets values (1, 'Luna'); update pets set name = 'Nala'; update pets set name = 'Nala'").await;
+    assert_eq!(db.text("select string_agg(op::text, '' order by id) from rowcast.outbox").await, "CIU");
+    let state = "select state || coalesce(': ' || drift, '') from rowcast.watched";
+    let pool = Database::parse(&db.url).unwrap().pool().unwrap();
+    let on = Catalog::load(&pool).await.unwrap();
+    let off = async || Catalog::load(&pool).await.unwrap().switched_off_since(&on).len();
+    assert_eq!((db.text(state).await.as_str(), off().await), ("live", 0));
+    db.run("alter table pets disable trigger user").await;
+    assert_eq!(off().await, 1);
+    db.run(&db.text("select remedy from rowcast.watched").await).await;
+    assert_eq!((db.text(state).await.as_str(), off().await), ("live", 0));
+    db.run("update pets set name = 'Bella'").await;
+    assert_eq!(db.text("select string_agg(op::text, '' order by id) from rowcast.outbox").await, "CIUU");
+    db.run("drop trigger \"!rowcast_u\" on pets").await;
+    assert!(db.text(state).await.starts_with("off: triggers missing: !rowcast_u"), "{}", db.text(state).await);
+    assert_eq!(off().await, 1);
+    db.run(&db.text("select remedy from rowcast.watched").await).await;
+    assert_eq!((db.text(state).await.as_str(), off().await), ("live", 0));
 }

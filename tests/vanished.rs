@@ -15,21 +15,26 @@ const NEEDED: &str = "a network namespace needs root and iproute2: apt-get insta
 /// A network namespace, and a wire into it.
 struct Elsewhere {
     name: String,
+    /// this end of it
+    wire: String,
+    /// three numbers of its addresses
     network: String,
 }
 
 impl Elsewhere {
     async fn new() -> Option<Self> {
         let id = std::process::id();
-        let elsewhere = Self { name: format!("rowcast-{id}"), network: format!("10.{}.253", 100 + id % 100) };
-        let (name, here, there) = (&elsewhere.name, elsewhere.here(), format!("{}.2/30", elsewhere.network));
-        let wire = format!("rc{id}");
-        let ours = format!("{here}/30");
+        let name = format!("rowcast-{id}");
+        if !ip(&format!("netns add {name}")).await {
+            return None;
+        }
+        let network = format!("10.{}.{}", 100 + id % 100, id / 100 % 250);
+        let elsewhere = Self { name, wire: format!("rc{id}"), network };
+        let Self { name, wire, network } = &elsewhere;
         for words in [
-            format!("netns add {name}"),
             format!("link add {wire} type veth peer name wire netns {name}"),
-            format!("address add {ours} dev {wire}"),
-            format!("-n {name} address add {there} dev wire"),
+            format!("address add {network}.1/30 dev {wire}"),
+            format!("-n {name} address add {network}.2/30 dev wire"),
             format!("link set {wire} up"),
             format!("-n {name} link set wire up"),
         ] {
@@ -59,7 +64,10 @@ impl Elsewhere {
 
 impl Drop for Elsewhere {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("ip").args(["netns", "delete", &self.name]).stderr(Stdio::null()).status();
+        // the wire first: a connection that is not closed may keep the namespace for minutes
+        for words in [["link", "delete", &self.wire], ["netns", "delete", &self.name]] {
+            let _ = std::process::Command::new("ip").args(words).stderr(Stdio::null()).status();
+        }
     }
 }
 

@@ -3,10 +3,14 @@ create view rowcast.watched as
 with trigger_state as (
   select c.id,
          array(select n.name || own.suffix from unnest(array['!rowcast', '!rowcast_t'] || case when c.user_query is not null then array['!!rowcast_users'] else '{}'::text[] end) n(name)
-                where not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = n.name || own.suffix)) as missing,
+                where not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = n.name || own.suffix))
+         -- of an earlier version, which had a trigger of its own for updates
+         || case when exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = '!rowcast' || own.suffix and t.tgtype::int & 16 = 0)
+                  and not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = '!rowcast_u' || own.suffix)
+                 then array['!rowcast_u' || own.suffix] else '{}'::text[] end as missing,
          array(select t.tgname || case when t.tgrelid = c.target then '' else ' on ' || t.tgrelid::regclass end from pg_trigger t
                 where (t.tgrelid = c.target or t.tgrelid in (select p.relid from pg_partition_tree(c.target) p))
-                  and t.tgname in ('!rowcast' || own.suffix, '!rowcast_t' || own.suffix, '!!rowcast_users' || own.suffix)
+                  and t.tgname in ('!rowcast' || own.suffix, '!rowcast_u' || own.suffix, '!rowcast_t' || own.suffix, '!!rowcast_users' || own.suffix)
                   and t.tgenabled not in ('O', 'A') order by 1) as disabled
     from rowcast.channel c
    cross join lateral (select case when exists (select from pg_class where oid = c.target and relkind = 'p') then '_' || c.target::oid else '' end) own(suffix)
@@ -50,7 +54,7 @@ select w.*,
            (select string_agg(format('alter table %s enable trigger %I;', t.tgrelid::regclass, t.tgname), ' ' order by t.tgname, t.tgrelid)
               from pg_trigger t
              where (t.tgrelid = w."table" or t.tgrelid in (select p.relid from pg_partition_tree(w."table") p))
-               and t.tgname ~ '^!!?rowcast(_users|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
+               and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
          else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L);',
                      w."table", w.channel, w.user_rule, w.notification, w.exclude, w.singular)
        end as remedy

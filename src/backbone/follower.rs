@@ -239,12 +239,8 @@ impl Follower {
     /// Where to read from: the entry at which this node's place lies, or, for one that has none, some of the latest.
     async fn find_place(&mut self, connection: &mut Connection, state: &State) -> Result<()> {
         self.publishes = state.is_live;
-        if !state.channels.is_empty() {
-            let channels = entry::channels(&state.channels).map_err(|bad| malformed(bad.0))?;
-            self.send(channels).await?;
-        }
+        self.hear_of_the_catalogue(state).await?;
         let last = Id::parse(&state.last).unwrap_or_default();
-        self.catalogue_of = last;
         if let Some(place) = &self.place {
             self.hear_of_revocations(state).await?;
             if last < self.read || self.read == Id::default() {

@@ -39,7 +39,11 @@ pub fn step(place: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
         }
         Some((_, id)) => *id,
         None if place.seen != until && place.seen.covers(&until) => return Step::Skip,
-        None if !place.seen.covers(&from.seen) => return Step::Missing(from.seen, cut),
+        // where each knows something that the other does not, what follows is not to be told again
+        None if !place.seen.covers(&from.seen) => {
+            let until = if from.seen.covers(&place.seen) { from.seen } else { until };
+            return Step::Missing(until, cut);
+        }
         None if before > 0 && place.seen != until => return Step::Missing(until, cut),
         None => 0,
     };
@@ -126,6 +130,26 @@ mod tests {
                 (at, Cut { changes, inside, until, end: (i + 1 == count).then(|| now.clone()) })
             })
             .collect()
+    }
+
+    /// A stream that was emptied begins with the newest changes; of the older ones, a transaction has ended meanwhile that
+    /// ran when this node was there.
+    #[test]
+    fn of_two_places_that_each_know_more_the_next_cut_makes_one() {
+        let snapshot = |text| Snapshot::parse(text).unwrap();
+        let (begin, end) = (snapshot("15:15:"), border(snapshot("25:25:")));
+        let mut place = border(snapshot("10:20:10")).cursor;
+        let cut = || {
+            let changes = (15..25).map(|tx| change(tx as i64, tx)).collect();
+            let until = Arc::new(end.cursor.seen.clone());
+            Cut { changes, inside: end.inside(&begin).into(), until, end: Some(end.clone()) }
+        };
+        let Step::Missing(until, cut) = step(&place, None, cut()) else { panic!("10 is missing") };
+        assert_eq!(until, end.cursor.seen, "15 to 19 are not to be forgotten");
+        // it was read: 10, and 20 to 24
+        place.seen = until;
+        let Step::Take(cut, place) = step(&place, None, cut) else { panic!("it goes on after the cut") };
+        assert!(cut.changes.is_empty() && place.seen == end.cursor.seen);
     }
 
     proptest! {

@@ -84,9 +84,10 @@ impl Catalog {
                                 join pg_catalog.pg_partitioned_table p on p.partrelid = t.relid
                                 join pg_catalog.pg_attribute a on a.attrelid = t.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
                         c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
-                          and 2 > (select count(*) from pg_catalog.pg_trigger t
-                                    where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_t)?(_[0-9]+)?$'
-                                      and t.tgenabled in ('O', 'A')),
+                          -- insert 4, delete 8, update 16, truncate 32, by whichever of our triggers
+                          and 60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
+                                      where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'
+                                        and t.tgenabled in ('O', 'A')),
                         case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
                           array(select a.attname::text from pg_catalog.pg_attribute a
                                  where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)

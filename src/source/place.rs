@@ -54,12 +54,12 @@ impl Place {
             .map_err(|e| Error::database("cannot find the latest changes", e))?;
         let floor = row.get::<_, Option<&str>>(0).and_then(Snapshot::parse);
         let (count, oldest): (i64, Option<&str>) = (row.get(1), row.get(2));
-        let seen = match oldest.and_then(|xid| xid.parse().ok()) {
+        // what was still running among the older ones has not been seen
+        let recent = oldest.and_then(|xid| xid.parse().ok()).map(|oldest| present.seen.before(oldest));
+        let seen = match recent {
             // the whole outbox: whatever is not pruned
             _ if count < RECENT_CHANGES => floor.unwrap_or_else(|| Snapshot::all_before(FIRST_TRANSACTION)),
-            Some(oldest) if floor.as_ref().is_none_or(|floor| Snapshot::all_before(oldest).covers(floor)) => {
-                Snapshot::all_before(oldest)
-            }
+            Some(recent) if floor.as_ref().is_none_or(|floor| recent.covers(floor)) => recent,
             _ => return Ok(present),
         };
         Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::Follower;
+use super::{Follower, malformed};
 use crate::backbone::append::State;
-use crate::backbone::link::{Connection, backoff};
+use crate::backbone::entry;
+use crate::backbone::link::Connection;
 use crate::backbone::merge;
 use crate::backbone::stream::{Id, locate};
 use crate::change::{Answer, Cut, Event, Request, Start};
@@ -27,6 +28,10 @@ impl Follower {
         // the rest of the cut in which this node is, then what follows it
         while earlier.is_none() && at.inside.is_none() && self.misses(at) {
             let Some(place) = self.place.clone() else { break };
+            // of two places that each know something which the other does not, the next cut makes one
+            if place.inside.is_none() && !at.seen.covers(&place.seen) {
+                break;
+            }
             let until = place.inside.as_ref().map_or(&at.seen, |(end, _)| end).clone();
             self.heal(&place, until, at.clone()).await?;
         }
@@ -38,7 +43,7 @@ impl Follower {
     }
 
     /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once. Where it is
-    /// not, what was revoked meanwhile is heard of at once: the next entry may come after it.
+    /// not, what was revoked or allowed meanwhile is heard of at once: the next entry may come after it.
     pub(super) async fn search(&mut self, connection: &mut Connection, id: Id) -> Result<Option<Id>> {
         let Some(place) = &self.place else { return Ok(None) };
         if self.searched_for.replace(id) == Some(id) {
@@ -48,9 +53,20 @@ impl Follower {
         let earlier = begin.filter(|begin| *begin < id).map(Id::before);
         if earlier.is_none() {
             let state = self.stream_begins(connection).await?;
+            self.hear_of_the_catalogue(&state).await?;
             self.hear_of_revocations(&state).await?;
         }
         Ok(earlier)
+    }
+
+    /// Which channels and policies there are, also where the entry that said so is gone.
+    pub(super) async fn hear_of_the_catalogue(&mut self, state: &State) -> Result<()> {
+        let last = Id::parse(&state.last).unwrap_or_default();
+        if !state.channels.is_empty() {
+            self.send(entry::channels(&state.channels).map_err(|bad| malformed(bad.0))?).await?;
+        }
+        self.catalogue_of = last;
+        Ok(())
     }
 
     /// Whose tokens were revoked since the last entry that was read, also where the entry that said so is gone.
@@ -65,45 +81,40 @@ impl Follower {
 
     /// Reads what is missing from the outbox: what `until` saw and the place did not.
     pub(super) async fn heal(&mut self, place: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
-        let Some(outbox) = self.outbox.clone() else {
-            // one gap for all that is missing, also where it is of two cuts
-            let seen = if from.seen.covers(&until) { from.seen.clone() } else { until };
-            return self.give_up(Gap::Retention, Border::new(Cursor { seen, ..from })).await;
-        };
-        let border = Border::new(Cursor { seen: until.clone(), ..from });
+        let lsn = from.lsn.max(place.lsn);
+        // one gap for all that is missing, also where it is of two cuts
+        let beyond = if from.seen.covers(&until) { from.seen.clone() } else { until.clone() };
+        let beyond = Border::new(Cursor { seen: beyond, lsn, ..from.clone() });
+        let Some(outbox) = self.outbox.clone() else { return self.give_up(Gap::Retention, beyond).await };
+        let border = Border::new(Cursor { seen: until.clone(), lsn, ..from });
         let inside: Arc<str> = border.inside(&place.seen).into();
-        let mut after = place.inside.as_ref().map_or(0, |(_, id)| *id);
+        let after = place.inside.as_ref().map_or(0, |(_, id)| *id);
         tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
-        let mut attempt = 0;
-        loop {
-            let (answer, mut answers) = mpsc::channel(1);
-            let (seen, ends) = (place.seen.clone(), until.clone());
-            let life = border.cursor.incarnation;
-            let request = Request::Replay { seen, until: ends, after, life, channel: None, answer };
-            outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
-            while let Some(part) = answers.recv().await {
-                match part {
-                    Answer::Changes(changes) => {
-                        let Some(last) = changes.last().map(|change| change.id) else { continue };
-                        after = last;
-                        let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
-                        self.place = Some(Cursor { inside: Some((until.clone(), last)), ..place.clone() });
-                        self.send(Event::Cut(cut)).await?;
-                    }
-                    Answer::Done => {
-                        self.place = Some(border.cursor.clone());
-                        let (changes, until) = (Vec::new(), Arc::new(until));
-                        return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
-                    }
-                    Answer::Gap(gap) => return self.give_up(gap, border).await,
-                    Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
+        let (answer, mut answers) = mpsc::channel(1);
+        let (seen, ends) = (place.seen.clone(), until.clone());
+        let life = border.cursor.incarnation;
+        let request = Request::Replay { seen, until: ends, after, life, channel: None, answer };
+        outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
+        while let Some(part) = answers.recv().await {
+            match part {
+                Answer::Changes(changes) => {
+                    let Some(last) = changes.last().map(|change| change.id) else { continue };
+                    let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
+                    self.place = Some(Cursor { lsn, inside: Some((until.clone(), last)), ..place.clone() });
+                    self.send(Event::Cut(cut)).await?;
                 }
+                Answer::Done => {
+                    self.place = Some(border.cursor.clone());
+                    let (changes, until) = (Vec::new(), Arc::new(until));
+                    return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
+                }
+                Answer::Gap(gap) => return self.give_up(gap, beyond).await,
+                Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
             }
-            // the database is away, or slow
-            self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
-            tokio::time::sleep(backoff(attempt)).await;
-            attempt += 1;
         }
+        // to be tried again after the pause of a lost connection: whoever only waited here would hear of no revocation
+        let text = "the stream has lost changes, and the database that has them does not answer";
+        Err(Error::new(Kind::Connection, text))
     }
 
     /// Goes on from a border: what lies between is lost to this node.
