@@ -37,7 +37,11 @@ const SECRET: &str = "a secret of some length";
 
 /// Of user 7.
 fn token_of_a_clerk() -> String {
-    let claims = json!({ "sub": "7", "role": "clerk", "exp": 4_000_000_000_u64 });
+    token_of("clerk")
+}
+
+fn token_of(role: &str) -> String {
+    let claims = json!({ "sub": "7", "role": role, "exp": 4_000_000_000_u64 });
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
     jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
 }
@@ -547,5 +551,47 @@ async fn a_revocation_whose_entry_is_gone_is_heard_of() {
     let remembered: (bool, bool) =
         (redis.run("HEXISTS {rowcast}:state revoked/7").await, redis.run("HEXISTS {rowcast}:state revoked/8").await);
     assert_eq!(remembered, (true, false));
+    drop(publisher);
+}
+
+/// It tries again and again to read from the outbox what the stream has lost, and follows the stream meanwhile.
+#[tokio::test]
+async fn a_gateway_whose_database_is_away_hears_of_revocations() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let role = db.text("select 'of_' || current_database()").await;
+    db.run(&format!("create role {role} superuser login password 'secret'; select rowcast.allow('counters', 'clerk')"))
+        .await;
+    let way = Way::to(redis.port()).await;
+    let publisher = TestServer::start_with(&db.url, &[("publish", &redis.url()), ("jwt-secret", SECRET)]);
+    let url = format!("redis://{}", way.address);
+    let gateway = TestServer::start_with(&db.url_of(&role), &[("subscribe", &url), ("jwt-secret", SECRET)]);
+    while gateway.get("/readyz").await.0 != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut socket = gateway.subscribed(&format!("/ws/counters?token={}", token_of_a_clerk())).await;
+    way.passing.send_replace(false);
+    until_down(&mut socket).await;
+    let before: u64 = redis.run("XLEN {rowcast}:changes").await;
+    db.run("insert into counters select generate_series(1, 5000)").await;
+    while redis.run::<u64>("XLEN {rowcast}:changes").await <= before + 1 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let _: u64 = redis.run("XTRIM {rowcast}:changes MAXLEN 1").await;
+    let away = format!(
+        "alter role {role} nologin; select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = '{role}'"
+    );
+    db.run(&away).await;
+    way.passing.send_replace(true);
+    let admin = token_of("admin");
+    let reconnects = async || gateway.status_as_admin(&admin).await["source"]["reconnects"].as_u64().unwrap();
+    let before = reconnects().await;
+    let tries = async {
+        while reconnects().await < before + 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), tries).await.expect("it tries again and again");
+    db.run("select rowcast.revoke('7')").await;
+    assert_eq!(socket.close_code().await, 4401);
     drop(publisher);
 }
