@@ -10,13 +10,13 @@
 //!    log; a subscriber is an offset into it.
 //! 4. **session** ([`delivery::session`], [`web`]): sockets write what is due to them.
 //!
-//! [`source`] and [`delivery`] meet in [`change`] and nowhere else. [`cursor`] is a place in the stream,
-//! [`lives`] says how long it is good.
+//! [`source`] and [`delivery`] meet in [`change`], on the way back also in [`feedback`], and nowhere else. [`cursor`] is a
+//! place in the stream, [`lives`] says how long it is good.
 //!
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `metrics`, `change`, `cursor`, `lives`, `refusals`, `fetch`, `shutdown`, `error`.
+//! `metrics`, `change`, `cursor`, `lives`, `feedback`, `refusals`, `fetch`, `shutdown`, `error`.
 
 pub mod backbone;
 pub mod change;

@@ -1,4 +1,4 @@
-//! Imports point downward: `source` and `delivery` meet only in `change`.
+//! Imports point downward: `source` and `delivery` meet only in `change`, and on the way back in `feedback`.
 
 use std::path::Path;
 
