@@ -23,9 +23,10 @@ use crate::shutdown::Shutdown;
 /// Asleep, the outbox is looked at this often although no bell rang: a bell may get lost, a change may not.
 const SAFETY: Duration = Duration::from_secs(1);
 /// Awake, the pause between two reads: as long as the read took, or a pass over the sockets, so that a busy machine has
-/// fewer of both, but not shorter than this. Each read that finds nothing doubles it, up to the second one, unless several write at once: of those that
-/// run, one will commit in a moment. And longer for each change that was found, so that beside 6,000 changes a second
-/// there are 180 reads instead of 390, which take 0.12 of a core instead of 0.17, half of it from the database.
+/// fewer of both, but not shorter than this. Each read in vain doubles this, up to `PAUSE_IN_VAIN`, unless several write at
+/// once: of those that run, one will commit in a moment. And longer for each change that was found, so that beside 6,000
+/// changes a second there are 180 reads instead of 390, which take 0.12 of a core instead of 0.17, half of it from the
+/// database.
 const PAUSE: Duration = Duration::from_micros(250);
 const PAUSE_IN_VAIN: Duration = Duration::from_millis(1);
 const PAUSE_A_CHANGE: Duration = Duration::from_micros(200);

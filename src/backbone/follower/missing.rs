@@ -61,11 +61,10 @@ impl Follower {
 
     /// Which channels and policies there are, also where the entry that said so is gone.
     pub(super) async fn hear_of_the_catalogue(&mut self, state: &State) -> Result<()> {
-        let last = Id::parse(&state.last).unwrap_or_default();
         if !state.channels.is_empty() {
             self.send(entry::channels(&state.channels).map_err(|bad| malformed(bad.0))?).await?;
         }
-        self.catalogue_of = last;
+        self.catalogue_of = Id::parse(&state.last).unwrap_or_default();
         Ok(())
     }
 
@@ -112,9 +111,10 @@ impl Follower {
                 Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
             }
         }
+        self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
         // to be tried again after the pause of a lost connection: whoever only waited here would hear of no revocation
         let text = "the stream has lost changes, and the database that has them does not answer";
-        Err(Error::new(Kind::Connection, text))
+        Err(Error::new(Kind::Connection, text).hint("see to the way to Postgres; rowcast tries again by itself"))
     }
 
     /// Goes on from a border: what lies between is lost to this node.

@@ -55,7 +55,8 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new() -> Self {
+    /// Live, in this life of the server and with none before it.
+    async fn in_life(life: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let metrics = Arc::new(DeliveryMetrics::default());
@@ -80,6 +81,9 @@ impl Stage {
             .send(Event::Channels { channels: vec![Channel { name: "pets".into(), columns: None }], policies: vec![] })
             .await
             .unwrap();
+        events.send(begin(life, &[Life { id: life, bound: None }], false)).await.unwrap();
+        events.send(Event::Live).await.unwrap();
+        hub.becomes_live().await;
         Self { hub, feedback, outbound, client, events, trigger, running }
     }
 
@@ -96,10 +100,7 @@ impl Stage {
 
 #[tokio::test]
 async fn a_place_that_was_judged_in_another_life_does_not_enter() {
-    let stage = Stage::new().await;
-    stage.events.send(begin(2, &[Life { id: 2, bound: None }], false)).await.unwrap();
-    stage.events.send(Event::Live).await.unwrap();
-    stage.hub.becomes_live().await;
+    let stage = Stage::in_life(2).await;
     let enter = |life| {
         let key = ViewKey::named("pets", Ask::default());
         stage.hub.enter(&key, &stage.outbound, &Snapshot::all_before(10), life).unwrap()
@@ -113,10 +114,8 @@ async fn a_place_that_was_judged_in_another_life_does_not_enter() {
 /// now would carry that place into the new life, where it would be honoured.
 #[tokio::test]
 async fn a_place_is_not_carried_into_another_life_of_the_server() {
-    let stage = Stage::new().await;
+    let stage = Stage::in_life(1).await;
     let old = Life { id: 1, bound: None };
-    stage.events.send(begin(1, &[old], false)).await.unwrap();
-    stage.events.send(Event::Live).await.unwrap();
     let wish = Wish {
         since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
         ..Wish::default()
@@ -141,10 +140,7 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
 /// So that it reads no sooner than what it brings can be written.
 #[tokio::test]
 async fn the_source_hears_how_long_a_pass_takes() {
-    let stage = Stage::new().await;
-    stage.events.send(begin(1, &[Life { id: 1, bound: None }], false)).await.unwrap();
-    stage.events.send(Event::Live).await.unwrap();
-    stage.hub.becomes_live().await;
+    let stage = Stage::in_life(1).await;
     let key = ViewKey::named("pets", Ask::default());
     let subscription = stage.hub.join(&key, &stage.outbound, None).unwrap();
     assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
