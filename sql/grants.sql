@@ -41,10 +41,16 @@ revoke execute on all functions in schema rowcast from public;
 grant usage on schema rowcast to rowcast_capture;
 grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2 to rowcast_capture;
 grant usage on sequence rowcast.outbox_id to rowcast_capture;
-grant select (id, name) on rowcast.channel to rowcast_capture;
+-- reads the state with each change, and sets it where the outbox is full
+grant usage, select, update on sequence rowcast.capture_state to rowcast_capture;
+grant select on rowcast.setting to rowcast_capture;
+grant select (id, name, target, user_column) on rowcast.channel to rowcast_capture;
 grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(int, "char", json, json, text, text[]),
-  rowcast.ring(text, "char", json), rowcast.json_without(anyelement, oid, oid, int2[]),
-  rowcast.capture_pinned("char", anyelement, anyelement, oid, oid, int2[]) to rowcast_capture;
+  rowcast.ring(text, "char", json), rowcast.bound_outbox(), rowcast.row_bytes(),
+  rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
+  rowcast.json_key(anyelement, oid, int),
+  rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]),
+  rowcast.capture_pinned("char", anyelement, anyelement, oid, oid, int2[], text[], int2[]) to rowcast_capture;
 
 -- The new owner needs CREATE on the schema at this moment, and only at this moment.
 grant create on schema rowcast to rowcast_capture;
@@ -56,6 +62,6 @@ revoke create on schema rowcast from rowcast_capture;
 
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
-grant select on sequence rowcast.outbox_id to rowcast_relay;
-grant execute on function rowcast.bell_mode(), rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(),
+grant select on sequence rowcast.outbox_id, rowcast.capture_state to rowcast_relay;
+grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]), rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;

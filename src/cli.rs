@@ -20,7 +20,7 @@ pub use grammar::command;
 
 use crate::config::{self, Config};
 use crate::demo::{self, Postgres};
-use crate::error::{Error, Kind, Result};
+use crate::error::{self, Error, Kind, Result};
 use crate::serve;
 use crate::shutdown::{self, Trigger};
 use crate::source::install;
@@ -196,23 +196,15 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
     let (_, client) = connect(arguments).await?;
     install::check(&client).await?;
     if let Some(schema) = text(arguments, "schema") {
-        let rows = client
-            .query("select target::text, channel from rowcast.watch_schema($1)", &[&schema])
-            .await
-            .map_err(|e| Error::database("watch", e))?;
-        for row in &rows {
-            println!("watching {} on channel {}", row.get::<_, &str>(0), row.get::<_, &str>(1));
-        }
-        if rows.is_empty() {
-            println!("every table of schema {schema} is watched already");
-        }
-        return Ok(());
+        return watch_schema(&client, schema).await;
     }
     let table = text(arguments, "table").unwrap_or_default();
     let exclude: Vec<&str> = arguments.get_many::<String>("exclude").unwrap_or_default().map(String::as_str).collect();
+    let columns: Option<Vec<&str>> =
+        arguments.get_many::<String>("columns").map(|columns| columns.map(String::as_str).collect());
     let row = client
         .query_one(
-            "select rowcast.watch($1::text::regclass, $2, $3, $4::text::jsonb, $5, $6)",
+            "select rowcast.watch($1::text::regclass, $2, $3, $4::text::jsonb, $5, $6, $7)",
             &[
                 &table,
                 &text(arguments, "channel"),
@@ -220,11 +212,46 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
                 &text(arguments, "notification"),
                 &exclude,
                 &text(arguments, "singular"),
+                &columns,
             ],
         )
         .await
         .map_err(|e| no_table(Error::database("watch", e)))?;
     println!("watching {table} on channel {}", row.get::<_, &str>(0));
+    Ok(())
+}
+
+/// Each table in a transaction of its own: a writer waits for the triggers of one table, not for those of the schema.
+async fn watch_schema(client: &Client, schema: &str) -> Result<()> {
+    let explain = |e| Error::database("watch", e);
+    let there = client.query_one("select exists (select from pg_namespace where nspname = $1)", &[&schema]).await;
+    if !there.map_err(explain)?.get::<_, bool>(0) {
+        return Err(Error::new(Kind::Database, format!("there is no schema {schema}")).hint("psql lists them: \\dn"));
+    }
+    let tables = client
+        .query("select w::oid, w::text from unnest(rowcast.unwatched_of($1)) w", &[&schema])
+        .await
+        .map_err(explain)?;
+    if tables.is_empty() {
+        println!("every table of schema {schema} is watched already");
+    }
+    let mut refused = 0;
+    for table in &tables {
+        let (number, name): (u32, &str) = (table.get(0), table.get(1));
+        match client.query_one("select rowcast.watch($1::oid::regclass)", &[&number]).await {
+            Ok(row) => println!("watching {name} on channel {}", row.get::<_, &str>(0)),
+            Err(error) => {
+                refused += 1;
+                let error = Error::database(format_args!("{name} is not watched"), error);
+                let remedy = error.remedy().map(|remedy| format!("\n  {remedy}")).unwrap_or_default();
+                eprintln!("{}{remedy}", error::chain(&error));
+            }
+        }
+    }
+    if refused > 0 {
+        let what = format!("{refused} of {} tables of schema {schema} are not watched", tables.len());
+        return Err(Error::new(Kind::Database, what).hint("see above; the others are watched, and a second call does the rest"));
+    }
     Ok(())
 }
 

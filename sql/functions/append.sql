@@ -2,21 +2,45 @@
 -- Writes one row into the segment of the outbox that takes new rows, then tests whether anybody needs a bell. Runs with
 -- the rights of its caller. rowcast.capture has the same statement in line, for rows without anything special.
 --
--- "outbox_0" is rewritten by rowcast.write_to when the segments take turns: a constant costs nothing a row.
+-- While capture is paused or the outbox is full only what steers the relay is written: a channel or a policy that
+-- changed, a user who was revoked.
 --
 -- The order is what the relay's barrier relies on: the transaction id is drawn by the insert, before RETURNING tests
 -- the lock. Test and release are one expression: as two statements, a cancel between them left the lock held for good.
-create or replace function rowcast.append(channel int, op "char", old json, new json, actor text, users text[])
-returns bool language plpgsql as $$
+do $do$
 declare
+  into_segment text := $insert$
+    insert into rowcast.outbox_%1$s (channel, op, old, new, actor, users)
+      values (append.channel, append.op, append.old, append.new, append.actor, append.users)
+      returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0,
+        rowcast.bell_mode() operator(pg_catalog.<>) 'never'
+        and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
+             or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
+      into looks, rings;$insert$;
+begin
+  execute pg_catalog.format($function$
+create or replace function rowcast.append(channel int, op "char", old json, new json, actor text, users text[])
+returns bool language plpgsql as $body$
+declare
+  state pg_catalog.int8 := pg_catalog.pg_sequence_last_value('rowcast.capture_state'::pg_catalog.regclass);
+  looks pg_catalog.bool;
   rings pg_catalog.bool;
 begin
-  insert into rowcast.outbox_0 (channel, op, old, new, actor, users)
-    values (append.channel, append.op, append.old, append.new, append.actor, append.users)
-    returning rowcast.bell_mode() operator(pg_catalog.<>) 'never'
-      and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
-           or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
-    into rings;
+  if state operator(pg_catalog.>=) 3 then
+    if append.op operator(pg_catalog.<>) all ('{C,R}'::pg_catalog."char"[]) then
+      return false;
+    end if;
+    state := state operator(pg_catalog.%%) 3;
+  end if;
+  if state operator(pg_catalog.=) 1 then%2$s
+  elsif state operator(pg_catalog.=) 2 then%3$s
+  else%1$s
+  end if;
+  if looks then
+    perform rowcast.bound_outbox();
+  end if;
   return rings;
-end $$;
+end $body$ $function$,
+    pg_catalog.format(into_segment, 0), pg_catalog.format(into_segment, 1), pg_catalog.format(into_segment, 2));
+end $do$;
 comment on function rowcast.append(int, "char", json, json, text, text[]) is 'writes one row into the outbox; says whether the doorbell is to be rung';

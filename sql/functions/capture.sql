@@ -3,79 +3,137 @@
 -- arguments: 0 channel id · 1 channel name, and for a table with something special also
 --            2 'x' where a column's text depends on output settings, else ''
 --            3 attnums (of the watched root) to exclude · 4 oid of the watched root · 5 the setting in which the rule leaves the users, else ''
+--            6 names to exclude · 7 attnums that alone may leave, '' for all
 -- tables touched: rowcast.outbox_0..2 (insert)
 --
 -- One generic function for every table: generated code per table was no faster and fails every write once a
 -- column is dropped. One statement for a table with nothing special: each expression of PL/pgSQL is made ready anew
--- in every transaction, and with 25 of them 8 writers kept 0.60 of their throughput instead of 0.68.
+-- in every transaction, and with 25 of them 8 writers kept 0.60 of their throughput instead of 0.68. It stands here once
+-- for each segment of the outbox: which one takes new rows is the state of a sequence (V2), and a table that is chosen by
+-- a value would cost a row 2 microseconds.
 --
 -- An update that changes nothing is left out here, not by a WHEN of the trigger, which Postgres reads from its text and
 -- makes ready in every statement: 8 of 67 microseconds of a single-row update. *<> compares images: IS DISTINCT FROM
 -- fails the application's UPDATE on a table with a json column.
 --
+-- A row that is stored in more than 2,000 bytes is rowcast.capture_large's. pg_column_size does not copy the row in one
+-- piece, which fails at 1 GB; *<> and row_to_json do, so they come after it.
+--
 -- What it may not do, and why:
 --   * raise: row_to_json, never jsonb (a \u0000, 1e200000 or a large bytea would fail the application's write);
 --   * wait: no upsert, no foreign key, no lock on anything another transaction may hold;
---   * burn transaction ids: no EXCEPTION block (one a row);
+--   * burn transaction ids: no EXCEPTION block around a write (one a row);
 --   * run anybody's code as its owner: it is security definer, so search_path is set AND every name and operator
 --     is qualified. CASE x WHEN, IN, BETWEEN, LIKE, NULLIF, IS DISTINCT FROM and a bare = look their operator up
 --     in the search_path; the owner may only insert into the outbox, so RETURNING names no column of it.
-create or replace function rowcast.capture() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+do $do$
 declare
-  rings pg_catalog.bool;
+  -- old is null in an insert, new in a delete, and what is compared with null is not false. See rowcast.append for the
+  -- order and for the test
+  into_segment text := $insert$
+      insert into rowcast.outbox_%1$s (channel, op, old, new, actor)
+        select tg_argv[0]::pg_catalog.int4, tg_op::pg_catalog."char", pg_catalog.row_to_json(old.*), pg_catalog.row_to_json(new.*), rowcast.actor()
+         where coalesce(pg_catalog.current_setting('rowcast.mute', true), '') operator(pg_catalog.<>) 'on'
+           and case when (pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000) is not true
+                     and (pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000) is not true
+                    then (old.* operator(pg_catalog.*<>) new.*) is not false else false end
+        returning case when (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0 then 2 else 0 end
+          operator(pg_catalog.+)
+          case when rowcast.bell_mode() operator(pg_catalog.<>) 'never'
+                and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
+                     or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
+               then 1 else 0 end
+        into todo;$insert$;
+begin
+  execute pg_catalog.format($function$
+create or replace function rowcast.capture() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
+declare
+  state pg_catalog.int8 := pg_catalog.pg_sequence_last_value('rowcast.capture_state'::pg_catalog.regclass);
+  todo pg_catalog.int4;  -- 1: ring; 2: look at the outbox's size
+  is_large pg_catalog.bool;
   op pg_catalog."char";
   before pg_catalog.json;
   after pg_catalog.json;
   deviates pg_catalog.bool;
+  attnums pg_catalog.int2[];
+  names pg_catalog.text[];
+  allowed pg_catalog.int2[];
   rule pg_catalog.text;
   users pg_catalog.text[];
 begin
   if tg_nargs operator(pg_catalog.=) 2 then
-    -- old is null in an insert, new in a delete, and what is compared with null is not false. See rowcast.append for the
-    -- order and for the test
-    insert into rowcast.outbox_0 (channel, op, old, new, actor)
-      select tg_argv[0]::pg_catalog.int4, tg_op::pg_catalog."char", pg_catalog.row_to_json(old.*), pg_catalog.row_to_json(new.*), rowcast.actor()
-       where coalesce(pg_catalog.current_setting('rowcast.mute', true), '') operator(pg_catalog.<>) 'on'
-         and (old.* operator(pg_catalog.*<>) new.*) is not false
-      returning rowcast.bell_mode() operator(pg_catalog.<>) 'never'
-        and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
-             or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
-      into rings;
-    if rings then
-      perform rowcast.ring(tg_argv[1], tg_op::pg_catalog."char", coalesce(pg_catalog.row_to_json(new.*), pg_catalog.row_to_json(old.*)));
+    if state operator(pg_catalog.=) 1 then%2$s
+    elsif state operator(pg_catalog.=) 2 then%3$s
+    elsif state operator(pg_catalog.>=) 3 then
+      return null;
+    else%1$s
     end if;
-    return null;
+    if todo operator(pg_catalog.=) 0 then
+      return null;
+    elsif todo operator(pg_catalog.>) 0 then
+      if (todo operator(pg_catalog.&) 1) operator(pg_catalog.=) 1 then
+        perform rowcast.ring(tg_argv[1], tg_op::pg_catalog."char", coalesce(pg_catalog.row_to_json(new.*), pg_catalog.row_to_json(old.*)));
+      end if;
+      if todo operator(pg_catalog.>=) 2 then
+        perform rowcast.bound_outbox();
+      end if;
+      return null;
+    end if;
   end if;
 
-  if pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' or (old.* operator(pg_catalog.*<>) new.*) is false then
+  -- whatever has something special, is large, muted, or was changed to what it was
+  if state operator(pg_catalog.>=) 3 or pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
+    return null;
+  end if;
+  is_large := coalesce(pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000, false) or coalesce(pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000, false);
+  if not is_large and (old.* operator(pg_catalog.*<>) new.*) is false then
     return null;
   end if;
   op := tg_op::pg_catalog."char";
-  deviates := tg_argv[2] operator(pg_catalog.<>) '' and not (
+  attnums := coalesce(tg_argv[3], '{}');
+  names := coalesce(tg_argv[6], '{}');
+  if pg_catalog.length(tg_argv[7]) operator(pg_catalog.>) 0 then
+    allowed := tg_argv[7];
+  end if;
+  deviates := pg_catalog.length(tg_argv[2]) operator(pg_catalog.>) 0 and not (
     (pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) 'UTC' or pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) 'Etc/UTC')
     and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
     and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
     and pg_catalog.starts_with(pg_catalog.current_setting('DateStyle'), 'ISO')
     and pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 operator(pg_catalog.>=) 1);
-  if deviates then
-    -- an argument's type must be the row's also where there is none: each call names only what there is
+  -- an argument's type must be the row's also where there is none: each call names only what there is
+  if is_large then
     if op operator(pg_catalog.=) 'I' then
-      select p.new into after from rowcast.capture_pinned(op, new, new, tg_relid, tg_argv[4]::pg_catalog.oid, tg_argv[3]::pg_catalog.int2[]) p;
+      select l.what, l.old, l.new into op, before, after
+        from rowcast.capture_large(op, new, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed) l;
     elsif op operator(pg_catalog.=) 'D' then
-      select p.old into before from rowcast.capture_pinned(op, old, old, tg_relid, tg_argv[4]::pg_catalog.oid, tg_argv[3]::pg_catalog.int2[]) p;
+      select l.what, l.old, l.new into op, before, after
+        from rowcast.capture_large(op, old, old, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed) l;
     else
-      select p.old, p.new into before, after from rowcast.capture_pinned(op, old, new, tg_relid, tg_argv[4]::pg_catalog.oid, tg_argv[3]::pg_catalog.int2[]) p;
+      select l.what, l.old, l.new into op, before, after
+        from rowcast.capture_large(op, old, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed) l;
     end if;
-  elsif tg_argv[3] operator(pg_catalog.=) '{}' then
+    if op is null then
+      return null;
+    end if;
+  elsif deviates then
+    if op operator(pg_catalog.=) 'I' then
+      select p.new into after from rowcast.capture_pinned(op, new, new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed) p;
+    elsif op operator(pg_catalog.=) 'D' then
+      select p.old into before from rowcast.capture_pinned(op, old, old, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed) p;
+    else
+      select p.old, p.new into before, after from rowcast.capture_pinned(op, old, new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed) p;
+    end if;
+  elsif attnums operator(pg_catalog.=) '{}' and names operator(pg_catalog.=) '{}' and allowed is null then
     before := pg_catalog.row_to_json(old.*);
     after := pg_catalog.row_to_json(new.*);
   else
-    if op operator(pg_catalog.<>) 'I' then before := rowcast.json_without(old, tg_relid, tg_argv[4]::pg_catalog.oid, tg_argv[3]::pg_catalog.int2[]); end if;
-    if op operator(pg_catalog.<>) 'D' then after := rowcast.json_without(new, tg_relid, tg_argv[4]::pg_catalog.oid, tg_argv[3]::pg_catalog.int2[]); end if;
+    if op operator(pg_catalog.<>) 'I' then before := rowcast.json_without(old, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed); end if;
+    if op operator(pg_catalog.<>) 'D' then after := rowcast.json_without(new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed); end if;
   end if;
 
-  if tg_argv[5] operator(pg_catalog.<>) '' then
+  if pg_catalog.length(tg_argv[5]) operator(pg_catalog.>) 0 then
     -- read and cleared, so that no other row can take it for its own; '' is what a setting is after its transaction
     rule := pg_catalog.current_setting(tg_argv[5], true);
     if pg_catalog.length(rule) operator(pg_catalog.>) 0 then
@@ -83,10 +141,14 @@ begin
       perform pg_catalog.set_config(tg_argv[5], '', true);
     end if;
   end if;
-  rings := rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users);
-  if rings then
+  if rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users) then
     perform rowcast.ring(tg_argv[1], op, coalesce(after, before));
   end if;
+  if is_large then
+    perform rowcast.bound_outbox();
+  end if;
   return null;
-end $$;
+end $body$ $function$,
+    pg_catalog.format(into_segment, 0), pg_catalog.format(into_segment, 1), pg_catalog.format(into_segment, 2));
+end $do$;
 comment on function rowcast.capture() is 'row trigger of watched tables: writes the change into the outbox and rings the doorbell';

@@ -1,15 +1,15 @@
--- rowcast.grant_snapshot(target, excluded attnums) -> void
+-- rowcast.grant_snapshot(target) -> void
 -- Lets the relay read a watched table for snapshots: every column that its changes carry, and no other. Where the
 -- caller may not grant that, a warning says what the table's owner has to run; changes are captured all the same.
-create or replace function rowcast.grant_snapshot(target regclass, hidden int2[]) returns void
+create or replace function rowcast.grant_snapshot(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   columns text := '';
   statements text;
 begin
-  if hidden <> '{}' then
-    select '(' || string_agg(quote_ident(a.attname), ', ' order by a.attnum) || ')' into columns
-      from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (hidden);
+  if exists (select from rowcast.channel c where c.target = grant_snapshot.target and (c.exclude <> '{}' or c.allowed is not null)) then
+    select '(' || string_agg(quote_ident(s.name), ', ' order by s.attnum) || ')' into columns
+      from rowcast.shown_column s join rowcast.channel c on c.id = s.channel where c.target = grant_snapshot.target;
     if columns is null then
       return;  -- nothing of it may leave
     end if;
@@ -21,4 +21,5 @@ begin
 exception when insufficient_privilege then
   raise warning 'snapshots of table % are not possible: %', target, sqlerrm using hint = statements;
 end $$;
-comment on function rowcast.grant_snapshot(regclass, int2[]) is 'lets the relay read a watched table for snapshots';
+comment on function rowcast.grant_snapshot(regclass) is 'lets the relay read a watched table for snapshots';
+drop function if exists rowcast.grant_snapshot(regclass, int2[]);

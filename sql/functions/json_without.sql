@@ -1,21 +1,25 @@
--- rowcast.json_without(row, its table, the watched root, attnums of the root) -> json
--- A row's JSON with the excluded columns emptied. The columns are looked up by attnum of the watched root, so a
--- rename changes nothing and a partition may number its columns differently. The key stays, with null; the relay
--- drops it.
+-- rowcast.json_without(row, its table, the watched root, excluded attnums, excluded names, allowed attnums) -> json
+-- A row's JSON with the columns emptied that may not leave: those of these numbers of the watched root, those that have
+-- one of these names now, and where some are allowed (null: all), all others. By number, so that a rename changes nothing
+-- and a partition may number its columns differently; by name too, so that a column that takes the name of an excluded
+-- one stays in. The key stays, with null; the relay drops it.
 --
 -- jsonb_populate_record keeps every other column byte for byte, also json with \u0000 or 1e200000, at which
 -- json_each and jsonb fail. Where it would be wrong, the list of the other columns is built at run time:
 --   * an excluded column is of a domain, which may refuse NULL;
 --   * a column was added with a default and the row is from before: it would be null;
---   * the transaction keeps one snapshot: it cannot see in the catalog whether one of the two is the case.
+--   * the transaction keeps one snapshot: it cannot see in the catalog whether one of the two is the case;
+--   * the row is large: it would be copied in one piece.
 -- The names come from pg_identify_object_as_address, which sees the catalog as the row does. A query sees it as its
 -- snapshot does: under REPEATABLE READ with the name from before a rename, which would let the column out.
 -- force_generic_plan: else the planner runs at every call (90 instead of 20 microseconds).
-create or replace function rowcast.json_without(r anyelement, rel oid, root oid, attnums int2[])
+create or replace function rowcast.json_without(r anyelement, rel oid, root oid, attnums int2[], names text[], allowed int2[])
 returns json language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
+  hidden pg_catalog.text[] := names;
   emptied pg_catalog.jsonb;
-  by_list pg_catalog.bool := pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed';
+  by_list pg_catalog.bool := pg_catalog.current_setting('transaction_isolation') operator(pg_catalog.<>) 'read committed'
+    or pg_catalog.pg_column_size(r) operator(pg_catalog.>) 2000;
   name pg_catalog.text;
   columns pg_catalog.text := '';
   result pg_catalog.json;
@@ -27,9 +31,20 @@ begin
      and not exists (select from pg_catalog.pg_inherits i where i.inhrelid operator(pg_catalog.=) rel and i.inhparent operator(pg_catalog.=) root) then
     return '{}';
   end if;
-  select pg_catalog.jsonb_object_agg((pg_catalog.pg_identify_object_as_address(1259, root, a)).object_names[3], null)
-    into emptied from pg_catalog.unnest(attnums) a
-   where (pg_catalog.pg_identify_object_as_address(1259, root, a)).object_names[3] is not null;
+  if allowed is null then
+    for n in 1 .. pg_catalog.cardinality(attnums) loop
+      hidden := hidden operator(pg_catalog.||) (pg_catalog.pg_identify_object_as_address(1259, root, attnums[n])).object_names[3];
+    end loop;
+  else
+    for n in 1 .. 1600 loop
+      name := (pg_catalog.pg_identify_object_as_address(1259, root, n)).object_names[3];
+      exit when name is null;
+      if not n::pg_catalog.int2 operator(pg_catalog.=) any (allowed) then
+        hidden := hidden operator(pg_catalog.||) name;
+      end if;
+    end loop;
+  end if;
+  select pg_catalog.jsonb_object_agg(h, null) into emptied from pg_catalog.unnest(hidden) h where h is not null;
   if emptied is null then
     return '{}';
   end if;
@@ -38,7 +53,7 @@ begin
         select from pg_catalog.pg_attribute a where a.attrelid operator(pg_catalog.=) rel and a.atthasmissing
       union all
         select from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid operator(pg_catalog.=) a.atttypid
-         where a.attrelid operator(pg_catalog.=) root and a.attnum operator(pg_catalog.=) any (attnums) and t.typtype operator(pg_catalog.=) 'd')
+         where a.attrelid operator(pg_catalog.=) root and a.attname::pg_catalog.text operator(pg_catalog.=) any (hidden) and t.typtype operator(pg_catalog.=) 'd')
       into by_list;
   end if;
   if not by_list then
@@ -61,4 +76,5 @@ begin
     into result using r;
   return result;
 end $$;
-comment on function rowcast.json_without(anyelement, oid, oid, int2[]) is 'a row''s JSON with the excluded columns emptied';
+comment on function rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]) is 'a row''s JSON with the columns emptied that may not leave';
+drop function if exists rowcast.json_without(anyelement, oid, oid, int2[]);

@@ -10,20 +10,30 @@
 -- What a node that lives has not read yet stays, however old it is, unless the size is exceeded: a publisher whose Redis
 -- is away for a day goes on where it was.
 --
--- No lock is waited for: a segment that somebody reads or writes is left for the next time.
--- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..2 (truncate), rowcast.node (read)
+-- No lock is waited for: a segment that somebody reads or writes is left for the next time. No DDL: an application's
+-- event trigger may refuse it, or fail under our search_path.
+--
+-- Where the outbox was full, capture goes on once there is room, and the floor is raised (see rowcast.note_left_out).
+-- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..2 (truncate), rowcast.node (read),
+-- sequence rowcast.capture_state
 create or replace function rowcast.prune() returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   retention interval := coalesce((select value from rowcast.setting where name = 'retention'), '24 hours');
   most bigint := pg_size_bytes(coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB'));
   size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number))) from rowcast.segment);
+  is_paused bool := exists (select from rowcast.setting where name = 'paused');
+  state bigint;
   current rowcast.segment;
   old rowcast.segment;
   next int;
   stray bool;
   done text[] := '{}';
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'changes cannot be pruned in a transaction that keeps one snapshot'
+      using errcode = 'invalid_transaction_state', hint = 'call rowcast.prune() at read committed, the default';
+  end if;
   if not pg_try_advisory_xact_lock(1919907683, 4) then
     return 'another session prunes';
   end if;
@@ -58,7 +68,10 @@ begin
       size := size - pg_total_relation_size(format('rowcast.outbox_%s', old.number));
       execute format('truncate rowcast.outbox_%s', old.number);
       update rowcast.segment set opened_at = null, closed = null, closed_at = null where number = old.number;
-      update rowcast.installation set floor = old.closed;
+      update rowcast.installation i set floor = old.closed
+       -- not back behind what rowcast.note_left_out has set
+       where i.floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
+                             >= (pg_snapshot_xmax(i.floor), -(select count(*) from pg_snapshot_xip(i.floor)));
       done := done || format('segment %s is emptied: its changes were older than %s', old.number, old.closed_at);
     exception when lock_not_available then
       done := done || format('segment %s is in use', old.number);
@@ -66,14 +79,34 @@ begin
     end;
   end loop;
 
+  state := (select last_value from rowcast.capture_state);
   if current.opened_at < clock_timestamp() - retention / 2
      or pg_total_relation_size(format('rowcast.outbox_%s', current.number)) > most / 3 then
     select number into next from rowcast.segment where opened_at is null order by (number - current.number + 3) % 3 limit 1;
     if found then
-      perform rowcast.write_to(next);
       update rowcast.segment set opened_at = clock_timestamp() where number = next;
+      current.number := next;
       done := done || format('segment %s takes new changes', next);
     end if;
+  end if;
+  -- the state follows what the tables say, whatever became of the transaction that last changed it
+  if is_paused then
+    if state <> current.number + 6 then
+      perform setval('rowcast.capture_state', current.number + 6);
+    end if;
+  elsif state < 3 then
+    if state <> current.number then
+      perform rowcast.write_to(current.number);
+    end if;
+  elsif state >= 6 or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
+    perform rowcast.write_to(current.number);
+    perform rowcast.note_left_out();
+    done := done || 'changes are captured again: some were left out'::text;
+  else
+    done := done || 'changes are left out: the outbox is full'::text;
+  end if;
+  if exists (select from rowcast.installation where left_out_until is not null) then
+    perform rowcast.note_left_out();
   end if;
   return coalesce(nullif(array_to_string(done, '; '), ''), 'nothing to do');
 end $$;

@@ -1,19 +1,9 @@
 -- rowcast.write_to(segment) -> void
--- Makes rowcast.capture and rowcast.append write to a segment of the outbox, by replacing their text. Sessions take the
--- new text at their next transaction that writes; until then they write to the old segment, which rowcast.prune
--- expects. An argument or a setting instead of a constant would cost every row an expression.
+-- Makes new changes go to a segment of the outbox, at once and in every session; capture that was paused or full goes on.
+-- A change that read the state before may still be added to the old segment, which rowcast.prune expects. Not undone by a
+-- rollback: call it last.
 create or replace function rowcast.write_to(segment int) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
-declare
-  now text;
-  wanted text;
-begin
-  for now in select pg_get_functiondef(p.oid) from pg_proc p
-              where p.pronamespace = 'rowcast'::regnamespace and p.proname in ('capture', 'append') loop
-    wanted := regexp_replace(now, 'rowcast\.outbox_[0-2]', 'rowcast.outbox_' || segment, 'g');
-    if wanted <> now then
-      execute wanted;
-    end if;
-  end loop;
-end $$;
+language sql set search_path = pg_catalog, pg_temp as $$
+  select setval('rowcast.capture_state', segment);
+$$;
 comment on function rowcast.write_to(int) is 'makes new changes go to a segment of the outbox';

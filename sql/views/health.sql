@@ -20,7 +20,16 @@ with segment(relation, bytes, opened_at, has_rows, is_old) as (
          case when count(*) = 0 then 'select rowcast.watch(''public.your_table'');' end
     from rowcast.channel
   union all
-  select 2, 'triggers', case when count(*) filter (where state = 'off') > 0 then 'fail' when count(drift) > 0 then 'warn' else 'ok' end,
+  -- before them, since nothing else matters while it lasts
+  select 0, 'capture', case when last_value >= 6 then 'warn' when last_value >= 3 then 'fail' else 'ok' end,
+         case when last_value >= 6 then 'paused: changes are left out since ' || coalesce((select value from rowcast.setting where name = 'paused'), 'a moment ago')
+              when last_value >= 3 then 'full: changes are left out, the outbox is larger than twice outbox_size'
+              else 'changes are captured' end,
+         case when last_value >= 6 then 'select rowcast.resume();'
+              when last_value >= 3 then 'select rowcast.prune(); and start rowcast serve, which does it each minute; or raise it: select rowcast.configure(''outbox_size'', ''..'');' end
+    from rowcast.capture_state
+  union all
+  select 2, 'triggers', case when count(*) filter (where state = 'off' or drift like 'another column has the name%' or drift like 'an excluded column is gone%') > 0 then 'fail' when count(drift) > 0 then 'warn' else 'ok' end,
          coalesce(string_agg(coalesce("table"::text, channel) || ': ' || drift, '; ') filter (where drift is not null), 'all present and enabled'),
          case when count(drift) > 0 then 'select * from rowcast.watched where drift is not null;' end
     from rowcast.watched
@@ -51,10 +60,16 @@ with segment(relation, bytes, opened_at, has_rows, is_old) as (
          case when pg_notification_queue_usage() > 0.25 then 'a listener does not read: look for long transactions of sessions that ran LISTEN' end
   union all
   select 7, 'doorbell',
-         case when rowcast.bell_mode() <> 'never' and current_setting('max_prepared_transactions')::int > 0 then 'warn' else 'ok' end,
-         'notify = ' || rowcast.bell_mode(),
+         case when rowcast.bell_mode() <> 'never' and current_setting('max_prepared_transactions')::int > 0 or listeners > 0 then 'warn' else 'ok' end,
+         'notify = ' || rowcast.bell_mode() || case when listeners > 0 then ': ' || listeners || ' roles that may not read every watched table can LISTEN and hear its rows' else '' end,
          case when rowcast.bell_mode() <> 'never' and current_setting('max_prepared_transactions')::int > 0
-              then 'PREPARE TRANSACTION fails after a NOTIFY: select rowcast.configure(''notify'', ''never'');' end
+              then 'PREPARE TRANSACTION fails after a NOTIFY: select rowcast.configure(''notify'', ''never'');'
+              when listeners > 0 then 'select rowcast.configure(''notify'', ''empty'');' end
+    from (select case when rowcast.bell_mode() in ('row', 'always') then (
+            select count(*) from pg_roles r
+             where r.rolcanlogin and not r.rolsuper and not pg_has_role(r.oid, 'rowcast_relay', 'usage') and has_database_privilege(r.oid, current_database(), 'connect')
+               and exists (select from rowcast.channel c where c.target is not null and exists (select from pg_class t where t.oid = c.target)
+                            and not has_table_privilege(r.oid, c.target, 'select'))) else 0 end) l(listeners)
   union all
   (select 8, 'oldest transaction', case when a.xact_start < now() - interval '10 minutes' then 'warn' else 'ok' end,
          coalesce('pid ' || a.pid || ', open for ' || date_trunc('second', clock_timestamp() - a.xact_start), 'none'),

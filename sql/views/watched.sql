@@ -15,12 +15,25 @@ with trigger_state as (
     from rowcast.channel c
    cross join lateral (select case when exists (select from pg_class where oid = c.target and relkind = 'p') then '_' || c.target::oid else '' end) own(suffix)
    where c.target is not null
+), muted(who, remedy) as (
+  -- set for a bulk load, and forgotten
+  select string_agg(coalesce('role ' || r.rolname, 'everybody') || case when d.datname is not null then ' in this database' else '' end, ', ' order by r.rolname),
+         string_agg(case when r.rolname is null then format('alter database %I reset rowcast.mute;', d.datname)
+                         when d.datname is null then format('alter role %I reset rowcast.mute;', r.rolname)
+                         else format('alter role %I in database %I reset rowcast.mute;', r.rolname, d.datname) end, ' ' order by r.rolname)
+    from pg_db_role_setting s
+    left join pg_roles r on r.oid = s.setrole
+    left join pg_database d on d.oid = s.setdatabase
+   where (s.setdatabase = 0 or d.datname = current_database()) and exists (select from unnest(s.setconfig) c where c = 'rowcast.mute=on')
 ), watched as (
   select c.target as "table", c.name as channel, c.singular,
          case when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then c.given_rule else coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) end as user_rule,
          c.notification,
+         -- the columns that were excluded, and whichever have their names now
          case when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then c.given_exclude
-              else array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped order by a.attnum) end as exclude,
+              else array(select a.attname::text from pg_attribute a where a.attrelid = c.target and (a.attnum = any (c.exclude) or a.attname = any (c.given_exclude)) and a.attnum > 0 and not a.attisdropped order by a.attnum) end as exclude,
+         case when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then c.given_columns
+              when c.allowed is not null then array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.allowed) and not a.attisdropped order by a.attnum) end as columns,
          c.since,
          case
            when c.target is null then 'publish only'
@@ -35,15 +48,23 @@ with trigger_state as (
            when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'the table comes from a dump, and its columns have other numbers: nothing of it is told until rowcast.watch is called again, with all its arguments'
            when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
            when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
+           when exists (select from pg_attribute a where a.attrelid = c.target and a.attname = any (c.given_exclude) and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude))
+             then 'another column has the name of an excluded one: ' || (select string_agg(a.attname, ', ' order by a.attnum) from pg_attribute a where a.attrelid = c.target and a.attname = any (c.given_exclude) and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude))
+               || '; neither is told; call rowcast.watch again, with all its arguments'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)
-             then 'an excluded column is gone; one that took its place is not excluded: call rowcast.watch again, with all its arguments'
+             then 'an excluded column is gone; if another one took its place, exclude that: call rowcast.watch again, with all its arguments'
+           when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped and a.attname <> all (c.given_exclude))
+             then 'an excluded column has another name: a filter or policy by the old one fits no more; call rowcast.watch again, with all its arguments'
+           when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.allowed) and a.attisdropped)
+             then 'a column that may leave is gone; call rowcast.watch again, with all its arguments'
            when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)
              then 'the column of the user rule is gone; call rowcast.watch again, with all its arguments'
            when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k
                          where not exists (select from pg_attribute a where a.attrelid = c.target and a.attname = k.value and not a.attisdropped))
              then 'a column of the notification is gone; call rowcast.watch again, with all its arguments'
+           when m.who is not null then 'changes are not captured of ' || m.who || ': rowcast.mute is on in its settings'
          end as drift
-    from rowcast.channel c left join trigger_state s on s.id = c.id
+    from rowcast.channel c left join trigger_state s on s.id = c.id cross join muted m
 )
 select w.*,
        -- every argument of the last call: watch sets the rule, the notification and the excluded columns to what it is told
@@ -55,8 +76,9 @@ select w.*,
               from pg_trigger t
              where (t.tgrelid = w."table" or t.tgrelid in (select p.relid from pg_partition_tree(w."table") p))
                and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
-         else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L);',
-                     w."table", w.channel, w.user_rule, w.notification, w.exclude, w.singular)
+         when w.drift like 'changes are not captured of%' then (select remedy from muted)
+         else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L, columns => %L);',
+                     w."table", w.channel, w.user_rule, w.notification, w.exclude, w.singular, w.columns)
        end as remedy
   from watched w;
 comment on view rowcast.watched is 'channels: table, user rule, excluded columns, state of the triggers, drift and its remedy';

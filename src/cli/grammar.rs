@@ -63,7 +63,7 @@ pub fn command() -> Command {
                         .long("schema")
                         .value_name("NAME")
                         .conflicts_with("table")
-                        .help("every table of a schema that is not watched yet"),
+                        .help("every table of a schema that is not watched yet, each in a transaction of its own"),
                 )
                 .arg(
                     Arg::new("channel")
@@ -90,6 +90,14 @@ pub fn command() -> Command {
                         .value_delimiter(',')
                         .action(ArgAction::Append)
                         .help("columns that never leave the table"),
+                )
+                .arg(
+                    Arg::new("columns")
+                        .long("columns")
+                        .value_name("COLUMN")
+                        .value_delimiter(',')
+                        .action(ArgAction::Append)
+                        .help("the only columns that may leave; one that is added later stays in"),
                 )
                 .arg(Arg::new("singular").long("singular").value_name("WORD").help("pet in pet_created"))
                 .arg(database()),

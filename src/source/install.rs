@@ -26,16 +26,13 @@ macro_rules! sql_files {
 
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
-    "bell_mode" "append" "ring" "actor" "json_without" "capture_pinned" "capture" "capture_truncate"
-    "write_to" "prune" "note_life" "note_durable" "note_node" "origin" "notify" "publish" "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular"
-    "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot" "tell_policy" "check_filter" "allow" "deny" "revoke" "watch" "unwatch" "watch_schema" "uninstall");
-const VIEWS: &[(&str, &str)] = sql_files!("views": "watched" "unwatched" "recent" "exposure" "health" "nodes");
+    "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "capture_pinned" "capture_large" "capture"
+    "capture_truncate" "write_to" "note_left_out" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "origin" "notify" "publish"
+    "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot"
+    "tell_policy" "check_filter" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatched_of" "watch_schema" "watch_each" "uninstall");
+const VIEWS: &[(&str, &str)] = sql_files!("views": "shown_column" "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.
 pub const GRANTS: &str = include_str!("../../sql/grants.sql");
-
-/// The files name segment 0; the segments may have taken their turns since.
-const SEGMENT: &str =
-    "select rowcast.write_to(number) from rowcast.segment where opened_at is not null order by opened_at desc limit 1";
 
 /// What a migrate did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +86,6 @@ async fn replace_functions(client: &mut Client) -> Result<()> {
         .batch_execute(GRANTS)
         .await
         .map_err(|e| Error::database("cannot grant the rights of sql/grants.sql", e))?;
-    transaction.batch_execute(SEGMENT).await.map_err(explain)?;
     transaction.commit().await.map_err(explain)
 }
 

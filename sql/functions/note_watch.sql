@@ -1,0 +1,94 @@
+-- rowcast.note_watch(target, channel, user_rule, notification, exclude, singular, columns) -> text, the channel
+-- The part of rowcast.watch that locks no table: checks everything, notes the channel, lets the relay read the table and
+-- tells it. rowcast.install_triggers is the rest. Raises with a remedy.
+-- tables touched: rowcast.channel (insert, update), rowcast.outbox_0..2 (insert)
+create or replace function rowcast.note_watch(target regclass, channel text, user_rule text, notification jsonb, exclude text[],
+  singular text, columns text[])
+returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  table_name text;
+  taken_by text;
+  missing text;
+  hidden int2[] := '{}';
+  allowed int2[];
+  rule_column int2;
+  rule_query text;
+  entry rowcast.channel;
+begin
+  perform rowcast.refuse_unwatchable(target);
+  select relname into table_name from pg_class where oid = target;
+  channel := coalesce(channel, replace(lower(table_name), '_', '-'));
+  singular := coalesce(singular, rowcast.singular(lower(table_name)));
+
+  -- a channel whose table was dropped is free
+  perform rowcast.unwatch(c.target) from rowcast.channel c
+    where c.name = note_watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);
+  select coalesce(c.target::text, 'rowcast.publish') into taken_by
+    from rowcast.channel c where c.name = note_watch.channel and c.target is distinct from note_watch.target;
+  if found then
+    raise exception 'cannot watch table %: channel % is taken by %', target, channel, taken_by
+      using errcode = 'duplicate_object', hint = format('give it another name: select rowcast.watch(%L, channel => ''..'');', target);
+  end if;
+
+  select name into missing from (
+      select unnest(exclude) as name union all select unnest(columns) union all select value from jsonb_each_text(coalesce(notification, '{}'))
+    ) named where not exists (select from pg_attribute a where a.attrelid = target and a.attname = named.name and a.attnum > 0 and not a.attisdropped);
+  if found then
+    raise exception 'cannot watch table %: it has no column %', target, missing
+      using errcode = 'undefined_column',
+            hint = 'columns: ' || (select string_agg(attname, ', ' order by attnum) from pg_attribute where attrelid = target and attnum > 0 and not attisdropped);
+  end if;
+  exclude := coalesce(exclude, '{}');
+  select coalesce(array_agg(a.attnum order by a.attnum) filter (where a.attname = any (exclude)), '{}'),
+         case when columns is not null then coalesce(array_agg(a.attnum order by a.attnum) filter (where a.attname = any (columns) and a.attname <> all (exclude)), '{}') end
+    into hidden, allowed from pg_attribute a where a.attrelid = target and a.attnum > 0;
+  select a.attname into missing from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+   where i.indrelid = target and i.indisprimary and (a.attnum = any (hidden) or a.attnum <> all (allowed)) limit 1;
+  if found then
+    raise exception 'cannot watch table %: column % is in its primary key and cannot be excluded', target, missing
+      using errcode = 'invalid_parameter_value', hint = 'subscribers need the key to know which row changed';
+  end if;
+  select k.value into missing from jsonb_each_text(coalesce(notification, '{}')) k join pg_attribute a on a.attrelid = target and a.attname = k.value
+   where a.attnum = any (hidden) or a.attnum <> all (allowed) limit 1;
+  if found then
+    raise exception 'cannot watch table %: its notification names column %, which is excluded', target, missing
+      using errcode = 'invalid_parameter_value', hint = 'an excluded column never leaves the table: take it out of the notification, or out of the exclusion';
+  end if;
+
+  if user_rule is not null then
+    select a.attnum into rule_column from pg_attribute a
+     where a.attrelid = target and a.attname = user_rule and a.attnum > 0 and not a.attisdropped;
+    if rule_column = any (hidden) or rule_column <> all (allowed) then
+      raise exception 'cannot watch table %: its user rule names column %, which is excluded', target, user_rule
+        using errcode = 'invalid_parameter_value', hint = 'name the users by a query instead';
+    elsif rule_column is null and user_rule !~* '^\s*(select|with)\s' then
+      raise exception 'cannot watch table %: user rule % is neither a column of it nor a query', target, user_rule
+        using errcode = 'undefined_column',
+              hint = 'columns: ' || (select string_agg(attname, ', ' order by attnum) from pg_attribute where attrelid = target and attnum > 0 and not attisdropped);
+    elsif rule_column is null then
+      rule_query := regexp_replace(user_rule, '[;\s]+$', '');
+    end if;
+  end if;
+
+  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed)
+    values (note_watch.channel, note_watch.target, note_watch.singular, rule_column, rule_query, note_watch.notification, hidden, note_watch.target, rowcast.origin(), user_rule, note_watch.exclude, note_watch.columns, allowed)
+    on conflict on constraint channel_target_watched_once do update
+      set name = excluded.name, singular = excluded.singular, user_column = excluded.user_column,
+          user_query = excluded.user_query, notification = excluded.notification, exclude = excluded.exclude,
+          target_oid = excluded.target_oid, origin = excluded.origin, given_rule = excluded.given_rule, given_exclude = excluded.given_exclude,
+          given_columns = excluded.given_columns, allowed = excluded.allowed
+    returning * into entry;
+
+  perform rowcast.grant_snapshot(target);
+  if rowcast.bell_mode() in ('row', 'always')
+     and exists (select from pg_roles r where r.rolcanlogin and not r.rolsuper and not pg_has_role(r.oid, 'rowcast_relay', 'usage')
+                  and has_database_privilege(r.oid, current_database(), 'connect') and not has_table_privilege(r.oid, target, 'select')) then
+    raise warning 'roles that may not read table % can LISTEN and hear its rows: bells carry them', target
+      using hint = 'select rowcast.configure(''notify'', ''empty'');';
+  end if;
+  if rowcast.append(entry.id, 'C', null, null, rowcast.actor(), null) then
+    perform rowcast.ring(entry.name, 'C', null);
+  end if;
+  return entry.name;
+end $$;
+comment on function rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[]) is 'notes that a table is watched, and how';
