@@ -95,6 +95,29 @@ pub struct Update {
     /// of an update that changed the primary key: the key's columns as they were
     #[serde(default, with = "raw_option", skip_serializing_if = "Option::is_none")]
     pub old_key: Option<Json>,
+    /// what there is of a row that was longer than `row_bytes`
+    #[serde(default, skip_serializing_if = "Size::is_whole")]
+    pub size: Size,
+}
+
+/// How much of a row is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Size {
+    /// all that may leave
+    #[default]
+    Whole,
+    /// of an update: the row before was longer than `row_bytes`, so that only its key is known
+    BeforeOmitted,
+    /// the row is longer than `row_bytes`: `data` is its key
+    Omitted,
+}
+
+impl Size {
+    /// Whether nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
 }
 
 /// A `notification` to some users.
@@ -107,6 +130,9 @@ pub struct Notification {
     /// its data
     #[serde(with = "raw")]
     pub data: Json,
+    /// the row is longer than `row_bytes`: its other columns are missing
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub omitted: bool,
 }
 
 /// The changes that became visible between two snapshots, or a part of them: a cut of a million rows arrives in parts.

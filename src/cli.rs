@@ -250,7 +250,9 @@ async fn watch_schema(client: &Client, schema: &str) -> Result<()> {
     }
     if refused > 0 {
         let what = format!("{refused} of {} tables of schema {schema} are not watched", tables.len());
-        return Err(Error::new(Kind::Database, what).hint("see above; the others are watched, and a second call does the rest"));
+        return Err(
+            Error::new(Kind::Database, what).hint("see above; the others are watched, and a second call does the rest")
+        );
     }
     Ok(())
 }

@@ -22,17 +22,27 @@ impl<'a> Columns<'a> {
         self.0.iter().find(|(column, _)| column == name).map(|(_, value)| *value)
     }
 
-    /// Names of the columns whose text differs. Both images come from one row type, so the order is the same unless
-    /// the table was altered in between; then the column is looked up.
+    /// Names of the columns whose text differs. A column that the old image lacks is as it was: of a large row only those
+    /// that differ are kept. Both images come from one row type, so the order is the same otherwise.
     pub fn differing_from(&self, old: &Self, excluded: &[Box<str>]) -> Vec<Box<str>> {
         let mut names = Vec::new();
         for (i, (name, value)) in self.0.iter().enumerate() {
             let before = old.0.get(i).filter(|(n, _)| n == name).map(|(_, v)| *v).or_else(|| old.get(name));
-            if before.map(RawValue::get) != Some(value.get()) && !excluded.iter().any(|e| **e == **name) {
+            if before.is_some_and(|before| before.get() != value.get()) && !excluded.iter().any(|e| **e == **name) {
                 names.push(name.as_ref().into());
             }
         }
         names
+    }
+
+    /// Whether it has all of these columns.
+    pub fn has_all<'n>(&self, names: impl IntoIterator<Item = &'n Box<str>>) -> bool {
+        names.into_iter().all(|name| self.get(name).is_some())
+    }
+
+    /// The names of its columns, in the row's order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
     }
 
     /// The values of these columns that are a time at another offset than UTC, at UTC: index and text. Times that the

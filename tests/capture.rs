@@ -340,3 +340,78 @@ async fn a_table_that_an_earlier_version_watched_is_judged_by_what_is_captured()
     db.run(&db.text("select remedy from rowcast.watched").await).await;
     assert_eq!((db.text(state).await.as_str(), off().await), ("live", 0));
 }
+
+#[tokio::test]
+async fn a_column_that_takes_an_excluded_ones_name_stays_in_and_the_remedy_keeps_it_in() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table users (id int primary key, name text, secret text); insert into users values (1, 'a', 'hidden')",
+    )
+    .await;
+    db.run("select rowcast.watch('users', exclude => '{secret}')").await;
+    // expand and contract
+    db.run("begin; alter table users rename secret to secret_old; alter table users add secret text; update users set secret = secret_old; commit").await;
+    db.run("update users set name = 'b'; alter table users drop secret_old; update users set name = 'c', secret = 'hidden2'").await;
+    assert_eq!(db.text("select state from rowcast.health where finding = 'triggers'").await, "fail");
+    let remedy = db.text("select remedy from rowcast.watched").await;
+    assert!(remedy.contains("exclude => '{secret}'"), "{remedy}");
+    db.run(&remedy).await;
+    db.run("update users set name = 'd', secret = 'hidden3'").await;
+    assert_eq!(db.text("select drift from rowcast.watched").await, "");
+    // a column is copied, dropped, and the copy takes its name
+    db.run("alter table users add copy bytea; alter table users drop secret; alter table users rename copy to secret")
+        .await;
+    db.run("update users set secret = 'hidden4'").await;
+    db.run("begin isolation level repeatable read; update users set secret = 'hidden5'; commit").await;
+    db.run("set bytea_output = 'escape'; update users set secret = 'hidden6'; delete from users").await;
+    let remedy = db.text("select remedy from rowcast.watched").await;
+    db.run(&remedy).await;
+    db.run("insert into users values (2, 'e', 'hidden7')").await;
+    assert_eq!(db.text("select drift from rowcast.watched").await, "");
+    let captured = db.text("select string_agg(concat(old, new), ' ') from rowcast.outbox").await;
+    assert!(captured.contains("\"e\"") && !captured.contains("hidden"), "{captured}");
+    // hex of hidden
+    assert!(!captured.contains("68696464656e"), "{captured}");
+}
+
+#[tokio::test]
+async fn where_columns_are_given_a_new_one_stays_in() {
+    let db = TestDatabase::new().await;
+    db.run("create domain filled as text not null check (value <> '')").await;
+    db.run("create table users (id int primary key, name text, hash text, tag filled) partition by list (id)").await;
+    db.run("create table users_1 (hash text, tag filled, id int not null, name text); alter table users attach partition users_1 for values in (1)").await;
+    db.run("select rowcast.watch('users', columns => '{id,name}')").await;
+    db.run("insert into users values (1, 'a', 'hidden', 'hidden'); alter table users add totp text default 'hidden'")
+        .await;
+    db.run("update users set name = 'b'; alter table users rename name to label; update users set label = 'c', totp = 'hidden2'").await;
+    db.run("begin isolation level repeatable read; select 1; update users set label = 'd', hash = 'hidden3'; commit")
+        .await;
+    db.run("set intervalstyle = 'iso_8601'; update users set label = repeat('e', 3000)").await;
+    let captured = db.text("select string_agg(concat(old, new), ' ' order by id) from rowcast.outbox").await;
+    assert!(
+        captured.contains("\"label\":\"d\"") && captured.contains("eeee") && !captured.contains("hidden"),
+        "{captured}"
+    );
+    assert_eq!(db.text("select string_agg(name, ' ' order by attnum) from rowcast.shown_column").await, "id label");
+    assert!(
+        db.text("select remedy from (select rowcast.watch('users', columns => '{id,label,totp}')) w, rowcast.watched")
+            .await
+            .is_empty()
+    );
+    for (call, message) in [
+        ("columns => '{name}'", "it has no column name"),
+        ("columns => '{label}'", "column id is in its primary key"),
+        ("columns => '{id}', user_rule => 'label'", "which is excluded"),
+        (
+            "columns => '{id}', notification => '{\"l\": \"label\"}'",
+            "its notification names column label, which is excluded",
+        ),
+        (
+            "exclude => '{label}', notification => '{\"l\": \"label\"}'",
+            "its notification names column label, which is excluded",
+        ),
+    ] {
+        let refused = db.refused(&format!("select rowcast.watch('users', {call})")).await;
+        assert!(refused.contains(message), "{call}: {refused}");
+    }
+}

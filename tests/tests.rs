@@ -3,6 +3,7 @@
 
 mod access;
 mod backbone;
+mod bounds;
 mod capture;
 mod cli;
 mod doorbell;

@@ -315,6 +315,7 @@ async fn numbers_and_times_without_end_are_captured() {
 #[tokio::test]
 async fn a_row_may_be_as_small_as_nothing_and_as_large_as_twenty_megabytes() {
     let db = TestDatabase::new().await;
+    db.run("select rowcast.configure('row_bytes', '64 MB')").await;
     db.run("create table none (); create table scans (id int, page text, image bytea, secret text)").await;
     db.run("select rowcast.watch('none'), rowcast.watch('scans', exclude => '{secret}')").await;
     db.run("insert into none default values; delete from none").await;
@@ -323,7 +324,8 @@ async fn a_row_may_be_as_small_as_nothing_and_as_large_as_twenty_megabytes() {
     db.run("insert into scans values (3, '', decode(repeat('00ff', 5 * 1024 * 1024), 'hex')); delete from scans").await;
     assert_eq!(
         db.text("select string_agg(concat_ws(' ', op::text, octet_length(old::text), octet_length(new::text)), ', ' order by id) from rowcast.outbox where op <> 'C'").await,
-        "I 20971565, U 20971565 20971565, I 20971566, D 20971565, D 20971566"
+        "I 20971565, U 12 20971565, I 20971566, D 20971565, D 20971566",
+        "of an update's old image what differs"
     );
     assert_eq!(
         db.text("select bool_and(coalesce(new, old) ->> 'page' = repeat('ü', 10 * 1024 * 1024) or coalesce(new, old) ->> 'image' = '\\x' || repeat('00ff', 5 * 1024 * 1024)) from rowcast.outbox where op <> 'C'").await,
@@ -792,6 +794,12 @@ async fn a_column_or_table_that_is_gone_is_said_and_a_new_table_takes_its_channe
     let db = TestDatabase::new().await;
     db.run("create table pets (id int, secret text); select rowcast.watch('pets', exclude => '{secret}', user_rule => 'select 1')").await;
     db.run("alter table pets drop secret; alter table pets add secret text").await;
+    assert!(
+        db.text("select drift from rowcast.watched")
+            .await
+            .starts_with("another column has the name of an excluded one: secret")
+    );
+    db.run("alter table pets rename secret to other").await;
     assert!(db.text("select drift from rowcast.watched").await.starts_with("an excluded column is gone"));
     db.run("drop table pets; create table pets (id int); select rowcast.watch('pets')").await;
     assert_eq!(db.text("select channel || ' ' || state from rowcast.watched").await, "pets live");
@@ -954,4 +962,128 @@ async fn a_table_may_be_dropped_while_it_is_written() {
     let drift = db.text("select drift from rowcast.watched where channel = 'pets'").await;
     db.run(drift.strip_prefix("the table is gone: ").unwrap()).await;
     assert_eq!(db.text("select string_agg(channel, ' ') from rowcast.watched").await, "cats");
+}
+
+#[tokio::test]
+async fn a_connection_whose_login_role_was_dropped_writes_on() {
+    let db = TestDatabase::new().await;
+    let (group, login) = (format!("app_{}", std::process::id()), format!("v1_{}", std::process::id()));
+    db.run(&format!(
+        "create role {group}; create role {login} login in role {group}; alter role {login} set role = '{group}'"
+    ))
+    .await;
+    db.run(&format!(
+        "create table orders (id int primary key); alter table orders owner to {group}; select rowcast.watch('orders')"
+    ))
+    .await;
+    let leased = super::support::postgres::connect(&db.url_of(&login)).await;
+    leased.batch_execute("insert into orders values (1)").await.unwrap();
+    db.run(&format!("drop role {login}")).await;
+    leased
+        .batch_execute(
+            "insert into orders values (2); set application_name = ''; insert into orders values (3); truncate orders",
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        db.text("select count(*) || ' ' || string_agg(distinct split_part(actor, '/', 1), ' ') from rowcast.outbox where op in ('I', 'T')").await,
+        format!("4 {login}"),
+        "by the name that it had"
+    );
+    db.run(&format!("drop table orders; drop role {group}")).await;
+}
+
+#[tokio::test]
+async fn no_size_of_a_row_fails_a_write() {
+    let db = TestDatabase::new().await;
+    db.run("create table files (id int primary key, name text, body text); select rowcast.watch('files')").await;
+    db.run("create table notes (id int, body text, secret text); select rowcast.watch('notes', exclude => '{secret}')")
+        .await;
+    for statement in [
+        // a control character is six bytes of JSON: two images of 570 MB do not fit into a row of the outbox
+        "insert into files values (1, 'n', repeat(chr(1), 95000000))",
+        "update files set name = 'm'",
+        "delete from files",
+        // JSON of more than a gigabyte
+        "insert into notes values (1, repeat(chr(1), 180000000), 'x')",
+        "insert into notes values (2, 'x', repeat(chr(1), 180000000))",
+    ] {
+        db.run(statement).await;
+    }
+    assert_eq!(
+        db.text("select string_agg(concat_ws(' ', op::text, old, new), ', ' order by id) from rowcast.outbox where op <> 'C'").await,
+        r#"i {"id":1}, u {"id":1} {"id":1}, d {"id":1}, i {}, I {"id":2,"body":"x"}"#
+    );
+}
+
+#[tokio::test]
+async fn an_event_trigger_of_the_application_does_not_stop_pruning() {
+    for (function, at) in [
+        ("raise exception 'no DDL today'", "ddl_command_start"),
+        ("insert into log_ddl values (now(), tg_tag)", "ddl_command_end"),
+    ] {
+        let db = TestDatabase::new().await;
+        db.run("create table pets (id int); select rowcast.watch('pets'); create table public.log_ddl (at timestamptz, tag text)").await;
+        db.run(&format!(
+            "create function audit() returns event_trigger language plpgsql as $$ begin {function}; end $$"
+        ))
+        .await;
+        db.run(&format!("create event trigger audit on {at} execute function audit()")).await;
+        db.run("update rowcast.segment set opened_at = now() - interval '2 days' where opened_at is not null").await;
+        assert_eq!(db.text("rowcast.prune()").await, "segment 1 takes new changes");
+        db.run("insert into pets values (1)").await;
+        assert_eq!(
+            db.text("select tableoid::regclass from rowcast.outbox order by id desc limit 1").await,
+            "rowcast.outbox_1"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_schema_is_watched_without_making_its_writers_wait() {
+    let db = TestDatabase::new().await;
+    db.run("do $$ begin for i in 100 .. 199 loop execute format('create table t_%s (id serial primary key)', i); end loop; end $$").await;
+    // one transaction that stays open concerns its own table alone
+    let holder = db.another_client().await;
+    holder.batch_execute("begin; insert into t_150 default values").await.unwrap();
+    let writer = db.another_client().await;
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = stop.clone();
+    let writing = tokio::spawn(async move {
+        let mut longest = std::time::Duration::ZERO;
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            let began = std::time::Instant::now();
+            writer.batch_execute("insert into t_100 default values").await.unwrap();
+            longest = longest.max(began.elapsed());
+        }
+        longest
+    });
+    let refused = db.another_client().await.batch_execute("call rowcast.watch_each('public')").await;
+    assert!(refused.is_ok(), "{refused:?}");
+    assert_eq!(db.text("select string_agg(\"table\"::text, ' ') from rowcast.unwatched").await, "t_150");
+    holder.batch_execute("commit").await.unwrap();
+    db.run("select rowcast.watch_schema('public')").await;
+    assert_eq!(db.text("select count(*) from rowcast.watched where state = 'live'").await, "100");
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let longest = writing.await.unwrap();
+    assert!(longest < std::time::Duration::from_secs(1), "a writer waited {longest:?}");
+}
+
+#[tokio::test]
+async fn a_forgotten_mute_is_seen() {
+    let db = TestDatabase::new().await;
+    let role = format!("etl_{}", std::process::id());
+    db.run(&format!("create role {role}; create table pets (id int); select rowcast.watch('pets')")).await;
+    assert_eq!(db.text("select drift from rowcast.watched").await, "");
+    db.run(&format!("alter role {role} set rowcast.mute = 'on'")).await;
+    assert!(db.text("select drift from rowcast.watched").await.contains(&role));
+    assert!(
+        db.text("select detail from rowcast.health where finding = 'triggers' and state = 'warn'")
+            .await
+            .contains(&role)
+    );
+    let remedy = db.text("select remedy from rowcast.watched").await;
+    db.run(&remedy).await;
+    assert_eq!(db.text("select drift from rowcast.watched").await, "");
+    db.run(&format!("drop role {role}")).await;
 }

@@ -14,13 +14,13 @@ declare
 begin
   select * into entry from rowcast.channel c where c.name = check_filter.channel;
   foreach condition in array string_to_array(row_filter, '&') loop
-    parts := regexp_match(condition, '^([^=]+)=(eq|neq|lt|lte|gt|gte|in|is|like|ilike)\.(.*)$');
+    parts := regexp_match(condition, '^([^=]+)=(eq|neq|lt|lte|gt|gte|in|is|like|ilike)[.](.*)$');
     if parts is null then
       raise exception 'cannot allow channel %: % is no condition', channel, condition
         using errcode = 'invalid_parameter_value',
               hint = 'write column=operator.value, such as user_id=eq.{sub}; operators: eq, neq, lt, lte, gt, gte, in, is, like, ilike';
     end if;
-    if parts[3] ~ '[{}]' and parts[3] !~ '^\{[A-Za-z0-9_.:/-]+\}$' then
+    if parts[3] ~ '[{}]' and parts[3] !~ '^[{][A-Za-z0-9_.:/-]+[}]$' then
       raise exception 'cannot allow channel %: in condition % a claim stands beside other text', channel, condition
         using errcode = 'invalid_parameter_value', hint = 'a claim is the whole value: user_id=eq.{sub}';
     end if;
@@ -41,7 +41,7 @@ begin
                                       where attrelid = entry.target and attnum > 0 and not attisdropped and attnum <> all (entry.exclude));
     end if;
     -- only to types whose input runs nobody's code: a domain's check, or a type of the table's owner, would run as the caller
-    if parts[2] in ('eq', 'neq', 'lt', 'lte', 'gt', 'gte') and parts[3] !~ '^\{'
+    if parts[2] in ('eq', 'neq', 'lt', 'lte', 'gt', 'gte') and parts[3] !~ '^[{]'
        and type_name in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision', 'boolean', 'uuid', 'date',
                          'timestamp without time zone', 'timestamp with time zone', 'time without time zone') then
       begin

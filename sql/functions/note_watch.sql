@@ -61,12 +61,12 @@ begin
     if rule_column = any (hidden) or rule_column <> all (allowed) then
       raise exception 'cannot watch table %: its user rule names column %, which is excluded', target, user_rule
         using errcode = 'invalid_parameter_value', hint = 'name the users by a query instead';
-    elsif rule_column is null and user_rule !~* '^\s*(select|with)\s' then
+    elsif rule_column is null and user_rule !~* '^[[:space:]]*(select|with)[[:space:]]' then
       raise exception 'cannot watch table %: user rule % is neither a column of it nor a query', target, user_rule
         using errcode = 'undefined_column',
               hint = 'columns: ' || (select string_agg(attname, ', ' order by attnum) from pg_attribute where attrelid = target and attnum > 0 and not attisdropped);
     elsif rule_column is null then
-      rule_query := regexp_replace(user_rule, '[;\s]+$', '');
+      rule_query := regexp_replace(user_rule, '[;[:space:]]+$', '');
     end if;
   end if;
 

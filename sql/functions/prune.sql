@@ -22,7 +22,7 @@ declare
   retention interval := coalesce((select value from rowcast.setting where name = 'retention'), '24 hours');
   most bigint := pg_size_bytes(coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB'));
   size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number))) from rowcast.segment);
-  is_paused bool := exists (select from rowcast.setting where name = 'paused');
+  is_paused bool;
   state bigint;
   current rowcast.segment;
   old rowcast.segment;
@@ -79,6 +79,13 @@ begin
     end;
   end loop;
 
+  -- as rowcast.pause and rowcast.resume do: whoever has it sets the state
+  begin
+    perform from rowcast.installation for update nowait;
+  exception when lock_not_available then
+    return array_to_string(done || 'another session pauses or resumes capture'::text, '; ');
+  end;
+  is_paused := exists (select from rowcast.setting where name = 'paused');
   state := (select last_value from rowcast.capture_state);
   if current.opened_at < clock_timestamp() - retention / 2
      or pg_total_relation_size(format('rowcast.outbox_%s', current.number)) > most / 3 then
@@ -105,7 +112,8 @@ begin
   else
     done := done || 'changes are left out: the outbox is full'::text;
   end if;
-  if exists (select from rowcast.installation where left_out_until is not null) then
+  if exists (select from rowcast.installation i where not exists (
+       select from pg_snapshot_xip(pg_current_snapshot()) x where x < i.left_out_until) and i.left_out_until is not null) then
     perform rowcast.note_left_out();
   end if;
   return coalesce(nullif(array_to_string(done, '; '), ''), 'nothing to do');

@@ -6,7 +6,7 @@ language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages =
 declare
   t name;
 begin
-  for t in select tgname from pg_trigger where tgrelid = target and tgparentid = 0 and tgname ~ '^!!?rowcast(_users|_u|_t)?(_\d+)?$' loop
+  for t in select tgname from pg_trigger where tgrelid = target and tgparentid = 0 and tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' loop
     execute format('drop trigger %I on %s', t, target);
   end loop;
   execute format('drop function if exists rowcast.users_of_%s()', target::oid);

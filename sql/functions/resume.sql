@@ -8,6 +8,7 @@ begin
     raise exception 'capture cannot be resumed in a transaction that keeps one snapshot'
       using errcode = 'invalid_transaction_state', hint = 'call it at read committed, the default';
   end if;
+  perform from rowcast.installation for update;
   delete from rowcast.setting where name = 'paused';
   if not found and (select last_value from rowcast.capture_state) < 6 then
     return false;

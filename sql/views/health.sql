@@ -61,7 +61,7 @@ with segment(relation, bytes, opened_at, has_rows, is_old) as (
   union all
   select 7, 'doorbell',
          case when rowcast.bell_mode() <> 'never' and current_setting('max_prepared_transactions')::int > 0 or listeners > 0 then 'warn' else 'ok' end,
-         'notify = ' || rowcast.bell_mode() || case when listeners > 0 then ': ' || listeners || ' roles that may not read every watched table can LISTEN and hear its rows' else '' end,
+         'notify = ' || rowcast.bell_mode() || case when listeners > 0 then ': bells carry rows, and login roles that may not read all of these tables can LISTEN: ' || listeners else '' end,
          case when rowcast.bell_mode() <> 'never' and current_setting('max_prepared_transactions')::int > 0
               then 'PREPARE TRANSACTION fails after a NOTIFY: select rowcast.configure(''notify'', ''never'');'
               when listeners > 0 then 'select rowcast.configure(''notify'', ''empty'');' end

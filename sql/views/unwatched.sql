@@ -16,6 +16,6 @@ select c.oid::regclass as "table",
   join pg_namespace n on n.oid = c.relnamespace
   left join lateral (select i.inhparent from pg_inherits i where i.inhrelid = c.oid limit 1) p on true
  where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
-   and n.nspname not in ('pg_catalog', 'information_schema', 'rowcast') and n.nspname not like 'pg\_toast%'
+   and n.nspname not in ('pg_catalog', 'information_schema', 'rowcast') and not starts_with(n.nspname, 'pg_toast')
    and not exists (select from rowcast.channel w where w.target = c.oid);
 comment on view rowcast.unwatched is 'tables whose changes nobody hears';

@@ -53,8 +53,6 @@ with trigger_state as (
                || '; neither is told; call rowcast.watch again, with all its arguments'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)
              then 'an excluded column is gone; if another one took its place, exclude that: call rowcast.watch again, with all its arguments'
-           when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped and a.attname <> all (c.given_exclude))
-             then 'an excluded column has another name: a filter or policy by the old one fits no more; call rowcast.watch again, with all its arguments'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.allowed) and a.attisdropped)
              then 'a column that may leave is gone; call rowcast.watch again, with all its arguments'
            when c.user_column is not null and not exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)

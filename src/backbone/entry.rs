@@ -236,8 +236,10 @@ mod tests {
             changed: vec!["name".into()],
             old: Some("null".into()),
             old_key: None,
+            size: crate::change::Size::Whole,
         };
-        let notification = Notification { users: vec!["5".into()], kind: "pet_updated".into(), data: "[1]".into() };
+        let notification =
+            Notification { users: vec!["5".into()], kind: "pet_updated".into(), data: "[1]".into(), omitted: false };
         let change = Change {
             id: 4,
             tx: 12,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::filter::{self, Condition, Test};
 use super::policy::Grant;
 use super::value::Value;
-use crate::change::{Column, Json, Kind, Narrowing, Update};
+use crate::change::{Column, Json, Kind, Narrowing, Size, Update};
 use crate::row::Columns;
 
 /// What was asked for, in one order, so that equal wishes are equal. The default is everything.
@@ -58,6 +58,8 @@ pub struct Shown<'a> {
     pub changed: Cow<'a, [Box<str>]>,
     /// of an update
     pub old: Option<Cow<'a, str>>,
+    /// the row is too large: `data` is its key
+    pub omitted: bool,
 }
 
 /// The row of a change, after it and before it, where it has one.
@@ -192,7 +194,7 @@ impl Lens {
                 (&*old != "{}").then(|| Cow::Owned(old.into()))
             }
         });
-        Some(Shown { action, data, changed, old })
+        Some(Shown { action, data, changed, old, omitted: update.size == Size::Omitted })
     }
 
     /// Follows the cursors of this view, see [`Grant::mark`].
@@ -255,7 +257,13 @@ impl<'a> Shown<'a> {
     /// All of it.
     pub fn of(update: &'a Update) -> Self {
         let old = update.old_key.as_deref().map(Cow::Borrowed);
-        Self { action: &update.action, data: Cow::Borrowed(&update.data), changed: Cow::Borrowed(&update.changed), old }
+        Self {
+            action: &update.action,
+            data: Cow::Borrowed(&update.data),
+            changed: Cow::Borrowed(&update.changed),
+            old,
+            omitted: update.size == Size::Omitted,
+        }
     }
 }
 
@@ -302,6 +310,7 @@ mod tests {
             changed: changed.iter().map(|&name| name.into()).collect(),
             old: old.map(Into::into),
             old_key: None,
+            size: crate::change::Size::Whole,
         }
     }
 

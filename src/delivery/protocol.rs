@@ -10,6 +10,9 @@ use crate::change::{Change, Notification};
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
+/// The row is longer than `row_bytes`: only its key is told.
+const OMITTED: &str = r#","omitted":"row_bytes""#;
+
 /// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
 /// cursor after it where this change is its last; `mark` follows either.
 pub fn realtime_update(
@@ -42,6 +45,9 @@ pub fn realtime_update(
         message.push_str(r#","old":"#);
         message.push_str(old);
     }
+    if shown.omitted {
+        message.push_str(OMITTED);
+    }
     push_origin(&mut message, change);
     message.push('}');
     message
@@ -57,6 +63,9 @@ pub fn notification(change: &Change, told: &Notification, user: &str, inside: &s
     message.push_str(r#","data":"#);
     message.push_str(&told.data);
     push_place(&mut message, change, inside, end, "");
+    if told.omitted {
+        message.push_str(OMITTED);
+    }
     push_origin(&mut message, change);
     message.push('}');
     message
@@ -246,11 +255,13 @@ mod tests {
                 changed: vec!["name".into()],
                 old: Some(r#"{"name":"Lu"}"#.into()),
                 old_key: None,
+                size: crate::change::Size::Whole,
             }),
             notification: Some(Notification {
                 users: vec!["123".into()],
                 kind: "pet_created".into(),
                 data: r#"{"pet_name":"Luna","pet_id":1}"#.into(),
+                omitted: false,
             }),
         }
     }

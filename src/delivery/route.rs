@@ -355,8 +355,9 @@ mod tests {
                 changed: vec![],
                 old: None,
                 old_key: None,
+                size: crate::change::Size::Whole,
             }),
-            notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into() }),
+            notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into(), omitted: false }),
         }
     }
 

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::catalog::{Catalog, Channel};
-use crate::change::{Change, Json, Notification, Update};
+use crate::change::{Change, Json, Notification, Size, Update};
 use crate::row::{Columns, text_of};
 
 /// A row of the outbox as it was read.
@@ -22,7 +22,7 @@ pub struct OutboxRow<'a> {
     pub at: i64,
     /// channel id, 0 for a notification
     pub channel: i32,
-    /// I U D T N P C R; see the column's comment
+    /// I U D T i u d N P C R; see the column's comment
     pub op: u8,
     /// old image
     pub old: Option<&'a str>,
@@ -63,7 +63,9 @@ pub fn decode(row: &OutboxRow<'_>, catalog: &Catalog) -> Decoded {
 }
 
 fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
-    let (action, image) = match row.op {
+    // in lower case: an image was longer than row_bytes, and the key stands for it
+    let is_large = row.op.is_ascii_lowercase();
+    let (action, image) = match row.op.to_ascii_uppercase() {
         b'I' => ("created", row.new),
         b'U' => ("updated", row.new),
         b'D' => ("deleted", row.old),
@@ -74,19 +76,24 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
     let mut columns = None;
     let mut changed = Vec::new();
     let (mut old, mut old_key) = (None, None);
-    if row.op == b'U' {
+    if action == "updated" {
         let (Some(new), Some(mut before)) = (Columns::parse(image), row.old.and_then(Columns::parse)) else {
             return Decoded::Malformed("an image that is no object");
         };
         changed = new.differing_from(&before, &channel.excluded);
-        if changed.is_empty() {
+        if changed.is_empty() && !is_large {
             return Decoded::Invisible;
         }
         let in_utc = before.in_utc(&channel.timestamps);
         before.replace(&in_utc);
-        old = Some(before.only(&changed));
         if channel.key.iter().any(|name| changed.contains(name)) {
-            old_key = Some(before.only(&channel.key));
+            old_key = Some(new.overlaid(&before).only(&channel.key));
+        }
+        if is_large {
+            let hidden = |name: &str| channel.excluded.iter().chain(&channel.key).any(|other| **other == *name);
+            changed = new.names().filter(|name| !hidden(name)).map(Into::into).collect();
+        } else {
+            old = Some(before.only(&changed));
         }
         columns = Some(new);
     }
@@ -96,7 +103,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         || !channel.timestamps.is_empty();
     if row.op == b'T' {
         columns = None;
-    } else if looks_inside && columns.is_none() {
+    } else if (looks_inside || is_large) && columns.is_none() {
         columns = Columns::parse(image);
         if columns.is_none() {
             return Decoded::Malformed("an image that is no object");
@@ -107,7 +114,18 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
     if let Some(columns) = &mut columns {
         columns.replace(&in_utc);
     }
+    let size = match &columns {
+        Some(columns) if is_large => size_of(columns, channel),
+        _ => Size::Whole,
+    };
     let data: Json = match &columns {
+        Some(columns) if size == Size::Omitted => {
+            if channel.key.is_empty() || !columns.has_all(&channel.key) {
+                return Decoded::Malformed("a row longer than row_bytes, without a key to tell it by");
+            }
+            changed.clear();
+            columns.only(&channel.key)
+        }
         Some(columns) if !channel.excluded.is_empty() || !in_utc.is_empty() => columns.without(&channel.excluded),
         _ => image.into(),
     };
@@ -117,10 +135,18 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
             users,
             kind: format!("{}_{action}", channel.singular).into(),
             data: channel.notification.as_ref().map_or_else(|| data.clone(), |wanted| columns.picked(wanted)),
+            omitted: size == Size::Omitted,
         })
     });
-    let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed, old, old_key };
+    let action = Cow::Borrowed(action);
+    let update = Update { channel: channel.name.clone(), action, data, changed, old, old_key, size };
     Decoded::Change(change(row, Some(update), notification))
+}
+
+/// What is known of a large row. One that has shrunk is told whole, and only what it was before is not known.
+fn size_of(columns: &Columns<'_>, channel: &Channel) -> Size {
+    let all = channel.columns.iter().flat_map(|columns| columns.iter()).map(|column| &column.name);
+    if columns.has_all(all) { Size::BeforeOmitted } else { Size::Omitted }
 }
 
 fn users_of(row: &OutboxRow<'_>, channel: &Channel, columns: &Columns<'_>) -> Vec<Box<str>> {
@@ -152,6 +178,7 @@ fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         changed: Vec::new(),
         old: None,
         old_key: None,
+        size: Size::Whole,
     };
     Decoded::Change(change(row, Some(update), None))
 }
@@ -163,7 +190,7 @@ fn notification(row: &OutboxRow<'_>) -> Decoded {
     };
     let users: Vec<Box<str>> = row.users.unwrap_or_default().iter().flatten().map(|u| u.as_str().into()).collect();
     let data = body.get("data").map_or("null", RawValue::get).into();
-    Decoded::Change(change(row, None, Some(Notification { users, kind, data })))
+    Decoded::Change(change(row, None, Some(Notification { users, kind, data, omitted: false })))
 }
 
 fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Notification>) -> Change {
@@ -282,6 +309,45 @@ mod tests {
         assert!(change.notification.is_none(), "nobody owns it");
         let Decoded::Change(change) = decode_pets(&row(b'T', None, None)) else { panic!("no change") };
         assert_eq!(&*change.update.unwrap().data, "null");
+    }
+
+    #[test]
+    fn a_row_above_row_bytes_is_told_by_its_key() {
+        let known = ["pet_id", "user_id", "name", "seen_at"];
+        let columns = known.map(|name| crate::change::Column { name: name.into(), kind: crate::change::Kind::Any });
+        let catalog = Catalog::of([(1, Channel { columns: Some(columns.into()), ..pets() })]);
+        let key = Some(r#"{"pet_id":1,"user_id":7}"#);
+        let told = |row: &OutboxRow<'_>| match decode(row, &catalog) {
+            Decoded::Change(change) => change,
+            other => panic!("{other:?}"),
+        };
+        let change = told(&row(b'i', None, key));
+        let update = change.update.unwrap();
+        assert_eq!((&*update.action, &*update.data, update.size), ("created", r#"{"pet_id":1}"#, Size::Omitted));
+        let notification = change.notification.unwrap();
+        assert_eq!((&*notification.data, notification.omitted), (r#"{"pet_name":null,"pet_id":1}"#, true));
+        let update = told(&row(b'u', Some(r#"{"pet_id":2}"#), key)).update.unwrap();
+        assert_eq!((&*update.data, update.old_key.as_deref()), (r#"{"pet_id":1}"#, Some(r#"{"pet_id":2}"#)));
+        let small = Some(r#"{"pet_id":1,"user_id":7,"name":"Lu","chip":null,"seen_at":null}"#);
+        let update = told(&row(b'u', key, small)).update.unwrap();
+        assert_eq!(
+            (&*update.data, update.size),
+            (r#"{"pet_id":1,"user_id":7,"name":"Lu","seen_at":null}"#, Size::BeforeOmitted),
+            "a row that has shrunk"
+        );
+        assert_eq!(told(&row(b'd', key, None)).update.unwrap().size, Size::Omitted);
+        assert!(matches!(decode(&row(b'i', None, Some("{}")), &catalog), Decoded::Malformed(_)), "without a key");
+    }
+
+    #[test]
+    fn a_column_that_the_old_image_lacks_is_as_it_was() {
+        let new = r#"{"pet_id":1,"user_id":7,"name":"Lu","chip":null,"seen_at":null}"#;
+        let Decoded::Change(change) = decode_pets(&row(b'U', Some(r#"{ "name" : "Luna" }"#), Some(new))) else {
+            panic!("no change")
+        };
+        let update = change.update.unwrap();
+        assert_eq!((&*update.changed, update.old.as_deref()), (&[Box::from("name")][..], Some(r#"{"name":"Luna"}"#)));
+        assert!(matches!(decode_pets(&row(b'U', Some("{}"), Some(new))), Decoded::Invisible));
     }
 
     #[test]

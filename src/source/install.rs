@@ -30,7 +30,8 @@ const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "capture_truncate" "write_to" "note_left_out" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "origin" "notify" "publish"
     "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot"
     "tell_policy" "check_filter" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatched_of" "watch_schema" "watch_each" "uninstall");
-const VIEWS: &[(&str, &str)] = sql_files!("views": "shown_column" "watched" "unwatched" "recent" "exposure" "health" "nodes");
+const VIEWS: &[(&str, &str)] =
+    sql_files!("views": "shown_column" "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.
 pub const GRANTS: &str = include_str!("../../sql/grants.sql");
 

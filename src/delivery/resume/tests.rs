@@ -32,6 +32,7 @@ fn cut(life: u64) -> Event {
         changed: Vec::new(),
         old: None,
         old_key: None,
+        size: crate::change::Size::Whole,
     };
     let change = Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None };
     let end = Border::new(place(life, 30));
