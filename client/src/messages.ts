@@ -10,6 +10,8 @@ interface Base {
   /** the transaction */
   tx: string;
   /** who wrote: a hint, no proof */
+  /** The row is longer than the database's `row_bytes`: `data` holds its key alone. */
+  omitted?: "row_bytes";
   actor?: string;
 }
 
