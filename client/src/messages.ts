@@ -9,9 +9,9 @@ interface Base {
   cursor: string;
   /** the transaction */
   tx: string;
-  /** who wrote: a hint, no proof */
-  /** The row is longer than the database's `row_bytes`: `data` holds its key alone. */
+  /** the row is longer than the database's `row_bytes`: `data` holds its key alone, and `changed` is empty */
   omitted?: "row_bytes";
+  /** who wrote: a hint, no proof */
   actor?: string;
 }
 

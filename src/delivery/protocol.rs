@@ -31,7 +31,7 @@ pub fn realtime_update(
     message.push_str(r#","data":"#);
     message.push_str(&shown.data);
     push_place(&mut message, change, inside, end, mark);
-    if !shown.changed.is_empty() {
+    if !shown.changed.is_empty() || (shown.omitted && shown.action == "updated") {
         message.push_str(r#","changed":["#);
         for (i, column) in shown.changed.iter().enumerate() {
             if i > 0 {
