@@ -324,7 +324,7 @@ async fn a_row_may_be_as_small_as_nothing_and_as_large_as_twenty_megabytes() {
     db.run("insert into scans values (3, '', decode(repeat('00ff', 5 * 1024 * 1024), 'hex')); delete from scans").await;
     assert_eq!(
         db.text("select string_agg(concat_ws(' ', op::text, octet_length(old::text), octet_length(new::text)), ', ' order by id) from rowcast.outbox where op <> 'C'").await,
-        "I 20971565, U 12 20971565, I 20971566, D 20971565, D 20971566",
+        "I 20971551, U 12 20971551, I 20971552, D 20971551, D 20971552",
         "of an update's old image what differs"
     );
     assert_eq!(

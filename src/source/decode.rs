@@ -87,7 +87,9 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         let in_utc = before.in_utc(&channel.timestamps);
         before.replace(&in_utc);
         if channel.key.iter().any(|name| changed.contains(name)) {
-            old_key = Some(new.overlaid(&before).only(&channel.key));
+            // of a large row there may be only those that differ
+            let is_whole = before.has_all(&channel.key);
+            old_key = Some(if is_whole { before.only(&channel.key) } else { new.overlaid(&before).only(&channel.key) });
         }
         if is_large {
             let hidden = |name: &str| channel.excluded.iter().chain(&channel.key).any(|other| **other == *name);
