@@ -93,6 +93,9 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// task has ended.
 pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) -> Result<()> {
     let database = config.database_url.as_deref().map(Database::parse).transpose()?;
+    // beside sockets, requests for pages
+    let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
+    let tls = config.tls.clone().map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
     if let Some(database) = &database {
         tokio::select! {
             proven = database.prove_own() => proven?,
@@ -102,7 +105,7 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     let within = config.drain + END_WITHIN;
     let (all, ends) = shutdown::channel();
     let mut tasks = Tasks::default();
-    let mut source = start(config, database, listener, &ends, &mut tasks)?;
+    let mut source = start(config, database, tls, listener, &ends, &mut tasks)?;
     let outcome = tokio::select! {
         ended = source.as_mut() => ended,
         error = tasks.first_end() => Err(error),
@@ -110,6 +113,14 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
             all.begin();
             source.await
         }
+    };
+    // one that only says goodbye to whom it told is not the cause
+    let outcome = match outcome {
+        Ok(()) if !shutdown.has_begun() => {
+            let ended = Error::new(Kind::Io, "what tells the changes has ended before the shutdown");
+            Err(timeout(END_WITHIN, tasks.first_end()).await.unwrap_or(ended))
+        }
+        outcome => outcome,
     };
     all.begin();
     if timeout(within, tasks.finish()).await.is_err() {
@@ -125,14 +136,12 @@ type Running = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 fn start(
     config: Config,
     database: Option<Database>,
+    tls: Option<Arc<Tls>>,
     listener: TcpListener,
     shutdown: &Shutdown,
     tasks: &mut Tasks,
 ) -> Result<Running> {
     let source = Arc::new(SourceMetrics::default());
-    // beside sockets, requests for pages
-    let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
-    let tls = config.tls.map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
     let descriptors = connections::raise_descriptors();
     if descriptors < config.max_sockets.unsigned_abs() {
         let hint = "raise the limit (LimitNOFILE, ulimit -n), or set max-sockets";

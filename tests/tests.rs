@@ -6,6 +6,7 @@ mod backbone;
 mod capture;
 mod cli;
 mod doorbell;
+mod fairness;
 mod filters;
 mod inspect;
 mod install;

@@ -18,13 +18,13 @@ use crate::cursor::Snapshot;
 use crate::error::{self, Result};
 use crate::lives::Gap;
 use crate::shutdown::Shutdown;
-use crate::source::turns::{Turn, Turns};
+use crate::source::turns::{Turn, Turns, WAITING};
 
 /// Answered at a time; others wait.
 const AT_ONCE: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to.
 const WITHIN: Duration = Duration::from_secs(60);
-/// While another user waits, a subscriber takes each part within this time.
+/// While others wait, a subscriber takes each part within this time.
 const A_PART_WITHIN: Duration = Duration::from_secs(3);
 /// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
 const SORTED_BYTES: u64 = 32 << 20;
@@ -45,7 +45,8 @@ pub async fn run(
             running.spawn(async move { answer(&link, &keys, outbox, request, turn).await });
         }
         tokio::select! {
-            request = requests.recv(), if turns.has_place() => {
+            // some have had their turn here, and wait for the outbox
+            request = requests.recv(), if turns.has_place() && running.len() < WAITING => {
                 let Some(request) = request else { return shutdown.begun().await };
                 turns.wait(request.asker().clone(), request);
             }
@@ -112,7 +113,7 @@ impl Past<'_> {
         loop {
             match self.answer.send_timeout(part, A_PART_WITHIN).await {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.turn.others_wait() => part = back,
+                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
                 Err(_) => return Err(()),
             }
         }

@@ -22,6 +22,9 @@ pub struct Ask {
     grant: Option<Arc<Grant>>,
 }
 
+/// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
+const COLUMNS: usize = 1600;
+
 /// A wish that the channel's columns allow.
 #[derive(Debug, Default)]
 pub struct Lens {
@@ -128,6 +131,9 @@ impl Lens {
         if ask.filters.len() > filter::CONDITIONS {
             let text = format!("{} filters are too many: {} are allowed", ask.filters.len(), filter::CONDITIONS);
             return Err(Unfit(text));
+        }
+        if let Some(names) = ask.columns.as_ref().filter(|names| names.len() > COLUMNS) {
+            return Err(Unfit(format!("{} columns are too many: a table has {COLUMNS} at most", names.len())));
         }
         let mut conditions = Vec::new();
         let (mut visible, mut granted) = (columns.map(Cow::Borrowed), None);

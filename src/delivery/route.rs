@@ -424,7 +424,12 @@ impl<'a, V: Watched> Routing<'a, V> {
             }
             let before = images.work();
             let shown = through.lens.show(update, &images);
-            if !self.pays(through, images.work() - before) {
+            // what was made for it was gone through twice: to make it, and to find out whether it was made before
+            let made = shown.as_ref().map_or(0, |shown| match &shown.data {
+                Cow::Owned(data) => 2 * data.len() as u64,
+                Cow::Borrowed(_) => 0,
+            });
+            if !self.pays(through, images.work() - before + made) {
                 return self.shed(&through.view, Shed::Work);
             }
             let Some(shown) = shown else { return };

@@ -34,7 +34,7 @@ use crate::shutdown::Shutdown;
 const AT_A_TIME: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to: an open statement holds back vacuum.
 pub(super) const WITHIN: Duration = Duration::from_secs(60);
-/// While another user waits, a subscriber takes each part (64 KiB or so) within this time.
+/// While others wait, a subscriber takes each part (64 KiB or so) within this time.
 const A_PART_WITHIN: Duration = Duration::from_secs(3);
 
 /// Takes the parts of one answer.
@@ -58,15 +58,10 @@ impl Taker {
         loop {
             match self.parts.send_timeout(part, A_PART_WITHIN).await {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.turn.others_wait() => part = back,
+                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
                 Err(_) => return Err(Refused),
             }
         }
-    }
-
-    /// Whether anybody waits, also the same asker.
-    fn some_wait(&self) -> bool {
-        self.turn.some_wait()
     }
 }
 
@@ -154,7 +149,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
-    let mut shared = if past.after == 0 && answer.some_wait() {
+    let mut shared = if past.after == 0 && answer.turn.some_wait() {
         let (now, _) = place::now(&session).await?;
         now.covers(&past.until).then(|| Read::between(past.seen.clone(), now))
     } else {

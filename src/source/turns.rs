@@ -21,9 +21,7 @@ pub struct Turns<T> {
 struct Shared {
     /// whose are answered now, and how many
     running: Mutex<HashMap<Arc<str>, usize>>,
-    /// by asker
-    waiting: Mutex<HashMap<Arc<str>, usize>>,
-    waits: AtomicUsize,
+    waiting: AtomicUsize,
 }
 
 /// A turn: the answer is given now. Over when dropped.
@@ -47,9 +45,8 @@ impl<T> Turns<T> {
 
     /// One more waits.
     pub fn wait(&mut self, asker: Arc<str>, what: T) {
-        *lock(&self.shared.waiting).entry(asker.clone()).or_default() += 1;
         self.waiting.push_back((asker, what));
-        self.shared.waits.store(self.waiting.len(), Relaxed);
+        self.shared.waiting.store(self.waiting.len(), Relaxed);
     }
 
     /// The next whose turn it is, if anybody's: who is answered least now, and of these who came first.
@@ -72,8 +69,7 @@ impl<T> Turns<T> {
             best?.1
         };
         let (asker, what) = self.waiting.remove(place)?;
-        self.shared.waits.store(self.waiting.len(), Relaxed);
-        less(&mut lock(&self.shared.waiting), &asker);
+        self.shared.waiting.store(self.waiting.len(), Relaxed);
         *lock(&self.shared.running).entry(asker.clone()).or_default() += 1;
         Some((what, Turn { asker, shared: self.shared.clone() }))
     }
@@ -82,26 +78,18 @@ impl<T> Turns<T> {
 impl Turn {
     /// Whether anybody waits.
     pub fn some_wait(&self) -> bool {
-        self.shared.waits.load(Relaxed) > 0
-    }
-
-    /// Whether anybody else than this asker waits.
-    pub fn others_wait(&self) -> bool {
-        self.some_wait() && lock(&self.shared.waiting).keys().any(|asker| *asker != self.asker)
+        self.shared.waiting.load(Relaxed) > 0
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        less(&mut lock(&self.shared.running), &self.asker);
-    }
-}
-
-fn less(counts: &mut HashMap<Arc<str>, usize>, asker: &Arc<str>) {
-    if let Some(count) = counts.get_mut(asker) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(asker);
+        let mut running = lock(&self.shared.running);
+        if let Some(count) = running.get_mut(&self.asker) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&self.asker);
+            }
         }
     }
 }
@@ -127,9 +115,8 @@ mod tests {
         let first = [taken(&mut turns).unwrap(), taken(&mut turns).unwrap()];
         assert_eq!(first.each_ref().map(|(n, _)| *n), [0, 1]);
         assert!(taken(&mut turns).is_none(), "the last place is for others");
-        assert!(!first[0].1.others_wait() && first[0].1.some_wait());
+        assert!(first[0].1.some_wait());
         turns.wait("calm".into(), 100);
-        assert!(first[0].1.others_wait());
         let (calm, turn) = taken(&mut turns).unwrap();
         assert_eq!(calm, 100);
         drop(turn);
