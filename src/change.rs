@@ -336,6 +336,8 @@ pub enum Request {
         life: u64,
         /// only this channel's; `None`: all
         channel: Option<Arc<str>>,
+        /// in whose turn it is answered: a user, an address, or nobody's where the node itself asks
+        asker: Arc<str>,
         /// takes [`Answer::Changes`], then [`Answer::Done`]
         answer: mpsc::Sender<Answer>,
     },
@@ -345,9 +347,27 @@ pub enum Request {
         channel: Arc<str>,
         /// no others are wanted; they may come all the same
         narrowing: Option<Narrowing>,
+        /// in whose turn it is answered
+        asker: Arc<str>,
         /// takes [`Answer::Rows`], then [`Answer::Border`]
         answer: mpsc::Sender<Answer>,
     },
+}
+
+impl Request {
+    /// In whose turn it is answered.
+    pub fn asker(&self) -> &Arc<str> {
+        match self {
+            Self::Replay { asker, .. } | Self::Snapshot { asker, .. } => asker,
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_void(&self) -> bool {
+        match self {
+            Self::Replay { answer, .. } | Self::Snapshot { answer, .. } => answer.is_closed(),
+        }
+    }
 }
 
 /// A part of an answer. A channel that closes before the last part means that the source failed and has logged why.

@@ -13,6 +13,7 @@ use reader::Reader;
 pub use settings::{SETTINGS, Setting};
 
 use crate::backbone::link::Link;
+use crate::delivery::party::Most;
 use crate::error::Result;
 
 /// Settings that were read and found sound.
@@ -32,10 +33,12 @@ pub struct Config {
     pub max_sockets: i64,
     pub max_subscriptions: u32,
     pub log_bytes: u64,
+    pub view_bytes: u64,
     pub history_bytes: u64,
     pub drain: Duration,
     pub keys: KeySettings,
     pub admission: Admission,
+    pub most: Most,
     pub commands_per_second: NonZeroU32,
     /// 0: any number
     pub replay_bytes_per_second: u32,
@@ -101,10 +104,8 @@ pub struct Admission {
     pub origins: Vec<String>,
     /// proxies whose `X-Forwarded-For` is believed
     pub proxies: Vec<IpAddr>,
-    /// sockets of one address at most; 0: any number
-    pub sockets_per_address: u32,
-    /// sockets of one user at most; 0: any number
-    pub sockets_per_user: u32,
+    /// connections of one address at most that are no sockets; 0: any number
+    pub connections_per_address: u32,
 }
 
 /// Reads the settings. `flag` and `env` are closures, so tests need no environment; `file` is the TOML file's text.
@@ -154,6 +155,7 @@ pub fn load(
         max_sockets: reader.number("max-sockets", 1, 10_000_000).cast_signed(),
         max_subscriptions: reader.number("max-subscriptions", 1, 10_000) as u32,
         log_bytes: reader.number("log-bytes", 64 << 10, 4 << 30),
+        view_bytes: reader.number("view-bytes", 1 << 20, 1 << 40),
         history_bytes: reader.number("history-bytes", 64 << 10, 64 << 30),
         drain: reader.seconds("drain-seconds"),
         keys: KeySettings {
@@ -165,10 +167,16 @@ pub fn load(
             leeway: Duration::from_secs(reader.number("jwt-leeway-seconds", 0, 600)),
         },
         admission: Admission {
-            origins: reader.list("origins"),
+            origins: reader.origins("origins"),
             proxies: reader.addresses("trusted-proxies"),
+            connections_per_address: reader.number("max-connections-per-address", 0, 10_000_000) as u32,
+        },
+        most: Most {
             sockets_per_address: reader.number("max-sockets-per-address", 0, 10_000_000) as u32,
             sockets_per_user: reader.number("max-sockets-per-user", 0, 10_000_000) as u32,
+            strangers_per_address: reader.number("max-unauthenticated-per-address", 0, 10_000_000) as u32,
+            views_per_user: reader.number("max-views-per-user", 0, 10_000_000) as u32,
+            views_per_address: reader.number("max-views-per-address", 0, 10_000_000) as u32,
         },
         commands_per_second: NonZeroU32::new(reader.number("commands-per-second", 1, 100_000) as u32)
             .unwrap_or(NonZeroU32::MIN),

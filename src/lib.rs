@@ -16,7 +16,7 @@
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `metrics`, `change`, `cursor`, `lives`, `feedback`, `refusals`, `fetch`, `shutdown`, `error`.
+//! `metrics`, `change`, `cursor`, `lives`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `error`.
 
 pub mod backbone;
 pub mod change;
@@ -39,4 +39,5 @@ pub mod serve;
 
 pub mod shutdown;
 pub mod source;
+pub mod tasks;
 pub mod web;

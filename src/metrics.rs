@@ -88,7 +88,8 @@ pub struct From {
     pub from: &'static str,
 }
 
-/// A limit: `origin`, `sockets`, `address`, `user`, `token`, `policy`, `commands`.
+/// A limit: `origin`, `connections`, `descriptors`, `accept`, `sockets`, `address`, `user`, `strangers`, `forged`, `token`,
+/// `policy`, `views`, `commands`, `messages`, `memory`, `filters`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "a label")]
 pub struct Limit {
@@ -269,6 +270,7 @@ pub fn encode(
     delivery: &DeliveryMetrics,
     channels: impl Iterator<Item = (String, usize)>,
     users: usize,
+    view_bytes: u64,
 ) -> String {
     let mut registry = Registry::with_prefix("rowcast");
     let r = &mut registry;
@@ -302,6 +304,9 @@ pub fn encode(
     let watched = Gauge::<i64>::default();
     watched.set(users as i64);
     r.register("users", "users with a subscriber", watched);
+    let kept = Gauge::<i64>::default();
+    kept.set(view_bytes.cast_signed());
+    r.register_with_unit("view", "frames kept for all views together", Unit::Bytes, kept);
     r.register("messages", "messages put into a view's log, each for any number of sockets", delivery.messages.clone());
     r.register_with_unit("sent", "written to sockets", Unit::Bytes, delivery.bytes.clone());
     r.register("received", "messages from clients", delivery.received.clone());

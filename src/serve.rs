@@ -1,11 +1,13 @@
 //! `rowcast serve`: puts source, backbone, delivery and web together. Owns their order at the start and at the end.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::backbone::candidate::Candidate;
@@ -18,11 +20,14 @@ use crate::delivery::session::Limits;
 use crate::error::{Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{self, Shutdown};
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
 use crate::source::relay::{self, Begin};
 use crate::source::{inspect, replay, retention};
+use crate::tasks::Tasks;
+use crate::web::admit::Names;
+use crate::web::connections::{self, Connections};
 use crate::web::jwks;
 use crate::web::server::{self, Web};
 use crate::web::tls::Tls;
@@ -36,6 +41,8 @@ const REQUESTS: usize = 64;
 const BY_RELAY: Duration = Duration::from_secs(3);
 /// By the stream it takes as long as Redis or the publisher stands still before anybody notices, and catching up.
 const BY_STREAM: Duration = Duration::from_secs(15);
+/// After the drain, tasks have this time to end: beyond it one hangs.
+const END_WITHIN: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted. A client whose first packet finds this full tries again after a second: with
 /// the usual 128 that befell a storm of 256 at a time.
 const BACKLOG: u32 = 4096;
@@ -79,28 +86,73 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until the shutdown.
+/// Serves until the shutdown. A task that ends before it ends all of them, and the process with its name.
 ///
 /// # Errors
-/// When the first connection to the database, or to the stream, cannot be made; later losses are retried for ever.
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<()> {
+/// When the first connection to the database, or to the stream, cannot be made; later losses are retried for ever. When a
+/// task has ended.
+pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) -> Result<()> {
     let database = config.database_url.as_deref().map(Database::parse).transpose()?;
-    let source = Arc::new(SourceMetrics::default());
     // beside sockets, requests for pages
     let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
-    let tls = config.tls.map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
-    let mut ends = shutdown.clone();
+    let tls = config.tls.clone().map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
     if let Some(database) = &database {
         tokio::select! {
             proven = database.prove_own() => proven?,
-            () = ends.begun() => return Ok(()),
+            () = shutdown.begun() => return Ok(()),
         }
+    }
+    let within = config.drain + END_WITHIN;
+    let (all, ends) = shutdown::channel();
+    let mut tasks = Tasks::default();
+    let mut source = start(config, database, tls, listener, &ends, &mut tasks)?;
+    let outcome = tokio::select! {
+        ended = source.as_mut() => ended,
+        error = tasks.first_end() => Err(error),
+        () = shutdown.begun() => {
+            all.begin();
+            source.await
+        }
+    };
+    // one that only says goodbye to whom it told is not the cause
+    let outcome = match outcome {
+        Ok(()) if !shutdown.has_begun() => {
+            let ended = Error::new(Kind::Io, "what tells the changes has ended before the shutdown");
+            Err(timeout(END_WITHIN, tasks.first_end()).await.unwrap_or(ended))
+        }
+        outcome => outcome,
+    };
+    all.begin();
+    if timeout(within, tasks.finish()).await.is_err() {
+        tracing::error!(event = "tasks_left", seconds = within.as_secs());
+    }
+    outcome
+}
+
+/// What tells the changes, until the shutdown.
+type Running = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// Begins all tasks but the one that tells the changes.
+fn start(
+    config: Config,
+    database: Option<Database>,
+    tls: Option<Arc<Tls>>,
+    listener: TcpListener,
+    shutdown: &Shutdown,
+    tasks: &mut Tasks,
+) -> Result<Running> {
+    let source = Arc::new(SourceMetrics::default());
+    let descriptors = connections::raise_descriptors();
+    if descriptors < config.max_sockets.unsigned_abs() {
+        let hint = "raise the limit (LimitNOFILE, ulimit -n), or set max-sockets";
+        tracing::warn!(event = "few_descriptors", descriptors, max_sockets = config.max_sockets, hint);
     }
     let feedback = Arc::new(Feedback::default());
     let (requests, asked) = mpsc::channel(REQUESTS);
     let keys = keys_of(&config.keys)?;
     let settings = hub::Settings {
         log_bytes: config.log_bytes,
+        view_bytes: config.view_bytes,
         history_bytes: config.history_bytes,
         heartbeat: config.heartbeat,
         ping: config.ping,
@@ -108,28 +160,32 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         reach_within: if config.backbone.is_some() { BY_STREAM } else { BY_RELAY },
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         keys: keys.clone(),
+        most: config.most,
     };
     let way_back = hub::Source { requests, feedback: feedback.clone() };
     let delivery = Arc::new(DeliveryMetrics::default());
     let hub = Hub::new(settings, way_back, delivery.clone());
     let (questions, questioned) = mpsc::channel(REQUESTS);
     let questions = database.as_ref().map(|_| questions);
+    let (per_address, proxies) = (config.admission.connections_per_address, config.admission.proxies.clone());
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
         limits: Limits {
             message_bytes: config.message_bytes,
             subscriptions: config.max_subscriptions,
-            sockets_per_user: config.admission.sockets_per_user,
             commands_per_second: config.commands_per_second,
         },
         admission: config.admission,
-        checks_host: keys.is_none() && config.listen.ip().is_loopback(),
+        names: match (&keys, config.listen.ip().is_loopback()) {
+            (Some(_), _) => Names::Any,
+            (None, true) => Names::ThisMachine,
+            (None, false) => Names::NotPublic,
+        },
         is_demo: config.is_demo,
         questions,
         tls: tls.clone(),
-        by_address: Arc::default(),
-        by_user: Arc::default(),
+        connections: Connections::new(per_address, proxies, descriptors),
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
@@ -138,13 +194,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let address = listener.local_addr().unwrap_or(config.listen);
     let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
     tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to);
-    let mut tasks =
-        vec![tokio::spawn(hub.run(received, shutdown.clone())), tokio::spawn(server::run(listener, web, config.drain))];
+    hub.start(tasks, received, shutdown);
+    tasks.spawn("server", server::run(listener, web, config.drain));
     if let Some(tls) = tls {
-        tokio::spawn(tls.renew(shutdown.clone()));
+        tasks.spawn("certificate", tls.renew(shutdown.clone()));
     }
     if let (Some(keys), Some(source)) = (keys, config.keys.jwks) {
-        tokio::spawn(jwks::run(source, keys, shutdown.clone()));
+        tasks.spawn("keys", jwks::run(source, keys, shutdown.clone()));
     }
     // what only the database can answer
     let (outbox, asked_of_outbox) = mpsc::channel(REQUESTS);
@@ -160,45 +216,31 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             Some(_) => Role::Gateway,
         };
         let node = Node { database: database.clone(), address, role, source: source.clone(), delivery };
-        tasks.extend([
-            tokio::spawn(replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone())),
-            tokio::spawn(retention::run(pool.clone(), source.clone(), shutdown.clone())),
-            tokio::spawn(node.run(pool.clone(), shutdown.clone())),
-            tokio::spawn(inspect::run(pool, questioned, shutdown.clone())),
-        ]);
+        tasks.spawn("replay", replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone()));
+        tasks.spawn("retention", retention::run(pool.clone(), source.clone(), shutdown.clone()));
+        tasks.spawn("node", node.run(pool.clone(), shutdown.clone()));
+        tasks.spawn("inspect", inspect::run(pool, questioned, shutdown.clone()));
     }
     match (config.backbone, database) {
         (Some(Backbone { link, stream, publishes, retention }), database) => {
             let keys = backbone::Keys::of(&stream);
             let outbox = database.as_ref().map(|_| outbox);
             if let Some(asked) = asked_of_stream {
-                tasks.push(tokio::spawn(past::run(
-                    link.clone(),
-                    keys.clone(),
-                    outbox.clone(),
-                    asked,
-                    shutdown.clone(),
-                )));
+                tasks.spawn("past", past::run(link.clone(), keys.clone(), outbox.clone(), asked, shutdown.clone()));
             }
             if let Some(database) = database.filter(|_| publishes) {
                 let (link, keys, metrics) = (link.clone(), keys.clone(), source.clone());
                 let candidate = Candidate { database, link, keys, retention, metrics };
-                tasks.push(tokio::spawn(candidate.run(shutdown.clone())));
+                tasks.spawn("candidate", candidate.run(shutdown.clone()));
             }
             let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
-            Box::pin(follower.run(feedback, shutdown)).await?;
+            Ok(Box::pin(follower.run(feedback, shutdown.clone())))
         }
         (None, Some(database)) => {
-            Box::pin(relay::run(database, Begin::Latest, source, feedback, events, shutdown)).await?
+            Ok(Box::pin(relay::run(database, Begin::Latest, source, feedback, events, shutdown.clone())))
         }
         (None, None) => {
-            return Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"));
+            Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"))
         }
     }
-    for task in tasks {
-        if let Err(error) = task.await {
-            tracing::error!(event = "task_died", %error);
-        }
-    }
-    Ok(())
 }

@@ -25,4 +25,5 @@ pub mod sleep;
 pub mod snapshot;
 pub mod thread;
 pub mod tls;
+pub mod turns;
 pub mod witness;

@@ -2,10 +2,12 @@
 
 pub mod admit;
 mod ask;
+pub mod connections;
 pub mod jwks;
 pub mod pages;
 pub mod server;
 pub mod socket;
+mod spare;
 pub mod sse;
 pub mod status;
 pub mod tls;

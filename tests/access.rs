@@ -392,6 +392,18 @@ async fn a_user_has_so_many_sockets_however_the_token_comes() {
     let mut later = server.socket("/ws").await;
     later.send(&json!({"type": "auth", "token": five}).to_string()).await;
     assert_eq!(later.close_code().await, 4503);
+    // and the other way about: who came by a command counts for who comes by a handshake
+    let six = token(json!({"sub": "6"}));
+    let mut sockets = Vec::new();
+    for _ in 0..2 {
+        let mut socket = server.socket("/ws").await;
+        socket.send(&json!({"type": "auth", "token": six}).to_string()).await;
+        assert_eq!(socket.message().await["type"], "authenticated");
+        sockets.push(socket);
+    }
+    assert_eq!(status(&server, &format!("/ws/user/6?token={six}")).await, 503);
+    drop(sockets.pop());
+    while status(&server, &format!("/ws/user/6?token={six}")).await != 101 {}
     server.stop().await.unwrap();
 }
 
@@ -412,9 +424,9 @@ async fn headers_that_never_end_are_not_waited_for() {
 async fn strangers_take_no_places_for_long() {
     let db = TestDatabase::new().await;
     db.run(CLINIC).await;
-    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET), ("max-sockets", "200")]);
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET), ("max-sockets", "100")]);
     let mut strangers = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..100 {
         strangers.push(server.socket("/ws").await);
     }
     assert_eq!(status(&server, &as_role("/ws/pets", "vet")).await, 503);

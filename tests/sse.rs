@@ -106,3 +106,45 @@ async fn an_event_stream_follows_and_comes_back() {
     drop(last);
     stopping.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_document_with_line_breaks_arrives_whole() {
+    let db = TestDatabase::new().await;
+    db.run("create table doc (id int primary key, body json); select rowcast.watch('doc')").await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/doc").await;
+    let mut events = Events::open(&server, "/sse/doc", None).await;
+    let subscribed = events.next().await;
+    let document = r#"E'{\n "a": 1,\r\n\n "b": [1,\r2], "c": "\\n\u2028"}'"#;
+    db.run(&format!("insert into doc values (1, {document})")).await;
+    let wanted = json!({"id": 1, "body": {"a": 1, "b": [1, 2], "c": "\n\u{2028}"}});
+    assert_eq!(events.next().await.data["data"], wanted, "live");
+    assert_eq!(socket.message().await["data"], wanted);
+    let mut rows = Events::open(&server, "/sse/doc?snapshot=true", None).await;
+    assert_eq!(rows.next().await.data["rows"], json!([wanted]), "a snapshot");
+    let mut back = Events::open(&server, "/sse/doc", subscribed.id.as_deref()).await;
+    assert_eq!(back.next().await.data["data"], wanted, "a replay");
+    server.stop().await.unwrap();
+}
+
+/// So that a cache keeps apart what different pages were allowed.
+#[tokio::test]
+async fn an_answer_that_depends_on_the_page_says_so() {
+    let db = TestDatabase::new().await;
+    db.run("create table doc (id int primary key); select rowcast.watch('doc')").await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/doc").await;
+    let mut tcp = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /sse/doc HTTP/1.1\r\nhost: localhost\r\norigin: http://localhost:3000\r\n\r\n";
+    tcp.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(tcp).lines();
+    let mut head = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.is_empty()) {
+        head.push(line.to_ascii_lowercase());
+    }
+    for line in ["vary: origin", "access-control-allow-origin: http://localhost:3000"] {
+        assert!(head.iter().any(|known| known == line), "{head:?}");
+    }
+    drop(lines);
+    server.stop().await.unwrap();
+}

@@ -7,6 +7,7 @@ mod bounds;
 mod capture;
 mod cli;
 mod doorbell;
+mod fairness;
 mod filters;
 mod inspect;
 mod install;

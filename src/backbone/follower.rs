@@ -114,6 +114,7 @@ impl Follower {
         loop {
             let lost = tokio::select! {
                 Err(lost) = self.follow(connection) => lost,
+                Some(_) = asking.join_next() => return Err(Error::new(Kind::Io, "the task that asks the publisher has ended")),
                 () = shutdown.begun() => return Ok(()),
             };
             if self.out.is_closed() {

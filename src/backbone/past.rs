@@ -1,12 +1,10 @@
 //! Answers from the stream for those who come back. Owns how many are answered at a time; what the stream cannot answer is
 //! asked of the outbox, where this node has a database.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -20,13 +18,12 @@ use crate::cursor::Snapshot;
 use crate::error::{self, Result};
 use crate::lives::Gap;
 use crate::shutdown::Shutdown;
+use crate::source::turns::{Turn, Turns, WAITING};
 
 /// Answered at a time; others wait.
 const AT_ONCE: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to.
 const WITHIN: Duration = Duration::from_secs(60);
-/// So many wait for their turn here; beyond that they wait before they ask.
-const REQUESTS: usize = 64;
 /// While others wait, a subscriber takes each part within this time.
 const A_PART_WITHIN: Duration = Duration::from_secs(3);
 /// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
@@ -40,14 +37,18 @@ pub async fn run(
     mut requests: mpsc::Receiver<Request>,
     mut shutdown: Shutdown,
 ) {
-    let turns = Arc::new((Semaphore::new(AT_ONCE), AtomicUsize::new(0)));
+    let mut turns = Turns::new(AT_ONCE);
     let mut running = JoinSet::new();
     loop {
+        while let Some((request, turn)) = turns.next() {
+            let (link, keys, outbox) = (link.clone(), keys.clone(), outbox.clone());
+            running.spawn(async move { answer(&link, &keys, outbox, request, turn).await });
+        }
         tokio::select! {
-            request = requests.recv(), if running.len() < REQUESTS => {
-                let Some(request) = request else { return };
-                let (link, keys, outbox, turns) = (link.clone(), keys.clone(), outbox.clone(), turns.clone());
-                running.spawn(async move { answer(&link, &keys, outbox, request, &turns).await });
+            // some have had their turn here, and wait for the outbox
+            request = requests.recv(), if turns.has_place() && running.len() < WAITING => {
+                let Some(request) = request else { return shutdown.begun().await };
+                turns.wait(request.asker().clone(), request);
             }
             Some(_) = running.join_next() => {}
             () = shutdown.begun() => return,
@@ -55,24 +56,14 @@ pub async fn run(
     }
 }
 
-async fn answer(
-    link: &Link,
-    keys: &Keys,
-    outbox: Option<mpsc::Sender<Request>>,
-    request: Request,
-    (turns, waiting): &(Semaphore, AtomicUsize),
-) {
+async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>, request: Request, turn: Turn) {
+    if request.is_void() {
+        return;
+    }
     match &request {
-        Request::Replay { seen, until, after, channel, answer, life: _ } => {
-            waiting.fetch_add(1, Relaxed);
-            let turn = turns.acquire().await;
-            waiting.fetch_sub(1, Relaxed);
-            let Ok(turn) = turn else { return };
-            if answer.is_closed() {
-                return;
-            }
+        Request::Replay { seen, until, after, channel, answer, life: _, asker: _ } => {
             let channel = channel.as_deref();
-            let past = Past { seen, until, after: *after, channel, answer, waiting };
+            let past = Past { seen, until, after: *after, channel, answer, turn: &turn };
             match timeout(WITHIN, Box::pin(replay(link, keys, &past))).await {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
@@ -85,7 +76,6 @@ async fn answer(
                     return;
                 }
             }
-            drop(turn);
         }
         Request::Snapshot { channel, answer, .. } if outbox.is_none() => {
             tracing::warn!(event = "no_snapshot", %channel, "this node has no database to read current rows from: give it --database-url");
@@ -93,6 +83,8 @@ async fn answer(
         }
         Request::Snapshot { .. } => {}
     }
+    // whose turn it is there, the outbox says
+    drop(turn);
     match (outbox, request) {
         (Some(outbox), request) => {
             let _ = outbox.send(request).await;
@@ -111,8 +103,7 @@ struct Past<'a> {
     after: i64,
     channel: Option<&'a str>,
     answer: &'a mpsc::Sender<Answer>,
-    /// who wait for their turn
-    waiting: &'a AtomicUsize,
+    turn: &'a Turn,
 }
 
 impl Past<'_> {
@@ -122,7 +113,7 @@ impl Past<'_> {
         loop {
             match self.answer.send_timeout(part, A_PART_WITHIN).await {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if self.waiting.load(Relaxed) == 0 => part = back,
+                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
                 Err(_) => return Err(()),
             }
         }

@@ -75,6 +75,21 @@ impl Reader {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
+    /// Origins as browsers send them: whatever has no scheme, or a path, would allow nobody.
+    pub(super) fn origins(&mut self, name: &'static str) -> Vec<String> {
+        let origins = self.list(name);
+        for origin in &origins {
+            let is_one = origin == "*" || origin == "null" || {
+                let rest = origin.split_once("://").map_or("", |(_, rest)| rest);
+                !rest.is_empty() && !rest.contains(['/', '?', '#', '@'])
+            };
+            if !is_one {
+                self.complain(name, &format!("{origin} is no origin, such as https://clinic.example"));
+            }
+        }
+        origins
+    }
+
     pub(super) fn addresses(&mut self, name: &'static str) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         for item in self.list(name) {

@@ -190,6 +190,30 @@ pub const SETTINGS: &[Setting] = &[
         help: "sockets of one user, by the token's sub; 0 any number",
     },
     Setting {
+        name: "max-connections-per-address",
+        env: &["ROWCAST_MAX_CONNECTIONS_PER_ADDRESS"],
+        default: Some("1000"),
+        help: "connections of one address that are no sockets, not counting this machine's own and those of trusted proxies; 0 any number",
+    },
+    Setting {
+        name: "max-unauthenticated-per-address",
+        env: &["ROWCAST_MAX_UNAUTHENTICATED_PER_ADDRESS"],
+        default: Some("100"),
+        help: "sockets of one address that have neither token nor subscription yet; 0 any number",
+    },
+    Setting {
+        name: "max-views-per-user",
+        env: &["ROWCAST_MAX_VIEWS_PER_USER"],
+        default: Some("1000"),
+        help: "distinct filters and columns of one user, over all sockets; 0 any number",
+    },
+    Setting {
+        name: "max-views-per-address",
+        env: &["ROWCAST_MAX_VIEWS_PER_ADDRESS"],
+        default: Some("20000"),
+        help: "the same of those at one address who have no user; 0 any number",
+    },
+    Setting {
         name: "commands-per-second",
         env: &["ROWCAST_COMMANDS_PER_SECOND"],
         default: Some("100"),
@@ -213,6 +237,12 @@ pub const SETTINGS: &[Setting] = &[
         env: &["ROWCAST_LOG_BYTES"],
         default: Some("4194304"),
         help: "bytes of frames kept per channel: how far a client may fall behind",
+    },
+    Setting {
+        name: "view-bytes",
+        env: &["ROWCAST_VIEW_BYTES"],
+        default: Some("268435456"),
+        help: "bytes of frames kept for all channels, filters and users together: beyond, those furthest behind are dropped",
     },
     Setting {
         name: "history-bytes",

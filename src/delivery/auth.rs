@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 use key::Header;
 pub use key::Key;
 
+const WRONG_SIGNATURE: &str = "the token's signature is wrong";
+/// Keys that a token is tried with, where it does not say by which it was signed (`kid`).
+const TRIED: usize = 8;
 /// A token of more bytes is not looked at.
 const TOKEN_BYTES: usize = 16 * 1024;
 
@@ -63,6 +66,13 @@ pub struct Unauthenticated(
     /// for people
     pub &'static str,
 );
+
+impl Unauthenticated {
+    /// Whether a signature was checked in vain: nobody sends such a token by oversight, and it costs the most.
+    pub fn is_forged(self) -> bool {
+        self.0 == WRONG_SIGNATURE
+    }
+}
 
 impl fmt::Display for Unauthenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,7 +186,7 @@ impl Keys {
         let fetched = self.fetched.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let known = self.fixed.iter().chain(fetched.iter().flat_map(|keys| keys.iter()));
         let mut refused = None;
-        for key in known.filter(|key| key.fits(&header)) {
+        for key in known.filter(|key| key.fits(&header)).take(TRIED) {
             match key.claims(token, &self.rules) {
                 Ok(claims) => {
                     let identity = Identity::of(claims)?;
@@ -209,7 +219,7 @@ fn explain(kind: &ErrorKind) -> &'static str {
             "aud" => "the token has no aud",
             _ => "the token has no iss",
         },
-        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::InvalidSignature => WRONG_SIGNATURE,
         _ => "the token cannot be checked",
     }
 }

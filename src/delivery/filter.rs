@@ -1,11 +1,14 @@
 //! Which rows a subscriber wants: conditions in the grammar of PostgREST, `user_id=eq.123`. Pure: compiled against a
 //! channel's columns, then asked row by row. All conditions must hold; null compares to nothing, as in SQL.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
+use super::like::{self, Like};
+use super::memo::Memo;
 use super::value::Value;
 use crate::change::{Column, Kind};
-use crate::row::text_of;
 
 /// Conditions of one subscription at most, bytes of each, and values of an `in`.
 pub const CONDITIONS: usize = 10;
@@ -13,8 +16,8 @@ pub const CONDITIONS: usize = 10;
 pub const CONDITION_BYTES: usize = 2_000;
 const IN_VALUES: usize = 100;
 
-/// Time of a match is the product of both lengths.
-const LIKE_CHARS: usize = 100;
+/// What a condition costs besides the text that it goes through, as bytes of such.
+const ONE: u64 = 16;
 
 const OPERATORS: &str = "eq, neq, lt, lte, gt, gte, in, is, like, ilike";
 
@@ -41,20 +44,7 @@ pub(super) enum Test {
     Null,
     /// `is.not_null`
     NotNull,
-    Like {
-        pattern: Vec<Glyph>,
-        any_case: bool,
-    },
-}
-
-/// A character of a `like` pattern.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Glyph {
-    Char(char),
-    /// `_`
-    One,
-    /// `%` or `*`
-    Many,
+    Like(Arc<Like>),
 }
 
 impl Condition {
@@ -82,27 +72,39 @@ impl Condition {
 
     /// Whether a value satisfies it; a column that is missing is null.
     pub fn holds(&self, json: Option<&RawValue>) -> bool {
+        self.holds_in(json, &Memo::default())
+    }
+
+    /// The same of a value of a row of which `memo` knows something already.
+    pub(super) fn holds_in(&self, json: Option<&RawValue>, memo: &Memo) -> bool {
+        memo.charge(ONE);
         let is_null = json.is_none_or(|json| json.get() == "null");
-        match &self.test {
-            Test::Null => return is_null,
-            Test::NotNull => return !is_null,
-            Test::Like { pattern, any_case } => {
-                let text = json.and_then(text_of);
-                return text.is_some_and(|text| {
-                    if *any_case { is_like(pattern, &text.to_lowercase()) } else { is_like(pattern, &text) }
-                });
+        let json = match (&self.test, json) {
+            (Test::Null, _) => return is_null,
+            (Test::NotNull, _) => return !is_null,
+            (_, None) => return false,
+            (Test::Like(like), Some(json)) => return memo.is_like(json, like),
+            (_, Some(json)) => json,
+        };
+        memo.with_value(self.kind, json, |value| {
+            let Some(value) = value else { return false };
+            // without a table a value may be of another sort than the operand
+            let is_comparable = |other: &Value| std::mem::discriminant(other) == std::mem::discriminant(value);
+            match &self.test {
+                Test::In(values) => values.contains(value),
+                Test::Not(other) => *value != *other,
+                Test::Below(limit, or_equal) => is_comparable(limit) && (value < limit || (*or_equal && value == limit)),
+                Test::Above(limit, or_equal) => is_comparable(limit) && (value > limit || (*or_equal && value == limit)),
+                Test::Null | Test::NotNull | Test::Like(_) => false,
             }
-            Test::In(_) | Test::Not(_) | Test::Below(..) | Test::Above(..) => {}
-        }
-        let Some(value) = json.and_then(|json| Value::of(self.kind, json)) else { return false };
-        // without a table a value may be of another sort than the operand
-        let is_comparable = |other: &Value| std::mem::discriminant(other) == std::mem::discriminant(&value);
+        })
+    }
+
+    /// What it costs to ask it about a row of so many bytes, about; see [`Memo::work`].
+    pub(super) fn work(&self, bytes: u64) -> u64 {
         match &self.test {
-            Test::In(values) => values.contains(&value),
-            Test::Not(other) => value != *other,
-            Test::Below(limit, or_equal) => is_comparable(limit) && (value < *limit || (*or_equal && value == *limit)),
-            Test::Above(limit, or_equal) => is_comparable(limit) && (value > *limit || (*or_equal && value == *limit)),
-            Test::Null | Test::NotNull | Test::Like { .. } => false,
+            Test::Like(like) => ONE + bytes * like.weight(),
+            _ => ONE,
         }
     }
 }
@@ -151,12 +153,11 @@ impl Test {
             "lt" | "lte" | "gt" | "gte" if !has_order => return unfit(),
             "lt" | "lte" => Self::Below(value(operand)?, operator == "lte"),
             "gt" | "gte" => Self::Above(value(operand)?, operator == "gte"),
-            "like" | "ilike" if operand.chars().count() > LIKE_CHARS => {
-                return Err(format!("a pattern may have {LIKE_CHARS} characters"));
-            }
             "like" | "ilike" if !matches!(kind, Kind::Text | Kind::Enum | Kind::Any) => return unfit(),
-            "like" => Self::Like { pattern: glyphs(operand), any_case: false },
-            "ilike" => Self::Like { pattern: glyphs(&operand.to_lowercase()), any_case: true },
+            "like" | "ilike" => match Like::compile(operand, operator == "ilike") {
+                Some(like) => Self::Like(Arc::new(like)),
+                None => return Err(format!("a pattern may have {} characters", like::CHARS)),
+            },
             _ => return Err(format!("operator {operator} is not known; known: {OPERATORS}")),
         })
     }
@@ -188,47 +189,6 @@ fn list(text: &str) -> Result<Vec<String>, String> {
             None => return Ok(values),
             Some(',') => {}
             Some(_) => return Err(wrong()),
-        }
-    }
-}
-
-fn glyphs(pattern: &str) -> Vec<Glyph> {
-    let mut glyphs = Vec::new();
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        glyphs.push(match c {
-            '%' | '*' => Glyph::Many,
-            '_' => Glyph::One,
-            '\\' => Glyph::Char(chars.next().unwrap_or('\\')),
-            other => Glyph::Char(other),
-        });
-    }
-    glyphs
-}
-
-/// Goes back to the last `%` only, which is enough: time is at most the product of both lengths.
-fn is_like(pattern: &[Glyph], text: &str) -> bool {
-    let mut at = 0;
-    let mut rest = text.chars();
-    let mut retry: Option<(usize, std::str::Chars<'_>)> = None;
-    loop {
-        let here = rest.clone();
-        match (pattern.get(at), rest.next()) {
-            (Some(Glyph::Many), _) => {
-                rest = here.clone();
-                at += 1;
-                retry = Some((at, here));
-            }
-            (None, None) => return true,
-            (Some(Glyph::One), Some(_)) => at += 1,
-            (Some(Glyph::Char(wanted)), Some(found)) if *wanted == found => at += 1,
-            (_, _) => {
-                let Some((after, tried)) = &mut retry else { return false };
-                if tried.next().is_none() {
-                    return false;
-                }
-                (at, rest) = (*after, tried.clone());
-            }
         }
     }
 }
@@ -330,20 +290,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn like_means_what_its_definition_says(pattern in "[ab_%]{0,6}", text in "[ab]{0,8}") {
-            fn defined(pattern: &[char], text: &[char]) -> bool {
-                match pattern.split_first() {
-                    None => text.is_empty(),
-                    Some(('%', rest)) => (0..=text.len()).any(|n| defined(rest, &text[n..])),
-                    Some(('_', rest)) => !text.is_empty() && defined(rest, &text[1..]),
-                    Some((c, rest)) => text.first() == Some(c) && defined(rest, &text[1..]),
-                }
-            }
-            let chars = |text: &str| text.chars().collect::<Vec<_>>();
-            prop_assert_eq!(is_like(&glyphs(&pattern), &text), defined(&chars(&pattern), &chars(&text)));
-        }
-
         #[test]
         fn no_filter_makes_it_panic(text in "\\PC{0,40}", json in "[0-9eE.\\-]{1,8}") {
             if let (Ok(condition), Ok(json)) = (Condition::compile(&text, None), serde_json::from_str::<Box<RawValue>>(&json)) {

@@ -1,25 +1,32 @@
 //! Who watches what. Owns the views there are, their members, and where the stream has come to; knows neither Postgres
 //! nor HTTP.
 //!
-//! A cut is applied under one lock: its frames go into the logs of the views it concerns and the hub's cursor moves
-//! past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was told. Then
-//! each shard that holds subscribers of those views is woken once and writes to its sockets directly.
+//! A cut is routed without the lock, since filters may cost time, and where they cost much of it, beside the threads that
+//! answer clients. Then it is applied under one lock: its frames go into the logs of the views it concerns and the hub's
+//! cursor moves past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was
+//! told; a view that was made since the routing began is routed before the lock is taken for good. Then each shard that
+//! holds subscribers of those views is woken once and writes to its sockets directly.
 
 mod apply;
 mod explain;
+mod known;
+mod relieve;
 mod subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use known::Known;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::auth::{Identity, Keys};
 use super::history::History;
 use super::lens::{Lens, Unfit};
+use super::meter::Meter;
 use super::outbound::{Outbound, Ticket};
+use super::party::{Most, Shares, TooMany};
 use super::policy::{Forbidden, Policies};
 use super::protocol;
 use super::pulse::Pulse;
@@ -32,15 +39,21 @@ use crate::feedback::Feedback;
 use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
+use crate::tasks::Tasks;
 
 /// While the database is away nobody is made to wait for what it would say.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// Requests of one user, or of one address without users, that are with the source at a time: more than are answered at
+/// once, so that it never waits for the next. Whoever has more waits in its own tasks, and keeps no place from others.
+const ASKED_AT_ONCE: usize = 8;
 
 /// How much is kept and how often is spoken.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// bytes of frames kept per view
     pub log_bytes: u64,
+    /// bytes of frames kept for all views together
+    pub view_bytes: u64,
     /// bytes of changes kept for those who come back
     pub history_bytes: u64,
     /// a view that was silent for this long gets a heartbeat
@@ -55,6 +68,8 @@ pub struct Settings {
     pub shards: usize,
     /// what tokens are checked with; `None`: everybody may see everything
     pub keys: Option<Arc<Keys>>,
+    /// what each user and each address may have
+    pub most: Most,
 }
 
 /// The hub.
@@ -67,9 +82,21 @@ pub struct Hub {
     /// told at each border
     borders: watch::Sender<()>,
     source: Source,
+    /// of all logs
+    meter: Arc<Meter>,
+    /// bytes of messages of clients whose end has not come yet
+    unfinished: Arc<Meter>,
+    shares: Arc<Shares>,
+    /// who has how many requests with the source
+    asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    /// one subscriber's past is looked at through a costly filter at a time
+    sieve: Semaphore,
     settings: Settings,
     metrics: Arc<DeliveryMetrics>,
 }
+
+/// Messages whose end has not come yet may hold so much in all; 1,000 of the largest that are allowed by default.
+const UNFINISHED: u64 = 64 << 20;
 
 /// The way back to the source.
 #[derive(Debug)]
@@ -82,7 +109,7 @@ pub struct Source {
 
 #[derive(Debug)]
 struct State {
-    views: Views<Arc<View>>,
+    known: Known,
     /// the last place between two cuts; `None` until the source has told one
     border: Option<Border>,
     /// where the stream has come to: the border, or a place inside the cut that is arriving
@@ -128,6 +155,8 @@ pub enum JoinError {
     Unfit(Unfit),
     /// No policy lets the token see it.
     Forbidden,
+    /// Who asks has as many different ones as one may.
+    TooMany(TooMany),
 }
 
 impl From<Unfit> for JoinError {
@@ -144,7 +173,7 @@ impl Hub {
         let shard = |index| Arc::new(Shard::new(index, source.feedback.clone(), metrics.clone()));
         let shards = (0..settings.shards.max(1)).map(shard).collect();
         let state = State {
-            views: Views::default(),
+            known: Known::default(),
             border: None,
             cursor: Arc::default(),
             is_at_border: true,
@@ -155,7 +184,45 @@ impl Hub {
         };
         let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
         let pulse = Pulse::new(settings.ping);
-        Arc::new(Self { state: Mutex::new(state), shards, pulse, live, borders, source, settings, metrics })
+        let (meter, unfinished) = (Meter::new(settings.view_bytes), Meter::new(UNFINISHED));
+        let (shares, asking, sieve) = (Shares::new(settings.most), Mutex::default(), Semaphore::new(1));
+        let state = Mutex::new(state);
+        Arc::new(Self {
+            state,
+            shards,
+            pulse,
+            live,
+            borders,
+            source,
+            meter,
+            unfinished,
+            shares,
+            asking,
+            sieve,
+            settings,
+            metrics,
+        })
+    }
+
+    /// What each user and each address has.
+    pub fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
+    /// Bytes that the logs of all views hold.
+    pub fn view_bytes(&self) -> u64 {
+        self.meter.held()
+    }
+
+    /// Counts the messages whose end has not come yet.
+    pub(super) fn unfinished(&self) -> &Arc<Meter> {
+        &self.unfinished
+    }
+
+    /// Waits for the turn of somebody whose filters take long. While it is kept, no other's past is looked at: so they
+    /// take one thread's time in small pieces, and not that of all threads.
+    pub(super) async fn sieve(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.sieve.acquire().await.ok()
     }
 
     /// Counters.
@@ -266,9 +333,20 @@ impl Hub {
         state.history.reaches(seen).then(|| state.history.since(seen))
     }
 
-    /// Asks the source. An answer that never comes shows by its channel closing.
-    pub async fn ask(&self, request: Request) {
+    /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit is to be kept
+    /// until the answer has come to its end.
+    pub async fn ask(&self, request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut asking = lock(&self.asking);
+            // who has none with the source is not remembered
+            if asking.len() > 1024 {
+                asking.retain(|_, turns| Arc::strong_count(turns) > 1);
+            }
+            asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
+        };
+        let turn = turns.acquire_owned().await.ok();
         let _ = self.source.requests.send(request).await;
+        turn
     }
 
     /// Whether a channel exists; `None` until the source has told which there are.
@@ -291,9 +369,9 @@ impl Hub {
         let channels = state
             .channels
             .keys()
-            .map(|name| (name.clone(), state.views.of_channel(name).map(|view| view.subscribers()).sum()))
+            .map(|name| (name.clone(), state.known.of_channel(name).map(|view| view.subscribers()).sum()))
             .collect();
-        (channels, state.views.users())
+        (channels, state.known.users())
     }
 
     /// Where the stream has come to.
@@ -309,10 +387,11 @@ impl Hub {
         self: &Arc<Self>,
         key: &ViewKey,
         outbound: &Arc<Outbound>,
+        who: &Arc<str>,
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
-        let subscription = self.member(&mut state, key, outbound)?;
+        let subscription = self.member(&mut state, key, outbound, who)?;
         let cursor = format!("{}{}", state.cursor, subscription.mark());
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&message, &Ticket::default());
@@ -328,6 +407,7 @@ impl Hub {
         self: &Arc<Self>,
         key: &ViewKey,
         outbound: &Arc<Outbound>,
+        who: &Arc<str>,
         seen: &Snapshot,
         life: u64,
     ) -> Result<Entry, JoinError> {
@@ -341,7 +421,7 @@ impl Hub {
             return Ok(Entry::BeyondMemory);
         }
         let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, outbound)?;
+        let subscription = self.member(&mut state, key, outbound, who)?;
         Ok(Entry::Joined { subscription, cuts, border })
     }
 
@@ -360,46 +440,64 @@ impl Hub {
         state: &mut State,
         key: &ViewKey,
         outbound: &Arc<Outbound>,
+        who: &Arc<str>,
     ) -> Result<Subscription, JoinError> {
-        let view = match state.views.get(key) {
-            Some(view) => view.clone(),
+        let (view, is_new) = match state.known.get(key) {
+            Some(view) => (view.clone(), None),
             None => {
                 let lens = state.lens(key)?;
-                let view = Arc::new(View::new(key.clone(), self.settings.log_bytes, self.shards.len()));
-                state.views.insert(key, lens, view.clone());
-                view
+                let log_bytes = self.settings.log_bytes;
+                (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(lens))
             }
         };
+        let look = key.is_narrowed().then(|| self.shares.look(who, view.number)).transpose();
+        let look = look.map_err(JoinError::TooMany)?.map(Box::new);
+        if let Some(lens) = is_new {
+            state.known.insert(&view, lens);
+        }
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(outbound.clone());
-        Ok(Subscription::new(self.clone(), view, outbound.clone(), shard, slot))
+        Ok(Subscription::new(self.clone(), view, outbound.clone(), look, shard, slot))
+    }
+
+    /// Begins its tasks: one that applies what the source tells, one that pings, and those that write.
+    pub fn start(self: &Arc<Self>, tasks: &mut Tasks, events: mpsc::Receiver<Event>, shutdown: &Shutdown) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            tasks.spawn(format!("shard {index}"), shard.clone().write(shutdown.clone()));
+        }
+        let (hub, down) = (self.clone(), shutdown.clone());
+        tasks.spawn("pulse", async move { hub.pulse.run(down).await });
+        tasks.spawn("hub", self.clone().run(events, shutdown.clone()));
     }
 
     /// Applies what the source tells until it ends or the shutdown begins.
-    pub async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, mut shutdown: Shutdown) {
-        let mut helpers: Vec<_> =
-            self.shards.iter().map(|shard| tokio::spawn(shard.clone().write(shutdown.clone()))).collect();
-        let (hub, down) = (self.clone(), shutdown.clone());
-        helpers.push(tokio::spawn(async move { hub.pulse.run(down).await }));
+    async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, mut shutdown: Shutdown) {
         let mut heartbeat = tokio::time::interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
+        let mut views = Views::default();
         let mut unwritten = 0;
         loop {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => unwritten += self.apply(event),
-                    None => break,
+                    Some(event) => self.apply(&mut views, event, &mut unwritten).await,
+                    // the source ends at the shutdown, and tells why where it does so before
+                    None => return shutdown.begun().await,
                 },
                 _ = heartbeat.tick() => self.beat(),
-                () = shutdown.begun() => break,
-            }
-            // a cut of a million rows must not push its own beginning off the log before anybody wrote it
-            if unwritten > self.settings.log_bytes / 4 {
-                self.passed().await;
-                unwritten = 0;
+                () = shutdown.begun() => return,
             }
         }
-        for helper in helpers {
-            let _ = helper.await;
+    }
+
+    /// After `unwritten` bytes were put into logs: a cut of a million rows must not push its own beginning off the log
+    /// before anybody wrote it, and all logs together hold no more than they may.
+    async fn settle(&self, unwritten: &mut u64) {
+        if *unwritten > self.settings.log_bytes / 4 {
+            self.passed().await;
+            *unwritten = 0;
+        }
+        if self.meter.is_over() {
+            self.passed().await;
+            self.relieve();
         }
     }
 

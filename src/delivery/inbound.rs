@@ -9,6 +9,7 @@ use hyper_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use hyper_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::frame::header_lengths;
+use super::meter::Meter;
 use super::outbound::Outbound;
 
 /// Bytes that are read at a time; commands are short.
@@ -22,6 +23,10 @@ pub(super) struct Inbound {
     message_bytes: u32,
 }
 
+/// Too many bytes of messages are held whose end has not come, of all sockets together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
 /// What tungstenite reads from and writes to: the socket's bytes in, its own answers out.
 struct Wire {
     outbound: Arc<Outbound>,
@@ -29,16 +34,47 @@ struct Wire {
     frames: Frames,
     /// bytes that may still be read in this turn
     budget: usize,
+    /// counts what is held of messages whose end has not come
+    meter: Arc<Meter>,
+    /// so much of it is this one's
+    held: u64,
 }
 
 impl Inbound {
-    /// `received` is what came together with the handshake; a message may have `message_bytes`.
-    pub(super) fn new(outbound: &Arc<Outbound>, received: Vec<u8>, message_bytes: u32) -> Self {
+    /// `received` is what came together with the handshake; a message may have `message_bytes`. `meter` counts what all
+    /// hold of messages whose end has not come.
+    pub(super) fn new(outbound: &Arc<Outbound>, received: Vec<u8>, message_bytes: u32, meter: &Arc<Meter>) -> Self {
         let mut inbound = Self { parser: None, message_bytes };
         if !received.is_empty() {
-            inbound.parser = Some(inbound.parser(outbound, received));
+            inbound.parser = Some(inbound.parser(outbound, received, meter));
         }
         inbound
+    }
+
+    /// From now on a message may have so many bytes.
+    pub(super) fn allow(&mut self, message_bytes: u32) {
+        self.message_bytes = message_bytes;
+        if let Some(parser) = &mut self.parser {
+            parser.set_config(|config| {
+                config.max_message_size = Some(message_bytes as usize);
+                config.max_frame_size = Some(message_bytes as usize);
+            });
+        }
+    }
+
+    /// Counts what is held of its message.
+    ///
+    /// # Errors
+    /// [`Full`]: all together hold too much, and this one's is long.
+    pub(super) fn note_held(&mut self) -> Result<(), Full> {
+        let Some(parser) = &mut self.parser else { return Ok(()) };
+        let wire = parser.get_mut();
+        let held = wire.frames.unfinished as u64;
+        wire.meter.add(held.saturating_sub(wire.held));
+        wire.meter.take(wire.held.saturating_sub(held));
+        wire.held = held;
+        // short ones go on whatever others do
+        if held > CHUNK as u64 && wire.meter.is_over() { Err(Full) } else { Ok(()) }
     }
 
     /// The next message. What tungstenite answers by itself (pongs, the answer to a close) goes to the writing half,
@@ -46,14 +82,14 @@ impl Inbound {
     ///
     /// # Errors
     /// `Error::Io` of kind `WouldBlock` when nothing more has arrived; what tungstenite says.
-    pub(super) fn read(&mut self, outbound: &Arc<Outbound>) -> Result<Message, Error> {
+    pub(super) fn read(&mut self, outbound: &Arc<Outbound>, meter: &Arc<Meter>) -> Result<Message, Error> {
         if self.parser.is_none() {
             let mut chunk = [0; CHUNK];
             let length = outbound.try_read(&mut chunk)?;
             if length == 0 {
                 return Err(Error::ConnectionClosed);
             }
-            self.parser = Some(self.parser(outbound, chunk[..length].to_vec()));
+            self.parser = Some(self.parser(outbound, chunk[..length].to_vec(), meter));
         }
         let Some(parser) = &mut self.parser else { return Ok(Message::Text(Utf8Bytes::default())) };
         parser.get_mut().budget = BUDGET;
@@ -79,7 +115,7 @@ impl Inbound {
         self.parser.as_ref().is_some_and(|parser| parser.get_ref().budget == 0)
     }
 
-    fn parser(&self, outbound: &Arc<Outbound>, received: Vec<u8>) -> Box<WebSocket<Wire>> {
+    fn parser(&self, outbound: &Arc<Outbound>, received: Vec<u8>, meter: &Arc<Meter>) -> Box<WebSocket<Wire>> {
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = CHUNK;
         config.write_buffer_size = 0;
@@ -88,8 +124,15 @@ impl Inbound {
         config.max_frame_size = Some(self.message_bytes as usize);
         let mut frames = Frames::default();
         frames.advance(&received);
-        let wire = Wire { outbound: outbound.clone(), replies: Vec::new(), frames, budget: BUDGET };
+        let (outbound, meter) = (outbound.clone(), meter.clone());
+        let wire = Wire { outbound, replies: Vec::new(), frames, budget: BUDGET, meter, held: 0 };
         Box::new(WebSocket::from_partially_read(wire, received, Role::Server, Some(config)))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.meter.take(self.held);
     }
 }
 
@@ -127,6 +170,8 @@ struct Frames {
     payload: u64,
     /// a message was begun whose last fragment is still to come
     is_fragmented: bool,
+    /// bytes since the last message was complete
+    unfinished: usize,
 }
 
 impl Frames {
@@ -134,6 +179,10 @@ impl Frames {
         loop {
             let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
             self.payload -= skipped as u64;
+            self.unfinished += skipped;
+            if self.are_complete() {
+                self.unfinished = 0;
+            }
             bytes = &bytes[skipped..];
             let Some((first, rest)) = bytes.split_first() else { return };
             self.header.push(*first);

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::filter::{self, Condition, Test};
+use super::memo::Memo;
 use super::policy::Grant;
 use super::value::Value;
 use crate::change::{Column, Json, Kind, Narrowing, Size, Update};
@@ -20,6 +21,9 @@ pub struct Ask {
     /// the part that may be seen; `None`: all
     grant: Option<Arc<Grant>>,
 }
+
+/// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
+const COLUMNS: usize = 1600;
 
 /// A wish that the channel's columns allow.
 #[derive(Debug, Default)]
@@ -67,6 +71,7 @@ pub struct Images<'a> {
     after: Option<Columns<'a>>,
     /// of an update
     before: Option<Columns<'a>>,
+    memo: Memo,
 }
 
 impl Ask {
@@ -108,6 +113,11 @@ impl Ask {
         if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
     }
 
+    /// Whether less or more is asked for than everybody gets, whatever of it may be seen.
+    pub fn is_narrowed(&self) -> bool {
+        !self.filters.is_empty() || self.columns.is_some() || self.old
+    }
+
     /// Whether it is what everybody gets who asks for nothing.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
@@ -123,6 +133,9 @@ impl Lens {
         if ask.filters.len() > filter::CONDITIONS {
             let text = format!("{} filters are too many: {} are allowed", ask.filters.len(), filter::CONDITIONS);
             return Err(Unfit(text));
+        }
+        if let Some(names) = ask.columns.as_ref().filter(|names| names.len() > COLUMNS) {
+            return Err(Unfit(format!("{} columns are too many: a table has {COLUMNS} at most", names.len())));
         }
         let mut conditions = Vec::new();
         let (mut visible, mut granted) = (columns.map(Cow::Borrowed), None);
@@ -165,9 +178,9 @@ impl Lens {
             return (self.conditions.is_empty() && self.columns.is_none()).then(|| Shown::of(update));
         };
         let action = match &images.before {
-            None if self.wants(after) => &*update.action,
+            None if self.wants(after, &images.memo) => &*update.action,
             None => return None,
-            Some(before) => match (self.wants(before), self.wants(after)) {
+            Some(before) => match (self.wants(before, &images.memo), self.wants(after, &images.memo)) {
                 (false, false) => return None,
                 (false, true) => "entered",
                 (true, false) => "left",
@@ -207,7 +220,7 @@ impl Lens {
         if self.conditions.is_empty() && self.columns.is_none() {
             return Some(Cow::Borrowed(json));
         }
-        let row = Columns::parse(json).filter(|row| self.wants(row))?;
+        let row = Columns::parse(json).filter(|row| self.wants(row, &Memo::default()))?;
         Some(self.columns.as_ref().map_or(Cow::Borrowed(json), |columns| Cow::Owned(row.only(columns).into())))
     }
 
@@ -237,11 +250,22 @@ impl Lens {
         })
     }
 
-    fn wants(&self, row: &Columns<'_>) -> bool {
+    /// What it costs to ask it about a row of so many bytes, about: bytes of text that are gone through, at a nanosecond
+    /// each.
+    pub fn work(&self, bytes: u64) -> u64 {
+        self.conditions.iter().map(|condition| condition.work(bytes)).sum()
+    }
+
+    /// Whether it goes through the text of a row, so that a long one takes long.
+    pub fn reads_text(&self) -> bool {
+        self.work(1) > self.work(0)
+    }
+
+    fn wants(&self, row: &Columns<'_>, memo: &Memo) -> bool {
         self.conditions.iter().enumerate().all(|(i, condition)| {
             let value = row.get(&condition.column);
             // renamed or dropped, and the policy not yet: not the null that a policy may ask for
-            (i >= self.granted || value.is_some()) && condition.holds(value)
+            (i >= self.granted || value.is_some()) && condition.holds_in(value, memo)
         })
     }
 
@@ -273,7 +297,12 @@ impl<'a> Images<'a> {
         let after = Columns::parse(&update.data);
         let old = update.old.as_deref().and_then(Columns::parse);
         let before = after.as_ref().zip(old).map(|(after, old)| after.overlaid(&old));
-        Self { after, before }
+        Self { after, before, memo: Memo::default() }
+    }
+
+    /// What asking about it has cost so far, see [`Lens::work`].
+    pub(super) fn work(&self) -> u64 {
+        self.memo.work()
     }
 
     /// Whether there is a row at all.

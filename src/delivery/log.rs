@@ -3,11 +3,12 @@
 //! off the end, it is told so.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::frame::{frame_length, is_border};
+use super::meter::Meter;
 
 /// The frames of a view.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Log {
     kept: Mutex<Kept>,
     /// bytes that are kept at most, besides the newest segment
     budget: u64,
+    /// of all logs
+    meter: Arc<Meter>,
 }
 
 #[derive(Debug, Default)]
@@ -44,13 +47,16 @@ pub struct Due {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellOff;
 
+/// Bytes of a segment beside its frames, which logs may share: its place in a queue that may be half empty.
+const SEGMENT: u64 = 2 * size_of::<Segment>() as u64;
+
 /// Segments written at a time: a writev of more gains nothing (the kernel's own limit is 1,024).
 pub const DUE_SEGMENTS: usize = 64;
 
 impl Log {
     /// An empty log that keeps `budget` bytes.
-    pub fn new(budget: u64) -> Self {
-        Self { kept: Mutex::default(), budget }
+    pub fn new(budget: u64, meter: Arc<Meter>) -> Self {
+        Self { kept: Mutex::default(), budget, meter }
     }
 
     /// Appends whole frames. Drops the oldest segments beyond the budget.
@@ -62,8 +68,10 @@ impl Log {
         let start = kept.end;
         kept.end += frames.len() as u64;
         kept.segments.push_back(Segment { start, bytes: frames });
+        self.meter.add(SEGMENT);
         while kept.segments.len() > 1 && kept.end - kept.segments[0].start > self.budget {
             kept.segments.pop_front();
+            self.meter.take(SEGMENT);
         }
     }
 
@@ -72,10 +80,17 @@ impl Log {
         let mut kept = self.lock();
         while kept.segments.front().is_some_and(|oldest| oldest.start + oldest.bytes.len() as u64 <= offset) {
             kept.segments.pop_front();
+            self.meter.take(SEGMENT);
         }
         if kept.segments.is_empty() {
             kept.segments = VecDeque::new();
         }
+    }
+
+    /// Bytes from the oldest frame that is kept on; others may share them.
+    pub fn kept(&self) -> u64 {
+        let kept = self.lock();
+        kept.segments.front().map_or(0, |oldest| kept.end - oldest.start)
     }
 
     /// The offset after the newest frame.
@@ -120,10 +135,20 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.meter.take(SEGMENT * self.lock().segments.len() as u64);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::delivery::frame::text_frame;
+
+    fn log(budget: u64) -> Log {
+        Log::new(budget, Meter::new(1 << 20))
+    }
 
     fn frames(texts: &[&str]) -> Bytes {
         texts.iter().flat_map(|text| text_frame(text)).collect::<Vec<u8>>().into()
@@ -131,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_reader_gets_what_follows_its_offset() {
-        let log = Log::new(1000);
+        let log = log(1000);
         log.append(frames(&["one", "two"]));
         let after = log.end();
         log.append(frames(&["three"]));
@@ -142,15 +167,28 @@ mod tests {
 
     #[test]
     fn a_reader_inside_a_frame_is_told_so() {
-        let log = Log::new(1000);
+        let log = log(1000);
         log.append(frames(&["one", "two"]));
         assert!(log.due(5).unwrap().at_border);
         assert!(!log.due(6).unwrap().at_border);
     }
 
     #[test]
+    fn logs_that_are_gone_hold_nothing() {
+        let meter = Meter::new(1000);
+        let (one, two) = (Log::new(1000, meter.clone()), Log::new(1000, meter.clone()));
+        let shared = meter.hold(vec![0; 500]);
+        one.append(shared.clone());
+        two.append(shared);
+        assert!((500..900).contains(&meter.held()), "{}", meter.held());
+        one.forget_before(one.end());
+        drop(two);
+        assert_eq!(meter.held(), 0);
+    }
+
+    #[test]
     fn who_falls_behind_the_budget_falls_off() {
-        let log = Log::new(20);
+        let log = log(20);
         for _ in 0..10 {
             log.append(frames(&["12345678"]));
         }
@@ -160,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_missed_only_by_who_had_not_written_it() {
-        let log = Log::new(1000);
+        let log = log(1000);
         log.append(frames(&["one"]));
         let mark = log.end();
         log.append(frames(&["two"]));

@@ -323,6 +323,11 @@ impl Outbound {
         Poll::Pending
     }
 
+    /// How far the client has come in a view's log; `None` where it has not begun to read it.
+    pub(super) fn place_in(&self, view: &View) -> Option<u64> {
+        self.lock().owed.place_in(view)
+    }
+
     /// Whether the client has not taken all that a view owes it.
     pub(super) fn is_behind(&self, view: &View) -> bool {
         self.lock().owed.is_behind(view)

@@ -143,6 +143,12 @@ impl Owed {
         readers.any(|reader| std::ptr::eq(&*reader.view, view) && reader.offset < view.log().end())
     }
 
+    /// Where the reader of `view` is that has come least far.
+    pub(super) fn place_in(&self, view: &View) -> Option<u64> {
+        let mine = self.readers.iter().filter(|reader| std::ptr::eq(&*reader.view, view));
+        mine.map(|reader| reader.offset).min()
+    }
+
     /// Whether a close frame was put.
     pub(super) fn is_closing(&self) -> bool {
         self.closing
@@ -304,10 +310,11 @@ mod tests {
     use super::*;
     use crate::delivery::frame::{frame_length, text_frame};
     use crate::delivery::lens::Ask;
+    use crate::delivery::meter::Meter;
     use crate::delivery::route::ViewKey;
 
     fn view() -> Arc<View> {
-        Arc::new(View::new(ViewKey::named("pets", Ask::default()), 1 << 20, 1))
+        Arc::new(View::new(ViewKey::named("pets", Ask::default()), 1 << 20, Meter::new(1 << 20), 1))
     }
 
     #[derive(Debug, Clone)]

@@ -17,14 +17,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout};
 
 use super::auth::Identity;
 use super::history::missed;
 use super::hub::{Entry, Hub, JoinError, Subscription};
 use super::lens::{Lens, Unfit};
 use super::outbound::{Outbound, Ticket};
+use super::party::TooMany;
 use super::policy::MARK;
 use super::route::{Told, ViewKey};
 use super::{frame, protocol};
@@ -63,6 +64,8 @@ pub enum Failed {
     Unfit(Unfit),
     /// No policy lets the token see it.
     Forbidden,
+    /// Who asks has as many different ones as one may.
+    TooMany(TooMany),
 }
 
 impl From<JoinError> for Failed {
@@ -71,6 +74,7 @@ impl From<JoinError> for Failed {
             JoinError::UnknownChannel => Self::UnknownChannel,
             JoinError::Unfit(unfit) => Self::Unfit(unfit),
             JoinError::Forbidden => Self::Forbidden,
+            JoinError::TooMany(what) => Self::TooMany(what),
             // to be waited for, not reported
             JoinError::NotLive => Self::Unanswered,
         }
@@ -79,6 +83,13 @@ impl From<JoinError> for Failed {
 
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 const CHUNK: usize = 64 * 1024;
+/// What filters may cost in one piece, see [`Lens::work`]: a millisecond, after which other tasks of the thread run.
+const PIECE: u64 = 1 << 20;
+/// What each change costs besides, whatever the filter.
+const A_CHANGE: u64 = 64;
+/// A client that takes nothing of its past for so long comes back for the rest: meanwhile it would hold what memory has
+/// long let go of.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// A life of the server that another node has seen begin is news here for so long at most.
 const LEARN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -89,6 +100,8 @@ pub struct Resume {
     ticket: Ticket,
     key: ViewKey,
     who: Option<Arc<Identity>>,
+    /// whose turn it is when the source is asked
+    party: Arc<str>,
     lens: Arc<Lens>,
     reference: Option<Value>,
     replayed: u64,
@@ -108,6 +121,7 @@ impl Resume {
         outbound: Arc<Outbound>,
         key: ViewKey,
         who: Option<Arc<Identity>>,
+        party: Arc<str>,
         reference: Option<Value>,
         ticket: Ticket,
     ) -> Self {
@@ -118,6 +132,7 @@ impl Resume {
             ticket,
             key,
             who,
+            party,
             lens: Arc::default(),
             reference,
             replayed: 0,
@@ -166,7 +181,7 @@ impl Resume {
             self.tell_gap(gap).await?;
         }
         loop {
-            match self.hub.join(&self.key, &self.outbound, self.reference.as_ref()) {
+            match self.hub.join(&self.key, &self.outbound, &self.party, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
                 Err(error) => return Err(error.into()),
@@ -208,8 +223,8 @@ impl Resume {
         let rest = border.inside(&seen);
         match self.hub.history_since(&seen) {
             Some(cuts) => {
-                let told = missed(&cuts, &seen, &end, id, |change| Told::of(&self.key, &self.lens, change));
-                let count = self.send(&told, &rest, Some(&border.token)).await?;
+                let missed = missed(&cuts, &seen, &end, id, Some);
+                let count = self.send(missed.into_iter(), &rest, Some(&border.token)).await?;
                 self.replayed += count;
             }
             None => {
@@ -229,12 +244,11 @@ impl Resume {
                 Ok(_) => return Err(Failed::Unanswered),
                 Err(gap) => return Ok(Err(gap)),
             };
-            match self.hub.enter(&self.key, &self.outbound, &seen, self.life) {
+            match self.hub.enter(&self.key, &self.outbound, &self.party, &seen, self.life) {
                 Ok(Entry::Joined { subscription, cuts, border }) => {
                     let inside = border.inside(&seen);
-                    let told =
-                        missed(&cuts, &seen, &border.cursor.seen, 0, |change| Told::of(&self.key, &self.lens, change));
-                    let count = self.send(&told, &inside, Some(&border.token)).await?;
+                    let missed = missed(&cuts, &seen, &border.cursor.seen, 0, Some);
+                    let count = self.send(missed.into_iter(), &inside, Some(&border.token)).await?;
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
@@ -282,16 +296,18 @@ impl Resume {
         let channel = self.key.channel().cloned();
         let mut until = border.cursor.seen.clone();
         let (from, life) = (seen.clone(), self.life);
-        self.hub.ask(Request::Replay { seen: from, until: until.clone(), after, life, channel, answer }).await;
+        let asker = self.party.clone();
+        let request = Request::Replay { seen: from, until: until.clone(), after, life, channel, asker, answer };
+        let _turn = self.hub.ask(request, &self.party).await;
         let mut inside = border.inside(&seen);
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
             match answers.recv().await {
                 Some(Answer::Changes(changes)) => {
-                    if changes.iter().any(|change| Told::of(&self.key, &self.lens, change).is_some()) {
+                    if self.is_told_any(&changes).await {
                         let before = std::mem::replace(&mut held, changes);
-                        self.replayed += self.send(&self.told(&before), &inside, None).await?;
+                        self.replayed += self.send(before.iter(), &inside, None).await?;
                     }
                 }
                 Some(Answer::Until(next)) => {
@@ -299,7 +315,7 @@ impl Resume {
                     if next != until {
                         let end = border.at(&until);
                         let before = std::mem::take(&mut held);
-                        self.replayed += self.send(&self.told(&before), &inside, Some(&end.token)).await?;
+                        self.replayed += self.send(before.iter(), &inside, Some(&end.token)).await?;
                         // the first cut begins where the client is
                         if !seen.covers(&until) && until != border.cursor.seen {
                             seen = until;
@@ -309,14 +325,14 @@ impl Resume {
                     }
                 }
                 Some(Answer::Done) => {
-                    self.replayed += self.send(&self.told(&held), &inside, Some(&border.token)).await?;
+                    self.replayed += self.send(held.iter(), &inside, Some(&border.token)).await?;
                     return Ok(Ok(()));
                 }
                 Some(Answer::Gap(gap)) => return Ok(Err(gap)),
                 Some(Answer::Rows(_) | Answer::Border(_) | Answer::Refused) => {}
                 // what came so far is the client's: it gets further each time
                 None => {
-                    self.send(&self.told(&held), &inside, None).await?;
+                    self.send(held.iter(), &inside, None).await?;
                     return Err(Failed::Unanswered);
                 }
             }
@@ -329,17 +345,20 @@ impl Resume {
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
         let narrowing = self.lens.narrowing();
-        self.hub.ask(Request::Snapshot { channel: label.as_str().into(), narrowing, answer }).await;
+        let (channel, asker) = (label.as_str().into(), self.party.clone());
+        let _turn = self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer }, &self.party).await;
         let mut part = String::new();
         loop {
             match answers.recv().await {
                 Some(Answer::Rows(rows)) => {
+                    let turn = self.sieve().await;
                     for row in rows.iter().filter_map(|row| self.lens.row(row)) {
                         if !part.is_empty() {
                             part.push(',');
                         }
                         part.push_str(&row);
                     }
+                    drop(turn);
                     if part.len() >= CHUNK {
                         self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
                     }
@@ -361,23 +380,56 @@ impl Resume {
         }
     }
 
-    fn told<'a>(&'a self, changes: &'a [Change]) -> Vec<Told<'a>> {
-        changes.iter().filter_map(|change| Told::of(&self.key, &self.lens, change)).collect()
+    /// Waits for the turn to look through a filter that takes long, if this is one.
+    async fn sieve(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.lens.reads_text() {
+            return None;
+        }
+        tokio::task::yield_now().await;
+        self.hub.sieve().await
     }
 
-    /// Sends in order, and says how many. `inside` is the token of their cut without the id, `end` the cursor after the
-    /// last.
-    async fn send(&self, told: &[Told<'_>], inside: &str, end: Option<&str>) -> Result<u64, Failed> {
+    /// The next of the changes that is told, in pieces between which other tasks run.
+    async fn next_told<'a>(&'a self, changes: &mut (impl Iterator<Item = &'a Change> + Send)) -> Option<Told<'a>> {
+        loop {
+            let _turn = self.sieve().await;
+            let mut work = 0;
+            while work < PIECE {
+                let change = changes.next()?;
+                work += A_CHANGE + self.lens.work(change.size());
+                if let Some(told) = Told::of(&self.key, &self.lens, change) {
+                    return Some(told);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn is_told_any(&self, changes: &[Change]) -> bool {
+        self.next_told(&mut changes.iter()).await.is_some()
+    }
+
+    /// Sends in order what is told of the changes, and says how many. `inside` is the token of their cut without the id,
+    /// `end` the cursor after the last.
+    async fn send<'a>(
+        &'a self,
+        mut changes: impl Iterator<Item = &'a Change> + Send,
+        inside: &str,
+        end: Option<&str>,
+    ) -> Result<u64, Failed> {
         let mut frames = Vec::new();
-        for (i, told_now) in told.iter().enumerate() {
-            let is_last = i + 1 == told.len();
-            frame::push_text_frame(&mut frames, &told_now.message(inside, end.filter(|_| is_last)));
-            if frames.len() >= CHUNK || is_last {
+        let mut count = 0;
+        let mut next = self.next_told(&mut changes).await;
+        while let Some(told) = next {
+            next = self.next_told(&mut changes).await;
+            frame::push_text_frame(&mut frames, &told.message(inside, end.filter(|_| next.is_none())));
+            count += 1;
+            if frames.len() >= CHUNK || next.is_none() {
                 self.put(&frames).await?;
                 frames.clear();
             }
         }
-        Ok(told.len() as u64)
+        Ok(count)
     }
 
     async fn tell_gap(&self, gap: Gap) -> Result<(), Failed> {
@@ -391,7 +443,8 @@ impl Resume {
 
     /// Writes whole frames, and then waits as long as all so far take at the pace that is set.
     async fn put(&self, frames: &[u8]) -> Result<(), Failed> {
-        self.outbound.write(frames, &self.ticket).await.map_err(|_| Failed::Gone)?;
+        let written = timeout(TAKEN_WITHIN, self.outbound.write(frames, &self.ticket)).await;
+        written.map_err(|_| Failed::Unanswered)?.map_err(|_| Failed::Gone)?;
         let sent = self.sent.fetch_add(frames.len() as u64, Relaxed) + frames.len() as u64;
         if let Some(due) = self.hub.time_for(sent) {
             tokio::time::sleep_until(self.began + due).await;

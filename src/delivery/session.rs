@@ -20,10 +20,11 @@ use super::auth::Identity;
 use super::command::{self, Command};
 use super::frame::CloseCode;
 use super::hub::{Hub, JoinError, Subscription};
-use super::inbound::Inbound;
+use super::inbound::{Full, Inbound};
 use super::joining::Joining;
 use super::lens::Unfit;
 use super::outbound::{DueCache, Gone, Order, Outbound, Ticket};
+use super::party::{Party, STRANGER_BYTES};
 use super::pass::Pass;
 use super::protocol;
 use super::pulse::Standing;
@@ -37,8 +38,6 @@ pub struct Limits {
     pub message_bytes: u32,
     /// channels and users on one socket
     pub subscriptions: u32,
-    /// sockets of one user; 0: any number
-    pub sockets_per_user: u32,
     /// commands of a client a second, and as many more at once
     pub commands_per_second: NonZeroU32,
 }
@@ -59,6 +58,8 @@ pub struct Session {
     limits: Limits,
     /// `None` where everybody may see everything
     pass: Option<Box<Pass>>,
+    /// what it counts for
+    party: Box<Party>,
     /// made at the first command
     pace: Option<Box<Pace>>,
     subscriptions: Vec<Subscription>,
@@ -93,16 +94,20 @@ impl Session {
         received: Vec<u8>,
         limits: Limits,
         who: Option<Arc<Identity>>,
+        party: Box<Party>,
     ) -> Self {
         let standing = hub.pulse().enter(&outbound, who.as_ref().and_then(|who| who.user.clone()));
-        let inbound = Inbound::new(&outbound, received, limits.message_bytes);
+        // who has not said who he is may say that, and little else
+        let is_stranger = who.as_ref().is_some_and(|who| who.expires.is_none());
+        let message_bytes = if is_stranger { limits.message_bytes.min(STRANGER_BYTES) } else { limits.message_bytes };
+        let inbound = Inbound::new(&outbound, received, message_bytes, hub.unfinished());
         // it may have been revoked since the handshake, when this socket was not among those that were told
         if hub.keys().zip(who.as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
             outbound.close(CloseCode::Unauthenticated, "the token was revoked");
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(Pass::new(keys.clone(), who)));
         let (pace, subscriptions, joining, goodbye) = (None, Vec::new(), None, None);
-        Self { hub, outbound, standing, inbound, limits, pass, pace, subscriptions, joining, goodbye }
+        Self { hub, outbound, standing, inbound, limits, pass, party, pace, subscriptions, joining, goodbye }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
@@ -160,7 +165,7 @@ impl Session {
 
     fn read(&mut self) -> Reading {
         for _ in 0..COMMANDS_AT_A_TIME {
-            match self.inbound.read(&self.outbound) {
+            match self.inbound.read(&self.outbound, self.hub.unfinished()) {
                 // who was refused, or told to go, is answered nothing more
                 Ok(Message::Text(_) | Message::Binary(_)) if self.outbound.is_closing() => {}
                 #[cfg(feature = "autobahn")]
@@ -186,6 +191,11 @@ impl Session {
                     return Reading::Over(Ended::Closed);
                 }
                 Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    if let Err(Full) = self.inbound.note_held() {
+                        self.hub.metrics().count_limit("messages");
+                        self.outbound.close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
+                        return Reading::Goes;
+                    }
                     return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
                 }
                 Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
@@ -275,11 +285,11 @@ impl Session {
     }
 
     fn join(&mut self, asked: ViewKey, wish: Wish, reference: Option<Value>) {
-        let who = self.who();
+        let (who, party) = (self.who(), self.party.name());
         let permitted = self.hub.permit(&asked, who.as_deref());
         // whoever only wants the stream needs no task of its own
         if wish.is_the_stream() {
-            let joined = permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, reference.as_ref()));
+            let joined = permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, &party, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present
@@ -288,11 +298,13 @@ impl Session {
             }
         }
         let (hub, outbound, ticket) = (self.hub.clone(), self.outbound.clone(), Ticket::default());
-        let way = Resume::new(hub, outbound, asked.clone(), who, reference.clone(), ticket.clone());
+        let way = Resume::new(hub, outbound, asked.clone(), who, party, reference.clone(), ticket.clone());
         self.joining.get_or_insert_default().send(way, wish, asked, permitted.ok(), reference, ticket);
     }
 
     fn follow(&mut self, subscription: Subscription) {
+        self.party.is_known();
+        self.inbound.allow(self.limits.message_bytes);
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(subscription);
     }
@@ -321,7 +333,15 @@ impl Session {
                 self.outbound
                     .close(CloseCode::TooSlow, "the past could not be read to its end: resume with your last cursor");
             }
-            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) => {
+            // a path's own: there is nothing else for it to do
+            Failed::TooMany(what) if reference.is_none() && self.asked().next().is_none() => {
+                self.count_too_many(what.limit);
+                self.outbound.close(CloseCode::Overloaded, what.reason);
+            }
+            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) | Failed::TooMany(_) => {
+                if let Failed::TooMany(what) = failed {
+                    self.count_too_many(what.limit);
+                }
                 if matches!(failed, Failed::Forbidden) {
                     let channel: String = key.channel().map_or("user", |name| name).chars().take(40).collect();
                     if let Some(unlogged) = self.hub.metrics().refuse("policy") {
@@ -331,6 +351,12 @@ impl Session {
                 let (code, text) = explain(key, failed);
                 self.refuse(&protocol::error(code, &text, reference));
             }
+        }
+    }
+
+    fn count_too_many(&self, limit: &'static str) {
+        if let Some(unlogged) = self.hub.metrics().refuse(limit) {
+            tracing::warn!(event = "subscription_refused", address = %self.party.address(), limit, unlogged);
         }
     }
 
@@ -362,6 +388,7 @@ enum Reading {
 fn explain(key: &ViewKey, failed: &Failed) -> (&'static str, String) {
     match failed {
         Failed::Unfit(Unfit(text)) => ("bad_filter", text.clone()),
+        Failed::TooMany(what) => ("too_many_views", what.reason.to_owned()),
         Failed::Forbidden => ("forbidden", format!("your token does not let you see {}", key.label())),
         Failed::UnknownChannel | Failed::Gone | Failed::Unanswered => {
             ("unknown_channel", format!("there is no channel {}", key.label()))

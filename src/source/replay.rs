@@ -3,7 +3,7 @@
 //!
 //! The answer travels in parts through a channel of one: a subscriber that does not read holds the statement, so its
 //! time is limited, and while others wait, so is the time for a part. Then the channel closes early, and the subscriber
-//! resumes with the cursor it has come to, after those who waited.
+//! resumes with the cursor it has come to, after those who waited. Whose turn it is says `turns`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -23,6 +23,7 @@ use super::place;
 use super::pool::{Database, Purpose};
 use super::shelf::{self, Read, Shelf};
 use super::snapshot;
+use super::turns::{Turn, Turns};
 use crate::change::{Answer, Change, Request};
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
@@ -31,8 +32,6 @@ use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
 const AT_A_TIME: usize = 3;
-/// So many wait for their turn here; beyond that they wait before they ask.
-const REQUESTS: usize = 64;
 /// A subscriber gets its answer within this time, or resumes where it got to: an open statement holds back vacuum.
 pub(super) const WITHIN: Duration = Duration::from_secs(60);
 /// While others wait, a subscriber takes each part (64 KiB or so) within this time.
@@ -42,7 +41,7 @@ const A_PART_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Taker {
     parts: mpsc::Sender<Answer>,
-    waiting: Arc<Semaphore>,
+    turn: Turn,
 }
 
 /// The subscriber is gone, or keeps others waiting.
@@ -59,36 +58,28 @@ impl Taker {
         loop {
             match self.parts.send_timeout(part, A_PART_WITHIN).await {
                 Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.others_wait() => part = back,
+                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
                 Err(_) => return Err(Refused),
             }
         }
-    }
-
-    fn others_wait(&self) -> bool {
-        self.waiting.available_permits() < REQUESTS
     }
 }
 
 /// Answers requests until the shutdown.
 pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
-    let (waiting, turns) = (Arc::new(Semaphore::new(REQUESTS)), Arc::new(Semaphore::new(AT_A_TIME)));
+    let mut turns = Turns::new(AT_A_TIME);
     let shelf = Arc::new(Shelf::default());
     let mut sweep = tokio::time::interval(shelf::KEPT);
     let mut running = JoinSet::new();
     loop {
+        while let Some((request, turn)) = turns.next() {
+            let (database, pool, shelf) = (database.clone(), pool.clone(), shelf.clone());
+            running.spawn(async move { answer(database, pool, request, turn, &shelf).await });
+        }
         tokio::select! {
-            request = requests.recv(), if waiting.available_permits() > 0 => {
-                let Some(request) = request else { return };
-                let Ok(place) = waiting.clone().try_acquire_owned() else { continue };
-                let (database, pool, waiting, turns) = (database.clone(), pool.clone(), waiting.clone(), turns.clone());
-                let shelf = shelf.clone();
-                running.spawn(async move {
-                    // first come, first served
-                    let Ok(_turn) = turns.acquire().await else { return };
-                    drop(place);
-                    answer(database, pool, request, waiting, &shelf).await;
-                });
+            request = requests.recv(), if turns.has_place() => {
+                let Some(request) = request else { return shutdown.begun().await };
+                turns.wait(request.asker().clone(), request);
             }
             Some(_) = running.join_next() => {}
             _ = sweep.tick() => shelf.sweep(),
@@ -97,25 +88,22 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
     }
 }
 
-async fn answer(database: Database, pool: Pool, request: Request, waiting: Arc<Semaphore>, shelf: &Shelf) {
+async fn answer(database: Database, pool: Pool, request: Request, turn: Turn, shelf: &Shelf) {
     let deadline = Instant::now() + WITHIN;
-    let is_gone = match &request {
-        Request::Replay { answer, .. } | Request::Snapshot { answer, .. } => answer.is_closed(),
-    };
-    if is_gone {
+    if request.is_void() {
         return;
     }
     let answered = match request {
-        Request::Replay { seen, until, after, life, channel, answer } => {
+        Request::Replay { seen, until, after, life, channel, asker: _, answer } => {
             let past = Past { seen, until, after, life, channel };
-            let taker = Taker { parts: answer, waiting };
+            let taker = Taker { parts: answer, turn };
             match shelf.find(past.life, past.channel.as_ref(), &past.seen, &past.until) {
                 Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &past, &taker))).await,
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, answer } => {
-            let parts = Taker { parts: answer.clone(), waiting };
+        Request::Snapshot { channel, narrowing, asker: _, answer } => {
+            let parts = Taker { parts: answer.clone(), turn };
             let reading = snapshot::read(&database, &channel, narrowing.as_ref(), &parts);
             let read = timeout_at(deadline, reading).await;
             if let Ok(Err(error)) = &read
@@ -161,7 +149,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
-    let mut shared = if past.after == 0 && answer.others_wait() {
+    let mut shared = if past.after == 0 && answer.turn.some_wait() {
         let (now, _) = place::now(&session).await?;
         now.covers(&past.until).then(|| Read::between(past.seen.clone(), now))
     } else {

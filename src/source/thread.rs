@@ -18,5 +18,5 @@ where
         let _ = end.send(runtime.map_err(cannot_begin).and_then(|runtime| runtime.block_on(make())));
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(cannot_begin)?;
-    ended.await.unwrap_or_else(|_| Err(Error::new(Kind::Io, "a thread has ended")))
+    ended.await.unwrap_or_else(|_| Err(Error::new(Kind::Io, format!("the thread {name} has ended: it panicked"))))
 }

@@ -1,10 +1,6 @@
-//! Whether a request may become a socket: where it comes from, whose page it is, whose token it has. Pure but for the
-//! counts of open sockets.
+//! Whether a request may become a socket: where it comes from, whose page it is, whose token it has. Pure.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
@@ -13,30 +9,51 @@ use crate::config::Admission;
 
 const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// By which names a server may be called. Where everybody may see everything, a web page could make a name of its own
+/// point at this server (DNS rebinding), and would then be a page of the server's own origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// tokens are checked: a page of another name has none
+    Any,
+    /// on loopback: this machine's
+    ThisMachine,
+    /// beyond: those that nobody can register, and addresses
+    NotPublic,
+}
+
+/// Names under these belong to a network of one's own: nobody can have them registered (RFC 6762, 6761, 8375, and what
+/// ICANN has set aside in 2024). So do those without a dot, such as a container's.
+const OWN: [&str; 5] = [".localhost", ".local", ".internal", ".home.arpa", ".test"];
+
 impl Admission {
     /// Whether a browser's page of this origin may open a socket. Programs that are no browsers send none. Without a
     /// list it may where it comes from this server, or from this machine to a server that is reached as this machine:
-    /// a page from anywhere else must not read what is on somebody's own computer.
-    pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
+    /// a page from anywhere else must not read what is on somebody's own computer. Behind TLS of its own the server's
+    /// origin is `https`; without, a proxy may do TLS for it, and either may be.
+    pub fn allow_origin(&self, headers: &HeaderMap, by_tls: bool) -> bool {
         let Some(origin) = headers.get(ORIGIN) else { return true };
         let Ok(origin) = origin.to_str() else { return false };
         if self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
             return true;
         }
         let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
-        let Some((_, theirs)) = origin.split_once("://") else { return false };
-        theirs.eq_ignore_ascii_case(host) || (is_this_machine(theirs) && is_this_machine(host))
+        let (Some(origin), Some(host)) = (Origin::parse(origin), Authority::parse(host)) else { return false };
+        let is_own = (origin.is_secure || !by_tls) && origin.authority.is_at(&host, origin.is_secure);
+        is_own || (origin.authority.is_this_machine() && host.is_this_machine())
     }
 
-    /// Whether a server that is open to everybody on loopback was meant by this name. Another name may have been made to
-    /// point at this machine by a web page (DNS rebinding), whose origin is then the server's own.
-    pub fn allow_host(&self, headers: &HeaderMap) -> bool {
-        let Some(host) = headers.get(HOST) else { return true };
-        let Ok(host) = host.to_str() else { return false };
+    /// Whether a server may be called by the name that a request has for it.
+    pub fn allow_host(&self, headers: &HeaderMap, names: Names) -> bool {
+        let Some(host) = headers.get(HOST).filter(|_| names != Names::Any) else { return true };
+        let Some(host) = host.to_str().ok().and_then(Authority::parse) else { return false };
         let named = |origin: &String| {
-            origin == "*" || origin.split_once("://").is_some_and(|(_, name)| name.eq_ignore_ascii_case(host))
+            origin == "*"
+                || origin.split_once("://").and_then(|(_, rest)| Authority::parse(rest)).is_some_and(|named| named.host.eq_ignore_ascii_case(host.host))
         };
-        is_this_machine(host) || self.origins.iter().any(named)
+        match names {
+            Names::NotPublic if host.is_not_public() => true,
+            _ => host.is_this_machine() || self.origins.iter().any(named),
+        }
     }
 
     /// The client's address: the peer's, or where that is a proxy of ours, the last one before our proxies.
@@ -52,12 +69,66 @@ impl Admission {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Whether an authority, such as `localhost:8000`, is this machine's.
+pub(super) fn is_this_machine(authority: &str) -> bool {
+    Authority::parse(authority).is_some_and(|authority| authority.is_this_machine())
+}
+
+/// A host, and a port where it is said: `localhost`, `127.0.0.1:8000`, `[::1]:8000`. Nothing else may stand beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Authority<'a> {
+    /// without brackets
+    host: &'a str,
+    port: Option<u16>,
+}
+
+/// A page's origin on the web. Others (`null`, extensions, apps) are allowed where the settings name them.
+struct Origin<'a> {
+    is_secure: bool,
+    authority: Authority<'a>,
+}
+
+impl<'a> Authority<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (host, after) = match text.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok())?,
+            None => {
+                let (host, after) = text.split_at(text.find(':').unwrap_or(text.len()));
+                let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+                (Some(host).filter(|host| !host.is_empty() && host.bytes().all(is_name))?, after)
+            }
+        };
+        let port = match after.strip_prefix(':') {
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse().ok()?),
+            None if after.is_empty() => None,
+            _ => return None,
+        };
+        Some(Self { host, port })
+    }
+
+    fn is_at(&self, other: &Self, is_secure: bool) -> bool {
+        let usual = if is_secure { 443 } else { 80 };
+        self.host.eq_ignore_ascii_case(other.host) && self.port.unwrap_or(usual) == other.port.unwrap_or(usual)
+    }
+
+    fn is_this_machine(&self) -> bool {
+        let is_loopback = self.host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+        is_loopback || self.host.eq_ignore_ascii_case("localhost")
+    }
+
+    fn is_not_public(&self) -> bool {
+        let host = self.host.to_ascii_lowercase();
+        host.parse::<IpAddr>().is_ok() || !host.contains('.') || OWN.iter().any(|own| host.ends_with(own))
+    }
+}
+
+impl<'a> Origin<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let is_secure = scheme.eq_ignore_ascii_case("https");
+        let authority = Authority::parse(rest)?;
+        (is_secure || scheme.eq_ignore_ascii_case("http")).then_some(Self { is_secure, authority })
+    }
 }
 
 /// The token of a request: `Authorization: Bearer`, subprotocol `bearer.…` (browsers can send nothing else), `?token=`.
@@ -75,45 +146,6 @@ pub fn token<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a s
 pub fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
-}
-
-/// How many sockets each of something has.
-#[derive(Debug)]
-pub struct Counts<K: Hash + Eq>(Mutex<HashMap<K, u32>>);
-
-impl<K: Hash + Eq> Default for Counts<K> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
-
-/// One of them; given back when dropped.
-#[derive(Debug)]
-pub struct Counted<K: Hash + Eq + Clone>(Arc<Counts<K>>, K);
-
-impl<K: Hash + Eq + Clone> Counts<K> {
-    /// One more, unless there are `most`; 0: any number.
-    pub fn take(self: &Arc<Self>, key: K, most: u32) -> Option<Counted<K>> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key.clone()).or_default();
-        if most > 0 && *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Counted(self.clone(), key))
-    }
-}
-
-impl<K: Hash + Eq + Clone> Drop for Counted<K> {
-    fn drop(&mut self) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.1);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -139,14 +171,14 @@ mod tests {
             ("https://clinic.example.evil.example", "live.example", false),
         ] {
             assert_eq!(
-                rules.allow_origin(&headers(&[("origin", origin), ("host", host)])),
+                rules.allow_origin(&headers(&[("origin", origin), ("host", host)]), false),
                 allowed,
                 "{origin} at {host}"
             );
         }
-        assert!(rules.allow_origin(&headers(&[("host", "live.example")])), "no browser");
+        assert!(rules.allow_origin(&headers(&[("host", "live.example")]), false), "no browser");
         let any = Admission { origins: vec!["*".into()], ..Admission::default() };
-        assert!(any.allow_origin(&headers(&[("origin", "https://evil.example"), ("host", "x")])));
+        assert!(any.allow_origin(&headers(&[("origin", "https://evil.example"), ("host", "x")]), false));
     }
 
     #[test]
@@ -172,11 +204,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_can_be_taken_again() {
-        let counts = Arc::new(Counts::default());
-        let first = counts.take("a", 1);
-        assert!(first.is_some() && counts.take("a", 1).is_none() && counts.take("b", 1).is_some());
-        drop(first);
-        assert!(counts.take("a", 1).is_some());
+    fn what_only_begins_like_this_machine_is_not() {
+        let rules = Admission::default();
+        for host in ["[::1]evil.com", "[::1].evil.com", "[::1]:80evil", "[::1", "localhost:80@evil.com", "localhost:", "",
+            "localhost:99999", "evil.com#localhost", "127.0.0.1.evil.com", "localhost.evil.com", "[localhost]", "a b"]
+        {
+            for names in [Names::ThisMachine, Names::NotPublic] {
+                let allowed = rules.allow_host(&headers(&[("host", host)]), names);
+                assert!(!allowed, "{host} for {names:?}");
+            }
+        }
+        for origin in ["http://[::1].evil.com", "http://[::1]evil.com", "evil://localhost", "localhost", "http://localhost@evil.com", "http://"] {
+            for host in ["localhost:8000", "[::1]:8000"] {
+                assert!(!rules.allow_origin(&headers(&[("origin", origin), ("host", host)]), false), "{origin} at {host}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_anybody_can_register_is_refused_where_everybody_sees_everything() {
+        let rules = Admission { origins: vec!["https://clinic.example".into()], ..Admission::default() };
+        let allowed = |host, names| rules.allow_host(&headers(&[("host", host)]), names);
+        for host in ["10.0.0.7:8000", "[fd00::7]", "192.168.1.7", "rowcast:8000", "nas.local", "rowcast.prod.svc.cluster.local", "host.docker.internal:8000"] {
+            assert!(allowed(host, Names::NotPublic) && !allowed(host, Names::ThisMachine), "{host}");
+        }
+        for host in ["localhost", "127.0.0.1:1", "[::1]:8000", "clinic.example", "Clinic.Example:8443"] {
+            assert!(allowed(host, Names::NotPublic) && allowed(host, Names::ThisMachine), "{host}");
+        }
+        for host in ["evil.example", "evil.example:8000", "local.evil.example", "evil-local", "10.0.0.7.evil.example"] {
+            assert_eq!(allowed(host, Names::NotPublic), !host.contains('.'), "{host}");
+            assert!(!allowed(host, Names::ThisMachine) && allowed(host, Names::Any), "{host}");
+        }
+        assert!(rules.allow_host(&headers(&[]), Names::ThisMachine), "no browser");
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_a_host_and_a_port() {
+        let rules = Admission::default();
+        for (origin, host, by_tls, allowed) in [
+            ("https://live.example", "live.example", true, true),
+            ("http://live.example", "live.example", true, false),
+            ("http://live.example", "live.example", false, true),
+            ("https://live.example", "live.example:443", false, true),
+            ("https://live.example", "live.example:8443", false, false),
+            ("http://live.example:8000", "live.example:8000", false, true),
+            ("ftp://live.example", "live.example", false, false),
+        ] {
+            let headers = headers(&[("origin", origin), ("host", host)]);
+            assert_eq!(rules.allow_origin(&headers, by_tls), allowed, "{origin} at {host}");
+        }
     }
 }

@@ -9,13 +9,14 @@ use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::admit::{self, Counted};
+use super::admit;
 use super::server::{Reply, Web, has_room, text};
-use crate::delivery::auth::{Identity, Unauthenticated};
+use crate::delivery::auth::Identity;
 use crate::delivery::command::{self, Texts};
 use crate::delivery::frame::CloseCode;
 use crate::delivery::hub::JoinError;
 use crate::delivery::lens::{Ask, Unfit};
+use crate::delivery::party::{Party, TooMany};
 use crate::delivery::resume::Wish;
 use crate::delivery::route::ViewKey;
 
@@ -32,7 +33,7 @@ pub(super) fn refused(refusal: Refusal) -> Reply {
     if refusal.status == StatusCode::UNAUTHORIZED {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if refusal.status == StatusCode::SERVICE_UNAVAILABLE {
+    if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         // spread over ten seconds: those who were refused together must not come back together
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=10)));
     }
@@ -45,31 +46,69 @@ pub(super) struct Admitted {
     pub(super) first: Option<(ViewKey, Wish)>,
     /// `None` where everybody may see everything
     pub(super) who: Option<Arc<Identity>>,
-    /// given back when dropped
-    pub(super) counted: (Counted<IpAddr>, Option<Counted<Arc<str>>>),
+    /// what it counts for
+    pub(super) party: Box<Party>,
 }
 
 /// Gives a channel that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
 /// others would learn which there are.
-pub(super) async fn learn(request: &Request<Incoming>, path: &str, web: &Web) {
+pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) {
     let named = path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/"));
     let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
     let name = percent_decode_str(name).decode_utf8_lossy();
-    if !web.admission.allow_origin(request.headers()) || !web.hub.is_live() || web.hub.has_channel(&name) != Some(false)
+    if !allows_origin(request, web) || !web.hub.is_live() || web.hub.has_channel(&name) != Some(false)
     {
         return;
     }
-    let Ok(who) = who_of(request, web) else { return };
+    let Ok(who) = who_of(request, web.admission.address(peer, request.headers()), web) else { return };
     if web.hub.permit(&ViewKey::named(&name, Ask::default()), who.as_ref()).is_ok() {
         web.hub.looks_again().await;
     }
 }
 
+fn allows_origin(request: &Request<Incoming>, web: &Web) -> bool {
+    web.admission.allow_origin(request.headers(), web.tls.is_some())
+}
+
 /// Whose request it is; `None` where everybody may see everything.
-fn who_of(request: &Request<Incoming>, web: &Web) -> Result<Option<Identity>, Unauthenticated> {
+fn who_of(request: &Request<Incoming>, address: IpAddr, web: &Web) -> Result<Option<Identity>, Refusal> {
     let Some(keys) = web.hub.keys() else { return Ok(None) };
-    let token = admit::token(request.headers(), request.uri().query());
-    token.map_or_else(|| Ok(Identity::anonymous()), |token| keys.verify(token)).map(Some)
+    let Some(token) = admit::token(request.headers(), request.uri().query()) else {
+        return Ok(Some(Identity::anonymous()));
+    };
+    let refuse = |limit, status, code, reason: String| {
+        if let Some(unlogged) = web.hub.metrics().refuse(limit) {
+            tracing::warn!(event = "socket_refused", %address, status = StatusCode::as_u16(&status), reason, unlogged);
+        }
+        Err(Refusal { status, code, reason })
+    };
+    let shares = web.hub.shares();
+    if shares.is_suspect(address) {
+        let reason = "too many tokens with a wrong signature came from your address: try again later".to_owned();
+        return refuse("forged", StatusCode::TOO_MANY_REQUESTS, CloseCode::RateLimited, reason);
+    }
+    match keys.verify(token) {
+        Ok(who) => Ok(Some(who)),
+        Err(reason) => {
+            if reason.is_forged() {
+                shares.suspect(address);
+            }
+            refuse("token", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string())
+        }
+    }
+}
+
+/// What is running is nobody's business once tokens are checked, but those whose role is admin.
+pub(super) fn for_admin(request: &Request<Incoming>, peer: IpAddr, web: &Web) -> Result<(), Refusal> {
+    match who_of(request, web.admission.address(peer, request.headers()), web) {
+        Ok(None) => Ok(()),
+        Ok(Some(who)) if &*who.role == "admin" => Ok(()),
+        Err(refusal) if refusal.status == StatusCode::TOO_MANY_REQUESTS => Err(refusal),
+        Ok(Some(_)) | Err(_) => {
+            let (status, code) = (StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated);
+            Err(Refusal { status, code, reason: "this page is for a token whose role is admin".to_owned() })
+        }
+    }
 }
 
 /// Whether a request may: `name` is what stands after `/ws/` or `/sse/`. In the order in which the least is told to whom has no business here.
@@ -82,7 +121,7 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
         }
         Refusal { status, code, reason }
     };
-    if !web.admission.allow_origin(headers) {
+    if !allows_origin(request, web) {
         let reason = "pages of this origin may not connect: see the setting origins".to_owned();
         return Err(refuse("origin", StatusCode::FORBIDDEN, CloseCode::Forbidden, reason));
     }
@@ -91,19 +130,15 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
     if !has_room(web) {
         return Err(overloaded("sockets", format!("all {} sockets are in use: try again later", web.max_sockets)));
     }
-    let by_address = web.by_address.take(address, web.admission.sockets_per_address);
-    let by_address = by_address.ok_or_else(|| overloaded("address", "too many sockets of this address".to_owned()))?;
-    let who = who_of(request, web)
-        .map_err(|reason| refuse("token", StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated, reason.to_string()))?;
-    let who = who.map(Arc::new);
-    let user = who.as_ref().and_then(|who| who.user.clone());
-    let by_user = match user.map(|user| web.by_user.take(user, web.admission.sockets_per_user)) {
-        None => None,
-        Some(None) => return Err(overloaded("user", "too many sockets of this user".to_owned())),
-        Some(counted) => counted,
-    };
+    let too_many = |TooMany { limit, reason }| overloaded(limit, reason.to_owned());
+    let mut party = Box::new(web.hub.shares().enter(address).map_err(too_many)?);
+    let who = who_of(request, address, web)?.map(Arc::new);
+    party.belongs_to(who.as_ref().and_then(|who| who.user.as_ref())).map_err(too_many)?;
     let first = first_of(name, query, who.as_deref(), web)?;
-    Ok(Admitted { first, who, counted: (by_address, by_user) })
+    if first.is_none() && who.as_ref().is_some_and(|who| who.expires.is_none()) {
+        party.is_stranger().map_err(too_many)?;
+    }
+    Ok(Admitted { first, who, party })
 }
 
 /// What a name watches: a channel, a user, or (none) whatever the client asks for.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 use tokio::time::{sleep, timeout};
 
+use super::admit;
 use crate::delivery::auth::{Key, Keys};
 use crate::error::{self, Error, Kind, Result};
 use crate::fetch;
@@ -21,9 +22,16 @@ const AT_LEAST: Duration = Duration::from_secs(10);
 /// Until there is a first set, it is tried so often.
 const FIRST: Duration = Duration::from_secs(2);
 const WITHIN: Duration = Duration::from_secs(10);
+/// Issuers have a handful of keys. A token that does not name its own is tried with several, so each costs something.
+const KEYS: usize = 100;
+/// A file of more is none of so few keys; over HTTP no more is taken.
+const BYTES: u64 = 1 << 20;
 
 /// Keeps the set current until the shutdown. `source`: `https://…`, `http://…`, or a file.
 pub async fn run(source: String, keys: Arc<Keys>, mut shutdown: Shutdown) {
+    if source.strip_prefix("http://").is_some_and(|rest| !is_loopback(rest)) {
+        tracing::warn!(event = "keys_unprotected", %source, "whoever is on the way may give other keys: use https");
+    }
     let mut has_set = false;
     let mut failing = false;
     loop {
@@ -55,6 +63,12 @@ pub async fn run(source: String, keys: Arc<Keys>, mut shutdown: Shutdown) {
     }
 }
 
+/// Whether what follows `http://` is on this machine.
+fn is_loopback(rest: &str) -> bool {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    admit::is_this_machine(authority)
+}
+
 fn slow(source: &str) -> Error {
     Error::new(Kind::Connection, format!("{source} does not answer within {} s", WITHIN.as_secs()))
 }
@@ -70,9 +84,17 @@ async fn read(source: &str) -> Result<Vec<Key>> {
         }
         text
     } else {
-        tokio::fs::read_to_string(source)
-            .await
-            .map_err(|e| Error::new(Kind::Io, format!("cannot read the key set {source}")).because(e))?
+        let cannot = |e| Error::new(Kind::Io, format!("cannot read the key set {source}")).because(e);
+        let bytes = tokio::fs::metadata(source).await.map_err(cannot)?.len();
+        if bytes > BYTES {
+            return Err(Error::new(Kind::Config, format!("{source} has {bytes} bytes: a key set has {BYTES} at most")));
+        }
+        tokio::fs::read_to_string(source).await.map_err(cannot)?
     };
-    Key::set(&text).map_err(|what| Error::new(Kind::Config, format!("{source}: {what}")))
+    let keys = Key::set(&text).map_err(|what| Error::new(Kind::Config, format!("{source}: {what}")))?;
+    if keys.len() > KEYS {
+        let text = format!("{source} has {} keys: {KEYS} are allowed", keys.len());
+        return Err(Error::new(Kind::Config, text).hint("give only those that tokens are signed with now"));
+    }
+    Ok(keys)
 }

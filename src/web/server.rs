@@ -1,7 +1,6 @@
-//! The listener and the routes. Owns accepting, the time a handshake may take, and the drain.
+//! The listener and the routes. Owns accepting and the drain; which connections are taken is `connections`'.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::admit::{self, Counts};
+use super::admit::Names;
 use super::ask;
+use super::connections::{Connection, Connections, Refused};
+use super::spare::Spare;
 use super::sse::{self, Events};
 use super::tls::Tls;
 use super::{pages, socket, status};
@@ -27,11 +28,11 @@ use crate::metrics::SourceMetrics;
 use crate::question::Question;
 use crate::shutdown::Shutdown;
 
-/// A request's headers must have arrived by then (slow loris).
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
-
 /// Bytes that a client's kernel has not taken for this long end its connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// To an address with too many connections.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Pages load nothing from elsewhere. Their styles stand in them; a script in a page would not run.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -48,18 +49,16 @@ pub struct Web {
     pub limits: Limits,
     /// who may open one
     pub admission: Admission,
-    /// open to everybody on loopback: it must be called by a name of this machine
-    pub checks_host: bool,
+    /// by which names it may be called
+    pub names: Names,
     /// serves the clinic's page
     pub is_demo: bool,
     /// takes what people ask of the database; `None`: this node has none
     pub questions: Option<mpsc::Sender<Question>>,
     /// `None`: connections are not encrypted
     pub tls: Option<Arc<Tls>>,
-    /// how many each address has
-    pub by_address: Arc<Counts<IpAddr>>,
-    /// how many each user has
-    pub by_user: Arc<Counts<Arc<str>>>,
+    /// those that are open
+    pub connections: Arc<Connections>,
     /// sockets in all
     pub max_sockets: i64,
     /// sockets and connections that are open
@@ -74,19 +73,36 @@ pub type Reply = Response<Either<Full<Bytes>, Events>>;
 /// Serves until the shutdown; then every socket gets close code 1001 and has until `drain` to go.
 pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
     let mut shutdown = web.shutdown.clone();
+    let mut spare = Spare::default();
+    // with TLS a connection takes two more, see `tls`
+    let descriptors = if web.tls.is_some() { 3 } else { 1 };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.begun() => break,
         };
         match accepted {
-            Ok((tcp, peer)) => {
-                let connection = serve(tcp, peer.ip(), web.clone());
-                web.tasks.spawn(connection);
-            }
+            Ok((tcp, peer)) => match web.connections.enter(peer.ip(), descriptors) {
+                Ok(connection) => {
+                    web.tasks.spawn(serve(tcp, connection, web.clone()));
+                }
+                Err(refused) => {
+                    let limit = if refused == Refused::Address { "connections" } else { "descriptors" };
+                    if let Some(unlogged) = web.hub.metrics().refuse(limit) {
+                        tracing::warn!(event = "connection_refused", address = %peer.ip(), limit, unlogged);
+                    }
+                    match refused {
+                        Refused::Full => spare.take(tcp, &web).await,
+                        // a client without TLS reads it; no other is told why
+                        Refused::Address => drop(tcp.try_write(TOO_MANY)),
+                    }
+                }
+            },
             Err(error) => {
+                if let Some(unlogged) = web.hub.metrics().refuse("accept") {
+                    tracing::warn!(event = "accept_failed", %error, unlogged);
+                }
                 // out of file descriptors, most likely: accepting again at once would only burn the processor
-                tracing::warn!(event = "accept_failed", %error);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -100,13 +116,13 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
     }
 }
 
-async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
+async fn serve(tcp: TcpStream, connection: Arc<Connection>, web: Arc<Web>) {
     // a frame is written whole: waiting for more would only add latency
     let _ = tcp.set_nodelay(true);
     // a client that vanished without a word while frames were on their way: the kernel alone gives up after 15 minutes
     let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     match web.tls.clone() {
-        None => answer(tcp, peer, web).await,
+        None => answer(tcp, connection, web).await,
         Some(tls) => {
             let mut shutdown = web.shutdown.clone();
             let plain = tokio::select! {
@@ -114,22 +130,27 @@ async fn serve(tcp: TcpStream, peer: IpAddr, web: Arc<Web>) {
                 () = shutdown.begun() => None,
             };
             if let Some(plain) = plain {
-                answer(plain, peer, web).await;
+                answer(plain, connection, web).await;
             }
         }
     }
 }
 
 /// Answers the requests of one connection.
-async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: IpAddr, web: Arc<Web>) {
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: Arc<Connection>,
+    web: Arc<Web>,
+) {
     let mut shutdown = web.shutdown.clone();
+    let headers_within = web.connections.headers_within();
     let service = service_fn(move |request| {
-        let web = web.clone();
-        async move { Ok::<_, Infallible>(harden(route(request, peer, &web).await, web.tls.is_some())) }
+        let (web, connection) = (web.clone(), connection.clone());
+        async move { Ok::<_, Infallible>(harden(route(request, &connection, &web).await, web.tls.is_some())) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(headers_within)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -146,28 +167,30 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, pe
     }
 }
 
-async fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> Reply {
+async fn route(mut request: Request<Incoming>, connection: &Arc<Connection>, web: &Arc<Web>) -> Reply {
     let path = request.uri().path().to_owned();
-    if web.checks_host && !web.admission.allow_host(request.headers()) {
+    if !web.admission.allow_host(request.headers(), web.names) {
         return text(
             StatusCode::MISDIRECTED_REQUEST,
-            "this server is reached as localhost; other names belong into the setting origins\n",
+            "everybody may see everything here, so a name that anybody may have made is refused: \
+             use localhost or an address, or put the page's origin into the setting origins\n",
         );
     }
-    ask::learn(&request, &path, web).await;
+    let peer = connection.peer();
+    ask::learn(&request, &path, peer, web).await;
     if path == "/ws" || path.starts_with("/ws/") {
-        return socket::upgrade(&mut request, &path, peer, web);
+        return socket::upgrade(&mut request, &path, connection, web);
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
     }
     if let Some(name) = path.strip_prefix("/sse/") {
-        return sse::stream(&request, name, peer, web);
+        return sse::stream(&request, name, connection, web);
     }
-    if is_about_the_server(&path) && !is_for_admin(&request, web) {
-        let mut reply = text(StatusCode::UNAUTHORIZED, "this page is for a token whose role is admin\n");
-        reply.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-        return reply;
+    if is_about_the_server(&path)
+        && let Err(refusal) = ask::for_admin(&request, peer, web)
+    {
+        return ask::refused(refusal);
     }
     match path.as_str() {
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
@@ -186,13 +209,6 @@ async fn route(mut request: Request<Incoming>, peer: IpAddr, web: &Arc<Web>) -> 
 
 fn is_about_the_server(path: &str) -> bool {
     matches!(path, "/websocket/status" | "/websocket/database" | "/metrics") || path.starts_with("/explain/")
-}
-
-/// What is running is nobody's business once tokens are checked, but those whose role is admin.
-fn is_for_admin(request: &Request<Incoming>, web: &Web) -> bool {
-    let Some(keys) = web.hub.keys() else { return true };
-    let token = admit::token(request.headers(), request.uri().query());
-    token.is_some_and(|token| keys.verify(token).is_ok_and(|who| &*who.role == "admin"))
 }
 
 /// Headers that keep a browser from guessing, framing, loading from elsewhere, telling others where it was, and, once

@@ -3,7 +3,6 @@
 //! A refused handshake is the matching HTTP status. Browsers cannot read that, so a client that offers the
 //! subprotocol `rowcast.v1` is accepted and gets the close code instead.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_body_util::Either;
@@ -16,9 +15,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::admit;
-use super::ask::{self, Admitted, Refusal, refused};
+use super::ask::{self, Refusal, refused};
+use super::connections::Connection;
 use super::server::{Reply, Web, text};
+use crate::delivery::auth::Identity;
 use crate::delivery::outbound::Outbound;
+use crate::delivery::party::Party;
+use crate::delivery::resume::Wish;
+use crate::delivery::route::ViewKey;
 use crate::delivery::session::Session;
 use crate::delivery::stream::Stream;
 use crate::metrics::DeliveryMetrics;
@@ -26,8 +30,10 @@ use crate::metrics::DeliveryMetrics;
 const SUBPROTOCOL: &str = "rowcast.v1";
 
 /// Answers a request for a socket.
-pub fn upgrade(request: &mut Request<Incoming>, path: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
+pub fn upgrade(request: &mut Request<Incoming>, path: &str, connection: &Arc<Connection>, web: &Arc<Web>) -> Reply {
     let name = path.strip_prefix("/ws").map(|rest| rest.trim_start_matches('/')).unwrap_or_default();
+    let peer = connection.peer();
+    let address = web.admission.address(peer, request.headers());
     let refusal = ask::admit(request, name, peer, web);
     if !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
@@ -52,27 +58,41 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, peer: IpAddr, web: &
     if speaks_ours {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let open = Open::count(web.hub.metrics());
-    let outcome = outcome.map(Box::new);
-    web.tasks.spawn(converse(websocket, outcome.map_err(Box::new), web.clone(), open));
+    connection.is_socket();
+    let open = Open::count(web.hub.metrics(), connection);
+    let seat = match outcome {
+        Ok(admitted) => Ok((admitted.first.map(Box::new), admitted.who, admitted.party)),
+        Err(refusal) => {
+            Err((Box::new(refusal), Box::new(web.hub.shares().refused(address))))
+        }
+    };
+    web.tasks.spawn(converse(websocket, seat, web.clone(), open));
     response.map(Either::Left)
 }
 
-async fn converse(websocket: HyperWebsocket, outcome: Result<Box<Admitted>, Box<Refusal>>, web: Arc<Web>, open: Open) {
+/// What is joined at once, who it is, and what it counts for.
+type Seat = (Option<Box<(ViewKey, Wish)>>, Option<Arc<Identity>>, Box<Party>);
+
+async fn converse(
+    websocket: HyperWebsocket,
+    seat: Result<Seat, (Box<Refusal>, Box<Party>)>,
+    web: Arc<Web>,
+    open: Open,
+) {
     // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
     let Some((stream, received)) = Box::pin(bare_socket(websocket)).await else { return };
     let outbound = Arc::new(Outbound::new(stream, web.hub.metrics().clone()));
-    let (first, who, counted) = match outcome {
-        Ok(admitted) => (admitted.first.map(Box::new), admitted.who, Some(admitted.counted)),
-        Err(refusal) => {
+    let (first, who, party) = match seat {
+        Ok(seat) => seat,
+        Err((refusal, party)) => {
             outbound.close(refusal.code, &refusal.reason);
-            (None, None, None)
+            (None, None, party)
         }
     };
     let began = std::time::Instant::now();
-    let ended = Session::new(web.hub.clone(), outbound, received, web.limits, who).run(first).await;
+    let ended = Session::new(web.hub.clone(), outbound, received, web.limits, who, party).run(first).await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
-    drop((open, counted));
+    drop(open);
 }
 
 /// The stream under the upgraded connection, and what the client had already sent.
@@ -91,13 +111,13 @@ fn offers_subprotocol(request: &Request<Incoming>) -> bool {
     admit::offers(request.headers()).any(|name| name == SUBPROTOCOL)
 }
 
-/// One of the sockets that are open; counted until it is dropped.
-pub(super) struct Open(Arc<DeliveryMetrics>);
+/// One of the sockets that are open; counted until it is dropped, and so is its connection.
+pub(super) struct Open(Arc<DeliveryMetrics>, #[allow(dead_code, reason = "held")] Arc<Connection>);
 
 impl Open {
-    pub(super) fn count(metrics: &Arc<DeliveryMetrics>) -> Self {
+    pub(super) fn count(metrics: &Arc<DeliveryMetrics>, connection: &Arc<Connection>) -> Self {
         metrics.sockets.inc();
-        Self(metrics.clone())
+        Self(metrics.clone(), connection.clone())
     }
 }
 

@@ -39,7 +39,7 @@ pub fn status(web: &Web) -> Value {
 pub fn metrics(web: &Web) -> Reply {
     let (channels, users) = web.hub.census();
     let channels = channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers));
-    let text = metrics::encode(&web.source, web.hub.metrics(), channels, users);
+    let text = metrics::encode(&web.source, web.hub.metrics(), channels, users, web.hub.view_bytes());
     reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
 }
 

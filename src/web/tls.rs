@@ -82,21 +82,26 @@ impl Tls {
         }
     }
 
+    /// A client's connection, once the handshake is through.
+    pub(super) async fn handshake(&self, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(tcp)).await {
+            Ok(Ok(secured)) => Some(secured),
+            Ok(Err(error)) => {
+                tracing::debug!(event = "tls_handshake_failed", %error);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
     /// The plain side of a client's connection, once the handshake is through.
     pub(super) async fn accept(&self, tcp: TcpStream, tasks: &TaskTracker) -> Option<UnixStream> {
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             tracing::debug!(event = "tls_full");
             return None;
         };
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let secured = match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(tcp)).await {
-            Ok(Ok(secured)) => secured,
-            Ok(Err(error)) => {
-                tracing::debug!(event = "tls_handshake_failed", %error);
-                return None;
-            }
-            Err(_) => return None,
-        };
+        let secured = self.handshake(tcp).await?;
         let (near, far) = match UnixStream::pair() {
             Ok(pair) => pair,
             Err(error) => {

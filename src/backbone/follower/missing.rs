@@ -92,7 +92,8 @@ impl Follower {
         let (answer, mut answers) = mpsc::channel(1);
         let (seen, ends) = (place.seen.clone(), until.clone());
         let life = border.cursor.incarnation;
-        let request = Request::Replay { seen, until: ends, after, life, channel: None, answer };
+        let asker = Arc::default();
+        let request = Request::Replay { seen, until: ends, after, life, channel: None, asker, answer };
         outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
         while let Some(part) = answers.recv().await {
             match part {

@@ -8,19 +8,32 @@ use std::sync::{Arc, MutexGuard};
 use bytes::Bytes;
 
 use super::{Hub, JoinError, State};
-use crate::change::{Channel, Cut, Event, Policy, Start};
+use crate::change::{Change, Channel, Cut, Event, Policy, Start};
 use crate::delivery::frame::{self, CloseCode};
 use crate::delivery::lens::Unfit;
 use crate::delivery::outbound::Order;
 use crate::delivery::policy::Policies;
 use crate::delivery::protocol;
+use crate::delivery::route::{Routed, Shed, Views};
 use crate::delivery::view::{View, lock};
 
+/// Filters that cost less than so much, as lenses count it, are asked where the cut arrives: to hand it to another thread
+/// and back costs as much as a fifth of it. The rest runs beside the threads that answer clients.
+const AT_ONCE: u64 = 256 * 1024;
+/// Views that come while a cut is routed are routed as well, so many times; those that came meanwhile, under the lock.
+const ROUNDS: usize = 4;
+
 impl Hub {
-    /// Bytes that it added to the logs.
-    pub(super) fn apply(&self, event: Event) -> u64 {
+    /// Applies an event; adds to `unwritten` the bytes that it added to logs.
+    pub(super) async fn apply(&self, views: &mut Views<Arc<View>>, event: Event, unwritten: &mut u64) {
         match event {
-            Event::Cut(cut) => return self.apply_cut(Arc::new(cut)),
+            Event::Cut(cut) => {
+                lock(&self.state).known.take_news().tell(views);
+                for part in in_parts(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
+                    *unwritten += self.apply_cut(views, Arc::new(part)).await;
+                    self.settle(unwritten).await;
+                }
+            }
             Event::From { border, lives, start, inside: _ } => {
                 let mut state = lock(&self.state);
                 // where a cut was broken off, its rest follows and ends at a border
@@ -65,18 +78,38 @@ impl Hub {
                 }
             }
         }
-        0
     }
 
-    fn apply_cut(&self, cut: Arc<Cut>) -> u64 {
+    /// Bytes that it added to the logs.
+    async fn apply_cut(&self, views: &mut Views<Arc<View>>, cut: Arc<Cut>) -> u64 {
+        let Routed { mut frames, mut shed } = self.route(views, &cut).await;
+        for _ in 0..ROUNDS {
+            let news = {
+                let mut state = lock(&self.state);
+                if !state.known.has_new_views() {
+                    break;
+                }
+                state.known.take_news()
+            };
+            let routed = self.route(&mut news.alone(), &cut).await;
+            frames.extend(routed.frames);
+            shed.extend(routed.shed);
+            news.tell(views);
+        }
         let mut state = lock(&self.state);
-        let routed = state.views.route(&cut, |view| view.number);
+        if state.known.has_new_views() {
+            let news = state.known.take_news();
+            let routed = news.alone().route(&cut, self.meter.budget() / 4, |bytes| self.meter.hold(bytes));
+            frames.extend(routed.frames);
+            shed.extend(routed.shed);
+            news.tell(views);
+        }
         let mut bytes = 0;
-        let mut touched = Vec::with_capacity(routed.len());
-        for (view, frames) in routed {
+        let mut touched = Vec::with_capacity(frames.len());
+        for (view, frames) in frames {
             bytes += frames.bytes.len() as u64;
             self.metrics.messages.inc_by(frames.count);
-            view.log.append(Bytes::from(frames.bytes));
+            view.log.append(frames.bytes);
             view.spoke.store(true, Relaxed);
             touched.push(view);
         }
@@ -98,7 +131,46 @@ impl Hub {
         drop(state);
         self.borders.send_replace(());
         self.wake(&touched, oldest);
+        self.shed(shed);
         bytes
+    }
+
+    /// What a cut gives the views, found out without the lock.
+    async fn route(&self, views: &mut Views<Arc<View>>, cut: &Arc<Cut>) -> Routed<Arc<View>> {
+        let most = self.meter.budget() / 4;
+        let work: u64 = cut.changes.iter().map(|change| views.estimate(change).0).sum();
+        if work <= AT_ONCE {
+            return views.route(cut, most, |bytes| self.meter.hold(bytes));
+        }
+        let (theirs, cut, meter) = (std::mem::take(views), cut.clone(), self.meter.clone());
+        let routing = tokio::task::spawn_blocking(move || {
+            let routed = theirs.route(&cut, most, |bytes| meter.hold(bytes));
+            (theirs, routed)
+        });
+        match routing.await {
+            Ok((theirs, routed)) => {
+                *views = theirs;
+                routed
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // the runtime goes down
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Views that were not looked at to the end: their sockets are told to come back, and lose nothing by it.
+    fn shed(&self, shed: Vec<(Arc<View>, Shed)>) {
+        for (view, why) in shed {
+            let (limit, reason) = match why {
+                Shed::Work => ("filters", "your filters ask for too much work: use fewer, and resume with your last cursor"),
+                Shed::Memory => ("memory", "what is kept for slow clients is full: resume with your last cursor"),
+            };
+            if let Some(unlogged) = self.metrics.refuse(limit) {
+                let channel = view.key.channel().map_or("user", |name| name);
+                tracing::warn!(event = "view_shed", channel, limit, unlogged);
+            }
+            view.sockets().iter().for_each(|outbound| outbound.close(CloseCode::Overloaded, reason));
+        }
     }
 
     fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
@@ -112,33 +184,29 @@ impl Hub {
         let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
         let before = std::mem::replace(&mut state.channels, channels);
         let altered =
-            |view: &&Arc<View>| view.key.channel().is_some_and(|name| before.get(name) != state.channels.get(name));
-        let views: Vec<_> = state.views.iter().filter(altered).cloned().collect();
+            |view: &Arc<View>| view.key.channel().is_some_and(|name| before.get(name) != state.channels.get(name));
+        let views: Vec<_> = state.known.iter().filter(|view| altered(view)).cloned().collect();
         let mut closed = Vec::new();
         for view in views {
             let label = view.key.label();
             let (code, kind, reason) = match state.lens(&view.key) {
                 Ok(lens) => {
-                    state.views.remove(&view.key);
-                    state.views.insert(&view.key, lens, view.clone());
+                    state.known.insert(&view, lens);
                     continue;
                 }
                 Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),
-                Err(JoinError::UnknownChannel | JoinError::NotLive | JoinError::Forbidden) => {
+                Err(JoinError::UnknownChannel | JoinError::NotLive | JoinError::Forbidden | JoinError::TooMany(_)) => {
                     let reason = format!("channel {label} is gone: its table is no longer watched");
                     (CloseCode::UnknownChannel, "unknown_channel", reason)
                 }
             };
-            state.views.remove(&view.key);
+            state.known.remove(&view);
             closed.push((view, code, protocol::channel_error(kind, &reason, &label), reason));
         }
         drop(state);
         for (view, code, message, reason) in closed {
-            for members in &view.members {
-                let members: Vec<_> = lock(members).iter().map(|(_, outbound)| outbound.clone()).collect();
-                for outbound in members {
-                    outbound.lose(&view, code, &reason, &message);
-                }
+            for outbound in view.sockets() {
+                outbound.lose(&view, code, &reason, &message);
             }
         }
     }
@@ -146,7 +214,7 @@ impl Hub {
     /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by
     /// now is too slow, and thousands of views would keep what nobody needs.
     pub(super) fn beat(&self) {
-        for view in lock(&self.state).views.iter() {
+        for view in lock(&self.state).known.iter() {
             view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
         }
         if *self.live.borrow() {
@@ -165,19 +233,69 @@ impl Hub {
         message: impl Fn(&str, &str) -> String,
         wanted: impl Fn(&View) -> bool,
     ) {
-        let views: Vec<_> = state.views.iter().filter(|view| wanted(view)).cloned().collect();
+        let views: Vec<_> = state.known.iter().filter(|view| wanted(view)).cloned().collect();
         for view in &views {
             let cursor = format!("{}{}", state.cursor, view.mark);
-            view.log.append(Bytes::from(frame::text_frame(&message(&view.key.label(), &cursor))));
+            view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
         }
         drop(state);
         self.wake(&views, None);
     }
 
+    fn frame_of(&self, message: &str) -> Bytes {
+        self.meter.hold(frame::text_frame(message))
+    }
+
     /// Has the shards write what was appended to these views; `oldest` as in [`Shard::wake`](super::super::shard::Shard).
-    fn wake(&self, views: &[Arc<View>], oldest: Option<i64>) {
+    pub(super) fn wake(&self, views: &[Arc<View>], oldest: Option<i64>) {
         for shard in &self.shards {
             shard.wake(views, oldest);
         }
+    }
+}
+
+/// A cut as parts that give no more than `most` bytes each, by what `size` says of a change; one change is not divided.
+/// Each part but the last is what the source itself would hand over of a larger cut.
+fn in_parts(cut: Cut, most: u64, size: impl Fn(&Change) -> u64) -> Vec<Cut> {
+    let sizes: Vec<u64> = cut.changes.iter().map(size).collect();
+    if sizes.iter().sum::<u64>() <= most {
+        return vec![cut];
+    }
+    let Cut { changes, inside, until, end } = cut;
+    let mut parts = Vec::new();
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    for (change, size) in changes.into_iter().zip(sizes) {
+        if bytes + size > most && !part.is_empty() {
+            let changes = std::mem::take(&mut part);
+            parts.push(Cut { changes, inside: inside.clone(), until: until.clone(), end: None });
+            bytes = 0;
+        }
+        bytes += size;
+        part.push(change);
+    }
+    parts.push(Cut { changes: part, inside, until, end });
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Snapshot;
+
+    #[test]
+    fn a_cut_is_divided_between_changes_and_ends_with_its_last_part() {
+        let change = |id| Change { id, tx: 1, at: 0, actor: None, update: None, notification: None };
+        let cut = |count| {
+            let until = Arc::new(Snapshot::all_before(9));
+            Cut { changes: (1..=count).map(change).collect(), inside: "1in".into(), until, end: None }
+        };
+        let ids = |most| -> Vec<Vec<i64>> {
+            let parts = in_parts(cut(5), most, |change| change.id as u64);
+            parts.iter().map(|part| part.changes.iter().map(|change| change.id).collect()).collect()
+        };
+        assert_eq!(ids(15), [vec![1, 2, 3, 4, 5]]);
+        assert_eq!(ids(6), [vec![1, 2, 3], vec![4], vec![5]]);
+        assert_eq!(ids(1), [[1], [2], [3], [4], [5]], "one that is too large by itself goes by itself");
+        assert_eq!(in_parts(cut(0), 0, |_| 1).len(), 1, "also a cut of nothing moves the cursor");
     }
 }

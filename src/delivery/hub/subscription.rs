@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Hub;
 use crate::delivery::outbound::{Outbound, Ticket};
+use crate::delivery::party::Look;
 use crate::delivery::route::ViewKey;
 use crate::delivery::view::{View, lock};
 
@@ -14,6 +15,8 @@ pub struct Subscription {
     hub: Arc<Hub>,
     view: Arc<View>,
     outbound: Arc<Outbound>,
+    /// what it counts for; `None` where it is the whole channel, or a user's
+    look: Option<Box<Look>>,
     /// tells it from any other
     number: u64,
     /// where the view's log goes on for this subscriber
@@ -24,10 +27,20 @@ pub struct Subscription {
 
 impl Subscription {
     /// Of a socket that was just put into this slot: it goes on where the view's log ends now.
-    pub(super) fn new(hub: Arc<Hub>, view: Arc<View>, outbound: Arc<Outbound>, shard: usize, slot: usize) -> Self {
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        view: Arc<View>,
+        outbound: Arc<Outbound>,
+        look: Option<Box<Look>>,
+        shard: usize,
+        slot: usize,
+    ) -> Self {
+        if let Some(look) = &look {
+            view.is_paid_by(look.who(), true);
+        }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (number, offset) = (NUMBER.fetch_add(1, Relaxed), view.log.end());
-        Self { hub, view, outbound, number, offset, shard, slot }
+        Self { hub, view, outbound, look, number, offset, shard, slot }
     }
 
     /// Follows the view's cursors.
@@ -47,8 +60,7 @@ impl Subscription {
 
     /// Whether its view is still one: not where the channel is gone.
     pub fn is_open(&self) -> bool {
-        let state = lock(&self.hub.state);
-        state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view))
+        lock(&self.hub.state).known.has(&self.view)
     }
 }
 
@@ -57,9 +69,11 @@ impl Drop for Subscription {
         self.outbound.leave(self.number);
         let mut state = lock(&self.hub.state);
         lock(&self.view.members[self.shard]).try_remove(self.slot);
-        let known = state.views.get(&self.view.key).is_some_and(|view| Arc::ptr_eq(view, &self.view));
-        if known && self.view.subscribers() == 0 {
-            state.views.remove(&self.view.key);
+        if let Some(look) = &self.look {
+            self.view.is_paid_by(look.who(), false);
+        }
+        if state.known.has(&self.view) && self.view.subscribers() == 0 {
+            state.known.remove(&self.view);
         }
     }
 }

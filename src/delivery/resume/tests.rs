@@ -9,10 +9,12 @@ use super::*;
 use crate::change::{Channel, Cut, Event, Start, Update};
 use crate::delivery::hub::{Settings, Source};
 use crate::delivery::lens::Ask;
+use crate::delivery::party::Most;
 use crate::feedback::Feedback;
 use crate::lives::{Life, Lives};
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown;
+use crate::tasks::Tasks;
 
 fn place(life: u64, before: u64) -> Cursor {
     Cursor { epoch: 7, incarnation: life, lsn: 100, seen: Snapshot::all_before(before), inside: None }
@@ -52,7 +54,7 @@ struct Stage {
     client: TcpStream,
     events: mpsc::Sender<Event>,
     trigger: shutdown::Trigger,
-    running: tokio::task::JoinHandle<()>,
+    running: Tasks,
 }
 
 impl Stage {
@@ -66,6 +68,7 @@ impl Stage {
         let feedback = Arc::new(Feedback::default());
         let settings = Settings {
             log_bytes: 1 << 20,
+            view_bytes: 1 << 24,
             history_bytes: 1 << 20,
             heartbeat: Duration::from_secs(60),
             ping: Duration::from_secs(60),
@@ -73,11 +76,13 @@ impl Stage {
             reach_within: Duration::from_secs(3),
             shards: 1,
             keys: None,
+            most: Most::default(),
         };
         let hub = Hub::new(settings, Source { requests, feedback: feedback.clone() }, metrics);
         let (events, received) = mpsc::channel(1);
         let (trigger, shutdown) = shutdown::channel();
-        let running = tokio::spawn(hub.clone().run(received, shutdown));
+        let mut running = Tasks::default();
+        hub.start(&mut running, received, &shutdown);
         events
             .send(Event::Channels { channels: vec![Channel { name: "pets".into(), columns: None }], policies: vec![] })
             .await
@@ -91,7 +96,7 @@ impl Stage {
     /// What the client was sent until the end.
     async fn end(mut self) -> String {
         self.trigger.begin();
-        self.running.await.unwrap();
+        self.running.finish().await;
         drop((self.outbound, self.hub));
         let mut sent = Vec::new();
         self.client.read_to_end(&mut sent).await.unwrap();
@@ -104,7 +109,7 @@ async fn a_place_that_was_judged_in_another_life_does_not_enter() {
     let stage = Stage::in_life(2).await;
     let enter = |life| {
         let key = ViewKey::named("pets", Ask::default());
-        stage.hub.enter(&key, &stage.outbound, &Snapshot::all_before(10), life).unwrap()
+        stage.hub.enter(&key, &stage.outbound, &"me".into(), &Snapshot::all_before(10), life).unwrap()
     };
     assert!(matches!(enter(1), Entry::AnotherLife));
     assert!(matches!(enter(2), Entry::Joined { .. }));
@@ -126,6 +131,7 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
         stage.outbound.clone(),
         ViewKey::named("pets", Ask::default()),
         None,
+        "me".into(),
         None,
         Ticket::default(),
     );
@@ -143,7 +149,7 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
 async fn the_source_hears_how_long_a_pass_takes() {
     let stage = Stage::in_life(1).await;
     let key = ViewKey::named("pets", Ask::default());
-    let subscription = stage.hub.join(&key, &stage.outbound, None).unwrap();
+    let subscription = stage.hub.join(&key, &stage.outbound, &"me".into(), None).unwrap();
     assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
     stage.events.send(cut(1)).await.unwrap();
     let told = async {

@@ -46,19 +46,28 @@ impl Session {
             let text = "this server checks no tokens: every channel is open";
             return self.refuse(&protocol::error("not_supported", text, reference));
         };
-        let had_user = pass.who().user.is_some();
+        if self.party.shares().is_suspect(self.party.address()) {
+            self.hub.metrics().count_limit("forged");
+            let text = "too many tokens with a wrong signature came from your address: try again later";
+            return self.refuse(&protocol::error("rate_limited", text, reference));
+        }
         if let Err(reason) = pass.renew(token) {
+            if reason.is_forged() {
+                self.party.shares().suspect(self.party.address());
+            }
             if let Some(unlogged) = self.hub.metrics().refuse("token") {
                 tracing::warn!(event = "auth_refused", %reason, unlogged);
             }
             return self.refuse(&protocol::error("unauthenticated", reason.0, reference));
         }
         let who = pass.who().clone();
-        let others = who.user.as_ref().map_or(0, |user| self.hub.pulse().of_user(user).len());
-        let most = self.limits.sockets_per_user as usize;
-        if !had_user && most > 0 && others >= most {
-            return self.outbound.close(CloseCode::Overloaded, "too many sockets of this user");
+        // also one that came without a token counts for its user from now on
+        if let Err(what) = self.party.belongs_to(who.user.as_ref()) {
+            self.hub.metrics().count_limit(what.limit);
+            return self.outbound.close(CloseCode::Overloaded, what.reason);
         }
+        self.party.is_known();
+        self.inbound.allow(self.limits.message_bytes);
         let seconds = pass.remaining().map(|remaining| remaining.as_secs());
         self.hub.pulse().belongs_to(self.standing, who.user.clone());
         self.outbound.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));

@@ -1,0 +1,260 @@
+//! No subscriber harms another: what one may take of memory, processor, descriptors and turns, seen from outside.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Error;
+
+use super::support::postgres::TestDatabase;
+use super::support::process::Process;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const SECRET: &str = "a secret that only the tests know";
+const PETS: &str = "create table pets (id int primary key, name text, owner text); select rowcast.watch('pets')";
+
+fn token(claims: Value) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut all = json!({"exp": now + 600, "iat": now, "role": "member"});
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    encode(&Header::default(), &all, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+async fn status(server: &TestServer, path: &str) -> u16 {
+    match Socket::connect(server.address, path, None).await {
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Ok(_) => 101,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// What all that is not a view takes while 9 MB of rows pass: their history, the parts on their way, 700 sockets, and an
+/// allocator that keeps what it was given.
+const BESIDE: u64 = 48 << 20;
+
+#[tokio::test]
+async fn distinct_filters_that_nobody_reads_stay_within_the_budget() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let budget = 16 << 20;
+    let bytes = budget.to_string();
+    let server = Process::serve(&db.url, 0, &["--view-bytes", &bytes, "--history-bytes", "1000000"]).await;
+    let mut reader = Socket::connect(server.address, "/ws/pets", None).await.unwrap();
+    assert_eq!(reader.message().await["type"], "subscribed");
+    // what they are told is the same, or differs by a row of each cut, or by a column
+    let mut mute = Vec::new();
+    for n in 0..600 {
+        mute.push(server.mute(&format!("/ws/pets?filter=id=gte.-{n}&old=true")).await);
+    }
+    for n in 1..50 {
+        mute.push(server.mute(&format!("/ws/pets?filter=id=neq.{n}&filter=owner=neq.{n}")).await);
+        mute.push(server.mute(&format!("/ws/pets?filter=name=neq.{n}&filter=id=neq.{}&columns=id,name", n + 50)).await);
+    }
+    let before = server.resident();
+    let mut most = 0;
+    for cut in 0..9 {
+        let rows = format!(
+            "insert into pets select n, repeat(md5(n::text), 32), n from generate_series({}, {}) n",
+            cut * 1000 + 1,
+            cut * 1000 + 1000
+        );
+        db.run(&rows).await;
+        for n in 1..=1000 {
+            assert_eq!(reader.message().await["data"]["id"], cut * 1000 + n, "who reads hears everything");
+        }
+        most = most.max(server.resident() - before);
+    }
+    assert!(most < budget + budget / 2 + BESIDE, "{} MiB", most >> 20);
+    let (_, metrics, _) = server.get("/metrics").await;
+    let held = metrics.lines().find_map(|line| line.strip_prefix("rowcast_view_bytes ")).unwrap().parse::<u64>().unwrap();
+    assert!(held <= budget, "{held}");
+}
+
+#[tokio::test]
+async fn the_worst_filters_of_one_user_delay_nobody() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.allow('pets', 'member')").await;
+    let server = Process::serve(&db.url, 0, &["--jwt-secret", SECRET]).await;
+    let (five, six) = (token(json!({"sub": "5"})), token(json!({"sub": "6"})));
+    let mut other = Socket::connect(server.address, &format!("/ws/pets?filter=id=gt.0&token={six}"), None).await.unwrap();
+    assert_eq!(other.message().await["type"], "subscribed");
+    // another pattern each: what was found out for one is of no use for the next
+    let mut worst = Vec::new();
+    for n in 0..100 {
+        let like: String = (0..9).map(|m| format!("&filter=name=like.%25{}{n}{m}b", "a".repeat(80 + m))).collect();
+        worst.push(server.mute(&format!("/ws/pets?filter=id=gte.-{n}{like}&token={five}")).await);
+    }
+    for length in [50_000, 1_000_000] {
+        let began = Instant::now();
+        let row = format!("insert into pets values ({length}, repeat('a', {length}) || 'b', '7')");
+        let inserting = db.run(&row);
+        let healthy = async {
+            let mut longest = Duration::ZERO;
+            while began.elapsed() < Duration::from_secs(2) {
+                let (status, _, took) = server.get("/healthz").await;
+                assert_eq!(status, 200);
+                longest = longest.max(took);
+            }
+            longest
+        };
+        let told = async {
+            assert_eq!(other.message().await["data"]["id"], length);
+            began.elapsed()
+        };
+        let ((), longest, told) = tokio::join!(inserting, healthy, told);
+        // a build for tests is tens of times slower than one for users, on a machine that builds others meanwhile
+        assert!(longest < Duration::from_secs(1), "/healthz took {longest:?} beside {length} characters");
+        assert!(told < Duration::from_secs(10), "the other was told after {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_one_snapshot_comes_before_anothers_second() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run(
+        "create table quiet (id int primary key); select rowcast.watch('quiet'); insert into quiet values (1), (2), (3);
+         select rowcast.allow('pets', 'member'), rowcast.allow('quiet', 'member');
+         insert into pets select n, repeat('x', 3000), n from generate_series(1, 5000) n",
+    )
+    .await;
+    let server = Process::serve(&db.url, 0, &["--jwt-secret", SECRET]).await;
+    let (five, six) = (token(json!({"sub": "5"})), token(json!({"sub": "6"})));
+    let mut mute = Vec::new();
+    for _ in 0..60 {
+        mute.push(server.mute(&format!("/ws/pets?snapshot=true&token={five}")).await);
+    }
+    let began = Instant::now();
+    let mut calm =
+        Socket::connect(server.address, &format!("/ws/quiet?snapshot=true&token={six}"), None).await.unwrap();
+    assert_eq!(calm.message().await["rows"], json!([{"id": 1}, {"id": 2}, {"id": 3}]));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn health_is_answered_when_strangers_hold_every_descriptor() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = Process::serve(&db.url, 300, &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    for path in ["/healthz", "/readyz"] {
+        let (status, _, took) = server.get(path).await;
+        assert!(status == 200 && took < Duration::from_secs(5), "{path}: {status} after {took:?}");
+    }
+    let (status, text, _) = server.get("/websocket/status").await;
+    assert_eq!((status, text.contains("in use")), (503, true), "{text}");
+    // the database is not cut off
+    db.run("insert into pets values (1, 'Luna', '7')").await;
+    drop(silent);
+    while server.get("/websocket/status").await.0 != 200 {}
+    let mut socket = Socket::connect(server.address, "/ws/pets?snapshot=true", None).await.unwrap();
+    assert_eq!(socket.message().await["rows"][0]["name"], "Luna");
+}
+
+#[tokio::test]
+async fn sockets_without_a_token_are_few() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.allow('pets', 'member')").await;
+    let settings = [("jwt-secret", SECRET), ("max-unauthenticated-per-address", "3")];
+    let server = TestServer::start_with(&db.url, &settings);
+    let five = token(json!({"sub": "5"}));
+    server.subscribed(&format!("/ws/pets?token={five}")).await;
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(server.socket("/ws").await);
+    }
+    assert_eq!(status(&server, "/ws").await, 503);
+    server.subscribed(&format!("/ws/pets?token={five}")).await;
+    // one that says who it is makes room
+    let mut known = strangers.pop().unwrap();
+    known.send(&json!({"type": "auth", "token": five}).to_string()).await;
+    assert_eq!(known.message().await["type"], "authenticated");
+    let mut third = server.socket("/ws").await;
+    // and may then say more at once than a stranger
+    known.send(&json!({"type": "ping", "ref": "x".repeat(30_000)}).to_string()).await;
+    assert_eq!(known.message().await["type"], "pong");
+    third.send(&json!({"type": "ping", "ref": "x".repeat(30_000)}).to_string()).await;
+    assert_eq!(third.close_code().await, 1009);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_that_never_end_take_a_bounded_part_of_the_memory() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = Process::serve(&db.url, 0, &["--message-bytes", "1000000"]).await;
+    let before = server.resident();
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        let mut tcp = server.mute("/ws/pets").await;
+        // a frame of 900,000 bytes, masked with zeros, whose end does not come
+        let mut frame = vec![0x81, 0xff];
+        frame.extend(900_000_u64.to_be_bytes());
+        frame.extend([0; 4]);
+        frame.resize(880_000, b'x');
+        let _ = tokio::time::timeout(Duration::from_secs(5), tcp.write_all(&frame)).await;
+        open.push(tcp);
+    }
+    // 64 MiB of them, which their buffers may have doubled
+    let grown = server.resident() - before;
+    assert!(grown < (2 * 64 + 16) << 20, "{} MiB", grown >> 20);
+    let mut calm = Socket::connect(server.address, "/ws/pets", None).await.unwrap();
+    assert_eq!(calm.message().await["type"], "subscribed");
+    calm.send(r#"{"type":"ping"}"#).await;
+    assert_eq!(calm.message().await["type"], "pong");
+}
+
+#[tokio::test]
+async fn forged_tokens_are_not_looked_at_for_long() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.allow('pets', 'member')").await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let good = format!("/ws/pets?token={}", token(json!({"sub": "5"})));
+    let mut before = server.subscribed(&good).await;
+    let forged = format!("/ws/pets?token={}x", token(json!({"sub": "6"})));
+    let mut answers = Vec::new();
+    for _ in 0..400 {
+        answers.push(server.get(&forged).await.0);
+    }
+    assert!(answers.iter().all(|status| [401, 429].contains(status)), "{answers:?}");
+    let refused = answers.iter().filter(|status| **status == 429).count();
+    assert!(answers[..100].iter().all(|status| *status == 401) && refused > 100, "{refused}");
+    // an open socket is not concerned, and after a moment nobody is
+    before.send(r#"{"type":"ping"}"#).await;
+    assert_eq!(before.message().await["type"], "pong");
+    while status(&server, &good).await != 101 {}
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_distinct_filters_over_all_sockets() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.allow('pets', 'member')").await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET), ("max-views-per-user", "2")]);
+    let (five, six) = (token(json!({"sub": "5"})), token(json!({"sub": "6"})));
+    let path = |filter: &str, token: &str| format!("/ws/pets?filter={filter}&token={token}");
+    let mut one = server.subscribed(&path("id=eq.1", &five)).await;
+    let _two = server.subscribed(&path("id=eq.2", &five)).await;
+    let _again = server.subscribed(&path("id=eq.1", &five)).await;
+    let mut third = server.socket(&path("id=eq.3", &five)).await;
+    assert_eq!(third.close_code().await, 4503);
+    one.send(r#"{"type":"unsubscribe","channel":"pets"}"#).await;
+    assert_eq!(one.message().await["type"], "unsubscribed");
+    one.send(r#"{"type":"subscribe","channel":"pets","filter":"id=eq.3","ref":1}"#).await;
+    let refused = one.message().await;
+    assert_eq!((&refused["code"], &refused["ref"]), (&json!("too_many_views"), &json!(1)));
+    one.send(r#"{"type":"subscribe","channel":"pets","ref":2}"#).await;
+    assert_eq!(one.message().await["type"], "subscribed", "the whole channel is no filter");
+    let _other = server.subscribed(&path("id=eq.3", &six)).await;
+    server.stop().await.unwrap();
+}
