@@ -120,6 +120,24 @@ impl Size {
     }
 }
 
+/// The action of what stands for a change that cannot be read. No text of Postgres has this character, so nobody can
+/// publish it.
+const UNREADABLE: &str = "\0unreadable";
+
+impl Update {
+    /// In the place of a change of a channel that cannot be read. It is told among the changes, so that it reaches whoever
+    /// would have been told them: now, from memory, from the stream, from the outbox.
+    pub fn unreadable(channel: Arc<str>) -> Self {
+        let (action, data) = (Cow::Borrowed(UNREADABLE), "null".into());
+        Self { channel, action, data, changed: Vec::new(), old: None, old_key: None }
+    }
+
+    /// What is missing in the place of a change.
+    pub fn gap(&self) -> Option<Gap> {
+        (self.action == UNREADABLE).then_some(Gap::Unreadable)
+    }
+}
+
 /// A `notification` to some users.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Notification {

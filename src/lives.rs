@@ -17,6 +17,8 @@ pub enum Gap {
     TriggerOff,
     /// what the token may see is another part of the channel now
     Policy,
+    /// a change of the channel cannot be read
+    Unreadable,
 }
 
 impl Gap {
@@ -28,6 +30,7 @@ impl Gap {
             Self::BadCursor => "bad_cursor",
             Self::TriggerOff => "trigger_off",
             Self::Policy => "policy",
+            Self::Unreadable => "unreadable",
         }
     }
 }

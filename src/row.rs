@@ -54,12 +54,7 @@ impl<'a> Columns<'a> {
                 && timestamps.iter().any(|column| **column == **name)
         });
         at_other_offsets
-            .filter_map(|(index, (_, value))| {
-                let at: jiff::Timestamp = value.get().trim_matches('"').parse().ok()?;
-                let text = at.to_string();
-                let text = format!("\"{}+00:00\"", text.strip_suffix('Z')?);
-                Some((index, RawValue::from_string(text).ok()?))
-            })
+            .filter_map(|(index, (_, value))| Some((index, RawValue::from_string(in_utc(value.get())?).ok()?)))
             .collect()
     }
 
@@ -97,6 +92,16 @@ impl<'a> Columns<'a> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// A time at another offset than UTC, a JSON string, at UTC; nothing where it is at UTC, or no time.
+pub fn in_utc(value: &str) -> Option<String> {
+    if value.ends_with("+00:00\"") {
+        return None;
+    }
+    let at: jiff::Timestamp = value.trim_matches('"').parse().ok()?;
+    let text = at.to_string();
+    Some(format!("\"{}+00:00\"", text.strip_suffix('Z')?))
 }
 
 fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> Json {

@@ -4,10 +4,13 @@
 //! [`outbox`] reads a cut, [`decode`] turns its rows into [`Change`](crate::change::Change)s with the help of
 //! [`catalog`].
 
+mod bulk;
 pub mod catalog;
+mod chain;
 pub mod decode;
 pub mod doorbell;
 pub mod epoch;
+mod image;
 pub mod inspect;
 pub mod install;
 pub mod node;

@@ -170,7 +170,8 @@ impl Lens {
 
     /// What this view is told of an update; `None`: nothing.
     pub fn show<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
-        if update.action == "truncated" && &*update.data == "null" {
+        // these are for everybody
+        if (update.action == "truncated" && &*update.data == "null") || update.gap().is_some() {
             return Some(Shown::of(update));
         }
         let Some(after) = &images.after else {

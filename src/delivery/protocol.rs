@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::lens::Shown;
-use crate::change::{Change, Notification};
+use crate::change::{Change, Notification, Update};
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
@@ -14,7 +14,7 @@ use crate::lives::Gap;
 const OMITTED: &str = r#","omitted":"row_bytes""#;
 
 /// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
-/// cursor after it where this change is its last; `mark` follows either.
+/// cursor after it where this change is its last; `mark` follows either. A `gap` where the change cannot be read.
 pub fn realtime_update(
     change: &Change,
     channel: &str,
@@ -23,6 +23,9 @@ pub fn realtime_update(
     end: Option<&str>,
     mark: &str,
 ) -> String {
+    if let Some(missing) = change.update.as_ref().and_then(Update::gap) {
+        return gap(channel, missing);
+    }
     let mut message = String::with_capacity(shown.data.len() + inside.len() + 256);
     message.push_str(r#"{"type":"realtime_update","entity_type":"#);
     push_string(&mut message, channel);

@@ -164,9 +164,14 @@ impl Catalog {
         self.channels.iter().find(|(_, channel)| *channel.name == *name).map(|(id, _)| *id)
     }
 
-    /// Whether a channel's rows may move between partitions.
-    pub fn moves_rows(&self, id: i32) -> bool {
-        self.get(id).is_some_and(|channel| !channel.partitioned_by.is_empty())
+    /// Whether a channel's table has a primary key.
+    pub fn has_key(&self, id: i32) -> bool {
+        self.get(id).is_some_and(|channel| !channel.key.is_empty())
+    }
+
+    /// Whether what is told of a channel's rows is nothing but their primary key.
+    pub fn is_bare(&self, id: i32) -> bool {
+        self.get(id).is_some_and(|channel| channel.columns.as_ref().is_some_and(|all| all.len() <= channel.key.len()))
     }
 
     /// All channels as subscribers may ask for them.

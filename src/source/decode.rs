@@ -32,6 +32,8 @@ pub struct OutboxRow<'a> {
     pub actor: Option<&'a str>,
     /// users to notify
     pub users: Option<&'a [Option<String>]>,
+    /// the command of its transaction that captured it
+    pub command: u32,
 }
 
 /// What a row means.
@@ -199,20 +201,6 @@ fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Noti
     Change { id: row.id, tx: row.xid, at: row.at, actor: row.actor.map(Into::into), update, notification }
 }
 
-/// Whether a deleted and a created row of a partitioned table are one row that moved: the same by its primary key, the
-/// columns aside that say where it lies. Where nothing else is in the key, they are two.
-pub fn is_same_row(gone: &OutboxRow<'_>, here: &OutboxRow<'_>, channel: &Channel) -> bool {
-    let key: Vec<&Box<str>> = channel.key.iter().filter(|name| !channel.partitioned_by.contains(name)).collect();
-    if channel.partitioned_by.is_empty() || key.is_empty() {
-        return false;
-    }
-    let (Some(old), Some(new)) = (gone.old.and_then(Columns::parse), here.new.and_then(Columns::parse)) else {
-        return false;
-    };
-    let value = |columns: &Columns<'_>, name: &str| columns.get(name).map(|value| value.get().to_owned());
-    key.into_iter().all(|name| value(&old, name) == value(&new, name))
-}
-
 /// The users in a column's value: a string or number is one, an array holds several, null is none.
 fn scalars(value: &RawValue) -> Vec<Box<str>> {
     if value.get().starts_with('[') {
@@ -243,7 +231,7 @@ mod tests {
     }
 
     fn row<'a>(op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
-        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None }
+        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None, command: 0 }
     }
 
     fn decode_pets(row: &OutboxRow<'_>) -> Decoded {

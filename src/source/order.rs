@@ -1,94 +1,352 @@
-//! The order of rows inside a cut, where their ids do not tell it. Pure: rows in, rows out.
+//! The order of rows inside a cut, where their ids do not tell it. Pure: rows in, places out; the same for the same rows of
+//! a transaction, whoever reads them and whatever lies between them.
 //!
 //! Rows of a cut come by id, and ids are drawn under the row's lock, so two transactions can never be confused. Inside
-//! one transaction there are two cases in which the trigger fires in another order than a subscriber would expect:
+//! one transaction the trigger may fire in another order than the rows were changed. Postgres fires the AFTER triggers of
+//! a statement when all its rows are changed, one row after the other, and what a trigger changes is captured at the end
+//! of that inner statement. So where an application's trigger of row 1 updates row 3 of the same statement, 1 → 101 of row
+//! 3 is captured before its 0 → 1. What a foreign key cascades is captured later still, behind the rows of its statement.
+//! And an update that moves a row to another partition is captured as deleted there and created here.
 //!
-//! * an application's own AFTER trigger updates the row again and fires before ours: 1 → 101 is captured before 0 → 1.
-//!   The images tell: the later row ends where the earlier one begins. Their contents change places, their ids do not;
-//! * a row that moves to another partition is captured as deleted there and created here: one `updated` is made of it.
+//! The images tell: of one key, each change begins where the one before it ended ([`chain`](super::chain)). Their contents
+//! change places, their ids and times do not. Half moves become one `updated`. A table without a primary key has no such
+//! chains; its changes come by id.
 //!
-//! Both are neighbours within their transaction, though rows of others may lie between.
+//! Nothing is looked into where at most one row of a table is concerned, or all were created, or all deleted: a key is
+//! created once before it is deleted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::catalog::Catalog;
-use super::decode::{OutboxRow, is_same_row};
+use super::chain::{self, Link, State, Told};
+use super::decode::OutboxRow;
+use super::image::{Hashes, Images, Keys};
+use crate::change::Json;
+use crate::row::Columns;
 
-/// So many ids lie between neighbours at most: while one writer pauses for a few milliseconds between the two halves of
-/// a move, others go on. Whoever reads a cut from its middle starts so many ids earlier.
-pub const NEIGHBOURS: i64 = 4_096;
-/// The same for two updates of one row, which no other statement comes between.
-pub const NEAR: usize = 64;
+/// What of a row the order depends on, its images aside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Brief {
+    pub(super) xid: u64,
+    pub(super) channel: i32,
+    pub(super) op: u8,
+    /// the command of its transaction by which it was captured
+    pub(super) command: u32,
+    pub(super) keys: Option<Keys>,
+}
 
-/// An application's triggers that update one row again and again, one inside the other, more often than this?
-const LONGEST_CHAIN: usize = 16;
+/// What happened to the rows of one transaction on one channel, whatever rows they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Deeds {
+    count: u32,
+    kinds: u8,
+}
 
-/// Brings rows, given by id, into the order in which they happened.
-pub fn settle<'a>(rows: Vec<OutboxRow<'a>>, catalog: &Catalog) -> Vec<OutboxRow<'a>> {
-    let mut settled: Vec<Option<OutboxRow<'a>>> = Vec::with_capacity(rows.len());
-    // where the rows of a transaction stand that may yet be corrected, the newest last
-    let mut run: HashMap<u64, Vec<usize>> = HashMap::new();
+/// Where each row is told. Rows are named by their number, by id.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    moved: HashMap<usize, Placed>,
+    /// told elsewhere, as a half of something
+    gone: HashSet<usize>,
+}
+
+/// What is told in the place of a row: with its id and time, the images of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// what happened; `None`: what happened to the row of the new image, or of the old one where there is none
+    pub(super) op: Option<u8>,
+    /// whose old image
+    pub(super) old: usize,
+    /// whose new image
+    pub(super) new: usize,
+}
+
+/// Rows that may have to change places, by number: all that concern a key, or keys that a row went through.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) groups: Vec<Vec<u32>>,
+    /// the half of a move that tells where the row came from
+    halves: HashMap<u32, u32>,
+    /// see [`Link::run`]
+    runs: Vec<u32>,
+}
+
+impl Deeds {
+    /// One more row.
+    pub(super) fn add(&mut self, op: u8) {
+        let kind = match op.to_ascii_uppercase() {
+            b'I' => 1,
+            b'D' => 2,
+            b'U' => 4,
+            _ => return,
+        };
+        self.count += 1;
+        self.kinds |= kind;
+    }
+
+    /// The same and more.
+    pub(super) fn join(&mut self, other: Self) {
+        self.count += other.count;
+        self.kinds |= other.kinds;
+    }
+
+    /// Whether two of them may concern one row, on a channel that has a key.
+    pub(super) fn may_meet(self) -> bool {
+        self.count > 1 && self.kinds != 1 && self.kinds != 2
+    }
+}
+
+impl Plan {
+    /// Finds the rows that may have to change places.
+    pub(super) fn of(count: usize, brief: impl Fn(usize) -> Brief) -> Self {
+        let mut channels: HashMap<(u64, i32), Stretch> = HashMap::new();
+        let mut opened: HashMap<(u32, u32, u64), Vec<(u32, u64)>> = HashMap::new();
+        let (mut keyed, mut halves, mut runs) = (Vec::new(), HashMap::new(), Vec::with_capacity(count));
+        for row in 0..count {
+            runs.push(0);
+            let now = brief(row);
+            if !matches!(now.op.to_ascii_uppercase(), b'I' | b'D' | b'U' | b'T') {
+                continue;
+            }
+            let next = channels.len() as u32;
+            let stretch =
+                channels.entry((now.xid, now.channel)).or_insert(Stretch { number: next, ..Stretch::default() });
+            let is_next = stretch.run > 0 && now.command == stretch.command.wrapping_add(1);
+            stretch.run += u32::from(!is_next);
+            stretch.command = now.command;
+            runs[row] = stretch.run;
+            if now.op == b'T' {
+                // no trigger can wait while a table is truncated: what lies before and after has nothing in common
+                stretch.part += 1;
+                continue;
+            }
+            let Some(keys) = now.keys else { continue };
+            let row = row as u32;
+            let name = |key: u64| mixed(mixed(u64::from(stretch.number), u64::from(stretch.part)), key);
+            keyed.extend([keys.from, keys.to].into_iter().filter(|key| *key != 0).map(|key| (name(key), row)));
+            if keys.stem == 0 {
+                continue;
+            }
+            let open = opened.entry((stretch.number, stretch.part, keys.stem)).or_default();
+            if now.op == b'D' {
+                open.push((row, keys.from));
+            } else if let Some((gone, from)) = open.pop()
+                && from != keys.to
+            {
+                halves.insert(row, gone);
+            }
+        }
+        keyed.sort_unstable();
+        keyed.dedup();
+        let mut sets = Sets::default();
+        for pair in keyed.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            sets.join(pair[0].1, pair[1].1);
+        }
+        for (&here, &gone) in &halves {
+            sets.join(here, gone);
+        }
+        Self { groups: sets.groups(), halves, runs }
+    }
+
+    /// Whether it takes more than ids.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Puts them in order. `is_bare`: a channel's rows hold nothing but their key.
+    pub(super) fn order(
+        &self,
+        brief: impl Fn(usize) -> Brief,
+        images: impl Fn(usize) -> Option<Images>,
+        is_bare: impl Fn(i32) -> bool,
+    ) -> Order {
+        let mut order = Order::default();
+        for group in &self.groups {
+            let gone: HashSet<u32> = group.iter().filter_map(|row| self.halves.get(row)).copied().collect();
+            order.gone.extend(gone.iter().map(|row| *row as usize));
+            // the rows, by id, and their changes
+            let (mut rows, mut links) = (Vec::new(), Vec::new());
+            for &row in group.iter().filter(|row| !gone.contains(row)) {
+                let half = self.halves.get(&row).copied();
+                match self.link(row, half, &brief, &images) {
+                    Some(link) => {
+                        rows.push((row as usize, half.map(|half| half as usize)));
+                        links.push(link);
+                    }
+                    None => self.place(&mut order, row as usize, (row as usize, half.map(|half| half as usize))),
+                }
+            }
+            let is_bare = group.first().is_some_and(|row| is_bare(brief(*row as usize).channel));
+            for (told, &(at, _)) in chain::in_order(&links, is_bare).into_iter().zip(&rows) {
+                match told {
+                    Told::One(link) => self.place(&mut order, at, rows[link]),
+                    Told::Exchanged { gone, come } => {
+                        let (gone, come) = (rows[gone], rows[come]);
+                        let placed = Placed { op: Some(b'U'), old: gone.1.unwrap_or(gone.0), new: come.0 };
+                        order.moved.insert(at, placed);
+                    }
+                }
+            }
+        }
+        order
+    }
+
+    fn place(&self, order: &mut Order, at: usize, (row, half): (usize, Option<usize>)) {
+        if at != row || half.is_some() {
+            order.moved.insert(at, Placed { op: half.map(|_| b'U'), old: half.unwrap_or(row), new: row });
+        }
+    }
+
+    /// The change of a row; nothing where its images do not say what it was, as of one that was too large to be kept.
+    fn link(
+        &self,
+        row: u32,
+        half: Option<u32>,
+        brief: &impl Fn(usize) -> Brief,
+        images: &impl Fn(usize) -> Option<Images>,
+    ) -> Option<Link> {
+        let now = brief(row as usize);
+        let (keys, own) = (now.keys?, images(row as usize)?);
+        if !now.op.is_ascii_uppercase() {
+            return None;
+        }
+        let state = |key: u64, image: u64| (key != 0 && image != 0).then_some(State { key, image });
+        let (from, to) = match half {
+            Some(half) => (state(brief(half as usize).keys?.from, images(half as usize)?.old), state(keys.to, own.new)),
+            None => (state(keys.from, own.old), state(keys.to, own.new)),
+        };
+        (from.is_some() || to.is_some()).then_some(Link { from, to, run: self.runs[row as usize] })
+    }
+}
+
+impl Order {
+    /// What is told in the place of a row; nothing where that is told elsewhere.
+    pub(super) fn at(&self, row: usize) -> Option<Placed> {
+        if self.gone.contains(&row) {
+            return None;
+        }
+        Some(self.moved.get(&row).copied().unwrap_or(Placed { op: None, old: row, new: row }))
+    }
+}
+
+impl Placed {
+    /// The old image as a whole, where it is another row's than the new one and holds only what differs there.
+    pub(super) fn whole_old(&self, row_of_old: &OutboxRow<'_>) -> Option<Json> {
+        if self.old == self.new || row_of_old.op != b'U' {
+            return None;
+        }
+        let new = row_of_old.new.and_then(Columns::parse)?;
+        let old = row_of_old.old.and_then(Columns::parse)?;
+        Some(new.overlaid(&old).without(&[]))
+    }
+
+    /// The row as it is told at a place, with the images of these rows.
+    pub(super) fn row<'a>(
+        &self,
+        at: &OutboxRow<'a>,
+        of_old: &OutboxRow<'a>,
+        of_new: &OutboxRow<'a>,
+        whole_old: Option<&'a str>,
+    ) -> OutboxRow<'a> {
+        OutboxRow {
+            id: at.id,
+            at: at.at,
+            op: self.op.unwrap_or(of_new.op),
+            old: whole_old.or(of_old.old),
+            users: of_new.users.or(of_old.users),
+            ..*of_new
+        }
+    }
+}
+
+/// Brings rows, given by id, into the order in which they happened, and tells each with the id of its place.
+pub fn settle(rows: &[OutboxRow<'_>], catalog: &Catalog, mut each: impl FnMut(&OutboxRow<'_>)) {
+    let order = order_of(rows, catalog);
+    for (at, row) in rows.iter().enumerate() {
+        let Some(placed) = order.at(at) else { continue };
+        let whole_old = placed.whole_old(&rows[placed.old]);
+        each(&placed.row(row, &rows[placed.old], &rows[placed.new], whole_old.as_deref()));
+    }
+}
+
+/// Where each of these rows is told.
+pub(super) fn order_of(rows: &[OutboxRow<'_>], catalog: &Catalog) -> Order {
+    if rows.len() < 2 {
+        return Order::default();
+    }
+    let mut deeds: HashMap<(u64, i32), Deeds> = HashMap::new();
     for row in rows {
-        let at = settled.len();
-        settled.push(Some(row));
-        let run = run.entry(row.xid).or_default();
-        let linked = run.last().and_then(|&last| settled[last]).is_some_and(|last| last.channel == row.channel);
-        if !linked {
-            run.clear();
-        }
-        run.push(at);
-        if run.len() > LONGEST_CHAIN {
-            run.remove(0);
-        }
-        if is_move(&settled, run, catalog) {
-            fold(&mut settled, run);
-        } else {
-            sink(&mut settled, run);
-        }
+        deeds.entry((row.xid, row.channel)).or_default().add(row.op);
     }
-    settled.into_iter().flatten().collect()
+    if !deeds.iter().any(|((_, channel), deeds)| deeds.may_meet() && catalog.has_key(*channel)) {
+        return Order::default();
+    }
+    let hashes = Hashes::default();
+    let channel_of = |row: &OutboxRow<'_>| catalog.get(row.channel).filter(|channel| !channel.key.is_empty());
+    let keys: Vec<Option<Keys>> = rows
+        .iter()
+        .map(|row| {
+            let may_meet = deeds.get(&(row.xid, row.channel)).is_some_and(|deeds| deeds.may_meet());
+            channel_of(row).filter(|_| may_meet).and_then(|channel| hashes.keys(row, channel))
+        })
+        .collect();
+    let brief = |at: usize| {
+        let OutboxRow { xid, channel, op, command, .. } = rows[at];
+        Brief { xid, channel, op, command, keys: keys[at] }
+    };
+    let images = |at: usize| channel_of(&rows[at]).and_then(|channel| hashes.images(&rows[at], channel));
+    Plan::of(rows.len(), brief).order(brief, images, |channel| catalog.is_bare(channel))
 }
 
-/// Whether the last two rows of a run are one row on its way to another partition.
-fn is_move(settled: &[Option<OutboxRow<'_>>], run: &[usize], catalog: &Catalog) -> bool {
-    let &[.., gone, here] = run else { return false };
-    let (Some(gone), Some(here)) = (settled[gone], settled[here]) else { return false };
-    gone.op == b'D'
-        && here.op == b'I'
-        && catalog.get(here.channel).is_some_and(|channel| is_same_row(&gone, &here, channel))
+/// The changes of one transaction on one channel, as they are passed.
+#[derive(Debug, Default)]
+struct Stretch {
+    number: u32,
+    /// what lies between two truncates
+    part: u32,
+    run: u32,
+    command: u32,
 }
 
-fn fold(settled: &mut [Option<OutboxRow<'_>>], run: &mut Vec<usize>) {
-    let &[.., from, to] = &run[..] else { return };
-    let gone = settled[from].take();
-    if let (Some(gone), Some(here)) = (gone, &mut settled[to]) {
-        here.op = b'U';
-        here.old = gone.old;
-        here.users = here.users.or(gone.users);
-    }
-    run.remove(run.len() - 2);
+/// Two numbers as one. Where two pairs gave the same, unlike rows would be looked at together, and put in the same order.
+fn mixed(one: u64, other: u64) -> u64 {
+    (one.rotate_left(32) ^ other).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) ^ other
 }
 
-/// Moves the last row of a run up to where a chain begins that it must have come before: 1 → 2 → 3, and then 0 → 1.
-fn sink(settled: &mut [Option<OutboxRow<'_>>], run: &[usize]) {
-    // nearly no row is one: look before anything is collected
-    let Some(new) = run.last().and_then(|&at| settled[at]).and_then(|last| last.new) else { return };
-    if !run[..run.len() - 1].iter().any(|&at| settled[at].is_some_and(|earlier| earlier.old == Some(new))) {
-        return;
+/// Which rows belong together; those that belong to nothing take no room.
+#[derive(Debug, Default)]
+struct Sets(HashMap<u32, u32>);
+
+impl Sets {
+    fn find(&mut self, row: u32) -> u32 {
+        let mut root = row;
+        while let Some(&parent) = self.0.get(&root)
+            && parent != root
+        {
+            root = parent;
+        }
+        let mut at = row;
+        while at != root {
+            at = self.0.insert(at, root).unwrap_or(root);
+        }
+        root
     }
-    let rows: Vec<OutboxRow<'_>> = run.iter().filter_map(|&at| settled[at]).collect();
-    let Some((last, chain)) = rows.split_last() else { return };
-    let linked = |pair: &[OutboxRow<'_>]| pair[0].new == pair[1].old;
-    let start = chain.windows(2).rposition(|pair| !linked(pair)).map_or(0, |broken| broken + 1);
-    let Some((first, newest)) = chain[start..].first().zip(chain.last()) else { return };
-    let inverted = first.op == b'U' && first.old == Some(new) && last.old != newest.new;
-    if !inverted {
-        return;
+
+    fn join(&mut self, one: u32, other: u32) {
+        let (one, other) = (self.find(one), self.find(other));
+        let root = one.min(other);
+        self.0.insert(root, root);
+        self.0.insert(one.max(other), root);
     }
-    // contents change places, ids and times stay
-    let contents = std::iter::once(last).chain(&chain[start..]);
-    for ((&at, place), content) in run[start..].iter().zip(&rows[start..]).zip(contents) {
-        settled[at] = Some(OutboxRow { id: place.id, at: place.at, ..*content });
+
+    fn groups(mut self) -> Vec<Vec<u32>> {
+        let mut rows: Vec<u32> = self.0.keys().copied().collect();
+        rows.sort_unstable();
+        let mut groups: HashMap<u32, Vec<u32>> = HashMap::new();
+        for row in rows {
+            groups.entry(self.find(row)).or_default().push(row);
+        }
+        groups.into_values().filter(|group| group.len() > 1).collect()
     }
 }
 
@@ -98,50 +356,123 @@ mod tests {
     use crate::source::catalog::Channel;
 
     fn row<'a>(id: i64, xid: u64, op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
-        OutboxRow { id, xid, at: id, channel: 1, op, old, new, actor: None, users: None }
+        // a command of its own between any two
+        OutboxRow { id, xid, at: id, channel: 1, op, old, new, actor: None, users: None, command: id as u32 * 2 }
     }
 
     fn parts() -> Catalog {
         let (key, partitioned_by) = (vec!["k".into(), "p".into()], vec!["p".into()]);
         let channel = Channel { key, partitioned_by, ..Channel::named("parts") };
-        Catalog::of([(1, channel)])
+        let keyless = Channel::named("keyless");
+        Catalog::of([(1, channel), (2, keyless)])
     }
 
     fn shown(rows: &[OutboxRow<'_>]) -> Vec<String> {
-        rows.iter()
-            .map(|r| format!("{} {} {}>{}", r.id, char::from(r.op), r.old.unwrap_or("-"), r.new.unwrap_or("-")))
-            .collect()
+        let mut shown = Vec::new();
+        settle(rows, &parts(), |r| {
+            let (op, old, new) = (char::from(r.op), r.old.unwrap_or("-"), r.new.unwrap_or("-"));
+            shown.push(format!("{} {op} {old}>{new}", r.id).replace(r#"{"k":1,"p":"a","v":"#, "{"));
+        });
+        shown
     }
 
+    const V: [&str; 5] = [
+        r#"{"k":1,"p":"a","v":0}"#,
+        r#"{"k":1,"p":"a","v":1}"#,
+        r#"{"k":1,"p":"a","v":2}"#,
+        r#"{"k":1,"p":"a","v":3}"#,
+        r#"{"k":1,"p":"a","v":4}"#,
+    ];
+    const OTHER: [&str; 2] = [r#"{"k":2,"p":"a","v":0}"#, r#"{"k":2,"p":"a","v":1}"#];
+
     #[test]
-    fn an_inverted_chain_is_put_right_across_rows_of_others() {
-        let rows = vec![
-            row(1, 7, b'U', Some("2"), Some("3")),
-            row(2, 8, b'U', Some("2"), Some("9")),
-            row(3, 7, b'U', Some("1"), Some("2")),
-            row(4, 7, b'I', None, Some("1")),
-        ];
-        assert_eq!(shown(&settle(rows, &parts())), ["1 I ->1", "2 U 2>9", "3 U 1>2", "4 U 2>3"]);
+    fn a_chain_is_put_right_across_any_number_of_rows_of_others_and_of_its_own_transaction() {
+        let mut rows = vec![row(1, 7, b'U', Some(V[2]), Some(V[3]))];
+        let others: Vec<String> = (10..500).map(|k| format!(r#"{{"k":{k},"p":"a"}}"#)).collect();
+        rows.extend(others.iter().enumerate().map(|(i, image)| row(10 + i as i64, 7, b'I', None, Some(image))));
+        rows.push(row(600, 8, b'U', Some(V[2]), Some(V[4])));
+        rows.push(row(601, 7, b'U', Some(V[1]), Some(V[2])));
+        rows.push(row(602, 7, b'I', None, Some(V[1])));
+        let shown = shown(&rows);
+        assert_eq!((&*shown[0], &*shown[1]), ("1 I ->{1}", r#"10 I ->{"k":10,"p":"a"}"#));
+        assert_eq!(shown[shown.len() - 3..], ["600 U {2}>{4}", "601 U {1}>{2}", "602 U {2}>{3}"]);
     }
 
     #[test]
     fn a_value_that_comes_back_is_no_inversion() {
-        let rows = vec![row(1, 7, b'U', Some("1"), Some("2")), row(2, 7, b'U', Some("2"), Some("1"))];
-        assert_eq!(shown(&settle(rows, &parts())), ["1 U 1>2", "2 U 2>1"]);
+        let rows = [row(1, 7, b'U', Some(V[1]), Some(V[2])), row(2, 7, b'U', Some(V[2]), Some(V[1]))];
+        assert_eq!(shown(&rows), ["1 U {1}>{2}", "2 U {2}>{1}"]);
     }
 
     #[test]
-    fn a_row_that_moves_to_another_partition_is_updated() {
-        let (a, b) = (r#"{"k":1,"p":"a"}"#, r#"{"k":1,"p":"b"}"#);
-        let other = r#"{"k":2,"p":"b"}"#;
-        let rows = vec![
-            row(1, 7, b'D', Some(a), None),
-            row(2, 8, b'D', Some(other), None),
-            row(3, 7, b'I', None, Some(b)),
-            row(4, 8, b'I', None, Some(a)),
+    fn what_a_trigger_set_back_before_it_was_captured_comes_last() {
+        let mut rows = [row(1, 7, b'U', Some(V[2]), Some(V[1])), row(2, 7, b'U', Some(V[1]), Some(V[2]))];
+        rows[1].command = rows[0].command + 1;
+        assert_eq!(shown(&rows), ["1 U {1}>{2}", "2 U {2}>{1}"]);
+    }
+
+    #[test]
+    fn a_truncate_divides_what_came_before_from_what_came_after() {
+        let rows = [
+            row(1, 7, b'U', Some(V[1]), Some(V[2])),
+            row(2, 7, b'T', None, None),
+            row(3, 7, b'U', Some(V[1]), Some(V[3])),
+            row(4, 7, b'I', None, Some(V[1])),
         ];
-        let settled = settle(rows, &parts());
-        assert_eq!(shown(&settled)[1], format!("3 U {a}>{b}"));
-        assert_eq!(settled.len(), 3, "another key is another row: {:?}", shown(&settled));
+        assert_eq!(shown(&rows), ["1 U {1}>{2}", "2 T ->-", "3 I ->{1}", "4 U {1}>{3}"]);
+    }
+
+    #[test]
+    fn a_table_without_a_key_and_a_row_that_was_too_large_keep_their_place() {
+        let by_id = |rows: [OutboxRow<'_>; 2]| assert_eq!(shown(&rows), ["1 U {1}>{2}", "2 U {0}>{1}"]);
+        let rows = [row(1, 7, b'U', Some(V[1]), Some(V[2])), row(2, 7, b'U', Some(V[0]), Some(V[1]))];
+        by_id(rows.map(|row| OutboxRow { channel: 2, ..row }));
+        let key = r#"{"k":1,"p":"a"}"#;
+        let rows = [
+            row(1, 7, b'U', Some(V[1]), Some(V[2])),
+            row(2, 7, b'u', Some(key), Some(key)),
+            row(3, 7, b'U', Some(V[0]), Some(V[1])),
+        ];
+        assert_eq!(shown(&rows), ["1 U {0}>{1}".to_owned(), format!("2 u {key}>{key}"), "3 U {1}>{2}".to_owned()]);
+        // nor does what is no row at all
+        let rows =
+            [row(1, 7, b'U', None, Some("null")), row(2, 7, b'U', Some("{"), Some(V[1])), row(3, 7, b'D', None, None)];
+        assert_eq!(shown(&rows), ["1 U ->null", "2 U {>{1}", "3 D ->-"]);
+    }
+
+    #[test]
+    fn a_row_that_moves_to_another_partition_is_updated_at_any_distance() {
+        let (a, b) = (r#"{"k":1,"p":"a"}"#, r#"{"k":1,"p":"b","v":0}"#);
+        let (again, c) = (r#"{"k":1,"p":"b","v":1}"#, r#"{"k":1,"p":"c"}"#);
+        let rows = [
+            row(1, 7, b'D', Some(a), None),
+            row(2, 8, b'D', Some(OTHER[0]), None),
+            row(3, 7, b'D', Some(OTHER[0]), None),
+            row(4, 7, b'U', Some(b), Some(again)),
+            row(5, 7, b'I', None, Some(OTHER[1])),
+            row(6, 7, b'I', None, Some(b)),
+            row(7, 8, b'I', None, Some(c)),
+        ];
+        let wanted = [
+            format!("2 D {}>-", OTHER[0]),
+            format!("3 D {}>-", OTHER[0]),
+            format!("4 U {a}>{b}"),
+            format!("5 I ->{}", OTHER[1]),
+            format!("6 U {b}>{again}"),
+            format!("7 I ->{c}"),
+        ];
+        assert_eq!(shown(&rows), wanted, "another key is another row, and so is the same key that came back");
+    }
+
+    #[test]
+    fn rows_that_exchange_their_keys_have_whole_old_images() {
+        let rows = [
+            row(1, 7, b'U', Some(r#"{"k":1}"#), Some(r#"{"k":2,"p":"a","v":"x"}"#)),
+            row(2, 7, b'U', Some(r#"{"k":2}"#), Some(r#"{"k":1,"p":"a","v":"y"}"#)),
+        ];
+        assert_eq!(
+            shown(&rows),
+            [r#"1 U {"x"}>{"y"}"#.to_owned(), r#"2 U {"k":2,"p":"a","v":"y"}>{"k":2,"p":"a","v":"x"}"#.to_owned()]
+        );
     }
 }

@@ -6,8 +6,10 @@
 //! Unless little was read since then: one scan costs the database 0.06 ms of processor time where two cost 0.08, nearly all
 //! of it to set the scans up. The statement's own snapshot is `now`, so MVCC itself is the test "visible in now", and its
 //! first row says which snapshot that was.
+//!
+//! No statement sorts: rows are sorted here, as many as a cut may have to be read at once. A cut that has more is read again
+//! by `bulk`, whose memory does not grow with it.
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
@@ -15,9 +17,9 @@ use futures_util::{Stream, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio_postgres::{Client, Row, Statement};
 
+use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
-use super::order::NEIGHBOURS;
-use super::part::{Part, changes_of, concerns_catalog, identity, op};
+use super::part::{Captured, Gathered, Teller, gather, number, parts, text};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
 use crate::change::{Change, Cut, Event, Start};
@@ -28,10 +30,11 @@ use crate::lives::Gap;
 /// Settings of a session that reads the outbox. JIT cost 7 ms a read instead of 0.03; a waiting lock request of a relay
 /// would make writers skip their bell, so none may wait long. Nobody waits for its one write, the note of the durable
 /// position, to be flushed. The plan is made once: both places are looked up by the index whatever they are, which is
-/// why scans are off, and planning six index scans took 0.45 of the 0.62 ms of a read.
+/// why scans are off, and planning six index scans took 0.45 of the 0.62 ms of a read. Text comes as the bytes it is: one
+/// that the server cannot convert would fail the read.
 pub(super) const SESSION: &str = "set jit = off; set enable_seqscan = off; set plan_cache_mode = force_generic_plan; \
     set max_parallel_workers_per_gather = 0; set lock_timeout = '1s'; set idle_in_transaction_session_timeout = '5s'; \
-    set statement_timeout = 0; set timezone = 'UTC'; set synchronous_commit = off";
+    set statement_timeout = 0; set timezone = 'UTC'; set synchronous_commit = off; set client_encoding = 'SQL_ASCII'";
 
 /// The header row tells: whether no relay wants to sleep (asked only by one that holds QUIET), `now`, the position in
 /// the log read after it, and the floor.
@@ -40,48 +43,72 @@ macro_rules! header {
         "
 select 0::int8, null::xid8, null::timestamptz, \
        case when $2 then (pg_try_advisory_lock(1919907683, 2) and pg_advisory_unlock(1919907683, 2))::int4 end, \
-       null::\"char\", pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text, floor::text, null::text[]
+       null::\"char\", pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text, floor::text, null::text[], \
+       null::cid, false
   from rowcast.installation
 union all
 "
     };
 }
 
-/// Whatever was read before, however much of it is later than the oldest transaction that was running.
+/// Whole rows, of those that `columns` gives. One that is stored in more than 128 KiB is not given out here: of such, few
+/// fill the memory.
+macro_rules! rows {
+    () => {
+        "select c.id, c.xid, c.at, c.channel, c.op, case when c.stored <= 131072 then c.old::text end, \
+       case when c.stored <= 131072 then c.new::text end, left(c.actor, 200), case when c.stored <= 131072 then c.users end, \
+       c.command, c.stored > 131072 from ("
+    };
+}
+
+/// What is asked of the outbox.
+macro_rules! columns {
+    () => {
+        "select o.id, o.xid, o.at, o.channel, o.op, o.old, o.new, o.actor, o.users, o.cmin as command, \
+       coalesce(pg_column_size(o.old), 0) + coalesce(pg_column_size(o.new), 0) + coalesce(pg_column_size(o.users), 0) as stored \
+  from rowcast.outbox o "
+    };
+}
+
+/// Whatever was read before, however much of it is later than the oldest transaction that was running. One row more than a
+/// cut may have that is read at once ([`WHOLE_ROWS`](super::part::WHOLE_ROWS)).
 const READ: &str = concat!(
     header!(),
-    "(select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
-  where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot)
- union all
- select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
-  where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))))
-order by 1"
+    rows!(),
+    columns!(),
+    "where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot)
+ union all ",
+    columns!(),
+    "where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) limit 2001) c"
 );
 
 /// The same rows, where few that were read before are in the way. Read once by a sub-select, the snapshot is not parsed
 /// anew for every row: beside 200 running transactions a cut of 300,000 rows took 1,000 ms instead of 120.
 const READ_ON: &str = concat!(
     header!(),
-    "select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
-  where o.xid >= pg_snapshot_xmin($1::text::pg_snapshot)
-    and not pg_visible_in_snapshot(o.xid, (select $1::text::pg_snapshot))
-order by 1"
+    rows!(),
+    columns!(),
+    "where o.xid >= pg_snapshot_xmin($1::text::pg_snapshot)
+    and not pg_visible_in_snapshot(o.xid, (select $1::text::pg_snapshot)) limit 2001) c"
 );
 
-/// A cut (prev, now] of the past after an id, of one channel or of all. The header row brings the floor, read in the
-/// same snapshot: a segment that is emptied meanwhile shows in it.
-pub(super) const READ_PAST: &str = "
+/// A cut (prev, now] of the past, of one channel or of all. The header row brings the floor, read in the same snapshot: a
+/// segment that is emptied meanwhile shows in it.
+pub(super) const READ_PAST: &str = concat!(
+    "
 select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", null::text, null::text, \
-       (select floor::text from rowcast.installation), null::text[]
+       (select floor::text from rowcast.installation), null::text[], null::cid, false
 union all
-(select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
-  where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3
-    and ($4::int4 is null or o.channel = $4)
- union all
- select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o
-  where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3
-    and ($4::int4 is null or o.channel = $4))
-order by 1";
+",
+    rows!(),
+    columns!(),
+    "where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and pg_visible_in_snapshot(o.xid, (select $2::text::pg_snapshot))
+    and ($3::int4 is null or o.channel = $3)
+ union all ",
+    columns!(),
+    "where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, (select $2::text::pg_snapshot))
+    and ($3::int4 is null or o.channel = $3) limit 2001) c"
+);
 
 /// Reads cuts, one after the other.
 #[derive(Debug)]
@@ -91,6 +118,7 @@ pub struct Reader {
     read_on: Statement,
     passed: Passed,
     read_past: Statement,
+    bulk: bulk::Statements,
     place: Place,
     pool: Pool,
     catalog: Catalog,
@@ -121,8 +149,9 @@ impl Reader {
         let read = client.prepare(READ).await.map_err(explain)?;
         let read_on = client.prepare(READ_ON).await.map_err(explain)?;
         let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
+        let bulk = bulk::Statements::prepare(&client).await?;
         let passed = Passed::before(&place.seen);
-        Ok(Self { client, read, read_on, passed, read_past, place, pool, catalog: Catalog::default(), out })
+        Ok(Self { client, read, read_on, passed, read_past, bulk, place, pool, catalog: Catalog::default(), out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -178,24 +207,34 @@ impl Reader {
         let explain = |e| Error::database("cannot read the outbox", e);
         let mut found = Found { rows: 0, xmin: 0, is_overtaken: false, may_keep_quiet: true };
         if let Some((end, lsn, id)) = self.place.inside.clone() {
-            let (seen, until, after) = (self.place.seen.to_string(), end.to_string(), id - NEIGHBOURS);
-            let parameters: [Parameter<'_>; 4] = [&seen, &until, &after, &None::<i32>];
+            // all of the cut, so that it is put in the same order; what was delivered is left out
+            let (seen, until) = (self.place.seen.to_string(), end.to_string());
+            let parameters: [Parameter<'_>; 3] = [&seen, &until, &None::<i32>];
             let mut rows = Box::pin(self.client.query_raw(&self.read_past, parameters).await.map_err(explain)?);
             let header = header(&mut rows).await?;
-            self.notice_floor(header.get(7)).await?;
-            found.rows += self.deliver(rows, end, lsn, id, true).await?;
+            if self.notice_floor(text(&header, 7).as_deref()).await? {
+                return Ok(found);
+            }
+            let gathered = gather(&mut rows).await?;
+            drop(rows);
+            found.rows += self.deliver(gathered, end, lsn, id, true).await?;
         }
         let seen = self.place.seen.to_string();
         let parameters: [Parameter<'_>; 2] = [&seen, &holds_quiet];
         let read = if self.passed.are_many() { &self.read } else { &self.read_on };
         let mut rows = Box::pin(self.client.query_raw(read, parameters).await.map_err(explain)?);
         let header = header(&mut rows).await?;
-        found.may_keep_quiet = header.get::<_, Option<i32>>(3) == Some(1);
-        let (now, lsn) = snapshot_and_lsn(header.get(5), header.get(6))?;
+        found.may_keep_quiet = number::<i32>(&header, 3) == Some(1);
+        let snapshot = text(&header, 5).unwrap_or_default();
+        let (now, lsn) = snapshot_and_lsn(&snapshot, &text(&header, 6).unwrap_or_default())?;
         found.xmin = now.xmin();
         found.is_overtaken = now.xmin() < now.xmax();
-        self.notice_floor(header.get(7)).await?;
-        found.rows += self.deliver(rows, now, lsn, 0, tell).await?;
+        if self.notice_floor(text(&header, 7).as_deref()).await? {
+            return Ok(found);
+        }
+        let gathered = gather(&mut rows).await?;
+        drop(rows);
+        found.rows += self.deliver(gathered, now, lsn, 0, tell).await?;
         Ok(found)
     }
 
@@ -213,86 +252,135 @@ impl Reader {
         Ok(())
     }
 
-    /// A relay that was stopped for longer than the retention has missed what was pruned.
-    async fn notice_floor(&mut self, floor: Option<&str>) -> Result<()> {
-        let Some(floor) = floor.and_then(Snapshot::parse) else { return Ok(()) };
+    /// A relay that was stopped for longer than the retention has missed what was pruned: says whether it has.
+    async fn notice_floor(&mut self, floor: Option<&str>) -> Result<bool> {
+        let Some(floor) = floor.and_then(Snapshot::parse) else { return Ok(false) };
         if self.place.seen.covers(&floor) {
-            return Ok(());
+            return Ok(false);
         }
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
         let told = self.out.reserve().await.map_err(ended)?;
         self.place.seen = floor;
         self.place.inside = None;
         told.send(self.place.told(Start::Gap(Gap::Retention)));
-        Ok(())
+        Ok(true)
     }
 
-    /// Hands the rows of a cut over, those up to the id `after` excepted.
-    async fn deliver(
-        &mut self,
-        rows: impl Stream<Item = Result<Row, tokio_postgres::Error>>,
-        end: Snapshot,
-        lsn: u64,
-        after: i64,
-        tell: bool,
-    ) -> Result<usize> {
-        let mut rows = pin!(rows);
+    /// The same, asked by itself: rows that were there a moment ago are not.
+    async fn notice_prune(&mut self) -> Result<bool> {
+        let explain = |e| Error::database("cannot read the outbox", e);
+        let row = self.client.query_one("select floor::text from rowcast.installation", &[]).await.map_err(explain)?;
+        self.notice_floor(text(&row, 0).as_deref()).await
+    }
+
+    /// Hands a cut over, the rows up to the id `after` excepted.
+    async fn deliver(&mut self, cut: Gathered, end: Snapshot, lsn: u64, after: i64, tell: bool) -> Result<usize> {
         let inside: Arc<str> = inside_prefix(&self.place.cursor(lsn, Some((end.clone(), 1)))).into();
-        let until = Arc::new(end);
-        let mut part = Part::default();
-        let mut count = 0;
-        while let Some(row) = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))? {
-            count += 1;
-            if part.is_full() {
-                let rows = part.take_settled(&self.catalog);
-                let (changes, last) = self.understand(&rows, after).await?;
-                if let Some(last) = last {
-                    let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
-                    let told = self.out.reserve().await.map_err(ended)?;
-                    told.send(Event::Cut(cut));
-                    self.place.witness.told(lsn);
-                    self.place.inside = Some(((*until).clone(), lsn, last));
-                }
+        let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default() };
+        let (changes, count) = match cut {
+            Gathered::Whole(rows) => {
+                let rows: Vec<Captured<'_>> = rows.iter().map(Captured::of).collect();
+                self.understand(&rows).await?;
+                (cut_now.teller.whole(&rows, &self.catalog, after), rows.len())
             }
-            part.push(row);
-        }
-        self.passed.note(&until, count);
+            Gathered::TooMuch => match self.deliver_large(&mut cut_now).await? {
+                Some(rest) => rest,
+                // what it was part of is gone, and told as such
+                None => return Ok(0),
+            },
+        };
+        let CutNow { inside, until, .. } = &cut_now;
+        self.passed.note(until, count);
         let untold = count == 0 && !tell && self.place.inside.is_none();
-        let (changes, _) = self.understand(&part.rows, after).await?;
+        let mut parts = parts(changes);
+        let last = parts.pop().unwrap_or_default();
+        for part in parts {
+            self.send_part(&cut_now, part).await?;
+        }
         // from here to the end nothing waits: whoever gives this read up finds the place where delivery got to
         let told = self.out.reserve().await.map_err(ended)?;
-        self.place.seen = (*until).clone();
+        self.place.seen = (**until).clone();
         self.place.lsn = lsn;
         self.place.inside = None;
-        self.place.witness.end_cut(&until, lsn);
+        self.place.witness.end_cut(until, lsn);
         if !untold {
             self.place.witness.told(lsn);
-            told.send(Event::Cut(Cut { changes, inside, until, end: Some(self.place.border()) }));
+            let (inside, until) = (inside.clone(), until.clone());
+            told.send(Event::Cut(Cut { changes: last, inside, until, end: Some(self.place.border()) }));
         }
         Ok(count)
     }
 
-    /// The changes in rows, and the id of the last one after `after`.
-    async fn understand(&mut self, rows: &[Row], after: i64) -> Result<(Vec<Change>, Option<i64>)> {
-        if rows.iter().any(|row| concerns_catalog(row, &self.catalog)) {
-            self.reload_catalog().await?;
-        }
-        for row in rows {
-            self.place.witness.note(identity(row));
-            // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
-            if op(row) == b'R' {
-                for user in row.get::<_, Option<Vec<String>>>(8).unwrap_or_default() {
-                    self.send(Event::Revoked { user: user.into() }).await?;
+    /// Hands over a large cut but for its last part, which it returns with the number of rows. Nothing where rows were
+    /// pruned meanwhile.
+    async fn deliver_large(&mut self, cut: &mut CutNow) -> Result<Option<(Vec<Change>, usize)>> {
+        let mut bulk = Bulk::new(&self.place.seen, &cut.until, None, bulk::MOST);
+        let (mut held, mut count) = (Vec::new(), 0);
+        while let Some(floor) = bulk.read_places(&self.client, &self.bulk).await? {
+            if self.notice_floor(floor.as_deref()).await? {
+                return Ok(None);
+            }
+            if bulk.concerns(&self.catalog) {
+                self.reload_catalog().await?;
+            }
+            count += bulk.count();
+            bulk.settle(&self.client, &self.bulk, &self.catalog).await?;
+            while let Some(fetched) = bulk.fetch(&self.client, &self.bulk, cut.after).await? {
+                if fetched.is_incomplete && self.notice_prune().await? {
+                    return Ok(None);
+                }
+                let rows = fetched.rows();
+                self.understand(&rows).await?;
+                let changes = bulk.changes(&fetched, &rows, &mut cut.teller, &self.catalog);
+                // one part is kept back: the last one ends the cut
+                for part in parts(std::mem::replace(&mut held, changes)) {
+                    self.send_part(cut, part).await?;
                 }
             }
         }
-        let last = rows.last().map(|row| row.get(0)).filter(|id| *id > after);
-        Ok((changes_of(rows, &self.catalog, after), last))
+        Ok(Some((held, count)))
+    }
+
+    /// A part of a cut, while others follow.
+    async fn send_part(&mut self, cut: &CutNow, changes: Vec<Change>) -> Result<()> {
+        let Some(last) = changes.last().map(|change| change.id) else { return Ok(()) };
+        let told = self.out.reserve().await.map_err(ended)?;
+        let (inside, until) = (cut.inside.clone(), cut.until.clone());
+        told.send(Event::Cut(Cut { changes, inside, until, end: None }));
+        self.place.witness.told(cut.lsn);
+        self.place.inside = Some(((*cut.until).clone(), cut.lsn, last));
+        Ok(())
+    }
+
+    /// Takes note of rows that are about to be told.
+    async fn understand(&mut self, rows: &[Captured<'_>]) -> Result<()> {
+        if rows.iter().any(|row| row.concerns(&self.catalog)) {
+            self.reload_catalog().await?;
+        }
+        for row in rows {
+            self.place.witness.note(row.identity());
+            // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
+            for user in row.revoked() {
+                self.send(Event::Revoked { user: user.into() }).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn send(&self, event: Event) -> Result<()> {
         self.out.send(event).await.map_err(ended)
     }
+}
+
+/// The cut that is being handed over.
+struct CutNow {
+    /// token of a place inside it, without the id
+    inside: Arc<str>,
+    until: Arc<Snapshot>,
+    lsn: u64,
+    /// told up to this id
+    after: i64,
+    teller: Teller,
 }
 
 fn ended<T>(_: mpsc::error::SendError<T>) -> Error {

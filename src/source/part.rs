@@ -1,142 +1,289 @@
-//! Rows of the outbox as they arrive → changes. Owns how many are held at a time and where they may be divided; knows
-//! no statement.
+//! Rows of the outbox as they arrive → changes. Owns how much is held at a time, and what becomes of a row that cannot be
+//! read; knows no statement.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::HashSet;
 
+use futures_util::{Stream, TryStreamExt as _};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type, accepts};
 
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
-use super::order::{self, NEAR, NEIGHBOURS};
+use super::order::{self, Placed};
 use super::witness::Seen;
-use crate::change::Change;
+use crate::change::{Change, Update};
+use crate::error::{Error, Kind, Result};
 
-/// A part of a cut: as many changes, or as many bytes of JSON, as are held at a time.
+/// A part of a cut: as many changes, or about as many bytes, as are handed over at a time.
 pub(super) const PART_CHANGES: usize = 1_000;
-const PART_BYTES: usize = 1 << 20;
+const PART_BYTES: u64 = 1 << 20;
+/// A cut of more rows than this, or of more bytes, is read by places first: see `bulk`. The read step asks for one more.
+pub(super) const WHOLE_ROWS: usize = 2_000;
+const WHOLE_BYTES: usize = 8 << 20;
 
-/// Rows that are held at a time.
-#[derive(Debug, Default)]
-pub(super) struct Part {
-    pub(super) rows: Vec<Row>,
-    bytes: usize,
-    /// rows that were kept back when the last ones were handed over
-    held: usize,
+/// What came of a cut whose rows were asked for without knowing how many there are.
+#[derive(Debug)]
+pub(super) enum Gathered {
+    /// all of them, by id
+    Whole(Vec<Row>),
+    /// more than is held at a time, or a row that the database cannot give out
+    TooMuch,
 }
 
-impl Part {
-    pub(super) fn is_full(&self) -> bool {
-        self.rows.len() >= self.held + PART_CHANGES || self.bytes >= PART_BYTES
-    }
-
-    pub(super) fn push(&mut self, row: Row) {
-        self.bytes += length(&row, 5) + length(&row, 6);
-        self.rows.push(row);
-    }
-
-    /// The rows that can be handed over while more follow. The last row of a transaction so far waits for the next
-    /// one, which may belong to it as [`order::settle`] knows; so do the rows that belong to it already, and those
-    /// behind them.
-    pub(super) fn take_settled(&mut self, catalog: &Catalog) -> Vec<Row> {
-        let length = self.rows.len();
-        // of each transaction, the row that was looked at last, and where it is
-        let mut followed: HashMap<i64, (usize, &Row)> = HashMap::new();
-        let mut split = length;
-        for (at, row) in self.rows.iter().enumerate().skip(length.saturating_sub(NEIGHBOURS as usize)).rev() {
-            let Int8(xid) = row.get(1);
-            let waits = match followed.get(&xid) {
-                None => length - at <= NEAR || (op(row) == b'D' && catalog.moves_rows(row.get(3))),
-                Some((next_at, next)) => *next_at >= split && is_linked(row, next),
-            };
-            if waits {
-                split = at;
+/// The rows of a cut, if they are few. No database sorts them: a sort that does not fit into `work_mem` becomes a file,
+/// which `temp_file_limit` forbids.
+///
+/// # Errors
+/// When the connection is lost.
+pub(super) async fn gather<S>(rows: &mut S) -> Result<Gathered>
+where
+    S: Stream<Item = Result<Row, tokio_postgres::Error>> + Unpin,
+{
+    let (mut whole, mut bytes) = (Vec::new(), 0);
+    loop {
+        match rows.try_next().await {
+            Ok(Some(row)) => {
+                bytes += [5, 6, 8].into_iter().map(|column| raw(&row, column).map_or(0, <[u8]>::len)).sum::<usize>();
+                if is_large(&row) || whole.len() == WHOLE_ROWS || bytes > WHOLE_BYTES {
+                    return Ok(Gathered::TooMuch);
+                }
+                whole.push(row);
             }
-            followed.insert(xid, (at, row));
+            Ok(None) => break,
+            Err(error) => {
+                let error = Error::database("cannot read the outbox", error);
+                if error.kind() != Kind::Database {
+                    return Err(error);
+                }
+                // which row it is shows when they are read one by one
+                tracing::warn!(event = "outbox_read_again", error = crate::error::chain(&error));
+                return Ok(Gathered::TooMuch);
+            }
         }
-        let kept = self.rows.split_off(split);
-        let settled = std::mem::take(&mut self.rows);
-        (self.held, self.bytes) = (kept.len(), 0);
-        self.rows = kept;
-        settled
+    }
+    whole.sort_by_cached_key(|row| number::<i64>(row, 0));
+    Ok(Gathered::Whole(whole))
+}
+
+/// A row of the outbox, its texts decoded.
+#[derive(Debug)]
+pub(super) struct Captured<'a> {
+    id: i64,
+    xid: u64,
+    at: i64,
+    channel: i32,
+    op: u8,
+    old: Option<Cow<'a, str>>,
+    new: Option<Cow<'a, str>>,
+    actor: Option<Cow<'a, str>>,
+    users: Option<Vec<Option<String>>>,
+    command: u32,
+    /// nothing of it is missing
+    is_readable: bool,
+}
+
+impl<'a> Captured<'a> {
+    /// A row as the statements give it: id, xid, at, channel, op, old, new, actor, users; and, where they ask for it, the
+    /// command that captured it, and whether it was left out because it is too large.
+    pub(super) fn of(row: &'a Row) -> Self {
+        let users = row.try_get::<_, Option<Vec<Option<Raw<'_>>>>>(8).map(|users| {
+            let told = |user: Option<Raw<'_>>| user.map(|user| decoded(user.0).into_owned());
+            users.map(|users| users.into_iter().map(told).collect())
+        });
+        let (id, xid, at): (_, Option<Int8>, Option<Int8>) = (number(row, 0), number(row, 1), number(row, 2));
+        let (channel, op) = (number(row, 3), number::<i8>(row, 4));
+        let is_readable = users.is_ok()
+            && !is_large(row)
+            && [id.is_none(), xid.is_none(), at.is_none(), channel.is_none(), op.is_none()] == [false; 5];
+        Self {
+            id: id.unwrap_or_default(),
+            xid: xid.map_or(0, |xid| xid.0.cast_unsigned()),
+            at: at.map_or(0, |at| at.0),
+            channel: channel.unwrap_or_default(),
+            op: op.unwrap_or_default().cast_unsigned(),
+            old: text(row, 5),
+            new: text(row, 6),
+            actor: text(row, 7),
+            users: users.unwrap_or_default(),
+            command: if row.len() > 9 { number(row, 9).map_or(0, |Cid(command)| command) } else { 0 },
+            is_readable,
+        }
+    }
+
+    /// A row that the database cannot give out; now, as far as anybody knows.
+    pub(super) fn unreadable(id: i64, xid: u64, channel: i32, op: u8) -> Self {
+        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let at = since_1970.as_micros() as i64 - MICROSECONDS_1970_TO_2000;
+        let (old, new, actor, users) = (None, None, None, None);
+        Self { id, xid, at, channel, op, old, new, actor, users, command: 0, is_readable: false }
+    }
+
+    /// Order inside the cut.
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// Its channel.
+    pub(super) fn channel(&self) -> i32 {
+        self.channel
+    }
+
+    /// What tells a row from any other, also from one that was given its ids again after a crash.
+    pub(super) fn identity(&self) -> Seen {
+        (self.id, self.xid, self.at)
+    }
+
+    /// The users whose tokens are revoked by it.
+    pub(super) fn revoked(&self) -> impl Iterator<Item = &str> {
+        self.users.iter().flatten().flatten().map(String::as_str).filter(|_| self.op == b'R')
+    }
+
+    /// Whether the channels must be read again before it can be understood.
+    pub(super) fn concerns(&self, catalog: &Catalog) -> bool {
+        concerns_catalog(self.op, self.channel, catalog)
+    }
+
+    fn row(&self) -> OutboxRow<'_> {
+        OutboxRow {
+            id: self.id,
+            xid: self.xid,
+            at: self.at + MICROSECONDS_1970_TO_2000,
+            channel: self.channel,
+            op: self.op,
+            old: self.old.as_deref(),
+            new: self.new.as_deref(),
+            actor: self.actor.as_deref(),
+            users: self.users.as_deref(),
+            command: self.command,
+        }
     }
 }
 
-/// Whether the second of two rows of a transaction may belong to the first: the halves of a move, or a chain.
-fn is_linked(row: &Row, next: &Row) -> bool {
-    let (old, new): (Option<&str>, Option<&str>) = (row.get(5), next.get(6));
-    let is_chain = op(row) == b'U' && old.is_some() && old == new;
-    row.get::<_, i32>(3) == next.get::<_, i32>(3) && (is_chain || (op(row) == b'D' && op(next) == b'I'))
-}
-
-/// What happened, as the outbox writes it.
-pub(super) fn op(row: &Row) -> u8 {
-    row.get::<_, i8>(4).cast_unsigned()
-}
-
-fn length(row: &Row, column: usize) -> usize {
-    row.get::<_, Option<&str>>(column).map_or(0, str::len)
-}
-
-/// Whether the channels must be read again before this row can be understood.
-pub(super) fn concerns_catalog(row: &Row, catalog: &Catalog) -> bool {
-    match op(row) {
+/// Whether the channels must be read again before a row of this kind can be understood.
+pub(super) fn concerns_catalog(op: u8, channel: i32, catalog: &Catalog) -> bool {
+    match op {
         b'C' => true,
         b'N' | b'R' => false,
-        _ => catalog.get(row.get(3)).is_none(),
+        _ => catalog.get(channel).is_none(),
     }
 }
 
-/// What tells a row from any other, also from one that was given its ids again after a crash.
-pub(super) fn identity(row: &Row) -> Seen {
-    let (Int8(xid), Int8(at)) = (row.get(1), row.get(2));
-    (row.get(0), xid.cast_unsigned(), at)
+/// Rows → changes. Remembers of which channels it was told that something cannot be: once for each cut.
+#[derive(Debug, Default)]
+pub(super) struct Teller {
+    told: HashSet<i32>,
 }
 
-/// Outbox rows, given by id, as changes in the order in which they happened; those up to the id `after` left out.
-pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Change> {
-    let users: Vec<Option<Vec<Option<String>>>> = rows.iter().map(|row| row.get(8)).collect();
-    let raw = rows
-        .iter()
-        .zip(&users)
-        .map(|(row, users)| {
-            let (id, xid, at) = identity(row);
-            OutboxRow {
-                id,
-                xid,
-                at: at + MICROSECONDS_1970_TO_2000,
-                channel: row.get(3),
-                op: op(row),
-                old: row.get(5),
-                new: row.get(6),
-                actor: row.get(7),
-                users: users.as_deref(),
-            }
-        })
-        .collect();
-    let settled = order::settle(raw, catalog);
-    settled.iter().filter(|row| row.id > after).filter_map(|row| change_of(row, catalog)).collect()
-}
-
-fn change_of(row: &OutboxRow<'_>, catalog: &Catalog) -> Option<Change> {
-    if row.users.is_some_and(|users| users.iter().any(Option::is_none)) {
-        let (channel, id) = (row.channel, row.id);
-        tracing::warn!(event = "user_rule_failed", channel, id, "the query that names the users raised");
+impl Teller {
+    /// All rows of a cut, given by id, as changes in the order in which they happened; those up to the id `after` left out.
+    pub(super) fn whole(&mut self, rows: &[Captured<'_>], catalog: &Catalog, after: i64) -> Vec<Change> {
+        let rows_now: Vec<OutboxRow<'_>> = rows.iter().map(Captured::row).collect();
+        let order = order::order_of(&rows_now, catalog);
+        let placed = (0..rows.len()).filter_map(|at| Some((at, order.at(at)?)));
+        let wanted = placed.filter(|(at, _)| rows[*at].id > after);
+        wanted.filter_map(|(at, placed)| self.change(rows, at, placed, catalog)).collect()
     }
-    match decode(row, catalog) {
-        Decoded::Change(change) => return Some(change),
-        Decoded::Internal | Decoded::Invisible => {}
-        Decoded::UnknownChannel => {
-            tracing::debug!(event = "change_of_no_channel", channel = row.channel, id = row.id);
+
+    /// What is told in the place of one of these rows.
+    pub(super) fn change(
+        &mut self,
+        rows: &[Captured<'_>],
+        at: usize,
+        placed: Placed,
+        catalog: &Catalog,
+    ) -> Option<Change> {
+        let (old, new) = (&rows[placed.old], &rows[placed.new]);
+        let at = rows[at].row();
+        if !(old.is_readable && new.is_readable) {
+            return self.unreadable(&at, catalog, "it cannot be given out, or is too large");
         }
-        Decoded::Malformed(what) => tracing::error!(event = "outbox_row_malformed", id = row.id, what),
+        let whole_old = placed.whole_old(&old.row());
+        let row = placed.row(&at, &old.row(), &new.row(), whole_old.as_deref());
+        let (channel, id) = (row.channel, row.id);
+        if row.users.is_some_and(|users| users.iter().any(Option::is_none)) {
+            tracing::warn!(event = "user_rule_failed", channel, id, "the query that names the users raised");
+        }
+        match decode(&row, catalog) {
+            Decoded::Change(change) => Some(change),
+            Decoded::Internal | Decoded::Invisible => None,
+            Decoded::UnknownChannel => {
+                tracing::debug!(event = "change_of_no_channel", channel, id);
+                None
+            }
+            Decoded::Malformed(what) => self.unreadable(&row, catalog, what),
+        }
     }
-    None
+
+    /// In the place of a row that cannot be told: its channel learns that something is missing.
+    pub(super) fn unreadable(&mut self, row: &OutboxRow<'_>, catalog: &Catalog, what: &str) -> Option<Change> {
+        let (channel, id) = (row.channel, row.id);
+        let name = catalog.get(channel).map(|channel| channel.name.clone());
+        tracing::error!(event = "outbox_row_unreadable", channel = name.as_deref(), id, what);
+        let update = name.filter(|_| self.told.insert(channel)).map(Update::unreadable)?;
+        Some(Change { id, tx: row.xid, at: row.at, actor: None, update: Some(update), notification: None })
+    }
+
+    /// The same for a channel of which more is to be read at once than is held at a time.
+    pub(super) fn torn(&mut self, at: &Captured<'_>, catalog: &Catalog) -> Option<Change> {
+        let what = "the order of its transaction's changes is not known";
+        self.unreadable(&at.row(), catalog, what)
+    }
+}
+
+/// Rows, given by id, as changes in the order in which they happened; those up to the id `after` left out.
+pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Change> {
+    let captured: Vec<Captured<'_>> = rows.iter().map(Captured::of).collect();
+    Teller::default().whole(&captured, catalog, after)
+}
+
+/// Changes in parts of a size that can be handed over.
+pub(super) fn parts(mut changes: Vec<Change>) -> Vec<Vec<Change>> {
+    let mut parts = Vec::new();
+    loop {
+        let mut bytes = 0;
+        let mut fits = |change: &Change| {
+            bytes += change.size();
+            bytes <= PART_BYTES
+        };
+        let length = changes.iter().take(PART_CHANGES).take_while(|change| fits(change)).count().max(1);
+        if length >= changes.len() {
+            parts.push(changes);
+            return parts;
+        }
+        let rest = changes.split_off(length);
+        parts.push(std::mem::replace(&mut changes, rest));
+    }
+}
+
+/// A row that is too large to come with the others.
+fn is_large(row: &Row) -> bool {
+    row.len() > 10 && number::<bool>(row, 10) == Some(true)
+}
+
+/// The text of a column; nothing for null. Whatever its bytes are: the session is told to convert nothing, since one byte
+/// that the server cannot convert would fail the whole read.
+pub(super) fn text(row: &Row, column: usize) -> Option<Cow<'_, str>> {
+    raw(row, column).map(decoded)
+}
+
+/// What has no meaning becomes U+FFFD.
+fn decoded(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn raw(row: &Row, column: usize) -> Option<&[u8]> {
+    number::<Raw<'_>>(row, column).map(|raw| raw.0)
+}
+
+/// A column's value; nothing for null, nor for what is no such value.
+pub(super) fn number<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Option<T> {
+    row.try_get::<_, Option<T>>(column).ok().flatten()
 }
 
 const MICROSECONDS_1970_TO_2000: i64 = 946_684_800_000_000;
 
-/// Eight bytes as they are: an xid8, or a timestamptz in microseconds since 2000. Null (the header row) is 0.
+/// Eight bytes as they are: an xid8, or a timestamptz in microseconds since 2000.
 struct Int8(i64);
 
 impl<'a> FromSql<'a> for Int8 {
@@ -145,4 +292,28 @@ impl<'a> FromSql<'a> for Int8 {
     }
 
     accepts!(XID8, TIMESTAMPTZ);
+}
+
+/// The number of a command inside its transaction.
+struct Cid(u32);
+
+impl<'a> FromSql<'a> for Cid {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(u32::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(CID);
+}
+
+/// The bytes of a text.
+struct Raw<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
 }

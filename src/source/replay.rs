@@ -9,16 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
-use super::order::NEIGHBOURS;
 use super::outbox::{self, Parameter};
-use super::part::{PART_CHANGES, Part, changes_of, op};
+use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, parts, text};
 use super::place;
 use super::pool::{Database, Purpose};
 use super::shelf::{self, Read, Shelf};
@@ -156,47 +155,93 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
         None
     };
     let is_wider = shared.is_some();
-    let until = shared.as_ref().map_or(&past.until, Read::until);
-    let (from, to, above) = (past.seen.to_string(), until.to_string(), past.after - NEIGHBOURS);
+    let until = shared.as_ref().map_or(&past.until, Read::until).clone();
     let channel = past.channel.as_ref().and_then(|name| catalog.id(name));
-    let parameters: [Parameter<'_>; 4] = [&from, &to, &above, &channel];
+    let mut giving = Giving { past, answer, is_wider, until, shared: shared.take() };
+    let (from, to) = (past.seen.to_string(), giving.until.to_string());
+    let parameters: [Parameter<'_>; 3] = [&from, &to, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
     let header = outbox::header(&mut rows).await?;
     // the floor as of the statement's own snapshot: what a prune has taken away is not in the rows
-    let floor = header.get::<_, Option<&str>>(7).and_then(Snapshot::parse);
-    if floor.is_some_and(|floor| !past.seen.covers(&floor)) {
+    let is_pruned =
+        |floor: Option<&str>| floor.and_then(Snapshot::parse).is_some_and(|floor| !past.seen.covers(&floor));
+    if is_pruned(text(&header, 7).as_deref()) {
         let _ = answer.give(Answer::Gap(Gap::Retention)).await;
         return Ok(());
     }
-    let mut part = Part::default();
-    loop {
-        let row = rows.try_next().await.map_err(explain)?;
-        if row.is_none() || part.is_full() {
-            let rows = if row.is_none() { std::mem::take(&mut part).rows } else { part.take_settled(&catalog) };
-            let mut changes = changes_of(&rows, &catalog, past.after);
-            if let Some(mut read) = shared.take() {
-                shared = read.add(&changes).then_some(read);
+    let gathered = gather(&mut rows).await?;
+    drop(rows);
+    let mut teller = Teller::default();
+    match gathered {
+        Gathered::Whole(rows) => {
+            let rows: Vec<Captured<'_>> = rows.iter().map(Captured::of).collect();
+            if rows.iter().any(|row| row.concerns(&catalog)) {
+                catalog = Catalog::load(pool).await?;
             }
-            if is_wider {
-                changes.retain(|change| past.until.sees(change.tx));
-            }
-            if answer.give(Answer::Changes(changes)).await.is_err() {
+            if giving.give(teller.whole(&rows, &catalog, past.after)).await.is_err() {
                 return Ok(());
             }
         }
-        match row {
-            Some(row) => {
-                if op(&row) == b'C' {
+        Gathered::TooMuch => {
+            let statements = bulk::Statements::prepare(&session).await?;
+            let mut bulk = Bulk::new(&past.seen, &giving.until, channel, bulk::MOST);
+            while let Some(floor) = bulk.read_places(&session, &statements).await? {
+                if is_pruned(floor.as_deref()) {
+                    let _ = answer.give(Answer::Gap(Gap::Retention)).await;
+                    return Ok(());
+                }
+                if bulk.concerns(&catalog) {
                     catalog = Catalog::load(pool).await?;
                 }
-                part.push(row);
+                bulk.settle(&session, &statements, &catalog).await?;
+                while let Some(fetched) = bulk.fetch(&session, &statements, past.after).await? {
+                    if fetched.is_incomplete {
+                        let floor = "select floor::text from rowcast.installation";
+                        let row = session.query_one(floor, &[]).await.map_err(explain)?;
+                        if is_pruned(text(&row, 0).as_deref()) {
+                            let _ = answer.give(Answer::Gap(Gap::Retention)).await;
+                            return Ok(());
+                        }
+                    }
+                    let changes = bulk.changes(&fetched, &fetched.rows(), &mut teller, &catalog);
+                    if giving.give(changes).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
-            None => break,
         }
     }
+    let shared = giving.shared;
     if let Some(read) = shared {
         shelf.put(past.life, past.channel.as_ref(), read);
     }
     let _ = answer.give(Answer::Done).await;
     Ok(())
+}
+
+/// An answer that is being given.
+struct Giving<'a> {
+    past: &'a Past,
+    answer: &'a Taker,
+    /// what is read ends here
+    until: Snapshot,
+    /// more is read than was asked for
+    is_wider: bool,
+    /// for others
+    shared: Option<Read>,
+}
+
+impl Giving<'_> {
+    async fn give(&mut self, changes: Vec<Change>) -> std::result::Result<(), Refused> {
+        for mut part in parts(changes) {
+            if let Some(mut read) = self.shared.take() {
+                self.shared = read.add(&part).then_some(read);
+            }
+            if self.is_wider {
+                part.retain(|change| self.past.until.sees(change.tx));
+            }
+            self.answer.give(Answer::Changes(part)).await?;
+        }
+        Ok(())
+    }
 }

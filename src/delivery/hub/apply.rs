@@ -125,6 +125,9 @@ impl Hub {
         if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
             self.metrics.note_change(last.at);
         }
+        for gap in cut.changes.iter().filter_map(|change| change.update.as_ref()?.gap()) {
+            self.metrics.count_gap(gap.as_str());
+        }
         self.metrics.cut_changes.observe(cut.changes.len() as f64);
         let oldest = cut.changes.iter().map(|change| change.at).min().filter(|_| self.is_live());
         state.history.push(cut);
