@@ -129,7 +129,7 @@ impl Update {
     /// would have been told them: now, from memory, from the stream, from the outbox.
     pub fn unreadable(channel: Arc<str>) -> Self {
         let (action, data) = (Cow::Borrowed(UNREADABLE), "null".into());
-        Self { channel, action, data, changed: Vec::new(), old: None, old_key: None }
+        Self { channel, action, data, changed: Vec::new(), old: None, old_key: None, size: Size::Whole }
     }
 
     /// What is missing in the place of a change.

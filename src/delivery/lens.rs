@@ -10,6 +10,7 @@ use super::memo::Memo;
 use super::policy::Grant;
 use super::value::Value;
 use crate::change::{Column, Json, Kind, Narrowing, Size, Update};
+use crate::lives::Gap;
 use crate::row::Columns;
 
 /// What was asked for, in one order, so that equal wishes are equal. The default is everything.
@@ -64,6 +65,8 @@ pub struct Shown<'a> {
     pub old: Option<Cow<'a, str>>,
     /// the row is too large: `data` is its key
     pub omitted: bool,
+    /// the change cannot be told; this is told in its place
+    pub gap: Option<Gap>,
 }
 
 /// The row of a change, after it and before it, where it has one.
@@ -72,6 +75,8 @@ pub struct Images<'a> {
     /// of an update
     before: Option<Columns<'a>>,
     memo: Memo,
+    /// columns are missing
+    are_partial: bool,
 }
 
 impl Ask {
@@ -178,6 +183,9 @@ impl Lens {
             // a publication that is no row: nothing says whether its parts may be seen
             return (self.conditions.is_empty() && self.columns.is_none()).then(|| Shown::of(update));
         };
+        if !update.size.is_whole() {
+            return self.show_large(update, after, &images.memo);
+        }
         let action = match &images.before {
             None if self.wants(after, &images.memo) => &*update.action,
             None => return None,
@@ -201,14 +209,49 @@ impl Lens {
             None if action == "left" => Cow::Owned(row.without(&[]).into()),
             None => Cow::Borrowed(&*update.data),
         };
-        let old = old.and_then(|old| match &self.columns {
-            None => Some(Cow::Borrowed(&**old)),
-            Some(columns) => {
-                let old = Columns::parse(old)?.only(columns);
-                (&*old != "{}").then(|| Cow::Owned(old.into()))
+        let old = old.and_then(|old| self.shown_of(old));
+        Some(Shown { action, data, changed, old, omitted: false, gap: None })
+    }
+
+    /// What is told where of the row after the change there may be only the key, and of the row before nothing else.
+    /// Whether it is, or was, in this view may not be known: then a gap is told.
+    fn show_large<'a>(&self, update: &'a Update, after: &Columns<'_>, memo: &Memo) -> Option<Shown<'a>> {
+        let action = match (&*update.action, self.judge(after, memo)) {
+            (action, _) if self.conditions.is_empty() => action,
+            ("updated", Some(true)) => "entered",
+            (action, Some(true)) => action,
+            ("created" | "deleted", Some(false)) => return None,
+            _ => return Some(Shown { gap: Some(Gap::Unreadable), ..Shown::of(update) }),
+        };
+        let data = match &self.columns {
+            Some(columns) => Cow::Owned(after.only(columns).into()),
+            None => Cow::Borrowed(&*update.data),
+        };
+        let (changed, old) = match action {
+            "updated" => (self.visible(&update.changed), update.old_key.as_ref().and_then(|old| self.shown_of(old))),
+            _ => (Cow::Borrowed(&[][..]), None),
+        };
+        Some(Shown { action, data, changed, old, omitted: update.size == Size::Omitted, gap: None })
+    }
+
+    /// The columns of an old image that this view shows.
+    fn shown_of<'a>(&self, old: &'a Json) -> Option<Cow<'a, str>> {
+        let Some(columns) = &self.columns else { return Some(Cow::Borrowed(&**old)) };
+        let old = Columns::parse(old)?.only(columns);
+        (&*old != "{}").then(|| Cow::Owned(old.into()))
+    }
+
+    /// Whether a row of which columns are missing satisfies the conditions; `None` where that cannot be told.
+    fn judge(&self, row: &Columns<'_>, memo: &Memo) -> Option<bool> {
+        let mut known = Some(true);
+        for condition in &self.conditions {
+            match row.get(&condition.column) {
+                None => known = None,
+                Some(value) if !condition.holds_in(Some(value), memo) => return Some(false),
+                Some(_) => {}
             }
-        });
-        Some(Shown { action, data, changed, old, omitted: update.size == Size::Omitted })
+        }
+        known
     }
 
     /// Follows the cursors of this view, see [`Grant::mark`].
@@ -288,6 +331,7 @@ impl<'a> Shown<'a> {
             changed: Cow::Borrowed(&update.changed),
             old,
             omitted: update.size == Size::Omitted,
+            gap: update.gap(),
         }
     }
 }
@@ -298,7 +342,7 @@ impl<'a> Images<'a> {
         let after = Columns::parse(&update.data);
         let old = update.old.as_deref().and_then(Columns::parse);
         let before = after.as_ref().zip(old).map(|(after, old)| after.overlaid(&old));
-        Self { after, before, memo: Memo::default() }
+        Self { after, before, memo: Memo::default(), are_partial: !update.size.is_whole() }
     }
 
     /// What asking about it has cost so far, see [`Lens::work`].
@@ -306,9 +350,9 @@ impl<'a> Images<'a> {
         self.memo.work()
     }
 
-    /// Whether there is a row at all.
-    pub(super) fn has_row(&self) -> bool {
-        self.after.is_some()
+    /// Whether every view must be asked: there is no row whose values would say which, or not all of it.
+    pub(super) fn concern_all(&self) -> bool {
+        self.after.is_none() || self.are_partial
     }
 
     /// The values that a column has after and before the change.
@@ -400,6 +444,33 @@ mod tests {
         assert_eq!(shown(&lens, &unseen), None, "nothing that it sees is different");
         assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
         assert_eq!(lens.row(r#"{"id":1,"owner":8}"#), None);
+    }
+
+    #[test]
+    fn of_a_large_row_a_view_is_told_what_is_known_and_a_gap_where_nothing_is() {
+        let large = |action: &'static str, data: &str, size| Update { size, ..update(action, data, &[], None) };
+        let told = |lens: &Lens, update: &Update| {
+            let shown = lens.show(update, &Images::of(update))?;
+            Some((shown.action.to_owned(), shown.data.to_string(), shown.omitted, shown.gap.is_some()))
+        };
+        let (key, whole) = (r#"{"id":1}"#, r#"{"id":1,"owner":7,"name":"L"}"#);
+        let gap = |told: Option<(String, String, bool, bool)>| told.is_some_and(|(.., gap)| gap);
+        let (all, by_key, by_owner) =
+            (lens(&[], Some(&["id"]), true), lens(&["id=eq.1"], None, true), lens(&["owner=eq.7"], None, true));
+        for action in ["created", "updated", "deleted"] {
+            let omitted = large(action, key, Size::Omitted);
+            assert_eq!(told(&all, &omitted), Some((action.into(), key.into(), true, false)));
+            assert!(gap(told(&by_owner, &omitted)), "{action}: whose row it is, is not known");
+        }
+        assert_eq!(
+            told(&by_key, &large("updated", key, Size::Omitted)),
+            Some(("entered".into(), key.into(), true, false))
+        );
+        assert_eq!(told(&by_key, &large("created", r#"{"id":2}"#, Size::Omitted)), None);
+        assert!(gap(told(&by_key, &large("updated", r#"{"id":2}"#, Size::Omitted))), "it may have been 1");
+        let shrunk = large("updated", whole, Size::BeforeOmitted);
+        assert_eq!(told(&by_owner, &shrunk), Some(("entered".into(), whole.into(), false, false)));
+        assert!(gap(told(&lens(&["owner=eq.8"], None, true), &shrunk)), "it may have been 8");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::lens::Shown;
-use crate::change::{Change, Notification, Update};
+use crate::change::{Change, Notification};
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
@@ -23,7 +23,7 @@ pub fn realtime_update(
     end: Option<&str>,
     mark: &str,
 ) -> String {
-    if let Some(missing) = change.update.as_ref().and_then(Update::gap) {
+    if let Some(missing) = shown.gap {
         return gap(channel, missing);
     }
     let mut message = String::with_capacity(shown.data.len() + inside.len() + 256);

@@ -349,7 +349,7 @@ impl<V: Watched> ChannelViews<V> {
 
     /// Tells `ask` the lenses that an update may concern, each once.
     fn asked<'a>(&'a self, images: &Images<'_>, mut ask: impl FnMut(&'a Through<V>)) {
-        if !images.has_row() {
+        if images.concern_all() {
             // such as a truncate: it is for everybody
             return self.lenses.values().for_each(|through| ask(through));
         }
@@ -568,7 +568,7 @@ impl<'a> Encoded<'a> {
 /// Text of the change itself is told by where it is; only what was made for a view is gone through.
 fn digest(mark: &str, shown: &Shown<'_>) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    (mark, shown.action, &shown.changed).hash(&mut hasher);
+    (mark, shown.action, &shown.changed, shown.gap.is_some()).hash(&mut hasher);
     for text in [Some(&shown.data), shown.old.as_ref()] {
         match text {
             Some(Cow::Borrowed(text)) => (text.as_ptr() as usize, text.len()).hash(&mut hasher),
@@ -582,6 +582,8 @@ fn digest(mark: &str, shown: &Shown<'_>) -> u64 {
 fn is_same(one: &Shown<'_>, other: &Shown<'_>) -> bool {
     let is_same = |one: &str, other: &str| std::ptr::eq(one, other) || one == other;
     one.action == other.action
+        && one.gap == other.gap
+        && one.omitted == other.omitted
         && one.changed == other.changed
         && is_same(&one.data, &other.data)
         && match (&one.old, &other.old) {
@@ -691,7 +693,8 @@ mod tests {
         assert_eq!(views.len(), 2);
     }
     fn name_columns() -> [crate::change::Column; 2] {
-        [("id", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column { name: name.into(), kind })
+        [("id", Kind::Integer), ("name", Kind::Text)]
+            .map(|(name, kind)| crate::change::Column { name: name.into(), kind })
     }
 
     fn look(views: &mut Views<u64>, view: u64, filters: &[&str], columns: Option<&[&str]>) {
@@ -730,7 +733,10 @@ mod tests {
         let of = |view: u64| routed.frames.iter().find(|(known, _)| *known == view).unwrap().1.bytes.clone();
         assert_eq!(routed.frames.len(), 102);
         let of_all = of(1);
-        assert!((2..100).all(|view| of(view).as_ptr() == of_all.as_ptr() && of(view) == of_all), "one copy for all of them");
+        assert!(
+            (2..100).all(|view| of(view).as_ptr() == of_all.as_ptr() && of(view) == of_all),
+            "one copy for all of them"
+        );
         assert_eq!(of(100).as_ptr(), of(101).as_ptr(), "a part of it is one copy for all who get that part");
         assert!(of_all.ends_with(&of(100)) && of(100).len() * 2 == of_all.len());
         assert!(of(102).len() < 400);

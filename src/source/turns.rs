@@ -126,7 +126,8 @@ mod tests {
         assert_eq!(one.0, 101);
         assert!(taken(&mut turns).is_none(), "three at a time");
         drop(first);
-        let next: Vec<u32> = (0..2).map(|_| taken(&mut turns).map(|(n, turn)| (n, std::mem::forget(turn)).0).unwrap()).collect();
+        let next: Vec<u32> =
+            (0..2).map(|_| taken(&mut turns).map(|(n, turn)| (n, std::mem::forget(turn)).0).unwrap()).collect();
         assert_eq!(next, [2, 200], "who has nothing running comes first, and of these who waits longest");
     }
 
