@@ -15,6 +15,8 @@ pub enum Gap {
     BadCursor,
     /// the table's triggers were off
     TriggerOff,
+    /// changes of the channel could not be read
+    Unreadable,
     /// what the token may see is another part of the channel now
     Policy,
 }
@@ -27,6 +29,7 @@ impl Gap {
             Self::Failover => "failover",
             Self::BadCursor => "bad_cursor",
             Self::TriggerOff => "trigger_off",
+            Self::Unreadable => "unreadable",
             Self::Policy => "policy",
         }
     }

@@ -6,7 +6,9 @@
 
 pub mod catalog;
 pub mod decode;
+pub mod directory;
 pub mod doorbell;
+pub mod encoding;
 pub mod epoch;
 pub mod inspect;
 pub mod install;
@@ -20,6 +22,7 @@ pub mod pool;
 pub mod relay;
 pub mod replay;
 pub mod retention;
+mod session;
 mod shelf;
 pub mod sleep;
 pub mod snapshot;

@@ -10,12 +10,12 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use futures_util::{Stream, TryStreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::Catalog;
+use super::directory::Channels;
 use super::order::NEIGHBOURS;
 use super::part::{Part, changes_of, concerns_catalog, identity, op};
 use super::passed::Passed;
@@ -92,8 +92,8 @@ pub struct Reader {
     passed: Passed,
     read_past: Statement,
     place: Place,
-    pool: Pool,
-    catalog: Catalog,
+    /// of this reader alone; they outlive its connection
+    channels: OwnedMutexGuard<Channels>,
     out: mpsc::Sender<Event>,
 }
 
@@ -115,14 +115,19 @@ impl Reader {
     ///
     /// # Errors
     /// [`Kind::Schema`] where the schema is missing or another version's.
-    pub async fn prepare(client: Client, place: Place, pool: Pool, out: mpsc::Sender<Event>) -> Result<Self> {
+    pub async fn prepare(
+        client: Client,
+        place: Place,
+        channels: OwnedMutexGuard<Channels>,
+        out: mpsc::Sender<Event>,
+    ) -> Result<Self> {
         let explain = |e| Error::database("cannot prepare the read step", e);
         client.batch_execute(SESSION).await.map_err(explain)?;
         let read = client.prepare(READ).await.map_err(explain)?;
         let read_on = client.prepare(READ_ON).await.map_err(explain)?;
         let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
         let passed = Passed::before(&place.seen);
-        Ok(Self { client, read, read_on, passed, read_past, place, pool, catalog: Catalog::default(), out })
+        Ok(Self { client, read, read_on, passed, read_past, place, channels, out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -137,22 +142,25 @@ impl Reader {
 
     /// The channels, as last read.
     pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+        self.channels.known()
     }
 
-    /// Reads the channels again and tells delivery which there are, and whose triggers were switched off.
+    /// Tells delivery which channels there are.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub async fn reload_catalog(&mut self) -> Result<()> {
-        let before = std::mem::replace(&mut self.catalog, Catalog::load(&self.pool).await?);
-        let (channels, policies) = (self.catalog.channels(), self.catalog.policies());
-        self.send(Event::Channels { channels, policies }).await?;
-        for channel in self.catalog.switched_off_since(&before) {
-            tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
-            self.send(Event::Gap { gap: Gap::TriggerOff, channel }).await?;
-        }
-        Ok(())
+    /// When they were never read and cannot be, or delivery is gone.
+    pub async fn announce_channels(&mut self) -> Result<()> {
+        let told = self.channels.again().await?;
+        self.send_all(told).await
+    }
+
+    /// Takes over what was read of the channels meanwhile, and tells delivery.
+    ///
+    /// # Errors
+    /// When delivery is gone.
+    pub async fn renew_channels(&mut self) -> Result<()> {
+        let told = self.channels.renewed();
+        self.send_all(told).await
     }
 
     /// Tells delivery from where on changes follow, and how that lies to where the last ones ended.
@@ -244,7 +252,7 @@ impl Reader {
         while let Some(row) = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))? {
             count += 1;
             if part.is_full() {
-                let rows = part.take_settled(&self.catalog);
+                let rows = part.take_settled(self.channels.known());
                 let (changes, last) = self.understand(&rows, after).await?;
                 if let Some(last) = last {
                     let cut = Cut { changes, inside: inside.clone(), until: until.clone(), end: None };
@@ -274,8 +282,11 @@ impl Reader {
 
     /// The changes in rows, and the id of the last one after `after`.
     async fn understand(&mut self, rows: &[Row], after: i64) -> Result<(Vec<Change>, Option<i64>)> {
-        if rows.iter().any(|row| concerns_catalog(row, &self.catalog)) {
-            self.reload_catalog().await?;
+        let unknown: Vec<i32> =
+            rows.iter().filter(|row| concerns_catalog(row, &self.channels)).map(|row| row.get(3)).collect();
+        if !unknown.is_empty() {
+            let told = self.channels.learn(&unknown).await;
+            self.send_all(told).await?;
         }
         for row in rows {
             self.place.witness.note(identity(row));
@@ -287,7 +298,14 @@ impl Reader {
             }
         }
         let last = rows.last().map(|row| row.get(0)).filter(|id| *id > after);
-        Ok((changes_of(rows, &self.catalog, after), last))
+        Ok((changes_of(rows, self.channels.known(), after), last))
+    }
+
+    async fn send_all(&self, events: Vec<Event>) -> Result<()> {
+        for event in events {
+            self.send(event).await?;
+        }
+        Ok(())
     }
 
     async fn send(&self, event: Event) -> Result<()> {

@@ -8,6 +8,7 @@ use tokio_postgres::types::{FromSql, Type, accepts};
 
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
+use super::directory::Channels;
 use super::order::{self, NEAR, NEIGHBOURS};
 use super::witness::Seen;
 use crate::change::Change;
@@ -79,11 +80,10 @@ fn length(row: &Row, column: usize) -> usize {
 }
 
 /// Whether the channels must be read again before this row can be understood.
-pub(super) fn concerns_catalog(row: &Row, catalog: &Catalog) -> bool {
+pub(super) fn concerns_catalog(row: &Row, channels: &Channels) -> bool {
     match op(row) {
-        b'C' => true,
         b'N' | b'R' => false,
-        _ => catalog.get(row.get(3)).is_none(),
+        op => channels.must_learn(row.get(3), op == b'C'),
     }
 }
 

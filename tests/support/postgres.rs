@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rowcast::demo::cluster::Cluster;
 use rowcast::source::install;
-use rowcast::source::pool::{Database, Purpose};
+use rowcast::source::pool::Database;
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
@@ -111,7 +111,7 @@ impl TestDatabase {
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
-    Database::parse(url).unwrap().client(Purpose::Command).await.unwrap()
+    Database::parse(url).unwrap().as_caller().await.unwrap()
 }
 
 async fn start() -> Server {
