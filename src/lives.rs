@@ -15,10 +15,10 @@ pub enum Gap {
     BadCursor,
     /// the table's triggers were off
     TriggerOff,
-    /// changes of the channel could not be read
-    Unreadable,
     /// what the token may see is another part of the channel now
     Policy,
+    /// a change of the channel cannot be read
+    Unreadable,
 }
 
 impl Gap {
@@ -29,8 +29,8 @@ impl Gap {
             Self::Failover => "failover",
             Self::BadCursor => "bad_cursor",
             Self::TriggerOff => "trigger_off",
-            Self::Unreadable => "unreadable",
             Self::Policy => "policy",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -97,6 +97,8 @@ impl Channel {
 pub struct Catalog {
     channels: HashMap<i32, Channel>,
     policies: Vec<Policy>,
+    /// the database's, for whatever its sessions take as it is
+    pub encoding: Encoding,
     /// no bell will ring: the relay polls
     pub bell_is_off: bool,
     /// part of the NOTIFY queue in use, 0 to 1
@@ -126,7 +128,7 @@ impl Catalog {
             columns: names.some(row, 3),
         });
         let policies = policies.collect();
-        Ok(Self { channels, policies, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
+        Ok(Self { channels, policies, encoding: names.0, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
     }
 
     /// A channel by the id that the outbox carries.

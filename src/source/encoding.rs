@@ -31,6 +31,12 @@ enum Table {
     Server,
 }
 
+impl Default for Encoding {
+    fn default() -> Self {
+        Self::UTF8
+    }
+}
+
 impl Encoding {
     /// UTF-8.
     pub const UTF8: Self = Self(Table::Utf8);

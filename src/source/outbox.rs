@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Row, Statement};
 use super::catalog::Catalog;
 use super::directory::Channels;
 use super::order::NEIGHBOURS;
-use super::part::{Part, changes_of, concerns_catalog, identity, op};
+use super::part::{Part, changes_of, concerns_catalog, identity, op, users};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
 use crate::change::{Change, Cut, Event, Start};
@@ -292,7 +292,7 @@ impl Reader {
             self.place.witness.note(identity(row));
             // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
             if op(row) == b'R' {
-                for user in row.get::<_, Option<Vec<String>>>(8).unwrap_or_default() {
+                for user in users(row, self.channels.known().encoding).into_iter().flatten().flatten() {
                     self.send(Event::Revoked { user: user.into() }).await?;
                 }
             }

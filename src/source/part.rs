@@ -1,6 +1,7 @@
 //! Rows of the outbox as they arrive → changes. Owns how many are held at a time and where they may be divided; knows
 //! no statement.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use tokio_postgres::Row;
@@ -9,6 +10,7 @@ use tokio_postgres::types::{FromSql, Type, accepts};
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
 use super::directory::Channels;
+use super::encoding::{Bytes, Encoding};
 use super::order::{self, NEAR, NEIGHBOURS};
 use super::witness::Seen;
 use crate::change::Change;
@@ -65,7 +67,7 @@ impl Part {
 
 /// Whether the second of two rows of a transaction may belong to the first: the halves of a move, or a chain.
 fn is_linked(row: &Row, next: &Row) -> bool {
-    let (old, new): (Option<&str>, Option<&str>) = (row.get(5), next.get(6));
+    let (old, new): (Option<Bytes<'_>>, Option<Bytes<'_>>) = (row.get(5), next.get(6));
     let is_chain = op(row) == b'U' && old.is_some() && old == new;
     row.get::<_, i32>(3) == next.get::<_, i32>(3) && (is_chain || (op(row) == b'D' && op(next) == b'I'))
 }
@@ -76,7 +78,7 @@ pub(super) fn op(row: &Row) -> u8 {
 }
 
 fn length(row: &Row, column: usize) -> usize {
-    row.get::<_, Option<&str>>(column).map_or(0, str::len)
+    row.get::<_, Option<Bytes<'_>>>(column).map_or(0, |text| text.0.len())
 }
 
 /// Whether the channels must be read again before this row can be understood.
@@ -95,11 +97,13 @@ pub(super) fn identity(row: &Row) -> Seen {
 
 /// Outbox rows, given by id, as changes in the order in which they happened; those up to the id `after` left out.
 pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Change> {
-    let users: Vec<Option<Vec<Option<String>>>> = rows.iter().map(|row| row.get(8)).collect();
+    let text = |row, column| text(row, column, catalog.encoding);
+    let images: Vec<[Option<Cow<'_, str>>; 3]> = rows.iter().map(|row| [5, 6, 7].map(|at| text(row, at))).collect();
+    let users: Vec<Option<Vec<Option<String>>>> = rows.iter().map(|row| users(row, catalog.encoding)).collect();
     let raw = rows
         .iter()
-        .zip(&users)
-        .map(|(row, users)| {
+        .zip(images.iter().zip(&users))
+        .map(|(row, ([old, new, actor], users))| {
             let (id, xid, at) = identity(row);
             OutboxRow {
                 id,
@@ -107,9 +111,9 @@ pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Cha
                 at: at + MICROSECONDS_1970_TO_2000,
                 channel: row.get(3),
                 op: op(row),
-                old: row.get(5),
-                new: row.get(6),
-                actor: row.get(7),
+                old: old.as_deref(),
+                new: new.as_deref(),
+                actor: actor.as_deref(),
                 users: users.as_deref(),
             }
         })
@@ -132,6 +136,17 @@ fn change_of(row: &OutboxRow<'_>, catalog: &Catalog) -> Option<Change> {
         Decoded::Malformed(what) => tracing::error!(event = "outbox_row_malformed", id = row.id, what),
     }
     None
+}
+
+/// A text of the database; what has no meaning in its encoding becomes U+FFFD.
+fn text(row: &Row, column: usize, encoding: Encoding) -> Option<Cow<'_, str>> {
+    row.get::<_, Option<Bytes<'_>>>(column).map(|text| encoding.decode(text.0))
+}
+
+/// The users that a row names.
+pub(super) fn users(row: &Row, encoding: Encoding) -> Option<Vec<Option<String>>> {
+    let users = row.get::<_, Option<Vec<Option<Bytes<'_>>>>>(8)?;
+    Some(users.into_iter().map(|user| Some(encoding.decode(user?.0).into_owned())).collect())
 }
 
 const MICROSECONDS_1970_TO_2000: i64 = 946_684_800_000_000;

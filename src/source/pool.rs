@@ -134,6 +134,11 @@ impl Database {
         self.encoding.get().map_or(Encoding::UTF8, |(encoding, _)| *encoding)
     }
 
+    /// The `client_encoding` of who reads rows.
+    pub(super) fn encoding_of_reading_sessions(&self) -> &'static str {
+        self.encoding.get().map_or("UTF8", |(_, asked)| asked)
+    }
+
     fn note_encoding(&self, server_encoding: &str) {
         self.encoding.get_or_init(|| {
             let encoding = Encoding::of(server_encoding);
@@ -144,8 +149,8 @@ impl Database {
     /// What a session says first: its settings, and how text is to be sent. Only who reads rows takes it as it is.
     fn first_words(&self, purpose: Purpose) -> String {
         let reads = matches!(purpose, Purpose::Read | Purpose::Query | Purpose::Replay);
-        let asked = self.encoding.get().map_or("UTF8", |(_, asked)| asked);
-        format!("{}; set client_encoding = '{}'", settings(purpose), if reads { asked } else { "UTF8" })
+        let encoding = if reads { self.encoding_of_reading_sessions() } else { "UTF8" };
+        format!("{}; set client_encoding = '{encoding}'", settings(purpose))
     }
 
     /// Opens a connection that a task of its own drives until the client is dropped.
