@@ -263,8 +263,11 @@ async fn uninstall(arguments: &ArgMatches) -> Result<()> {
     let (database, client) = connect(arguments).await?;
     let explain = |e| Error::database("cannot uninstall", e);
     if !arguments.get_flag("yes") {
-        return Err(Error::new(Kind::Config, format!("this drops schema rowcast from {database}, with everything it captured"))
-            .hint("rowcast uninstall --yes"));
+        return Err(Error::new(
+            Kind::Config,
+            format!("this drops schema rowcast from {database}, with everything it captured"),
+        )
+        .hint("rowcast uninstall --yes"));
     }
     client.batch_execute("select rowcast.refuse_beside_relays()").await.map_err(explain)?;
     // without a transaction around it, in which it could not commit

@@ -234,8 +234,7 @@ impl Channels {
             let unsure: Vec<i32> = std::mem::take(&mut self.unsure).into_iter().collect();
             events.extend(self.gaps_of(&unsure));
         }
-        self.known =
-            if self.unsure.is_empty() { self.all.clone() } else { Arc::new(self.all.without(&self.unsure)) };
+        self.known = if self.unsure.is_empty() { self.all.clone() } else { Arc::new(self.all.without(&self.unsure)) };
         events
     }
 

@@ -225,14 +225,23 @@ mod tests {
         assert_eq!(Encoding::of("WIN1252").decode(b"{\"x\":\"\x81\xe9\"}"), "{\"x\":\"\u{fffd}é\"}");
         assert_eq!(Encoding::of("WIN1253").decode(b"\xd2\"}"), "\u{fffd}\"}");
         assert_eq!(Encoding::of("EUC_JP").decode(b"{\"x\":\"\xa9\xa9\",\"y\":1}"), "{\"x\":\"\u{fffd}\",\"y\":1}");
-        assert_eq!(Encoding::of("EUC_JP").decode(b"\xc6\"}"), "\u{fffd}\"}", "half a character ends where text goes on");
+        assert_eq!(
+            Encoding::of("EUC_JP").decode(b"\xc6\"}"),
+            "\u{fffd}\"}",
+            "half a character ends where text goes on"
+        );
     }
 
     #[test]
     fn a_text_that_the_database_cannot_have_is_told_so() {
-        for (encoding, text) in
-            [("LATIN1", "€"), ("WIN1252", "\u{81}"), ("WIN1252", "日"), ("EUC_JP", "한"), ("LATIN5", "…"), ("EUC_CN", "€")]
-        {
+        for (encoding, text) in [
+            ("LATIN1", "€"),
+            ("WIN1252", "\u{81}"),
+            ("WIN1252", "日"),
+            ("EUC_JP", "한"),
+            ("LATIN5", "…"),
+            ("EUC_CN", "€"),
+        ] {
             assert_eq!(Encoding::of(encoding).encode(text), None, "{encoding} {text}");
         }
         assert!(Encoding::of("SQL_ASCII").encode("日").is_some());
@@ -240,7 +249,9 @@ mod tests {
 
     #[test]
     fn only_where_a_server_knows_better_it_is_asked_to_convert() {
-        for (name, asked) in [("UTF8", "UTF8"), ("SQL_ASCII", "SQL_ASCII"), ("WIN1252", "SQL_ASCII"), ("EUC_TW", "UTF8")] {
+        for (name, asked) in
+            [("UTF8", "UTF8"), ("SQL_ASCII", "SQL_ASCII"), ("WIN1252", "SQL_ASCII"), ("EUC_TW", "UTF8")]
+        {
             assert_eq!(Encoding::of(name).of_reading_sessions(name), asked);
         }
     }

@@ -54,7 +54,8 @@ const BEFORE: &str = "select set_config('rowcast.before', coalesce(array_agg(o.o
     union all select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'rowcast'
     union all select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'rowcast') o";
 /// Views are made anew; what the DBA has granted on them stays.
-const VIEW_GRANTS: &str = "select format('grant %s on rowcast.%I to %I', a.privilege_type, c.relname, pg_get_userbyid(a.grantee))
+const VIEW_GRANTS: &str =
+    "select format('grant %s on rowcast.%I to %I', a.privilege_type, c.relname, pg_get_userbyid(a.grantee))
     from pg_class c, aclexplode(c.relacl) a
    where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'v' and a.grantee not in (0, c.relowner)
      and pg_get_userbyid(a.grantee) not in ('rowcast_capture', 'rowcast_relay')
@@ -176,7 +177,8 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
     }
     transaction.batch_execute(SEGMENT).await.map_err(explain)?;
     transaction.commit().await.map_err(explain)?;
-    let new = runner().get_migrations().iter().map(|m| i64::from(m.version())).filter(|v| !applied.contains(v)).collect();
+    let new =
+        runner().get_migrations().iter().map(|m| i64::from(m.version())).filter(|v| !applied.contains(v)).collect();
     Ok(Migrated { applied: new, version: version() })
 }
 
@@ -195,8 +197,11 @@ async fn history(transaction: &Transaction<'_>) -> Result<Vec<i64>, Failed> {
             None => Error::new(Kind::Schema, "schema rowcast is newer than this rowcast").hint("update rowcast"),
             Some(m) if m.name() == name && m.checksum().to_string() == checksum => continue,
             Some(_) => {
-                let text = format!("schema rowcast was made by another build: its migration {found} ({name}) has other contents");
-                Error::new(Kind::Schema, text).hint("use the program that made it, or drop schema rowcast cascade and begin anew")
+                let text = format!(
+                    "schema rowcast was made by another build: its migration {found} ({name}) has other contents"
+                );
+                Error::new(Kind::Schema, text)
+                    .hint("use the program that made it, or drop schema rowcast cascade and begin anew")
             }
         };
         return Err(Failed::Refused(refused));
@@ -208,7 +213,9 @@ async fn history(transaction: &Transaction<'_>) -> Result<Vec<i64>, Failed> {
         .get(0);
     if rows.is_empty() && is_dump {
         let text = "schema rowcast has tables and no history: it comes from a dump without data";
-        return Err(Failed::Refused(Error::new(Kind::Schema, text).hint("drop schema rowcast cascade, and run again: rowcast migrate")));
+        return Err(Failed::Refused(
+            Error::new(Kind::Schema, text).hint("drop schema rowcast cascade, and run again: rowcast migrate"),
+        ));
     }
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -241,7 +248,12 @@ pub fn script() -> String {
          create schema if not exists rowcast;\n{HISTORY_TABLE};\n"
     );
     for migration in runner().get_migrations() {
-        let _ = writeln!(script, "\n-- migrations/{migration}\n{}\n{}", migration.sql().unwrap_or_default(), entry(migration));
+        let _ = writeln!(
+            script,
+            "\n-- migrations/{migration}\n{}\n{}",
+            migration.sql().unwrap_or_default(),
+            entry(migration)
+        );
     }
     for (folder, files) in [("functions", FUNCTIONS), ("views", VIEWS)] {
         for (name, text) in files {
@@ -258,8 +270,11 @@ pub fn script() -> String {
 /// [`Kind::Schema`] with the remedy.
 pub async fn check(client: &Client) -> Result<()> {
     let explain = |e| Error::database("cannot look for schema rowcast", e);
-    let there: bool =
-        client.query_one(&format!("select pg_catalog.to_regclass('{HISTORY}') is not null"), &[]).await.map_err(explain)?.get(0);
+    let there: bool = client
+        .query_one(&format!("select pg_catalog.to_regclass('{HISTORY}') is not null"), &[])
+        .await
+        .map_err(explain)?
+        .get(0);
     if !there {
         return Err(Error::new(Kind::Schema, "this database has no schema rowcast").hint("run: rowcast migrate"));
     }

@@ -33,18 +33,36 @@ set enable_sort = on; set enable_hashagg = on; "
 pub(super) const fn settings(purpose: Purpose) -> &'static str {
     match purpose {
         // it never opens a transaction
-        Purpose::Listen => concat!(plain!(), "set statement_timeout = 0; set lock_timeout = 0; \
-set idle_in_transaction_session_timeout = 0"),
-        Purpose::Read => concat!(plain!(), "set statement_timeout = 0; set lock_timeout = '1s'; \
-set idle_in_transaction_session_timeout = '5s'"),
+        Purpose::Listen => concat!(
+            plain!(),
+            "set statement_timeout = 0; set lock_timeout = 0; \
+set idle_in_transaction_session_timeout = 0"
+        ),
+        Purpose::Read => concat!(
+            plain!(),
+            "set statement_timeout = 0; set lock_timeout = '1s'; \
+set idle_in_transaction_session_timeout = '5s'"
+        ),
         // prune empties whole segments
-        Purpose::Query => concat!(plain!(), "set statement_timeout = '60s'; set lock_timeout = '2s'; \
-set idle_in_transaction_session_timeout = '30s'"),
-        Purpose::Replay => concat!(plain!(), "set statement_timeout = '60s'; set lock_timeout = '1s'; \
-set idle_in_transaction_session_timeout = '60s'"),
-        Purpose::Publish => concat!(plain!(), "set statement_timeout = '5s'; set lock_timeout = '1s'; \
-set idle_in_transaction_session_timeout = '5s'"),
-        Purpose::Command => concat!(plain!(), "set statement_timeout = 0; set lock_timeout = '30s'; \
-set idle_in_transaction_session_timeout = 0"),
+        Purpose::Query => concat!(
+            plain!(),
+            "set statement_timeout = '60s'; set lock_timeout = '2s'; \
+set idle_in_transaction_session_timeout = '30s'"
+        ),
+        Purpose::Replay => concat!(
+            plain!(),
+            "set statement_timeout = '60s'; set lock_timeout = '1s'; \
+set idle_in_transaction_session_timeout = '60s'"
+        ),
+        Purpose::Publish => concat!(
+            plain!(),
+            "set statement_timeout = '5s'; set lock_timeout = '1s'; \
+set idle_in_transaction_session_timeout = '5s'"
+        ),
+        Purpose::Command => concat!(
+            plain!(),
+            "set statement_timeout = 0; set lock_timeout = '30s'; \
+set idle_in_transaction_session_timeout = 0"
+        ),
     }
 }

@@ -44,6 +44,15 @@ impl TestDatabase {
         Self::create(&server.base, "").await
     }
 
+    /// In another encoding than UTF-8, with schema rowcast.
+    pub(crate) async fn in_encoding(encoding: &str) -> Self {
+        let server = SERVER.get_or_init(start).await;
+        let options = format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'");
+        let database = Self::create(&server.base, &options).await;
+        install::migrate(&mut database.another_client().await).await.unwrap();
+        database
+    }
+
     /// Whether the server's processes are this machine's.
     pub(crate) fn is_private() -> bool {
         std::env::var_os("ROWCAST_TEST_DATABASE_URL").is_none()
