@@ -19,3 +19,15 @@ alter table rowcast.channel
   add column allowed       int2[];
 comment on column rowcast.channel.given_columns is 'as rowcast.watch was told: the only columns that may leave; null: all that are not excluded';
 comment on column rowcast.channel.allowed is 'attnums of the columns that may leave, where columns were given; a column that is added later is not among them';
+
+-- Which candidate publishes. A row and not an advisory lock: a lock's number is nobody's, and whoever may connect could
+-- hold it. A session that has ended is known by its backend, so nothing has to be given back.
+create table rowcast.publisher (
+  pid      int         not null default 0,
+  since    timestamptz,
+  instance text        not null default '',
+  only_one boolean     primary key default true constraint publisher_is_one_row check (only_one)
+);
+insert into rowcast.publisher default values;
+comment on table rowcast.publisher is 'the session that publishes into the stream, if it lives; see rowcast.take_publishing';
+comment on column rowcast.publisher.since is 'when that session began, which tells it from a later one of the same number';

@@ -36,7 +36,32 @@ end $do$;
 revoke all on schema rowcast from public;
 revoke all on all tables in schema rowcast from public;
 revoke all on all sequences in schema rowcast from public;
-revoke execute on all functions in schema rowcast from public;
+revoke execute on all routines in schema rowcast from public;
+
+-- What is new here may have been granted to others by whoever installs (alter default privileges ..). What was there before
+-- keeps the grants that the DBA has made: rowcast.before are its numbers, none where the printed script runs.
+do $do$
+declare
+  before oid[] := coalesce(nullif(current_setting('rowcast.before', true), ''), '{}')::oid[];
+  statement text;
+begin
+  for statement in
+    select format('revoke all on %s from %s cascade', o.what, case o.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(o.grantee)) end)
+      from (
+        select 'schema rowcast', n.oid, n.nspowner, a.grantee from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'rowcast'
+        union
+        select case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass, c.oid, c.relowner, a.grantee
+          from pg_class c, aclexplode(c.relacl) a where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
+        union
+        select 'routine ' || p.oid::regprocedure, p.oid, p.proowner, a.grantee
+          from pg_proc p, aclexplode(p.proacl) a where p.pronamespace = 'rowcast'::regnamespace
+      ) o(what, number, owner, grantee)
+     where o.number <> all (before) and o.grantee <> o.owner
+       and (o.grantee = 0 or pg_get_userbyid(o.grantee) not in ('rowcast_capture', 'rowcast_relay'))
+  loop
+    execute statement;
+  end loop;
+end $do$;
 
 grant usage on schema rowcast to rowcast_capture;
 grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2 to rowcast_capture;
@@ -63,5 +88,31 @@ revoke create on schema rowcast from rowcast_capture;
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id, rowcast.capture_state to rowcast_relay;
-grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]), rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(),
+grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
+  rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.take_publishing(text, timestamptz, boolean),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;
+
+-- The function of a user rule runs with the rights of its owner. After a dump was restored that is whoever restored it, and
+-- after ALTER TABLE .. OWNER TO the owner of before.
+do $do$
+declare
+  rule record;
+begin
+  for rule in
+    select p.oid::regprocedure as name, pg_get_userbyid(c.relowner) as owner, pg_get_userbyid(p.proowner) as before
+      from pg_proc p left join pg_trigger t on t.tgfoid = p.oid and t.tgparentid = 0 left join pg_class c on c.oid = t.tgrelid
+     where p.pronamespace = 'rowcast'::regnamespace and p.proname ~ '^users_of_[0-9]+$'
+  loop
+    begin
+      if rule.owner is null then
+        execute format('drop function %s', rule.name);
+      else
+        perform rowcast.give_rule(rule.name, rule.owner);
+      end if;
+      perform rowcast.forget_role(rule.before);
+    exception when insufficient_privilege then
+      raise warning 'the user rule % runs as %, and its table belongs to %', rule.name, rule.before, rule.owner
+        using hint = 'let the table''s owner, or a superuser, call rowcast.watch again';
+    end;
+  end loop;
+end $do$;

@@ -56,6 +56,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         }
         Some(("watch", arguments)) => watch(arguments).await,
         Some(("unwatch", arguments)) => unwatch(arguments).await,
+        Some(("uninstall", arguments)) => uninstall(arguments).await,
         Some(("status", arguments)) => {
             print!(
                 "{}",
@@ -193,7 +194,7 @@ async fn migrate(arguments: &ArgMatches) -> Result<()> {
 }
 
 async fn watch(arguments: &ArgMatches) -> Result<()> {
-    let (_, client) = connect(arguments).await?;
+    let (database, client) = connect(arguments).await?;
     install::check(&client).await?;
     if let Some(schema) = text(arguments, "schema") {
         return watch_schema(&client, schema).await;
@@ -202,11 +203,12 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
     let exclude: Vec<&str> = arguments.get_many::<String>("exclude").unwrap_or_default().map(String::as_str).collect();
     let columns: Option<Vec<&str>> =
         arguments.get_many::<String>("columns").map(|columns| columns.map(String::as_str).collect());
+    let number = named(&database, table).await?;
     let row = client
         .query_one(
-            "select rowcast.watch($1::text::regclass, $2, $3, $4::text::jsonb, $5, $6, $7)",
+            "select rowcast.watch($1::oid::regclass, $2, $3, $4::text::jsonb, $5, $6, $7)",
             &[
-                &table,
+                &number,
                 &text(arguments, "channel"),
                 &text(arguments, "user-rule"),
                 &text(arguments, "notification"),
@@ -216,7 +218,7 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
             ],
         )
         .await
-        .map_err(|e| no_table(Error::database("watch", e)))?;
+        .map_err(|e| Error::database("watch", e))?;
     println!("watching {table} on channel {}", row.get::<_, &str>(0));
     Ok(())
 }
@@ -258,13 +260,14 @@ async fn watch_schema(client: &Client, schema: &str) -> Result<()> {
 }
 
 async fn unwatch(arguments: &ArgMatches) -> Result<()> {
-    let (_, client) = connect(arguments).await?;
+    let (database, client) = connect(arguments).await?;
     install::check(&client).await?;
     let table = text(arguments, "table").unwrap_or_default();
+    let number = named(&database, table).await?;
     let row = client
-        .query_one("select rowcast.unwatch($1::text::regclass)", &[&table])
+        .query_one("select rowcast.unwatch($1::oid::regclass)", &[&number])
         .await
-        .map_err(|e| no_table(Error::database("unwatch", e)))?;
+        .map_err(|e| Error::database("unwatch", e))?;
     if row.get(0) {
         println!("{table} is no longer watched");
         Ok(())
@@ -273,9 +276,32 @@ async fn unwatch(arguments: &ArgMatches) -> Result<()> {
     }
 }
 
-fn no_table(error: Error) -> Error {
-    if error.to_string().contains("42P01") && error.remedy().is_none() {
-        return error.hint("name an existing table with its schema, such as public.pets");
+/// The number of a table that is named as the caller's search path has it, or of one that is gone, by its number.
+async fn named(database: &Database, table: &str) -> Result<u32> {
+    if let Ok(number) = table.parse() {
+        return Ok(number);
     }
-    error
+    database.table(table).await?.ok_or_else(|| {
+        Error::new(Kind::Database, format!("relation {table} does not exist"))
+            .hint("name an existing table with its schema, such as public.pets")
+    })
+}
+
+/// Takes everything out again: each table in a transaction of its own, then the schema.
+async fn uninstall(arguments: &ArgMatches) -> Result<()> {
+    let (database, client) = connect(arguments).await?;
+    let explain = |e| Error::database("cannot uninstall", e);
+    if !arguments.get_flag("yes") {
+        return Err(Error::new(
+            Kind::Config,
+            format!("this drops schema rowcast from {database}, with everything it captured"),
+        )
+        .hint("rowcast uninstall --yes"));
+    }
+    client.batch_execute("select rowcast.refuse_beside_relays()").await.map_err(explain)?;
+    // without a transaction around it, in which it could not commit
+    client.batch_execute("call rowcast.unwatch_all()").await.map_err(explain)?;
+    client.batch_execute("select rowcast.uninstall()").await.map_err(explain)?;
+    println!("{database}: rowcast is gone, with everything it captured");
+    Ok(())
 }

@@ -78,18 +78,18 @@ async fn live(
 async fn set_up(admin_url: &str, relay_logs_in: bool) -> Result<()> {
     let database = Database::parse(admin_url)?;
     let explain = |e| Error::database("cannot set up the demo", e);
-    if let Err(error) = database.client(Purpose::Command).await {
+    if let Err(error) = database.as_caller().await {
         if error.kind() != Kind::Database {
             return Err(error);
         }
-        let server = database.with_dbname("postgres").client(Purpose::Command).await?;
+        let server = database.with_dbname("postgres").as_caller().await?;
         server.batch_execute("create database clinic").await.map_err(explain)?;
     }
-    let mut client: Client = database.client(Purpose::Command).await?;
+    let client: Client = database.as_caller().await?;
     client.batch_execute("set client_min_messages = warning").await.map_err(explain)?;
     client.batch_execute(SCHEMA).await.map_err(explain)?;
     client.batch_execute(SEED).await.map_err(explain)?;
-    install::migrate(&mut client).await?;
+    install::migrate(&mut database.client(Purpose::Command).await?).await?;
     client.batch_execute(WATCH).await.map_err(explain)?;
     if relay_logs_in {
         client.batch_execute("alter role rowcast_relay login").await.map_err(explain)?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::support::postgres::TestDatabase;
+use super::support::postgres::{TestDatabase, connect};
 use super::support::redis::TestRedis;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
@@ -503,13 +503,62 @@ async fn a_resume_from_the_stream_passes_where_the_publisher_connected_again() {
 }
 
 #[tokio::test]
-async fn a_publisher_that_is_silent_loses_its_lock() {
+async fn a_publisher_that_is_silent_loses_its_place() {
     let (db, redis) = (counters().await, TestRedis::start().await);
     let stopped = db.another_client().await;
-    stopped.batch_execute("select pg_advisory_lock(1919907683, 7)").await.unwrap();
+    stopped.batch_execute("set application_name = 'rowcast publish 00000000'").await.unwrap();
+    let take = "select rowcast.take_publishing('00000000', (select backend_start from pg_stat_activity where pid = pg_backend_pid()), false)";
+    assert!(stopped.query_one(take, &[]).await.unwrap().get::<_, bool>(0));
     let server = publisher(&db, &redis);
     status_until(&server, "/source/publishing", json!(true)).await;
     assert!(stopped.batch_execute("select 1").await.is_err(), "its session is ended");
+}
+
+#[tokio::test]
+async fn a_publisher_whose_session_nobody_may_end_loses_its_place_all_the_same() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let role = db.text("select 'of_' || current_database()").await;
+    db.run(&format!("create role {role} login password 'secret' in role rowcast_relay")).await;
+    // a superuser's, which the relay's role may not end
+    let stopped = db.another_client().await;
+    stopped.batch_execute("set application_name = 'rowcast publish 00000000'").await.unwrap();
+    let take = "select rowcast.take_publishing('00000000', (select backend_start from pg_stat_activity where pid = pg_backend_pid()), false)";
+    assert!(stopped.query_one(take, &[]).await.unwrap().get::<_, bool>(0));
+    let server = TestServer::start_with(&db.url_of(&role), &[("publish", &redis.url())]);
+    status_until(&server, "/source/publishing", json!(true)).await;
+    assert!(!stopped.query_one(take, &[]).await.unwrap().get::<_, bool>(0), "and is told so when it wakes up");
+}
+
+/// In an upgrade, for as long as one of them lives.
+#[tokio::test]
+async fn a_publisher_of_the_version_before_is_heeded_and_a_stranger_with_its_lock_is_not() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let role = db.text("select 'of_' || current_database()").await;
+    db.run(&format!("create role {role} login password 'secret'")).await;
+    let stranger = connect(&db.url_of(&role)).await;
+    stranger
+        .batch_execute("set application_name = 'rowcast publish 00000000'; select pg_advisory_lock(1919907683, 7)")
+        .await
+        .unwrap();
+    let server = publisher(&db, &redis);
+    status_until(&server, "/source/publishing", json!(true)).await;
+    server.stop().await.unwrap();
+    drop(stranger);
+    while db.text("select count(*) from pg_locks where locktype = 'advisory' and objid = 7 and database = (select oid from pg_database where datname = current_database())").await != "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let old = db.another_client().await;
+    old.batch_execute("set application_name = 'rowcast publish 11111111'; select pg_advisory_lock(1919907683, 7)")
+        .await
+        .unwrap();
+    let mine = "select rowcast.take_publishing('22222222', (select backend_start from pg_stat_activity where pid = pg_backend_pid()), false)";
+    assert_eq!(db.text(mine).await, "false");
+    drop(old);
+    while db.text(mine).await != "true" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let old = db.another_client().await;
+    assert!(!old.query_one("select pg_try_advisory_lock(1919907683, 7)", &[]).await.unwrap().get::<_, bool>(0));
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 -- rowcast.capture() -> trigger, AFTER .. FOR EACH ROW
 -- Writes the change into the outbox, in the writer's own transaction, and rings the doorbell where somebody sleeps.
--- arguments: 0 channel id · 1 channel name, and for a table with something special also
+-- arguments: 0 channel id, 1 channel name, and for a table with something special also
 --            2 'x' where a column's text depends on output settings, else ''
---            3 attnums (of the watched root) to exclude · 4 oid of the watched root · 5 the setting in which the rule leaves the users, else ''
---            6 names to exclude · 7 attnums that alone may leave, '' for all
+--            3 attnums (of the watched root) to exclude, 4 oid of the watched root, 5 the setting in which the rule leaves the users, else ''
+--            6 names to exclude, 7 attnums that alone may leave, '' for all
 -- tables touched: rowcast.outbox_0..2 (insert)
 --
 -- One generic function for every table: generated code per table was no faster and fails every write once a

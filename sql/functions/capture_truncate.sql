@@ -1,5 +1,5 @@
 -- rowcast.capture_truncate() -> trigger, AFTER TRUNCATE FOR EACH STATEMENT
--- arguments: 0 channel id · 1 channel name.   tables touched: rowcast.outbox_0..2 (insert)
+-- arguments: 0 channel id, 1 channel name.   tables touched: rowcast.outbox_0..2 (insert)
 create or replace function rowcast.capture_truncate() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin

@@ -14,10 +14,14 @@ begin
       return;  -- nothing of it may leave
     end if;
   end if;
-  select format('grant usage on schema %s to rowcast_relay; revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay',
-                c.relnamespace::regnamespace, target, columns, target)
+  select case when has_schema_privilege('rowcast_relay', c.relnamespace, 'usage') then '' else format('grant usage on schema %s to rowcast_relay; ', c.relnamespace::regnamespace) end
+         || format('revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay', target, columns, target)
     into statements from pg_class c where c.oid = target;
   execute statements;
+  -- a GRANT of what one may not grant is a warning of the server, and no error
+  if not has_schema_privilege('rowcast_relay', (select relnamespace from pg_class where oid = target), 'usage') then
+    raise insufficient_privilege using message = 'the relay may not use its schema';
+  end if;
 exception when insufficient_privilege then
   raise warning 'snapshots of table % are not possible: %', target, sqlerrm using hint = statements;
 end $$;

@@ -5,7 +5,8 @@
 --
 -- It belongs to the table's owner, so the rule can read what that owner can. It must not fail the application's
 -- write when a column it names is gone: hence the EXCEPTION block, which burns no transaction id as long as the
--- query writes nothing. The failure is kept in rowcast.users and reported by the relay.
+-- query writes nothing. The failure is kept in rowcast.users and reported by the relay. A column that is named as one of
+-- the function's variables is the column, as in any other query.
 create or replace function rowcast.install_user_query(target regclass, query text, suffix text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -23,6 +24,7 @@ begin
   end;
   execute format($f$
     create or replace function %s returns trigger language plpgsql security definer set search_path = pg_catalog, pg_temp as $rule$
+    #variable_conflict use_column
     declare
       users text[];
     begin
@@ -47,10 +49,6 @@ begin
   execute format('revoke execute on function %s from public', function_name);
   execute format('comment on function %s is %L', function_name, 'user rule of ' || target || ': ' || query);
   execute format('create trigger %I after insert or update or delete on %s for each row execute function %s', '!!rowcast_users' || suffix, target, function_name);
-  if owner <> current_user then
-    execute format('grant usage, create on schema rowcast to %I', owner);
-    execute format('alter function %s owner to %I', function_name, owner);
-    execute format('revoke create on schema rowcast from %I', owner);
-  end if;
+  perform rowcast.give_rule(function_name::regprocedure, owner);
 end $$;
 comment on function rowcast.install_user_query(regclass, text, text) is 'makes the trigger function of a user rule that is a query';

@@ -7,14 +7,28 @@
 -- read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew.
 -- tables touched: rowcast.incarnation, rowcast.alive (insert); then also rowcast.outbox_0..2, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   present text := format('%s %s %s', left(pg_walfile_name(pg_current_wal_lsn()), 8),
                          extract(epoch from pg_postmaster_start_time()), coalesce(pg_last_wal_replay_lsn()::text, 'clean'));
   last rowcast.incarnation;
   survived bool;
 begin
-  perform pg_advisory_xact_lock(1919907683, 5);
+  -- mostly there is nothing to note, and nobody to wait for
+  select * into last from rowcast.incarnation i order by i.number desc limit 1;
+  if last.life = present and exists (select from rowcast.alive a where a.incarnation = last.number)
+     and not exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
+     and not exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+    return query select i.number, i.life, i.bound from rowcast.incarnation i order by i.number;
+    return;
+  end if;
+  -- one after the other. A lock on a table, for which one needs a right, and not a number that anybody may hold
+  begin
+    lock table rowcast.alive in share row exclusive mode;
+  exception when lock_not_available then
+    raise exception 'cannot note the server''s life: rowcast.alive is locked by %', rowcast.holders('rowcast.alive')
+      using errcode = 'lock_not_available', hint = 'end that transaction, if it is forgotten: select pg_terminate_backend(pid);';
+  end;
   if exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
      or exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
     -- no writer may wait behind this: it is tried again at the next connect

@@ -34,9 +34,12 @@ begin
     raise exception 'changes cannot be pruned in a transaction that keeps one snapshot'
       using errcode = 'invalid_transaction_state', hint = 'call rowcast.prune() at read committed, the default';
   end if;
-  if not pg_try_advisory_xact_lock(1919907683, 4) then
-    return 'another session prunes';
-  end if;
+  -- a table's lock, for which one needs a right: a number might be held by anybody
+  begin
+    lock table rowcast.segment in share row exclusive mode nowait;
+  exception when lock_not_available then
+    return 'another session prunes: ' || rowcast.holders('rowcast.segment');
+  end;
   select * into current from rowcast.segment where opened_at is not null order by opened_at desc limit 1;
 
   for old in select * from rowcast.segment where opened_at < current.opened_at order by opened_at loop

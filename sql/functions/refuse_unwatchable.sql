@@ -6,7 +6,7 @@ declare
   found_table record;
   bad record;
 begin
-  select c.oid, c.relkind, c.relpersistence, c.relispartition, n.nspname, pg_partition_root(c.oid) as root
+  select c.oid, c.relkind, c.relowner, c.relpersistence, c.relispartition, n.nspname, pg_partition_root(c.oid) as root
     into found_table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target;
   if not found then
     raise exception 'cannot watch table %: it does not exist', coalesce(target::text, 'null') using errcode = 'undefined_table';
@@ -28,6 +28,11 @@ begin
   elsif found_table.nspname in ('rowcast', 'pg_catalog', 'information_schema') then
     raise exception 'cannot watch table %: it belongs to schema %', target, found_table.nspname
       using errcode = 'wrong_object_type', hint = 'watch the application''s own tables';
+  elsif not pg_has_role(current_user, found_table.relowner, 'usage') then
+    -- TRIGGER and TRUNCATE are enough to make triggers, but not to take them away, nor to let the relay read the rows
+    raise exception 'cannot watch table %: it belongs to %, and % could not unwatch it', target, pg_get_userbyid(found_table.relowner), current_user
+      using errcode = 'insufficient_privilege',
+            hint = format('make %I a member of the owner: grant %I to %I;', current_user, pg_get_userbyid(found_table.relowner), current_user);
   end if;
   -- row_to_json uses a user-defined cast to json, which would run with the rights of the capture trigger's owner
   with recursive type_of(column_name, oid) as (

@@ -5,10 +5,15 @@ create or replace function rowcast.remove_triggers(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
 declare
   t name;
+  rule text := format('rowcast.users_of_%s()', target::oid);
+  owner name := (select pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure(rule));
 begin
   for t in select tgname from pg_trigger where tgrelid = target and tgparentid = 0 and tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' loop
     execute format('drop trigger %I on %s', t, target);
   end loop;
-  execute format('drop function if exists rowcast.users_of_%s()', target::oid);
+  if owner is not null then
+    execute format('drop function %s', rule);
+    perform rowcast.forget_role(owner);
+  end if;
 end $$;
 comment on function rowcast.remove_triggers(regclass) is 'drops rowcast''s triggers from a table';

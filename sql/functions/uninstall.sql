@@ -1,23 +1,65 @@
 -- rowcast.uninstall() -> void
 -- Removes everything: triggers, functions, outbox, schema, and the roles unless another database still uses them.
+--
+-- It is one transaction. So it begins by looking for a running relay, which must be ended first; then it takes all locks it
+-- needs at once or none, so that nobody waits behind it for longer than it works; and it refuses more tables than fit into
+-- the lock table. For many: call rowcast.unwatch_all() first, or `rowcast uninstall`, which does both.
 -- tables touched: all of schema rowcast (dropped)
 create or replace function rowcast.uninstall() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
 declare
+  attempts int := 0;
   watched regclass;
   role name;
+  -- a table's lock, those of three triggers, of two functions and of its rights; a quarter is left to the others
+  most int := current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 8;
+  tables int := (select count(*) from rowcast.channel c join pg_class t on t.oid = c.target);
 begin
+  perform rowcast.refuse_beside_relays();
+  if tables > most then
+    raise exception 'cannot uninstall: % tables are watched, and one transaction may lock %', tables, most
+      using errcode = 'program_limit_exceeded', hint = 'call rowcast.unwatch_all(); and then again select rowcast.uninstall();';
+  end if;
+
+  loop
+    begin
+      -- an attempt that fails gives back what it has
+      for watched in
+        select c.target from rowcast.channel c join pg_class t on t.oid = c.target
+        union all
+        select c.oid from pg_class c where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'r'
+      loop
+        execute format('lock table %s in access exclusive mode nowait', watched);
+      end loop;
+      exit;
+    exception when lock_not_available then
+      attempts := attempts + 1;
+      if attempts >= 50 then
+        raise exception 'cannot uninstall: table % stayed in use for ten seconds, by %', watched, rowcast.holders(watched, true)
+          using errcode = 'lock_not_available', hint = 'call rowcast.unwatch_all(); first, which takes one table after the other; a transaction that is forgotten: select pg_terminate_backend(pid);';
+      end if;
+    end;
+    perform pg_sleep(0.1 + 0.2 * random());
+  end loop;
+
   for watched in select target from rowcast.channel where target is not null loop
     perform rowcast.unwatch(watched);
   end loop;
   drop schema rowcast cascade;
   foreach role in array array['rowcast_capture', 'rowcast_relay'] loop
-    begin
-      execute format('drop owned by %I', role);
-      execute format('drop role %I', role);
-    exception when dependent_objects_still_exist or insufficient_privilege or undefined_object then
-      raise warning 'role % is kept: %', role, sqlerrm;
-    end;
+    if exists (select from pg_roles where rolname = role) then
+      begin
+        execute format('drop owned by %I', role);
+      exception when insufficient_privilege then
+        raise warning 'rights of role % are kept: %', role, sqlerrm;
+      end;
+      begin
+        execute format('drop role %I', role);
+      exception when dependent_objects_still_exist or insufficient_privilege then
+        -- another database has rowcast as well
+        raise warning 'role % is kept: %', role, sqlerrm;
+      end;
+    end if;
   end loop;
 end $$;
 comment on function rowcast.uninstall() is 'removes rowcast from this database, with everything it captured';

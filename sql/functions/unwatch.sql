@@ -1,10 +1,12 @@
 -- rowcast.unwatch(target) -> boolean
--- Stops capturing a table; false where it was not watched. Its channel is gone with it.
+-- Stops capturing a table; false where it was not watched. Its channel is gone with it, and the relay's right to read it.
+-- Several tables: one in a transaction (call rowcast.unwatch_all()), since the lock of each is kept until its end.
 -- tables touched: rowcast.channel (delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.unwatch(target regclass) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   gone rowcast.channel;
+  owner name := (select pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure(format('rowcast.users_of_%s()', target::oid)));
 begin
   select * into gone from rowcast.channel c where c.target = unwatch.target;
   if not found then
@@ -13,9 +15,10 @@ begin
   if exists (select from pg_class where oid = target) then
     perform rowcast.lock_for_triggers(target);
     perform rowcast.remove_triggers(target);
-    execute format('revoke select on %s from rowcast_relay', target);
-  else
-    execute format('drop function if exists rowcast.users_of_%s()', target::oid);
+    perform rowcast.revoke_snapshot(target);
+  elsif owner is not null then
+    execute format('drop function rowcast.users_of_%s()', target::oid);
+    perform rowcast.forget_role(owner);
   end if;
   delete from rowcast.channel c where c.id = gone.id;
   if rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null) then

@@ -20,6 +20,8 @@
 --   as one update, under the id of the I. Dates are of the writer's clock, so they can run against the order of ids.
 -- A row whose JSON holds \u0000 makes the second result fail; the others stand.
 
+set search_path = pg_catalog, pg_temp;
+
 \if :{?id}
 \else
   \echo 'Which change? psql -v id=90017 -f sql/inspect/change.sql'

@@ -9,6 +9,8 @@
 -- is a statement to run or a place to look. No line with fail or warn: nothing to do.
 -- It looks at the database alone. Whether a relay runs is in relays.sql; only the remedy of "retention" looks for one.
 
+set search_path = pg_catalog, pg_temp;
+
 select current_database() as database,
        current_user as asked_as,
        pg_is_in_recovery() as is_standby,

@@ -17,6 +17,8 @@
 --   show who listens; where the queue is filling, suspect the oldest transaction of any database, hence the third
 --   result.
 
+set search_path = pg_catalog, pg_temp;
+
 \echo 'Open transactions of this database'
 select a.pid, a.usename as role, a.application_name, a.state, a.backend_xid is not null as writes, a.backend_xid as xid,
        date_trunc('second', clock_timestamp() - a.xact_start) as open_for,

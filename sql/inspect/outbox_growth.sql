@@ -11,6 +11,8 @@
 -- the writer's clock.
 -- old_share is the part of the bytes that old row images take: updates of wide rows store the row twice.
 
+set search_path = pg_catalog, pg_temp;
+
 \echo 'Segments: on disk'
 select c.oid::regclass as segment,
        pg_size_pretty(pg_total_relation_size(c.oid)) as bytes,

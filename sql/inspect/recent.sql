@@ -11,6 +11,8 @@
 -- drop_channel; an empty channel is one that no longer exists. data is cut at 100 characters: change.sql shows one
 -- change whole.
 
+set search_path = pg_catalog, pg_temp;
+
 \if :{?channel}
 \else
   \set channel ''

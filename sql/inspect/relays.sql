@@ -26,6 +26,8 @@
 -- (foreign QUIET: nobody rings, changes come with the safety read, up to a second late) and loses nothing. Writers
 -- appear with QUIET shared only for an instant.
 
+set search_path = pg_catalog, pg_temp;
+
 \echo 'Relays'
 with connection as (
   select a.pid, a.usename, a.client_addr, a.backend_start, split_part(a.application_name, ' ', 2) as purpose,

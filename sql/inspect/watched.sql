@@ -13,6 +13,8 @@
 -- column's new name in before you run it.
 -- A trigger that is enabled still does not fire in a session with session_replication_role = replica.
 
+set search_path = pg_catalog, pg_temp;
+
 \echo 'Channels and drift'
 select w.channel, w."table", w.state, w.drift, w.remedy
   from rowcast.watched w

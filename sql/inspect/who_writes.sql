@@ -8,6 +8,8 @@
 -- Any writer can choose both texts: they help to find a program, they prove nothing. per_tx far above 1 is a bulk
 -- statement. Writes under rowcast.mute = on are not captured, so they are not here.
 
+set search_path = pg_catalog, pg_temp;
+
 \if :{?minutes}
 \else
   \set minutes 60

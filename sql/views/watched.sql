@@ -1,4 +1,5 @@
 -- rowcast.watched: one row a channel, with the state of its triggers and what has drifted since watch was called.
+-- Partitions are found in pg_inherits: pg_partition_tree opens each, and would wait for whoever has locked one.
 create view rowcast.watched as
 with trigger_state as (
   select c.id,
@@ -9,7 +10,7 @@ with trigger_state as (
                   and not exists (select from pg_trigger t where t.tgrelid = c.target and t.tgname = '!rowcast_u' || own.suffix)
                  then array['!rowcast_u' || own.suffix] else '{}'::text[] end as missing,
          array(select t.tgname || case when t.tgrelid = c.target then '' else ' on ' || t.tgrelid::regclass end from pg_trigger t
-                where (t.tgrelid = c.target or t.tgrelid in (select p.relid from pg_partition_tree(c.target) p))
+                where (t.tgrelid = c.target or t.tgrelid in (with recursive part(relid) as (select c.target::oid union select i.inhrelid from part join pg_inherits i on i.inhparent = part.relid) select relid from part))
                   and t.tgname in ('!rowcast' || own.suffix, '!rowcast_u' || own.suffix, '!rowcast_t' || own.suffix, '!!rowcast_users' || own.suffix)
                   and t.tgenabled not in ('O', 'A') order by 1) as disabled
     from rowcast.channel c
@@ -60,6 +61,9 @@ with trigger_state as (
            when exists (select from jsonb_each_text(coalesce(c.notification, '{}')) k
                          where not exists (select from pg_attribute a where a.attrelid = c.target and a.attname = k.value and not a.attisdropped))
              then 'a column of the notification is gone; call rowcast.watch again, with all its arguments'
+           when exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class k on k.oid = t.tgrelid
+                         where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!!rowcast_users' and p.proowner <> k.relowner)
+             then 'the table has another owner than its user rule, which may not read what it needs; call rowcast.watch again, with all its arguments'
            when m.who is not null then 'changes are not captured of ' || m.who || ': rowcast.mute is on in its settings'
          end as drift
     from rowcast.channel c left join trigger_state s on s.id = c.id cross join muted m
@@ -72,7 +76,7 @@ select w.*,
          when w.drift like 'triggers disabled%' then
            (select string_agg(format('alter table %s enable trigger %I;', t.tgrelid::regclass, t.tgname), ' ' order by t.tgname, t.tgrelid)
               from pg_trigger t
-             where (t.tgrelid = w."table" or t.tgrelid in (select p.relid from pg_partition_tree(w."table") p))
+             where (t.tgrelid = w."table" or t.tgrelid in (with recursive part(relid) as (select w."table"::oid union select i.inhrelid from part join pg_inherits i on i.inhparent = part.relid) select relid from part))
                and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
          when w.drift like 'changes are not captured of%' then (select remedy from muted)
          else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L, columns => %L);',

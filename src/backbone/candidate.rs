@@ -1,8 +1,8 @@
 //! One of several candidates publishes. Owns the election and the publisher's life: what the source tells goes into the
 //! stream; knows no subscriber.
 //!
-//! Who holds an advisory lock in Postgres is the publisher. The lock spares work, no more: that nothing is written twice
-//! or out of order is what [`append`] sees to, so a publisher whose lock went with its connection writes on until
+//! Whose session stands in `rowcast.publisher` is the publisher, as long as it lives. That spares work, no more: that nothing
+//! is written twice or out of order is what [`append`] sees to, so a publisher whose connection is lost writes on until
 //! somebody else has written.
 
 use std::sync::Arc;
@@ -28,23 +28,26 @@ use crate::source::place::Place;
 use crate::source::pool::{Database, Purpose, Session};
 use crate::source::relay::{self, Begin};
 
-/// The advisory lock of the publisher, in rowcast's namespace.
-const TRY_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(1919907683, 7)";
-/// Ends the session that holds it.
-const END_HOLDER: &str = "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_locks
-    where locktype = 'advisory' and classid = 1919907683 and objid = 7 and granted and pid <> pg_catalog.pg_backend_pid()
-      and database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())";
+/// Whether this session is the publisher, of which there is one.
+const TAKE: &str = "select rowcast.take_publishing($1,
+    (select backend_start from pg_catalog.pg_stat_activity where pid = pg_catalog.pg_backend_pid()), $2)";
+/// Ends the session of the publisher that was, as far as that is allowed: nothing depends on it.
+const END_HOLDER: &str = "select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a
+    where a.datname = pg_catalog.current_database() and a.application_name ~ '^rowcast publish ' and a.pid <> pg_catalog.pg_backend_pid()
+      and (a.pid = (select p.pid from rowcast.publisher p)
+           or exists (select from pg_catalog.pg_locks l where l.pid = a.pid and l.locktype = 'advisory' and l.classid = 1919907683
+                         and l.objid = 7 and l.objsubid = 2 and l.granted))";
 /// Over a Unix socket they are accepted and mean nothing.
 const KEEPALIVES: &str = "set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
     set tcp_user_timeout = 5000";
-/// A candidate looks so often whether it is needed, and a publisher whether it still is. Never by waiting for the lock:
+/// A candidate looks so often whether it is needed, and a publisher whether it still is. Never by waiting:
 /// a statement that waits holds back vacuum.
 const LOOK: Duration = Duration::from_secs(1);
 /// A database that is frozen accepts connections and says nothing.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Whoever follows takes a publisher that is silent for several of these for gone.
 const BEAT: Duration = Duration::from_secs(1);
-/// So often it is tried to reach Redis again before the lock is given to others.
+/// So often it is tried to reach Redis again before it is left to others.
 const RETRIES: u32 = 3;
 /// Parts of cuts on their way into the stream.
 const EVENTS: usize = 4;
@@ -72,7 +75,7 @@ impl Candidate {
         let mut wrote = None;
         loop {
             let turn = async {
-                // who cannot reach Redis leaves the lock to others
+                // who cannot reach Redis leaves it to others
                 let mut connection = self.link.connect().await?;
                 append::state(&mut connection, &self.keys).await?;
                 let session = self.becomes_publisher(connection, &mut wrote).await?;
@@ -86,7 +89,7 @@ impl Candidate {
             };
             let was_publisher = self.metrics.set_publishing(false);
             match ended {
-                Ok(()) => tracing::info!(event = "publisher_ended", "another candidate has the lock"),
+                Ok(()) => tracing::info!(event = "publisher_ended", "another candidate publishes"),
                 Err(error) if error.kind() == Kind::Config => {
                     tracing::error!(event = "cannot_publish", error = error::chain(&error), remedy = error.remedy());
                 }
@@ -95,7 +98,7 @@ impl Candidate {
                 }
             }
             attempt = if was_publisher { 0 } else { attempt + 1 };
-            // long enough for another candidate to take the lock
+            // long enough for another candidate to begin
             let pause = if was_publisher { 2 * LOOK } else { backoff(attempt) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -104,7 +107,7 @@ impl Candidate {
         }
     }
 
-    /// Publishes as long as this candidate has the lock and reaches Redis. Its end, without an error: another one has it.
+    /// Publishes as long as this candidate is the publisher and reaches Redis. Its end, without an error: another one is.
     async fn hold(&self, mut session: Session, wrote: &mut Option<Cursor>) -> Result<()> {
         let mut in_vain = 0;
         loop {
@@ -133,18 +136,18 @@ impl Candidate {
                 tokio::time::sleep(backoff(RETRIES - left)).await;
             }
             tokio::time::sleep(backoff(in_vain)).await;
-            if !self.still_has_the_lock(&mut session).await {
+            if !self.is_publisher_still(&mut session).await {
                 return Ok(());
             }
         }
     }
 
-    /// Waits until nobody else is the publisher, or the one that is has fallen silent; the session holds the lock.
+    /// Waits until nobody else is the publisher, or the one that is has fallen silent; the session is the publisher's.
     async fn becomes_publisher(&self, mut connection: Connection, wrote: &mut Option<Cursor>) -> Result<Session> {
         let session = timeout(ANSWERS_WITHIN, self.session()).await.map_err(|_| silent())??;
         let (mut last, mut heard) = (String::new(), Instant::now());
         loop {
-            if try_lock(&session).await? {
+            if self.takes(&session, false).await? {
                 return Ok(session);
             }
             // another one cares for what is not read yet, and has written since
@@ -156,21 +159,23 @@ impl Candidate {
                 (last, heard) = (now, Instant::now());
             } else if heard.elapsed() > SILENT {
                 // stopped, or its machine is gone without a word. Should it wake up, it cannot write any more
-                tracing::warn!(event = "publisher_silent", seconds = SILENT.as_secs(), "its lock is taken from it");
+                tracing::warn!(event = "publisher_silent", seconds = SILENT.as_secs(), "its place is taken");
+                if let Err(error) = session.execute(END_HOLDER, &[]).await {
+                    tracing::info!(event = "publisher_session_left", %error, "it is no publisher any more all the same");
+                }
+                if self.takes(&session, true).await? {
+                    return Ok(session);
+                }
                 heard = Instant::now();
-                session
-                    .execute(END_HOLDER, &[])
-                    .await
-                    .map_err(|e| Error::database("cannot end the session of a publisher that is silent", e))?;
             }
         }
     }
 
     async fn session(&self) -> Result<Session> {
         let session = self.database.session(Purpose::Publish).await?;
-        // the server, too, must notice a dead client, which would keep the lock
+        // the server, too, must notice a dead client, whose session would keep others from publishing
         session.batch_execute(KEEPALIVES).await.map_err(|e| Error::database("cannot set up the session", e))?;
-        // a session of ours whose connection broke without a word may hold the lock
+        // a session of ours whose connection broke without a word may be the publisher's
         let ours = self.database.application_name(Purpose::Publish);
         session
             .execute(
@@ -183,7 +188,7 @@ impl Candidate {
         Ok(session)
     }
 
-    /// Goes on where the stream ends, until somebody else writes or gets the lock. Where there is no stream any more, not
+    /// Goes on where the stream ends, until somebody else writes or publishes. Where there is no stream any more, not
     /// later than after what this candidate `wrote`.
     async fn publish(&self, session: &mut Session, wrote: &mut Option<Cursor>) -> Result<Ended> {
         let mut connection = self.link.connect().await?;
@@ -229,27 +234,35 @@ impl Candidate {
         ended
     }
 
-    /// Returns once another candidate holds the lock.
+    /// Returns once another candidate publishes.
     async fn is_replaced(&self, session: &mut Session) {
-        while self.still_has_the_lock(session).await {
+        while self.is_publisher_still(session).await {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Whether this candidate has the lock, or gets it again where the connection was lost. Waits for the database.
-    async fn still_has_the_lock(&self, session: &mut Session) -> bool {
+    /// Whether this candidate is still the publisher, or is it again where the connection was lost. Waits for the database.
+    async fn is_publisher_still(&self, session: &mut Session) -> bool {
         let mut attempt = 0;
-        while !matches!(timeout(ANSWERS_WITHIN, session.simple_query("")).await, Ok(Ok(_))) {
+        loop {
+            if let Ok(is_publisher) = self.takes(session, false).await {
+                return is_publisher;
+            }
             tokio::time::sleep(backoff(attempt)).await;
             attempt += 1;
-            let Ok(Ok(again)) = timeout(ANSWERS_WITHIN, self.session()).await else { continue };
-            match try_lock(&again).await {
-                Ok(true) => *session = again,
-                Ok(false) => return false,
-                Err(_) => {}
+            if let Ok(Ok(again)) = timeout(ANSWERS_WITHIN, self.session()).await {
+                *session = again;
             }
         }
-        true
+    }
+
+    /// Whether the session is the publisher's now.
+    async fn takes(&self, session: &Session, replaces: bool) -> Result<bool> {
+        let instance = self.database.instance();
+        let asked = async { session.query_one(TAKE, &[&instance, &replaces]).await };
+        let row = timeout(ANSWERS_WITHIN, asked).await.map_err(|_| silent())?;
+        let row = row.map_err(|e| Error::database("cannot ask who publishes", e))?;
+        Ok(row.get(0))
     }
 }
 
@@ -258,13 +271,8 @@ impl Candidate {
 enum Ended {
     /// the stream does not end where it wrote last
     Moved,
-    /// another candidate has the lock
+    /// another candidate publishes
     Replaced,
-}
-
-async fn try_lock(session: &Session) -> Result<bool> {
-    let row = timeout(ANSWERS_WITHIN, session.query_one(TRY_LOCK, &[])).await.map_err(|_| silent())?;
-    Ok(row.map_err(|e| Error::database("cannot ask for the publisher's lock", e))?.get(0))
 }
 
 fn silent() -> Error {

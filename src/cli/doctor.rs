@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 
 use crate::error::{Error, Kind, Result};
 use crate::source::doorbell::Doorbell;
+use crate::source::encoding::Encoding;
 use crate::source::install;
 use crate::source::pool::Database;
 
@@ -33,6 +34,8 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
     let (state, remedy) =
         if version < 140_000 { ("fail", Some("rowcast needs Postgres 14 or later")) } else { ("ok", None) };
     report(state, "server version", &format!("{}.{}", version / 10_000, version % 10_000), remedy);
+    let (state, detail, remedy) = encoding(client).await?;
+    report(state, "encoding", &detail, remedy);
     if let Err(error) = install::check(client).await {
         report("fail", "schema", &error.to_string(), error.remedy());
         return Err(Error::new(Kind::Schema, "1 finding needs action"));
@@ -70,4 +73,26 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
         1 => Err(Error::new(Kind::Database, "1 finding needs action")),
         many => Err(Error::new(Kind::Database, format!("{many} findings need action"))),
     }
+}
+
+/// Whether the database knows what its text says.
+async fn encoding(client: &Client) -> Result<(&'static str, String, Option<&'static str>)> {
+    let row = client
+        .query_one("select current_setting('server_encoding')", &[])
+        .await
+        .map_err(|e| Error::database("cannot ask for the encoding", e))?;
+    let name: &str = row.get(0);
+    Ok(if name == "SQL_ASCII" {
+        let remedy = "write UTF-8 from every program; new databases: create database .. encoding 'UTF8'";
+        (
+            "warn",
+            format!("{name}: nobody checks what is written; bytes that are no UTF-8 are told as U+FFFD"),
+            Some(remedy),
+        )
+    } else if name != "UTF8" && Encoding::of(name).of_reading_sessions(name) == "UTF8" {
+        let remedy = "a new database: create database .. encoding 'UTF8'";
+        ("warn", format!("{name}: a text that the server cannot convert to UTF-8 cannot be read"), Some(remedy))
+    } else {
+        ("ok", name.to_owned(), None)
+    })
 }

@@ -108,6 +108,12 @@ pub fn command() -> Command {
                 .arg(Arg::new("table").required(true))
                 .arg(database()),
         )
+        .subcommand(
+            Command::new("uninstall")
+                .about("Remove rowcast from a database, with everything it captured: one table in a transaction")
+                .arg(Arg::new("yes").long("yes").help("Do it").action(ArgAction::SetTrue))
+                .arg(database()),
+        )
         .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()).arg(token()))
         .subcommand(
             Command::new("tail")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::chain;
 use crate::shutdown::Shutdown;
-use crate::source::pool::{Database, Purpose};
+use crate::source::pool::Database;
 
 const DAY: &str = include_str!("../../sql/clinic/day.sql");
 
@@ -19,7 +19,7 @@ pub async fn run(database: Database, mut shutdown: Shutdown) {
     let steps = steps();
     let total: usize = steps.iter().map(|step| step.weight).sum();
     loop {
-        let client = database.client(Purpose::Command).await;
+        let client = database.as_caller().await;
         if let Ok(client) = &client {
             // the application's own name and role, wherever the demo got its connection from
             let _ = client.batch_execute("set application_name = 'clinic'; set role clinic_app").await;

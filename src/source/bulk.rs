@@ -24,7 +24,9 @@ use super::decode::OutboxRow;
 use super::image::{Hashes, Images, Keys};
 use super::order::{Brief, Deeds, Order, Placed, Plan};
 use super::outbox::{Parameter, header};
-use super::part::{Captured, PART_CHANGES, Teller, concerns_catalog, number, text};
+use super::directory::Channels;
+use super::encoding::Encoding;
+use super::part::{Captured, PART_CHANGES, Teller, concerns_catalog, is_strange, length, number, text, text_in};
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
@@ -233,6 +235,13 @@ impl Bulk {
         self.places.iter().any(|place| concerns_catalog(place.op, place.channel, catalog))
     }
 
+    /// The channels of which more must be known before the range can be understood.
+    pub(super) fn strange_to(&self, channels: &Channels) -> Vec<i32> {
+        let strange = self.places.iter().filter(|place| is_strange(place.op, place.channel, channels));
+        let strange: BTreeSet<i32> = strange.map(|place| place.channel).collect();
+        strange.into_iter().collect()
+    }
+
     /// How many rows the range has.
     pub(super) fn count(&self) -> usize {
         self.places.len()
@@ -339,7 +348,7 @@ impl Bulk {
                 if !wanted.contains(&(place.xid, place.channel)) {
                     continue;
                 }
-                let (old, new) = (text(&row, 3), text(&row, 4));
+                let (old, new) = (text_in(&row, 3, catalog.encoding), text_in(&row, 4, catalog.encoding));
                 each(
                     at,
                     &OutboxRow {
@@ -439,7 +448,7 @@ impl Bulk {
                                 continue;
                             }
                             bytes +=
-                                [5, 6].into_iter().map(|at| text(&row, at).map_or(0, |text| text.len())).sum::<usize>();
+                                [5, 6].into_iter().map(|at| length(&row, at)).sum::<usize>();
                             rows.push(row);
                             if bytes > BATCH_BYTES && !is_alone {
                                 return Ok(None);
@@ -490,10 +499,10 @@ impl Bulk {
 
 impl Fetched {
     /// The rows, each once.
-    pub(super) fn rows(&self) -> Vec<Captured<'_>> {
+    pub(super) fn rows(&self, encoding: Encoding) -> Vec<Captured<'_>> {
         let unreadable =
             self.unreadable.iter().map(|(id, xid, channel, op)| Captured::unreadable(*id, *xid, *channel, *op));
-        let mut rows: Vec<Captured<'_>> = self.rows.iter().map(Captured::of).chain(unreadable).collect();
+        let mut rows: Vec<Captured<'_>> = self.rows.iter().map(|row| Captured::of(row, encoding)).chain(unreadable).collect();
         rows.sort_unstable_by_key(Captured::id);
         rows.dedup_by_key(|row| row.id());
         rows

@@ -1,12 +1,62 @@
 //! The channels as the database describes them. Owns the reading of `rowcast.channel`; knows no row of the outbox.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use deadpool_postgres::Pool;
+use tokio_postgres::Row;
 
+use super::encoding::{Bytes, Encoding};
 use crate::change::{self, Column, Policy};
 use crate::error::{Error, Kind, Result};
+
+/// No function in it opens a table of the application: `pg_partition_tree`, say, waits for whoever holds a lock on one
+/// partition. What describes a table can be read whatever is done to it.
+const CHANNELS: &str = "
+select c.id, c.name, c.singular,
+       (select a.attname::text from pg_catalog.pg_attribute a
+         where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped),
+       c.user_query is not null,
+       c.notification::text,
+       array(select a.attname::text from pg_catalog.pg_attribute a
+              where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped),
+       array(select a.attname::text from pg_catalog.pg_attribute a
+              where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
+                and a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype),
+       array(select a.attname::text from pg_catalog.pg_index i
+               join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+              where i.indrelid = c.target and i.indisprimary),
+       array(with recursive part(relid) as (
+                 select c.target::oid union select i.inhrelid from part join pg_catalog.pg_inherits i on i.inhparent = part.relid
+               )
+             select distinct a.attname::text
+               from part
+               join pg_catalog.pg_partitioned_table p on p.partrelid = part.relid
+               join pg_catalog.pg_attribute a on a.attrelid = part.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
+       c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
+         -- insert 4, delete 8, update 16, truncate 32, by whichever of our triggers
+         and 60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
+                     where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'
+                       and t.tgenabled in ('O', 'A')),
+       case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
+         array(select a.attname::text from pg_catalog.pg_attribute a
+                where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+                order by a.attnum) end,
+       array(select case when b.typtype = 'e' then 'enum'
+                         when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
+                         else pg_catalog.format_type(b.oid, null) end
+               from pg_catalog.pg_attribute a
+               join pg_catalog.pg_type t on t.oid = a.atttypid
+               join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+              where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+              order by a.attnum)
+  from rowcast.channel c
+ where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))";
+const BELL: &str = "
+select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), pg_catalog.current_setting('server_encoding')";
+const POLICIES: &str =
+    "select channel, role, string_to_array(row_filter, '&'), columns from rowcast.policy order by 1, 2";
 
 /// What decoding needs to know of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +97,8 @@ impl Channel {
 pub struct Catalog {
     channels: HashMap<i32, Channel>,
     policies: Vec<Policy>,
+    /// the database's, for whatever its sessions take as it is
+    pub encoding: Encoding,
     /// no bell will ring: the relay polls
     pub bell_is_off: bool,
     /// part of the NOTIFY queue in use, 0 to 1
@@ -64,94 +116,19 @@ impl Catalog {
             .await
             .map_err(|e| Error::new(Kind::Connection, "no connection to read the channels").because(e))?;
         let explain = |e| Error::database("cannot read the channels", e);
-        let rows = client
-            .query(
-                "select c.id, c.name, c.singular,
-                        (select a.attname::text from pg_catalog.pg_attribute a
-                          where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped),
-                        c.user_query is not null,
-                        c.notification::text,
-                        array(select a.attname::text from pg_catalog.pg_attribute a
-                               where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped),
-                        array(select a.attname::text from pg_catalog.pg_attribute a
-                               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
-                                 and a.atttypid = 'pg_catalog.timestamptz'::regtype),
-                        array(select a.attname::text from pg_catalog.pg_index i
-                                join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
-                               where i.indrelid = c.target and i.indisprimary),
-                        array(select distinct a.attname::text
-                                from pg_catalog.pg_partition_tree(c.target) t
-                                join pg_catalog.pg_partitioned_table p on p.partrelid = t.relid
-                                join pg_catalog.pg_attribute a on a.attrelid = t.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
-                        c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
-                          -- insert 4, delete 8, update 16, truncate 32, by whichever of our triggers
-                          and 60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
-                                      where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'
-                                        and t.tgenabled in ('O', 'A')),
-                        case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
-                          array(select a.attname::text from pg_catalog.pg_attribute a
-                                 where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-                                 order by a.attnum) end,
-                        array(select case when b.typtype = 'e' then 'enum'
-                                          when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
-                                          else pg_catalog.format_type(b.oid, null) end
-                                from pg_catalog.pg_attribute a
-                                join pg_catalog.pg_type t on t.oid = a.atttypid
-                                join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-                               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-                               order by a.attnum)
-                   from rowcast.channel c
-                  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))",
-                &[],
-            )
-            .await
-            .map_err(explain)?;
-        let mut channels = HashMap::with_capacity(rows.len());
-        for row in rows {
-            let notification: Option<String> = row.get(5);
-            let channel = Channel {
-                name: row.get::<_, String>(1).into(),
-                singular: row.get::<_, String>(2).into(),
-                user_column: row.get::<_, Option<String>>(3).map(Into::into),
-                has_user_query: row.get(4),
-                notification: notification.and_then(|text| columns_of(&text)),
-                excluded: columns(&row, 6),
-                timestamps: columns(&row, 7),
-                key: columns(&row, 8),
-                partitioned_by: columns(&row, 9),
-                is_off: row.get(10),
-                columns: row.get::<_, Option<Vec<String>>>(11).map(|names| {
-                    let types: Vec<String> = row.get(12);
-                    let columns = names.into_iter().zip(&types);
-                    columns
-                        .map(|(name, kind)| Column { name: name.into(), kind: change::Kind::of_type(kind) })
-                        .collect()
-                }),
-            };
-            channels.insert(row.get(0), channel);
-        }
-        let bell = client
-            .query_one("select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage()", &[])
-            .await
-            .map_err(explain)?;
-        let policies = client
-            .query(
-                "select channel, role, string_to_array(row_filter, '&'), columns from rowcast.policy order by 1, 2",
-                &[],
-            )
-            .await
-            .map_err(explain)?;
-        let texts = |texts: Vec<String>| texts.into_iter().map(Into::into).collect();
+        let bell = client.query_one(BELL, &[]).await.map_err(explain)?;
+        let names = Names(Encoding::of(bell.get(2)));
+        let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
+        let channels = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
+        let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
         let policies = policies.iter().map(|row| Policy {
-            channel: row.get::<_, String>(0).into(),
-            role: row.get::<_, String>(1).into(),
-            filters: row.get::<_, Option<Vec<String>>>(2).map(texts).unwrap_or_default(),
-            columns: row
-                .get::<_, Option<Vec<Option<String>>>>(3)
-                .map(|names| texts(names.into_iter().flatten().collect())),
+            channel: names.one(row, 0).into(),
+            role: names.one(row, 1).into(),
+            filters: names.some(row, 2).unwrap_or_default(),
+            columns: names.some(row, 3),
         });
         let policies = policies.collect();
-        Ok(Self { channels, policies, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
+        Ok(Self { channels, policies, encoding: names.0, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
     }
 
     /// A channel by the id that the outbox carries.
@@ -197,14 +174,56 @@ impl Catalog {
             .collect()
     }
 
+    /// The same without some channels.
+    pub(super) fn without(&self, ids: &BTreeSet<i32>) -> Self {
+        let channels = self.channels.iter().filter(|(id, _)| !ids.contains(id));
+        let channels = channels.map(|(id, channel)| (*id, channel.clone())).collect();
+        Self { channels, policies: self.policies.clone(), ..*self }
+    }
+
     /// A catalogue of these, for tests.
     pub fn of(channels: impl IntoIterator<Item = (i32, Channel)>) -> Self {
         Self { channels: channels.into_iter().collect(), ..Self::default() }
     }
 }
 
-fn columns(row: &tokio_postgres::Row, index: usize) -> Vec<Box<str>> {
-    row.get::<_, Vec<String>>(index).into_iter().map(Into::into).collect()
+/// What was read → text, in whichever encoding the database has its names.
+struct Names(Encoding);
+
+impl Names {
+    fn channel(&self, row: &Row) -> Channel {
+        Channel {
+            name: self.one(row, 1).into(),
+            singular: self.one(row, 2).into(),
+            user_column: row.get::<_, Option<Bytes<'_>>>(3).map(|name| self.text(name).into()),
+            has_user_query: row.get(4),
+            notification: row.get::<_, Option<Bytes<'_>>>(5).and_then(|text| columns_of(&self.text(text))),
+            excluded: self.some(row, 6).unwrap_or_default(),
+            timestamps: self.some(row, 7).unwrap_or_default(),
+            key: self.some(row, 8).unwrap_or_default(),
+            partitioned_by: self.some(row, 9).unwrap_or_default(),
+            is_off: row.get(10),
+            columns: self.some::<Box<str>>(row, 11).map(|names| {
+                let types = self.some::<Box<str>>(row, 12).unwrap_or_default();
+                let columns = names.into_iter().zip(&types);
+                columns.map(|(name, kind)| Column { name: name.into(), kind: change::Kind::of_type(kind) }).collect()
+            }),
+        }
+    }
+
+    fn text<'a>(&self, bytes: Bytes<'a>) -> Cow<'a, str> {
+        self.0.decode(bytes.0)
+    }
+
+    fn one<'a>(&self, row: &'a Row, index: usize) -> Cow<'a, str> {
+        self.text(row.get(index))
+    }
+
+    /// The texts of an array; `None` where it is null.
+    fn some<'a, T: From<Cow<'a, str>>>(&self, row: &'a Row, index: usize) -> Option<Vec<T>> {
+        let texts = row.get::<_, Option<Vec<Option<Bytes<'a>>>>>(index)?;
+        Some(texts.into_iter().flatten().map(|text| self.text(text).into()).collect())
+    }
 }
 
 fn columns_of(notification: &str) -> Option<Vec<(Box<str>, Box<str>)>> {

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::pool::{Database, Driver, Purpose};
+use super::session::settings;
 use crate::error::{Error, Kind, Result};
 
 /// The channel of `NOTIFY`.
@@ -55,12 +56,13 @@ impl Doorbell {
         let shared = Arc::new(Shared::default());
         let driving = tokio::spawn(drive(driver, shared.clone()));
         let explain = |e| Error::database("cannot listen", e);
+        client.batch_execute(settings(Purpose::Listen)).await.map_err(explain)?;
         // the server, too, must notice a dead client: a backend that lives on would pin the NOTIFY queue. These
         // settings need a TCP connection; over a Unix socket they are accepted and mean nothing.
         client
             .batch_execute(
                 "set tcp_keepalives_idle = 2; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
-                 set tcp_user_timeout = 5000; set search_path = pg_catalog, pg_temp; listen rowcast",
+                 set tcp_user_timeout = 5000; listen rowcast",
             )
             .await
             .map_err(explain)?;

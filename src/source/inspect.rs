@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::catalog::Catalog;
+use super::encoding::{Bytes, Encoding};
 use super::part::changes_of;
 use crate::error::{self, Error, Kind, Result};
 use crate::question::{Captured, Question};
@@ -30,7 +31,7 @@ select json_build_object(
       'exclude', w.exclude, 'since', w.since, 'state', w.state, 'drift', w.drift, 'remedy', w.remedy) order by w.channel), '[]') from rowcast.watched w),
   'unwatched', (select coalesce(json_agg(json_build_object('table', u."table"::text, 'reason', u.reason, 'remedy', u.remedy)
       order by u."table"::text), '[]') from rowcast.unwatched u),
-  'nodes', (select coalesce(json_agg(n), '[]') from rowcast.nodes n))::text"#;
+  'nodes', (select coalesce(json_agg(n), '[]') from rowcast.nodes n))::text, current_setting('server_encoding')"#;
 
 const CHANGE: &str = "
 select o.id, o.xid, o.at, o.channel, o.op, o.old::text, o.new::text, o.actor, o.users from rowcast.outbox o where o.id = $1";
@@ -86,7 +87,9 @@ async fn connection(pool: &Pool) -> Result<Client> {
 
 async fn database(pool: &Pool) -> Result<String> {
     let row = connection(pool).await?.query_one(DATABASE, &[]).await;
-    Ok(row.map_err(|e| Error::database("cannot read how the database is", e))?.get(0))
+    let row = row.map_err(|e| Error::database("cannot read how the database is", e))?;
+    let encoding = Encoding::of(row.get(1));
+    Ok(encoding.decode(row.get::<_, Bytes<'_>>(0).0).into_owned())
 }
 
 async fn change(pool: &Pool, id: i64) -> Result<Captured> {

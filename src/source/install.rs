@@ -1,14 +1,19 @@
 //! Puts schema `rowcast` into a database and keeps it current. Owns migrations, function text and their order; knows
 //! nothing of what they capture.
 //!
-//! Tables are versioned migrations, run once, checked by checksum. Functions, views and grants are replaced at each
-//! migrate, in one transaction. An advisory lock makes concurrent migrates wait for each other, since refinery takes
-//! none.
+//! Tables are versioned migrations, run once, checked by checksum; functions, views and grants are replaced at each
+//! migrate. All of it is one transaction, with the lock of the history's table, for which one needs a right: an advisory
+//! lock might be held by anybody. refinery knows the migrations and their checksums; it would run them in a transaction of
+//! its own.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
+use super::pool::Purpose;
+use super::session::settings;
 use crate::error::{Error, Kind, Result};
 
 mod embedded {
@@ -27,13 +32,55 @@ macro_rules! sql_files {
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "capture_pinned" "capture_large" "capture"
-    "capture_truncate" "write_to" "note_left_out" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "origin" "notify" "publish"
-    "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot"
-    "tell_policy" "check_filter" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatched_of" "watch_schema" "watch_each" "uninstall");
+    "capture_truncate" "write_to" "note_left_out" "holders" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "take_publishing" "origin" "notify" "publish"
+    "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "revoke_snapshot"
+    "tell_policy" "check_filter" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "watch_schema" "watch_each" "uninstall");
 const VIEWS: &[(&str, &str)] =
     sql_files!("views": "shown_column" "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.
 pub const GRANTS: &str = include_str!("../../sql/grants.sql");
+
+/// Refuses a schema that is somebody else's.
+const GUARD: &str = include_str!("../../sql/guard.sql");
+const HISTORY_TABLE: &str = "create table if not exists rowcast.schema_history \
+    (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))";
+/// A migrate waits so long for another one to end.
+const TURN_WITHIN: Duration = Duration::from_secs(60);
+/// What is there already, for sql/grants.sql.
+const BEFORE: &str = "select set_config('rowcast.before', coalesce(array_agg(o.oid), '{}')::text, true) from (
+    select oid from pg_namespace where nspname = 'rowcast'
+    union all select c.oid from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'rowcast'
+    union all select p.oid from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'rowcast') o";
+/// Views are made anew; what the DBA has granted on them stays.
+const VIEW_GRANTS: &str =
+    "select format('grant %s on rowcast.%I to %I', a.privilege_type, c.relname, pg_get_userbyid(a.grantee))
+    from pg_class c, aclexplode(c.relacl) a
+   where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'v' and a.grantee not in (0, c.relowner)
+     and pg_get_userbyid(a.grantee) not in ('rowcast_capture', 'rowcast_relay')
+     and c.relname = any ($1::text[])";
+const HOLDERS: &str = "select coalesce(string_agg(format('pid %s (%s, %s)', h.pid, h.usename, coalesce(nullif(h.application_name, ''), 'no application name')), ', '), 'nobody any more')
+    from (select distinct a.pid, a.usename, a.application_name
+            from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace join pg_stat_activity a on a.pid = l.pid
+           where l.locktype = 'relation' and l.granted and n.nspname = 'rowcast' and l.pid <> pg_backend_pid()
+             and l.database = (select oid from pg_database where datname = current_database())
+           order by a.pid limit 5) h";
+/// Names in the script resolve in Postgres' own schema, and text means what it says; whoever ran it goes on as before.
+const SCRIPT_BEGINS: &str = "do $do$ begin
+  perform pg_catalog.set_config('rowcast.callers_path', pg_catalog.current_setting('search_path'), false);
+  perform pg_catalog.set_config('rowcast.callers_strings', pg_catalog.current_setting('standard_conforming_strings'), false);
+  perform pg_catalog.set_config('rowcast.callers_nulls', pg_catalog.current_setting('transform_null_equals'), false);
+  perform pg_catalog.set_config('rowcast.callers_quotes', pg_catalog.current_setting('quote_all_identifiers'), false);
+end $do$;
+set search_path = pg_catalog, pg_temp;
+set standard_conforming_strings = on;
+set transform_null_equals = off;
+set quote_all_identifiers = off;";
+const SCRIPT_ENDS: &str = "do $do$ begin
+  perform pg_catalog.set_config('transform_null_equals', pg_catalog.current_setting('rowcast.callers_nulls'), false);
+  perform pg_catalog.set_config('quote_all_identifiers', pg_catalog.current_setting('rowcast.callers_quotes'), false);
+  perform pg_catalog.set_config('standard_conforming_strings', pg_catalog.current_setting('rowcast.callers_strings'), false);
+  perform pg_catalog.set_config('search_path', pg_catalog.current_setting('rowcast.callers_path'), false);
+end $do$;";
 
 /// What a migrate did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,71 +91,165 @@ pub struct Migrated {
     pub version: i64,
 }
 
-/// Brings the schema to this program's version. Many at once are safe.
+/// Brings the schema to this program's version: all of it or nothing. Many at once are safe. The client's session has the
+/// settings of rowcast's own sessions afterwards.
 ///
 /// # Errors
-/// [`Kind::Schema`] where the schema is newer than this program, [`Kind::Database`] for whatever the server refuses;
-/// functions are then as they were.
+/// [`Kind::Schema`] where the schema is newer than this program, [`Kind::Database`] for whatever the server refuses.
 pub async fn migrate(client: &mut Client) -> Result<Migrated> {
-    let explain = |e| Error::database("cannot migrate", e);
-    // the session ends with the command, so the lock cannot outlive it
-    client.execute("select pg_advisory_lock(1919907683, 3)", &[]).await.map_err(explain)?;
-    client
-        .batch_execute("set client_min_messages = warning; create schema if not exists rowcast")
-        .await
-        .map_err(explain)?;
-    let report = runner().run_async(client).await.map_err(explain_refinery)?;
-    replace_functions(client).await?;
-    client.execute("select pg_advisory_unlock(1919907683, 3)", &[]).await.map_err(explain)?;
-    let applied = report.applied_migrations().iter().map(|m| i64::from(m.version())).collect();
-    Ok(Migrated { applied, version: version() })
+    let settings = format!("{}; set client_min_messages = warning", settings(Purpose::Command));
+    client.batch_execute(&settings).await.map_err(|e| Error::database("cannot migrate", e))?;
+    let deadline = Instant::now() + TURN_WITHIN;
+    loop {
+        match attempt(client).await {
+            Ok(migrated) => return Ok(migrated),
+            // the schema was made by another one meanwhile
+            Err(Failed::Beaten(_)) if Instant::now() < deadline => {}
+            Err(Failed::Locked(doing, error)) => return Err(locked(client, &doing, error).await),
+            Err(Failed::Beaten(error) | Failed::Refused(error)) => return Err(error),
+        }
+    }
 }
 
-async fn replace_functions(client: &mut Client) -> Result<()> {
-    let explain = |e| Error::database("cannot install the functions", e);
+/// Why an attempt has failed.
+enum Failed {
+    Beaten(Error),
+    Locked(String, tokio_postgres::Error),
+    Refused(Error),
+}
+
+impl Failed {
+    fn of(doing: impl std::fmt::Display, error: tokio_postgres::Error) -> Self {
+        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            return Self::Locked(doing.to_string(), error);
+        }
+        Self::Refused(Error::database(doing, error))
+    }
+
+    /// Of the making of the schema, which another one may have made meanwhile.
+    fn of_making(error: tokio_postgres::Error) -> Self {
+        let made = [SqlState::DUPLICATE_SCHEMA, SqlState::DUPLICATE_TABLE, SqlState::UNIQUE_VIOLATION];
+        if error.code().is_some_and(|code| made.contains(code)) {
+            return Self::Beaten(Error::database("cannot make schema rowcast", error));
+        }
+        Self::of("cannot make schema rowcast", error)
+    }
+}
+
+async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
+    let explain = |e| Failed::of("cannot migrate", e);
     let transaction =
         client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await.map_err(explain)?;
+    transaction.batch_execute(GUARD).await.map_err(explain)?;
+    transaction.batch_execute(&format!("set local rowcast.before = ''; {BEFORE}")).await.map_err(explain)?;
+    // one after the other: who waits for the schema to be made finds that it was made, and tries again
+    let turn = format!(
+        "set local lock_timeout = '{}s'; create schema if not exists rowcast; {HISTORY_TABLE}; \
+         lock table {HISTORY} in share row exclusive mode; set local lock_timeout = '5s'",
+        TURN_WITHIN.as_secs()
+    );
+    transaction.batch_execute(&turn).await.map_err(Failed::of_making)?;
+    let applied = history(&transaction).await?;
+    for migration in runner().get_migrations().iter().filter(|m| !applied.contains(&i64::from(m.version()))) {
+        let sql = migration.sql().unwrap_or_default();
+        let explain = |e| Failed::of(format_args!("cannot apply migrations/{migration}"), e);
+        transaction.batch_execute(&format!("{sql}\n;{}", entry(migration))).await.map_err(explain)?;
+    }
+    let views: Vec<&str> = VIEWS.iter().map(|(name, _)| *name).collect();
+    let grants = transaction.query(VIEW_GRANTS, &[&views]).await.map_err(explain)?;
     for (name, text) in FUNCTIONS {
-        transaction
-            .batch_execute(text)
-            .await
-            .map_err(|e| Error::database(format_args!("cannot install sql/functions/{name}.sql"), e))?;
+        let explain = |e| Failed::of(format_args!("cannot install sql/functions/{name}.sql"), e);
+        transaction.batch_execute(text).await.map_err(explain)?;
     }
     for (name, _) in VIEWS.iter().rev() {
         transaction.batch_execute(&format!("drop view if exists rowcast.{name}")).await.map_err(explain)?;
     }
     for (name, text) in VIEWS {
-        transaction
-            .batch_execute(text)
-            .await
-            .map_err(|e| Error::database(format_args!("cannot install sql/views/{name}.sql"), e))?;
+        let explain = |e| Failed::of(format_args!("cannot install sql/views/{name}.sql"), e);
+        transaction.batch_execute(text).await.map_err(explain)?;
     }
-    transaction
-        .batch_execute(GRANTS)
+    let explain = |e| Failed::of("cannot grant the rights of sql/grants.sql", e);
+    transaction.batch_execute(GRANTS).await.map_err(explain)?;
+    for grant in grants {
+        transaction.batch_execute(grant.get(0)).await.map_err(explain)?;
+    }
+    transaction.commit().await.map_err(explain)?;
+    let new =
+        runner().get_migrations().iter().map(|m| i64::from(m.version())).filter(|v| !applied.contains(v)).collect();
+    Ok(Migrated { applied: new, version: version() })
+}
+
+/// The versions that were applied before.
+async fn history(transaction: &Transaction<'_>) -> Result<Vec<i64>, Failed> {
+    let explain = |e| Failed::of("cannot read what was migrated before", e);
+    let rows = transaction
+        .query(&format!("select version::int8, name, checksum from {HISTORY} order by version"), &[])
         .await
-        .map_err(|e| Error::database("cannot grant the rights of sql/grants.sql", e))?;
-    transaction.commit().await.map_err(explain)
+        .map_err(explain)?;
+    let runner = runner();
+    let known = runner.get_migrations();
+    for row in &rows {
+        let (found, name, checksum): (i64, &str, &str) = (row.get(0), row.get(1), row.get(2));
+        let refused = match known.iter().find(|m| i64::from(m.version()) == found) {
+            None => Error::new(Kind::Schema, "schema rowcast is newer than this rowcast").hint("update rowcast"),
+            Some(m) if m.name() == name && m.checksum().to_string() == checksum => continue,
+            Some(_) => {
+                let text = format!(
+                    "schema rowcast was made by another build: its migration {found} ({name}) has other contents"
+                );
+                Error::new(Kind::Schema, text)
+                    .hint("use the program that made it, or drop schema rowcast cascade and begin anew")
+            }
+        };
+        return Err(Failed::Refused(refused));
+    }
+    let is_dump: bool = transaction
+        .query_one("select to_regclass('rowcast.installation') is not null", &[])
+        .await
+        .map_err(explain)?
+        .get(0);
+    if rows.is_empty() && is_dump {
+        let text = "schema rowcast has tables and no history: it comes from a dump without data";
+        return Err(Failed::Refused(
+            Error::new(Kind::Schema, text).hint("drop schema rowcast cascade, and run again: rowcast migrate"),
+        ));
+    }
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Says who is in the way.
+async fn locked(client: &Client, doing: &str, error: tokio_postgres::Error) -> Error {
+    let error = Error::database(doing, error);
+    let Ok(row) = client.query_one(HOLDERS, &[]).await else { return error };
+    let holders: String = row.get(0);
+    error.hint(format!(
+        "locks in schema rowcast are held by {holders}; try again when these transactions have ended, and end one that is forgotten by select pg_terminate_backend(pid)"
+    ))
+}
+
+/// A line of the history, as refinery writes it.
+fn entry(migration: &refinery::Migration) -> String {
+    format!(
+        "insert into {HISTORY} (version, name, applied_on, checksum) values ({}, '{}', to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '{}');",
+        migration.version(),
+        migration.name(),
+        migration.checksum(),
+    )
 }
 
 /// What [`migrate`] would run on an empty database, as one script for `psql -1 -f`. It leaves the same history, so a
-/// later migrate finds nothing to do.
+/// later migrate finds nothing to do; and the settings of the session as they were.
 pub fn script() -> String {
-    let mut script = String::from(
-        "-- rowcast: everything that `rowcast migrate` runs on an empty database\n\ncreate schema if not exists rowcast;\n",
+    let mut script = format!(
+        "-- rowcast: everything that `rowcast migrate` runs on an empty database\n\n{SCRIPT_BEGINS}\n\n-- sql/guard.sql\n{GUARD}\n\
+         create schema if not exists rowcast;\n{HISTORY_TABLE};\n"
     );
-    let _ = writeln!(
-        script,
-        "create table if not exists {HISTORY} (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255));"
-    );
-    let runner = runner();
-    for migration in runner.get_migrations() {
-        let _ = writeln!(script, "\n-- migrations/{migration}\n{}", migration.sql().unwrap_or_default());
+    for migration in runner().get_migrations() {
         let _ = writeln!(
             script,
-            "insert into {HISTORY} (version, name, applied_on, checksum) values ({}, '{}', to_char(now() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), '{}');",
-            migration.version(),
-            migration.name(),
-            migration.checksum(),
+            "\n-- migrations/{migration}\n{}\n{}",
+            migration.sql().unwrap_or_default(),
+            entry(migration)
         );
     }
     for (folder, files) in [("functions", FUNCTIONS), ("views", VIEWS)] {
@@ -116,7 +257,7 @@ pub fn script() -> String {
             let _ = writeln!(script, "\n-- sql/{folder}/{name}.sql\n{text}");
         }
     }
-    let _ = writeln!(script, "\n-- sql/grants.sql\n{GRANTS}");
+    let _ = writeln!(script, "\n-- sql/grants.sql\n{GRANTS}\n{SCRIPT_ENDS}");
     script
 }
 
@@ -126,8 +267,11 @@ pub fn script() -> String {
 /// [`Kind::Schema`] with the remedy.
 pub async fn check(client: &Client) -> Result<()> {
     let explain = |e| Error::database("cannot look for schema rowcast", e);
-    let there: bool =
-        client.query_one(&format!("select to_regclass('{HISTORY}') is not null"), &[]).await.map_err(explain)?.get(0);
+    let there: bool = client
+        .query_one(&format!("select pg_catalog.to_regclass('{HISTORY}') is not null"), &[])
+        .await
+        .map_err(explain)?
+        .get(0);
     if !there {
         return Err(Error::new(Kind::Schema, "this database has no schema rowcast").hint("run: rowcast migrate"));
     }
@@ -155,17 +299,5 @@ fn version() -> i64 {
 }
 
 fn runner() -> refinery::Runner {
-    let mut runner = embedded::migrations::runner();
-    runner.set_migration_table_name(HISTORY);
-    runner.set_grouped(true)
-}
-
-fn explain_refinery(error: refinery::Error) -> Error {
-    let text = error.to_string();
-    if text.contains("missing from the filesystem") {
-        return Error::new(Kind::Schema, "schema rowcast is newer than this rowcast")
-            .hint("update rowcast")
-            .because(error);
-    }
-    Error::new(Kind::Schema, format!("cannot migrate: {text}")).because(error)
+    embedded::migrations::runner()
 }

@@ -12,13 +12,13 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use futures_util::{Stream, TryStreamExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
+use super::directory::Channels;
 use super::part::{Captured, Gathered, Teller, gather, number, parts, text};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
@@ -120,8 +120,8 @@ pub struct Reader {
     read_past: Statement,
     bulk: bulk::Statements,
     place: Place,
-    pool: Pool,
-    catalog: Catalog,
+    /// of this reader alone; they outlive its connection
+    channels: OwnedMutexGuard<Channels>,
     out: mpsc::Sender<Event>,
 }
 
@@ -143,7 +143,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`Kind::Schema`] where the schema is missing or another version's.
-    pub async fn prepare(client: Client, place: Place, pool: Pool, out: mpsc::Sender<Event>) -> Result<Self> {
+    pub async fn prepare(
+        client: Client,
+        place: Place,
+        channels: OwnedMutexGuard<Channels>,
+        out: mpsc::Sender<Event>,
+    ) -> Result<Self> {
         let explain = |e| Error::database("cannot prepare the read step", e);
         client.batch_execute(SESSION).await.map_err(explain)?;
         let read = client.prepare(READ).await.map_err(explain)?;
@@ -151,7 +156,7 @@ impl Reader {
         let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
         let bulk = bulk::Statements::prepare(&client).await?;
         let passed = Passed::before(&place.seen);
-        Ok(Self { client, read, read_on, passed, read_past, bulk, place, pool, catalog: Catalog::default(), out })
+        Ok(Self { client, read, read_on, passed, read_past, bulk, place, channels, out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -166,22 +171,25 @@ impl Reader {
 
     /// The channels, as last read.
     pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+        self.channels.known()
     }
 
-    /// Reads the channels again and tells delivery which there are, and whose triggers were switched off.
+    /// Tells delivery which channels there are.
     ///
     /// # Errors
-    /// When the database cannot be asked.
-    pub async fn reload_catalog(&mut self) -> Result<()> {
-        let before = std::mem::replace(&mut self.catalog, Catalog::load(&self.pool).await?);
-        let (channels, policies) = (self.catalog.channels(), self.catalog.policies());
-        self.send(Event::Channels { channels, policies }).await?;
-        for channel in self.catalog.switched_off_since(&before) {
-            tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
-            self.send(Event::Gap { gap: Gap::TriggerOff, channel }).await?;
-        }
-        Ok(())
+    /// When they were never read and cannot be, or delivery is gone.
+    pub async fn announce_channels(&mut self) -> Result<()> {
+        let told = self.channels.again().await?;
+        self.send_all(told).await
+    }
+
+    /// Takes over what was read of the channels meanwhile, and tells delivery.
+    ///
+    /// # Errors
+    /// When delivery is gone.
+    pub async fn renew_channels(&mut self) -> Result<()> {
+        let told = self.channels.renewed();
+        self.send_all(told).await
     }
 
     /// Tells delivery from where on changes follow, and how that lies to where the last ones ended.
@@ -279,9 +287,9 @@ impl Reader {
         let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default() };
         let (changes, count) = match cut {
             Gathered::Whole(rows) => {
-                let rows: Vec<Captured<'_>> = rows.iter().map(Captured::of).collect();
+                let rows: Vec<Captured<'_>> = rows.iter().map(|row| Captured::of(row, self.channels.known().encoding)).collect();
                 self.understand(&rows).await?;
-                (cut_now.teller.whole(&rows, &self.catalog, after), rows.len())
+                (cut_now.teller.whole(&rows, self.channels.known(), after), rows.len())
             }
             Gathered::TooMuch => match self.deliver_large(&mut cut_now).await? {
                 Some(rest) => rest,
@@ -320,18 +328,16 @@ impl Reader {
             if self.notice_floor(floor.as_deref()).await? {
                 return Ok(None);
             }
-            if bulk.concerns(&self.catalog) {
-                self.reload_catalog().await?;
-            }
+            self.learn(bulk.strange_to(&self.channels)).await?;
             count += bulk.count();
-            bulk.settle(&self.client, &self.bulk, &self.catalog).await?;
+            bulk.settle(&self.client, &self.bulk, self.channels.known()).await?;
             while let Some(fetched) = bulk.fetch(&self.client, &self.bulk, cut.after).await? {
                 if fetched.is_incomplete && self.notice_prune().await? {
                     return Ok(None);
                 }
-                let rows = fetched.rows();
+                let rows = fetched.rows(self.channels.known().encoding);
                 self.understand(&rows).await?;
-                let changes = bulk.changes(&fetched, &rows, &mut cut.teller, &self.catalog);
+                let changes = bulk.changes(&fetched, &rows, &mut cut.teller, self.channels.known());
                 // one part is kept back: the last one ends the cut
                 for part in parts(std::mem::replace(&mut held, changes)) {
                     self.send_part(cut, part).await?;
@@ -354,15 +360,30 @@ impl Reader {
 
     /// Takes note of rows that are about to be told.
     async fn understand(&mut self, rows: &[Captured<'_>]) -> Result<()> {
-        if rows.iter().any(|row| row.concerns(&self.catalog)) {
-            self.reload_catalog().await?;
-        }
+        let strange: Vec<i32> = rows.iter().filter(|row| row.is_strange_to(&self.channels)).map(Captured::channel).collect();
+        self.learn(strange).await?;
         for row in rows {
             self.place.witness.note(row.identity());
             // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
             for user in row.revoked() {
                 self.send(Event::Revoked { user: user.into() }).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Has the channels read again, where rows need it.
+    async fn learn(&mut self, strange: Vec<i32>) -> Result<()> {
+        if strange.is_empty() {
+            return Ok(());
+        }
+        let told = self.channels.learn(&strange).await;
+        self.send_all(told).await
+    }
+
+    async fn send_all(&self, events: Vec<Event>) -> Result<()> {
+        for event in events {
+            self.send(event).await?;
         }
         Ok(())
     }

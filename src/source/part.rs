@@ -10,6 +10,8 @@ use tokio_postgres::types::{FromSql, Type, accepts};
 
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
+use super::directory::Channels;
+use super::encoding::Encoding;
 use super::order::{self, Placed};
 use super::witness::Seen;
 use crate::change::{Change, Update};
@@ -86,9 +88,9 @@ pub(super) struct Captured<'a> {
 impl<'a> Captured<'a> {
     /// A row as the statements give it: id, xid, at, channel, op, old, new, actor, users; and, where they ask for it, the
     /// command that captured it, and whether it was left out because it is too large.
-    pub(super) fn of(row: &'a Row) -> Self {
+    pub(super) fn of(row: &'a Row, encoding: Encoding) -> Self {
         let users = row.try_get::<_, Option<Vec<Option<Raw<'_>>>>>(8).map(|users| {
-            let told = |user: Option<Raw<'_>>| user.map(|user| decoded(user.0).into_owned());
+            let told = |user: Option<Raw<'_>>| user.map(|user| encoding.decode(user.0).into_owned());
             users.map(|users| users.into_iter().map(told).collect())
         });
         let (id, xid, at): (_, Option<Int8>, Option<Int8>) = (number(row, 0), number(row, 1), number(row, 2));
@@ -102,9 +104,9 @@ impl<'a> Captured<'a> {
             at: at.map_or(0, |at| at.0),
             channel: channel.unwrap_or_default(),
             op: op.unwrap_or_default().cast_unsigned(),
-            old: text(row, 5),
-            new: text(row, 6),
-            actor: text(row, 7),
+            old: text_in(row, 5, encoding),
+            new: text_in(row, 6, encoding),
+            actor: text_in(row, 7, encoding),
             users: users.unwrap_or_default(),
             command: if row.len() > 9 { number(row, 9).map_or(0, |Cid(command)| command) } else { 0 },
             is_readable,
@@ -144,6 +146,11 @@ impl<'a> Captured<'a> {
         concerns_catalog(self.op, self.channel, catalog)
     }
 
+    /// The same, where it is known which channels there are not.
+    pub(super) fn is_strange_to(&self, channels: &Channels) -> bool {
+        is_strange(self.op, self.channel, channels)
+    }
+
     fn row(&self) -> OutboxRow<'_> {
         OutboxRow {
             id: self.id,
@@ -166,6 +173,14 @@ pub(super) fn concerns_catalog(op: u8, channel: i32, catalog: &Catalog) -> bool 
         b'C' => true,
         b'N' | b'R' => false,
         _ => catalog.get(channel).is_none(),
+    }
+}
+
+/// The same, where it is known which channels there are not.
+pub(super) fn is_strange(op: u8, channel: i32, channels: &Channels) -> bool {
+    match op {
+        b'N' | b'R' => false,
+        op => channels.must_learn(channel, op == b'C'),
     }
 }
 
@@ -233,7 +248,7 @@ impl Teller {
 
 /// Rows, given by id, as changes in the order in which they happened; those up to the id `after` left out.
 pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Change> {
-    let captured: Vec<Captured<'_>> = rows.iter().map(Captured::of).collect();
+    let captured: Vec<Captured<'_>> = rows.iter().map(|row| Captured::of(row, catalog.encoding)).collect();
     Teller::default().whole(&captured, catalog, after)
 }
 
@@ -263,13 +278,19 @@ fn is_large(row: &Row) -> bool {
 
 /// The text of a column; nothing for null. Whatever its bytes are: the session is told to convert nothing, since one byte
 /// that the server cannot convert would fail the whole read.
-pub(super) fn text(row: &Row, column: usize) -> Option<Cow<'_, str>> {
-    raw(row, column).map(decoded)
+/// What has no meaning in the database's encoding becomes U+FFFD.
+pub(super) fn text_in(row: &Row, column: usize, encoding: Encoding) -> Option<Cow<'_, str>> {
+    raw(row, column).map(|bytes| encoding.decode(bytes))
 }
 
-/// What has no meaning becomes U+FFFD.
-fn decoded(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
+/// The same of text that Postgres itself wrote, which is ASCII.
+pub(super) fn text(row: &Row, column: usize) -> Option<Cow<'_, str>> {
+    text_in(row, column, Encoding::UTF8)
+}
+
+/// Bytes of a text.
+pub(super) fn length(row: &Row, column: usize) -> usize {
+    raw(row, column).map_or(0, <[u8]>::len)
 }
 
 fn raw(row: &Row, column: usize) -> Option<&[u8]> {

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Connection, SimpleQueryMessage, Socket};
 
+use super::encoding::Encoding;
+use super::session::settings;
 use super::tls;
 use crate::error::{Error, Kind, Result};
 
@@ -35,10 +37,6 @@ pub enum Purpose {
     Command,
 }
 
-/// Whoever may create functions in a schema of the search path could have his own run instead of Postgres', with the
-/// relay's rights. To be set at once: startup options do not pass every pooler.
-pub(super) const SEARCH_PATH: &str = "set search_path = pg_catalog, pg_temp";
-
 /// A database, and this process as its client.
 #[derive(Clone)]
 pub struct Database {
@@ -46,6 +44,8 @@ pub struct Database {
     tls: tls::Connector,
     /// tells this process's backends from another node's
     instance: Arc<str>,
+    /// the database's encoding, and what reading sessions ask for; known from the first connection on
+    encoding: Arc<OnceLock<(Encoding, &'static str)>>,
 }
 
 /// A connection that ends when it is dropped. [`Database::client`] reads what was asked for to its end first.
@@ -89,7 +89,7 @@ impl Database {
             return Err(Error::new(Kind::Config, "the database URL names no host")
                 .hint("write postgres://user@localhost/database"));
         }
-        Ok(Self { config, tls, instance: format!("{:08x}", fastrand::u32(..)).into() })
+        Ok(Self { config, tls, instance: format!("{:08x}", fastrand::u32(..)).into(), encoding: Arc::default() })
     }
 
     /// The same server, another database.
@@ -97,6 +97,7 @@ impl Database {
     pub fn with_dbname(&self, dbname: &str) -> Self {
         let mut other = self.clone();
         other.config.dbname(dbname);
+        other.encoding = Arc::default();
         other
     }
 
@@ -123,7 +124,33 @@ impl Database {
     /// # Errors
     /// [`Kind::Connection`] where trying again may help, [`Kind::Database`] with a remedy where it will not.
     pub async fn connect(&self, purpose: Purpose) -> Result<(Client, Driver)> {
-        self.config_for(purpose).connect(self.tls.clone()).await.map_err(|e| self.explain(e))
+        let connected = self.config_for(purpose).connect(self.tls.clone()).await.map_err(|e| self.explain(e))?;
+        self.note_encoding(connected.1.parameter("server_encoding").unwrap_or("UTF8"));
+        Ok(connected)
+    }
+
+    /// The database's encoding, as the first connection has learnt it.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding.get().map_or(Encoding::UTF8, |(encoding, _)| *encoding)
+    }
+
+    /// The `client_encoding` of who reads rows.
+    pub(super) fn encoding_of_reading_sessions(&self) -> &'static str {
+        self.encoding.get().map_or("UTF8", |(_, asked)| asked)
+    }
+
+    fn note_encoding(&self, server_encoding: &str) {
+        self.encoding.get_or_init(|| {
+            let encoding = Encoding::of(server_encoding);
+            (encoding, encoding.of_reading_sessions(server_encoding))
+        });
+    }
+
+    /// What a session says first: its settings, and how text is to be sent. Only who reads rows takes it as it is.
+    fn first_words(&self, purpose: Purpose) -> String {
+        let reads = matches!(purpose, Purpose::Read | Purpose::Query | Purpose::Replay);
+        let encoding = if reads { self.encoding_of_reading_sessions() } else { "UTF8" };
+        format!("{}; set client_encoding = '{encoding}'", settings(purpose))
     }
 
     /// Opens a connection that a task of its own drives until the client is dropped.
@@ -131,16 +158,40 @@ impl Database {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn client(&self, purpose: Purpose) -> Result<Client> {
+        let client = self.driven(purpose).await?;
+        client.batch_execute(&self.first_words(purpose)).await.map_err(|e| self.explain(e))?;
+        Ok(client)
+    }
+
+    /// Opens a connection with the settings that its role and its database have, for statements that are the caller's.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn as_caller(&self) -> Result<Client> {
+        self.driven(Purpose::Command).await
+    }
+
+    async fn driven(&self, purpose: Purpose) -> Result<Client> {
         let (client, driver) = self.connect(purpose).await?;
         tokio::spawn(async move {
             // whoever uses the client gets the error from its next call
             let _ = driver.await;
         });
-        // a command's table may be named as its caller's search path has it
-        if purpose != Purpose::Command {
-            client.batch_execute(SEARCH_PATH).await.map_err(|e| self.explain(e))?;
-        }
         Ok(client)
+    }
+
+    /// The number of a table, by its name as the caller's own search path has it; `None` where there is none.
+    ///
+    /// # Errors
+    /// When the database cannot be asked, or the name is none.
+    pub async fn table(&self, name: &str) -> Result<Option<u32>> {
+        let caller = self.bare(Purpose::Command).await?;
+        // of Postgres' own, whatever the search path is
+        let row = caller
+            .query_one("select pg_catalog.to_regclass($1)::pg_catalog.oid", &[&name])
+            .await
+            .map_err(|e| Error::database(format_args!("cannot look for table {name}"), e))?;
+        Ok(row.get(0))
     }
 
     /// Proves that a connection here is a session of its own. A transaction pooler gives it any backend, and that backend
@@ -194,7 +245,7 @@ impl Database {
     /// As [`connect`](Self::connect).
     pub async fn session(&self, purpose: Purpose) -> Result<Session> {
         let session = self.bare(purpose).await?;
-        session.batch_execute(SEARCH_PATH).await.map_err(|e| self.explain(e))?;
+        session.batch_execute(&self.first_words(purpose)).await.map_err(|e| self.explain(e))?;
         Ok(session)
     }
 
@@ -204,9 +255,17 @@ impl Database {
     /// [`Kind::Config`] when it cannot be built.
     pub fn pool(&self) -> Result<Pool> {
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let database = self.clone();
         Pool::builder(Manager::from_config(self.config_for(Purpose::Query), self.tls.clone(), manager))
-            .post_create(Hook::async_fn(|client, _| {
-                Box::pin(async move { client.batch_execute(SEARCH_PATH).await.map_err(HookError::Backend) })
+            .post_create(Hook::async_fn(move |client, _| {
+                let database = database.clone();
+                Box::pin(async move {
+                    let encoding = "select pg_catalog.current_setting('server_encoding')";
+                    let row = client.query_one(encoding, &[]).await.map_err(HookError::Backend)?;
+                    database.note_encoding(row.get(0));
+                    let words = database.first_words(Purpose::Query);
+                    client.batch_execute(&words).await.map_err(HookError::Backend)
+                })
             }))
             .max_size(4)
             .wait_timeout(Some(DEAD_PEER))

@@ -5,9 +5,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
+use super::directory::{Channels, Directory};
 use super::doorbell::{self, Doorbell, Rhythm};
 use super::outbox::{Found, Reader};
 use super::place::Place;
@@ -37,8 +39,6 @@ const DURABLE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(25);
 /// While nothing happens, delivery is told so often where the stream has come to, so that cursors do not grow old.
 const TELL: Duration = Duration::from_secs(60);
-/// How often the channels and the bell's mode are read again: a renamed column, an enabled trigger.
-const CATALOG: Duration = Duration::from_secs(10);
 /// Reconnecting: full jitter over 50 ms doubled up to this, which is how long a server that is back may stay unnoticed.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// One attempt may take so long, the search for the latest changes included.
@@ -70,20 +70,24 @@ pub async fn run(
     out: mpsc::Sender<Event>,
     shutdown: Shutdown,
 ) -> Result<()> {
+    // beside the loop, and not on its thread, which pauses by sleeping
+    let directory = Directory::open(&database, &Handle::current())?;
     // where sockets are written, a read would wait for a whole pass over them to be sent, and once more for its answer
-    thread::run("relay", move || follow(database, begin, metrics, feedback, out, shutdown)).await
+    thread::run("relay", move || follow(database, directory, begin, metrics, feedback, out, shutdown)).await
 }
 
 async fn follow(
     database: Database,
+    directory: Directory,
     begin: Begin,
     metrics: Arc<SourceMetrics>,
     feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
+    let channels = Arc::new(Mutex::new(Channels::of(directory)));
     let mut relay = tokio::select! {
-        connected = Relay::connect(&database, begin, &metrics, &feedback, &out) => connected?,
+        connected = Relay::connect(&database, &channels, begin, &metrics, &feedback, &out) => connected?,
         () = shutdown.begun() => return Ok(()),
     };
     let mut attempt = 0_u32;
@@ -116,7 +120,7 @@ async fn follow(
             // what was proven at the start may be another way now
             let again = async {
                 database.prove_own().await?;
-                Relay::connect(&database, Begin::After(place.clone()), &metrics, &feedback, &out).await
+                Relay::connect(&database, &channels, Begin::After(place.clone()), &metrics, &feedback, &out).await
             };
             // a server that is frozen accepts connections and says nothing
             let again = timeout(CONNECT_WITHIN, again);
@@ -143,13 +147,13 @@ struct Relay {
     is_asked: bool,
     /// when delivery was last told a place
     told: Instant,
-    catalog_read: Instant,
     durable_noted: Instant,
 }
 
 impl Relay {
     async fn connect(
         database: &Database,
+        channels: &Arc<Mutex<Channels>>,
         begin: Begin,
         metrics: &Arc<SourceMetrics>,
         feedback: &Arc<Feedback>,
@@ -179,8 +183,10 @@ impl Relay {
                 None => (Start::Gap(Gap::Failover), Place::present(&client, lives).await?),
             },
         };
-        let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;
-        reader.reload_catalog().await?;
+        // free: the reader of the connection before this one is gone
+        let channels = channels.clone().lock_owned().await;
+        let mut reader = Reader::prepare(client, place, channels, out.clone()).await?;
+        reader.announce_channels().await?;
         reader.announce_place(start).await?;
         if start == Start::Gap(Gap::Failover) {
             tracing::error!(
@@ -203,7 +209,6 @@ impl Relay {
             feedback: feedback.clone(),
             is_asked: true,
             told: Instant::now(),
-            catalog_read: Instant::now(),
             durable_noted: Instant::now(),
         })
     }
@@ -328,10 +333,7 @@ impl Relay {
     }
 
     async fn read(&mut self, holds_quiet: bool) -> Result<Found> {
-        if self.catalog_read.elapsed() > CATALOG {
-            self.catalog_read = Instant::now();
-            self.reader.reload_catalog().await?;
-        }
+        self.reader.renew_channels().await?;
         let asked_now = tokio::select! {
             biased;
             () = self.feedback.nudged() => true,

@@ -174,7 +174,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let mut teller = Teller::default();
     match gathered {
         Gathered::Whole(rows) => {
-            let rows: Vec<Captured<'_>> = rows.iter().map(Captured::of).collect();
+            let rows: Vec<Captured<'_>> = rows.iter().map(|row| Captured::of(row, catalog.encoding)).collect();
             if rows.iter().any(|row| row.concerns(&catalog)) {
                 catalog = Catalog::load(pool).await?;
             }
@@ -203,7 +203,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
                             return Ok(());
                         }
                     }
-                    let changes = bulk.changes(&fetched, &fetched.rows(), &mut teller, &catalog);
+                    let changes = bulk.changes(&fetched, &fetched.rows(catalog.encoding), &mut teller, &catalog);
                     if giving.give(changes).await.is_err() {
                         return Ok(());
                     }

@@ -4,10 +4,12 @@
 //! The rows are read in one REPEATABLE READ transaction. Its snapshot is a cursor like any other: the stream goes on
 //! from exactly there. Rows have the form that capture gives them: the same settings, and only the columns that leave.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 
+use super::encoding::Bytes;
 use super::epoch;
 use super::outbox::Parameter;
 use super::place;
@@ -42,6 +44,8 @@ pub(super) async fn read(
         replay::WITHIN.as_secs()
     );
     session.batch_execute(&settings).await.map_err(explain)?;
+    // names of columns go to the server and back, and have to be names for both
+    session.batch_execute("set local client_encoding = 'UTF8'").await.map_err(explain)?;
     let (seen, lsn) = place::now(&session).await?;
     let border = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
     let column = narrowing.map_or("", |narrowing| &*narrowing.column);
@@ -52,10 +56,10 @@ pub(super) async fn read(
         _ => "text",
     };
     // the columns in the table's order, by name: an excluded one is not even read. Rows of tables that inherit from
-    // this one are not captured, so they are not shown either
+    // this one are not captured, so they are not shown either. r.* is the whole row, also where a column is named r
     let statement = session
         .query_opt(
-            "select format('select pg_catalog.row_to_json(r)::text from (select %s from %s %s %s) r',
+            "select format('select pg_catalog.row_to_json(r.*)::text from (select %s from %s %s %s) r',
                            string_agg(quote_ident(a.attname), ', ' order by a.attnum),
                            case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass,
                            case $2::text when '' then '' else format('where %I = any ($1::text[]::%s[])', $2::text, $3::text) end)
@@ -70,15 +74,24 @@ pub(super) async fn read(
         .map_err(explain)?;
     // a channel without a table has no rows
     if let Some(statement) = statement {
-        let values = narrowing.map(|narrowing| &narrowing.values);
+        let statement = session.prepare(statement.get(0)).await.map_err(explain)?;
+        let raw = format!("set local client_encoding = '{}'", database.encoding_of_reading_sessions());
+        session.batch_execute(&raw).await.map_err(explain)?;
+        let encoding = database.encoding();
+        // what the database has no character for is in none of its rows
+        let values = narrowing.map(|narrowing| narrowing.values.iter().filter_map(|text| encoding.encode(text)));
+        let values: Option<Vec<Cow<'_, [u8]>>> = values.map(Iterator::collect);
+        let values: Option<Vec<Bytes<'_>>> = values.as_ref().map(|values| values.iter().map(|v| Bytes(v)).collect());
         let parameters: Vec<Parameter<'_>> = values.iter().map(|values| values as Parameter<'_>).collect();
-        let rows = session.query_raw(statement.get::<_, &str>(0), parameters).await.map_err(|e| {
+        let rows = session.query_raw(&statement, parameters).await.map_err(|e| {
             explain(e).hint("let the relay read the table: call rowcast.watch again, with all its arguments")
         })?;
         let mut rows = Box::pin(rows);
-        let (mut part, mut bytes) = (Vec::new(), 0);
+        let (mut part, mut bytes, mut is_spoilt) = (Vec::new(), 0, false);
         while let Some(row) = rows.try_next().await.map_err(explain)? {
-            let row: Json = row.get::<_, &str>(0).into();
+            let row = encoding.decode(row.get::<_, Bytes<'_>>(0).0);
+            is_spoilt |= matches!(&row, Cow::Owned(text) if text.contains(char::REPLACEMENT_CHARACTER));
+            let row: Json = row.into();
             bytes += row.len();
             part.push(row);
             if bytes >= PART_BYTES {
@@ -87,6 +100,9 @@ pub(super) async fn read(
                     return Ok(());
                 }
             }
+        }
+        if is_spoilt {
+            tracing::warn!(event = "text_spoilt", %channel, "bytes that are no text of the database's encoding were replaced");
         }
         if !part.is_empty() {
             let _ = answer.give(Answer::Rows(part)).await;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rowcast::demo::cluster::Cluster;
 use rowcast::source::install;
-use rowcast::source::pool::{Database, Purpose};
+use rowcast::source::pool::Database;
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
@@ -42,6 +42,15 @@ impl TestDatabase {
     pub(crate) async fn empty() -> Self {
         let server = SERVER.get_or_init(start).await;
         Self::create(&server.base, "").await
+    }
+
+    /// In another encoding than UTF-8, with schema rowcast.
+    pub(crate) async fn in_encoding(encoding: &str) -> Self {
+        let server = SERVER.get_or_init(start).await;
+        let options = format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'");
+        let database = Self::create(&server.base, &options).await;
+        install::migrate(&mut database.another_client().await).await.unwrap();
+        database
     }
 
     /// Whether the server's processes are this machine's.
@@ -111,7 +120,7 @@ impl TestDatabase {
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
-    Database::parse(url).unwrap().client(Purpose::Command).await.unwrap()
+    Database::parse(url).unwrap().as_caller().await.unwrap()
 }
 
 async fn start() -> Server {

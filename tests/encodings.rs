@@ -1,0 +1,168 @@
+//! Databases that are not in UTF-8, and bytes in them that nobody can read.
+
+use std::time::Duration;
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+/// A session that sends bytes as they are, as an old program does: what is written stands in the literal as `\x..`.
+async fn write_bytes(db: &TestDatabase, sql: &str) {
+    let client = db.another_client().await;
+    client.batch_execute("set client_encoding = 'SQL_ASCII'").await.unwrap();
+    client.batch_execute(sql).await.unwrap();
+}
+
+async fn subscribed_with_rows(server: &TestServer, path: &str) -> (Vec<serde_json::Value>, Socket) {
+    let mut socket = server.socket(path).await;
+    let mut rows = Vec::new();
+    loop {
+        let message = socket.message().await;
+        match message["type"].as_str() {
+            Some("snapshot") => rows.extend(message["rows"].as_array().unwrap().iter().cloned()),
+            Some("subscribed") => return (rows, socket),
+            _ => panic!("{message}"),
+        }
+    }
+}
+
+/// What is written, as a literal, is told as `text`: live, in a snapshot, by a filter and as a replay; and nobody else is
+/// disturbed.
+async fn is_told(encoding: &str, literal: &str, text: &str) {
+    let db = TestDatabase::in_encoding(encoding).await;
+    db.run("create table people (id int primary key, name text); create table other (id int primary key); select rowcast.watch('people'); select rowcast.watch('other')").await;
+    let server = TestServer::start(&db.url);
+    let (mut people, mut other) = (server.subscribed("/ws/people").await, server.subscribed("/ws/other").await);
+    write_bytes(&db, &format!("insert into people values (1, {literal}); insert into other values (1)")).await;
+    let told = people.message().await;
+    assert_eq!(told["data"]["name"], text, "{encoding}, live");
+    assert_eq!(other.message().await["data"]["id"], 1);
+    let (rows, _) = subscribed_with_rows(&server, "/ws/people?snapshot=true").await;
+    assert_eq!(rows, [serde_json::json!({"id": 1, "name": text})], "{encoding}, in a snapshot");
+    let encoded: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let (rows, mut some) =
+        subscribed_with_rows(&server, &format!("/ws/people?snapshot=true&filter=name=eq.{encoded}")).await;
+    if !text.contains('\u{fffd}') {
+        assert_eq!(rows.len(), 1, "{encoding}, by a filter");
+        write_bytes(&db, &format!("insert into people values (2, {literal})")).await;
+        assert_eq!(some.message().await["data"]["id"], 2);
+        assert_eq!(people.message().await["data"]["id"], 2);
+    }
+    // a character that the database cannot have is in no row; where only the server knows which it can, it refuses
+    if encoding != "EUC_TW" {
+        let (rows, _) = subscribed_with_rows(&server, "/ws/people?snapshot=true&filter=name=eq.%F0%9F%90%88").await;
+        assert!(rows.is_empty());
+    }
+    let status = server.status().await;
+    assert_eq!(status["source"]["reconnects"], 0, "{encoding}: {status}");
+    server.stop().await.unwrap();
+    // a start reads the newest changes into memory
+    let again = TestServer::start(&db.url);
+    again.subscribed("/ws/other").await;
+    let (mut gone, _) = (again.subscribed("/ws/people").await, ());
+    write_bytes(&db, &format!("update people set name = {literal} || 'x' where id = 1")).await;
+    assert_eq!(gone.message().await["data"]["name"], format!("{text}x"), "{encoding}");
+    again.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_byte_that_is_no_utf_8_in_a_database_without_encoding_concerns_its_own_text() {
+    is_told("SQL_ASCII", r"E'Andr\xe9'", "Andr\u{fffd}").await;
+    is_told("SQL_ASCII", r"E'Andr\xc3\xa9'", "André").await;
+}
+
+#[tokio::test]
+async fn a_byte_without_a_character_in_a_code_page_concerns_its_own_text() {
+    is_told("WIN1252", r"E'a\x81b'", "a\u{fffd}b").await;
+    is_told("WIN1250", r"E'\x83\xa3'", "\u{fffd}Ł").await;
+}
+
+#[tokio::test]
+async fn text_of_other_encodings_is_told_as_utf_8() {
+    is_told("LATIN1", r"E'caf\xe9'", "café").await;
+    is_told("WIN1252", r"E'caf\xe9 \x80'", "café €").await;
+    is_told("WIN1251", r"E'\xcc\xee\xf1\xea\xe2\xe0'", "Москва").await;
+    is_told("EUC_JP", r"E'\xc6\xfc\xcb\xdc'", "日本").await;
+    // only the server knows it
+    is_told("EUC_TW", r"E'\xc4\xe3'", "中").await;
+}
+
+/// Names are text too.
+#[tokio::test]
+async fn columns_with_names_of_another_encoding_have_snapshots() {
+    let db = TestDatabase::in_encoding("LATIN1").await;
+    db.run("create table maße (id int primary key, größe text, geheim text); select rowcast.watch('maße', channel => 'masse', exclude => '{geheim}'); insert into maße values (1, 'groß', 'x')").await;
+    let server = TestServer::start(&db.url);
+    let (rows, mut socket) =
+        subscribed_with_rows(&server, "/ws/masse?snapshot=true&filter=gr%C3%B6%C3%9Fe=eq.gro%C3%9F").await;
+    assert_eq!(rows, [serde_json::json!({"id": 1, "größe": "groß"})]);
+    db.run("insert into maße values (2, 'groß', 'x')").await;
+    assert_eq!(socket.message().await["data"], serde_json::json!({"id": 2, "größe": "groß"}));
+    let (code, answer) = server.get("/websocket/database").await;
+    assert!(code == 200 && answer.contains("maße"), "{answer}");
+    server.stop().await.unwrap();
+}
+
+/// A name that is no UTF-8, in a database without encoding: the others go on.
+#[tokio::test]
+async fn a_column_whose_name_cannot_be_read_stops_no_other_channel() {
+    let db = TestDatabase::in_encoding("SQL_ASCII").await;
+    db.run("create table other (id int primary key); select rowcast.watch('other')").await;
+    let server = TestServer::start(&db.url);
+    let mut other = server.subscribed("/ws/other").await;
+    // a literal cannot be a name: by way of a statement that is made of bytes
+    write_bytes(&db, r"do $$ begin execute E'create table odd (id int primary key, gr\xf6\xdfe text)'; end $$; select rowcast.watch('odd'); insert into odd values (1, 'x')").await;
+    write_bytes(&db, "insert into other values (1)").await;
+    assert_eq!(other.message().await["data"]["id"], 1);
+    let mut odd = server.subscribed("/ws/odd").await;
+    write_bytes(&db, "insert into odd values (2, 'y')").await;
+    assert_eq!(odd.message().await["data"]["gr\u{fffd}\u{fffd}e"], "y");
+    let (code, _) = server.get("/websocket/database").await;
+    assert_eq!(code, 200);
+    let mut told = server.socket("/ws/odd?snapshot=true").await;
+    let error = tokio::time::timeout(Duration::from_secs(5), told.message()).await.unwrap();
+    assert_eq!((&error["type"], &error["code"]), (&"error".into(), &"no_snapshot".into()), "{error}");
+    server.stop().await.unwrap();
+}
+
+/// Columns of any name: none of ours is in the way.
+#[tokio::test]
+async fn no_name_of_a_column_is_in_the_way_of_capture_snapshots_rules_or_notifications() {
+    let names = [
+        "r", "q", "t", "c", "o", "n", "s", "u", "p", "a", "k", "old", "new", "row", "value", "id", "channel", "xid",
+        "at", "op", "users", "actor", "json", "name", "x", "rel", "root", "attnums", "emptied", "columns", "result",
+        "by_list", "rule", "rings", "before", "after", "tg_op", "select", "from", "a\"b", "a'b", "%s", "%I", "$1",
+        "a b", "A", "ü", "\\", "ctid_", "target", "",
+    ];
+    let db = TestDatabase::new().await;
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    for (number, name) in names.iter().filter(|name| !name.is_empty()).enumerate() {
+        let (column, table) = (quoted(name), format!("t{number}"));
+        // as the key, beside an excluded column, with a rule that is a query and names of our variables in it
+        db.run(&format!(
+            "create table {table} ({column} int primary key, other interval, hidden text);
+             select rowcast.watch('{table}', user_rule => 'select row.{} from (select 1 as users) teams where users = 1', exclude => '{{hidden}}',
+                                  notification => {})",
+            column.replace('\'', "''"),
+            format!("json_build_object('told', '{}')::jsonb", name.replace('\'', "''")),
+        ))
+        .await;
+    }
+    let server = TestServer::start(&db.url);
+    for (number, name) in names.iter().filter(|name| !name.is_empty()).enumerate() {
+        let (column, table) = (quoted(name), format!("t{number}"));
+        let mut live = server.subscribed(&format!("/ws/{table}")).await;
+        let mut user = server.subscribed("/ws/user/7").await;
+        db.run(&format!("insert into {table} values (7, '1 day', 'secret')")).await;
+        let row = serde_json::json!({*name: 7, "other": "1 day"});
+        assert_eq!(live.message().await["data"], row, "{name}");
+        assert_eq!(user.message().await["data"], serde_json::json!({"told": 7}), "{name}");
+        let (rows, _) = subscribed_with_rows(&server, &format!("/ws/{table}?snapshot=true")).await;
+        assert_eq!(rows, [row], "{name}");
+        let deviating = db.another_client().await;
+        let update = format!("set intervalstyle = 'iso_8601'; update {table} set {column} = 8");
+        deviating.batch_execute(&update).await.unwrap();
+        assert_eq!(live.message().await["data"], serde_json::json!({*name: 8, "other": "1 day"}), "{name}");
+    }
+    server.stop().await.unwrap();
+}

@@ -1,0 +1,229 @@
+//! Locks that somebody holds: whom they keep waiting, for how long, and what he is told.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use rowcast::source::install;
+
+use super::support::postgres::{TestDatabase, connect};
+use super::support::server::TestServer;
+
+/// An open transaction.
+async fn holding(db: &TestDatabase, sql: &str) -> Client {
+    let client = db.another_client().await;
+    client.batch_execute("begin").await.unwrap();
+    client.batch_execute(sql).await.unwrap();
+    client
+}
+
+/// A role that may connect and nothing else, which holds every number of ours.
+async fn stranger_with_all_locks(db: &TestDatabase) -> Client {
+    let role = db.text("select 'nada_of_' || current_database()").await;
+    db.run(&format!("create role {role} login password 'secret'")).await;
+    let stranger = connect(&db.url_of(&role)).await;
+    stranger
+        .batch_execute("set application_name = 'rowcast read 00000000'; select pg_advisory_lock(1919907683, n) from generate_series(1, 20) n")
+        .await
+        .unwrap();
+    stranger
+}
+
+#[tokio::test]
+async fn a_role_without_rights_delays_nothing_but_bells() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets'); insert into pets values (1)")
+        .await;
+    let stranger = stranger_with_all_locks(&db).await;
+    // 3
+    let migrated =
+        tokio::time::timeout(Duration::from_secs(20), async { install::migrate(&mut db.another_client().await).await });
+    migrated.await.expect("it does not wait").unwrap();
+    // 5: a start, a snapshot, and a start after the reader was ended
+    let server = TestServer::start(&db.url);
+    let mut socket = server.socket("/ws/pets?snapshot=true").await;
+    assert_eq!(socket.message().await["rows"][0]["pet_id"], 1);
+    while socket.message().await["type"] != "subscribed" {}
+    // 1 and 2
+    db.run("insert into pets values (2)").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 2);
+    db.run("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and application_name like 'rowcast read%' and usename = 'postgres'").await;
+    while socket.message().await["code"] != "source_down" {}
+    db.run("insert into pets values (3)").await;
+    while socket.message().await["data"]["pet_id"] != 3 {}
+    // 4
+    assert_eq!(db.text("select rowcast.prune()").await, "nothing to do");
+    server.stop().await.unwrap();
+    // nor with the name of a relay
+    db.run("select rowcast.uninstall()").await;
+    drop(stranger);
+}
+
+#[tokio::test]
+async fn who_waits_says_who_is_in_the_way() {
+    let db = TestDatabase::new().await;
+    let pid = async |client: &Client| {
+        client.query_one("select pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0).to_string()
+    };
+    let dba = db.another_client().await;
+    dba.batch_execute("set application_name = 'console'").await.unwrap();
+    dba.batch_execute("begin; lock table rowcast.segment in share row exclusive mode").await.unwrap();
+    let said = db.text("select rowcast.prune()").await;
+    assert_eq!(said, format!("another session prunes: pid {} (postgres, console)", pid(&dba).await));
+    dba.batch_execute("rollback; begin; lock table rowcast.alive; truncate rowcast.alive; rollback; begin; lock table rowcast.alive in share mode").await.unwrap();
+    db.run("delete from rowcast.incarnation").await;
+    let refused = db.refused("select rowcast.note_life()").await;
+    assert!(
+        refused.contains(&format!("rowcast.alive is locked by pid {} (postgres, console)", pid(&dba).await)),
+        "{refused}"
+    );
+    dba.batch_execute("rollback; begin; select * from rowcast.health").await.unwrap();
+    let error = install::migrate(&mut db.another_client().await).await.unwrap_err();
+    let remedy = error.remedy().unwrap_or_default();
+    assert!(remedy.contains(&format!("pid {} (postgres, console)", pid(&dba).await)), "{error}: {remedy}");
+}
+
+/// A DBA works on one table, in a transaction that stays open.
+#[tokio::test]
+async fn a_lock_on_one_table_keeps_no_other_channel_waiting() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create type mood as enum ('glad', 'sad');
+         create table a (id int, k int, m mood, t text, primary key (id, k)) partition by list (k);
+         create table a1 partition of a for values in (1); create table a2 partition of a for values in (2);
+         create table plain (id int primary key, m mood); create index plain_m on plain (m); create table b (id int primary key);
+         select rowcast.watch('a'); select rowcast.watch('plain'); select rowcast.watch('b')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut b = server.subscribed("/ws/b").await;
+    let locks = [
+        "lock table a1 in access exclusive mode",
+        "lock table a in access exclusive mode",
+        "lock table plain in access exclusive mode",
+        "alter table a alter t type varchar(10)",
+        "alter type mood rename value 'sad' to 'blue'",
+        "reindex index plain_m",
+        "truncate a1; create index on a2 (t)",
+        "alter table plain add column more int default 1; alter table plain rename m to feeling",
+    ];
+    for (number, lock) in locks.into_iter().enumerate() {
+        let dba = holding(&db, lock).await;
+        // makes the relay read the channels
+        db.run(&format!("select rowcast.create_channel('news-{number}')")).await;
+        db.run(&format!("insert into b values ({number})")).await;
+        assert_eq!(b.message().await["data"]["id"], number, "{lock}");
+        server.subscribed(&format!("/ws/news-{number}")).await;
+        let mut late = server.socket("/ws/b?snapshot=true").await;
+        let rows = late.message().await["rows"].as_array().unwrap().len();
+        assert_eq!(rows, number + 1, "{lock}");
+        assert_eq!(server.get("/readyz").await.0, 200);
+        assert_eq!(server.get("/websocket/database").await.0, 200, "{lock}");
+        let watching = db.another_client().await;
+        watching.batch_execute("set lock_timeout = '100ms'; select * from rowcast.health; select * from rowcast.watched; select * from rowcast.unwatched; select * from rowcast.exposure; select * from rowcast.recent; select rowcast.prune()").await.unwrap_or_else(|e| panic!("{lock}: {e:?}"));
+        if lock.starts_with("lock table a") {
+            let mut of_a = server.socket("/ws/a?snapshot=true").await;
+            let told = of_a.message().await;
+            assert_eq!(told["code"], "no_snapshot", "{lock}: {told}");
+        }
+        dba.batch_execute("rollback").await.unwrap();
+    }
+    assert_eq!(server.status().await["source"]["reconnects"], 0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_that_needs_channels_which_cannot_be_read_is_a_gap_of_its_own_channel() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); create table users (id int primary key); select rowcast.watch('pets'); select rowcast.watch('users')").await;
+    let server = TestServer::start(&db.url);
+    let (mut pets, mut users) = (server.subscribed("/ws/pets").await, server.subscribed("/ws/users").await);
+    let number = db.text("select id from rowcast.channel where name = 'pets'").await;
+    let dba = holding(&db, "lock table rowcast.channel in access exclusive mode").await;
+    // nothing of it is needed
+    db.run("insert into pets values (1); insert into users values (1)").await;
+    assert_eq!(pets.message().await["data"]["id"], 1);
+    assert_eq!(users.message().await["data"]["id"], 1);
+    // stated anew, and nobody can say how
+    db.run(&format!("select rowcast.append({number}, 'C', null, null, null, null)")).await;
+    db.run("insert into pets values (2); insert into users values (2)").await;
+    let gap = pets.message().await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&"gap".into(), &"unreadable".into()), "{gap}");
+    assert_eq!(users.message().await["data"]["id"], 2);
+    let before = Instant::now();
+    db.run("insert into pets values (3); insert into users values (3)").await;
+    assert_eq!(users.message().await["data"]["id"], 3);
+    assert!(before.elapsed() < Duration::from_secs(2), "the others wait once");
+    dba.batch_execute("rollback").await.unwrap();
+    let gap = pets.message().await;
+    assert_eq!(
+        (&gap["type"], &gap["reason"]),
+        (&"gap".into(), &"unreadable".into()),
+        "what came in between is missing: {gap}"
+    );
+    db.run("insert into pets values (4)").await;
+    assert_eq!(pets.message().await["data"]["id"], 4);
+    assert_eq!(server.status().await["source"]["reconnects"], 0);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn taking_tables_out_keeps_nobody_waiting_who_uses_another_one() {
+    let db = TestDatabase::new().await;
+    for number in 0..5 {
+        db.run(&format!("create table t{number} (id int primary key); select rowcast.watch('t{number}')")).await;
+    }
+    let reader = holding(&db, "select * from t4").await;
+    let began = Instant::now();
+    let refused = db.refused(r#"select rowcast.unwatch("table") from rowcast.watched order by channel"#).await;
+    assert!(refused.contains("one table in a transaction") && refused.contains("t4: it is in use by pid "), "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let refused = db.refused("select rowcast.uninstall()");
+    let other = db.another_client().await;
+    other.batch_execute("set lock_timeout = '1s'").await.unwrap();
+    let reads = async {
+        for _ in 0..20 {
+            other.batch_execute("select * from t0; select * from t3").await.expect("a reader of another table");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (refused, ()) = tokio::join!(refused, reads);
+    assert!(refused.contains("t4 stayed in use") && refused.contains("call rowcast.unwatch_all()"), "{refused}");
+    let (all, reads) = (db.another_client().await, async {
+        for _ in 0..20 {
+            other.batch_execute("select * from t0; select * from t3").await.expect("a reader of another table");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let (failed, ()) = tokio::join!(all.batch_execute("call rowcast.unwatch_all()"), reads);
+    assert!(
+        failed.unwrap_err().to_string().contains("")
+            && db.text("select string_agg(channel, ' ') from rowcast.watched").await == "t4"
+    );
+    reader.batch_execute("rollback").await.unwrap();
+    db.run("call rowcast.unwatch_all()").await;
+    assert_eq!(db.text("select count(*) from rowcast.watched").await, "0");
+    assert_eq!(db.text("select count(*) from pg_trigger where tgname ~ 'rowcast'").await, "0");
+}
+
+#[tokio::test]
+async fn an_uninstall_beside_a_relay_says_so_at_its_start() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let refused = db.refused("select rowcast.uninstall()").await;
+    assert!(
+        refused.contains("a relay is connected: pid ")
+            && refused.contains("(postgres, rowcast listen ")
+            && refused.contains("end rowcast serve first"),
+        "{refused}"
+    );
+    assert_eq!(db.text("select state from rowcast.watched").await, "live");
+    server.stop().await.unwrap();
+    while db.text("select count(*) from pg_stat_activity where datname = current_database() and application_name ~ '^rowcast (listen|read|query|replay) '").await != "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    db.run("select rowcast.uninstall()").await;
+    assert_eq!(db.text("select count(*) from pg_namespace where nspname = 'rowcast'").await, "0");
+}
