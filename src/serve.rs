@@ -239,8 +239,6 @@ fn start(
         (None, Some(database)) => {
             Ok(Box::pin(relay::run(database, Begin::Latest, source, feedback, events, shutdown.clone())))
         }
-        (None, None) => {
-            Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from"))
-        }
+        (None, None) => Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from")),
     }
 }

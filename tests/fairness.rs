@@ -69,7 +69,8 @@ async fn distinct_filters_that_nobody_reads_stay_within_the_budget() {
     }
     assert!(most < budget + budget / 2 + BESIDE, "{} MiB", most >> 20);
     let (_, metrics, _) = server.get("/metrics").await;
-    let held = metrics.lines().find_map(|line| line.strip_prefix("rowcast_view_bytes ")).unwrap().parse::<u64>().unwrap();
+    let held =
+        metrics.lines().find_map(|line| line.strip_prefix("rowcast_view_bytes ")).unwrap().parse::<u64>().unwrap();
     assert!(held <= budget, "{held}");
 }
 
@@ -80,7 +81,8 @@ async fn the_worst_filters_of_one_user_delay_nobody() {
     db.run("select rowcast.allow('pets', 'member')").await;
     let server = Process::serve(&db.url, 0, &["--jwt-secret", SECRET]).await;
     let (five, six) = (token(json!({"sub": "5"})), token(json!({"sub": "6"})));
-    let mut other = Socket::connect(server.address, &format!("/ws/pets?filter=id=gt.0&token={six}"), None).await.unwrap();
+    let mut other =
+        Socket::connect(server.address, &format!("/ws/pets?filter=id=gt.0&token={six}"), None).await.unwrap();
     assert_eq!(other.message().await["type"], "subscribed");
     // another pattern each: what was found out for one is of no use for the next
     let mut worst = Vec::new();

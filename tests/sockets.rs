@@ -385,9 +385,13 @@ async fn a_name_that_was_made_to_point_here_is_refused() {
     db.run(PETS).await;
     let server = TestServer::start(&db.url);
     server.subscribed("/ws/pets").await;
-    for (host, status) in
-        [("evil.example", "421"), ("evil.example:8000", "421"), ("[::1]evil.com", "421"), ("localhost:1", "200"), ("[::1]", "200")]
-    {
+    for (host, status) in [
+        ("evil.example", "421"),
+        ("evil.example:8000", "421"),
+        ("[::1]evil.com", "421"),
+        ("localhost:1", "200"),
+        ("[::1]", "200"),
+    ] {
         let mut tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
         tcp.write_all(format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes())
             .await

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,8 +23,6 @@ use crate::source::turns::{Turn, Turns, WAITING};
 const AT_ONCE: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to.
 const WITHIN: Duration = Duration::from_secs(60);
-/// While others wait, a subscriber takes each part within this time.
-const A_PART_WITHIN: Duration = Duration::from_secs(3);
 /// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
 const SORTED_BYTES: u64 = 32 << 20;
 
@@ -109,14 +106,7 @@ struct Past<'a> {
 impl Past<'_> {
     /// Gives a part, unless the subscriber is gone or keeps others waiting.
     async fn give(&self, part: Answer) -> Result<(), ()> {
-        let mut part = part;
-        loop {
-            match self.answer.send_timeout(part, A_PART_WITHIN).await {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
-                Err(_) => return Err(()),
-            }
-        }
+        if self.turn.give(self.answer, part).await { Ok(()) } else { Err(()) }
     }
 
     fn wants(&self, change: &Change) -> bool {

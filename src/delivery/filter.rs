@@ -93,8 +93,12 @@ impl Condition {
             match &self.test {
                 Test::In(values) => values.contains(value),
                 Test::Not(other) => *value != *other,
-                Test::Below(limit, or_equal) => is_comparable(limit) && (value < limit || (*or_equal && value == limit)),
-                Test::Above(limit, or_equal) => is_comparable(limit) && (value > limit || (*or_equal && value == limit)),
+                Test::Below(limit, or_equal) => {
+                    is_comparable(limit) && (value < limit || (*or_equal && value == limit))
+                }
+                Test::Above(limit, or_equal) => {
+                    is_comparable(limit) && (value > limit || (*or_equal && value == limit))
+                }
                 Test::Null | Test::NotNull | Test::Like(_) => false,
             }
         })

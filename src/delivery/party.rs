@@ -114,7 +114,9 @@ impl Shares {
     pub fn look(self: &Arc<Self>, who: &Arc<str>, view: u64) -> Result<Look, TooMany> {
         let (most, reason) = match who.strip_prefix(USER) {
             Some(_) => (self.most.views_per_user, "too many distinct filters of this user: see max-views-per-user"),
-            None => (self.most.views_per_address, "too many distinct filters of this address: see max-views-per-address"),
+            None => {
+                (self.most.views_per_address, "too many distinct filters of this address: see max-views-per-address")
+            }
         };
         let mut all = lock(&self.views);
         let views = all.entry(who.clone()).or_default();
@@ -230,7 +232,8 @@ impl Party {
     pub fn is_stranger(&mut self) -> Result<(), TooMany> {
         let strangers = &self.shares.strangers;
         let here = Some(self.address);
-        let too_many = TooMany { limit: "strangers", reason: "too many sockets without a token: send it with the request" };
+        let too_many =
+            TooMany { limit: "strangers", reason: "too many sockets without a token: send it with the request" };
         if !strangers.take(here, self.shares.most.strangers_per_address) {
             return Err(too_many);
         }

@@ -690,7 +690,8 @@ mod tests {
         assert_eq!(views.len(), 2);
     }
     fn name_columns() -> [crate::change::Column; 2] {
-        [("id", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column { name: name.into(), kind })
+        [("id", Kind::Integer), ("name", Kind::Text)]
+            .map(|(name, kind)| crate::change::Column { name: name.into(), kind })
     }
 
     fn look(views: &mut Views<u64>, view: u64, filters: &[&str], columns: Option<&[&str]>) {
@@ -729,7 +730,10 @@ mod tests {
         let of = |view: u64| routed.frames.iter().find(|(known, _)| *known == view).unwrap().1.bytes.clone();
         assert_eq!(routed.frames.len(), 102);
         let of_all = of(1);
-        assert!((2..100).all(|view| of(view).as_ptr() == of_all.as_ptr() && of(view) == of_all), "one copy for all of them");
+        assert!(
+            (2..100).all(|view| of(view).as_ptr() == of_all.as_ptr() && of(view) == of_all),
+            "one copy for all of them"
+        );
         assert_eq!(of(100).as_ptr(), of(101).as_ptr(), "a part of it is one copy for all who get that part");
         assert!(of_all.ends_with(&of(100)) && of(100).len() * 2 == of_all.len());
         assert!(of(102).len() < 400);

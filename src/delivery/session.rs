@@ -193,8 +193,11 @@ impl Session {
                 Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     if let Err(Full) = self.inbound.note_held() {
                         self.hub.metrics().count_limit("messages");
-                        self.outbound.close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
-                        return Reading::Goes;
+                        self.outbound
+                            .close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
+                        // at once: to wait for its answer would be to read the rest
+                        self.outbound.flush(&mut DueCache::default());
+                        return Reading::Over(Ended::Closed);
                     }
                     return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
                 }
@@ -289,7 +292,8 @@ impl Session {
         let permitted = self.hub.permit(&asked, who.as_deref());
         // whoever only wants the stream needs no task of its own
         if wish.is_the_stream() {
-            let joined = permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, &party, reference.as_ref()));
+            let joined =
+                permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, &party, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present

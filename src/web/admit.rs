@@ -48,7 +48,10 @@ impl Admission {
         let Some(host) = host.to_str().ok().and_then(Authority::parse) else { return false };
         let named = |origin: &String| {
             origin == "*"
-                || origin.split_once("://").and_then(|(_, rest)| Authority::parse(rest)).is_some_and(|named| named.host.eq_ignore_ascii_case(host.host))
+                || origin
+                    .split_once("://")
+                    .and_then(|(_, rest)| Authority::parse(rest))
+                    .is_some_and(|named| named.host.eq_ignore_ascii_case(host.host))
         };
         match names {
             Names::NotPublic if host.is_not_public() => true,
@@ -206,17 +209,39 @@ mod tests {
     #[test]
     fn what_only_begins_like_this_machine_is_not() {
         let rules = Admission::default();
-        for host in ["[::1]evil.com", "[::1].evil.com", "[::1]:80evil", "[::1", "localhost:80@evil.com", "localhost:", "",
-            "localhost:99999", "evil.com#localhost", "127.0.0.1.evil.com", "localhost.evil.com", "[localhost]", "a b"]
-        {
+        for host in [
+            "[::1]evil.com",
+            "[::1].evil.com",
+            "[::1]:80evil",
+            "[::1",
+            "localhost:80@evil.com",
+            "localhost:",
+            "",
+            "localhost:99999",
+            "evil.com#localhost",
+            "127.0.0.1.evil.com",
+            "localhost.evil.com",
+            "[localhost]",
+            "a b",
+        ] {
             for names in [Names::ThisMachine, Names::NotPublic] {
                 let allowed = rules.allow_host(&headers(&[("host", host)]), names);
                 assert!(!allowed, "{host} for {names:?}");
             }
         }
-        for origin in ["http://[::1].evil.com", "http://[::1]evil.com", "evil://localhost", "localhost", "http://localhost@evil.com", "http://"] {
+        for origin in [
+            "http://[::1].evil.com",
+            "http://[::1]evil.com",
+            "evil://localhost",
+            "localhost",
+            "http://localhost@evil.com",
+            "http://",
+        ] {
             for host in ["localhost:8000", "[::1]:8000"] {
-                assert!(!rules.allow_origin(&headers(&[("origin", origin), ("host", host)]), false), "{origin} at {host}");
+                assert!(
+                    !rules.allow_origin(&headers(&[("origin", origin), ("host", host)]), false),
+                    "{origin} at {host}"
+                );
             }
         }
     }
@@ -225,7 +250,15 @@ mod tests {
     fn a_name_that_anybody_can_register_is_refused_where_everybody_sees_everything() {
         let rules = Admission { origins: vec!["https://clinic.example".into()], ..Admission::default() };
         let allowed = |host, names| rules.allow_host(&headers(&[("host", host)]), names);
-        for host in ["10.0.0.7:8000", "[fd00::7]", "192.168.1.7", "rowcast:8000", "nas.local", "rowcast.prod.svc.cluster.local", "host.docker.internal:8000"] {
+        for host in [
+            "10.0.0.7:8000",
+            "[fd00::7]",
+            "192.168.1.7",
+            "rowcast:8000",
+            "nas.local",
+            "rowcast.prod.svc.cluster.local",
+            "host.docker.internal:8000",
+        ] {
             assert!(allowed(host, Names::NotPublic) && !allowed(host, Names::ThisMachine), "{host}");
         }
         for host in ["localhost", "127.0.0.1:1", "[::1]:8000", "clinic.example", "Clinic.Example:8443"] {

@@ -56,8 +56,7 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     let named = path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/"));
     let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
     let name = percent_decode_str(name).decode_utf8_lossy();
-    if !allows_origin(request, web) || !web.hub.is_live() || web.hub.has_channel(&name) != Some(false)
-    {
+    if !allows_origin(request, web) || !web.hub.is_live() || web.hub.has_channel(&name) != Some(false) {
         return;
     }
     let Ok(who) = who_of(request, web.admission.address(peer, request.headers()), web) else { return };

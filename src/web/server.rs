@@ -32,7 +32,8 @@ use crate::shutdown::Shutdown;
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 /// To an address with too many connections.
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+const TOO_MANY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// Pages load nothing from elsewhere. Their styles stand in them; a script in a page would not run.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \

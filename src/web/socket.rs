@@ -62,9 +62,7 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, connection: &Arc<Con
     let open = Open::count(web.hub.metrics(), connection);
     let seat = match outcome {
         Ok(admitted) => Ok((admitted.first.map(Box::new), admitted.who, admitted.party)),
-        Err(refusal) => {
-            Err((Box::new(refusal), Box::new(web.hub.shares().refused(address))))
-        }
+        Err(refusal) => Err((Box::new(refusal), Box::new(web.hub.shares().refused(address)))),
     };
     web.tasks.spawn(converse(websocket, seat, web.clone(), open));
     response.map(Either::Left)

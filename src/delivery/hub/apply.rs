@@ -162,7 +162,9 @@ impl Hub {
     fn shed(&self, shed: Vec<(Arc<View>, Shed)>) {
         for (view, why) in shed {
             let (limit, reason) = match why {
-                Shed::Work => ("filters", "your filters ask for too much work: use fewer, and resume with your last cursor"),
+                Shed::Work => {
+                    ("filters", "your filters ask for too much work: use fewer, and resume with your last cursor")
+                }
                 Shed::Memory => ("memory", "what is kept for slow clients is full: resume with your last cursor"),
             };
             if let Some(unlogged) = self.metrics.refuse(limit) {

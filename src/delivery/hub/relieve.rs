@@ -32,7 +32,13 @@ impl Hub {
             }
             if let Some(unlogged) = self.metrics.refuse("memory") {
                 let channel = view.key.channel().map_or("user", |name| name);
-                tracing::warn!(event = "readers_dropped", channel, behind_bytes = bytes, budget = self.meter.budget(), unlogged);
+                tracing::warn!(
+                    event = "readers_dropped",
+                    channel,
+                    behind_bytes = bytes,
+                    budget = self.meter.budget(),
+                    unlogged
+                );
             }
             view.log.forget_before(view.log.end());
             relieved.push(view);
