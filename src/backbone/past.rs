@@ -37,7 +37,7 @@ pub async fn run(
     let mut turns = Turns::new(AT_ONCE);
     let mut running = JoinSet::new();
     loop {
-        while let Some((request, turn)) = turns.next() {
+        while let Some((request, turn)) = turns.take() {
             let (link, keys, outbox) = (link.clone(), keys.clone(), outbox.clone());
             running.spawn(async move { answer(&link, &keys, outbox, request, turn).await });
         }

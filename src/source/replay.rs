@@ -57,7 +57,7 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
     let mut sweep = tokio::time::interval(shelf::KEPT);
     let mut running = JoinSet::new();
     loop {
-        while let Some((request, turn)) = turns.next() {
+        while let Some((request, turn)) = turns.take() {
             let (database, pool, shelf) = (database.clone(), pool.clone(), shelf.clone());
             running.spawn(async move { answer(database, pool, request, turn, &shelf).await });
         }

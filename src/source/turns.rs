@@ -61,7 +61,7 @@ impl<T> Turns<T> {
     }
 
     /// The next whose turn it is, if anybody's: who is answered least now, and of these who came first.
-    pub fn next(&mut self) -> Option<(T, Turn)> {
+    pub fn take(&mut self) -> Option<(T, Turn)> {
         let mut askers = lock(&self.askers);
         if askers.running.values().sum::<usize>() >= self.at_a_time {
             return None;
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn taken(turns: &mut Turns<u32>) -> Option<(u32, Turn)> {
-        turns.next()
+        turns.take()
     }
 
     #[test]
