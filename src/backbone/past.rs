@@ -24,8 +24,6 @@ use crate::source::turns::{Turn, Turns, WAITING};
 const AT_ONCE: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to.
 const WITHIN: Duration = Duration::from_secs(60);
-/// While others wait, a subscriber takes each part within this time.
-const A_PART_WITHIN: Duration = Duration::from_secs(3);
 /// The rest of a client's cut must be put in order in memory: as much as that, or the outbox does it.
 const SORTED_BYTES: u64 = 32 << 20;
 
@@ -40,7 +38,7 @@ pub async fn run(
     let mut turns = Turns::new(AT_ONCE);
     let mut running = JoinSet::new();
     loop {
-        while let Some((request, turn)) = turns.next() {
+        while let Some((request, turn)) = turns.take() {
             let (link, keys, outbox) = (link.clone(), keys.clone(), outbox.clone());
             running.spawn(async move { answer(&link, &keys, outbox, request, turn).await });
         }
@@ -109,14 +107,7 @@ struct Past<'a> {
 impl Past<'_> {
     /// Gives a part, unless the subscriber is gone or keeps others waiting.
     async fn give(&self, part: Answer) -> Result<(), ()> {
-        let mut part = part;
-        loop {
-            match self.answer.send_timeout(part, A_PART_WITHIN).await {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
-                Err(_) => return Err(()),
-            }
-        }
+        if self.turn.give(self.answer, part).await { Ok(()) } else { Err(()) }
     }
 
     fn wants(&self, change: &Change) -> bool {

@@ -552,7 +552,10 @@ fn charge(purses: &mut HashMap<Arc<str>, u64>, payers: Vec<Arc<str>>, cost: u64)
 
 /// The frames of one change that were made: what is shown to several is made once.
 #[derive(Default)]
-struct Encoded<'a>(HashMap<u64, Vec<(&'a str, Shown<'a>, Range<usize>)>>);
+struct Encoded<'a>(HashMap<u64, Vec<Made<'a>>>);
+
+/// The mark of its views, what is shown, and where the frame is.
+type Made<'a> = (&'a str, Shown<'a>, Range<usize>);
 
 impl<'a> Encoded<'a> {
     fn insert(&mut self, mark: &'a str, shown: Shown<'a>, frame: Range<usize>) {
@@ -560,7 +563,7 @@ impl<'a> Encoded<'a> {
     }
 
     fn find(&self, mark: &str, shown: &Shown<'_>) -> Option<Range<usize>> {
-        let same = |(known, other, _): &&(&str, Shown<'_>, Range<usize>)| *known == mark && is_same(other, shown);
+        let same = |(known, other, _): &&Made<'_>| *known == mark && is_same(other, shown);
         self.0.get(&digest(mark, shown))?.iter().find(same).map(|(.., frame)| frame.clone())
     }
 }

@@ -195,7 +195,9 @@ impl Session {
                         self.hub.metrics().count_limit("messages");
                         self.outbound
                             .close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
-                        return Reading::Goes;
+                        // at once: to wait for its answer would be to read the rest
+                        self.outbound.flush(&mut DueCache::default());
+                        return Reading::Over(Ended::Closed);
                     }
                     return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
                 }

@@ -13,7 +13,7 @@
 //! of one channel in two ranges that may belong to one row of the table, nobody knows their order, and the channel is told
 //! that something is missing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
@@ -21,11 +21,11 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::Catalog;
 use super::decode::OutboxRow;
+use super::directory::Channels;
+use super::encoding::Encoding;
 use super::image::{Hashes, Images, Keys};
 use super::order::{Brief, Deeds, Order, Placed, Plan};
 use super::outbox::{Parameter, header};
-use super::directory::Channels;
-use super::encoding::Encoding;
 use super::part::{Captured, PART_CHANGES, Teller, concerns_catalog, is_strange, length, number, text, text_in};
 use crate::change::Change;
 use crate::cursor::Snapshot;
@@ -280,7 +280,7 @@ impl Bulk {
         }
         let hashes = Hashes::default();
         let mut keys = vec![Keys::default(); self.places.len()];
-        let read = self.pass(client, statements, &wanted, |at, row| {
+        let read = self.pass(client, statements, &wanted, catalog.encoding, |at, row| {
             let found = catalog.get(row.channel).and_then(|channel| hashes.keys(row, channel));
             keys[at] = found.unwrap_or_default();
         });
@@ -300,7 +300,7 @@ impl Bulk {
         let met: HashSet<usize> = plan.groups.iter().flatten().map(|row| *row as usize).collect();
         let wanted: HashSet<(u64, i32)> = met.iter().map(|at| (places[*at].xid, places[*at].channel)).collect();
         let mut images: HashMap<usize, Images> = HashMap::with_capacity(met.len());
-        let read = self.pass(client, statements, &wanted, |at, row| {
+        let read = self.pass(client, statements, &wanted, catalog.encoding, |at, row| {
             if met.contains(&at)
                 && let Some(found) = catalog.get(row.channel).and_then(|channel| hashes.images(row, channel))
             {
@@ -321,6 +321,7 @@ impl Bulk {
         client: &Client,
         statements: &Statements,
         wanted: &HashSet<(u64, i32)>,
+        encoding: Encoding,
         mut each: impl FnMut(usize, &OutboxRow<'_>),
     ) -> Result<bool> {
         let explain = |e| Error::database("cannot read the images of a cut", e);
@@ -348,7 +349,7 @@ impl Bulk {
                 if !wanted.contains(&(place.xid, place.channel)) {
                     continue;
                 }
-                let (old, new) = (text_in(&row, 3, catalog.encoding), text_in(&row, 4, catalog.encoding));
+                let (old, new) = (text_in(&row, 3, encoding), text_in(&row, 4, encoding));
                 each(
                     at,
                     &OutboxRow {
@@ -447,8 +448,7 @@ impl Bulk {
                             if places.binary_search_by_key(&id, |place| place.id).is_err() {
                                 continue;
                             }
-                            bytes +=
-                                [5, 6].into_iter().map(|at| length(&row, at)).sum::<usize>();
+                            bytes += [5, 6].into_iter().map(|at| length(&row, at)).sum::<usize>();
                             rows.push(row);
                             if bytes > BATCH_BYTES && !is_alone {
                                 return Ok(None);
@@ -502,7 +502,8 @@ impl Fetched {
     pub(super) fn rows(&self, encoding: Encoding) -> Vec<Captured<'_>> {
         let unreadable =
             self.unreadable.iter().map(|(id, xid, channel, op)| Captured::unreadable(*id, *xid, *channel, *op));
-        let mut rows: Vec<Captured<'_>> = self.rows.iter().map(|row| Captured::of(row, encoding)).chain(unreadable).collect();
+        let mut rows: Vec<Captured<'_>> =
+            self.rows.iter().map(|row| Captured::of(row, encoding)).chain(unreadable).collect();
         rows.sort_unstable_by_key(Captured::id);
         rows.dedup_by_key(|row| row.id());
         rows

@@ -287,7 +287,8 @@ impl Reader {
         let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default() };
         let (changes, count) = match cut {
             Gathered::Whole(rows) => {
-                let rows: Vec<Captured<'_>> = rows.iter().map(|row| Captured::of(row, self.channels.known().encoding)).collect();
+                let rows: Vec<Captured<'_>> =
+                    rows.iter().map(|row| Captured::of(row, self.channels.known().encoding)).collect();
                 self.understand(&rows).await?;
                 (cut_now.teller.whole(&rows, self.channels.known(), after), rows.len())
             }
@@ -360,7 +361,8 @@ impl Reader {
 
     /// Takes note of rows that are about to be told.
     async fn understand(&mut self, rows: &[Captured<'_>]) -> Result<()> {
-        let strange: Vec<i32> = rows.iter().filter(|row| row.is_strange_to(&self.channels)).map(Captured::channel).collect();
+        let strange: Vec<i32> =
+            rows.iter().filter(|row| row.is_strange_to(&self.channels)).map(Captured::channel).collect();
         self.learn(strange).await?;
         for row in rows {
             self.place.witness.note(row.identity());

@@ -33,9 +33,6 @@ use crate::shutdown::Shutdown;
 const AT_A_TIME: usize = 3;
 /// A subscriber gets its answer within this time, or resumes where it got to: an open statement holds back vacuum.
 pub(super) const WITHIN: Duration = Duration::from_secs(60);
-/// While others wait, a subscriber takes each part (64 KiB or so) within this time.
-const A_PART_WITHIN: Duration = Duration::from_secs(3);
-
 /// Takes the parts of one answer.
 #[derive(Debug)]
 pub(super) struct Taker {
@@ -49,18 +46,7 @@ pub(super) struct Refused;
 
 impl Taker {
     pub(super) async fn give(&self, part: Answer) -> std::result::Result<(), Refused> {
-        let mut part = match self.parts.try_send(part) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(_)) => return Err(Refused),
-            Err(TrySendError::Full(part)) => part,
-        };
-        loop {
-            match self.parts.send_timeout(part, A_PART_WITHIN).await {
-                Ok(()) => return Ok(()),
-                Err(SendTimeoutError::Timeout(back)) if !self.turn.some_wait() => part = back,
-                Err(_) => return Err(Refused),
-            }
-        }
+        if self.turn.give(&self.parts, part).await { Ok(()) } else { Err(Refused) }
     }
 }
 
@@ -71,7 +57,7 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
     let mut sweep = tokio::time::interval(shelf::KEPT);
     let mut running = JoinSet::new();
     loop {
-        while let Some((request, turn)) = turns.next() {
+        while let Some((request, turn)) = turns.take() {
             let (database, pool, shelf) = (database.clone(), pool.clone(), shelf.clone());
             running.spawn(async move { answer(database, pool, request, turn, &shelf).await });
         }

@@ -1,12 +1,22 @@
 //! Whose turn it is to be answered: who asks for one thing comes before another's second. Owns the order of those who
-//! wait and how many of one asker are answered at a time; knows neither what they ask for nor who answers.
+//! wait, and how long one that does not take its answer keeps its turn; knows neither what they ask for nor who answers.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
+use tokio::time::Instant;
+
+use crate::change::Answer;
 
 /// So many wait for their turn; beyond that they wait before they ask.
 pub const WAITING: usize = 64;
+/// While others wait, a part of an answer is taken within this time, or the turn is over.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The same where somebody waits who has no turn, and this asker has several.
+const SHORT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The order. `T` is what is asked for.
 #[derive(Debug)]
@@ -14,28 +24,29 @@ pub struct Turns<T> {
     at_a_time: usize,
     /// first come first
     waiting: VecDeque<(Arc<str>, T)>,
-    shared: Arc<Shared>,
+    askers: Arc<Mutex<Askers>>,
 }
 
+/// Who has how many.
 #[derive(Debug, Default)]
-struct Shared {
-    /// whose are answered now, and how many
-    running: Mutex<HashMap<Arc<str>, usize>>,
-    waiting: AtomicUsize,
+struct Askers {
+    running: Counts,
+    waiting: Counts,
 }
+
+type Counts = HashMap<Arc<str>, usize>;
 
 /// A turn: the answer is given now. Over when dropped.
 #[derive(Debug)]
 pub struct Turn {
     asker: Arc<str>,
-    shared: Arc<Shared>,
+    askers: Arc<Mutex<Askers>>,
 }
 
 impl<T> Turns<T> {
-    /// Nobody waits, and `at_a_time` are answered at a time. Of these one is never the same asker's as all others, so
-    /// that whoever takes long over all of its own keeps nobody waiting.
+    /// Nobody waits, and `at_a_time` are answered at a time.
     pub fn new(at_a_time: usize) -> Self {
-        Self { at_a_time, waiting: VecDeque::new(), shared: Arc::default() }
+        Self { at_a_time, waiting: VecDeque::new(), askers: Arc::default() }
     }
 
     /// Whether one more may wait.
@@ -45,51 +56,73 @@ impl<T> Turns<T> {
 
     /// One more waits.
     pub fn wait(&mut self, asker: Arc<str>, what: T) {
+        *lock(&self.askers).waiting.entry(asker.clone()).or_default() += 1;
         self.waiting.push_back((asker, what));
-        self.shared.waiting.store(self.waiting.len(), Relaxed);
     }
 
     /// The next whose turn it is, if anybody's: who is answered least now, and of these who came first.
-    pub fn next(&mut self) -> Option<(T, Turn)> {
-        let place = {
-            let running = lock(&self.shared.running);
-            let all: usize = running.values().sum();
-            let of = |asker: &Arc<str>| running.get(asker).copied().unwrap_or_default();
-            let most = self.at_a_time.saturating_sub(1).max(1);
-            let mut waiting = self.waiting.iter().enumerate();
-            let mut best: Option<(usize, usize)> = None;
-            while all < self.at_a_time
-                && let Some((place, (asker, _))) = waiting.next()
-            {
-                let count = of(asker);
-                if count < most && best.is_none_or(|(least, _)| count < least) {
-                    best = Some((count, place));
-                }
-            }
-            best?.1
-        };
+    pub fn take(&mut self) -> Option<(T, Turn)> {
+        let mut askers = lock(&self.askers);
+        if askers.running.values().sum::<usize>() >= self.at_a_time {
+            return None;
+        }
+        let of = |asker: &Arc<str>| askers.running.get(asker).copied().unwrap_or_default();
+        let (place, _) = self.waiting.iter().enumerate().min_by_key(|(_, (asker, _))| of(asker))?;
         let (asker, what) = self.waiting.remove(place)?;
-        self.shared.waiting.store(self.waiting.len(), Relaxed);
-        *lock(&self.shared.running).entry(asker.clone()).or_default() += 1;
-        Some((what, Turn { asker, shared: self.shared.clone() }))
+        less(&mut askers.waiting, &asker);
+        *askers.running.entry(asker.clone()).or_default() += 1;
+        Some((what, Turn { asker, askers: self.askers.clone() }))
     }
 }
 
 impl Turn {
     /// Whether anybody waits.
     pub fn some_wait(&self) -> bool {
-        self.shared.waiting.load(Relaxed) > 0
+        !lock(&self.askers).waiting.is_empty()
+    }
+
+    /// Gives a part of the answer; says whether the asker has taken it. One that is slow keeps its turn as long as nobody
+    /// waits for it.
+    pub async fn give(&self, parts: &mpsc::Sender<Answer>, part: Answer) -> bool {
+        let mut part = match parts.try_send(part) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(part)) => part,
+        };
+        let began = Instant::now();
+        loop {
+            match parts.send_timeout(part, SHORT_PATIENCE).await {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Timeout(back)) if self.has_time(began.elapsed()) => part = back,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn has_time(&self, taken: Duration) -> bool {
+        let askers = lock(&self.askers);
+        let has_several = askers.running.get(&self.asker).is_some_and(|count| *count > 1);
+        let mut waiting = askers.waiting.keys();
+        let patience = if has_several && waiting.any(|asker| !askers.running.contains_key(asker)) {
+            SHORT_PATIENCE
+        } else {
+            PATIENCE
+        };
+        askers.waiting.is_empty() || taken < patience
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut running = lock(&self.shared.running);
-        if let Some(count) = running.get_mut(&self.asker) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.asker);
-            }
+        less(&mut lock(&self.askers).running, &self.asker);
+    }
+}
+
+fn less(counts: &mut Counts, asker: &Arc<str>) {
+    if let Some(count) = counts.get_mut(asker) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(asker);
         }
     }
 }
@@ -103,7 +136,7 @@ mod tests {
     use super::*;
 
     fn taken(turns: &mut Turns<u32>) -> Option<(u32, Turn)> {
-        turns.next()
+        turns.take()
     }
 
     #[test]
@@ -112,23 +145,40 @@ mod tests {
         for n in 0..60 {
             turns.wait("greedy".into(), n);
         }
-        let first = [taken(&mut turns).unwrap(), taken(&mut turns).unwrap()];
-        assert_eq!(first.each_ref().map(|(n, _)| *n), [0, 1]);
-        assert!(taken(&mut turns).is_none(), "the last place is for others");
-        assert!(first[0].1.some_wait());
+        let mut first: Vec<_> = (0..3).map(|_| taken(&mut turns).unwrap()).collect();
+        assert!(taken(&mut turns).is_none(), "three at a time");
         turns.wait("calm".into(), 100);
-        let (calm, turn) = taken(&mut turns).unwrap();
-        assert_eq!(calm, 100);
-        drop(turn);
         turns.wait("calm".into(), 101);
         turns.wait("other".into(), 200);
-        let one = taken(&mut turns).unwrap();
-        assert_eq!(one.0, 101);
-        assert!(taken(&mut turns).is_none(), "three at a time");
-        drop(first);
-        let next: Vec<u32> =
-            (0..2).map(|_| taken(&mut turns).map(|(n, turn)| (n, std::mem::forget(turn)).0).unwrap()).collect();
-        assert_eq!(next, [2, 200], "who has nothing running comes first, and of these who waits longest");
+        let mut next = || {
+            drop(first.remove(0));
+            let turn = taken(&mut turns).unwrap();
+            let what = turn.0;
+            first.push(turn);
+            what
+        };
+        assert_eq!([next(), next()], [100, 200], "who has nothing running comes first, and of these who waits longest");
+    }
+
+    #[test]
+    fn who_does_not_take_its_answer_gives_way_and_sooner_to_who_has_nothing() {
+        let (short, long) = (SHORT_PATIENCE, PATIENCE);
+        let mut turns = Turns::new(3);
+        for n in 0..2 {
+            turns.wait("greedy".into(), n);
+        }
+        let (one, two) = (taken(&mut turns).unwrap().1, taken(&mut turns).unwrap().1);
+        assert!(one.has_time(long * 20), "nobody waits");
+        turns.wait("greedy".into(), 2);
+        let three = taken(&mut turns).unwrap().1;
+        turns.wait("greedy".into(), 3);
+        assert!(one.has_time(short) && !one.has_time(long), "its own next wish waits");
+        turns.wait("calm".into(), 9);
+        assert!(!one.has_time(short));
+        drop((one, two));
+        assert!(three.has_time(short) && !three.has_time(long), "it has but one turn");
+        let calm = taken(&mut turns).unwrap();
+        assert_eq!(calm.0, 9);
     }
 
     #[test]

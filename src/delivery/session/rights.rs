@@ -16,6 +16,9 @@ use crate::delivery::resume::Wish;
 use crate::delivery::route::ViewKey;
 use crate::lives::Gap;
 
+/// After so many seconds a token from an address that forges may be looked at again, if it lets that be.
+const FORGED_PAUSE: f64 = 5.0;
+
 impl Session {
     /// Ready when the client had to be told something of its token.
     pub(super) fn poll_pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -48,8 +51,7 @@ impl Session {
         };
         if self.party.shares().is_suspect(self.party.address()) {
             self.hub.metrics().count_limit("forged");
-            let text = "too many tokens with a wrong signature came from your address: try again later";
-            return self.refuse(&protocol::error("rate_limited", text, reference));
+            return self.refuse(&protocol::rate_limited(FORGED_PAUSE, reference));
         }
         if let Err(reason) = pass.renew(token) {
             if reason.is_forged() {
