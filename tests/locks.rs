@@ -176,7 +176,10 @@ async fn taking_tables_out_keeps_nobody_waiting_who_uses_another_one() {
     let reader = holding(&db, "select * from t4").await;
     let began = Instant::now();
     let refused = db.refused(r#"select rowcast.unwatch("table") from rowcast.watched order by channel"#).await;
-    assert!(refused.contains("one table in a transaction") && refused.contains("t4: it is in use by pid "), "{refused}");
+    assert!(
+        refused.contains("one table in a transaction") && refused.contains("t4: it is in use by pid "),
+        "{refused}"
+    );
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let refused = db.refused("select rowcast.uninstall()");
     let other = db.another_client().await;

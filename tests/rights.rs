@@ -108,7 +108,10 @@ async fn whoever_was_first_in_the_search_path_is_called_by_nothing_of_ours() {
     let texts = "select string_agg(text, ' ') from (select pg_get_viewdef(oid) from pg_class where relnamespace = 'rowcast'::regnamespace and relkind = 'v'
         union all select pg_get_functiondef(oid) from pg_proc where pronamespace = 'rowcast'::regnamespace) t(text)";
     let text = db.text(texts).await;
-    assert!(!text.contains("OPERATOR(public.") && !text.contains("public.format("), "no text of ours names what is hers");
+    assert!(
+        !text.contains("OPERATOR(public.") && !text.contains("public.format("),
+        "no text of ours names what is hers"
+    );
     // by the caller's search path, in which app is not; then by one in which it is
     let database = db.text("select current_database()").await;
     db.run(&format!("alter role postgres in database {database} set search_path = app, public, pg_catalog")).await;
