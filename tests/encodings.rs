@@ -139,12 +139,12 @@ async fn no_name_of_a_column_is_in_the_way_of_capture_snapshots_rules_or_notific
     for (number, name) in names.iter().filter(|name| !name.is_empty()).enumerate() {
         let (column, table) = (quoted(name), format!("t{number}"));
         // as the key, beside an excluded column, with a rule that is a query and names of our variables in it
+        let (in_rule, told) = (column.replace('\'', "''"), name.replace('\'', "''"));
+        let rule = format!("select row.{in_rule} from (select 1 as users) teams where users = 1");
         db.run(&format!(
             "create table {table} ({column} int primary key, other interval, hidden text);
-             select rowcast.watch('{table}', user_rule => 'select row.{} from (select 1 as users) teams where users = 1', exclude => '{{hidden}}',
-                                  notification => {})",
-            column.replace('\'', "''"),
-            format!("json_build_object('told', '{}')::jsonb", name.replace('\'', "''")),
+             select rowcast.watch('{table}', user_rule => '{rule}', exclude => '{{hidden}}',
+                                  notification => json_build_object('told', '{told}')::jsonb)"
         ))
         .await;
     }
