@@ -290,7 +290,7 @@ async fn named(database: &Database, table: &str) -> Result<u32> {
 /// Takes everything out again: each table in a transaction of its own, then the schema.
 async fn uninstall(arguments: &ArgMatches) -> Result<()> {
     let (database, client) = connect(arguments).await?;
-    let explain = |e| Error::database("cannot uninstall", e);
+    let explain = |e| Error::database("uninstall", e);
     if !arguments.get_flag("yes") {
         return Err(Error::new(
             Kind::Config,

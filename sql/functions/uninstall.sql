@@ -3,7 +3,7 @@
 --
 -- It is one transaction. So it begins by looking for a running relay, which must be ended first; then it takes all locks it
 -- needs at once or none, so that nobody waits behind it for longer than it works; and it refuses more tables than fit into
--- the lock table. For many: call rowcast.unwatch_all() first, or `rowcast uninstall`, which does both.
+-- the lock table (3,200 with the defaults). For many: call rowcast.unwatch_all() first, or `rowcast uninstall`, which does both.
 -- tables touched: all of schema rowcast (dropped)
 create or replace function rowcast.uninstall() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
@@ -11,8 +11,8 @@ declare
   attempts int := 0;
   watched regclass;
   role name;
-  -- a table's lock, those of three triggers, of two functions and of its rights; a quarter is left to the others
-  most int := current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 8;
+  -- four locks a table; the lock table takes twice of what it is said to (12,800 with the defaults were taken)
+  most int := current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 2;
   tables int := (select count(*) from rowcast.channel c join pg_class t on t.oid = c.target);
 begin
   perform rowcast.refuse_beside_relays();

@@ -12,8 +12,7 @@
 --   (1919907683, 1) QUIET     held exclusively by a relay that is awake: it reads every few ms, no writer rings
 --   (1919907683, 2) SLEEPERS  held shared by a relay that sleeps: every writer rings. Exclusive, for one statement: a
 --                             relay is taking QUIET
---   (1919907683, 3)           a `rowcast migrate` runs
---   (1919907683, 4), (.., 5)  for an instant: rowcast.prune runs; a relay notes the server's life
+--   (1919907683, 7)           taken by a publisher for nodes of an earlier version; rowcast.publisher says who publishes
 -- mode, per relay:
 --   asleep            SLEEPERS shared. The normal state when little is written
 --   awake             QUIET exclusive. The normal state under load
@@ -56,7 +55,7 @@ select c.instance,
  order by connected_since;
 
 \echo 'Locks'
-select case l.objid when 1 then 'QUIET' when 2 then 'SLEEPERS' when 3 then 'migrate' else l.objid::text end as lock,
+select case l.objid when 1 then 'QUIET' when 2 then 'SLEEPERS' when 7 then 'publisher' else l.objid::text end as lock,
        case l.mode when 'ExclusiveLock' then 'exclusive' when 'ShareLock' then 'shared' else l.mode end as mode,
        l.granted, l.pid, a.usename as role, a.application_name, a.client_addr
   from pg_locks l left join pg_stat_activity a on a.pid = l.pid

@@ -206,7 +206,7 @@ impl Names {
             columns: self.some::<Box<str>>(row, 11).map(|names| {
                 let types = self.some::<Box<str>>(row, 12).unwrap_or_default();
                 let columns = names.into_iter().zip(&types);
-                columns.map(|(name, kind)| Column { name: name.into(), kind: change::Kind::of_type(kind) }).collect()
+                columns.map(|(name, kind)| Column { name, kind: change::Kind::of_type(kind) }).collect()
             }),
         }
     }

@@ -122,7 +122,7 @@ impl Encoding {
                 let byte = |c: char| match c {
                     '\u{80}'..='\u{9f}' => u8::try_from(c).ok(),
                     c => match *encoding_rs::WINDOWS_1254.encode(c.encode_utf8(&mut [0; 4])).0 {
-                        [byte] if byte < 0x80 || byte >= 0xa0 => Some(byte),
+                        [byte] if !(0x80..0xa0).contains(&byte) => Some(byte),
                         _ => None,
                     },
                 };
