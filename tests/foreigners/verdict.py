@@ -1,0 +1,154 @@
+"""What each subscriber must have in the end: the rows of the table, as the tables themselves say.
+
+Asks the database once nobody writes any more, and gives the subscribers time to come to the same.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import cluster as kit
+from audience import Audience
+from names import literal, quoted
+from stage import Relay
+from subscriber import Row, Subscriber, as_told, parse, row_of
+from wire import Connection, Failed
+
+if TYPE_CHECKING:
+    from round import Round
+
+SETTINGS = ("set timezone = 'UTC'", "set intervalstyle = postgres", "set bytea_output = hex", "set datestyle = 'ISO'", "set extra_float_digits = 1", "set row_security = off",
+            "set search_path = pg_catalog", "set default_transaction_isolation = 'read committed'", "set quote_all_identifiers = off", "set statement_timeout = '30s'")
+TROUBLE = re.compile(r"panicked|task_died|\bERROR\b")
+
+
+def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> None:
+    """Adds what is wrong to the findings of the round."""
+    for pair in run.pairs.values():
+        for connection in (pair.subject, pair.twin):
+            if connection.is_open and connection.status != b"I":
+                try:
+                    connection.run("rollback")
+                except Failed:
+                    pass
+    if not relay.is_alive():
+        run.find("died", "", relay.warnings()[-900:])
+        return
+    for sql in SETTINGS:
+        admin.run(sql)
+    channels = run.channels()
+    for channel in channels:
+        admin.run(f"select rowcast.publish({literal(channel)}, 'sentinel', '{{\"n\":\"{run.number}\"}}')")
+    deadline = time.monotonic() + run.patience
+    watched = [each for each in audience.subscribers() if each.follow.channel in channels and not each.is_blind]
+    plain = [each for each in watched if not each.follow.conditions and not each.follow.columns]
+    audience.pump(run.patience, until=lambda: all(is_done(each, run.number) for each in plain))
+    audience.pump(0.02)
+    truths: dict[str, list[Row]] = {}
+    for each in watched:
+        truth_key = repr((each.follow.channel, each.follow.conditions, each.follow.columns))
+        try:
+            truths[truth_key] = truths.get(truth_key) or truth(run, admin, each, channels[each.follow.channel])
+        except Failed as failed:
+            run.counts["no truth"] = run.counts.get("no truth", 0) + 1
+            each.gone = each.gone or f"no truth: {failed}"
+            continue
+        _judge_one(run, audience, each, truths[truth_key], deadline)
+    for secret in audience.secrets[:1]:
+        run.find("secret", "", f"an excluded value was told: {secret}")
+    for user, text in audience.users[:1]:
+        run.find("user", "", f"user {user} was told: {text}")
+    _judge_process(run, relay)
+    if not run.findings:
+        _judge_end(run, audience, relay, admin)
+
+
+def is_done(each: Subscriber, number: int) -> bool:
+    """Whether it has everything, or never will."""
+    return each.sentinel == str(number) or bool(each.gone) and "404" not in each.gone or each.is_blind
+
+
+def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Row], deadline: float) -> None:
+    follow = each.follow
+    who = f"{follow.channel} socket {follow.socket} {follow.conditions or ''} {follow.columns or ''}"
+    if each.gone and "404" not in each.gone:
+        if not ("bad_filter" in each.gone or "4400" in each.gone or "refused 400" in each.gone or "already_subscribed" in each.gone):
+            run.find("gone", each.gone.split(":")[0], f"{who}: {each.gone}")
+        elif not any(step.kind in ("ddl-shape", "expand-contract", "rewatch", "swap-table") for turn in run.plan.turns for step in turn):
+            run.find("gone", "filter", f"{who}: {each.gone}")
+        return
+    if each.is_blind:
+        return
+    difference = each.differs(rows) if each.is_loaded else "it was never given the rows"
+    while difference and time.monotonic() < deadline + 1:
+        audience.pump(0.1)
+        difference = each.differs(rows) if each.is_loaded else "it was never given the rows"
+    plain = not follow.conditions and not follow.columns
+    if plain and each.sentinel != str(run.number):
+        line = audience.lines[follow.socket]
+        run.find("silent", "", f"{who}: the last change has not come; gone: {each.gone}; source_down: {each.down}; {line.troubles}; it has heard {each.heard[-3:]}")
+    elif difference:
+        run.find("unequal", "filtered" if not plain else "" if each.key else "no key", f"{who}: {difference}; it has heard {each.heard}")
+    for sort, what in each.complaints:
+        if sort != "chain" or "chain" in run.plan.kinds:
+            run.find(sort, "", f"{who}: {what}")
+            break
+    if each.down and not difference:
+        run.find("down", "", f"{who}: source_down {each.down} times")
+    run.counts["judged"] = run.counts.get("judged", 0) + 1
+    run.counts["rows judged"] = run.counts.get("rows judged", 0) + len(rows)
+
+
+def truth(run: "Round", admin: Connection, each: Subscriber, oid: str) -> list[Row]:
+    """The rows that it is to have."""
+    table = admin.value(f"select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {oid}"), admin.value(f"select relname from pg_class where oid = {oid}")
+    only = "" if admin.value(f"select relkind from pg_class where oid = {oid}") == "p" else "only "
+    condition = " and ".join(f"({sql})" for _, _, _, sql in each.follow.conditions) or "true"
+    hidden = run.hidden_of(each.follow.channel)
+    rows = []
+    for (text,) in admin.texts(f"select row_to_json(t_t.*)::text from {only}{'.'.join(map(quoted, table))} t_t where {condition}"):
+        row = row_of(parse(as_told(text)))
+        rows.append({name: value for name, value in row.items() if name not in hidden and (not each.follow.columns or name in each.follow.columns)})
+    return rows
+
+
+def _judge_process(run: "Round", relay: Relay) -> None:
+    if not relay.is_alive():
+        run.find("died", "", relay.warnings()[-900:])
+        return
+    if not relay.is_ready():
+        run.find("unready", "", relay.warnings()[-900:])
+    troubles = [line for line in relay.warnings().splitlines() if TROUBLE.search(line)]
+    if troubles:
+        run.find("log", "", "; ".join(troubles[:3])[:900])
+
+
+def _judge_end(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> None:
+    """doctor runs, and uninstall leaves nothing."""
+    if run.number % 4 == 0:
+        try:
+            run.stage.rowcast(run.subject, "doctor")
+        except kit.Failure as failure:
+            if "fail" not in str(failure):
+                run.find("doctor", "", str(failure)[-700:])
+    for pair in run.pairs.values():
+        pair.close()
+    audience.close()
+    relay.end()
+    try:
+        admin.run("select rowcast.uninstall()")
+    except Failed as failed:
+        run.find("uninstall", failed.state, str(failed))
+        return
+    if not run.plan.has_dump:
+        return
+    try:
+        one, other = run.stage.dump(run.subject), run.stage.dump(run.twin)
+    except kit.Failure as failure:
+        run.find("dump", "failed", str(failure))
+        return
+    if one != other and one is not None and other is not None:
+        lines = [f"+{line}" for line in one if line not in set(other)] + [f"-{line}" for line in other if line not in set(one)]
+        run.find("dump", "", f"pg_dump -s differs from that of the twin: {lines[:6]}")
