@@ -92,7 +92,7 @@ class Planner:
         self.rng = random.Random(f"{seed}/{number}")
         self.kinds = Kinds(self.rng, without, with_all)
         self.prefix = f"r{number}"
-        charset = self.rng.choice(CHARSETS) if self.kinds.may(self.rng, "encoding", 0.8) else UTF8
+        charset = self.rng.choice([each for each in CHARSETS if "east" in self.kinds or not each.name.startswith("EUC")]) if self.kinds.may(self.rng, "encoding", 0.8) else UTF8
         option = self.rng.choice(charset.options) if self.kinds.may(self.rng, "collation", 0.8) else charset.options[0]
         self.plan = Plan(f"{seed}/{number}", charset, option, kinds=tuple(sorted(self.kinds.active)))
         self.taste = taste_of(self.kinds, charset)

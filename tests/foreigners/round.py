@@ -19,6 +19,7 @@ from wire import Answer, Connection, Failed
 SLOW = 4.0  # seconds that a statement takes longer than on the twin: it has waited for something of ours
 SETTINGS = ("set default_transaction_read_only = off", "set statement_timeout = '12s'", "set lock_timeout = '400ms'", "set idle_in_transaction_session_timeout = 0",
             "set idle_session_timeout = 0", "set client_min_messages = error")
+LOST = "08006"  # the application keeps itself busy for ever, with or without us
 PASSABLE = ("42P01", "3F000", "42704")  # of calls on tables that a smaller plan does not have
 
 
@@ -109,7 +110,7 @@ class Round:
 
     def find(self, sort: str, state: str, seen: str, turn: int = -1) -> None:
         """Notes a finding."""
-        self.findings.append(Finding(sort, state, seen[:1500], turn))
+        self.findings.append(Finding(sort, state, seen[:4000], turn))
 
     def _run(self) -> None:
         plan, stage = self.plan, self.stage
@@ -163,6 +164,9 @@ class Round:
         if statement.only:
             return True
         other = attempt(pair.twin, statement.sql.replace("{database}", self.twin))
+        if one.state == other.state == LOST:
+            self.counts["abandoned"] = 1
+            return False
         if one.same(other):
             return True
         self.find("statement", one.state or other.state, f"before the writers: {statement.sql[:500]}: {one}; without rowcast: {other}")
@@ -252,6 +256,9 @@ class Round:
                 return False
         else:
             other = attempt(pair.twin, step.sql.replace("{database}", self.twin), step.copy)
+            if one.state == other.state == LOST:
+                self.counts["abandoned"] = 1
+                return False
             if not one.same(other):
                 self.find("statement", one.state or other.state or "rows", f"session {step.session} ({self.plan.sessions[step.session] or 'superuser'}): {step.sql[:700]}: {one}; without rowcast: {other}", turn)
                 return False

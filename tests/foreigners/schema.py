@@ -122,12 +122,11 @@ class Maker:
                     Type("public.pair", lambda rng, taste: f"row({COUNT.make(rng, taste)}, {values.text(rng, taste)}, '2024-01-31 10:20:30+05', '1 day')::public.pair"),
                     Type("public.pairs", lambda rng, taste: f"array[row(1, {values.text(rng, taste)}, '2024-01-31 10:20+05', '2 mons')::public.pair]"),
                     Type('public."Mood"[]', values.one_of("{sad,ok}", "{}"))]
-        if "contrib" in self.kinds:
-            for name, make, is_key in (("citext", values.text, True), ("hstore", values.one_of("a=>1", 'b=>NULL,"c d"=>"e"', odd=("",)), False),
-                                       ("ltree", values.one_of("a.b.c", "x"), True), ("cube", values.one_of("(1,2),(3,4)"), False)):
-                if self.rng.random() < 0.5:
-                    self._add(f"create extension {name} with schema public", "contrib")
-                    own.append(Type(f"public.{name}", make, is_key=is_key))
+        for name, kind, make, is_key in (("citext", "contrib", values.text, True), ("hstore", "hstore", values.one_of("a=>1", 'b=>NULL,"c d"=>"e"', odd=("",)), False),
+                                         ("ltree", "contrib", values.one_of("a.b.c", "x"), True), ("cube", "contrib", values.one_of("(1,2),(3,4)"), False)):
+            if self.kinds.may(self.rng, kind, 0.5):
+                self._add(f"create extension {name} with schema public", kind)
+                own.append(Type(f"public.{name}", make, is_key=is_key))
         self._types += own * 3
 
     def _table(self, number: int, schema: str) -> Table:

@@ -70,12 +70,12 @@ class Stage:
                 except kit.Failure as failure:
                     self.refused[charset.name] = str(failure)[-600:]
                     raise Failed("install", str(failure)[-600:]) from None
-                self._admin.run("alter role rowcast_relay login")
         return self._templates[key]
 
     def migrate(self, database: str) -> None:
         """Installs rowcast."""
         self.rowcast(database, "migrate")
+        self._admin.run("alter role rowcast_relay login")
 
     def rowcast(self, database: str, *words: str) -> str:
         """Runs a command of rowcast to its end."""

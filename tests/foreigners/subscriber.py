@@ -137,7 +137,7 @@ class Subscriber:
         if action == "spoken":
             return
         if action == "sentinel":
-            self.sentinel = str(dict(message["data"])["n"])
+            self.sentinel = str(dict(message["data"]).get("n", self.sentinel))
             return
         if self.wants_rows or self.is_blind:
             return

@@ -39,12 +39,16 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
     for sql in SETTINGS:
         admin.run(sql)
     channels = run.channels()
-    for channel in channels:
-        admin.run(f"select rowcast.publish({literal(channel)}, 'sentinel', '{{\"n\":\"{run.number}\"}}')")
     deadline = time.monotonic() + run.patience
     watched = [each for each in audience.subscribers() if each.follow.channel in channels and not each.is_blind]
     plain = [each for each in watched if not each.follow.conditions and not each.follow.columns]
-    audience.pump(run.patience, until=lambda: all(is_done(each, run.number) for each in plain))
+    # a publication is no part of a snapshot: who is still loading would wait for it in vain
+    audience.pump(run.patience, until=lambda: all(each.is_joined or each.gone for each in watched))
+    for _ in range(3):
+        for channel in channels:
+            admin.run(f"select rowcast.publish({literal(channel)}, 'sentinel', '{{\"n\":\"{run.number}\"}}')")
+        if audience.pump(run.patience / 3, until=lambda: all(is_done(each, run.number) for each in plain)):
+            break
     audience.pump(0.02)
     truths: dict[str, list[Row]] = {}
     for each in watched:
@@ -55,7 +59,7 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
             run.counts["no truth"] = run.counts.get("no truth", 0) + 1
             each.gone = each.gone or f"no truth: {failed}"
             continue
-        _judge_one(run, audience, each, truths[truth_key], deadline)
+        _judge_one(run, audience, each, truths[truth_key], deadline, admin)
     for secret in audience.secrets[:1]:
         run.find("secret", "", f"an excluded value was told: {secret}")
     for user, text in audience.users[:1]:
@@ -70,7 +74,7 @@ def is_done(each: Subscriber, number: int) -> bool:
     return each.sentinel == str(number) or bool(each.gone) and "404" not in each.gone or each.is_blind
 
 
-def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Row], deadline: float) -> None:
+def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Row], deadline: float, admin: Connection) -> None:
     follow = each.follow
     who = f"{follow.channel} socket {follow.socket} {follow.conditions or ''} {follow.columns or ''}"
     if each.gone and "404" not in each.gone:
@@ -88,7 +92,8 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
     plain = not follow.conditions and not follow.columns
     if plain and each.sentinel != str(run.number):
         line = audience.lines[follow.socket]
-        run.find("silent", "", f"{who}: the last change has not come; gone: {each.gone}; source_down: {each.down}; {line.troubles}; it has heard {each.heard[-3:]}")
+        run.find("silent", "", f"{who}: the last change has not come; gone: {each.gone}; source_down: {each.down}; {line.troubles}; it has heard {each.heard[-3:]}; "
+                 f"{_look(run, admin)}")
     elif difference:
         run.find("unequal", "filtered" if not plain else "" if each.key else "no key", f"{who}: {difference}; it has heard {each.heard}")
     for sort, what in each.complaints:
@@ -99,6 +104,18 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
         run.find("down", "", f"{who}: source_down {each.down} times")
     run.counts["judged"] = run.counts.get("judged", 0) + 1
     run.counts["rows judged"] = run.counts.get("rows judged", 0) + len(rows)
+
+
+def _look(run: "Round", admin: Connection) -> str:
+    """What the relay and its sessions do at this moment."""
+    sessions = admin.texts("select application_name, state, wait_event, left(query, 90), extract(epoch from now() - state_change)::numeric(9, 2)::text from pg_stat_activity "
+                           "where application_name like 'rowcast%' and datname = current_database()")
+    kept = admin.texts("select id::text, xid::text, op::text, channel::text from rowcast.outbox order by id desc limit 4")
+    try:
+        status = {name: value for name, value in run.relay.status().items() if name in ("status", "source", "cursor", "lag_ms")} if run.relay else {}
+    except (OSError, kit.Failure) as failure:
+        status = {"status": str(failure)}
+    return f"sessions {sessions}; outbox {kept}; now {admin.value('select pg_current_snapshot()')}; status {status}; log {run.relay.warnings()[-600:] if run.relay else ''}"
 
 
 def truth(run: "Round", admin: Connection, each: Subscriber, oid: str) -> list[Row]:
@@ -131,7 +148,7 @@ def _judge_end(run: "Round", audience: Audience, relay: Relay, admin: Connection
         try:
             run.stage.rowcast(run.subject, "doctor")
         except kit.Failure as failure:
-            if "fail" not in str(failure):
+            if "fail" not in str(failure) and "statement timeout" not in str(failure):
                 run.find("doctor", "", str(failure)[-700:])
     for pair in run.pairs.values():
         pair.close()
