@@ -28,6 +28,7 @@ KINDS = {
     "late-migrate": "rowcast is installed after the settings were made",
     # tables
     "names": "names in quotes: reserved words, mixed case, our own aliases, 63 bytes, beyond ASCII",
+    "name-r": "a column named r among them",
     "types": "all built-in types, arrays, ranges",
     "own-types": "enums, domains, composites",
     "contrib": "citext, ltree, cube",

@@ -17,9 +17,9 @@ ODD = ("r", "q", "t", "c", "o", "x", "p", "old", "new", "row", "value", "id", "c
 class Names:
     """Gives each name once."""
 
-    def __init__(self, rng: random.Random, charset: Charset, odd: bool) -> None:
+    def __init__(self, rng: random.Random, charset: Charset, odd: bool, has_r: bool = True) -> None:
         self._rng, self._charset, self._odd = rng, charset, odd
-        self._taken: set[str] = set()
+        self._taken: set[str] = set() if has_r else {"r"}
 
     def fresh(self) -> str:
         """A name that was not given yet, not quoted."""

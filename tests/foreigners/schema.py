@@ -131,7 +131,7 @@ class Maker:
 
     def _table(self, number: int, schema: str) -> Table:
         rng, kinds = self.rng, self.kinds
-        names = Names(rng, self.charset, "names" in kinds)
+        names = Names(rng, self.charset, "names" in kinds, "name-r" in kinds)
         table = Table(number, schema, self._table_names.fresh() if rng.random() < 0.8 or "names" not in kinds else rng.choice(("user", "order", "pets")) + f" {number}")
         keys = [Column(names.fresh(), SMALL, "key")]
         if kinds.may(rng, "odd-key"):

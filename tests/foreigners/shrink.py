@@ -14,7 +14,7 @@ from plan import Plan, Turn
 from round import Finding, Round
 from stage import Stage
 
-BUDGET = 45.0  # seconds for one finding
+BUDGET = 40.0  # seconds for one finding
 
 
 class Shrinker:
@@ -38,6 +38,13 @@ class Shrinker:
         if not self._persists(small, finding):
             print("  (it does not happen again when the round is run again)", flush=True)
             return
+        for kind in sorted({step.kind for turn in small.turns for step in turn} | {each.kind for each in small.begin}):
+            trial = copy.deepcopy(small)
+            trial.begin = [each for each in trial.begin if each.kind != kind or not kind]
+            for number, turn in enumerate(trial.turns):
+                with_turn(trial, number, tuple(step for step in turn if step.kind != kind or not kind))
+            if kind and time.monotonic() < self._deadline and self._persists(trial, finding):
+                small = trial
         changed = True
         while changed and time.monotonic() < self._deadline:
             size = sum(map(len, (small.turns, small.begin, small.follows, small.watches)))
@@ -77,7 +84,7 @@ class Shrinker:
 
     def _persists(self, plan: Plan, finding: Finding) -> bool:
         self._number += 1
-        found = Round(self._stage, plan, self._number, patience=2.0).run()
+        found = Round(self._stage, plan, self._number, patience=1.2).run()
         for each in found:
             if each.signature == finding.signature:
                 self._last = each

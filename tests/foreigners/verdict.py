@@ -39,8 +39,9 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
     for sql in SETTINGS:
         admin.run(sql)
     channels = run.channels()
+    tell_secrets(run, audience)
     deadline = time.monotonic() + run.patience
-    watched = [each for each in audience.subscribers() if each.follow.channel in channels and not each.is_blind]
+    watched = [each for each in audience.subscribers() if each.follow.channel in channels]
     plain = [each for each in watched if not each.follow.conditions and not each.follow.columns]
     # a publication is no part of a snapshot: who is still loading would wait for it in vain
     audience.pump(run.patience, until=lambda: all(each.is_joined or each.gone for each in watched))
@@ -50,6 +51,8 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
         if audience.pump(run.patience / 3, until=lambda: all(is_done(each, run.number) for each in plain)):
             break
     audience.pump(0.02)
+    if not run.findings:
+        tell_secrets(run, audience)
     truths: dict[str, list[Row]] = {}
     for each in watched:
         truth_key = repr((each.follow.channel, each.follow.conditions, each.follow.columns))
@@ -60,13 +63,17 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
             each.gone = each.gone or f"no truth: {failed}"
             continue
         _judge_one(run, audience, each, truths[truth_key], deadline, admin)
-    for secret in audience.secrets[:1]:
-        run.find("secret", "", f"an excluded value was told: {secret}")
     for user, text in audience.users[:1]:
         run.find("user", "", f"user {user} was told: {text}")
     _judge_process(run, relay)
     if not run.findings:
         _judge_end(run, audience, relay, admin)
+
+
+def tell_secrets(run: "Round", audience: Audience) -> None:
+    """What was told and may not be."""
+    for secret in audience.secrets[:1]:
+        run.find("secret", "", f"an excluded value was told: {secret}")
 
 
 def is_done(each: Subscriber, number: int) -> bool:
@@ -84,6 +91,8 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
             run.find("gone", "filter", f"{who}: {each.gone}")
         return
     if each.is_blind:
+        if not (run.plan.relay_user and "policies" in run.plan.kinds):
+            run.find("blind", "", f"{who}: it was refused the rows; {each.heard[-3:]}; log {run.relay.warnings()[-400:] if run.relay else ''}")
         return
     difference = each.differs(rows) if each.is_loaded else "it was never given the rows"
     while difference and time.monotonic() < deadline + 1:
