@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 
 import websocket
+from eventstream import EventStream
 from plan import Follow
 from subscriber import Subscriber, parse, row_of
 
@@ -30,6 +31,7 @@ class Audience:
         self.lines: dict[int, Line] = {}
         for follow in follows:
             self.lines.setdefault(follow.socket, Line(follow.socket)).subscribers.append(Subscriber(follow))
+        self.notified: dict[str, list[str]] = {}  # user → ids of notifications
         self.messages = 0
 
     def subscribers(self) -> list[Subscriber]:
@@ -58,6 +60,14 @@ class Audience:
                     self.hang_up(line)
                     self.connect(line)
 
+    def move(self, port: int) -> None:
+        """The server is another one: who was on a socket opens it again."""
+        self._port = port
+        for line in self.lines.values():
+            if line.socket is not None or line.is_lost:
+                self.hang_up(line)
+                self.connect(line)
+
     def connect(self, line: "Line") -> None:
         """Opens the socket, each channel from its place."""
         first = line.subscribers[0].follow
@@ -70,11 +80,11 @@ class Audience:
             words = [("snapshot", "true"), *([("since", since)] if since else []), *(("filter", text) for text in filters(first))]
             words += [("columns", columns_text(first))] if first.columns else []
             words += [("old", "true")] if first.old else []
-            path = f"/ws/{urllib.parse.quote(first.channel, safe='')}?{urllib.parse.urlencode(words)}"
+            path = f"/{'sse' if first.is_stream else 'ws'}/{urllib.parse.quote(first.channel, safe='')}?{urllib.parse.urlencode(words, quote_via=urllib.parse.quote)}"
         else:
             path = "/ws"
         try:
-            line.socket = websocket.WebSocket(self._host, self._port, path)
+            line.socket = (EventStream if first.is_stream else websocket.WebSocket)(self._host, self._port, path)
         except websocket.Refused as refused:
             for each in line.subscribers:
                 each.gone = f"refused {refused.status}: {refused}"
@@ -133,8 +143,6 @@ class Audience:
             if code in (4400, 4401, 4403):
                 for each in line.subscribers:
                     each.gone = f"closed {code} {reason}"
-            elif any(each.gone.startswith("again ") for each in line.subscribers):
-                pass
             else:
                 line.is_lost = True
 
@@ -146,8 +154,10 @@ class Audience:
         message = row_of(parse(text))
         kind = message["type"]
         if kind == "notification":
-            if message.get("user_id") != line.subscribers[0].follow.user:
-                self.users.append((line.subscribers[0].follow.user, text[:300]))
+            user = line.subscribers[0].follow.user
+            if message.get("user_id") != user:
+                self.users.append((user, text[:300]))
+            self.notified.setdefault(user, []).append(str(message["id"]))
             return
         channel = message.get("entity_type", message.get("channel"))
         for each in line.subscribers:
@@ -182,7 +192,7 @@ class Line:
     def __init__(self, number: int) -> None:
         self.number = number
         self.subscribers: list[Subscriber] = []
-        self.socket: websocket.WebSocket | None = None
+        self.socket: websocket.WebSocket | EventStream | None = None
         self.is_lost = False  # it is to be opened again as soon as that may work
         self.due = 0.0
         self.hidden: dict[str, set[str]] = {}

@@ -59,6 +59,7 @@ KINDS = {
     # watching
     "exclude": "excluded columns",
     "user-rule": "a column or a query that names users",
+    "channel-names": "channels with the default name, and odd ones",
     "rewatch": "watch again in the middle, with other arguments",
     "watch-schema": "watch_schema",
     "mute": "rowcast.mute",
@@ -74,10 +75,14 @@ KINDS = {
     "interleaved": "several transactions that are open at once",
     "odd-values": "NUL escapes, lone surrogates, 1e2000, infinities, far years, empty things",
     "ddl-shape": "ADD, DROP, RENAME COLUMN, ALTER TYPE, RENAME TABLE, SET SCHEMA in the middle",
+    "ddl-types": "ALTER TYPE and ALTER DOMAIN in the middle",
     "ddl-partition": "ATTACH and DETACH in the middle",
     "ddl-other": "indexes, VACUUM FULL, CLUSTER, ANALYZE, COMMENT, triggers and rights in the middle",
     "swap-table": "a table is replaced by another one of its name",
     "expand-contract": "an excluded column is replaced by another one of its name",
+    "restart": "the server is killed in the middle, and another one started",
+    "little-memory": "the server remembers 64 KiB of changes, and a socket may be behind by as much",
+    "prune": "the outbox is as if days had passed, and is pruned",
     "actor": "rowcast.actor and application_name with odd texts",
     # listening
     "filters": "filters and columns",

@@ -7,6 +7,7 @@ subscribers of that channel load again, as a deployment would; what is told with
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from kinds import Kinds
 from names import literal, quoted
@@ -27,11 +28,22 @@ class Life:
         table = self._rng.choice(self._tables)
         ways = [way for kind, way in (("ddl-shape", self._shape), ("ddl-partition", self._partition), ("ddl-other", self._other), ("swap-table", self._swap),
                                       ("expand-contract", self._replace), ("rewatch", self._rewatch), ("truncate", self._truncate),
-                                      ("watch-schema", self._watch_schema), ("lost-login", self._lose)) if kind in self._kinds]
-        return self._rng.choice(ways)(table) if ways else None
+                                      ("watch-schema", self._watch_schema), ("lost-login", self._lose), ("ddl-types", self._types), ("restart", self._restart), ("prune", self._prune)) if kind in self._kinds]
+        turn = self._rng.choice(ways)(table) if ways else None
+        if turn and turn[0].kind == "ddl-shape" and self._rng.random() < 0.4:
+            return self._among_writes(table, turn)
+        return turn
+
+    def _among_writes(self, table: Table, turn: Turn) -> Turn:
+        """DDL and writes in one transaction."""
+        import writing
+        rng, taste = self._rng, self._planner.taste
+        write = Step(0, f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1", "update")
+        made = Step(0, writing.insert(rng, table, taste, 2, " on conflict do nothing" if not table.defers else ""), "insert")
+        return (Step(0, "begin", "ddl-shape"), *(replace(step, does=()) for step in turn), write, made, Step(0, "commit", "ddl-shape", does=turn[-1].does))
 
     def _reload(self, table: Table) -> tuple[str, ...]:
-        return () if "silent-ddl" in self._kinds or not table.is_watched else (f"reload c{table.number}",)
+        return () if "silent-ddl" in self._kinds or not table.is_watched else (f"reload {table.channel}",)
 
     def _shape(self, table: Table) -> Turn:
         rng = self._rng
@@ -72,7 +84,7 @@ class Life:
     def _partition(self, table: Table) -> Turn:
         """Rows come and go with their partition, which no trigger sees: the subscribers load again."""
         rng = self._rng
-        does = (f"reload c{table.number}",) if table.is_watched else ()
+        does = (f"reload {table.channel}",) if table.is_watched else ()
         if not table.partitions or not table.parts:
             return (Step(0, f"analyze {table.ident}", "ddl-other"),)
         if table.partitions == "hash" or rng.random() < 0.6:
@@ -90,6 +102,26 @@ class Life:
         return (Step(0, f"create table {table.part(name)} (like {table.ident} including defaults including generated)", "ddl-partition"),
                 Step(0, f"insert into {table.part(name)} ({columns}) select {cells} from {table.ident} on conflict do nothing", "ddl-partition"),
                 Step(0, f"alter table {table.ident} attach partition {table.part(name)} for values {bound}", "ddl-partition", does=does))
+
+    def _types(self, table: Table) -> Turn:
+        """All tables may have columns of the type: who shows them loads again."""
+        rng, kind = self._rng, "ddl-types"
+        table.spare += 1
+        name = f"x{table.number}_{table.spare}"
+        loads = tuple(f"reload {each.channel}" for each in self._tables if each.is_watched)
+        sql, does = rng.choice(((f"alter type public.\"Mood\" add value '{name}'", ()), (f"alter type public.pair add attribute {name} int4 cascade", loads),
+                                ("alter domain public.positive drop constraint positive_check", ()), (f"alter type public.pair rename attribute at to {name}", loads),
+                                ("alter domain public.positive set not null", ()), (f"create type public.{name} as enum ('a')", ())))
+        return (Step(0, sql, kind, does=does),)
+
+    def _restart(self, _table: Table) -> Turn:
+        return (Step(0, "select 1", "restart", does=("restart",)),)
+
+    def _prune(self, _table: Table) -> Turn:
+        """Twice: the first may only close a segment."""
+        age = "update rowcast.segment set opened_at = opened_at - interval '2 days', closed_at = closed_at - interval '2 days'"
+        step = Step(0, "select rowcast.prune()", "prune", "subject")
+        return (Step(0, age, "prune", "subject"), step, Step(0, age, "prune", "subject"), step)
 
     def _other(self, table: Table) -> Turn:
         rng = self._rng
@@ -118,7 +150,7 @@ class Life:
                 Step(0, f"alter table {new} rename to {quoted(table.name)}", "swap-table"), Step(0, "commit", "swap-table"),
                 Step(0, f"grant all on {table.ident} to public", "swap-table"),
                 Step(0, f"select rowcast.unwatch({literal(table.part(old))})", "swap-table", "subject"),
-                Step(0, watch.call, "swap-table", "subject", does=(f"reload c{table.number}",), watch=watch))
+                Step(0, watch.call, "swap-table", "subject", does=(f"reload {table.channel}",), watch=watch))
 
     def _replace(self, table: Table) -> Turn:
         """The excluded column gives its name to another one: by a rename and a new one, or by a copy that takes its place."""
@@ -130,7 +162,7 @@ class Life:
         aside = f"aside {table.spare}"
         table.spare += 1
         fill = Step(0, f"update {table.ident} set {name} = 'S3CR3T' || {table.count.ident}, {table.count.ident} = {table.count.ident} + 1", kind)
-        reload = (f"reload c{table.number}",) if table.is_watched else ()
+        reload = (f"reload {table.channel}",) if table.is_watched else ()
         if rng.random() < 0.5:
             return (Step(0, "begin", kind), Step(0, f"alter table {table.ident} rename column {name} to {quoted(aside)}", kind),
                     Step(0, f"alter table {table.ident} add column {name} text", kind), Step(0, f"update {table.ident} set {name} = {quoted(aside)}", kind),
@@ -154,7 +186,7 @@ class Life:
 
     def _watch_again(self, table: Table) -> Step:
         watch = self._planner.watch(table)
-        return Step(0, watch.call, "rewatch", "subject", does=(f"reload c{table.number}",), watch=watch)
+        return Step(0, watch.call, "rewatch", "subject", does=(f"reload {table.channel}",), watch=watch)
 
     def _watch_schema(self, _table: Table) -> Turn:
         return (Step(0, "select rowcast.watch_schema('public')", "watch-schema", "subject"),)

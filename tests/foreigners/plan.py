@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import dataclass, field
 
 import settings
@@ -48,6 +49,7 @@ class Follow:
     columns: tuple[str, ...] = ()
     old: bool = False
     user: str = ""
+    is_stream: bool = False  # by server-sent events
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Plan:
     turns: list[Turn] = field(default_factory=list)
     order: list[tuple[int, int]] = field(default_factory=list)  # (turn, step): transactions that are open at once
     relay_user: str = ""
+    flags: tuple[str, ...] = ()  # of the server
     migrates_late: bool = False
     has_dump: bool = False
     kinds: tuple[str, ...] = ()
@@ -114,6 +117,8 @@ class Planner:
         self._watches(schema.tables)
         if kinds.may(rng, "relay-role", 0.8):
             plan.relay_user = "rowcast_relay"
+        if kinds.may(rng, "little-memory", 0.8):
+            plan.flags = ("--history-bytes", "65536", *(("--log-bytes", "65536") if rng.random() < 0.5 else ()))
         return schema.tables
 
     def _roles(self) -> None:
@@ -159,12 +164,19 @@ class Planner:
         for table in tables:
             if self.rng.random() < 0.9 or table is tables[0]:
                 table.is_watched = True
+                if self.kinds.may(self.rng, "channel-names", 0.7):
+                    odd = self.rng.choice(("ünï".encode("ascii", "ignore").decode() + "@", "a+b", "a&b=c", "'quote'", '"dq"', "A.B~c", "back\\slash", "100", "c" * 100, "users", "$x", "a:b;c,d", "<b>", "null"))
+                    table.given = table.name.replace("_", "-") if re.fullmatch("[a-z_]+", table.name) and table.name != "user" and self.rng.random() < 0.6 else f"{odd[:98]}{table.number}"
+                    if any(watch.channel == table.given for watch in self.plan.watches):
+                        table.given = ""
                 self.plan.watches.append(self.watch(table))
 
     def watch(self, table: Table) -> Watch:
         """A call for a table, with random arguments."""
         rng = self.rng
-        words = [literal(table.ident), f"channel => 'c{table.number}'"]
+        words = [literal(table.ident), f"channel => {literal(table.channel)}"]
+        if table.given and re.fullmatch("[a-z_]+", table.name) and table.given == table.name.replace("_", "-"):
+            words.pop()
         kind = ""
         if table.hidden:
             words.append(f"exclude => array[{', '.join(map(literal, table.hidden))}]")
@@ -179,4 +191,4 @@ class Planner:
                 words.append(f"user_rule => {literal(f'select row.{table.count.ident} % 4')}")
             if rng.random() < 0.6:
                 words.append(f"notification => jsonb_build_object('k', {literal(table.count.name)}, 'x', {literal(rng.choice([c for c in table.columns if c.name not in table.hidden]).name)})")
-        return Watch(table.number, table.ident, f"c{table.number}", f"select rowcast.watch({', '.join(words)})", tuple(table.hidden), user_column, kind)
+        return Watch(table.number, table.ident, table.channel, f"select rowcast.watch({', '.join(words)})", tuple(table.hidden), user_column, kind)

@@ -6,12 +6,14 @@ finding; so is everything of `verdict`.
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass, field
 
 import cluster as kit
 import verdict
 from audience import Audience
+from names import literal
 from plan import Plan, Statement, Step, Watch
 from stage import Relay, Stage
 from wire import Answer, Connection, Failed
@@ -124,7 +126,7 @@ class Round:
         if not self._watch():
             return
         try:
-            self.relay = stage.relay(self.subject, plan.relay_user)
+            self.relay = stage.relay(self.subject, plan.relay_user, plan.flags)
         except kit.Failure as failure:
             self.find("not ready", "", str(failure)[-900:])
             return
@@ -204,7 +206,7 @@ class Round:
         assert self.admin
         given = set(self.watches[channel].hidden) if channel in self.watches else set()
         return given | {name for (name,) in self.admin.texts(
-            f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) where c.name = '{channel}' and not a.attisdropped")}
+            f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) where c.name = {literal(channel)} and not a.attisdropped")}
 
     # The writers
 
@@ -273,7 +275,19 @@ class Round:
         if step.watch:
             self.watches[step.watch.channel] = step.watch
         for word in step.does:
+            if word == "restart":
+                self._restart()
+                continue
             self.audience.reload(word.removeprefix("reload "))
+
+    def _restart(self) -> None:
+        """Another server, on another port; everybody comes back with what he has."""
+        assert self.audience and self.relay
+        self.audience.pump(0.01 * (self.number % 3))
+        verdict.judge_log(self, self.relay)
+        self.relay.end(signal.SIGKILL)
+        self.relay = self.stage.relay(self.subject, self.plan.relay_user, self.plan.flags)
+        self.audience.move(self.relay.port)
 
     def _clean(self) -> None:
         if self.audience:

@@ -45,10 +45,15 @@ class Table:
     defers: bool = False  # its key is checked at the end
     readers: list["Table"] = field(default_factory=list)  # tables whose foreign keys name it
     spare: int = 0  # names that were given to new columns
+    given: str = ""  # name of its channel where it is not the usual one
 
     @property
     def ident(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.name)}"
+
+    @property
+    def channel(self) -> str:
+        return self.given or f"c{self.number}"
 
     def part(self, name: str) -> str:
         return f"{quoted(self.schema)}.{quoted(name)}"

@@ -81,10 +81,10 @@ class Stage:
         """Runs a command of rowcast to its end."""
         return kit.output([self.cluster.rowcast_program, *words], env={**self.cluster.env, "DATABASE_URL": self.url(database)}, timeout=30)
 
-    def relay(self, database: str, user: str) -> "Relay":
+    def relay(self, database: str, user: str, flags: tuple[str, ...]) -> "Relay":
         """A `rowcast serve`, ready."""
         place = types.SimpleNamespace(dir=self.cluster.dir, env=self.cluster.env, url=self.url(database, user), rowcast_program=self.cluster.rowcast_program)
-        return Relay(place, "--heartbeat-seconds", "1", "--drain-seconds", "1", "--log-format", "human")
+        return Relay(place, "--heartbeat-seconds", "1", "--drain-seconds", "1", "--log-format", "human", *flags)
 
     def dump(self, database: str) -> list[str] | None:
         """The lines of `pg_dump -s`, or None where there is no pg_dump."""
@@ -110,10 +110,10 @@ class Relay(kit.Relay):
             return self._get("/readyz")[0] == 200
         return False
 
-    def end(self) -> None:
+    def end(self, number: int = signal.SIGTERM) -> None:
         """Ends it, by force where it does not listen."""
         if self.is_alive():
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(number)
         try:
             self._process.wait(8)
         except subprocess.TimeoutExpired:

@@ -21,7 +21,7 @@ def draw(seed: int, number: int, without: frozenset[str], length: int, with_all:
     life = Life(planner, tables)
     follows_on = [replace_table(table) for table in tables]
     for turn_number in range(rng.randint(max(2, length // 3), length)):
-        turn = life.turn() if rng.random() < 0.15 else None
+        turn = life.turn() if rng.random() < 0.2 else None
         plan.turns.append(turn or transaction(planner, tables, turn_number))
     plan.order = order(rng, plan.turns, "interleaved" in kinds)
     plan.follows = Listening(planner, follows_on).draw()
@@ -45,7 +45,7 @@ def transaction(planner: Planner, tables: list[Table], number: int) -> Turn:
     for name, value in settings.of_session(rng, kinds) if rng.random() < 0.3 else []:
         add(f"set {name} = {literal(value)}", "output-settings")
     if kinds.may(rng, "actor", 0.4):
-        add(writing.actor(rng), "actor")
+        add(writing.actor(rng, taste), "actor")
     if kinds.may(rng, "bulk", 0.08):
         add(writing.bulk(rng, rng.choice(tables), taste), "bulk")
         return tuple(steps)
@@ -76,7 +76,7 @@ def transaction(planner: Planner, tables: list[Table], number: int) -> Turn:
         add("insert into muted values (1)", "mute")
         add("set local rowcast.mute = 'off'", "mute")
     if kinds.may(rng, "publish", 0.3) and session < 2:
-        add(f"select rowcast.publish(name, 'spoken', '{{\"a\":\"x\"}}') from rowcast.channel where name = 'c{rng.choice(tables).number}'", "publish", "subject")
+        add(f"select rowcast.publish(name, 'spoken', '{{\"a\":\"x\"}}') from rowcast.channel where name = {literal(rng.choice(tables).channel)}", "publish", "subject")
         add("select rowcast.notify('7', 'hello', '[1]')", "publish", "subject")
     if rng.random() < 0.05:
         for sql in writing.temporary(rng, rng.choice(tables), taste):
@@ -133,11 +133,13 @@ class Listening:
             for copy in range(rng.choice((1, 2, 3))):
                 socket += 1
                 begins = rng.randrange(turns) if copy and kinds.may(rng, "late", 0.5) else 0
-                follow = Follow(f"c{table.number}", table.number, socket, begins, old=not table.has_key or rng.random() < 0.4)
+                follow = Follow(table.channel, table.number, socket, begins, old=not table.has_key or rng.random() < 0.4)
                 if copy and kinds.may(rng, "filters", 0.6):
                     follow = self._filtered(follow, table)
                 if copy and kinds.may(rng, "away", 0.6):
                     follow = replace(follow, drops=tuple(self._absences(begins, turns)))
+                if copy and kinds.may(rng, "sse", 0.4):
+                    follow = replace(follow, is_stream=True)
                 follows.append(follow)
         if kinds.may(rng, "many", 0.8) and follows:
             seen: set[str] = set()

@@ -65,6 +65,7 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
         _judge_one(run, audience, each, truths[truth_key], deadline, admin)
     for user, text in audience.users[:1]:
         run.find("user", "", f"user {user} was told: {text}")
+    _judge_users(run, audience, admin)
     _judge_process(run, relay)
     if not run.findings:
         _judge_end(run, audience, relay, admin)
@@ -140,12 +141,42 @@ def truth(run: "Round", admin: Connection, each: Subscriber, oid: str) -> list[R
     return rows
 
 
+def _judge_users(run: "Round", audience: Audience, admin: Connection) -> None:
+    """Who is named by a rule that is a column is told of each change of such a row, once."""
+    if any(step.kind in ("rewatch", "swap-table", "ddl-shape", "ddl-partition", "publish", "prune", "restart") for turn in run.plan.turns for step in turn) or any(each.down for each in audience.subscribers()):
+        return  # the rule, or the column, was another one in between
+    for line in audience.lines.values():
+        user = line.subscribers[0].follow.user
+        if not user:
+            continue
+        want: list[str] = []
+        for watch in run.watches.values():
+            if watch.user_column:
+                column = literal(watch.user_column)
+                want += [number for (number,) in admin.texts(
+                    f"select o.id::text from rowcast.outbox o join rowcast.channel c on c.id = o.channel where c.name = {literal(watch.channel)} and o.op in ('I', 'U', 'D') "
+                    f"and case when o.op = 'D' then o.old else o.new end ->> {column} = '{user}' order by o.id")]
+            elif "user_rule" in watch.call:
+                return
+        got = audience.notified.get(user, [])
+        if sorted(got) != sorted(want) and not line.troubles:
+            audience.pump(0.5)
+            got = audience.notified.get(user, [])
+            if sorted(got) != sorted(want):
+                run.find("notified", "", f"user {user} was told of {sorted(set(got) - set(want))[:5]} too much, not of {sorted(set(want) - set(got))[:5]}, of {len(got)} in all, {len(set(got))} distinct")
+
+
 def _judge_process(run: "Round", relay: Relay) -> None:
     if not relay.is_alive():
         run.find("died", "", relay.warnings()[-900:])
         return
     if not relay.is_ready():
         run.find("unready", "", relay.warnings()[-900:])
+    judge_log(run, relay)
+
+
+def judge_log(run: "Round", relay: Relay) -> None:
+    """Lines that a healthy server does not write."""
     troubles = [line for line in relay.warnings().splitlines() if TROUBLE.search(line)]
     if troubles:
         run.find("log", "", "; ".join(troubles[:3])[:900])

@@ -177,9 +177,10 @@ def temporary(rng: random.Random, table: Table, taste: Taste) -> list[str]:
             f"insert into {table.ident} ({columns}) select {columns} from pg_temp.{quoted('outbox_0')} where {table.count.ident} > 20"]
 
 
-ACTORS = ("app", "", "ünï", 'q"uo\\te', "x" * 300, "line\nbreak", "\x01")
+ACTORS = ("app", "", 'q"uo\\te', "x" * 300, "line\nbreak", "\x01")
 
 
-def actor(rng: random.Random) -> str:
+def actor(rng: random.Random, taste: Taste) -> str:
     """Who writes, as the application says."""
-    return rng.choice((f"set rowcast.actor = {literal(rng.choice(ACTORS).encode('ascii', 'ignore').decode())}", f"set application_name = {literal(rng.choice(ACTORS))}", "reset rowcast.actor"))
+    name = literal(rng.choice((*ACTORS, *taste.charset.words)))
+    return rng.choice((f"set rowcast.actor = {name}", f"set application_name = {name}", "reset rowcast.actor"))
