@@ -43,6 +43,7 @@ KINDS = {
     "odd-key": "keys of several columns, of text, numeric, citext, float; deferrable",
     "unlogged": "unlogged tables",
     "replica-identity": "replica identity full, nothing",
+    "strange-shapes": "tables of no column, of 250 columns, with partitions whose columns stand in another order",
     # the application
     "before": "BEFORE triggers that change NEW or return null",
     "sibling": "AFTER row triggers that update rows of the same table",
@@ -60,6 +61,8 @@ KINDS = {
     "exclude": "excluded columns",
     "user-rule": "a column or a query that names users",
     "channel-names": "channels with the default name, and odd ones",
+    "bad-rule": "user rules that fail for some rows, or name columns of any type",
+    "hide-any": "excluded columns of any type",
     "rewatch": "watch again in the middle, with other arguments",
     "watch-schema": "watch_schema",
     "mute": "rowcast.mute",
@@ -93,6 +96,7 @@ KINDS = {
     "sse": "event streams",
     # verdicts
     "chain": "what `old` says is what the subscriber had",
+    "stale-names": "a table that was renamed a moment ago has snapshots",
     "silent-ddl": "DDL that changes what rows say is told by itself",
     "dump": "uninstall leaves what is there without rowcast",
 }

@@ -12,7 +12,7 @@ from dataclasses import replace
 from kinds import Kinds
 from names import literal, quoted
 from plan import Planner, Step, Turn
-from schema import Column, Table
+from schema import COUNT, Column, Table
 from values import TYPES
 
 
@@ -51,6 +51,11 @@ class Life:
         reload = self._reload(table)
         fresh = Column(f"added {table.spare}", rng.choice(TYPES[:5]))
         roll = rng.random()
+        if not table.has_key and not table.partitions and roll < 0.15:
+            table.has_key = True
+            table.spare += 1
+            table.columns.append(Column(f"pk {table.spare}", COUNT, "made"))
+            return (Step(0, f"alter table {table.ident} add column {table.columns[-1].ident} int8 generated always as identity primary key", "ddl-shape", does=reload),)
         if roll < 0.3 or not free:
             table.spare += 1
             default = rng.choice(("", " default 7" if fresh.type.sql == "int4" else "", " default clock_timestamp()::text" if fresh.type.sql == "text" else ""))
@@ -99,7 +104,12 @@ class Life:
         bound = f"in ({first})" if table.partitions == "list" else f"from ({first}) to ({first + 10})"
         columns = ", ".join(column.ident for column in table.writable)
         cells = ", ".join(str(first) if column.role == "split" else column.ident for column in table.writable)
-        return (Step(0, f"create table {table.part(name)} (like {table.ident} including defaults including generated)", "ddl-partition"),
+        shuffled = rng.sample(table.columns, len(table.columns))
+        if "strange-shapes" in self._kinds:
+            create = f"create table {table.part(name)} ({', '.join(f'{column.ident} {column.sql or column.type.sql}' for column in shuffled)})"
+        else:
+            create = f"create table {table.part(name)} (like {table.ident} including defaults including generated)"
+        return (Step(0, create, "ddl-partition"),
                 Step(0, f"insert into {table.part(name)} ({columns}) select {cells} from {table.ident} on conflict do nothing", "ddl-partition"),
                 Step(0, f"alter table {table.ident} attach partition {table.part(name)} for values {bound}", "ddl-partition", does=does))
 

@@ -161,6 +161,8 @@ class Planner:
                 self.plan.begin.append(Statement(writing.insert(self.rng, table, self.taste, self.rng.randint(1, 3), " on conflict do nothing" if table.has_key and not table.defers else ""), "rows"))
 
     def _watches(self, tables: list[Table]) -> None:
+        if any("public.nothing" in statement.sql for statement in self.plan.begin):
+            self.plan.watches.append(Watch(99, "public.nothing", "nothing", "select rowcast.watch('public.nothing')", kind="strange-shapes"))
         for table in tables:
             if self.rng.random() < 0.9 or table is tables[0]:
                 table.is_watched = True
@@ -184,11 +186,14 @@ class Planner:
         user_column = ""
         if self.kinds.may(rng, "user-rule", 0.6):
             kind = kind or "user-rule"
-            if rng.random() < 0.6:
+            shown = [column for column in table.columns if column.name not in table.hidden]
+            if self.kinds.may(rng, "bad-rule", 0.6):
+                words.append(f"user_rule => {literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, row.{table.count.ident})')))}")
+            elif rng.random() < 0.6:
                 user_column = table.count.name
                 words.append(f"user_rule => {literal(user_column)}")
             else:
                 words.append(f"user_rule => {literal(f'select row.{table.count.ident} % 4')}")
             if rng.random() < 0.6:
-                words.append(f"notification => jsonb_build_object('k', {literal(table.count.name)}, 'x', {literal(rng.choice([c for c in table.columns if c.name not in table.hidden]).name)})")
+                words.append(f"notification => jsonb_build_object('k', {literal(table.count.name)}, 'x', {literal(rng.choice(shown).name)})")
         return Watch(table.number, table.ident, table.channel, f"select rowcast.watch({', '.join(words)})", tuple(table.hidden), user_column, kind)

@@ -112,6 +112,8 @@ class Maker:
             self.schema.tables.append(self._table(number, self.rng.choice(schemas)))
         if "foreign-keys" in self.kinds:
             self._foreign_keys()
+        if self.kinds.may(self.rng, "strange-shapes", 0.3):
+            self._add("create table public.nothing ()", "strange-shapes")
         return self.schema
 
     def _own_types(self) -> None:
@@ -154,6 +156,11 @@ class Maker:
         if kinds.may(rng, "exclude", 0.6):
             table.columns.append(Column(names.fresh(), SECRET, "secret"))
             table.hidden.append(table.columns[-1].name)
+        if kinds.may(rng, "hide-any", 0.5):
+            for column in rng.sample(table.free, min(len(table.free), 2)):
+                table.hidden.append(column.name)
+        if kinds.may(rng, "strange-shapes", 0.2):
+            table.columns += [Column(f"wide {each}", rng.choice(self._types[:5])) for each in range(250)]
         if kinds.may(rng, "generated", 0.6):
             table.columns.append(Column(names.fresh(), COUNT, "made", f"int4 generated always as ({table.count.ident} * 2) stored"))
         if kinds.may(rng, "dropped", 0.6):

@@ -81,7 +81,11 @@ def transaction(planner: Planner, tables: list[Table], number: int) -> Turn:
     if rng.random() < 0.05:
         for sql in writing.temporary(rng, rng.choice(tables), taste):
             add(sql)
-    if kinds.may(rng, "two-phase", 0.4):
+    if kinds.may(rng, "two-phase", 0.2):
+        # stays prepared while others write; whoever meets its locks gives up after a while, with and without us
+        add(f"prepare transaction '{{database}} {number}'", "two-phase")
+        add("rollback", "two-phase")
+    elif kinds.may(rng, "two-phase", 0.4):
         add(f"prepare transaction '{{database}} {number}'", "two-phase")
         add(f"{rng.choice(('commit', 'commit', 'rollback'))} prepared '{{database}} {number}'", "two-phase")
         add("rollback", "two-phase")  # where it could not be prepared
@@ -178,7 +182,8 @@ class Listening:
     def _condition(self, column) -> tuple[str, str, str, str]:
         rng = self._rng
         plain = {"int4": "13", "int8": "20", "int2": "17", "bool": "true", "numeric": "1.5", "numeric(12,3)": "1.5", "date": "2024-01-31", "float8": "0.1",
-                 "uuid": "00000000-0000-0000-0000-000000000001", 'public."Mood"': "ok", "public.positive": "13"}.get(column.type.sql, "aa")
+                 "uuid": "00000000-0000-0000-0000-000000000001", 'public."Mood"': "ok", "public.positive": "13", "timestamp": "1970-01-01T00:00:00", "timestamptz": "1970-01-01T02:30:00+05:30",
+                 "time": "10:20:30", "float4": "1.5", "inet": "10.0.0.1", "macaddr": "08:00:2b:01:02:03", "name": "a", "char(5)": rng.choice(("a", "ccccc"))}.get(column.type.sql, "aa")
         is_text = column.type.sql in ("text", "varchar(40)")
         operator = rng.choice(column.type.filters.split())
         ident = f'{column.ident} collate "C"' if is_text else column.ident

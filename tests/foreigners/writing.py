@@ -145,6 +145,8 @@ def block(rng: random.Random, table: Table, taste: Taste) -> str:
 def one(rng: random.Random, kinds: Kinds, tables: list[Table], taste: Taste) -> tuple[str, str, str | None]:
     """A statement, its kind, and what a COPY is fed."""
     table, other = rng.choice(tables), rng.choice(tables)
+    if kinds.may(rng, "strange-shapes", 0.04):
+        return rng.choice(("insert into public.nothing default values", "delete from public.nothing", "truncate public.nothing")), "strange-shapes", None
     roll = rng.random()
     if kinds.may(rng, "key-moves", 0.15):
         return move_keys(rng, table, taste), "key-moves", None
