@@ -48,10 +48,10 @@ class Audience:
             elif any(leaves == number for leaves, _ in follow.drops):
                 self.hang_up(line)
 
-    def reload(self, channel: str) -> None:
-        """Who follows this channel begins anew."""
+    def reload(self, channel: str, everybody: bool) -> None:
+        """Who follows this channel begins anew: everybody, or those who are there."""
         for line in self.lines.values():
-            if any(each.follow.channel == channel for each in line.subscribers):
+            if (everybody or line.socket is not None) and any(each.follow.channel == channel for each in line.subscribers):
                 for each in line.subscribers:
                     if each.follow.channel == channel:
                         each.place, each.gone = None, ""

@@ -192,7 +192,8 @@ class Life:
             chosen = self._rng.choice(free)
             table.hidden.append(chosen.name)
             chosen.role = "fixed"
-        return (self._watch_again(table),)
+        again = self._watch_again(table)
+        return (replace(again, does=(f"renew {table.channel}",)) if "old-places" in self._kinds else again,)
 
     def _watch_again(self, table: Table) -> Step:
         watch = self._planner.watch(table)

@@ -278,7 +278,8 @@ class Round:
             if word == "restart":
                 self._restart()
                 continue
-            self.audience.reload(word.removeprefix("reload "))
+            what, _, channel = word.partition(" ")
+            self.audience.reload(channel, everybody=what == "reload")
 
     def _restart(self) -> None:
         """Another server, on another port; everybody comes back with what he has."""

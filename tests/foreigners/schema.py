@@ -159,7 +159,7 @@ class Maker:
         if kinds.may(rng, "hide-any", 0.5):
             for column in rng.sample(table.free, min(len(table.free), 2)):
                 table.hidden.append(column.name)
-        if kinds.may(rng, "strange-shapes", 0.2):
+        if kinds.may(rng, "strange-shapes", 0.2) and (not table.hidden or "slow-lists" in kinds):
             table.columns += [Column(f"wide {each}", rng.choice(self._types[:5])) for each in range(250)]
         if kinds.may(rng, "generated", 0.6):
             table.columns.append(Column(names.fresh(), COUNT, "made", f"int4 generated always as ({table.count.ident} * 2) stored"))

@@ -201,6 +201,12 @@ class Subscriber:
         if len(self.complaints) < 5:
             self.complaints.append((sort, what[:700]))
 
+    def forget(self, hidden: set[str]) -> None:
+        """What it was told of columns before they were excluded does not count."""
+        for row in self.rows.values():
+            for name in hidden & row.keys():
+                del row[name]
+
     def differs(self, truth: list[Row]) -> str:
         """What it holds otherwise than the table, or ""."""
         if not self.key:

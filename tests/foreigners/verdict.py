@@ -98,6 +98,8 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
         else:
             run.find("blind", "", f"{who}: it was refused the rows; {each.heard[-3:]}; log {log[-400:]}")
         return
+    hidden = run.hidden_of(follow.channel)
+    each.forget(hidden)
     difference = each.differs(rows) if each.is_loaded else "it was never given the rows"
     while difference and time.monotonic() < deadline + 1:
         audience.pump(0.1)
