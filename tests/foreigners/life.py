@@ -16,6 +16,11 @@ from schema import COUNT, Column, Table
 from values import TYPES
 
 
+def is_alone(turn: Turn) -> bool:
+    """Whether no other transaction may be open beside it."""
+    return any(step.kind.startswith(("ddl", "swap", "expand", "rewatch", "watch", "truncate", "lost", "restart", "prune")) for step in turn)
+
+
 class Life:
     """Draws turns of DDL."""
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 import cluster as kit
+import life
 import verdict
 from audience import Audience
 from names import literal
@@ -236,6 +237,9 @@ class Round:
             while begun < turn:
                 begun += 1
                 self.audience.turn(begun)
+            if step == 0 and "two-phase" in self.plan.kinds and life.is_alone(self.plan.turns[turn]):
+                self.stage.end_prepared(self.subject)  # DDL would wait for their locks
+                self.stage.end_prepared(self.twin)
             if not self._step(turn, self.plan.turns[turn][step]):
                 return
             self.audience.pump(0)

@@ -47,15 +47,15 @@ class Shrinker:
                 small = trial
         changed = True
         while changed and time.monotonic() < self._deadline:
-            size = sum(map(len, (small.turns, small.begin, small.follows, small.watches)))
-            small = self._fewer(small, finding, lambda p: p.turns, lambda p, kept: with_turns(p, kept))
+            size = sum(map(len, (*small.turns, small.begin, small.follows, small.watches)))
+            small = self._fewer(small, finding, lambda p: [number for number, turn in enumerate(p.turns) if turn], with_turns)
             small = self._fewer(small, finding, lambda p: p.follows, lambda p, kept: setattr(p, "follows", kept))
             small = self._fewer(small, finding, lambda p: p.begin, lambda p, kept: setattr(p, "begin", kept))
             small = self._fewer(small, finding, lambda p: p.watches, lambda p, kept: setattr(p, "watches", kept))
             for number in range(len(small.turns)):
                 if len(small.turns[number]) > 1:
                     small = self._fewer(small, finding, lambda p, n=number: list(p.turns[n]), lambda p, kept, n=number: with_turn(p, n, tuple(kept)))
-            changed = sum(map(len, (small.turns, small.begin, small.follows, small.watches))) < size
+            changed = sum(map(len, (*small.turns, small.begin, small.follows, small.watches))) < size
         for easier in (lambda p: setattr(p, "relay_user", ""), lambda p: setattr(p, "migrates_late", False), lambda p: setattr(p, "has_dump", False)):
             trial = copy.deepcopy(small)
             easier(trial)
@@ -92,11 +92,11 @@ class Shrinker:
         return False
 
 
-def with_turns(plan: Plan, kept: list[Turn]) -> None:
-    """The plan with these turns, in the order that they had. Steps that are open at once come one after the other."""
-    numbers = {id(turn): number for number, turn in enumerate(kept)}
-    order = [(numbers[id(plan.turns[turn])], step) for turn, step in plan.order if turn < len(plan.turns) and id(plan.turns[turn]) in numbers]
-    plan.turns, plan.order = kept, order
+def with_turns(plan: Plan, kept: list[int]) -> None:
+    """The plan with these turns. The others stay as empty ones: subscribers come and go by their numbers."""
+    for number in range(len(plan.turns)):
+        if number not in kept:
+            with_turn(plan, number, ())
 
 
 def with_turn(plan: Plan, number: int, kept: Turn) -> None:

@@ -43,12 +43,17 @@ class Stage:
         template = self._template(charset, option, installed)
         self._admin.run(f"create database {database} template {template}")
 
-    def drop(self, database: str) -> None:
-        """The database, whoever is connected to it; prepared transactions first."""
+    def end_prepared(self, database: str) -> None:
+        """Commits what was prepared and left alone."""
         for (gid,) in self._admin.texts(f"select gid from pg_prepared_xacts where database = '{database}'"):
             session = self.connect(database)
-            session.run(f"rollback prepared '{gid}'")
+            with contextlib.suppress(Failed):
+                session.run(f"commit prepared '{gid}'")
             session.close()
+
+    def drop(self, database: str) -> None:
+        """The database, whoever is connected to it; prepared transactions first."""
+        self.end_prepared(database)
         self._admin.run(f"drop database if exists {database} with (force)")
 
     def drop_roles(self, prefix: str) -> None:

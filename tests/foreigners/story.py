@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import settings
 import writing
-from life import Life, rng_session
+from life import Life, is_alone, rng_session
 from names import literal
 from plan import Follow, Plan, Planner, Step, Turn
 from schema import Table
@@ -100,7 +100,7 @@ def order(rng: random.Random, turns: list[Turn], interleaved: bool) -> list[tupl
     open_turns: list[list[tuple[int, int]]] = []
     for number, turn in enumerate(turns):
         steps = [(number, step) for step in range(len(turn))]
-        alone = not interleaved or any(step.kind.startswith(("ddl", "swap", "expand", "rewatch", "watch", "truncate", "lost", "two")) for step in turn)
+        alone = not interleaved or is_alone(turn) or any(step.kind == "two-phase" for step in turn)
         if alone or len(open_turns) > 2 or any(turns[each[0][0]][0].session == turn[0].session for each in open_turns):
             result += weave(rng, open_turns)
             open_turns = []

@@ -33,6 +33,8 @@ def judge(run: "Round", audience: Audience, relay: Relay, admin: Connection) -> 
                     connection.run("rollback")
                 except Failed:
                     pass
+    run.stage.end_prepared(run.subject)
+    run.stage.end_prepared(run.twin)
     if not relay.is_alive():
         run.find("died", "", relay.warnings()[-900:])
         return
