@@ -188,6 +188,10 @@ class Listening:
         operator = rng.choice(column.type.filters.split())
         ident = f'{column.ident} collate "C"' if is_text else column.ident
         constant = f"{literal(plain)}::{column.type.sql}"
+        if column.type.sql in ("date", "timestamp", "timestamptz"):  # infinity compares to nothing
+            sign, name = rng.choice(((">", "gt"), (">=", "gte"), ("<", "lt"), ("<=", "lte"), ("=", "eq")))
+            near = "" if "far-filters" in self._kinds else f" and extract(year from {ident}) between 1 and 9999"
+            return column.name, name, plain, f"{ident} {sign} {constant} and isfinite({ident}){near}"
         if operator == "eq":
             negated = rng.random() < 0.3
             return column.name, "neq" if negated else "eq", plain, f"{ident} {'<>' if negated else '='} {constant}"
