@@ -53,9 +53,11 @@ class Audience:
         for line in self.lines.values():
             if (everybody or line.socket is not None) and any(each.follow.channel == channel for each in line.subscribers):
                 for each in line.subscribers:
-                    if each.follow.channel == channel:
+                    if each.follow.channel == channel and (line.socket is not None or line.is_lost):
                         each.place, each.gone = None, ""
                         each.is_loaded = False
+                    elif each.follow.channel == channel and not each.gone:
+                        each.place = None
                 if line.socket is not None or line.is_lost:
                     self.hang_up(line)
                     self.connect(line)

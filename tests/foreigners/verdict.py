@@ -90,7 +90,7 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
     if each.gone and "404" not in each.gone:
         if not ("bad_filter" in each.gone or "4400" in each.gone or "refused 400" in each.gone or "already_subscribed" in each.gone):
             run.find("gone", each.gone.split(":")[0], f"{who}: {each.gone}")
-        elif not any(step.kind in ("ddl-shape", "expand-contract", "rewatch", "swap-table") for turn in run.plan.turns for step in turn):
+        elif not any(step.kind in ("ddl-shape", "expand-contract", "rewatch", "swap-table", "ddl-types") for turn in run.plan.turns for step in turn):
             run.find("gone", "filter", f"{who}: {each.gone}")
         return
     if each.is_blind:
@@ -112,7 +112,7 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
         run.find("silent", "", f"{who}: the last change has not come; gone: {each.gone}; source_down: {each.down}; {line.troubles}; it has heard {each.heard[-3:]}; "
                  f"{_look(run, admin)}")
     elif difference:
-        run.find("unequal", "filtered" if not plain else "" if each.key else "no key", f"{who}: {difference}; it has heard {each.heard}")
+        run.find("unequal", "filtered" if not plain else "" if each.key else "no key", f"{who}: {difference}; gone: {each.gone}; {audience.lines[follow.socket].troubles}; it has heard {each.heard}")
     for sort, what in each.complaints:
         if sort != "chain" or "chain" in run.plan.kinds:
             run.find(sort, "", f"{who}: {what}")
