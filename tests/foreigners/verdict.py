@@ -118,7 +118,7 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
             run.find(sort, "", f"{who}: {what}")
             break
     if each.down and not difference:
-        run.find("down", "", f"{who}: source_down {each.down} times")
+        run.find("down", "", f"{who}: source_down {each.down} times; log {run.relay.warnings()[-500:] if run.relay else ''}")
     run.counts["judged"] = run.counts.get("judged", 0) + 1
     run.counts["rows judged"] = run.counts.get("rows judged", 0) + len(rows)
 
