@@ -133,6 +133,8 @@ class Round:
             return
         self.audience = Audience(self.relay.host, self.relay.port, plan.follows, self._key_of, self.hidden_of)
         self._write()
+        if "abandoned" in self.counts:
+            return
         verdict.judge(self, self.audience, self.relay, self.admin)
 
     # Before the writers
