@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 

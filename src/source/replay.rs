@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
