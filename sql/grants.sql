@@ -57,5 +57,5 @@ revoke create on schema rowcast from rowcast_capture;
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id to rowcast_relay;
-grant execute on function rowcast.bell_mode(), rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(),
+grant execute on function rowcast.bell_mode(), rowcast.prune(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;

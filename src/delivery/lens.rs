@@ -3,12 +3,13 @@
 //! Equal wishes share one view, so a change is looked at once for each distinct wish, however many sockets have it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::filter::{self, Condition, Test};
-use super::policy::Grant;
+use super::policy::{Grant, Rights};
 use super::value::Value;
-use crate::change::{Column, Json, Kind, Narrowing, Update};
+use crate::change::{Change, Column, Json, Kind, Narrowing, Notification, Update};
 use crate::row::Columns;
 
 /// What was asked for, in one order, so that equal wishes are equal. The default is everything.
@@ -30,6 +31,17 @@ pub struct Lens {
     columns: Option<Vec<Box<str>>>,
     old: bool,
     mark: String,
+    hides_actor: bool,
+    /// of a user's notifications, of which only a part may be seen
+    notices: Option<Box<Notices>>,
+}
+
+/// What may be seen of a user's notifications.
+#[derive(Debug, Default)]
+struct Notices {
+    /// of those that tell rows, by channel; none of the others
+    rows: HashMap<Arc<str>, Lens>,
+    shows_sender: bool,
 }
 
 /// Why a wish cannot be had.
@@ -58,6 +70,17 @@ pub struct Shown<'a> {
     pub changed: Cow<'a, [Box<str>]>,
     /// of an update
     pub old: Option<Cow<'a, str>>,
+    /// who wrote is not told
+    pub hides_actor: bool,
+}
+
+/// What a user's view is told by a notification.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Noticed<'a> {
+    /// its data, or what may be seen of it
+    pub data: Cow<'a, str>,
+    /// who wrote is not told
+    pub hides_actor: bool,
 }
 
 /// The row of a change, after it and before it, where it has one.
@@ -127,7 +150,7 @@ impl Lens {
         if let Some(grant) = &ask.grant {
             // what the policy filters by may be hidden from its holder
             for text in &grant.filters {
-                conditions.push(Condition::compile(text, columns).map_err(|_| Unfit::grant())?);
+                conditions.push(Condition::granted(text, columns).map_err(|_| Unfit::grant())?);
             }
             if let Some(names) = &grant.columns {
                 if names.iter().any(|name| filter::kind_of(name, columns).is_err()) {
@@ -150,11 +173,42 @@ impl Lens {
             filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
         }
         let columns = ask.columns.clone().or(granted);
-        Ok(Self { conditions, granted: conditions_granted, columns, old: ask.old, mark: ask.mark() })
+        let hides_actor = ask.grant.as_ref().is_some_and(|grant| grant.hides_actor);
+        let (granted, old, mark) = (conditions_granted, ask.old, ask.mark());
+        Ok(Self { conditions, granted, columns, old, mark, hides_actor, notices: None })
+    }
+
+    /// Of a user's notifications; `columns` are those of a channel, where it has a table. What no longer fits its table
+    /// shows nothing.
+    pub fn of_notifications<'a>(rights: &Rights, columns: impl Fn(&str) -> Option<Option<&'a [Column]>>) -> Self {
+        let lens = |(channel, grant): &(Arc<str>, Grant)| {
+            let lens = Self::compile(&Ask::default().within(grant.clone()), columns(channel)?).ok()?;
+            Some((channel.clone(), lens))
+        };
+        let rows = rights.channels.iter().filter_map(lens).collect();
+        let notices = Notices { rows, shows_sender: rights.shows_sender };
+        Self { mark: rights.mark(), notices: Some(Box::new(notices)), ..Self::default() }
+    }
+
+    /// What this user's view is told by the notification of a change; `None`: nothing.
+    pub fn notice<'a>(&self, change: &'a Change, told: &'a Notification) -> Option<Noticed<'a>> {
+        let whole = |hides_actor| Some(Noticed { data: Cow::Borrowed(&*told.data), hides_actor });
+        let Some(notices) = &self.notices else { return whole(false) };
+        let Some(update) = &change.update else { return whole(!notices.shows_sender) };
+        let lens = notices.rows.get(&update.channel);
+        if told.is_chosen {
+            return whole(lens.is_none_or(|lens| lens.hides_actor));
+        }
+        let shown = lens?.show(update, &Images::of(update))?;
+        Some(Noticed { data: shown.data, hides_actor: shown.hides_actor })
     }
 
     /// What this view is told of an update; `None`: nothing.
     pub fn show<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
+        Some(Shown { hides_actor: self.hides_actor, ..self.look(update, images)? })
+    }
+
+    fn look<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
         if update.action == "truncated" && &*update.data == "null" {
             return Some(Shown::of(update));
         }
@@ -192,7 +246,7 @@ impl Lens {
                 (&*old != "{}").then(|| Cow::Owned(old.into()))
             }
         });
-        Some(Shown { action, data, changed, old })
+        Some(Shown { action, data, changed, old, hides_actor: false })
     }
 
     /// Follows the cursors of this view, see [`Grant::mark`].
@@ -255,7 +309,8 @@ impl<'a> Shown<'a> {
     /// All of it.
     pub fn of(update: &'a Update) -> Self {
         let old = update.old_key.as_deref().map(Cow::Borrowed);
-        Self { action: &update.action, data: Cow::Borrowed(&update.data), changed: Cow::Borrowed(&update.changed), old }
+        let (data, changed) = (Cow::Borrowed(&*update.data), Cow::Borrowed(&*update.changed));
+        Self { action: &update.action, data, changed, old, hides_actor: false }
     }
 }
 
@@ -377,7 +432,11 @@ mod tests {
     fn what_is_not_granted_does_not_exist() {
         let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
             .map(|(name, kind)| Column { name: name.into(), kind });
-        let grant = || Grant { filters: vec!["owner=eq.7".into()], columns: Some(vec!["id".into(), "name".into()]) };
+        let grant = || Grant {
+            filters: vec!["owner=eq.7".into()],
+            columns: Some(vec!["id".into(), "name".into()]),
+            hides_actor: false,
+        };
         let compile = |filters: &[&str], columns: Option<&[&str]>| {
             let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
             let ask = Ask::new(filters.iter().map(ToString::to_string), columns, true).within(grant());
@@ -387,7 +446,7 @@ mod tests {
         let lens = compile(&[], None).unwrap();
         assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
         assert_eq!(lens.row(r#"{"id":1,"owner":8,"name":"Luna"}"#), None);
-        let renamed = Grant { filters: vec!["name=is.null".into()], columns: None };
+        let renamed = Grant { filters: vec!["name=is.null".into()], ..Grant::default() };
         let renamed = Lens::compile(&Ask::default().within(renamed), Some(&known)).unwrap();
         assert_eq!(renamed.row(r#"{"id":1,"title":"Luna"}"#), None, "a column that is gone is not null");
         let given_away = update(

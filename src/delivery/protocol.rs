@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::lens::Shown;
-use crate::change::{Change, Notification};
+use super::lens::{Noticed, Shown};
+use crate::change::Change;
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
@@ -42,22 +42,30 @@ pub fn realtime_update(
         message.push_str(r#","old":"#);
         message.push_str(old);
     }
-    push_origin(&mut message, change);
+    push_origin(&mut message, change, shown.hides_actor);
     message.push('}');
     message
 }
 
-/// A `notification` for one user.
-pub fn notification(change: &Change, told: &Notification, user: &str, inside: &str, end: Option<&str>) -> String {
+/// A `notification` for one user: what the user's view is told of it. Places as above.
+pub fn notification(
+    change: &Change,
+    kind: &str,
+    told: &Noticed<'_>,
+    user: &str,
+    inside: &str,
+    end: Option<&str>,
+    mark: &str,
+) -> String {
     let mut message = String::with_capacity(told.data.len() + inside.len() + 256);
     message.push_str(r#"{"type":"notification","notification_type":"#);
-    push_string(&mut message, &told.kind);
+    push_string(&mut message, kind);
     message.push_str(r#","user_id":"#);
     push_string(&mut message, user);
     message.push_str(r#","data":"#);
     message.push_str(&told.data);
-    push_place(&mut message, change, inside, end, "");
-    push_origin(&mut message, change);
+    push_place(&mut message, change, inside, end, mark);
+    push_origin(&mut message, change, told.hides_actor);
     message.push('}');
     message
 }
@@ -93,9 +101,9 @@ fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&
     message.push('"');
 }
 
-fn push_origin(message: &mut String, change: &Change) {
+fn push_origin(message: &mut String, change: &Change, hides_actor: bool) {
     let _ = write!(message, r#","tx":"{}""#, change.tx);
-    if let Some(actor) = &change.actor {
+    if let Some(actor) = change.actor.as_ref().filter(|_| !hides_actor) {
         message.push_str(r#","actor":"#);
         push_string(message, actor);
     }
@@ -223,7 +231,8 @@ fn push_string(message: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Update;
+    use crate::change::{Notification, Update};
+    use crate::delivery::lens::Lens;
 
     /// The messages that docs/protocol.md shows and clients are tested against.
     const GOLDEN: &str = include_str!("../../tests/golden/messages.json");
@@ -251,6 +260,7 @@ mod tests {
                 users: vec!["123".into()],
                 kind: "pet_created".into(),
                 data: r#"{"pet_name":"Luna","pet_id":1}"#.into(),
+                is_chosen: true,
             }),
         }
     }
@@ -264,7 +274,9 @@ mod tests {
         let change = change();
         let update = update_of(&change, "1AAAA");
         assert_eq!(serde_json::from_str::<Value>(&update).unwrap(), golden("realtime_update"));
-        let told = notification(&change, change.notification.as_ref().unwrap(), "123", "1AAAA", Some("1BBBB"));
+        let lens = Lens::default();
+        let noticed = lens.notice(&change, change.notification.as_ref().unwrap()).unwrap();
+        let told = notification(&change, "pet_created", &noticed, "123", "1AAAA", Some("1BBBB"), "");
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
         for (name, message) in [
             ("subscribed", subscribed("pets", "1BBBB", true, 7, Some(&1.into()))),

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::frame::push_text_frame;
-use super::lens::{Ask, Images, Lens, Shown};
+use super::lens::{Ask, Images, Lens, Noticed, Shown};
+use super::policy::Rights;
 use super::protocol;
 use super::value::Value;
 use crate::change::{Change, Cut, Kind, Notification, Update};
@@ -15,15 +16,15 @@ use crate::change::{Change, Cut, Kind, Notification, Update};
 pub enum ViewKey {
     /// `/ws/{channel}`, and what is wanted of it
     Channel(Arc<str>, Ask),
-    /// `/ws/user/{user_id}`
-    User(Arc<str>),
+    /// `/ws/user/{user_id}`, and the part that may be seen; `None`: all
+    User(Arc<str>, Option<Arc<Rights>>),
 }
 
 impl ViewKey {
     /// What a name after `/ws/` stands for, seen through `ask` where it is a channel.
     pub fn named(name: &str, ask: Ask) -> Self {
         match name.strip_prefix(USER) {
-            Some(user) => Self::User(user.into()),
+            Some(user) => Self::User(user.into(), None),
             None => Self::Channel(name.into(), ask),
         }
     }
@@ -32,7 +33,7 @@ impl ViewKey {
     pub fn label(&self) -> String {
         match self {
             Self::Channel(name, _) => name.to_string(),
-            Self::User(user) => format!("{USER}{user}"),
+            Self::User(user, _) => format!("{USER}{user}"),
         }
     }
 
@@ -40,7 +41,7 @@ impl ViewKey {
     pub fn wish(&self) -> String {
         match self {
             Self::Channel(name, ask) => format!("{name}{}", ask.parameters()),
-            Self::User(_) => self.label(),
+            Self::User(..) => self.label(),
         }
     }
 
@@ -48,7 +49,7 @@ impl ViewKey {
     pub fn asked(&self) -> Self {
         match self {
             Self::Channel(name, ask) => Self::Channel(name.clone(), ask.asked()),
-            Self::User(user) => Self::User(user.clone()),
+            Self::User(user, _) => Self::User(user.clone(), None),
         }
     }
 
@@ -56,7 +57,15 @@ impl ViewKey {
     pub fn mark(&self) -> String {
         match self {
             Self::Channel(_, ask) => ask.mark(),
-            Self::User(_) => String::new(),
+            Self::User(_, rights) => rights.as_ref().map(|rights| rights.mark()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is all of what it names.
+    pub fn is_everything(&self) -> bool {
+        match self {
+            Self::Channel(_, ask) => ask.is_everything(),
+            Self::User(_, rights) => rights.is_none(),
         }
     }
 
@@ -64,7 +73,7 @@ impl ViewKey {
     pub fn channel(&self) -> Option<&Arc<str>> {
         match self {
             Self::Channel(name, _) => Some(name),
-            Self::User(_) => None,
+            Self::User(..) => None,
         }
     }
 }
@@ -76,7 +85,7 @@ pub enum Told<'a> {
     /// of a channel
     Update(&'a Change, &'a str, Shown<'a>, &'a str),
     /// of a user
-    Notification(&'a Change, &'a Notification, &'a str),
+    Notification(&'a Change, &'a Notification, Noticed<'a>, &'a str, &'a str),
 }
 
 impl<'a> Told<'a> {
@@ -90,9 +99,12 @@ impl<'a> Told<'a> {
                     if ask.is_everything() { Shown::of(update) } else { lens.show(update, &Images::of(update))? };
                 Some(Self::Update(change, name, shown, lens.mark()))
             }
-            ViewKey::User(user) => {
+            ViewKey::User(user, _) => {
                 let told = change.notification.as_ref()?;
-                told.users.iter().any(|known| **known == **user).then_some(Self::Notification(change, told, user))
+                if !told.users.iter().any(|known| **known == **user) {
+                    return None;
+                }
+                Some(Self::Notification(change, told, lens.notice(change, told)?, user, lens.mark()))
             }
         }
     }
@@ -104,7 +116,9 @@ impl<'a> Told<'a> {
             Self::Update(change, channel, shown, mark) => {
                 protocol::realtime_update(change, channel, shown, inside, end, mark)
             }
-            Self::Notification(change, told, user) => protocol::notification(change, told, user, inside, end),
+            Self::Notification(change, told, noticed, user, mark) => {
+                protocol::notification(change, &told.kind, noticed, user, inside, end, mark)
+            }
         }
     }
 }
@@ -114,7 +128,8 @@ impl<'a> Told<'a> {
 #[derive(Debug)]
 pub struct Views<V> {
     channels: HashMap<Arc<str>, ChannelViews<V>>,
-    users: HashMap<Arc<str>, V>,
+    /// by what may be seen: mostly one for a user
+    users: HashMap<Arc<str>, Vec<(Option<Arc<Rights>>, Through<V>)>>,
 }
 
 /// The views of one channel.
@@ -155,7 +170,9 @@ impl<V: Clone> Views<V> {
         match key {
             ViewKey::Channel(name, ask) if ask.is_everything() => self.channels.get(name)?.everything.as_ref(),
             ViewKey::Channel(name, ask) => Some(&self.channels.get(name)?.lenses.get(ask)?.view),
-            ViewKey::User(user) => self.users.get(user),
+            ViewKey::User(user, rights) => {
+                Some(&self.users.get(user)?.iter().find(|(known, _)| known == rights)?.1.view)
+            }
         }
     }
 
@@ -163,8 +180,8 @@ impl<V: Clone> Views<V> {
     pub fn insert(&mut self, key: &ViewKey, lens: Arc<Lens>, view: V) {
         match key {
             ViewKey::Channel(name, ask) => self.channels.entry(name.clone()).or_default().insert(ask, lens, view),
-            ViewKey::User(user) => {
-                self.users.insert(user.clone(), view);
+            ViewKey::User(user, rights) => {
+                self.users.entry(user.clone()).or_default().push((rights.clone(), Through { lens, view }));
             }
         }
     }
@@ -180,8 +197,13 @@ impl<V: Clone> Views<V> {
                     }
                 }
             }
-            ViewKey::User(user) => {
-                self.users.remove(user);
+            ViewKey::User(user, rights) => {
+                if let Some(views) = self.users.get_mut(user) {
+                    views.retain(|(known, _)| known != rights);
+                    if views.is_empty() {
+                        self.users.remove(user);
+                    }
+                }
             }
         }
     }
@@ -191,9 +213,15 @@ impl<V: Clone> Views<V> {
         self.channels.get(name).into_iter().flat_map(ChannelViews::iter)
     }
 
+    /// The views of a user's notifications.
+    pub fn of_user(&self, user: &str) -> impl Iterator<Item = &V> {
+        self.users.get(user).into_iter().flatten().map(|(_, through)| &through.view)
+    }
+
     /// All views.
     pub fn iter(&self) -> impl Iterator<Item = &V> {
-        self.channels.values().flat_map(ChannelViews::iter).chain(self.users.values())
+        let of_users = self.users.values().flatten().map(|(_, through)| &through.view);
+        self.channels.values().flat_map(ChannelViews::iter).chain(of_users)
     }
 
     /// How many users are watched.
@@ -217,8 +245,13 @@ impl<V: Clone> Views<V> {
             }
             if let Some(told) = &change.notification {
                 for user in &told.users {
-                    if let Some(view) = self.users.get(&**user) {
-                        routed.push(view, &protocol::notification(change, told, user, &cut.inside, end));
+                    for (_, Through { lens, view }) in self.users.get(&**user).into_iter().flatten() {
+                        let Some(noticed) = lens.notice(change, told) else { continue };
+                        let (inside, mark) = (&cut.inside, lens.mark());
+                        routed.push(
+                            view,
+                            &protocol::notification(change, &told.kind, &noticed, user, inside, end, mark),
+                        );
                     }
                 }
             }
@@ -356,7 +389,7 @@ mod tests {
                 old: None,
                 old_key: None,
             }),
-            notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into() }),
+            notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into(), is_chosen: false }),
         }
     }
 

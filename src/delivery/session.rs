@@ -245,7 +245,7 @@ impl Session {
                 let ask = command::ask_of(filter, columns, old);
                 let sees_everything = ask.is_everything();
                 let key = ViewKey::named(&channel, ask);
-                if matches!(key, ViewKey::User(_)) && (snapshot || !sees_everything) {
+                if matches!(key, ViewKey::User(..)) && (snapshot || !sees_everything) {
                     let text = "a user's notifications have no snapshot, filter, columns or old";
                     self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                 } else if self.is_joined(&channel) {

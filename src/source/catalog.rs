@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 
-use crate::change::{self, Column, Policy};
+use crate::change::{self, Column, Floor, Policy};
+use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
 
 /// What decoding needs to know of a channel.
@@ -21,7 +22,8 @@ pub struct Channel {
     pub has_user_query: bool,
     /// key in the notification's data, column of the row; `None`: the whole row
     pub notification: Option<Vec<(Box<str>, Box<str>)>>,
-    /// columns that never leave; in the outbox they are null
+    /// columns that never leave, also those that were excluded under a name and are gone; in the outbox they are null, or
+    /// from before
     pub excluded: Vec<Box<str>>,
     /// columns of type timestamptz: their text has the writer's offset and is brought to UTC
     pub timestamps: Vec<Box<str>>,
@@ -33,6 +35,8 @@ pub struct Channel {
     pub is_off: bool,
     /// of its table, those that may leave; `None` where it has no table
     pub columns: Option<Arc<[Column]>>,
+    /// from when on it may be seen
+    pub floor: Option<Floor>,
 }
 
 impl Channel {
@@ -47,6 +51,8 @@ impl Channel {
 pub struct Catalog {
     channels: HashMap<i32, Channel>,
     policies: Vec<Policy>,
+    /// who wrote is told to nobody
+    pub hides_actors: bool,
     /// no bell will ring: the relay polls
     pub bell_is_off: bool,
     /// part of the NOTIFY queue in use, 0 to 1
@@ -72,7 +78,8 @@ impl Catalog {
                         c.user_query is not null,
                         c.notification::text,
                         array(select a.attname::text from pg_catalog.pg_attribute a
-                               where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped),
+                               where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
+                              union select pg_catalog.unnest(c.hidden_names) union select pg_catalog.unnest(c.given_exclude)),
                         array(select a.attname::text from pg_catalog.pg_attribute a
                                where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
                                  and a.atttypid = 'pg_catalog.timestamptz'::regtype),
@@ -91,6 +98,7 @@ impl Catalog {
                         case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
                           array(select a.attname::text from pg_catalog.pg_attribute a
                                  where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+                                 and a.attname <> all (c.hidden_names || c.given_exclude)
                                  order by a.attnum) end,
                         array(select case when b.typtype = 'e' then 'enum'
                                           when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
@@ -99,8 +107,12 @@ impl Catalog {
                                 join pg_catalog.pg_type t on t.oid = a.atttypid
                                 join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
                                where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-                               order by a.attnum)
-                   from rowcast.channel c
+                                 and a.attname <> all (c.hidden_names || c.given_exclude)
+                               order by a.attnum),
+                        -- one from the future is of the cluster that a dump was taken from
+                        case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
+                        c.floored_by::text
+                   from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
                   where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))",
                 &[],
             )
@@ -109,13 +121,18 @@ impl Catalog {
         let mut channels = HashMap::with_capacity(rows.len());
         for row in rows {
             let notification: Option<String> = row.get(5);
+            let excluded = columns(&row, 6);
+            let told = |text: &str| columns_of(text).map(|named| allowed(named, &excluded));
+            let floor = row.get::<_, Option<&str>>(13).and_then(Snapshot::parse);
+            let by = row.get::<_, Option<&str>>(14).and_then(|xid| xid.parse().ok());
             let channel = Channel {
                 name: row.get::<_, String>(1).into(),
                 singular: row.get::<_, String>(2).into(),
                 user_column: row.get::<_, Option<String>>(3).map(Into::into),
                 has_user_query: row.get(4),
-                notification: notification.and_then(|text| columns_of(&text)),
-                excluded: columns(&row, 6),
+                notification: notification.and_then(|text| told(&text)),
+                floor: floor.map(|seen| Floor { seen, by: by.unwrap_or_default() }),
+                excluded,
                 timestamps: columns(&row, 7),
                 key: columns(&row, 8),
                 partitioned_by: columns(&row, 9),
@@ -136,22 +153,22 @@ impl Catalog {
             .map_err(explain)?;
         let policies = client
             .query(
-                "select channel, role, string_to_array(row_filter, '&'), columns from rowcast.policy order by 1, 2",
+                "select p.channel, p.role, string_to_array(p.row_filter, '&'), p.columns, p.actor,
+                        case when pg_catalog.pg_snapshot_xmax(p.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then p.floor::text end,
+                        rowcast.drifted_names(p)
+                   from rowcast.policy p cross join (select pg_catalog.pg_current_snapshot()) n(now) order by 1, 2",
                 &[],
             )
             .await
             .map_err(explain)?;
-        let texts = |texts: Vec<String>| texts.into_iter().map(Into::into).collect();
-        let policies = policies.iter().map(|row| Policy {
-            channel: row.get::<_, String>(0).into(),
-            role: row.get::<_, String>(1).into(),
-            filters: row.get::<_, Option<Vec<String>>>(2).map(texts).unwrap_or_default(),
-            columns: row
-                .get::<_, Option<Vec<Option<String>>>>(3)
-                .map(|names| texts(names.into_iter().flatten().collect())),
-        });
-        let policies = policies.collect();
-        Ok(Self { channels, policies, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
+        let policies = policies.iter().filter_map(policy_of).collect();
+        let actor = client
+            .query_opt("select value from rowcast.setting where name = 'actor'", &[])
+            .await
+            .map_err(explain)?
+            .map(|row| row.get::<_, String>(0));
+        let hides_actors = actor.as_deref() == Some("hide");
+        Ok(Self { channels, policies, hides_actors, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
     }
 
     /// A channel by the id that the outbox carries.
@@ -173,7 +190,14 @@ impl Catalog {
     pub fn channels(&self) -> Vec<change::Channel> {
         let channels = self.channels.values();
         let mut channels: Vec<_> =
-            channels.map(|c| change::Channel { name: c.name.clone(), columns: c.columns.clone() }).collect();
+            channels
+                .map(|c| change::Channel {
+                    name: c.name.clone(),
+                    columns: c.columns.clone(),
+                    floor: c.floor.clone(),
+                    notifies: c.user_column.is_some() || c.has_user_query,
+                })
+                .collect();
         // the same ones read the same each time
         channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         channels
@@ -200,6 +224,34 @@ impl Catalog {
 
 fn columns(row: &tokio_postgres::Row, index: usize) -> Vec<Box<str>> {
     row.get::<_, Vec<String>>(index).into_iter().map(Into::into).collect()
+}
+
+/// A policy; `None` where another column has taken a name in its row filter: by it nothing can be decided. Where one has
+/// taken a name among its columns, that one is not shown.
+fn policy_of(row: &tokio_postgres::Row) -> Option<Policy> {
+    let filters: Vec<String> = row.get::<_, Option<Vec<String>>>(2).unwrap_or_default();
+    let drifted: Vec<String> = row.get(6);
+    let (channel, role): (String, String) = (row.get(0), row.get(1));
+    if filters.iter().any(|filter| drifted.iter().any(|name| filter.split('=').next() == Some(name))) {
+        return None;
+    }
+    let columns = row.get::<_, Option<Vec<Option<String>>>>(3);
+    let seen = |names: Vec<Option<String>>| {
+        names.into_iter().flatten().filter(|name| !drifted.contains(name)).map(Into::into).collect()
+    };
+    Some(Policy {
+        channel: channel.into(),
+        role: role.into(),
+        filters: filters.into_iter().map(Into::into).collect(),
+        columns: columns.map(seen),
+        floor: row.get::<_, Option<&str>>(5).and_then(Snapshot::parse),
+        actor: row.get(4),
+    })
+}
+
+/// Of what a notification tells, what may leave.
+fn allowed(named: Vec<(Box<str>, Box<str>)>, excluded: &[Box<str>]) -> Vec<(Box<str>, Box<str>)> {
+    named.into_iter().filter(|(_, column)| !excluded.contains(column)).collect()
 }
 
 fn columns_of(notification: &str) -> Option<Vec<(Box<str>, Box<str>)>> {

@@ -51,13 +51,14 @@ pub enum Decoded {
 
 /// Decodes one row.
 pub fn decode(row: &OutboxRow<'_>, catalog: &Catalog) -> Decoded {
+    let row = OutboxRow { actor: row.actor.filter(|_| !catalog.hides_actors), ..*row };
     match row.op {
         b'C' | b'R' => Decoded::Internal,
-        b'N' => notification(row),
+        b'N' => notification(&row),
         op => match catalog.get(row.channel) {
             None => Decoded::UnknownChannel,
-            Some(channel) if op == b'P' => publication(row, channel),
-            Some(channel) => row_change(row, channel),
+            Some(channel) if op == b'P' => publication(&row, channel),
+            Some(channel) => row_change(&row, channel),
         },
     }
 }
@@ -117,6 +118,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
             users,
             kind: format!("{}_{action}", channel.singular).into(),
             data: channel.notification.as_ref().map_or_else(|| data.clone(), |wanted| columns.picked(wanted)),
+            is_chosen: channel.notification.is_some(),
         })
     });
     let update = Update { channel: channel.name.clone(), action: Cow::Borrowed(action), data, changed, old, old_key };
@@ -163,7 +165,7 @@ fn notification(row: &OutboxRow<'_>) -> Decoded {
     };
     let users: Vec<Box<str>> = row.users.unwrap_or_default().iter().flatten().map(|u| u.as_str().into()).collect();
     let data = body.get("data").map_or("null", RawValue::get).into();
-    Decoded::Change(change(row, None, Some(Notification { users, kind, data })))
+    Decoded::Change(change(row, None, Some(Notification { users, kind, data, is_chosen: true })))
 }
 
 fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Notification>) -> Change {

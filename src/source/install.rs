@@ -28,7 +28,7 @@ macro_rules! sql_files {
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "bell_mode" "append" "ring" "actor" "json_without" "capture_pinned" "capture" "capture_truncate"
     "write_to" "prune" "note_life" "note_durable" "note_node" "origin" "notify" "publish" "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular"
-    "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot" "tell_policy" "check_filter" "allow" "deny" "revoke" "watch" "unwatch" "watch_schema" "uninstall");
+    "refuse_unwatchable" "install_user_query" "remove_triggers" "grant_snapshot" "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "allow" "deny" "revoke" "watch" "unwatch" "watch_schema" "uninstall");
 const VIEWS: &[(&str, &str)] = sql_files!("views": "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.
 pub const GRANTS: &str = include_str!("../../sql/grants.sql");

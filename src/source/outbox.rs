@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::catalog::Catalog;
 use super::order::NEIGHBOURS;
-use super::part::{Part, changes_of, concerns_catalog, identity, op};
+use super::part::{Part, changes_of, concerns_catalog, identity, moment, op};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
 use crate::change::{Change, Cut, Event, Start};
@@ -82,6 +82,10 @@ union all
   where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, $2::text::pg_snapshot) and o.id > $3
     and ($4::int4 is null or o.channel = $4))
 order by 1";
+
+/// A revocation is remembered for a day.
+const REVOKED: &str = "select user_id, (extract(epoch from at) * 1000000)::int8 from rowcast.revoked \
+    where at > clock_timestamp() - interval '24 hours'";
 
 /// Reads cuts, one after the other.
 #[derive(Debug)]
@@ -151,6 +155,20 @@ impl Reader {
         for channel in self.catalog.switched_off_since(&before) {
             tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
             self.send(Event::Gap { gap: Gap::TriggerOff, channel }).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells delivery whose tokens were revoked before it began: a relay that starts knows nothing of it, and the outbox
+    /// may have forgotten it.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn announce_revoked(&mut self) -> Result<()> {
+        let explain = |e| Error::database("cannot read whose tokens were revoked", e);
+        let revoked = self.client.query(REVOKED, &[]).await.map_err(explain)?;
+        for row in revoked {
+            self.send(Event::Revoked { user: row.get::<_, &str>(0).into(), at: row.get(1) }).await?;
         }
         Ok(())
     }
@@ -281,8 +299,9 @@ impl Reader {
             self.place.witness.note(identity(row));
             // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
             if op(row) == b'R' {
+                let at = moment(row);
                 for user in row.get::<_, Option<Vec<String>>>(8).unwrap_or_default() {
-                    self.send(Event::Revoked { user: user.into() }).await?;
+                    self.send(Event::Revoked { user: user.into(), at }).await?;
                 }
             }
         }

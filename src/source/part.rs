@@ -93,6 +93,12 @@ pub(super) fn identity(row: &Row) -> Seen {
     (row.get(0), xid.cast_unsigned(), at)
 }
 
+/// When it was captured, microseconds since 1970.
+pub(super) fn moment(row: &Row) -> i64 {
+    let Int8(at) = row.get(2);
+    at + MICROSECONDS_1970_TO_2000
+}
+
 /// Outbox rows, given by id, as changes in the order in which they happened; those up to the id `after` left out.
 pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Change> {
     let users: Vec<Option<Vec<Option<String>>>> = rows.iter().map(|row| row.get(8)).collect();

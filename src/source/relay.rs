@@ -181,6 +181,10 @@ impl Relay {
         };
         let mut reader = Reader::prepare(client, place, database.pool()?, out.clone()).await?;
         reader.reload_catalog().await?;
+        // who goes on reads what was revoked meanwhile
+        if start == Start::First {
+            reader.announce_revoked().await?;
+        }
         reader.announce_place(start).await?;
         if start == Start::Gap(Gap::Failover) {
             tracing::error!(

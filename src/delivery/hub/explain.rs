@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Hub;
 use crate::change::Change;
 use crate::delivery::protocol;
-use crate::delivery::route::{Told, ViewKey};
+use crate::delivery::route::Told;
 use crate::delivery::view::{View, lock};
 
 /// So many views are told of one by one.
@@ -18,14 +18,14 @@ impl Hub {
         let passed = state.border.as_ref().is_some_and(|border| border.cursor.seen.sees(change.tx));
         let (update, notification) = (change.update.as_ref(), change.notification.as_ref());
         let users: Vec<&str> = notification.iter().flat_map(|told| &told.users).map(|user| &**user).collect();
-        let of_users = users.iter().filter_map(|user| state.views.get(&ViewKey::User((*user).into())));
+        let of_users = users.iter().flat_map(|user| state.views.of_user(user));
         let concerned: Vec<_> =
             update.into_iter().flat_map(|update| state.views.of_channel(&update.channel)).chain(of_users).collect();
         let told = |view: &View| {
             let lens = state.lens(&view.key).ok()?;
             Some(match Told::of(&view.key, &lens, change)? {
                 Told::Update(_, _, shown, _) => shown.action.to_owned(),
-                Told::Notification(_, told, _) => told.kind.to_string(),
+                Told::Notification(_, told, ..) => told.kind.to_string(),
             })
         };
         let views: Vec<Value> = concerned

@@ -69,6 +69,9 @@ impl Session {
     /// channel, or ends.
     pub(super) fn reconsider(&mut self) {
         let who = self.who();
+        if self.hub.keys().zip(who.as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
+            return self.outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+        }
         let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
         if self.joining.as_ref().is_some_and(|joining| !joining.may_go_on(permit)) {
             // what is on its way cannot turn
