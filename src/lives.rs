@@ -101,7 +101,11 @@ mod tests {
     #[test]
     fn a_cursor_is_good_as_long_as_no_crash_lost_what_it_saw() {
         let life = |id, bound| Life { id, bound };
-        let lives = Lives { epoch: 7, lives: vec![life(1, None), life(2, None), life(3, Some(500)), life(4, None)], seal: None };
+        let lives = Lives {
+            epoch: 7,
+            lives: vec![life(1, None), life(2, None), life(3, Some(500)), life(4, None)],
+            seal: None,
+        };
         assert_eq!(lives.judge(7, 4, 9_000), Ok(()), "the present life");
         assert_eq!(lives.judge(7, 3, 9_000), Ok(()), "a planned restart in between");
         assert_eq!(lives.judge(7, 1, 500), Ok(()), "what had reached the disk");

@@ -10,6 +10,7 @@ mod filters;
 mod inspect;
 mod install;
 mod layers;
+mod leaks;
 mod link;
 mod metrics;
 mod pooler;

@@ -1,7 +1,7 @@
 -- rowcast.note_exposure() -> trigger, BEFORE INSERT OR UPDATE of rowcast.channel
 -- What may be seen of a channel changes with its row, whoever writes it. So here, and nowhere else:
---   * the floor rises with every change but that of a label, and with a channel that is new: another table may have had
---     its name;
+--   * the floor rises with every change but that of a label and a shorter list of excluded columns, and with a channel
+--     that is new: another table may have had its name;
 --   * the names of excluded columns are kept, also when such a column is renamed or dropped: older rows have them, and a
 --     column that takes one is hidden like the one before. Such a name is given free by a watch that does not exclude the
 --     column that has it then, which is the DBA's word;
@@ -10,7 +10,7 @@
 create or replace function rowcast.note_exposure() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  labels constant text[] := '{floor,floored_by,since,singular,given_rule}';
+  labels constant text[] := '{floor,floored_by,since,singular,given_rule,exclude,given_exclude,hidden_names}';
   is_stated bool := true;
   was text[] := '{}';
   excluded text[];
@@ -31,7 +31,9 @@ begin
     was := was || new.hidden_names;
   end if;
   new.hidden_names := array(select unnest(was) union select unnest(excluded) order by 1);
-  if tg_op = 'INSERT' or (new.floor::text is not distinct from old.floor::text and to_jsonb(new) - labels is distinct from to_jsonb(old) - labels) then
+  if tg_op = 'INSERT' or (new.floor::text is not distinct from old.floor::text and (
+       to_jsonb(new) - labels is distinct from to_jsonb(old) - labels
+       or not (new.exclude <@ old.exclude and new.hidden_names <@ old.hidden_names))) then
     new.floor := rowcast.floor_now();
     new.floored_by := pg_current_xact_id();
   end if;

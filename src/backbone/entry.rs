@@ -247,7 +247,8 @@ mod tests {
             old: Some("null".into()),
             old_key: None,
         };
-        let notification = Notification { users: vec!["5".into()], kind: "pet_updated".into(), data: "[1]".into(), is_chosen: true };
+        let notification =
+            Notification { users: vec!["5".into()], kind: "pet_updated".into(), data: "[1]".into(), is_chosen: true };
         let change = Change {
             id: 4,
             tx: 12,

@@ -30,7 +30,8 @@ impl Reader {
                         ));
                     }
                     // keys hold commas
-                    let between = if key.starts_with("jwt_secret") || key.starts_with("jwt_public") { "\n" } else { "," };
+                    let between =
+                        if key.starts_with("jwt_secret") || key.starts_with("jwt_public") { "\n" } else { "," };
                     let plain = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     let text = value.as_array().map_or_else(
                         || plain(&value),

@@ -95,7 +95,9 @@ mod tests {
     #[test]
     fn nobody_goes_on_from_before_a_floor() {
         let floors = floors("10:21:12", 20);
-        for (seen, may) in [("20:20:", false), ("10:21:12", true), ("10:21:12,20", false), ("10:30:11", false), ("30:30:", true)] {
+        for (seen, may) in
+            [("20:20:", false), ("10:21:12", true), ("10:21:12,20", false), ("10:30:11", false), ("30:30:", true)]
+        {
             assert_eq!(floors.let_in("pets", &Snapshot::parse(seen).unwrap()), may, "{seen}");
             assert_eq!(floors.are_ahead_of(&Snapshot::parse(seen).unwrap()), !may, "{seen}");
         }
@@ -105,7 +107,9 @@ mod tests {
     #[test]
     fn what_arrives_late_is_kept_out_but_not_what_came_with_the_change_itself() {
         let floors = floors("10:21:12", 20);
-        for (tx, covered, kept_out) in [(9, true, true), (12, false, false), (19, true, true), (20, true, false), (21, false, false)] {
+        for (tx, covered, kept_out) in
+            [(9, true, true), (12, false, false), (19, true, true), (20, true, false), (21, false, false)]
+        {
             let change = change("pets", tx);
             assert_eq!((floors.cover(&change), floors.keep_out(&change)), (covered, kept_out), "{tx}");
         }

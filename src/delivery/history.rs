@@ -126,8 +126,12 @@ mod tests {
         history.push(cut(&[(1, 10), (2, 11)], 12));
         history.push(cut(&[(3, 12)], 13));
         history.forget(|change| change.id != 2);
-        let ids: Vec<i64> =
-            history.since(&Snapshot::all_before(10)).iter().flat_map(|cut| &cut.changes).map(|change| change.id).collect();
+        let ids: Vec<i64> = history
+            .since(&Snapshot::all_before(10))
+            .iter()
+            .flat_map(|cut| &cut.changes)
+            .map(|change| change.id)
+            .collect();
         assert_eq!(ids, [2]);
         assert!(history.reaches(&Snapshot::all_before(10)), "who may go on from there is not this one's to say");
         history.push(cut(&[(4, 13), (5, 13), (6, 13)], 14));

@@ -309,17 +309,18 @@ mod tests {
             floor: Some(Snapshot::all_before(floor)),
             ..policy("vet", &[], None)
         };
-        let floors = Floors::new(&[crate::change::Channel {
-            name: "pets".into(),
-            columns: None,
-            floor: None,
-            notifies: true,
-        }]);
+        let floors =
+            Floors::new(&[crate::change::Channel { name: "pets".into(), columns: None, floor: None, notifies: true }]);
         let policies = Policies::new(vec![of("pets", 10), of("owners", 20), of(ANY_USER, 30)], &floors);
         let vet = somebody("vet", &json!({"sub": "5"}));
-        for (asked, at, may) in
-            [("pets", 9, false), ("pets", 10, true), ("user/5", 9, false), ("user/5", 10, true), ("user/6", 29, false), ("user/6", 30, true)]
-        {
+        for (asked, at, may) in [
+            ("pets", 9, false),
+            ("pets", 10, true),
+            ("user/5", 9, false),
+            ("user/5", 10, true),
+            ("user/6", 29, false),
+            ("user/6", 30, true),
+        ] {
             let asked = ViewKey::named(asked, Ask::default());
             assert_eq!(policies.let_in(&asked, &vet, &Snapshot::all_before(at)), may, "{asked:?} {at}");
         }

@@ -129,7 +129,14 @@ impl<'a> Told<'a> {
 pub struct Views<V> {
     channels: HashMap<Arc<str>, ChannelViews<V>>,
     /// by what may be seen: mostly one for a user
-    users: HashMap<Arc<str>, Vec<(Option<Arc<Rights>>, Through<V>)>>,
+    users: HashMap<Arc<str>, Vec<UserView<V>>>,
+}
+
+/// A view of a user's notifications, or of the part of them that may be seen.
+#[derive(Debug)]
+struct UserView<V> {
+    rights: Option<Arc<Rights>>,
+    through: Through<V>,
 }
 
 /// The views of one channel.
@@ -171,7 +178,7 @@ impl<V: Clone> Views<V> {
             ViewKey::Channel(name, ask) if ask.is_everything() => self.channels.get(name)?.everything.as_ref(),
             ViewKey::Channel(name, ask) => Some(&self.channels.get(name)?.lenses.get(ask)?.view),
             ViewKey::User(user, rights) => {
-                Some(&self.users.get(user)?.iter().find(|(known, _)| known == rights)?.1.view)
+                Some(&self.users.get(user)?.iter().find(|known| known.rights == *rights)?.through.view)
             }
         }
     }
@@ -181,7 +188,8 @@ impl<V: Clone> Views<V> {
         match key {
             ViewKey::Channel(name, ask) => self.channels.entry(name.clone()).or_default().insert(ask, lens, view),
             ViewKey::User(user, rights) => {
-                self.users.entry(user.clone()).or_default().push((rights.clone(), Through { lens, view }));
+                let (rights, through) = (rights.clone(), Through { lens, view });
+                self.users.entry(user.clone()).or_default().push(UserView { rights, through });
             }
         }
     }
@@ -199,7 +207,7 @@ impl<V: Clone> Views<V> {
             }
             ViewKey::User(user, rights) => {
                 if let Some(views) = self.users.get_mut(user) {
-                    views.retain(|(known, _)| known != rights);
+                    views.retain(|known| known.rights != *rights);
                     if views.is_empty() {
                         self.users.remove(user);
                     }
@@ -215,12 +223,12 @@ impl<V: Clone> Views<V> {
 
     /// The views of a user's notifications.
     pub fn of_user(&self, user: &str) -> impl Iterator<Item = &V> {
-        self.users.get(user).into_iter().flatten().map(|(_, through)| &through.view)
+        self.users.get(user).into_iter().flatten().map(|known| &known.through.view)
     }
 
     /// All views.
     pub fn iter(&self) -> impl Iterator<Item = &V> {
-        let of_users = self.users.values().flatten().map(|(_, through)| &through.view);
+        let of_users = self.users.values().flatten().map(|known| &known.through.view);
         self.channels.values().flat_map(ChannelViews::iter).chain(of_users)
     }
 
@@ -245,13 +253,12 @@ impl<V: Clone> Views<V> {
             }
             if let Some(told) = &change.notification {
                 for user in &told.users {
-                    for (_, Through { lens, view }) in self.users.get(&**user).into_iter().flatten() {
+                    for known in self.users.get(&**user).into_iter().flatten() {
+                        let Through { lens, view } = &known.through;
                         let Some(noticed) = lens.notice(change, told) else { continue };
                         let (inside, mark) = (&cut.inside, lens.mark());
-                        routed.push(
-                            view,
-                            &protocol::notification(change, &told.kind, &noticed, user, inside, end, mark),
-                        );
+                        routed
+                            .push(view, &protocol::notification(change, &told.kind, &noticed, user, inside, end, mark));
                     }
                 }
             }

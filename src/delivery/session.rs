@@ -133,6 +133,10 @@ impl Session {
             if self.outbound.takes_order(Order::Prune) {
                 self.subscriptions.retain(Subscription::is_open);
             }
+            if self.outbound.takes_order(Order::Revoked) && !self.outbound.is_closing() {
+                self.look_at_revocation();
+                continue;
+            }
             if self.outbound.takes_order(Order::Reconsider) && !self.outbound.is_closing() {
                 self.reconsider();
                 continue;

@@ -189,15 +189,14 @@ impl Catalog {
     /// All channels as subscribers may ask for them.
     pub fn channels(&self) -> Vec<change::Channel> {
         let channels = self.channels.values();
-        let mut channels: Vec<_> =
-            channels
-                .map(|c| change::Channel {
-                    name: c.name.clone(),
-                    columns: c.columns.clone(),
-                    floor: c.floor.clone(),
-                    notifies: c.user_column.is_some() || c.has_user_query,
-                })
-                .collect();
+        let mut channels: Vec<_> = channels
+            .map(|c| change::Channel {
+                name: c.name.clone(),
+                columns: c.columns.clone(),
+                floor: c.floor.clone(),
+                notifies: c.user_column.is_some() || c.has_user_query,
+            })
+            .collect();
         // the same ones read the same each time
         channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         channels

@@ -125,8 +125,10 @@ impl Follower {
             "changes are missing from the stream, and cannot be had from elsewhere"
         );
         self.place = Some(border.cursor.clone());
-        let lives =
-            self.lives.clone().unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new(), seal: None }));
+        let lives = self
+            .lives
+            .clone()
+            .unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new(), seal: None }));
         self.send(Event::From { border, lives, start: Start::Gap(gap), inside: None }).await
     }
 }

@@ -10,18 +10,14 @@ use bytes::Bytes;
 
 use super::{Hub, JoinError, State};
 use crate::change::{Channel, Cut, Event, Policy, Start};
+use crate::delivery::floors::Floors;
 use crate::delivery::frame::{self, CloseCode};
 use crate::delivery::lens::Unfit;
 use crate::delivery::outbound::Order;
 use crate::delivery::policy::Policies;
 use crate::delivery::protocol;
-use crate::delivery::floors::Floors;
 use crate::delivery::view::{View, lock};
 use crate::lives::Gap;
-
-/// What was written into a log before a floor was raised is kept so long for sockets that have not taken it: ready ones
-/// take it in milliseconds.
-const TAKEN_WITHIN: Duration = Duration::from_secs(1);
 
 impl State {
     /// Whether the stream still brings changes from before some floor.
@@ -78,7 +74,7 @@ impl Hub {
                     keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
                 }
                 // each looks whether its token is among them: some may be of after that moment
-                self.pulse.of_user(&user).iter().for_each(|outbound| outbound.order(Order::Reconsider));
+                self.pulse.of_user(&user).iter().for_each(|outbound| outbound.order(Order::Revoked));
             }
         }
         0
@@ -181,8 +177,8 @@ impl Hub {
         }
     }
 
-    /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken in
-    /// a moment is from before, and is dropped with them.
+    /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
+    /// once all were tried is from before, and is dropped: they are too slow, and come back.
     fn tell_of_floors(&self, state: MutexGuard<'_, State>, raised: &[(Arc<str>, bool)]) {
         if raised.is_empty() {
             return;
@@ -196,8 +192,11 @@ impl Hub {
             state.views.iter().filter(|view| concerned(view)).map(|view| (view.clone(), view.log.end())).collect();
         self.metrics.count_gap(Gap::Policy.as_str());
         self.append_to_views(state, |label, _| protocol::gap(label, Gap::Policy), concerned);
+        let shards = self.shards.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(TAKEN_WITHIN).await;
+            for shard in &shards {
+                shard.passed().await;
+            }
             before.iter().for_each(|(view, end)| view.log.forget_before(*end));
         });
     }

@@ -78,7 +78,10 @@ impl Stage {
         let (trigger, shutdown) = shutdown::channel();
         let running = tokio::spawn(hub.clone().run(received, shutdown));
         events
-            .send(Event::Channels { channels: vec![Channel { name: "pets".into(), columns: None, floor: None, notifies: false }], policies: vec![] })
+            .send(Event::Channels {
+                channels: vec![Channel { name: "pets".into(), columns: None, floor: None, notifies: false }],
+                policies: vec![],
+            })
             .await
             .unwrap();
         events.send(begin(life, &[Life { id: life, bound: None }], false)).await.unwrap();

@@ -65,13 +65,17 @@ impl Session {
         self.reconsider();
     }
 
+    /// Some of its user's tokens were revoked, maybe this one.
+    pub(super) fn look_at_revocation(&self) {
+        if self.hub.keys().zip(self.who().as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
+            self.outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+        }
+    }
+
     /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
     /// channel, or ends.
     pub(super) fn reconsider(&mut self) {
         let who = self.who();
-        if self.hub.keys().zip(who.as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
-            return self.outbound.close(CloseCode::Unauthenticated, "the token was revoked");
-        }
         let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
         if self.joining.as_ref().is_some_and(|joining| !joining.may_go_on(permit)) {
             // what is on its way cannot turn
