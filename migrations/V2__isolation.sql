@@ -39,5 +39,6 @@ comment on table rowcast.revoked is 'users whose tokens of before that moment ar
 
 -- What cursors are sealed with, so that one that no server gave out is refused on every node.
 alter table rowcast.installation
-  add column cursor_key bytea not null default uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
+  add column cursor_key bytea not null default uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+    || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid());
 comment on column rowcast.installation.cursor_key is 'what cursors are sealed with; another one makes all that were given out worthless';

@@ -160,6 +160,10 @@ pub struct Policy {
     pub filters: Vec<Box<str>>,
     /// the columns that may be seen; `None`: all
     pub columns: Option<Vec<Box<str>>>,
+    /// the numbers of the columns that it names, in either, when it was stated: one that has taken a name since is not
+    /// meant
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound: Vec<(Box<str>, i16)>,
     /// who has not seen all that it sees is shown nothing of before
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Snapshot>,
@@ -175,6 +179,9 @@ pub struct Column {
     pub name: Box<str>,
     /// how its values are compared
     pub kind: Kind,
+    /// its number in the table, which stays where its name changes
+    #[serde(default)]
+    pub number: i16,
 }
 
 /// How the values of a type are compared.

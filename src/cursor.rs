@@ -3,7 +3,7 @@
 //! A cursor is a Postgres snapshot, not a sequence number: sequence order is not commit order (`where id > last`
 //! lost 45 % of the changes under 8 writers). It speaks of transactions, not of a node's memory, so any node serves it.
 //!
-//! Token grammar: a version, base64url without padding of the fields below as unsigned LEB128 varints, and, for a
+//! Token grammar: `1` version, base64url without padding of the fields below as unsigned LEB128 varints, and, for a
 //! place inside a cut, `.`, the number of digits and the digits of the last change's id, both in base 36. Lengths
 //! stand in front, so that a truncated token is never taken for another place:
 //!
@@ -12,8 +12,8 @@
 //! snapshot = xmax · xmax - xmin · number of xip · differences of xip, from xmin upwards
 //! ```
 //!
-//! Version `1` is that, and goes from node to node. Version `2` is for clients: eight bytes of a [`Seal`](crate::seal::Seal) over the rest
-//! stand in front, so that a place that no server gave out is refused.
+//! What clients get has a [`Seal`](crate::seal::Seal) behind the fields, so that a place that no server gave out is
+//! refused. Between nodes there is none.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::seal::{SEAL_BYTES, SEALED, VERSION};
+use crate::seal::{SEAL_BYTES, VERSION};
 
 /// Which transactions a snapshot saw: `xmin:xmax:xip`, as `pg_current_snapshot()` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,19 +234,19 @@ impl Cursor {
     }
 
     fn read(token: &str) -> Option<Self> {
-        let (is_sealed, rest) = match token.strip_prefix(VERSION) {
-            Some(rest) => (false, rest),
-            None => (true, token.strip_prefix(SEALED)?),
-        };
+        let rest = token.strip_prefix(VERSION)?;
         let (fields, id) = match rest.split_once('.') {
             Some((fields, id)) => (fields, Some(read_id(id)?)),
             None => (rest, None),
         };
         let counted = URL_SAFE_NO_PAD.decode(fields).ok()?;
-        let mut input = if is_sealed { counted.get(SEAL_BYTES..)? } else { &counted[..] };
-        if take(&mut input)? != input.len() as u64 {
+        let mut input = &counted[..];
+        let length = usize::try_from(take(&mut input)?).ok()?;
+        let (fields, seal) = input.split_at_checked(length)?;
+        if !matches!(seal.len(), 0 | SEAL_BYTES) {
             return None;
         }
+        input = fields;
         let (epoch, rest) = input.split_first_chunk()?;
         let epoch = u64::from_be_bytes(*epoch);
         input = rest;
@@ -377,7 +377,7 @@ mod tests {
             let mut bytes = URL_SAFE_NO_PAD.decode(&fields[1..]).unwrap();
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
-            let forged = format!("2{}{}", URL_SAFE_NO_PAD.encode(bytes), &token[fields.len()..]);
+            let forged = format!("1{}{}", URL_SAFE_NO_PAD.encode(bytes), &token[fields.len()..]);
             prop_assert!(!seal.is_on(&forged));
         }
 

@@ -17,6 +17,11 @@ impl<'a> Columns<'a> {
         serde_json::from_str(json).ok()
     }
 
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
     /// A column's value.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(column, _)| column == name).map(|(_, value)| *value)

@@ -20,6 +20,7 @@ pub mod pool;
 pub mod relay;
 pub mod replay;
 pub mod retention;
+mod shapes;
 mod shelf;
 pub mod sleep;
 pub mod snapshot;

@@ -1,7 +1,7 @@
 //! What leaves by another path: memory, replays, cursors, notifications, actors, renamed columns. Each line of "What is
 //! defended" in docs/security.md that speaks of one names its test here.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use rowcast::cursor::{Cursor, Snapshot};
@@ -468,7 +468,7 @@ async fn a_policy_means_the_columns_that_had_its_names_when_it_was_stated() {
     let mut late = server.subscribed(&as_role("/ws/rn", "late")).await;
     db.run("insert into rn values (1, 'OLDPUB', 'PRIVATE', '7', '7')").await;
     assert_eq!(late.message().await["data"], json!({"id": 1}));
-    assert_eq!(status(&server, &as_role("/ws/rn", "mine")).await, 403, "nothing says whose a row is");
+    assert_eq!(status(&server, &as_role("/ws/rn", "mine")).await, 400, "nothing says whose a row is");
     let drift = |role: &str| {
         format!(
             "select string_agg(\"column\" || ':' || exposure, ' ') from rowcast.exposure where role = '{role}' and drift is not null"
@@ -487,6 +487,15 @@ async fn a_policy_means_the_columns_that_had_its_names_when_it_was_stated() {
     db.run("update rn set pub = 'PUBLIC NOW'").await;
     assert_eq!(late.message().await["data"], json!({"id": 1, "pub": "PUBLIC NOW"}));
     assert_eq!(db.text(&drift("late")).await, "");
+    // at once, and not when the channels are read again: in one transaction, and from a drop
+    db.run("alter table rn rename column pub to private; alter table rn rename column old to pub; insert into rn values (2, 'X', 'PRIVATE')").await;
+    assert_eq!(late.message().await["data"], json!({"id": 2}));
+    db.run(&remedy).await;
+    assert!(is_gap(&late.message().await, "policy"));
+    assert_eq!(late.message().await["type"], "subscribed");
+    db.run("alter table rn drop column pub; alter table rn rename column private to pub").await;
+    db.run("insert into rn values (3, 'PRIVATE')").await;
+    assert_eq!(late.message().await["data"], json!({"id": 3}));
     server.stop().await.unwrap();
 }
 

@@ -264,7 +264,7 @@ mod tests {
             until: Arc::new(until.cursor.seen.clone()),
             end,
         };
-        let column = Column { name: "name".into(), kind: Kind::Timestamptz };
+        let column = Column { name: "name".into(), kind: Kind::Timestamptz, number: 3 };
         let floor = Some(Floor { seen: Snapshot::parse("5:8:5,7").unwrap(), by: 6 });
         let channel = Channel { name: "pets".into(), columns: Some([column].into()), floor, notifies: true };
         let policy = Policy {
@@ -272,6 +272,7 @@ mod tests {
             role: "user".into(),
             filters: vec!["a=eq.1".into()],
             columns: None,
+            bound: vec![("a".into(), 2)],
             floor: Some(Snapshot::all_before(5)),
             actor: true,
         };

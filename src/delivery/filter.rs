@@ -269,7 +269,7 @@ mod tests {
             ("tags", Kind::Structured),
             ("span", Kind::Opaque),
         ]
-        .map(|(name, kind)| Column { name: name.into(), kind })
+        .map(|(name, kind)| Column { name: name.into(), kind, number: 0 })
         .into()
     }
 

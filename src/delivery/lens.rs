@@ -150,19 +150,24 @@ impl Lens {
         if let Some(grant) = &ask.grant {
             // what the policy filters by may be hidden from its holder
             for text in &grant.filters {
-                conditions.push(Condition::granted(text, columns).map_err(|_| Unfit::grant())?);
+                let condition = Condition::granted(text, columns).map_err(|_| Unfit::grant())?;
+                if is_another(grant, &condition.column, columns) {
+                    return Err(Unfit::grant());
+                }
+                conditions.push(condition);
             }
             if let Some(names) = &grant.columns {
+                let names: Vec<_> = names.iter().filter(|name| !is_another(grant, name, columns)).cloned().collect();
                 if names.iter().any(|name| filter::kind_of(name, columns).is_err()) {
                     return Err(Unfit::grant());
                 }
                 // for its holder there are no others: also a filter would tell what is in them
                 let seen = |column: &&Column| names.iter().any(|name| **name == *column.name);
                 let known = columns.map_or_else(
-                    || names.iter().map(|name| Column { name: name.clone(), kind: Kind::Any }).collect(),
+                    || names.iter().map(|name| Column { name: name.clone(), kind: Kind::Any, number: 0 }).collect(),
                     |columns| columns.iter().filter(seen).cloned().collect(),
                 );
-                (visible, granted) = (Some(Cow::Owned(known)), Some(names.clone()));
+                (visible, granted) = (Some(Cow::Owned(known)), Some(names));
             }
         }
         let conditions_granted = conditions.len();
@@ -305,6 +310,12 @@ impl Lens {
     }
 }
 
+/// Whether a name that a policy means is that of another column now: nothing was said of that one.
+fn is_another(grant: &Grant, name: &str, columns: Option<&[Column]>) -> bool {
+    let Some((_, meant)) = grant.bound.iter().find(|(bound, _)| **bound == *name) else { return false };
+    columns.into_iter().flatten().any(|column| *column.name == *name && column.number != *meant)
+}
+
 impl<'a> Shown<'a> {
     /// All of it.
     pub fn of(update: &'a Update) -> Self {
@@ -343,7 +354,7 @@ mod tests {
 
     fn lens(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Lens {
         let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| Column { name: name.into(), kind });
+            .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
         let ask = Ask::new(filters.iter().map(ToString::to_string), columns, old);
         Lens::compile(&ask, Some(&known)).unwrap()
@@ -431,11 +442,11 @@ mod tests {
     #[test]
     fn what_is_not_granted_does_not_exist() {
         let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| Column { name: name.into(), kind });
+            .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let grant = || Grant {
             filters: vec!["owner=eq.7".into()],
             columns: Some(vec!["id".into(), "name".into()]),
-            hides_actor: false,
+            ..Grant::default()
         };
         let compile = |filters: &[&str], columns: Option<&[&str]>| {
             let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
@@ -471,6 +482,27 @@ mod tests {
             Ask::new(texts(filters), Some(texts(columns)), false)
         };
         assert_eq!(ask(&["a=eq.1", "b=eq.2"], &["x", "y"]), ask(&["b=eq.2", "a=eq.1", "a=eq.1"], &["y", "x"]));
+    }
+
+    #[test]
+    fn a_column_that_has_taken_a_granted_name_is_not_shown() {
+        let column = |name: &str, number| Column { name: name.into(), kind: Kind::Text, number };
+        let grant = |filters: &[&str]| Grant {
+            filters: filters.iter().map(|&filter| filter.into()).collect(),
+            columns: Some(vec!["id".into(), "pub".into()]),
+            bound: vec![("id".into(), 1), ("pub".into(), 2)],
+            hides_actor: false,
+        };
+        let lens =
+            |filters: &[&str], columns: &[Column]| Lens::compile(&Ask::default().within(grant(filters)), Some(columns));
+        let row = r#"{"id":"1","pub":"2"}"#;
+        let (as_stated, exchanged) = ([column("id", 1), column("pub", 2)], [column("id", 1), column("pub", 3)]);
+        assert_eq!(lens(&[], &as_stated).unwrap().row(row).unwrap(), row);
+        assert_eq!(lens(&[], &exchanged).unwrap().row(row).unwrap(), r#"{"id":"1"}"#);
+        assert!(lens(&["pub=eq.2"], &as_stated).is_ok());
+        assert_eq!(lens(&["pub=eq.2"], &exchanged).unwrap_err(), Unfit::grant(), "by it nothing can be decided");
+        let asked = Ask::new([], Some(vec!["pub".into()]), false).within(grant(&[]));
+        assert!(Lens::compile(&asked, Some(&exchanged)).is_err(), "for its holder there is none of that name");
     }
 
     #[test]

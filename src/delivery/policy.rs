@@ -24,6 +24,8 @@ pub struct Grant {
     pub filters: Vec<Box<str>>,
     /// the columns that exist, for its holder; `None`: all
     pub columns: Option<Vec<Box<str>>>,
+    /// the numbers of the columns that it names, where another one that has the name is not meant
+    pub bound: Vec<(Box<str>, i16)>,
     /// who wrote is not told
     pub hides_actor: bool,
 }
@@ -162,7 +164,8 @@ impl Policies {
 fn grant(policy: &Policy, who: &Identity) -> Result<Grant, Refused> {
     let filled = policy.filters.iter().map(|condition| fill(condition, who)?.ok_or(Refused::Forbidden));
     let filters = filled.collect::<Result<_, _>>()?;
-    Ok(Grant { filters, columns: policy.columns.clone(), hides_actor: !policy.actor })
+    let (columns, bound) = (policy.columns.clone(), policy.bound.clone());
+    Ok(Grant { filters, columns, bound, hides_actor: !policy.actor })
 }
 
 /// Puts a claim in the place of `{claim}`, which is the whole operand, so no claim can be read as anything but a value.
@@ -248,6 +251,7 @@ mod tests {
             role: role.into(),
             filters: texts(filters),
             columns: columns.map(texts),
+            bound: Vec::new(),
             floor: None,
             actor: true,
         }
@@ -330,7 +334,7 @@ mod tests {
     fn other_rights_have_another_mark() {
         let grant = |filters: &[&str], columns: Option<&[&str]>| {
             let texts = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect();
-            Grant { filters: texts(filters), columns: columns.map(texts), hides_actor: false }.mark()
+            Grant { filters: texts(filters), columns: columns.map(texts), ..Grant::default() }.mark()
         };
         assert_eq!(grant(&[], None), "");
         let marks =
@@ -358,7 +362,11 @@ mod tests {
         #[test]
         fn no_wish_widens_a_grant(claim in "\\PC{0,12}", other in "\\PC{0,12}", filter in "\\PC{0,20}") {
             prop_assume!(claim != other);
-            let columns = ["owner", "name"].map(|name| Column { name: name.into(), kind: Kind::Text });
+            let columns = ["owner", "name"].map(|name| Column {
+                name: name.into(),
+                kind: Kind::Text,
+                number: 0,
+            });
             let policies = Policies::new(vec![policy("owner", &["owner=eq.{sub}"], None)], &Floors::default());
             for filters in [vec![], vec![filter.clone()], vec![format!("owner=eq.{other}")], vec![format!("owner=neq.{claim}")]] {
                 let asked = ViewKey::named("pets", Ask::new(filters, None, true));

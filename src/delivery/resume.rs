@@ -189,11 +189,11 @@ impl Resume {
         let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
         self.hub.becomes_live().await;
         let Some(lives) = self.hub.lives() else { return Ok(Err(Gap::BadCursor)) };
-        if lives.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
-            return Ok(Err(Gap::BadCursor));
-        }
         if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
             return Ok(Err(gap));
+        }
+        if lives.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
+            return Ok(Err(Gap::BadCursor));
         }
         self.life = lives.present();
         let Cursor { seen, inside, .. } = cursor;

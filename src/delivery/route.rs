@@ -425,8 +425,11 @@ mod tests {
 
     #[test]
     fn each_filter_gets_its_rows_however_many_there_are() {
-        let columns = [("owner", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| crate::change::Column { name: name.into(), kind });
+        let columns = [("owner", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column {
+            name: name.into(),
+            kind,
+            number: 0,
+        });
         let mut views = Views::default();
         let mut insert = |view: u64, filters: &[&str]| {
             let ask = Ask::new(filters.iter().map(ToString::to_string), None, false);

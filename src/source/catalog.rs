@@ -37,6 +37,10 @@ pub struct Channel {
     pub columns: Option<Arc<[Column]>>,
     /// from when on it may be seen
     pub floor: Option<Floor>,
+    /// of its table, all columns, in order
+    pub shape: Vec<Box<str>>,
+    /// a policy names some of them
+    pub is_named_by_policies: bool,
 }
 
 impl Channel {
@@ -110,6 +114,13 @@ impl Catalog {
                                  and a.attname <> all (c.hidden_names || c.given_exclude)
                                order by a.attnum),
                         -- one from the future is of the cluster that a dump was taken from
+                        array(select a.attnum from pg_catalog.pg_attribute a
+                               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+                                 and a.attname <> all (c.hidden_names || c.given_exclude)
+                               order by a.attnum),
+                        array(select a.attname::text from pg_catalog.pg_attribute a
+                               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped order by a.attnum),
+                        exists (select from rowcast.policy p where p.channel = c.name and p.named <> '{}'),
                         case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
                         c.floored_by::text
                    from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
@@ -123,8 +134,8 @@ impl Catalog {
             let notification: Option<String> = row.get(5);
             let excluded = columns(&row, 6);
             let told = |text: &str| columns_of(text).map(|named| allowed(named, &excluded));
-            let floor = row.get::<_, Option<&str>>(13).and_then(Snapshot::parse);
-            let by = row.get::<_, Option<&str>>(14).and_then(|xid| xid.parse().ok());
+            let floor = row.get::<_, Option<&str>>(16).and_then(Snapshot::parse);
+            let by = row.get::<_, Option<&str>>(17).and_then(|xid| xid.parse().ok());
             let channel = Channel {
                 name: row.get::<_, String>(1).into(),
                 singular: row.get::<_, String>(2).into(),
@@ -138,12 +149,17 @@ impl Catalog {
                 partitioned_by: columns(&row, 9),
                 is_off: row.get(10),
                 columns: row.get::<_, Option<Vec<String>>>(11).map(|names| {
-                    let types: Vec<String> = row.get(12);
-                    let columns = names.into_iter().zip(&types);
+                    let (types, numbers): (Vec<String>, Vec<i16>) = (row.get(12), row.get(13));
+                    let columns = names.into_iter().zip(&types).zip(numbers);
                     columns
-                        .map(|(name, kind)| Column { name: name.into(), kind: change::Kind::of_type(kind) })
+                        .map(|((name, kind), number)| {
+                            let (name, kind) = (name.into(), change::Kind::of_type(kind));
+                            Column { name, kind, number }
+                        })
                         .collect()
                 }),
+                shape: columns(&row, 14),
+                is_named_by_policies: row.get(15),
             };
             channels.insert(row.get(0), channel);
         }
@@ -155,13 +171,15 @@ impl Catalog {
             .query(
                 "select p.channel, p.role, string_to_array(p.row_filter, '&'), p.columns, p.actor,
                         case when pg_catalog.pg_snapshot_xmax(p.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then p.floor::text end,
-                        rowcast.drifted_names(p)
+                        p.named,
+                        case when exists (select from rowcast.channel c where c.name = p.channel and c.target_oid = p.target_oid and c.origin = p.origin)
+                             then p.attnums else '{}' end
                    from rowcast.policy p cross join (select pg_catalog.pg_current_snapshot()) n(now) order by 1, 2",
                 &[],
             )
             .await
             .map_err(explain)?;
-        let policies = policies.iter().filter_map(policy_of).collect();
+        let policies = policies.iter().map(policy_of).collect();
         let actor = client
             .query_opt("select value from rowcast.setting where name = 'actor'", &[])
             .await
@@ -225,27 +243,19 @@ fn columns(row: &tokio_postgres::Row, index: usize) -> Vec<Box<str>> {
     row.get::<_, Vec<String>>(index).into_iter().map(Into::into).collect()
 }
 
-/// A policy; `None` where another column has taken a name in its row filter: by it nothing can be decided. Where one has
-/// taken a name among its columns, that one is not shown.
-fn policy_of(row: &tokio_postgres::Row) -> Option<Policy> {
-    let filters: Vec<String> = row.get::<_, Option<Vec<String>>>(2).unwrap_or_default();
-    let drifted: Vec<String> = row.get(6);
-    let (channel, role): (String, String) = (row.get(0), row.get(1));
-    if filters.iter().any(|filter| drifted.iter().any(|name| filter.split('=').next() == Some(name))) {
-        return None;
-    }
+fn policy_of(row: &tokio_postgres::Row) -> Policy {
+    let texts = |texts: Vec<String>| texts.into_iter().map(Into::into).collect();
     let columns = row.get::<_, Option<Vec<Option<String>>>>(3);
-    let seen = |names: Vec<Option<String>>| {
-        names.into_iter().flatten().filter(|name| !drifted.contains(name)).map(Into::into).collect()
-    };
-    Some(Policy {
-        channel: channel.into(),
-        role: role.into(),
-        filters: filters.into_iter().map(Into::into).collect(),
-        columns: columns.map(seen),
+    let (named, numbers): (Vec<String>, Vec<i16>) = (row.get(6), row.get(7));
+    Policy {
+        channel: row.get::<_, String>(0).into(),
+        role: row.get::<_, String>(1).into(),
+        filters: row.get::<_, Option<Vec<String>>>(2).map(texts).unwrap_or_default(),
+        columns: columns.map(|names| texts(names.into_iter().flatten().collect())),
+        bound: named.into_iter().map(Into::into).zip(numbers).collect(),
         floor: row.get::<_, Option<&str>>(5).and_then(Snapshot::parse),
         actor: row.get(4),
-    })
+    }
 }
 
 /// Of what a notification tells, what may leave.

@@ -20,6 +20,7 @@ use super::order::NEIGHBOURS;
 use super::part::{Part, changes_of, concerns_catalog, identity, moment, op};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
+use super::shapes::Shapes;
 use crate::change::{Change, Cut, Event, Start};
 use crate::cursor::{Snapshot, inside_prefix};
 use crate::error::{Error, Kind, Result};
@@ -98,6 +99,7 @@ pub struct Reader {
     place: Place,
     pool: Pool,
     catalog: Catalog,
+    shapes: Shapes,
     out: mpsc::Sender<Event>,
 }
 
@@ -126,7 +128,8 @@ impl Reader {
         let read_on = client.prepare(READ_ON).await.map_err(explain)?;
         let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
         let passed = Passed::before(&place.seen);
-        Ok(Self { client, read, read_on, passed, read_past, place, pool, catalog: Catalog::default(), out })
+        let (catalog, shapes) = (Catalog::default(), Shapes::default());
+        Ok(Self { client, read, read_on, passed, read_past, place, pool, catalog, shapes, out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -292,7 +295,9 @@ impl Reader {
 
     /// The changes in rows, and the id of the last one after `after`.
     async fn understand(&mut self, rows: &[Row], after: i64) -> Result<(Vec<Change>, Option<i64>)> {
-        if rows.iter().any(|row| concerns_catalog(row, &self.catalog)) {
+        let (catalog, shapes) = (&self.catalog, &mut self.shapes);
+        let mut is_altered = |row: &Row| shapes.is_new(row.get(3), row.get::<_, Option<_>>(6).or(row.get(5)), catalog);
+        if rows.iter().any(|row| concerns_catalog(row, catalog) || is_altered(row)) {
             self.reload_catalog().await?;
         }
         for row in rows {

@@ -85,7 +85,10 @@ impl Hub {
         if state.awaits_floor {
             cut.changes.retain(|change| !state.floors.keep_out(change));
         }
-        cut.inside = state.sealed(&cut.inside);
+        // a change that is alone has the place after the cut
+        if cut.changes.len() > 1 || cut.end.is_none() {
+            cut.inside = state.sealed(&cut.inside);
+        }
         if let Some(end) = &mut cut.end {
             end.token = state.sealed(&end.token);
         }
