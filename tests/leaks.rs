@@ -611,3 +611,20 @@ async fn who_has_not_taken_what_was_written_before_an_exclusion_loses_it() {
     assert!(read < 401, "{read}");
     server.stop().await.unwrap();
 }
+
+#[test]
+fn each_line_of_what_is_defended_names_a_test_that_there_is() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let page = std::fs::read_to_string(format!("{root}/docs/security.md")).unwrap();
+    let table = page.split("## What is defended").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut lines = 0;
+    for line in table.lines().filter(|line| line.starts_with('|')).skip(2) {
+        let last = line.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        let (file, test) = last.trim().trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{line}"));
+        let path = if file == "auth" { "src/delivery/auth/tests.rs".to_owned() } else { format!("tests/{file}.rs") };
+        let text = std::fs::read_to_string(format!("{root}/{path}")).unwrap_or_else(|_| panic!("{line}"));
+        assert!(text.contains(&format!("fn {test}(")), "{line}");
+        lines += 1;
+    }
+    assert!(lines > 20, "{lines}");
+}

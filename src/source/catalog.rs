@@ -164,7 +164,11 @@ impl Catalog {
             channels.insert(row.get(0), channel);
         }
         let bell = client
-            .query_one("select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage()", &[])
+            .query_one(
+                "select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(),
+                        exists (select from rowcast.setting where name = 'actor' and value = 'hide')",
+                &[],
+            )
             .await
             .map_err(explain)?;
         let policies = client
@@ -180,13 +184,8 @@ impl Catalog {
             .await
             .map_err(explain)?;
         let policies = policies.iter().map(policy_of).collect();
-        let actor = client
-            .query_opt("select value from rowcast.setting where name = 'actor'", &[])
-            .await
-            .map_err(explain)?
-            .map(|row| row.get::<_, String>(0));
-        let hides_actors = actor.as_deref() == Some("hide");
-        Ok(Self { channels, policies, hides_actors, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
+        let (bell_is_off, queue_usage, hides_actors) = (bell.get(0), bell.get(1), bell.get(2));
+        Ok(Self { channels, policies, hides_actors, bell_is_off, queue_usage })
     }
 
     /// A channel by the id that the outbox carries.
