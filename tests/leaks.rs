@@ -223,6 +223,25 @@ async fn a_channel_that_is_watched_anew_shows_nothing_of_before() {
 }
 
 #[tokio::test]
+async fn rows_of_a_table_that_is_no_longer_watched_are_in_no_notification() {
+    let db = TestDatabase::new().await;
+    db.run(LEAKY).await;
+    let server = TestServer::start(&db.url);
+    let (mut user, before) = server.subscribed_at("/ws/user/7").await;
+    let mut open = server.subscribed("/ws/dc").await;
+    db.run(WRITE).await;
+    user.message().await;
+    user.message().await;
+    db.run("select rowcast.unwatch('dc')").await;
+    assert_eq!(open.close_code().await, 4404);
+    db.run("select rowcast.notify('7', 'hello', '1')").await;
+    assert_eq!(user.message().await["data"], 1);
+    let told = told(&server, &format!("/ws/user/7?since={before}")).await;
+    assert_eq!((told.len(), &told[0]["notification_type"]), (2, &json!("hello")), "{told:?}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_gateway_without_a_database_withholds_the_same() {
     let (db, redis) = (TestDatabase::new().await, TestRedis::start().await);
     db.run(LEAKY).await;

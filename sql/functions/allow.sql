@@ -32,7 +32,8 @@ begin
   if entry.target is not null then
     select name into missing from unnest(columns) as name
      where not exists (select from pg_attribute a where a.attrelid = entry.target and a.attname = name and a.attnum > 0
-                          and not a.attisdropped and a.attnum <> all (entry.exclude));
+                          and not a.attisdropped and a.attnum <> all (entry.exclude)
+                          and a.attname <> all (entry.hidden_names || entry.given_exclude));
     if found then
       raise exception 'cannot allow channel %: table % has no column %, or it is excluded', channel, entry.target, missing
         using errcode = 'undefined_column';

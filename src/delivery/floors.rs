@@ -44,10 +44,12 @@ impl Floors {
         self.0.iter().filter(|(_, stands)| stands.notifies).map(|(name, _)| name)
     }
 
-    /// Whether a change is from before its channel's floor.
+    /// Whether a change is from before its channel's floor, or its channel is gone: its table is no longer watched.
     pub fn cover(&self, change: &Change) -> bool {
-        let floor = change.update.as_ref().and_then(|update| self.of(&update.channel));
-        floor.is_some_and(|floor| floor.seen.sees(change.tx))
+        change.update.as_ref().is_some_and(|update| match self.0.get(&update.channel) {
+            Some(stands) => stands.floor.as_ref().is_some_and(|floor| floor.seen.sees(change.tx)),
+            None => true,
+        })
     }
 
     /// The same of a change that arrives only now. What the changing transaction wrote itself was decoded after it.
@@ -113,7 +115,7 @@ mod tests {
             let change = change("pets", tx);
             assert_eq!((floors.cover(&change), floors.keep_out(&change)), (covered, kept_out), "{tx}");
         }
-        assert!(!floors.cover(&change("owners", 9)));
+        assert!(floors.cover(&change("owners", 99)), "of a table that is no longer watched");
     }
 
     #[test]

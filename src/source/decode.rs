@@ -87,7 +87,8 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         before.replace(&in_utc);
         old = Some(before.only(&changed));
         if channel.key.iter().any(|name| changed.contains(name)) {
-            old_key = Some(before.only(&channel.key));
+            let key: Vec<_> = channel.key.iter().filter(|name| !channel.excluded.contains(name)).cloned().collect();
+            old_key = Some(before.only(&key));
         }
         columns = Some(new);
     }
