@@ -30,6 +30,17 @@ comment on column rowcast.policy.origin is 'rowcast.origin() then';
 comment on column rowcast.policy.named is 'the columns that it names, in columns and in row_filter';
 comment on column rowcast.policy.attnums is 'their numbers then; 0: there was none';
 update rowcast.policy set actor = false where role = 'anon';
+-- as rowcast.bind_policies does it
+update rowcast.policy p
+   set target_oid = c.target_oid, origin = c.origin, named = n.names,
+       attnums = array(select coalesce((select a.attnum from pg_attribute a
+                                         where a.attrelid = c.target and a.attname = name and a.attnum > 0 and not a.attisdropped), 0)::int2
+                         from unnest(n.names) with ordinality names(name, place) order by place)
+  from rowcast.channel c
+  join rowcast.policy q on q.channel = c.name
+ cross join lateral (
+    select array(select unnest(q.columns) union select split_part(condition, '=', 1) from unnest(string_to_array(q.row_filter, '&')) condition)) n(names)
+ where c.target is not null and q.channel = p.channel and q.role = p.role;
 
 create table rowcast.revoked (
   user_id text        primary key,
