@@ -151,6 +151,9 @@ pub struct Notification {
     /// the row is longer than `row_bytes`: its other columns are missing
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub omitted: bool,
+    /// the DBA has chosen what is in it; else it is the row, of which a policy may show a part
+    #[serde(default)]
+    pub is_chosen: bool,
 }
 
 /// The changes that became visible between two snapshots, or a part of them: a cut of a million rows arrives in parts.
@@ -173,6 +176,21 @@ pub struct Channel {
     pub name: Arc<str>,
     /// of its table, those that may leave, in order; `None` where it has no table
     pub columns: Option<Arc<[Column]>>,
+    /// from when on it may be seen; `None`: ever since
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
+    /// whether its changes notify users
+    #[serde(default)]
+    pub notifies: bool,
+}
+
+/// From when on something may be seen: what may be seen was changed there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// what it sees is told to nobody who comes back without having seen all of it
+    pub seen: Snapshot,
+    /// the transaction that changed it, which `seen` sees as well
+    pub by: u64,
 }
 
 /// Who may see what of a channel, as `rowcast.allow` was told.
@@ -186,6 +204,16 @@ pub struct Policy {
     pub filters: Vec<Box<str>>,
     /// the columns that may be seen; `None`: all
     pub columns: Option<Vec<Box<str>>>,
+    /// the numbers of the columns that it names, in either, when it was stated: one that has taken a name since is not
+    /// meant
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound: Vec<(Box<str>, i16)>,
+    /// who has not seen all that it sees is shown nothing of before
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Snapshot>,
+    /// whether who wrote is told
+    #[serde(default)]
+    pub actor: bool,
 }
 
 /// A column of a channel's table.
@@ -195,6 +223,9 @@ pub struct Column {
     pub name: Box<str>,
     /// how its values are compared
     pub kind: Kind,
+    /// its number in the table, which stays where its name changes
+    #[serde(default)]
+    pub number: i16,
 }
 
 /// How the values of a type are compared.
@@ -330,10 +361,12 @@ pub enum Event {
         /// the policies
         policies: Vec<Policy>,
     },
-    /// A user's sockets must be closed.
+    /// A user's tokens are no longer good, and sockets that have one must be closed.
     Revoked {
         /// the user
         user: Box<str>,
+        /// those that were issued until then, microseconds since 1970
+        at: i64,
     },
     /// Changes.
     Cut(Cut),

@@ -54,8 +54,8 @@ pub struct Config {
 #[derive(Clone, Default)]
 #[allow(missing_docs, reason = "each is explained by its definition in SETTINGS")]
 pub struct KeySettings {
-    pub secret: Option<String>,
-    pub public_key: Option<String>,
+    pub secrets: Vec<String>,
+    pub public_keys: Vec<String>,
     pub jwks: Option<String>,
     pub audiences: Vec<String>,
     pub issuers: Vec<String>,
@@ -65,7 +65,7 @@ pub struct KeySettings {
 impl KeySettings {
     /// Whether there is any key: without one, everybody may see everything.
     pub fn is_some(&self) -> bool {
-        self.secret.is_some() || self.public_key.is_some() || self.jwks.is_some()
+        !self.secrets.is_empty() || !self.public_keys.is_empty() || self.jwks.is_some()
     }
 }
 
@@ -159,8 +159,8 @@ pub fn load(
         history_bytes: reader.number("history-bytes", 64 << 10, 64 << 30),
         drain: reader.seconds("drain-seconds"),
         keys: KeySettings {
-            secret: reader.secret("jwt-secret"),
-            public_key: reader.secret("jwt-public-key"),
+            secrets: reader.secrets("jwt-secret"),
+            public_keys: reader.pems("jwt-public-key"),
             jwks: Some(reader.text("jwks")).filter(|source| !source.is_empty()),
             audiences: reader.list("jwt-audience"),
             issuers: reader.list("jwt-issuer"),
@@ -184,13 +184,13 @@ pub fn load(
         tls: reader.tls_files(),
         is_demo: false,
     };
-    if config.keys.secret.as_ref().is_some_and(|secret| secret.len() < 16) {
+    if config.keys.secrets.iter().any(|secret| secret.len() < 16) {
         reader.complain("jwt-secret", "it is shorter than 16 bytes and can be guessed: openssl rand -hex 32");
     }
-    if let Some(pem) = &config.keys.public_key
-        && let Err(what) = crate::delivery::auth::Key::pem(pem)
-    {
-        reader.complain("jwt-public-key", what);
+    for pem in &config.keys.public_keys {
+        if let Err(what) = crate::delivery::auth::Key::pem(pem) {
+            reader.complain("jwt-public-key", what);
+        }
     }
     if !config.listen.ip().is_loopback() && !config.keys.is_some() && !reader.flag("allow-anonymous") {
         reader.complain(
@@ -251,6 +251,28 @@ mod tests {
         let env = [URL, ("ROWCAST_LISTEN", "0.0.0.0:8000")];
         assert!(with(&[], &env, None).unwrap_err().to_string().contains("--allow-anonymous"));
         assert!(with(&[("allow-anonymous", "true")], &env, None).is_ok());
+    }
+
+    #[test]
+    fn several_keys_count_at_once() {
+        let (old, new) = ("an old, long secret", "a new, long secret");
+        let folder = std::env::temp_dir().join(format!("rowcast-secrets-{}", std::process::id()));
+        std::fs::write(&folder, format!("{new}\n")).unwrap();
+        let lines = format!("{old}\n@{}", folder.display());
+        assert_eq!(with(&[("jwt-secret", &lines)], &[URL], None).unwrap().keys.secrets, [old, new]);
+        std::fs::write(&folder, format!("{old}\n\n{new}")).unwrap();
+        let named = format!("@{}", folder.display());
+        assert_eq!(with(&[], &[URL, ("ROWCAST_JWT_SECRET", &named)], None).unwrap().keys.secrets, [old, new]);
+        let file = format!("jwt_secret = [{old:?}, {new:?}]");
+        assert_eq!(with(&[], &[URL], Some(&file)).unwrap().keys.secrets, [old, new]);
+        let error = with(&[("jwt-secret", "a long, long secret\nshort")], &[URL], None).unwrap_err();
+        assert!(error.to_string().contains("shorter than 16 bytes") && !error.to_string().contains("long, long"));
+        let pem = include_str!("../tests/keys/rsa.public.pem");
+        std::fs::write(&folder, pem).unwrap();
+        let both = format!("{named}\n{pem}");
+        assert_eq!(with(&[("jwt-public-key", &both)], &[URL], None).unwrap().keys.public_keys.len(), 2);
+        assert!(with(&[("jwt-public-key", "no key")], &[URL], None).is_err());
+        std::fs::remove_file(folder).unwrap();
     }
 
     #[test]

@@ -11,12 +11,18 @@
 //! length of what follows · epoch (8 bytes) · incarnation · lsn · snapshot [· snapshot of the cut's end]
 //! snapshot = xmax · xmax - xmin · number of xip · differences of xip, from xmin upwards
 //! ```
+//!
+//! What clients get has a [`Seal`](crate::seal::Seal) behind the fields, so that a place that no server gave out is
+//! refused. Between nodes there is none.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::seal::{SEAL_BYTES, VERSION};
 
 /// Which transactions a snapshot saw: `xmin:xmax:xip`, as `pg_current_snapshot()` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +82,6 @@ impl Border {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadToken;
 
-const VERSION: char = '1';
 /// More running transactions than a server can have (262,143 backends): a longer list is not ours.
 const MAX_XIP: u64 = 1 << 18;
 
@@ -99,7 +104,8 @@ impl Snapshot {
     fn checked(xmin: u64, xmax: u64, xip: Vec<u64>) -> Option<Self> {
         let ascending = xip.windows(2).all(|pair| pair[0] < pair[1]);
         let within = xip.iter().all(|xid| (xmin..xmax).contains(xid));
-        (xmin <= xmax && ascending && within).then_some(Self { xmin, xmax, xip })
+        // Postgres has no transaction 0, and raises where it is to read one
+        (0 < xmin && xmin <= xmax && ascending && within).then_some(Self { xmin, xmax, xip })
     }
 
     /// The oldest transaction that was still running.
@@ -181,8 +187,22 @@ impl std::fmt::Display for Snapshot {
     }
 }
 
+/// As Postgres reads it.
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Snapshot {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("this is no snapshot"))
+    }
+}
+
 impl Cursor {
-    /// The opaque, URL-safe token: usually 30 to 100 characters.
+    /// The opaque, URL-safe token, not sealed: usually 30 to 100 characters.
     pub fn token(&self) -> String {
         let mut fields = Vec::with_capacity(64);
         fields.extend_from_slice(&self.epoch.to_be_bytes());
@@ -208,7 +228,7 @@ impl Cursor {
     ///
     /// # Errors
     /// [`BadToken`] for whatever this version did not write. A well-formed token of another epoch or from the future
-    /// is read; whether it may be honoured is not decided here.
+    /// is read, and one with a wrong seal; whether it may be honoured is not decided here.
     pub fn parse(token: &str) -> Result<Self, BadToken> {
         Self::read(token).ok_or(BadToken)
     }
@@ -221,9 +241,12 @@ impl Cursor {
         };
         let counted = URL_SAFE_NO_PAD.decode(fields).ok()?;
         let mut input = &counted[..];
-        if take(&mut input)? != input.len() as u64 {
+        let length = usize::try_from(take(&mut input)?).ok()?;
+        let (fields, seal) = input.split_at_checked(length)?;
+        if !matches!(seal.len(), 0 | SEAL_BYTES) {
             return None;
         }
+        input = fields;
         let (epoch, rest) = input.split_first_chunk()?;
         let epoch = u64::from_be_bytes(*epoch);
         input = rest;
@@ -300,6 +323,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::seal::Seal;
 
     fn snapshots() -> impl Strategy<Value = Snapshot> {
         (3_u64..1 << 40, prop::collection::btree_set(0_u64..200, 0..8), 0_u64..100).prop_map(|(xmin, offsets, gap)| {
@@ -334,6 +358,27 @@ mod tests {
         #[test]
         fn a_token_is_read_back_as_it_was_written(cursor in cursors()) {
             prop_assert_eq!(Cursor::parse(&cursor.token()), Ok(cursor));
+        }
+
+        #[test]
+        fn a_sealed_token_is_the_same_place_and_no_other_can_be_made_of_it(
+            cursor in cursors(), at in any::<prop::sample::Index>(), bit in 0_u8..8,
+        ) {
+            let (seal, other) = (Seal::new(b"a key of the database"), Seal::new(b"another one's"));
+            let token = seal.put(&cursor.token());
+            prop_assert_eq!(Cursor::parse(&token), Ok(cursor.clone()));
+            prop_assert!(seal.is_on(&token) && !other.is_on(&token) && !seal.is_on(&cursor.token()));
+            if let Some((_, id)) = &cursor.inside {
+                let mut prefix = seal.put(&inside_prefix(&cursor));
+                push_id(&mut prefix, *id);
+                prop_assert_eq!(&prefix, &token);
+            }
+            let fields = token.split('.').next().unwrap_or_default();
+            let mut bytes = URL_SAFE_NO_PAD.decode(&fields[1..]).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            let forged = format!("1{}{}", URL_SAFE_NO_PAD.encode(bytes), &token[fields.len()..]);
+            prop_assert!(!seal.is_on(&forged));
         }
 
         #[test]
@@ -390,6 +435,13 @@ mod tests {
         assert!(cursor.token().len() < 50, "{}", cursor.token());
         assert!(cursor.token().ends_with(".41xgh"), "{}", cursor.token());
         assert_eq!(format!("{}.41xgh", inside_prefix(&cursor)), cursor.token());
+    }
+
+    #[test]
+    fn transaction_0_is_none() {
+        assert_eq!(Snapshot::parse("0:0:"), None);
+        let nowhere = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: Snapshot::all_before(0), inside: None };
+        assert_eq!(Cursor::parse(&nowhere.token()), Err(BadToken));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod command;
 pub mod filter;
+pub mod floors;
 pub mod frame;
 pub mod history;
 pub mod hub;

@@ -11,12 +11,12 @@
 //! 4. **session** ([`delivery::session`], [`web`]): sockets write what is due to them.
 //!
 //! [`source`] and [`delivery`] meet in [`change`], on the way back also in [`feedback`], and nowhere else. [`cursor`] is a
-//! place in the stream, [`lives`] says how long it is good.
+//! place in the stream, [`lives`] says how long it is good, and a [`seal`] that a server gave it out.
 //!
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `metrics`, `change`, `cursor`, `lives`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `error`.
+//! `metrics`, `change`, `cursor`, `lives`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `error`.
 
 pub mod backbone;
 pub mod change;
@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod question;
 pub mod refusals;
 pub mod row;
+pub mod seal;
 pub mod serve;
 
 pub mod shutdown;

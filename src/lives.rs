@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::seal::Seal;
+
 /// Why changes are missing, or may be; the `reason` of a `gap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,7 +17,7 @@ pub enum Gap {
     BadCursor,
     /// the table's triggers were off
     TriggerOff,
-    /// what the token may see is another part of the channel now
+    /// what may be seen of the channel is something else now
     Policy,
     /// a change of the channel cannot be read
     Unreadable,
@@ -42,6 +44,9 @@ pub struct Lives {
     pub epoch: u64,
     /// in the order in which they began
     pub lives: Vec<Life>,
+    /// what its cursors are sealed with; `None`: they are not
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
 }
 
 /// One life of the server, from a start to a restart, crash or promotion.
@@ -99,7 +104,11 @@ mod tests {
     #[test]
     fn a_cursor_is_good_as_long_as_no_crash_lost_what_it_saw() {
         let life = |id, bound| Life { id, bound };
-        let lives = Lives { epoch: 7, lives: vec![life(1, None), life(2, None), life(3, Some(500)), life(4, None)] };
+        let lives = Lives {
+            epoch: 7,
+            lives: vec![life(1, None), life(2, None), life(3, Some(500)), life(4, None)],
+            seal: None,
+        };
         assert_eq!(lives.judge(7, 4, 9_000), Ok(()), "the present life");
         assert_eq!(lives.judge(7, 3, 9_000), Ok(()), "a planned restart in between");
         assert_eq!(lives.judge(7, 1, 500), Ok(()), "what had reached the disk");

@@ -69,8 +69,8 @@ fn keys_of(settings: &KeySettings) -> Result<Option<Arc<Keys>>> {
     if !settings.is_some() {
         return Ok(None);
     }
-    let mut fixed: Vec<Key> = settings.secret.iter().map(|secret| Key::secret(secret)).collect();
-    if let Some(pem) = &settings.public_key {
+    let mut fixed: Vec<Key> = settings.secrets.iter().map(|secret| Key::secret(secret)).collect();
+    for pem in &settings.public_keys {
         fixed.push(Key::pem(pem).map_err(|what| Error::new(Kind::Config, format!("jwt-public-key: {what}")))?);
     }
     let rules =

@@ -26,6 +26,7 @@ pub mod relay;
 pub mod replay;
 pub mod retention;
 mod session;
+mod shapes;
 mod shelf;
 pub mod sleep;
 pub mod snapshot;

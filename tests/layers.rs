@@ -3,9 +3,9 @@
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "metrics", "change",
-    "cursor", "lives", "feedback", "refusals", "fetch", "shutdown", "tasks", "error", "lib",
+    "cursor", "lives", "seal", "feedback", "refusals", "fetch", "shutdown", "tasks", "error", "lib",
 ];
 /// Besides the order: delivery and web know no database, config knows only how URLs and a key are read.
 const FORBIDDEN: [(&str, &str); 4] =

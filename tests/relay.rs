@@ -281,7 +281,7 @@ async fn the_place_where_a_relay_begins_claims_nothing_that_still_runs() {
         slow.query_one("select pg_current_xact_id()::text", &[]).await.unwrap().get::<_, &str>(0).parse().unwrap();
     db.run("insert into counters select generate_series(1, 15000)").await;
     db.run("insert into counters select generate_series(15001, 30000)").await;
-    let lives = Arc::new(Lives { epoch: 1, lives: vec![Life { id: 1, bound: None }] });
+    let lives = Arc::new(Lives { epoch: 1, lives: vec![Life { id: 1, bound: None }], seal: None });
     let place = Place::recent(&db.client, lives).await.unwrap();
     assert!(place.seen().sees(3) && !place.seen().sees(xid), "{}", place.seen());
     slow.batch_execute("commit").await.unwrap();

@@ -151,8 +151,10 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_with_a_gap() {
     let of_another = cursor(&until_subscribed(&mut foreign.socket("/ws/pets").await).await.1);
     let parsed = rowcast::cursor::Cursor::parse(&good).unwrap();
     let future = rowcast::cursor::Snapshot::parse(&format!("{0}:{0}:", parsed.seen.xmax() + 1_000_000)).unwrap();
-    let from_the_future = rowcast::cursor::Cursor { seen: future, inside: None, ..parsed.clone() }.token();
-    let of_no_life = rowcast::cursor::Cursor { incarnation: 99, ..parsed }.token();
+    let key: Vec<u8> = db.client.query_one("select cursor_key from rowcast.installation", &[]).await.unwrap().get(0);
+    let seal = rowcast::seal::Seal::new(&key);
+    let from_the_future = seal.put(&rowcast::cursor::Cursor { seen: future, inside: None, ..parsed.clone() }.token());
+    let of_no_life = seal.put(&rowcast::cursor::Cursor { incarnation: 99, ..parsed }.token());
     for (token, reason) in [
         ("", "bad_cursor"),
         ("nonsense%F0%9F%90%88", "bad_cursor"),

@@ -13,6 +13,7 @@ mod filters;
 mod inspect;
 mod install;
 mod layers;
+mod leaks;
 mod link;
 mod locks;
 mod metrics;

@@ -149,7 +149,9 @@ describeWhere(missing(), "a real server that checks tokens", () => {
     await Promise.all([pets.ready, notifications.ready]);
     server.sql("select rowcast.deny('pets', 'owner')");
     expect(await refused).toMatchObject({ code: "forbidden", final: true });
-    server.sql("insert into pets values (10, 1, 'Luna')");
+    // of its rows the user hears no more, by no way
+    server.sql("insert into pets values (10, 1, 'Rex')");
+    server.sql(`select rowcast.notify('1', 'hello', '{"name": "Luna"}')`);
     expect(await told.next()).toBe("Luna");
     expect(keysOf(pets)).toEqual([1, 4, 7]);
   });

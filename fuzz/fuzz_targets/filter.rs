@@ -25,7 +25,7 @@ static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
         ("o", Kind::Opaque),
     ]
     .into_iter()
-    .map(|(name, kind)| Column { name: name.into(), kind })
+    .map(|(name, kind)| Column { name: name.into(), kind, number: 0 })
     .collect()
 });
 

@@ -33,12 +33,14 @@ begin
     end if;
     select format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) into type_name
       from pg_attribute a join pg_type t on t.oid = a.atttypid
-     where a.attrelid = entry.target and a.attname = parts[1] and a.attnum > 0 and not a.attisdropped and a.attnum <> all (entry.exclude);
+     where a.attrelid = entry.target and a.attname = parts[1] and a.attnum > 0 and not a.attisdropped and a.attnum <> all (entry.exclude)
+       and a.attname <> all (entry.hidden_names || entry.given_exclude);
     if not found then
       raise exception 'cannot allow channel %: table % has no column %, or it is excluded', channel, entry.target, parts[1]
         using errcode = 'undefined_column',
               hint = 'columns: ' || (select string_agg(attname, ', ' order by attnum) from pg_attribute
-                                      where attrelid = entry.target and attnum > 0 and not attisdropped and attnum <> all (entry.exclude));
+                                      where attrelid = entry.target and attnum > 0 and not attisdropped and attnum <> all (entry.exclude)
+                                         and attname <> all (entry.hidden_names || entry.given_exclude));
     end if;
     -- only to types whose input runs nobody's code: a domain's check, or a type of the table's owner, would run as the caller
     if parts[2] in ('eq', 'neq', 'lt', 'lte', 'gt', 'gte') and parts[3] !~ '^[{]'

@@ -17,7 +17,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
 
 /// Keys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
-/// fields, then what changes in the state: names and values; the value `id` stands for the id of this entry.
+/// fields, then what changes in the state: names and values; `id`, as a value or at its end, is the id of this entry.
 ///
 /// The stream is what counts: a state without a stream is that of one which was deleted. A revocation is forgotten after
 /// a day, as the nodes do; to look for such costs 1 ms of Redis for 1,000 of them, so it is done once an hour at most.
@@ -37,7 +37,11 @@ if ARGV[5] == 'revoked' and now[1] - (redis.call('HGET', KEYS[2], 'pruned') or 0
     if told and told < now[1] * 1000 - 86400000 then redis.pcall('HDEL', KEYS[2], fields[i]) end
   end
 end
-for i = 7, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1] == 'id' and id or ARGV[i + 1]) end
+for i = 7, #ARGV, 2 do
+  local value = ARGV[i + 1]
+  if value == 'id' then value = id elseif string.sub(value, -3) == ' id' then value = string.sub(value, 1, -3) .. id end
+  redis.call('HSET', KEYS[2], ARGV[i], value)
+end
 return {1, id}
 ";
 
@@ -59,8 +63,19 @@ pub struct State {
     pub restart: String,
     /// whether the publisher is connected to Postgres
     pub is_live: bool,
-    /// users whose tokens were revoked, and the id of the entry that said so
-    pub revoked: Vec<(String, String)>,
+    /// users whose tokens were revoked
+    pub revoked: Vec<Revoked>,
+}
+
+/// Of a user whose tokens were revoked, as the state says it: `milliseconds id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// the user
+    pub user: Box<str>,
+    /// those that were issued until then, microseconds since 1970
+    pub at: i64,
+    /// id of the entry that said so
+    pub id: String,
 }
 
 /// Reads the state; `None` where there is no stream.
@@ -84,7 +99,11 @@ pub async fn state(connection: &mut Connection, keys: &Keys) -> Result<Option<St
     let is_live = field("live") == "1";
     let mut revoked = Vec::new();
     for (name, id) in &fields {
-        revoked.extend(name.strip_prefix(REVOKED).map(|user| (user.to_owned(), id.clone())));
+        let read = name.strip_prefix(REVOKED).zip(id.split_once(' '));
+        revoked.extend(read.and_then(|(user, (at, id))| {
+            let at = at.parse::<i64>().ok()?.checked_mul(1000)?;
+            Some(Revoked { user: user.into(), at, id: id.to_owned() })
+        }));
     }
     let mut field = |name: &str| fields.remove(name).unwrap_or_default();
     let (last, channels, from, restart) = (field("last"), field("channels"), field("from"), field("restart"));
@@ -148,7 +167,7 @@ impl Appender {
         let mut arguments = vec![&*self.last, "", at, to, said.kind, &said.body];
         let retention = self.retention.as_millis().to_string();
         arguments[1] = &retention;
-        let revoked;
+        let (revoked, when);
         match event {
             Some(Event::From { start, .. }) => {
                 arguments.extend(["from", &said.body]);
@@ -157,9 +176,10 @@ impl Appender {
                 }
             }
             Some(Event::Channels { .. }) => arguments.extend(["channels", &said.body]),
-            Some(Event::Revoked { user }) => {
-                revoked = format!("{REVOKED}{user}");
-                arguments.extend([&*revoked, "id"]);
+            Some(Event::Revoked { user, at }) => {
+                // rounded up: none that was issued before may be good
+                (revoked, when) = (format!("{REVOKED}{user}"), format!("{} id", (at + 999) / 1000));
+                arguments.extend([&*revoked, &*when]);
             }
             Some(Event::Live) => arguments.extend(["live", "1"]),
             Some(Event::Down { .. }) => arguments.extend(["live", "0"]),

@@ -70,6 +70,12 @@ struct GapBody {
 }
 
 #[derive(Serialize, Deserialize)]
+struct RevokedBody<'a> {
+    text: Cow<'a, str>,
+    at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Text<'a> {
     text: Cow<'a, str>,
 }
@@ -101,7 +107,9 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
         Event::Gap { gap, channel } => {
             ("gap", serde_json::to_string(&GapBody { reason: *gap, channel: channel.clone() }))
         }
-        Event::Revoked { user } => ("revoked", serde_json::to_string(&Text { text: Cow::Borrowed(user) })),
+        Event::Revoked { user, at } => {
+            ("revoked", serde_json::to_string(&RevokedBody { text: Cow::Borrowed(user), at: *at }))
+        }
         Event::Down { reason } => ("down", serde_json::to_string(&Text { text: Cow::Borrowed(reason) })),
         Event::Live => ("live", Ok(String::new())),
     };
@@ -157,8 +165,8 @@ pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntr
             Event::Gap { gap: gap.reason, channel: gap.channel }
         }
         "revoked" => {
-            let text: Text<'_> = serde_json::from_str(body).map_err(bad)?;
-            Event::Revoked { user: text.text.as_ref().into() }
+            let body: RevokedBody<'_> = serde_json::from_str(body).map_err(bad)?;
+            Event::Revoked { user: body.text.as_ref().into(), at: body.at }
         }
         "down" => {
             let text: Text<'_> = serde_json::from_str(body).map_err(bad)?;
@@ -210,9 +218,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::change::{Column, Kind, Notification, Update};
+    use crate::change::{Column, Floor, Kind, Notification, Update};
     use crate::cursor::Snapshot;
     use crate::lives::Life;
+    use crate::seal::Seal;
 
     fn border(xid: u64) -> Border {
         let seen = Snapshot::all_before(xid);
@@ -228,7 +237,8 @@ mod tests {
 
     #[test]
     fn what_is_read_is_what_was_written() {
-        let lives = Lives { epoch: 7, lives: vec![Life { id: 1, bound: None }, Life { id: 2, bound: Some(5) }] };
+        let lives = [Life { id: 1, bound: None }, Life { id: 2, bound: Some(5) }].to_vec();
+        let lives = Lives { epoch: 7, lives, seal: Some(Seal::new(b"key")) };
         let update = Update {
             channel: "pets".into(),
             action: "updated".into(),
@@ -238,8 +248,13 @@ mod tests {
             old_key: None,
             size: crate::change::Size::Whole,
         };
-        let notification =
-            Notification { users: vec!["5".into()], kind: "pet_updated".into(), data: "[1]".into(), omitted: false };
+        let notification = Notification {
+            users: vec!["5".into()],
+            kind: "pet_updated".into(),
+            data: "[1]".into(),
+            omitted: false,
+            is_chosen: true,
+        };
         let change = Change {
             id: 4,
             tx: 12,
@@ -255,10 +270,18 @@ mod tests {
             until: Arc::new(until.cursor.seen.clone()),
             end,
         };
-        let column = Column { name: "name".into(), kind: Kind::Timestamptz };
-        let channel = Channel { name: "pets".into(), columns: Some([column].into()) };
-        let policy =
-            Policy { channel: "pets".into(), role: "user".into(), filters: vec!["a=eq.1".into()], columns: None };
+        let column = Column { name: "name".into(), kind: Kind::Timestamptz, number: 3 };
+        let floor = Some(Floor { seen: Snapshot::parse("5:8:5,7").unwrap(), by: 6 });
+        let channel = Channel { name: "pets".into(), columns: Some([column].into()), floor, notifies: true };
+        let policy = Policy {
+            channel: "pets".into(),
+            role: "user".into(),
+            filters: vec!["a=eq.1".into()],
+            columns: None,
+            bound: vec![("a".into(), 2)],
+            floor: Some(Snapshot::all_before(5)),
+            actor: true,
+        };
         for event in [
             Event::From { border: from.clone(), lives: Arc::new(lives.clone()), start: Start::Continues, inside: None },
             Event::From {
@@ -271,7 +294,7 @@ mod tests {
             Event::Cut(cut(None)),
             Event::Cut(cut(Some(until.clone()))),
             Event::Gap { gap: Gap::TriggerOff, channel: "pets".into() },
-            Event::Revoked { user: "5".into() },
+            Event::Revoked { user: "5".into(), at: 7 },
             Event::Down { reason: "gone".into() },
             Event::Live,
         ] {

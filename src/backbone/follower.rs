@@ -241,9 +241,10 @@ impl Follower {
     async fn find_place(&mut self, connection: &mut Connection, state: &State) -> Result<()> {
         self.publishes = state.is_live;
         self.hear_of_the_catalogue(state).await?;
+        // of one that has read nothing yet, all of them
+        self.hear_of_revocations(state).await?;
         let last = Id::parse(&state.last).unwrap_or_default();
         if let Some(place) = &self.place {
-            self.hear_of_revocations(state).await?;
             if last < self.read || self.read == Id::default() {
                 let begin = locate(connection, &self.keys, &place.seen).await?;
                 self.read = begin.map_or(Id::default(), Id::before);

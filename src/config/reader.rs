@@ -29,7 +29,14 @@ impl Reader {
                             known.join(", ")
                         ));
                     }
-                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    // keys hold commas
+                    let between =
+                        if key.starts_with("jwt_secret") || key.starts_with("jwt_public") { "\n" } else { "," };
+                    let plain = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    let text = value.as_array().map_or_else(
+                        || plain(&value),
+                        |values| values.iter().map(plain).collect::<Vec<_>>().join(between),
+                    );
                     reader.file.insert(key, text);
                 }
             }
@@ -46,17 +53,34 @@ impl Reader {
         self.mistakes.push(format!("{origin}: {what}"));
     }
 
-    /// The value, or what is in the file that it names with `@`.
-    pub(super) fn secret(&mut self, name: &'static str) -> Option<String> {
-        let value = self.text(name);
-        let Some(path) = value.strip_prefix('@') else { return Some(value).filter(|value| !value.is_empty()) };
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some(text.trim().to_owned()),
-            Err(error) => {
-                self.complain(name, &format!("cannot read {path}: {error}"));
-                None
+    /// The value with what is in the files that its lines name with `@` in their place.
+    fn expanded(&mut self, name: &'static str) -> String {
+        let mut expanded = String::new();
+        for line in self.text(name).lines() {
+            match line.trim().strip_prefix('@').map(|path| (path, std::fs::read_to_string(path))) {
+                None => expanded.push_str(line),
+                Some((_, Ok(text))) => expanded.push_str(&text),
+                Some((path, Err(error))) => self.complain(name, &format!("cannot read {path}: {error}")),
             }
+            expanded.push('\n');
         }
+        expanded
+    }
+
+    /// Secrets, one a line: while one takes the place of another, both count.
+    pub(super) fn secrets(&mut self, name: &'static str) -> Vec<String> {
+        let text = self.expanded(name);
+        text.lines().map(str::trim).filter(|secret| !secret.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Keys in PEM, one after the other.
+    pub(super) fn pems(&mut self, name: &'static str) -> Vec<String> {
+        const BEGIN: &str = "-----BEGIN";
+        let text = self.expanded(name);
+        let (before, keys) = text.split_at(text.find(BEGIN).unwrap_or(text.len()));
+        let keys = keys.split(BEGIN).skip(1).map(|key| format!("{BEGIN}{key}"));
+        // what is no PEM is to be complained of
+        keys.chain(Some(before.trim().to_owned()).filter(|rest| !rest.is_empty())).collect()
     }
 
     pub(super) fn tls_files(&mut self) -> Option<TlsFiles> {

@@ -121,13 +121,13 @@ pub const SETTINGS: &[Setting] = &[
         name: "jwt-secret",
         env: &["ROWCAST_JWT_SECRET"],
         default: None,
-        help: "the secret of tokens (HS256, HS384, HS512), or @FILE; with any key, a policy must allow what is seen",
+        help: "the secret of tokens (HS256, HS384, HS512), or @FILE; several, one a line, while one replaces another; with any key, a policy must allow what is seen",
     },
     Setting {
         name: "jwt-public-key",
         env: &["ROWCAST_JWT_PUBLIC_KEY"],
         default: None,
-        help: "the public key of tokens in PEM (RSA, P-256, P-384, P-521, Ed25519), or @FILE",
+        help: "the public key of tokens in PEM (RSA, P-256, P-384, P-521, Ed25519), or @FILE; several, one after the other",
     },
     Setting {
         name: "jwks",

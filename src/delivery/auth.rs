@@ -20,8 +20,9 @@ pub use key::Key;
 const WRONG_SIGNATURE: &str = "the token's signature is wrong";
 /// Keys that a token is tried with, where it does not say by which it was signed (`kid`).
 const TRIED: usize = 8;
-/// A token of more bytes is not looked at.
-const TOKEN_BYTES: usize = 16 * 1024;
+/// A token of more bytes is not looked at: thousands of values in a claim fit, by the command `auth`; headers take a
+/// quarter of it.
+const TOKEN_BYTES: usize = 64 * 1024;
 
 /// Who holds a token.
 #[derive(Debug, Clone, PartialEq)]
@@ -149,13 +150,17 @@ impl Keys {
         *self.fetched.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keys.into());
     }
 
-    /// Tokens that were issued to this user until now are no longer good. One that does not say when it was issued
-    /// (`iat`) counts as issued before.
-    pub fn revoke(&self, user: &str) {
+    /// Tokens that were issued to this user until `at` are no longer good. One that does not say when it was issued
+    /// (`iat`) counts as issued before. To be told it again, after a restart, changes nothing.
+    pub fn revoke(&self, user: &str, at: SystemTime) {
         let now = SystemTime::now();
+        let is_forgotten = |at: SystemTime| now.duration_since(at).unwrap_or_default() >= REVOKED;
         let mut revoked = self.revoked.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        revoked.retain(|_, at| now.duration_since(*at).unwrap_or_default() < REVOKED);
-        revoked.insert(user.into(), now);
+        revoked.retain(|_, at| !is_forgotten(*at));
+        if !is_forgotten(at) {
+            let known = revoked.entry(user.into()).or_insert(at);
+            *known = at.max(*known);
+        }
     }
 
     /// Whether that befell somebody whose token was good when it was checked.

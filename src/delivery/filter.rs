@@ -15,6 +15,9 @@ pub const CONDITIONS: usize = 10;
 /// see [`CONDITIONS`]
 pub const CONDITION_BYTES: usize = 2_000;
 const IN_VALUES: usize = 100;
+/// The same of a condition of a policy, whose values come from a signed token.
+pub const CLAIM_VALUES: usize = 10_000;
+const CLAIM_BYTES: usize = 1_000_000;
 
 /// What a condition costs besides the text that it goes through, as bytes of such.
 const ONE: u64 = 16;
@@ -32,7 +35,7 @@ pub struct Condition {
 /// What a value must be.
 #[derive(Debug, Clone)]
 pub(super) enum Test {
-    /// one of these; `eq` has one
+    /// one of these, in order; `eq` has one
     In(Vec<Value>),
     /// `neq`
     Not(Value),
@@ -53,10 +56,22 @@ impl Condition {
     /// # Errors
     /// What is wrong with it, for people.
     pub fn compile(text: &str, columns: Option<&[Column]>) -> Result<Self, String> {
+        Self::compile_within(text, columns, CONDITION_BYTES, IN_VALUES)
+    }
+
+    /// The same of a policy.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn granted(text: &str, columns: Option<&[Column]>) -> Result<Self, String> {
+        Self::compile_within(text, columns, CLAIM_BYTES, CLAIM_VALUES)
+    }
+
+    fn compile_within(text: &str, columns: Option<&[Column]>, bytes: usize, values: usize) -> Result<Self, String> {
         let shown: String = text.chars().take(80).collect();
         let wrong = |what: String| format!("filter {shown}: {what}");
-        if text.len() > CONDITION_BYTES {
-            return Err(wrong(format!("it has {} bytes, {CONDITION_BYTES} are allowed", text.len())));
+        if text.len() > bytes {
+            return Err(wrong(format!("it has {} bytes, {bytes} are allowed", text.len())));
         }
         if text.contains('\0') {
             return Err(wrong("no text of the database has a null character".to_owned()));
@@ -66,7 +81,7 @@ impl Condition {
             return Err(wrong("write it as column=operator.value, such as user_id=eq.123".to_owned()));
         };
         let kind = kind_of(name, columns).map_err(wrong)?;
-        let test = Test::compile(operator, operand, kind).map_err(wrong)?;
+        let test = Test::compile(operator, operand, kind, values).map_err(wrong)?;
         Ok(Self { column: name.into(), kind, test })
     }
 
@@ -91,7 +106,7 @@ impl Condition {
             // without a table a value may be of another sort than the operand
             let is_comparable = |other: &Value| std::mem::discriminant(other) == std::mem::discriminant(value);
             match &self.test {
-                Test::In(values) => values.contains(value),
+                Test::In(values) => values.binary_search(value).is_ok(),
                 Test::Not(other) => *value != *other,
                 Test::Below(limit, or_equal) => {
                     is_comparable(limit) && (value < limit || (*or_equal && value == limit))
@@ -127,7 +142,7 @@ pub fn kind_of(name: &str, columns: Option<&[Column]>) -> Result<Kind, String> {
 }
 
 impl Test {
-    fn compile(operator: &str, operand: &str, kind: Kind) -> Result<Self, String> {
+    fn compile(operator: &str, operand: &str, kind: Kind, most: usize) -> Result<Self, String> {
         let value = |text: &str| {
             Value::parse(kind, text).ok_or_else(|| {
                 let shown: String = text.chars().take(40).collect();
@@ -149,10 +164,13 @@ impl Test {
             "neq" => Self::Not(value(operand)?),
             "in" => {
                 let values = list(operand)?;
-                if values.len() > IN_VALUES {
-                    return Err(format!("in has {} values, {IN_VALUES} are allowed", values.len()));
+                if values.len() > most {
+                    return Err(format!("in has {} values, {most} are allowed", values.len()));
                 }
-                Self::In(values.iter().map(|text| value(text)).collect::<Result<_, _>>()?)
+                let mut values = values.iter().map(|text| value(text)).collect::<Result<Vec<_>, _>>()?;
+                values.sort_unstable();
+                values.dedup();
+                Self::In(values)
             }
             "lt" | "lte" | "gt" | "gte" if !has_order => return unfit(),
             "lt" | "lte" => Self::Below(value(operand)?, operator == "lte"),
@@ -215,7 +233,7 @@ mod tests {
             ("tags", Kind::Structured),
             ("span", Kind::Opaque),
         ]
-        .map(|(name, kind)| Column { name: name.into(), kind })
+        .map(|(name, kind)| Column { name: name.into(), kind, number: 0 })
         .into()
     }
 

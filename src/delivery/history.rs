@@ -44,6 +44,20 @@ impl History {
         }
     }
 
+    /// Forgets changes that are not to be told to anybody any more.
+    pub fn forget(&mut self, gone: impl Fn(&Change) -> bool) {
+        for part in &mut self.parts {
+            if part.changes.iter().any(&gone) {
+                self.bytes -= size(part);
+                let changes = part.changes.iter().filter(|change| !gone(change)).cloned().collect();
+                let (inside, until, end) = (part.inside.clone(), part.until.clone(), part.end.clone());
+                *part = Arc::new(Cut { changes, inside, until, end });
+                self.bytes += size(part);
+            }
+        }
+        self.parts.retain(|part| !part.changes.is_empty());
+    }
+
     /// Whether everything that `seen` has missed is here.
     pub fn reaches(&self, seen: &Snapshot) -> bool {
         self.base.as_ref().is_some_and(|base| seen.covers(base))
@@ -103,6 +117,25 @@ mod tests {
         history.push(cut(&[(3, 12)], 13));
         assert!(!history.reaches(&Snapshot::all_before(11)) && history.reaches(&Snapshot::all_before(12)));
         assert_eq!(history.since(&Snapshot::all_before(12)).len(), 1);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_and_the_rest_is_as_it_was() {
+        let mut history = History::new(4 * change(1, 1).size());
+        history.restart(Snapshot::all_before(10));
+        history.push(cut(&[(1, 10), (2, 11)], 12));
+        history.push(cut(&[(3, 12)], 13));
+        history.forget(|change| change.id != 2);
+        let ids: Vec<i64> = history
+            .since(&Snapshot::all_before(10))
+            .iter()
+            .flat_map(|cut| &cut.changes)
+            .map(|change| change.id)
+            .collect();
+        assert_eq!(ids, [2]);
+        assert!(history.reaches(&Snapshot::all_before(10)), "who may go on from there is not this one's to say");
+        history.push(cut(&[(4, 13), (5, 13), (6, 13)], 14));
+        assert_eq!(history.since(&Snapshot::all_before(10)).len(), 2, "its bytes make room for others");
     }
 
     proptest! {

@@ -22,18 +22,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::auth::{Identity, Keys};
+use super::floors::Floors;
 use super::history::History;
 use super::lens::{Lens, Unfit};
 use super::meter::Meter;
 use super::outbound::{Outbound, Ticket};
 use super::party::{Most, Shares, TooMany};
-use super::policy::{Forbidden, Policies};
+use super::policy::{Policies, Refused};
 use super::protocol;
 use super::pulse::Pulse;
 use super::route::{ViewKey, Views};
 use super::shard::Shard;
 use super::view::{View, lock};
-use crate::change::{Column, Cut, Event, Request};
+use crate::change::{Column, Cut, Event, Floor, Request};
 use crate::cursor::{Border, Snapshot};
 use crate::feedback::Feedback;
 use crate::lives::Lives;
@@ -121,6 +122,10 @@ struct State {
     channels: BTreeMap<Arc<str>, Option<Arc<[Column]>>>,
     /// `None` until the source has told them
     policies: Option<Policies>,
+    /// from when on each channel may be seen
+    floors: Floors,
+    /// the stream still brings changes from before some floor
+    awaits_floor: bool,
 }
 
 /// How a subscriber that comes with a place gets in.
@@ -142,6 +147,8 @@ pub enum Entry {
     Later,
     /// The server has begun another life since the place was judged.
     AnotherLife,
+    /// What may be seen was changed since.
+    Hidden,
 }
 
 /// Why a socket cannot join.
@@ -181,6 +188,8 @@ impl Hub {
             history: History::new(settings.history_bytes),
             channels: BTreeMap::new(),
             policies: None,
+            floors: Floors::default(),
+            awaits_floor: false,
         };
         let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
         let pulse = Pulse::new(settings.ping);
@@ -246,7 +255,25 @@ impl Hub {
         };
         let state = lock(&self.state);
         let policies = state.policies.as_ref().ok_or(JoinError::NotLive)?;
-        policies.permit(asked, who).map_err(|Forbidden| JoinError::Forbidden)
+        policies.permit(asked, who).map_err(|refused| match refused {
+            Refused::Forbidden => JoinError::Forbidden,
+            Refused::Claim(what) => JoinError::Unfit(Unfit(what)),
+        })
+    }
+
+    /// Whether somebody may go on from a place: not where what may be seen was changed since.
+    pub fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
+        lock(&self.state).lets_in(key, who, seen)
+    }
+
+    /// From when on a channel may be seen; another answer than before: what was read before is no longer to be told.
+    pub(super) fn floor_of(&self, key: &ViewKey) -> Option<Floor> {
+        lock(&self.state).floors.of(key.channel()?).cloned()
+    }
+
+    /// A token as clients get it.
+    pub(super) fn sealed(&self, token: &str) -> Arc<str> {
+        lock(&self.state).sealed(token)
     }
 
     /// How long so many bytes of the past may take at least, where there is a limit.
@@ -406,12 +433,16 @@ impl Hub {
     pub fn enter(
         self: &Arc<Self>,
         key: &ViewKey,
+        who: Option<&Identity>,
         outbound: &Arc<Outbound>,
-        who: &Arc<str>,
+        party: &Arc<str>,
         seen: &Snapshot,
         life: u64,
     ) -> Result<Entry, JoinError> {
         let mut state = self.joinable(key)?;
+        if !state.lets_in(key, who, seen) {
+            return Ok(Entry::Hidden);
+        }
         if state.lives.as_ref().is_none_or(|lives| lives.present() != life) {
             return Ok(Entry::AnotherLife);
         }
@@ -421,7 +452,7 @@ impl Hub {
             return Ok(Entry::BeyondMemory);
         }
         let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, outbound, who)?;
+        let subscription = self.member(&mut state, key, outbound, party)?;
         Ok(Entry::Joined { subscription, cuts, border })
     }
 
@@ -431,7 +462,7 @@ impl Hub {
         match key {
             _ if !self.is_live() => Err(JoinError::NotLive),
             ViewKey::Channel(name, _) if !state.channels.contains_key(name) => Err(JoinError::UnknownChannel),
-            ViewKey::Channel(..) | ViewKey::User(_) => Ok(state),
+            ViewKey::Channel(..) | ViewKey::User(..) => Ok(state),
         }
     }
 
@@ -511,9 +542,26 @@ impl Hub {
 }
 
 impl State {
+    fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
+        let by_floors = match key.channel() {
+            Some(channel) => self.floors.let_in(channel, seen),
+            None => self.floors.notifying().all(|channel| self.floors.let_in(channel, seen)),
+        };
+        by_floors && who.is_none_or(|who| self.policies.as_ref().is_some_and(|rules| rules.let_in(key, who, seen)))
+    }
+
+    fn sealed(&self, token: &str) -> Arc<str> {
+        let seal = self.lives.as_ref().and_then(|lives| lives.seal.as_ref());
+        seal.map_or_else(|| token.into(), |seal| seal.put(token).into())
+    }
+
     fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
         match key {
-            ViewKey::User(_) => Ok(Arc::default()),
+            ViewKey::User(_, None) => Ok(Arc::default()),
+            ViewKey::User(_, Some(rights)) => {
+                let columns = |name: &str| self.channels.get(name).map(|columns| columns.as_deref());
+                Ok(Arc::new(Lens::of_notifications(rights, columns)))
+            }
             ViewKey::Channel(name, ask) => {
                 let columns = self.channels.get(name).ok_or(JoinError::UnknownChannel)?;
                 Ok(Arc::new(Lens::compile(ask, columns.as_deref())?))

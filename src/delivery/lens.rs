@@ -3,13 +3,14 @@
 //! Equal wishes share one view, so a change is looked at once for each distinct wish, however many sockets have it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::filter::{self, Condition, Test};
 use super::memo::Memo;
-use super::policy::Grant;
+use super::policy::{Grant, Rights};
 use super::value::Value;
-use crate::change::{Column, Json, Kind, Narrowing, Size, Update};
+use crate::change::{Change, Column, Json, Kind, Narrowing, Notification, Size, Update};
 use crate::lives::Gap;
 use crate::row::Columns;
 
@@ -35,6 +36,17 @@ pub struct Lens {
     columns: Option<Vec<Box<str>>>,
     old: bool,
     mark: String,
+    hides_actor: bool,
+    /// of a user's notifications, of which only a part may be seen
+    notices: Option<Box<Notices>>,
+}
+
+/// What may be seen of a user's notifications.
+#[derive(Debug, Default)]
+struct Notices {
+    /// of those that tell rows, by channel; none of the others
+    rows: HashMap<Arc<str>, Lens>,
+    shows_sender: bool,
 }
 
 /// Why a wish cannot be had.
@@ -67,6 +79,19 @@ pub struct Shown<'a> {
     pub omitted: bool,
     /// the change cannot be told; this is told in its place
     pub gap: Option<Gap>,
+    /// who wrote is not told
+    pub hides_actor: bool,
+}
+
+/// What a user's view is told by a notification.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Noticed<'a> {
+    /// its data, or what may be seen of it
+    pub data: Cow<'a, str>,
+    /// the row is too large: its other columns are missing
+    pub omitted: bool,
+    /// who wrote is not told
+    pub hides_actor: bool,
 }
 
 /// The row of a change, after it and before it, where it has one.
@@ -147,19 +172,24 @@ impl Lens {
         if let Some(grant) = &ask.grant {
             // what the policy filters by may be hidden from its holder
             for text in &grant.filters {
-                conditions.push(Condition::compile(text, columns).map_err(|_| Unfit::grant())?);
+                let condition = Condition::granted(text, columns).map_err(|_| Unfit::grant())?;
+                if is_another(grant, &condition.column, columns) {
+                    return Err(Unfit::grant());
+                }
+                conditions.push(condition);
             }
             if let Some(names) = &grant.columns {
+                let names: Vec<_> = names.iter().filter(|name| !is_another(grant, name, columns)).cloned().collect();
                 if names.iter().any(|name| filter::kind_of(name, columns).is_err()) {
                     return Err(Unfit::grant());
                 }
                 // for its holder there are no others: also a filter would tell what is in them
                 let seen = |column: &&Column| names.iter().any(|name| **name == *column.name);
                 let known = columns.map_or_else(
-                    || names.iter().map(|name| Column { name: name.clone(), kind: Kind::Any }).collect(),
+                    || names.iter().map(|name| Column { name: name.clone(), kind: Kind::Any, number: 0 }).collect(),
                     |columns| columns.iter().filter(seen).cloned().collect(),
                 );
-                (visible, granted) = (Some(Cow::Owned(known)), Some(names.clone()));
+                (visible, granted) = (Some(Cow::Owned(known)), Some(names));
             }
         }
         let conditions_granted = conditions.len();
@@ -170,11 +200,44 @@ impl Lens {
             filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
         }
         let columns = ask.columns.clone().or(granted);
-        Ok(Self { conditions, granted: conditions_granted, columns, old: ask.old, mark: ask.mark() })
+        let hides_actor = ask.grant.as_ref().is_some_and(|grant| grant.hides_actor);
+        let (granted, old, mark) = (conditions_granted, ask.old, ask.mark());
+        Ok(Self { conditions, granted, columns, old, mark, hides_actor, notices: None })
+    }
+
+    /// Of a user's notifications; `columns` are those of a channel, where it has a table. What no longer fits its table
+    /// shows nothing.
+    pub fn of_notifications<'a>(rights: &Rights, columns: impl Fn(&str) -> Option<Option<&'a [Column]>>) -> Self {
+        let lens = |(channel, grant): &(Arc<str>, Grant)| {
+            let lens = Self::compile(&Ask::default().within(grant.clone()), columns(channel)?).ok()?;
+            Some((channel.clone(), lens))
+        };
+        let rows = rights.channels.iter().filter_map(lens).collect();
+        let notices = Notices { rows, shows_sender: rights.shows_sender };
+        Self { mark: rights.mark(), notices: Some(Box::new(notices)), ..Self::default() }
+    }
+
+    /// What this user's view is told by the notification of a change; `None`: nothing.
+    pub fn notice<'a>(&self, change: &'a Change, told: &'a Notification) -> Option<Noticed<'a>> {
+        let omitted = told.omitted;
+        let whole = |hides_actor| Some(Noticed { data: Cow::Borrowed(&*told.data), omitted, hides_actor });
+        let Some(notices) = &self.notices else { return whole(false) };
+        let Some(update) = &change.update else { return whole(!notices.shows_sender) };
+        let lens = notices.rows.get(&update.channel);
+        if told.is_chosen {
+            return whole(lens.is_none_or(|lens| lens.hides_actor));
+        }
+        // of a large row it may not be known whether it may be seen
+        let shown = lens?.show(update, &Images::of(update)).filter(|shown| shown.gap.is_none())?;
+        Some(Noticed { data: shown.data, omitted, hides_actor: shown.hides_actor })
     }
 
     /// What this view is told of an update; `None`: nothing.
     pub fn show<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
+        Some(Shown { hides_actor: self.hides_actor, ..self.look(update, images)? })
+    }
+
+    fn look<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
         // these are for everybody
         if (update.action == "truncated" && &*update.data == "null") || update.gap().is_some() {
             return Some(Shown::of(update));
@@ -210,7 +273,7 @@ impl Lens {
             None => Cow::Borrowed(&*update.data),
         };
         let old = old.and_then(|old| self.shown_of(old));
-        Some(Shown { action, data, changed, old, omitted: false, gap: None })
+        Some(Shown { action, data, changed, old, omitted: false, gap: None, hides_actor: false })
     }
 
     /// What is told where of the row after the change there may be only the key, and of the row before nothing else.
@@ -231,7 +294,7 @@ impl Lens {
             "updated" => (self.visible(&update.changed), update.old_key.as_ref().and_then(|old| self.shown_of(old))),
             _ => (Cow::Borrowed(&[][..]), None),
         };
-        Some(Shown { action, data, changed, old, omitted: update.size == Size::Omitted, gap: None })
+        Some(Shown { action, data, changed, old, omitted: update.size == Size::Omitted, gap: None, hides_actor: false })
     }
 
     /// The columns of an old image that this view shows.
@@ -321,18 +384,19 @@ impl Lens {
     }
 }
 
+/// Whether a name that a policy means is that of another column now: nothing was said of that one.
+fn is_another(grant: &Grant, name: &str, columns: Option<&[Column]>) -> bool {
+    let Some((_, meant)) = grant.bound.iter().find(|(bound, _)| **bound == *name) else { return false };
+    columns.into_iter().flatten().any(|column| *column.name == *name && column.number != *meant)
+}
+
 impl<'a> Shown<'a> {
     /// All of it.
     pub fn of(update: &'a Update) -> Self {
         let old = update.old_key.as_deref().map(Cow::Borrowed);
-        Self {
-            action: &update.action,
-            data: Cow::Borrowed(&update.data),
-            changed: Cow::Borrowed(&update.changed),
-            old,
-            omitted: update.size == Size::Omitted,
-            gap: update.gap(),
-        }
+        let (data, changed) = (Cow::Borrowed(&*update.data), Cow::Borrowed(&*update.changed));
+        let omitted = update.size == Size::Omitted;
+        Self { action: &update.action, data, changed, old, omitted, gap: update.gap(), hides_actor: false }
     }
 }
 
@@ -370,7 +434,7 @@ mod tests {
 
     fn lens(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Lens {
         let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| Column { name: name.into(), kind });
+            .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
         let ask = Ask::new(filters.iter().map(ToString::to_string), columns, old);
         Lens::compile(&ask, Some(&known)).unwrap()
@@ -486,8 +550,12 @@ mod tests {
     #[test]
     fn what_is_not_granted_does_not_exist() {
         let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| Column { name: name.into(), kind });
-        let grant = || Grant { filters: vec!["owner=eq.7".into()], columns: Some(vec!["id".into(), "name".into()]) };
+            .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
+        let grant = || Grant {
+            filters: vec!["owner=eq.7".into()],
+            columns: Some(vec!["id".into(), "name".into()]),
+            ..Grant::default()
+        };
         let compile = |filters: &[&str], columns: Option<&[&str]>| {
             let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
             let ask = Ask::new(filters.iter().map(ToString::to_string), columns, true).within(grant());
@@ -497,7 +565,7 @@ mod tests {
         let lens = compile(&[], None).unwrap();
         assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
         assert_eq!(lens.row(r#"{"id":1,"owner":8,"name":"Luna"}"#), None);
-        let renamed = Grant { filters: vec!["name=is.null".into()], columns: None };
+        let renamed = Grant { filters: vec!["name=is.null".into()], ..Grant::default() };
         let renamed = Lens::compile(&Ask::default().within(renamed), Some(&known)).unwrap();
         assert_eq!(renamed.row(r#"{"id":1,"title":"Luna"}"#), None, "a column that is gone is not null");
         let given_away = update(
@@ -522,6 +590,27 @@ mod tests {
             Ask::new(texts(filters), Some(texts(columns)), false)
         };
         assert_eq!(ask(&["a=eq.1", "b=eq.2"], &["x", "y"]), ask(&["b=eq.2", "a=eq.1", "a=eq.1"], &["y", "x"]));
+    }
+
+    #[test]
+    fn a_column_that_has_taken_a_granted_name_is_not_shown() {
+        let column = |name: &str, number| Column { name: name.into(), kind: Kind::Text, number };
+        let grant = |filters: &[&str]| Grant {
+            filters: filters.iter().map(|&filter| filter.into()).collect(),
+            columns: Some(vec!["id".into(), "pub".into()]),
+            bound: vec![("id".into(), 1), ("pub".into(), 2)],
+            hides_actor: false,
+        };
+        let lens =
+            |filters: &[&str], columns: &[Column]| Lens::compile(&Ask::default().within(grant(filters)), Some(columns));
+        let row = r#"{"id":"1","pub":"2"}"#;
+        let (as_stated, exchanged) = ([column("id", 1), column("pub", 2)], [column("id", 1), column("pub", 3)]);
+        assert_eq!(lens(&[], &as_stated).unwrap().row(row).unwrap(), row);
+        assert_eq!(lens(&[], &exchanged).unwrap().row(row).unwrap(), r#"{"id":"1"}"#);
+        assert!(lens(&["pub=eq.2"], &as_stated).is_ok());
+        assert_eq!(lens(&["pub=eq.2"], &exchanged).unwrap_err(), Unfit::grant(), "by it nothing can be decided");
+        let asked = Ask::new([], Some(vec!["pub".into()]), false).within(grant(&[]));
+        assert!(Lens::compile(&asked, Some(&exchanged)).is_err(), "for its holder there is none of that name");
     }
 
     #[test]

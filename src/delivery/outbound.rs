@@ -64,6 +64,8 @@ pub(super) enum Order {
     Reconsider = 1,
     /// let go of subscriptions whose view is no more
     Prune = 2,
+    /// look whether its token was revoked
+    Revoked = 4,
 }
 
 /// What a subscriber on its way to the present may still say. It is void once the client has unsubscribed: then nothing

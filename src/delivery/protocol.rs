@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::lens::Shown;
-use crate::change::{Change, Notification};
+use super::lens::{Noticed, Shown};
+use crate::change::Change;
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
@@ -51,25 +51,33 @@ pub fn realtime_update(
     if shown.omitted {
         message.push_str(OMITTED);
     }
-    push_origin(&mut message, change);
+    push_origin(&mut message, change, shown.hides_actor);
     message.push('}');
     message
 }
 
-/// A `notification` for one user.
-pub fn notification(change: &Change, told: &Notification, user: &str, inside: &str, end: Option<&str>) -> String {
+/// A `notification` for one user: what the user's view is told of it. Places as above.
+pub fn notification(
+    change: &Change,
+    kind: &str,
+    told: &Noticed<'_>,
+    user: &str,
+    inside: &str,
+    end: Option<&str>,
+    mark: &str,
+) -> String {
     let mut message = String::with_capacity(told.data.len() + inside.len() + 256);
     message.push_str(r#"{"type":"notification","notification_type":"#);
-    push_string(&mut message, &told.kind);
+    push_string(&mut message, kind);
     message.push_str(r#","user_id":"#);
     push_string(&mut message, user);
     message.push_str(r#","data":"#);
     message.push_str(&told.data);
-    push_place(&mut message, change, inside, end, "");
+    push_place(&mut message, change, inside, end, mark);
     if told.omitted {
         message.push_str(OMITTED);
     }
-    push_origin(&mut message, change);
+    push_origin(&mut message, change, told.hides_actor);
     message.push('}');
     message
 }
@@ -105,9 +113,9 @@ fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&
     message.push('"');
 }
 
-fn push_origin(message: &mut String, change: &Change) {
+fn push_origin(message: &mut String, change: &Change, hides_actor: bool) {
     let _ = write!(message, r#","tx":"{}""#, change.tx);
-    if let Some(actor) = &change.actor {
+    if let Some(actor) = change.actor.as_ref().filter(|_| !hides_actor) {
         message.push_str(r#","actor":"#);
         push_string(message, actor);
     }
@@ -235,7 +243,8 @@ fn push_string(message: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::Update;
+    use crate::change::{Notification, Update};
+    use crate::delivery::lens::Lens;
 
     /// The messages that docs/protocol.md shows and clients are tested against.
     const GOLDEN: &str = include_str!("../../tests/golden/messages.json");
@@ -265,6 +274,7 @@ mod tests {
                 kind: "pet_created".into(),
                 data: r#"{"pet_name":"Luna","pet_id":1}"#.into(),
                 omitted: false,
+                is_chosen: true,
             }),
         }
     }
@@ -278,7 +288,9 @@ mod tests {
         let change = change();
         let update = update_of(&change, "1AAAA");
         assert_eq!(serde_json::from_str::<Value>(&update).unwrap(), golden("realtime_update"));
-        let told = notification(&change, change.notification.as_ref().unwrap(), "123", "1AAAA", Some("1BBBB"));
+        let lens = Lens::default();
+        let noticed = lens.notice(&change, change.notification.as_ref().unwrap()).unwrap();
+        let told = notification(&change, "pet_created", &noticed, "123", "1AAAA", Some("1BBBB"), "");
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
         for (name, message) in [
             ("subscribed", subscribed("pets", "1BBBB", true, 7, Some(&1.into()))),

@@ -207,8 +207,14 @@ impl Resume {
         if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
             return Ok(Err(gap));
         }
+        if lives.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
+            return Ok(Err(Gap::BadCursor));
+        }
         self.life = lives.present();
         let Cursor { seen, inside, .. } = cursor;
+        if !self.lets_in(&seen) {
+            return Ok(Err(Gap::Policy));
+        }
         let border = match self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await {
             Ok(border) => border,
             Err(gap) => return Ok(Err(gap)),
@@ -219,8 +225,11 @@ impl Resume {
             return Err(Failed::Unanswered);
         }
         let Some((end, id)) = inside else { return Ok(Ok(seen)) };
-        let border = border.at(&end);
-        let rest = border.inside(&seen);
+        if !self.lets_in(&seen) {
+            return Ok(Err(Gap::Policy));
+        }
+        let border = self.at(&border, &end);
+        let rest = self.inside(&border, &seen);
         match self.hub.history_since(&seen) {
             Some(cuts) => {
                 let missed = missed(&cuts, &seen, &end, id, Some);
@@ -244,9 +253,9 @@ impl Resume {
                 Ok(_) => return Err(Failed::Unanswered),
                 Err(gap) => return Ok(Err(gap)),
             };
-            match self.hub.enter(&self.key, &self.outbound, &self.party, &seen, self.life) {
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.outbound, &self.party, &seen, self.life) {
                 Ok(Entry::Joined { subscription, cuts, border }) => {
-                    let inside = border.inside(&seen);
+                    let inside = self.inside(&border, &seen);
                     let missed = missed(&cuts, &seen, &border.cursor.seen, 0, Some);
                     let count = self.send(missed.into_iter(), &inside, Some(&border.token)).await?;
                     self.replayed += count;
@@ -267,6 +276,7 @@ impl Resume {
                 Ok(Entry::Later) => {}
                 // the place may speak of what was lost: it has to be judged anew
                 Ok(Entry::AnotherLife) => return Err(Failed::Unanswered),
+                Ok(Entry::Hidden) => return Ok(Err(Gap::Policy)),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
                 Err(error) => return Err(error.into()),
             }
@@ -297,13 +307,19 @@ impl Resume {
         let mut until = border.cursor.seen.clone();
         let (from, life) = (seen.clone(), self.life);
         let asker = self.party.clone();
+        // where it began: what of it is told was decoded by the rules of then
+        let began = from.clone();
         let request = Request::Replay { seen: from, until: until.clone(), after, life, channel, asker, answer };
         let _turn = self.hub.ask(request, &self.party).await;
-        let mut inside = border.inside(&seen);
+        let mut inside = self.inside(border, &seen);
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
-            match answers.recv().await {
+            let answer = answers.recv().await;
+            if !self.lets_in(&began) {
+                return Ok(Err(Gap::Policy));
+            }
+            match answer {
                 Some(Answer::Changes(changes)) => {
                     if self.is_told_any(&changes).await {
                         let before = std::mem::replace(&mut held, changes);
@@ -313,14 +329,14 @@ impl Resume {
                 Some(Answer::Until(next)) => {
                     self.from = "stream";
                     if next != until {
-                        let end = border.at(&until);
+                        let end = self.at(border, &until);
                         let before = std::mem::take(&mut held);
                         self.replayed += self.send(before.iter(), &inside, Some(&end.token)).await?;
                         // the first cut begins where the client is
                         if !seen.covers(&until) && until != border.cursor.seen {
                             seen = until;
                         }
-                        inside = border.at(&next).inside(&seen);
+                        inside = self.inside(&border.at(&next), &seen);
                         until = next;
                     }
                 }
@@ -344,12 +360,17 @@ impl Resume {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
-        let narrowing = self.lens.narrowing();
+        let (narrowing, floor) = (self.lens.narrowing(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.as_str().into(), self.party.clone());
         let _turn = self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer }, &self.party).await;
         let mut part = String::new();
         loop {
-            match answers.recv().await {
+            let answer = answers.recv().await;
+            // they were read by the rules of before: it begins anew by those of now
+            if self.hub.floor_of(&self.key) != floor {
+                return Err(Failed::Unanswered);
+            }
+            match answer {
                 Some(Answer::Rows(rows)) => {
                     let turn = self.sieve().await;
                     for row in rows.iter().filter_map(|row| self.lens.row(row)) {
@@ -369,7 +390,7 @@ impl Resume {
                     }
                     self.life = border.cursor.incarnation;
                     let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(self.life)).await;
-                    let cursor = format!("{}{}", border.token, self.lens.mark());
+                    let cursor = format!("{}{}", self.hub.sealed(&border.token), self.lens.mark());
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
                     return Ok(Some(border.cursor.seen));
                 }
@@ -378,6 +399,21 @@ impl Resume {
                 None => return Err(Failed::Unanswered),
             }
         }
+    }
+
+    fn lets_in(&self, seen: &Snapshot) -> bool {
+        self.hub.lets_in(&self.key, self.who.as_deref(), seen)
+    }
+
+    /// [`Border::at`], as clients get it.
+    fn at(&self, border: &Border, seen: &Snapshot) -> Border {
+        let border = border.at(seen);
+        Border { token: self.hub.sealed(&border.token), ..border }
+    }
+
+    /// [`Border::inside`], as clients get it.
+    fn inside(&self, border: &Border, seen: &Snapshot) -> Arc<str> {
+        self.hub.sealed(&border.inside(seen))
     }
 
     /// Waits for the turn to look through a filter that takes long, if this is one.

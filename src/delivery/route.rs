@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 
 use super::frame::push_text_frame;
-use super::lens::{Ask, Images, Lens, Shown};
+use super::lens::{Ask, Images, Lens, Noticed, Shown};
+use super::policy::Rights;
 use super::protocol;
 use super::value::Value;
 use crate::change::{Change, Cut, Kind, Notification, Update};
@@ -21,15 +22,15 @@ use crate::change::{Change, Cut, Kind, Notification, Update};
 pub enum ViewKey {
     /// `/ws/{channel}`, and what is wanted of it
     Channel(Arc<str>, Ask),
-    /// `/ws/user/{user_id}`
-    User(Arc<str>),
+    /// `/ws/user/{user_id}`, and the part that may be seen; `None`: all
+    User(Arc<str>, Option<Arc<Rights>>),
 }
 
 impl ViewKey {
     /// What a name after `/ws/` stands for, seen through `ask` where it is a channel.
     pub fn named(name: &str, ask: Ask) -> Self {
         match name.strip_prefix(USER) {
-            Some(user) => Self::User(user.into()),
+            Some(user) => Self::User(user.into(), None),
             None => Self::Channel(name.into(), ask),
         }
     }
@@ -38,7 +39,7 @@ impl ViewKey {
     pub fn label(&self) -> String {
         match self {
             Self::Channel(name, _) => name.to_string(),
-            Self::User(user) => format!("{USER}{user}"),
+            Self::User(user, _) => format!("{USER}{user}"),
         }
     }
 
@@ -46,7 +47,7 @@ impl ViewKey {
     pub fn wish(&self) -> String {
         match self {
             Self::Channel(name, ask) => format!("{name}{}", ask.parameters()),
-            Self::User(_) => self.label(),
+            Self::User(..) => self.label(),
         }
     }
 
@@ -54,7 +55,7 @@ impl ViewKey {
     pub fn asked(&self) -> Self {
         match self {
             Self::Channel(name, ask) => Self::Channel(name.clone(), ask.asked()),
-            Self::User(user) => Self::User(user.clone()),
+            Self::User(user, _) => Self::User(user.clone(), None),
         }
     }
 
@@ -62,7 +63,15 @@ impl ViewKey {
     pub fn mark(&self) -> String {
         match self {
             Self::Channel(_, ask) => ask.mark(),
-            Self::User(_) => String::new(),
+            Self::User(_, rights) => rights.as_ref().map(|rights| rights.mark()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it is all of what it names.
+    pub fn is_everything(&self) -> bool {
+        match self {
+            Self::Channel(_, ask) => ask.is_everything(),
+            Self::User(_, rights) => rights.is_none(),
         }
     }
 
@@ -75,7 +84,7 @@ impl ViewKey {
     pub fn channel(&self) -> Option<&Arc<str>> {
         match self {
             Self::Channel(name, _) => Some(name),
-            Self::User(_) => None,
+            Self::User(..) => None,
         }
     }
 }
@@ -87,7 +96,7 @@ pub enum Told<'a> {
     /// of a channel
     Update(&'a Change, &'a str, Shown<'a>, &'a str),
     /// of a user
-    Notification(&'a Change, &'a Notification, &'a str),
+    Notification(&'a Change, &'a Notification, Noticed<'a>, &'a str, &'a str),
 }
 
 impl<'a> Told<'a> {
@@ -101,9 +110,12 @@ impl<'a> Told<'a> {
                     if ask.is_everything() { Shown::of(update) } else { lens.show(update, &Images::of(update))? };
                 Some(Self::Update(change, name, shown, lens.mark()))
             }
-            ViewKey::User(user) => {
+            ViewKey::User(user, _) => {
                 let told = change.notification.as_ref()?;
-                told.users.iter().any(|known| **known == **user).then_some(Self::Notification(change, told, user))
+                if !told.users.iter().any(|known| **known == **user) {
+                    return None;
+                }
+                Some(Self::Notification(change, told, lens.notice(change, told)?, user, lens.mark()))
             }
         }
     }
@@ -122,7 +134,9 @@ impl<'a> Told<'a> {
             Self::Update(change, channel, shown, mark) => {
                 protocol::realtime_update(change, channel, shown, inside, end, mark)
             }
-            Self::Notification(change, told, user) => protocol::notification(change, told, user, inside, end),
+            Self::Notification(change, told, noticed, user, mark) => {
+                protocol::notification(change, &told.kind, noticed, user, inside, end, mark)
+            }
         }
     }
 }
@@ -140,9 +154,18 @@ pub trait Watched: Clone {
 #[derive(Debug)]
 pub struct Views<V> {
     channels: HashMap<Arc<str>, ChannelViews<V>>,
-    users: HashMap<Arc<str>, V>,
+    /// by what may be seen: mostly one for a user
+    users: HashMap<Arc<str>, Vec<UserView<V>>>,
     /// cuts that were routed
     routed: AtomicU64,
+}
+
+/// A view of a user's notifications, or of the part of them that may be seen.
+#[derive(Debug)]
+struct UserView<V> {
+    rights: Option<Arc<Rights>>,
+    lens: Arc<Lens>,
+    view: V,
 }
 
 /// The views of one channel.
@@ -219,8 +242,10 @@ impl<V: Watched> Views<V> {
     pub fn insert(&mut self, key: &ViewKey, lens: Arc<Lens>, view: V) {
         match key {
             ViewKey::Channel(name, ask) => self.channels.entry(name.clone()).or_default().insert(ask, lens, view),
-            ViewKey::User(user) => {
-                self.users.insert(user.clone(), view);
+            ViewKey::User(user, rights) => {
+                let of_user = self.users.entry(user.clone()).or_default();
+                of_user.retain(|known| known.rights != *rights);
+                of_user.push(UserView { rights: rights.clone(), lens, view });
             }
         }
     }
@@ -236,8 +261,13 @@ impl<V: Watched> Views<V> {
                     }
                 }
             }
-            ViewKey::User(user) => {
-                self.users.remove(user);
+            ViewKey::User(user, rights) => {
+                if let Some(views) = self.users.get_mut(user) {
+                    views.retain(|known| known.rights != *rights);
+                    if views.is_empty() {
+                        self.users.remove(user);
+                    }
+                }
             }
         }
     }
@@ -245,7 +275,7 @@ impl<V: Watched> Views<V> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.channels.values().map(|of| of.lenses.len() + usize::from(of.everything.is_some())).sum::<usize>()
-            + self.users.len()
+            + self.users.values().map(Vec::len).sum::<usize>()
     }
 
     /// Whether there is none.
@@ -281,8 +311,10 @@ impl<V: Watched> Views<V> {
             }
             if let Some(told) = &change.notification {
                 for user in &told.users {
-                    if let Some(view) = self.users.get(&**user) {
-                        let message = protocol::notification(change, told, user, &cut.inside, end);
+                    for UserView { lens, view, .. } in self.users.get(&**user).into_iter().flatten() {
+                        let Some(noticed) = lens.notice(change, told) else { continue };
+                        let (inside, mark) = (&cut.inside, lens.mark());
+                        let message = protocol::notification(change, &told.kind, &noticed, user, inside, end, mark);
                         let frame = routing.frame(&message);
                         routing.give(view, frame);
                     }
@@ -632,7 +664,13 @@ mod tests {
                 old_key: None,
                 size: crate::change::Size::Whole,
             }),
-            notification: Some(Notification { users, kind: "pet_created".into(), data: "{}".into(), omitted: false }),
+            notification: Some(Notification {
+                users,
+                kind: "pet_created".into(),
+                data: "{}".into(),
+                omitted: false,
+                is_chosen: false,
+            }),
         }
     }
 
@@ -661,8 +699,11 @@ mod tests {
 
     #[test]
     fn each_filter_gets_its_rows_however_many_there_are() {
-        let columns = [("owner", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| crate::change::Column { name: name.into(), kind });
+        let columns = [("owner", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column {
+            name: name.into(),
+            kind,
+            number: 0,
+        });
         let mut views = Views::default();
         let mut insert = |view: u64, filters: &[&str]| {
             let ask = Ask::new(filters.iter().map(ToString::to_string), None, false);
@@ -696,8 +737,11 @@ mod tests {
         assert_eq!(views.len(), 2);
     }
     fn name_columns() -> [crate::change::Column; 2] {
-        [("id", Kind::Integer), ("name", Kind::Text)]
-            .map(|(name, kind)| crate::change::Column { name: name.into(), kind })
+        [("id", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column {
+            name: name.into(),
+            kind,
+            number: 0,
+        })
     }
 
     fn look(views: &mut Views<u64>, view: u64, filters: &[&str], columns: Option<&[&str]>) {

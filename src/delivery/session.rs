@@ -138,6 +138,10 @@ impl Session {
             if self.outbound.takes_order(Order::Prune) {
                 self.subscriptions.retain(Subscription::is_open);
             }
+            if self.outbound.takes_order(Order::Revoked) && !self.outbound.is_closing() {
+                self.look_at_revocation();
+                continue;
+            }
             if self.outbound.takes_order(Order::Reconsider) && !self.outbound.is_closing() {
                 self.reconsider();
                 continue;
@@ -258,7 +262,7 @@ impl Session {
                 let ask = command::ask_of(filter, columns, old);
                 let sees_everything = ask.is_everything();
                 let key = ViewKey::named(&channel, ask);
-                if matches!(key, ViewKey::User(_)) && (snapshot || !sees_everything) {
+                if matches!(key, ViewKey::User(..)) && (snapshot || !sees_everything) {
                     let text = "a user's notifications have no snapshot, filter, columns or old";
                     self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                 } else if self.is_joined(&channel) {

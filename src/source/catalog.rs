@@ -8,7 +8,8 @@ use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 
 use super::encoding::{Bytes, Encoding};
-use crate::change::{self, Column, Policy};
+use crate::change::{self, Column, Floor, Policy};
+use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
 
 /// No function in it opens a table of the application: `pg_partition_tree`, say, waits for whoever holds a lock on one
@@ -20,7 +21,9 @@ select c.id, c.name, c.singular,
        c.user_query is not null,
        c.notification::text,
        array(select a.attname::text from pg_catalog.pg_attribute a
-              where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped),
+              where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
+                and not exists (select from rowcast.shown_column s where s.channel = c.id and s.attnum = a.attnum)
+             union select pg_catalog.unnest(c.hidden_names) union select pg_catalog.unnest(c.given_exclude)),
        array(select a.attname::text from pg_catalog.pg_attribute a
               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
                 and a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype),
@@ -40,23 +43,33 @@ select c.id, c.name, c.singular,
                      where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'
                        and t.tgenabled in ('O', 'A')),
        case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
-         array(select a.attname::text from pg_catalog.pg_attribute a
-                where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-                order by a.attnum) end,
+         array(select s.name from rowcast.shown_column s where s.channel = c.id order by s.attnum) end,
        array(select case when b.typtype = 'e' then 'enum'
                          when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
                          else pg_catalog.format_type(b.oid, null) end
-               from pg_catalog.pg_attribute a
-               join pg_catalog.pg_type t on t.oid = a.atttypid
+               from rowcast.shown_column s
+               join pg_catalog.pg_type t on t.oid = s.type
                join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-              where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-              order by a.attnum)
-  from rowcast.channel c
+              where s.channel = c.id order by s.attnum),
+       array(select s.attnum from rowcast.shown_column s where s.channel = c.id order by s.attnum),
+       array(select a.attname::text from pg_catalog.pg_attribute a
+              where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped order by a.attnum),
+       exists (select from rowcast.policy p where p.channel = c.name and p.named <> '{}'),
+       -- one from the future is of the cluster that a dump was taken from
+       case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
+       c.floored_by::text
+  from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))";
 const BELL: &str = "
-select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), pg_catalog.current_setting('server_encoding')";
-const POLICIES: &str =
-    "select channel, role, string_to_array(row_filter, '&'), columns from rowcast.policy order by 1, 2";
+select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), pg_catalog.current_setting('server_encoding'),
+       exists (select from rowcast.setting where name = 'actor' and value = 'hide')";
+const POLICIES: &str = "
+select p.channel, p.role, pg_catalog.string_to_array(p.row_filter, '&'), p.columns, p.actor,
+       case when pg_catalog.pg_snapshot_xmax(p.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then p.floor::text end,
+       p.named,
+       case when exists (select from rowcast.channel c where c.name = p.channel and c.target_oid = p.target_oid and c.origin = p.origin)
+            then p.attnums else '{}' end
+  from rowcast.policy p cross join (select pg_catalog.pg_current_snapshot()) n(now) order by 1, 2";
 
 /// What decoding needs to know of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,7 +84,8 @@ pub struct Channel {
     pub has_user_query: bool,
     /// key in the notification's data, column of the row; `None`: the whole row
     pub notification: Option<Vec<(Box<str>, Box<str>)>>,
-    /// columns that never leave; in the outbox they are null
+    /// columns that never leave, also those that were excluded under a name and are gone; in the outbox they are null, or
+    /// from before
     pub excluded: Vec<Box<str>>,
     /// columns of type timestamptz: their text has the writer's offset and is brought to UTC
     pub timestamps: Vec<Box<str>>,
@@ -83,6 +97,12 @@ pub struct Channel {
     pub is_off: bool,
     /// of its table, those that may leave; `None` where it has no table
     pub columns: Option<Arc<[Column]>>,
+    /// from when on it may be seen
+    pub floor: Option<Floor>,
+    /// of its table, all columns, in order
+    pub shape: Vec<Box<str>>,
+    /// a policy names some of them
+    pub is_named_by_policies: bool,
 }
 
 impl Channel {
@@ -99,6 +119,8 @@ pub struct Catalog {
     policies: Vec<Policy>,
     /// the database's, for whatever its sessions take as it is
     pub encoding: Encoding,
+    /// who wrote is told to nobody
+    pub hides_actors: bool,
     /// no bell will ring: the relay polls
     pub bell_is_off: bool,
     /// part of the NOTIFY queue in use, 0 to 1
@@ -121,14 +143,9 @@ impl Catalog {
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
         let channels = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
         let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
-        let policies = policies.iter().map(|row| Policy {
-            channel: names.one(row, 0).into(),
-            role: names.one(row, 1).into(),
-            filters: names.some(row, 2).unwrap_or_default(),
-            columns: names.some(row, 3),
-        });
-        let policies = policies.collect();
-        Ok(Self { channels, policies, encoding: names.0, bell_is_off: bell.get(0), queue_usage: bell.get(1) })
+        let policies = policies.iter().map(|row| names.policy(row)).collect();
+        let (bell_is_off, queue_usage, hides_actors) = (bell.get(0), bell.get(1), bell.get(3));
+        Ok(Self { channels, policies, encoding: names.0, hides_actors, bell_is_off, queue_usage })
     }
 
     /// A channel by the id that the outbox carries.
@@ -154,8 +171,14 @@ impl Catalog {
     /// All channels as subscribers may ask for them.
     pub fn channels(&self) -> Vec<change::Channel> {
         let channels = self.channels.values();
-        let mut channels: Vec<_> =
-            channels.map(|c| change::Channel { name: c.name.clone(), columns: c.columns.clone() }).collect();
+        let mut channels: Vec<_> = channels
+            .map(|c| change::Channel {
+                name: c.name.clone(),
+                columns: c.columns.clone(),
+                floor: c.floor.clone(),
+                notifies: c.user_column.is_some() || c.has_user_query,
+            })
+            .collect();
         // the same ones read the same each time
         channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         channels
@@ -192,22 +215,46 @@ struct Names(Encoding);
 
 impl Names {
     fn channel(&self, row: &Row) -> Channel {
+        let excluded: Vec<Box<str>> = self.some(row, 6).unwrap_or_default();
+        let told = |text: &str| columns_of(text).map(|named| allowed(named, &excluded));
+        let floor = row.get::<_, Option<&str>>(16).and_then(Snapshot::parse);
+        let by = row.get::<_, Option<&str>>(17).and_then(|xid| xid.parse().ok());
         Channel {
             name: self.one(row, 1).into(),
             singular: self.one(row, 2).into(),
             user_column: row.get::<_, Option<Bytes<'_>>>(3).map(|name| self.text(name).into()),
             has_user_query: row.get(4),
-            notification: row.get::<_, Option<Bytes<'_>>>(5).and_then(|text| columns_of(&self.text(text))),
-            excluded: self.some(row, 6).unwrap_or_default(),
+            notification: row.get::<_, Option<Bytes<'_>>>(5).and_then(|text| told(&self.text(text))),
+            floor: floor.map(|seen| Floor { seen, by: by.unwrap_or_default() }),
             timestamps: self.some(row, 7).unwrap_or_default(),
             key: self.some(row, 8).unwrap_or_default(),
             partitioned_by: self.some(row, 9).unwrap_or_default(),
             is_off: row.get(10),
             columns: self.some::<Box<str>>(row, 11).map(|names| {
                 let types = self.some::<Box<str>>(row, 12).unwrap_or_default();
-                let columns = names.into_iter().zip(&types);
-                columns.map(|(name, kind)| Column { name, kind: change::Kind::of_type(kind) }).collect()
+                let numbers: Vec<i16> = row.get(13);
+                let columns = names.into_iter().zip(&types).zip(numbers);
+                columns
+                    .map(|((name, kind), number)| Column { name, kind: change::Kind::of_type(kind), number })
+                    .collect()
             }),
+            shape: self.some(row, 14).unwrap_or_default(),
+            is_named_by_policies: row.get(15),
+            excluded,
+        }
+    }
+
+    fn policy(&self, row: &Row) -> Policy {
+        let named: Vec<Box<str>> = self.some(row, 6).unwrap_or_default();
+        let numbers: Vec<i16> = row.get(7);
+        Policy {
+            channel: self.one(row, 0).into(),
+            role: self.one(row, 1).into(),
+            filters: self.some(row, 2).unwrap_or_default(),
+            columns: self.some(row, 3),
+            bound: named.into_iter().zip(numbers).collect(),
+            floor: row.get::<_, Option<&str>>(5).and_then(Snapshot::parse),
+            actor: row.get(4),
         }
     }
 
@@ -224,6 +271,11 @@ impl Names {
         let texts = row.get::<_, Option<Vec<Option<Bytes<'a>>>>>(index)?;
         Some(texts.into_iter().flatten().map(|text| self.text(text).into()).collect())
     }
+}
+
+/// Of what a notification tells, what may leave.
+fn allowed(named: Vec<(Box<str>, Box<str>)>, excluded: &[Box<str>]) -> Vec<(Box<str>, Box<str>)> {
+    named.into_iter().filter(|(_, column)| !excluded.contains(column)).collect()
 }
 
 fn columns_of(notification: &str) -> Option<Vec<(Box<str>, Box<str>)>> {

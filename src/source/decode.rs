@@ -53,13 +53,14 @@ pub enum Decoded {
 
 /// Decodes one row.
 pub fn decode(row: &OutboxRow<'_>, catalog: &Catalog) -> Decoded {
+    let row = OutboxRow { actor: row.actor.filter(|_| !catalog.hides_actors), ..*row };
     match row.op {
         b'C' | b'R' => Decoded::Internal,
-        b'N' => notification(row),
+        b'N' => notification(&row),
         op => match catalog.get(row.channel) {
             None => Decoded::UnknownChannel,
-            Some(channel) if op == b'P' => publication(row, channel),
-            Some(channel) => row_change(row, channel),
+            Some(channel) if op == b'P' => publication(&row, channel),
+            Some(channel) => row_change(&row, channel),
         },
     }
 }
@@ -90,8 +91,9 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         before.replace(&in_utc);
         if channel.key.iter().any(|name| changed.contains(name)) {
             // of a large row there may be only those that differ
+            let key: Vec<_> = channel.key.iter().filter(|name| !channel.excluded.contains(name)).cloned().collect();
             let is_whole = before.has_all(&channel.key);
-            old_key = Some(if is_whole { before.only(&channel.key) } else { new.overlaid(&before).only(&channel.key) });
+            old_key = Some(if is_whole { before.only(&key) } else { new.overlaid(&before).only(&key) });
         }
         if is_large {
             let hidden = |name: &str| channel.excluded.iter().chain(&channel.key).any(|other| **other == *name);
@@ -140,6 +142,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
             kind: format!("{}_{action}", channel.singular).into(),
             data: channel.notification.as_ref().map_or_else(|| data.clone(), |wanted| columns.picked(wanted)),
             omitted: size == Size::Omitted,
+            is_chosen: channel.notification.is_some(),
         })
     });
     let action = Cow::Borrowed(action);
@@ -194,7 +197,7 @@ fn notification(row: &OutboxRow<'_>) -> Decoded {
     };
     let users: Vec<Box<str>> = row.users.unwrap_or_default().iter().flatten().map(|u| u.as_str().into()).collect();
     let data = body.get("data").map_or("null", RawValue::get).into();
-    Decoded::Change(change(row, None, Some(Notification { users, kind, data, omitted: false })))
+    Decoded::Change(change(row, None, Some(Notification { users, kind, data, omitted: false, is_chosen: true })))
 }
 
 fn change(row: &OutboxRow<'_>, update: Option<Update>, notification: Option<Notification>) -> Change {
@@ -304,7 +307,8 @@ mod tests {
     #[test]
     fn a_row_above_row_bytes_is_told_by_its_key() {
         let known = ["pet_id", "user_id", "name", "seen_at"];
-        let columns = known.map(|name| crate::change::Column { name: name.into(), kind: crate::change::Kind::Any });
+        let columns =
+            known.map(|name| crate::change::Column { name: name.into(), kind: crate::change::Kind::Any, number: 0 });
         let catalog = Catalog::of([(1, Channel { columns: Some(columns.into()), ..pets() })]);
         let key = Some(r#"{"pet_id":1,"user_id":7}"#);
         let told = |row: &OutboxRow<'_>| match decode(row, &catalog) {

@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 
 use crate::error::{Error, Kind, Result};
 use crate::lives::{Life, Lives};
+use crate::seal::Seal;
 
 /// Notes the present life of the server and reads all of them.
 ///
@@ -22,7 +23,7 @@ pub async fn note(client: &Client) -> Result<Lives> {
     }
     let row = client
         .query_one(
-            "select pg_catalog.hashtextextended(c.system_identifier || ' ' || d.oid || ' ' || i.id, 0)
+            "select pg_catalog.hashtextextended(c.system_identifier || ' ' || d.oid || ' ' || i.id, 0), i.cursor_key
                from pg_catalog.pg_control_system() c, pg_catalog.pg_database d, rowcast.installation i
               where d.datname = pg_catalog.current_database()",
             &[],
@@ -30,6 +31,7 @@ pub async fn note(client: &Client) -> Result<Lives> {
         .await
         .map_err(|e| Error::database("cannot read the database's identity", e))?;
     let epoch = row.get::<_, i64>(0).cast_unsigned();
+    let seal = Some(Seal::new(row.get(1)));
     // a copy of a database goes on counting where the original was, so the number alone does not tell them apart
     let rows = client
         .query(
@@ -47,5 +49,5 @@ pub async fn note(client: &Client) -> Result<Lives> {
             bound: row.get::<_, Option<i64>>(1).map(i64::cast_unsigned),
         })
         .collect();
-    Ok(Lives { epoch, lives })
+    Ok(Lives { epoch, lives, seal })
 }

@@ -22,6 +22,7 @@ use super::directory::Channels;
 use super::part::{Captured, Gathered, Teller, gather, number, parts, text};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
+use super::shapes::Shapes;
 use crate::change::{Change, Cut, Event, Start};
 use crate::cursor::{Snapshot, inside_prefix};
 use crate::error::{Error, Kind, Result};
@@ -110,6 +111,10 @@ union all
     and ($3::int4 is null or o.channel = $3) limit 2001) c"
 );
 
+/// A revocation is remembered for a day.
+const REVOKED: &str = "select user_id, (extract(epoch from at) * 1000000)::int8 from rowcast.revoked \
+    where at > clock_timestamp() - interval '24 hours'";
+
 /// Reads cuts, one after the other.
 #[derive(Debug)]
 pub struct Reader {
@@ -122,6 +127,7 @@ pub struct Reader {
     place: Place,
     /// of this reader alone; they outlive its connection
     channels: OwnedMutexGuard<Channels>,
+    shapes: Shapes,
     out: mpsc::Sender<Event>,
 }
 
@@ -156,7 +162,8 @@ impl Reader {
         let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
         let bulk = bulk::Statements::prepare(&client).await?;
         let passed = Passed::before(&place.seen);
-        Ok(Self { client, read, read_on, passed, read_past, bulk, place, channels, out })
+        let shapes = Shapes::default();
+        Ok(Self { client, read, read_on, passed, read_past, bulk, place, channels, shapes, out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -190,6 +197,20 @@ impl Reader {
     pub async fn renew_channels(&mut self) -> Result<()> {
         let told = self.channels.renewed();
         self.send_all(told).await
+    }
+
+    /// Tells delivery whose tokens were revoked before it began: a relay that starts knows nothing of it, and the outbox
+    /// may have forgotten it.
+    ///
+    /// # Errors
+    /// When the database cannot be asked.
+    pub async fn announce_revoked(&mut self) -> Result<()> {
+        let explain = |e| Error::database("cannot read whose tokens were revoked", e);
+        let revoked = self.client.query(REVOKED, &[]).await.map_err(explain)?;
+        for row in revoked {
+            self.send(Event::Revoked { user: row.get::<_, &str>(0).into(), at: row.get(1) }).await?;
+        }
+        Ok(())
     }
 
     /// Tells delivery from where on changes follow, and how that lies to where the last ones ended.
@@ -361,14 +382,16 @@ impl Reader {
 
     /// Takes note of rows that are about to be told.
     async fn understand(&mut self, rows: &[Captured<'_>]) -> Result<()> {
-        let strange: Vec<i32> =
-            rows.iter().filter(|row| row.is_strange_to(&self.channels)).map(Captured::channel).collect();
+        let (channels, shapes) = (&self.channels, &mut self.shapes);
+        let is_strange =
+            |row: &&Captured<'_>| row.is_strange_to(channels) || row.is_of_new_shape(shapes, channels.known());
+        let strange: Vec<i32> = rows.iter().filter(is_strange).map(Captured::channel).collect();
         self.learn(strange).await?;
         for row in rows {
             self.place.witness.note(row.identity());
             // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
             for user in row.revoked() {
-                self.send(Event::Revoked { user: user.into() }).await?;
+                self.send(Event::Revoked { user: user.into(), at: row.moment() }).await?;
             }
         }
         Ok(())

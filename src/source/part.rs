@@ -13,6 +13,7 @@ use super::decode::{Decoded, OutboxRow, decode};
 use super::directory::Channels;
 use super::encoding::Encoding;
 use super::order::{self, Placed};
+use super::shapes::Shapes;
 use super::witness::Seen;
 use crate::change::{Change, Update};
 use crate::error::{Error, Kind, Result};
@@ -139,6 +140,16 @@ impl<'a> Captured<'a> {
     /// The users whose tokens are revoked by it.
     pub(super) fn revoked(&self) -> impl Iterator<Item = &str> {
         self.users.iter().flatten().flatten().map(String::as_str).filter(|_| self.op == b'R')
+    }
+
+    /// Whether its form is met for the first time, where that matters.
+    pub(super) fn is_of_new_shape(&self, shapes: &mut Shapes, catalog: &Catalog) -> bool {
+        shapes.is_new(self.channel, self.new.as_deref().or(self.old.as_deref()), catalog)
+    }
+
+    /// When it was captured, microseconds since 1970.
+    pub(super) fn moment(&self) -> i64 {
+        self.at + MICROSECONDS_1970_TO_2000
     }
 
     /// Whether the channels must be read again before it can be understood.

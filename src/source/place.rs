@@ -81,7 +81,7 @@ impl Place {
     /// server only as far as that had reached the disk.
     pub fn taken_over(cursor: Cursor) -> Self {
         let Cursor { epoch, incarnation, lsn, seen, inside } = cursor;
-        let lives = Arc::new(Lives { epoch, lives: vec![Life { id: incarnation, bound: None }] });
+        let lives = Arc::new(Lives { epoch, lives: vec![Life { id: incarnation, bound: None }], seal: None });
         let inside = inside.map(|(end, id)| (end, lsn, id));
         Self { lives, witness: Witness::of_another(seen.clone(), lsn), seen, lsn, inside }
     }

@@ -187,6 +187,10 @@ impl Relay {
         let channels = channels.clone().lock_owned().await;
         let mut reader = Reader::prepare(client, place, channels, out.clone()).await?;
         reader.announce_channels().await?;
+        // who goes on reads what was revoked meanwhile
+        if start == Start::First {
+            reader.announce_revoked().await?;
+        }
         reader.announce_place(start).await?;
         if start == Start::Gap(Gap::Failover) {
             tracing::error!(

@@ -67,6 +67,7 @@ pub(super) async fn read(
                join pg_catalog.pg_class t on t.oid = c.target
                join pg_catalog.pg_attribute a
                  on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
+                    and a.attname <> all (c.hidden_names || c.given_exclude)
               where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin()) group by t.oid, t.relkind",
             &[&&**channel, &column, &kind],
         )

@@ -161,13 +161,17 @@ fn first_of(
     // the slash that makes a user of it is the path's own, not one of a name
     let key = match name.strip_prefix("user/") {
         Some("") => return Err(unknown("the user id is missing".to_owned())),
-        Some(user) => ViewKey::User(decode(user).map_err(|_| unknown("the user id is no UTF-8".to_owned()))?.into()),
+        Some(user) => {
+            ViewKey::User(decode(user).map_err(|_| unknown("the user id is no UTF-8".to_owned()))?.into(), None)
+        }
         None => ViewKey::Channel(decoded.into(), ask),
     };
     let permitted = match web.hub.permit(&key, who) {
         Ok(permitted) => permitted,
         // it is asked again when the policies are known
         Err(JoinError::NotLive) => return Ok(Some((key, asked.wish))),
+        // a claim that is too long
+        Err(JoinError::Unfit(Unfit(reason))) => return Err(bad(reason)),
         Err(_) => {
             if let Some(unlogged) = web.hub.metrics().refuse("policy") {
                 let (user, role) = who.map_or((None, ""), |who| (who.user.as_deref(), &*who.role));
@@ -183,7 +187,7 @@ fn first_of(
         }
     };
     match &key {
-        ViewKey::User(_) => {
+        ViewKey::User(..) => {
             if let Some(name) = asked.named.iter().find(|name| **name != "since") {
                 return Err(bad(format!("a user's notifications have no {name}")));
             }

@@ -125,7 +125,8 @@ def fields(token):
     text, _, number = token[1:].partition(".")
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     length, at = varint(data, 0)
-    incarnation, at = varint(data, len(data) - length + 8)
+    data = data[:at + length]  # without the seal
+    incarnation, at = varint(data, at + 8)
     lsn, at = varint(data, at)
     return incarnation, lsn, data, at, number
 

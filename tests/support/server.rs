@@ -53,6 +53,14 @@ impl TestServer {
         socket
     }
 
+    /// The same, and the place where it begins.
+    pub(crate) async fn subscribed_at(&self, path: &str) -> (Socket, String) {
+        let mut socket = self.socket(path).await;
+        let first = socket.message().await;
+        assert_eq!(first["type"], "subscribed", "{first}");
+        (socket, first["cursor"].as_str().unwrap().to_owned())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let mut tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");

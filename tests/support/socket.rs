@@ -66,6 +66,18 @@ impl Socket {
         }
     }
 
+    /// The next text, until the connection ends, however it does.
+    pub(crate) async fn next_text(&mut self) -> Option<String> {
+        loop {
+            let next = tokio::time::timeout(Duration::from_secs(10), self.0.next()).await.expect("something in time");
+            match next {
+                Some(Ok(Message::Text(text))) => return Some(text.to_string()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         self.raw(Message::text(text)).await;
     }

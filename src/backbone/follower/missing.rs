@@ -70,9 +70,9 @@ impl Follower {
 
     /// Whose tokens were revoked since the last entry that was read, also where the entry that said so is gone.
     pub(super) async fn hear_of_revocations(&self, state: &State) -> Result<()> {
-        for (user, id) in &state.revoked {
-            if Id::parse(id).is_some_and(|id| id > self.read) {
-                self.send(Event::Revoked { user: user.as_str().into() }).await?;
+        for revoked in &state.revoked {
+            if Id::parse(&revoked.id).is_some_and(|id| id > self.read) {
+                self.send(Event::Revoked { user: revoked.user.clone(), at: revoked.at }).await?;
             }
         }
         Ok(())
@@ -126,8 +126,10 @@ impl Follower {
             "changes are missing from the stream, and cannot be had from elsewhere"
         );
         self.place = Some(border.cursor.clone());
-        let lives =
-            self.lives.clone().unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new() }));
+        let lives = self
+            .lives
+            .clone()
+            .unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new(), seal: None }));
         self.send(Event::From { border, lives, start: Start::Gap(gap), inside: None }).await
     }
 }

@@ -79,7 +79,7 @@ fn a_revoked_user_needs_a_newer_token() {
     let keys = keys(Rules::default());
     let token = |iat: Value| signed(Algorithm::HS256, b"s3cret", &json!({"sub": "5", "exp": now() + 60, "iat": iat}));
     assert!(keys.verify(&token(json!(now()))).is_ok());
-    keys.revoke("5");
+    keys.revoke("5", SystemTime::now());
     for old in [json!(now() - 1), Value::Null] {
         assert_eq!(refused(&keys, &token(old)), "the token was revoked");
     }

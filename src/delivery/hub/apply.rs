@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use super::{Hub, JoinError, State};
 use crate::change::{Change, Channel, Cut, Event, Policy, Start};
+use crate::delivery::floors::Floors;
 use crate::delivery::frame::{self, CloseCode};
 use crate::delivery::lens::Unfit;
 use crate::delivery::outbound::Order;
@@ -16,6 +18,15 @@ use crate::delivery::policy::Policies;
 use crate::delivery::protocol;
 use crate::delivery::route::{Routed, Shed, Views};
 use crate::delivery::view::{View, lock};
+use crate::lives::Gap;
+
+impl State {
+    /// Whether the stream still brings changes from before some floor.
+    fn notice_floors(&mut self) {
+        let seen = self.border.as_ref().map(|border| &border.cursor.seen);
+        self.awaits_floor = seen.is_none_or(|seen| self.floors.are_ahead_of(seen));
+    }
+}
 
 /// Filters that cost less than so much, as lenses count it, are asked where the cut arrives: to hand it to another thread
 /// and back costs as much as a fifth of it. The rest runs beside the threads that answer clients.
@@ -30,12 +41,14 @@ impl Hub {
             Event::Cut(cut) => {
                 lock(&self.state).known.take_news().tell(views);
                 for part in in_parts(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
-                    *unwritten += self.apply_cut(views, Arc::new(part)).await;
+                    *unwritten += self.apply_cut(views, part).await;
                     self.settle(unwritten).await;
                 }
             }
-            Event::From { border, lives, start, inside: _ } => {
+            Event::From { mut border, lives, start, inside: _ } => {
                 let mut state = lock(&self.state);
+                state.lives = Some(lives);
+                border.token = state.sealed(&border.token);
                 // where a cut was broken off, its rest follows and ends at a border
                 if start != Start::Continues || state.is_at_border {
                     state.cursor = border.token.clone();
@@ -45,7 +58,7 @@ impl Hub {
                     state.history.restart(border.cursor.seen.clone());
                 }
                 state.border = Some(border);
-                state.lives = Some(lives);
+                state.notice_floors();
                 if let Start::Gap(gap) = start {
                     self.metrics.count_gap(gap.as_str());
                     self.append_to_views(state, |label, _| protocol::gap(label, gap), |_| true);
@@ -69,19 +82,32 @@ impl Hub {
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
             }
             Event::Channels { channels, policies } => self.set_channels(channels, policies),
-            Event::Revoked { user } => {
+            Event::Revoked { user, at } => {
                 if let Some(keys) = self.keys() {
-                    keys.revoke(&user);
+                    keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
                 }
-                for outbound in self.pulse.of_user(&user) {
-                    outbound.close(CloseCode::Unauthenticated, "the token was revoked");
-                }
+                // each looks whether its token is among them: some may be of after that moment
+                self.pulse.of_user(&user).iter().for_each(|outbound| outbound.order(Order::Revoked));
             }
         }
     }
 
     /// Bytes that it added to the logs.
-    async fn apply_cut(&self, views: &mut Views<Arc<View>>, cut: Arc<Cut>) -> u64 {
+    async fn apply_cut(&self, views: &mut Views<Arc<View>>, mut cut: Cut) -> u64 {
+        {
+            let state = lock(&self.state);
+            if state.awaits_floor {
+                cut.changes.retain(|change| !state.floors.keep_out(change));
+            }
+            // a change that is alone has the place after the cut
+            if cut.changes.len() > 1 || cut.end.is_none() {
+                cut.inside = state.sealed(&cut.inside);
+            }
+            if let Some(end) = &mut cut.end {
+                end.token = state.sealed(&end.token);
+            }
+        }
+        let cut = Arc::new(cut);
         let Routed { mut frames, mut shed } = self.route(views, &cut).await;
         for _ in 0..ROUNDS {
             let news = {
@@ -116,6 +142,9 @@ impl Hub {
         if let Some(end) = &cut.end {
             state.cursor = end.token.clone();
             state.border = Some(end.clone());
+            if state.awaits_floor {
+                state.notice_floors();
+            }
         } else if let Some(last) = cut.changes.last() {
             let mut token = cut.inside.to_string();
             crate::cursor::push_id(&mut token, last.id);
@@ -180,7 +209,15 @@ impl Hub {
 
     fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
         let mut state = lock(&self.state);
-        let policies = Policies::new(policies);
+        let floors = Floors::new(&channels);
+        let policies = Policies::new(policies, &floors);
+        let raised: Vec<_> =
+            floors.raised_since(&state.floors).map(|(name, notifies)| (name.clone(), notifies)).collect();
+        if floors != state.floors {
+            state.history.forget(|change| floors.cover(change));
+            state.floors = floors;
+            state.notice_floors();
+        }
         let before = state.policies.replace(policies);
         // also who is on his way to a channel; not the first time, which those who are there wait for
         if self.settings.keys.is_some() && before.is_some() && state.policies != before {
@@ -188,8 +225,11 @@ impl Hub {
         }
         let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
         let before = std::mem::replace(&mut state.channels, channels);
-        let altered =
-            |view: &Arc<View>| view.key.channel().is_some_and(|name| before.get(name) != state.channels.get(name));
+        let is_altered = before != state.channels;
+        let altered = |view: &Arc<View>| match view.key.channel() {
+            Some(name) => before.get(name) != state.channels.get(name),
+            None => is_altered && !view.key.is_everything(),
+        };
         let views: Vec<_> = state.known.iter().filter(|view| altered(view)).cloned().collect();
         let mut closed = Vec::new();
         for view in views {
@@ -208,12 +248,36 @@ impl Hub {
             state.known.remove(&view);
             closed.push((view, code, protocol::channel_error(kind, &reason, &label), reason));
         }
-        drop(state);
+        self.tell_of_floors(state, &raised);
         for (view, code, message, reason) in closed {
             for outbound in view.sockets() {
                 outbound.lose(&view, code, &reason, &message);
             }
         }
+    }
+
+    /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
+    /// once all were tried is from before, and is dropped: they are too slow, and come back.
+    fn tell_of_floors(&self, state: MutexGuard<'_, State>, raised: &[(Arc<str>, bool)]) {
+        if raised.is_empty() {
+            return;
+        }
+        let users = raised.iter().any(|(_, notifies)| *notifies);
+        let concerned = |view: &View| match view.key.channel() {
+            Some(name) => raised.iter().any(|(raised, _)| raised == name),
+            None => users,
+        };
+        let before: Vec<_> =
+            state.known.iter().filter(|view| concerned(view)).map(|view| (view.clone(), view.log.end())).collect();
+        self.metrics.count_gap(Gap::Policy.as_str());
+        self.append_to_views(state, |label, _| protocol::gap(label, Gap::Policy), concerned);
+        let shards = self.shards.clone();
+        tokio::spawn(async move {
+            for shard in &shards {
+                shard.passed().await;
+            }
+            before.iter().for_each(|(view, end)| view.log.forget_before(*end));
+        });
     }
 
     /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by

@@ -8,7 +8,7 @@ use super::Hub;
 use crate::change::Change;
 use crate::delivery::lens::Lens;
 use crate::delivery::protocol;
-use crate::delivery::route::{Told, ViewKey};
+use crate::delivery::route::Told;
 use crate::delivery::view::{View, lock};
 
 /// So many views are told of one by one.
@@ -24,7 +24,7 @@ impl Hub {
         let (passed, concerned, lenses): (bool, Vec<Arc<View>>, Vec<_>) = {
             let state = lock(&self.state);
             let passed = state.border.as_ref().is_some_and(|border| border.cursor.seen.sees(change.tx));
-            let of_users = users.iter().filter_map(|user| state.known.get(&ViewKey::User((*user).into())));
+            let of_users = users.iter().flat_map(|user| state.known.of_user(user));
             let of_channel = update.into_iter().flat_map(|update| state.known.of_channel(&update.channel));
             let concerned: Vec<_> = of_channel.chain(of_users).cloned().collect();
             let lenses = concerned.iter().take(VIEWS).map(|view| state.lens(&view.key).ok()).collect();
@@ -38,7 +38,7 @@ impl Hub {
             work = work.checked_sub(lens.work(size))?;
             Some(match Told::of(&view.key, &lens, change)? {
                 Told::Update(_, _, shown, _) => shown.action.to_owned(),
-                Told::Notification(_, told, _) => told.kind.to_string(),
+                Told::Notification(_, told, ..) => told.kind.to_string(),
             })
         };
         let views: Vec<Value> = concerned

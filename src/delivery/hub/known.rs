@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::delivery::lens::{Ask, Lens};
+use crate::delivery::policy::Rights;
 use crate::delivery::route::{ViewKey, Views};
 use crate::delivery::view::View;
 
@@ -12,7 +13,8 @@ use crate::delivery::view::View;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     channels: HashMap<Arc<str>, HashMap<Ask, Arc<View>>>,
-    users: HashMap<Arc<str>, Arc<View>>,
+    /// by what may be seen: mostly one for a user
+    users: HashMap<Arc<str>, HashMap<Option<Arc<Rights>>, Arc<View>>>,
     news: News,
 }
 
@@ -33,7 +35,7 @@ impl Known {
     pub(super) fn get(&self, key: &ViewKey) -> Option<&Arc<View>> {
         match key {
             ViewKey::Channel(name, ask) => self.channels.get(name)?.get(ask),
-            ViewKey::User(user) => self.users.get(user),
+            ViewKey::User(user, rights) => self.users.get(user)?.get(rights),
         }
     }
 
@@ -48,8 +50,8 @@ impl Known {
             ViewKey::Channel(name, ask) => {
                 self.channels.entry(name.clone()).or_default().insert(ask.clone(), view.clone());
             }
-            ViewKey::User(user) => {
-                self.users.insert(user.clone(), view.clone());
+            ViewKey::User(user, rights) => {
+                self.users.entry(user.clone()).or_default().insert(rights.clone(), view.clone());
             }
         }
         self.news.0.insert(view.number, Word::Is(view.clone(), lens));
@@ -66,8 +68,13 @@ impl Known {
                     }
                 }
             }
-            ViewKey::User(user) => {
-                self.users.remove(user);
+            ViewKey::User(user, rights) => {
+                if let Some(views) = self.users.get_mut(user) {
+                    views.remove(rights);
+                    if views.is_empty() {
+                        self.users.remove(user);
+                    }
+                }
             }
         }
         // a lens that was changed is a word about a view that the router knows: it has to hear that it is gone
@@ -84,9 +91,14 @@ impl Known {
         self.channels.get(name).into_iter().flat_map(HashMap::values)
     }
 
+    /// The views of a user's notifications.
+    pub(super) fn of_user(&self, user: &str) -> impl Iterator<Item = &Arc<View>> {
+        self.users.get(user).into_iter().flat_map(HashMap::values)
+    }
+
     /// All views.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<View>> {
-        self.channels.values().flat_map(HashMap::values).chain(self.users.values())
+        self.channels.values().flat_map(HashMap::values).chain(self.users.values().flat_map(HashMap::values))
     }
 
     /// How many users are watched.

@@ -21,7 +21,7 @@ fn place(life: u64, before: u64) -> Cursor {
 }
 
 fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
-    let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec() });
+    let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec(), seal: None });
     let start = if continues { Start::Continues } else { Start::First };
     Event::From { border: Border::new(place(life, 10)), lives, start, inside: None }
 }
@@ -84,7 +84,10 @@ impl Stage {
         let mut running = Tasks::default();
         hub.start(&mut running, received, &shutdown);
         events
-            .send(Event::Channels { channels: vec![Channel { name: "pets".into(), columns: None }], policies: vec![] })
+            .send(Event::Channels {
+                channels: vec![Channel { name: "pets".into(), columns: None, floor: None, notifies: false }],
+                policies: vec![],
+            })
             .await
             .unwrap();
         events.send(begin(life, &[Life { id: life, bound: None }], false)).await.unwrap();
@@ -109,7 +112,7 @@ async fn a_place_that_was_judged_in_another_life_does_not_enter() {
     let stage = Stage::in_life(2).await;
     let enter = |life| {
         let key = ViewKey::named("pets", Ask::default());
-        stage.hub.enter(&key, &stage.outbound, &"me".into(), &Snapshot::all_before(10), life).unwrap()
+        stage.hub.enter(&key, None, &stage.outbound, &"me".into(), &Snapshot::all_before(10), life).unwrap()
     };
     assert!(matches!(enter(1), Entry::AnotherLife));
     assert!(matches!(enter(2), Entry::Joined { .. }));

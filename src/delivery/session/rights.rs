@@ -76,6 +76,13 @@ impl Session {
         self.reconsider();
     }
 
+    /// Some of its user's tokens were revoked, maybe this one.
+    pub(super) fn look_at_revocation(&self) {
+        if self.hub.keys().zip(self.who().as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
+            self.outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+        }
+    }
+
     /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
     /// channel, or ends.
     pub(super) fn reconsider(&mut self) {
