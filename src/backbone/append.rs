@@ -99,7 +99,9 @@ pub async fn state(connection: &mut Connection, keys: &Keys) -> Result<Option<St
     let is_live = field("live") == "1";
     let mut revoked = Vec::new();
     for (name, id) in &fields {
-        let read = name.strip_prefix(REVOKED).zip(id.split_once(' '));
+        // an earlier version wrote the id alone
+        let moment = || id.split_once('-').map(|(ms, _)| (ms, id.as_str()));
+        let read = name.strip_prefix(REVOKED).zip(id.split_once(' ').or_else(moment));
         revoked.extend(read.and_then(|(user, (at, id))| {
             let at = at.parse::<i64>().ok()?.checked_mul(1000)?;
             Some(Revoked { user: user.into(), at, id: id.to_owned() })

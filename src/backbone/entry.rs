@@ -72,7 +72,9 @@ struct GapBody {
 #[derive(Serialize, Deserialize)]
 struct RevokedBody<'a> {
     text: Cow<'a, str>,
-    at: i64,
+    /// an earlier version did not say it: then it is the entry's
+    #[serde(default)]
+    at: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +110,7 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
             ("gap", serde_json::to_string(&GapBody { reason: *gap, channel: channel.clone() }))
         }
         Event::Revoked { user, at } => {
-            ("revoked", serde_json::to_string(&RevokedBody { text: Cow::Borrowed(user), at: *at }))
+            ("revoked", serde_json::to_string(&RevokedBody { text: Cow::Borrowed(user), at: Some(*at) }))
         }
         Event::Down { reason } => ("down", serde_json::to_string(&Text { text: Cow::Borrowed(reason) })),
         Event::Live => ("live", Ok(String::new())),
@@ -133,11 +135,11 @@ pub fn place_after(event: &Event) -> Option<String> {
     }
 }
 
-/// Reads an entry's fields.
+/// Reads the fields of an entry that was written at a moment, microseconds since 1970.
 ///
 /// # Errors
 /// [`BadEntry`] with what is wrong.
-pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntry> {
+pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntry> {
     let at = if at.is_empty() { None } else { Some(Cursor::parse(at).map_err(|_| BadEntry("at is no place"))?) };
     let to = Cursor::parse(to).map_err(|_| BadEntry("to is no place"))?;
     let bad = |_| BadEntry("a body of another form");
@@ -166,7 +168,7 @@ pub fn read(at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntr
         }
         "revoked" => {
             let body: RevokedBody<'_> = serde_json::from_str(body).map_err(bad)?;
-            Event::Revoked { user: body.text.as_ref().into(), at: body.at }
+            Event::Revoked { user: body.text.as_ref().into(), at: body.at.unwrap_or(written) }
         }
         "down" => {
             let text: Text<'_> = serde_json::from_str(body).map_err(bad)?;
@@ -232,7 +234,7 @@ mod tests {
     fn told(event: &Event) -> Event {
         let said = write(event).unwrap();
         let to = place_after(event).unwrap_or_else(|| border(9).token.to_string());
-        read("", &to, said.kind, &said.body).unwrap().event.unwrap()
+        read(0, "", &to, said.kind, &said.body).unwrap().event.unwrap()
     }
 
     #[test]
@@ -300,6 +302,8 @@ mod tests {
         ] {
             assert_eq!(format!("{:?}", told(&event)), format!("{event:?}"));
         }
+        let of_before = read(5, "", &border(9).token, "revoked", r#"{"text":"7"}"#).unwrap().event.unwrap();
+        assert!(matches!(of_before, Event::Revoked { at: 5, .. }), "as an earlier version wrote it");
         let place = place_after(&Event::Cut(cut(None))).unwrap();
         assert_eq!(Cursor::parse(&place).unwrap().inside, Some((until.cursor.seen.clone(), 4)));
     }
@@ -307,7 +311,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_entry_makes_it_panic(kind in "from|channels|cut|gap|revoked|down|x", body in "\\PC{0,60}") {
-            let _ = read("", &border(9).token, &kind, &body);
+            let _ = read(0, "", &border(9).token, &kind, &body);
         }
     }
 }

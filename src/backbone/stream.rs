@@ -77,7 +77,8 @@ impl Raw {
     /// # Errors
     /// [`BadEntry`].
     pub fn entry(&self) -> Result<Entry, BadEntry> {
-        entry::read(self.field("at"), self.field("to"), self.field("kind"), self.field("body"))
+        let written = self.id.ms.cast_signed().saturating_mul(1000);
+        entry::read(written, self.field("at"), self.field("to"), self.field("kind"), self.field("body"))
     }
 
     /// The place before it, without its body being read; `None` where nothing came before, or it cannot be read.
