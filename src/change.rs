@@ -400,7 +400,7 @@ pub enum Request {
         narrowing: Option<Narrowing>,
         /// in whose turn it is answered
         asker: Arc<str>,
-        /// takes [`Answer::Rows`], then [`Answer::Border`]
+        /// takes [`Answer::Rows`] and [`Answer::Keys`], then [`Answer::Border`]
         answer: mpsc::Sender<Answer>,
     },
 }
@@ -428,6 +428,8 @@ pub enum Answer {
     Changes(Vec<Change>),
     /// rows as JSON objects
     Rows(Vec<Json>),
+    /// of rows longer than `row_bytes`, the keys
+    Keys(Vec<Json>),
     /// the rows were those at this place
     Border(Border),
     /// what follows is a cut of its own, which ends here; a part of the past may come as several

@@ -56,8 +56,14 @@ async fn a_huge_row_is_told_by_its_key_and_holds_nobody_up() {
     db.run("update files set body = 'small'").await;
     let shrunk = update(&mut files).await;
     assert_eq!((&shrunk["data"], &shrunk["omitted"]), (&json!({"id": 2, "owner": "7", "body": "small"}), &Value::Null));
-    db.run(&format!("update files set body = {HUGE}; delete from files")).await;
+    db.run(&format!("update files set body = {HUGE}")).await;
     assert_eq!(update(&mut files).await["omitted"], "row_bytes");
+    // in a snapshot too
+    let mut snapshot = server.socket("/ws/files?snapshot=true").await;
+    let part = snapshot.message().await;
+    assert_eq!((&part["rows"], &part["omitted"]), (&json!([{"id": 2}]), &json!("row_bytes")));
+    assert_eq!(snapshot.message().await["last"], true);
+    db.run("delete from files").await;
     let deleted = update(&mut files).await;
     assert_eq!((&deleted["action"], &deleted["data"]), (&json!("deleted"), &json!({"id": 2})));
     // others of this process's tests may run beside

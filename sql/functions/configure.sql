@@ -3,6 +3,7 @@
 --   notify       row | empty | always | never: how the doorbell rings
 --   retention    an interval of a minute or more; how long changes are kept. Default 24 hours
 --   outbox_size  such as '10 GB'; the oldest changes go earlier when the outbox is larger. Default 10 GB
+--   actor        show | hide: whether anybody is told who wrote. Default show
 --   row_bytes    such as '8 MB', at least 4 MB: a row whose JSON is longer is told by its key alone. Default 8 MB
 -- tables touched: rowcast.setting (insert, update)
 create or replace function rowcast.configure(name text, value text) returns void
@@ -18,12 +19,14 @@ begin
       perform value where value::interval >= interval '1 minute';
     elsif name = 'outbox_size' then
       perform value where pg_size_bytes(value) >= 64 * 1024 * 1024;
+    elsif name = 'actor' then
+      perform value where value in ('show', 'hide');
     elsif name = 'row_bytes' then
       -- at most 128 MB: two images and what is made of them must fit into a row of 1 GB
       perform value where pg_size_bytes(value) between 4 * 1024 * 1024 and 128 * 1024 * 1024;
     else
       raise exception 'unknown setting %', coalesce(name, 'null')
-        using errcode = 'undefined_object', hint = 'known settings: notify, retention, outbox_size, row_bytes';
+        using errcode = 'undefined_object', hint = 'known settings: actor, notify, outbox_size, retention, row_bytes';
     end if;
     if not found then
       raise invalid_parameter_value;
@@ -33,6 +36,7 @@ begin
       using errcode = 'invalid_parameter_value',
             hint = case name when 'notify' then 'it is one of: row, empty, always, never'
                              when 'retention' then 'it is an interval of a minute or more, such as 24 hours'
+                             when 'actor' then 'it is one of: show, hide'
                              when 'row_bytes' then 'it is a size of 4 MB to 128 MB, such as 8 MB'
                              else 'it is a size of 64 MB or more, such as 10 GB' end;
   end;
@@ -45,9 +49,12 @@ begin
     end if;
     execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe as %L',
                    format('select %L::pg_catalog.text', configure.value));
+  elsif name = 'actor' then
+    -- what servers have in memory has the actors of before
+    perform rowcast.raise_floor(c.id) from rowcast.channel c;
   elsif name = 'row_bytes' then
     execute format('create or replace function rowcast.row_bytes() returns int language sql immutable parallel safe as %L',
                    format('select %s', pg_size_bytes(configure.value)));
   end if;
 end $$;
-comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify, retention, outbox_size or row_bytes';
+comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify, retention, outbox_size, row_bytes or actor';

@@ -64,6 +64,8 @@ with trigger_state as (
            when exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class k on k.oid = t.tgrelid
                          where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!!rowcast_users' and p.proowner <> k.relowner)
              then 'the table has another owner than its user rule, which may not read what it needs; call rowcast.watch again, with all its arguments'
+           when exists (select from rowcast.policy p where p.channel = c.name and rowcast.drifted_names(p) <> '{}')
+             then 'a policy names a column that is another one now, and hides it: select * from rowcast.exposure; call rowcast.allow again'
            when m.who is not null then 'changes are not captured of ' || m.who || ': rowcast.mute is on in its settings'
          end as drift
     from rowcast.channel c left join trigger_state s on s.id = c.id cross join muted m

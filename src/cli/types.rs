@@ -33,8 +33,7 @@ pub(super) async fn of(client: &Client) -> Result<String> {
                     not (a.attnotnull or t.typnotnull)
                from rowcast.channel c
                join pg_catalog.pg_attribute a
-                 on a.attrelid = c.target and c.target = c.target_oid and c.origin = (select rowcast.origin()) and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-                and a.attname <> all (c.hidden_names || c.given_exclude)
+                 on a.attrelid = c.target and c.target = c.target_oid and c.origin = (select rowcast.origin()) and a.attnum > 0 and not a.attisdropped and exists (select from rowcast.shown_column s where s.channel = c.id and s.attnum = a.attnum)
                join pg_catalog.pg_type t on t.oid = a.atttypid
                join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
                join pg_catalog.pg_type e on e.oid = case when b.typcategory = 'A' and b.typelem <> 0 then b.typelem else b.oid end

@@ -331,6 +331,13 @@ impl Lens {
         Some(self.columns.as_ref().map_or(Cow::Borrowed(json), |columns| Cow::Owned(row.only(columns).into())))
     }
 
+    /// The key of a row of a snapshot that is longer than `row_bytes`; nothing where it does not tell that the row is in
+    /// this view.
+    pub fn key<'a>(&self, json: &'a str) -> Option<Cow<'a, str>> {
+        let row = Columns::parse(json).filter(|row| self.judge(row, &Memo::default()) == Some(true))?;
+        Some(self.columns.as_ref().map_or(Cow::Borrowed(json), |columns| Cow::Owned(row.only(columns).into())))
+    }
+
     /// A column that must have one of some values, if there is such a condition: only changes whose row has one of
     /// them, before or after, concern this view.
     pub fn needs(&self) -> Option<(&str, Kind, &[Value])> {

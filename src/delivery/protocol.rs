@@ -141,15 +141,28 @@ pub fn unsubscribed(channel: &str, reference: Option<&Value>) -> String {
 /// Current rows of a channel's table, given as JSON objects with commas between them. The last message has the `cursor`
 /// at which they were current.
 pub fn snapshot(channel: &str, rows: &str, cursor: Option<&str>) -> String {
+    snapshot_part(channel, rows, false, cursor)
+}
+
+/// A part of a snapshot with rows longer than `row_bytes`: their keys.
+pub fn snapshot_keys(channel: &str, keys: &str) -> String {
+    snapshot_part(channel, keys, true, None)
+}
+
+fn snapshot_part(channel: &str, rows: &str, omitted: bool, cursor: Option<&str>) -> String {
     let mut message = String::with_capacity(rows.len() + 128);
     message.push_str(r#"{"type":"snapshot","channel":"#);
     push_string(&mut message, channel);
     message.push_str(r#","rows":["#);
     message.push_str(rows);
+    message.push(']');
+    if omitted {
+        message.push_str(OMITTED);
+    }
     match cursor {
-        None => message.push_str(r#"],"last":false}"#),
+        None => message.push_str(r#","last":false}"#),
         Some(cursor) => {
-            message.push_str(r#"],"last":true,"cursor":"#);
+            message.push_str(r#","last":true,"cursor":"#);
             push_string(&mut message, cursor);
             message.push('}');
         }

@@ -345,7 +345,7 @@ impl Resume {
                     return Ok(Ok(()));
                 }
                 Some(Answer::Gap(gap)) => return Ok(Err(gap)),
-                Some(Answer::Rows(_) | Answer::Border(_) | Answer::Refused) => {}
+                Some(Answer::Rows(_) | Answer::Keys(_) | Answer::Border(_) | Answer::Refused) => {}
                 // what came so far is the client's: it gets further each time
                 None => {
                     self.send(held.iter(), &inside, None).await?;
@@ -382,6 +382,12 @@ impl Resume {
                     drop(turn);
                     if part.len() >= CHUNK {
                         self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
+                    }
+                }
+                Some(Answer::Keys(keys)) => {
+                    let keys: Vec<_> = keys.iter().filter_map(|key| self.lens.key(key)).collect();
+                    if !keys.is_empty() {
+                        self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
                     }
                 }
                 Some(Answer::Border(border)) => {

@@ -22,6 +22,31 @@ use crate::error::{Error, Result};
 /// Rows are handed over in parts of so many bytes of JSON.
 const PART_BYTES: usize = 64 * 1024;
 
+/// Keys of large rows that are handed over at a time.
+const KEYS: usize = 1_000;
+
+/// The statement that reads a channel's rows: those columns that may leave, in the table's order, by name, so that no
+/// other is even read. Rows of tables that inherit from this one are not captured, so they are not shown either. r.* is the
+/// whole row, also where a column is named r. What a row is stored in is looked at first: a large one is measured, and its
+/// key stands for it where it is longer than `row_bytes`.
+const STATEMENT: &str = "
+select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*)::text
+                           when s.size <= rowcast.row_bytes() then rowcast.json_within(r.*, null, null, ''{}'', ''{}'', null)::text end,
+                      case when s.size > 2000 then %s end
+                 from %s %s t cross join lateral (select %s) r cross join lateral (select %s) s(size) %s',
+              coalesce('(select pg_catalog.row_to_json(k.*)::text from (select ' ||
+                string_agg(format('t.%I', s.name), ', ' order by s.attnum) filter (where i.indkey is not null) || ') k)', 'null'),
+              case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass,
+              string_agg(format('t.%I', s.name), ', ' order by s.attnum),
+              string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + '),
+              case $2::text when '' then '' else format('where t.%I = any ($1::text[]::%s[])', $2::text, $3::text) end)
+  from rowcast.channel c
+  join pg_catalog.pg_class t on t.oid = c.target
+  join rowcast.shown_column s on s.channel = c.id
+  left join pg_catalog.pg_index i on i.indrelid = t.oid and i.indisprimary and s.attnum = any (i.indkey)
+ where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
+ group by t.oid, t.relkind";
+
 /// Reads the rows of a channel's table: [`Answer::Rows`], then [`Answer::Border`]. With a `narrowing`, those that it lets
 /// through: one user's rows of a large table are found by an index, if there is one.
 ///
@@ -55,24 +80,7 @@ pub(super) async fn read(
         Some(Kind::Uuid) => "uuid",
         _ => "text",
     };
-    // the columns in the table's order, by name: an excluded one is not even read. Rows of tables that inherit from
-    // this one are not captured, so they are not shown either. r.* is the whole row, also where a column is named r
-    let statement = session
-        .query_opt(
-            "select format('select pg_catalog.row_to_json(r.*)::text from (select %s from %s %s %s) r',
-                           string_agg(quote_ident(a.attname), ', ' order by a.attnum),
-                           case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass,
-                           case $2::text when '' then '' else format('where %I = any ($1::text[]::%s[])', $2::text, $3::text) end)
-               from rowcast.channel c
-               join pg_catalog.pg_class t on t.oid = c.target
-               join pg_catalog.pg_attribute a
-                 on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude)
-                    and a.attname <> all (c.hidden_names || c.given_exclude)
-              where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin()) group by t.oid, t.relkind",
-            &[&&**channel, &column, &kind],
-        )
-        .await
-        .map_err(explain)?;
+    let statement = session.query_opt(STATEMENT, &[&&**channel, &column, &kind]).await.map_err(explain)?;
     // a channel without a table has no rows
     if let Some(statement) = statement {
         let statement = session.prepare(statement.get(0)).await.map_err(explain)?;
@@ -88,11 +96,22 @@ pub(super) async fn read(
             explain(e).hint("let the relay read the table: call rowcast.watch again, with all its arguments")
         })?;
         let mut rows = Box::pin(rows);
-        let (mut part, mut bytes, mut is_spoilt) = (Vec::new(), 0, false);
+        let (mut part, mut keys, mut bytes, mut is_spoilt) = (Vec::new(), Vec::new(), 0, false);
         while let Some(row) = rows.try_next().await.map_err(explain)? {
-            let row = encoding.decode(row.get::<_, Bytes<'_>>(0).0);
+            let text = |column| row.get::<_, Option<Bytes<'_>>>(column).map(|text| encoding.decode(text.0));
+            let (whole, key) = (text(0), text(1));
+            let is_whole = whole.is_some();
+            // a large row without a key cannot be told
+            let Some(row) = whole.or(key) else { continue };
             is_spoilt |= matches!(&row, Cow::Owned(text) if text.contains(char::REPLACEMENT_CHARACTER));
             let row: Json = row.into();
+            if !is_whole {
+                keys.push(row);
+                if keys.len() >= KEYS && answer.give(Answer::Keys(std::mem::take(&mut keys))).await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
             bytes += row.len();
             part.push(row);
             if bytes >= PART_BYTES {
@@ -105,8 +124,11 @@ pub(super) async fn read(
         if is_spoilt {
             tracing::warn!(event = "text_spoilt", %channel, "bytes that are no text of the database's encoding were replaced");
         }
-        if !part.is_empty() {
-            let _ = answer.give(Answer::Rows(part)).await;
+        if !part.is_empty() && answer.give(Answer::Rows(part)).await.is_err() {
+            return Ok(());
+        }
+        if !keys.is_empty() && answer.give(Answer::Keys(keys)).await.is_err() {
+            return Ok(());
         }
     }
     let _ = answer.give(Answer::Border(border)).await;

@@ -109,7 +109,7 @@ impl Follower {
                     return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
                 }
                 Answer::Gap(gap) => return self.give_up(gap, beyond).await,
-                Answer::Rows(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
+                Answer::Rows(_) | Answer::Keys(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
             }
         }
         self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
