@@ -73,7 +73,7 @@ export type Message =
   | Change
   | Notification
   | Subscribed
-  | { type: "snapshot"; channel: string; rows: unknown[]; last: boolean; cursor?: string }
+  | { type: "snapshot"; channel: string; rows: unknown[]; omitted?: "row_bytes"; last: boolean; cursor?: string }
   | { type: "gap"; channel: string; reason: string }
   | { type: "heartbeat"; channel: string; cursor: string }
   | { type: "unsubscribed"; channel: string }
