@@ -76,16 +76,14 @@ pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Told> {
             }
         }
     }
-    // one row that passes through a key, or two that look alike: mostly it is one
+    // one row that passes through a key, or two that look alike? It is one, unless one statement changed both
     let is_one_go = |steps: &Vec<Step>| {
-        let departs = |run| move |step: &&Step| step.departs && links[step.link].run == run;
-        steps
-            .first()
-            .is_some_and(|step| step.arrives && steps.iter().any(|other| departs(links[step.link].run)(&other)))
+        let (Some(come), rest) = (steps.first().filter(|step| step.arrives), steps) else { return false };
+        let goes_as_it_came = |step: &Step| step.departs && step.from == come.to;
+        rest.iter().any(|step| goes_as_it_came(step) && links[step.link].run == links[come.link].run)
     };
     if keys.len() > 1 && !is_bare && !keys.values().any(is_one_go) {
-        let passing = Merge::new(links, &keys, true).run();
-        if let Some(told) = passing {
+        if let Some(told) = Merge::new(links, &keys, true).run() {
             return told;
         }
     }
@@ -188,19 +186,26 @@ fn pieces_of(
 
 /// Where a key ends as it began, its images do not say what came first: 1 → 2 and 2 → 1, or the other way round. What was
 /// captured without any command in between does. Of two changes in place the later one was made first, by the statement
-/// whose trigger made the other one: a statement changes no row twice. Of a row that goes and one that comes, the first
-/// must have gone first. Else, the row that comes is the one that goes, where it `passes`.
+/// whose trigger made the other one: a statement changes no row twice. Of a row that goes to another key and one that comes,
+/// the first must have gone first, unless it is one row that `passes`. Else ids are right if they can be; and if not, the
+/// row was created: another one would not have been so like it.
 fn first_of_circle(island: &[usize], steps: &[Step], links: &[Link], passes: bool) -> usize {
     let first = island[0];
     let run = |edge: usize| links[steps[edge].link].run;
     let mut together = island.iter().copied().filter(|edge| run(*edge) == run(first));
-    if island.iter().all(|edge| !steps[*edge].departs && !steps[*edge].arrives) {
-        return together.next_back().unwrap_or(first);
+    let created = island.iter().copied().find(|edge| steps[*edge].from == NOTHING).unwrap_or(first);
+    if island.iter().any(|edge| steps[*edge].departs || steps[*edge].arrives) {
+        if passes {
+            return created;
+        }
+        if let Some(departs) = together.find(|edge| steps[*edge].departs) {
+            return departs;
+        }
+    } else if let Some(last) = together.next_back().filter(|last| *last != first) {
+        return last;
     }
-    if passes {
-        return island.iter().copied().find(|edge| steps[*edge].arrives).unwrap_or(first);
-    }
-    together.find(|edge| steps[*edge].departs).unwrap_or(first)
+    let is_walk = island.windows(2).all(|pair| steps[pair[0]].to == steps[pair[1]].from);
+    if is_walk { first } else { created }
 }
 
 fn find(parent: &mut [usize], mut at: usize) -> usize {
@@ -374,7 +379,10 @@ mod tests {
             // the same row again
             ("1a>,>1b,1b>,>1a,1a>1c", "1a>,>1b,1b>,>1a,1a>1c"),
             (">1b,1b>1c,1a>", "1a>,>1b,1b>1c"),
+            // created and deleted, whatever was captured first
+            ("1a>1b,>1a,1b>", ">1a,1a>1b,1b>"),
             // as they are, where that is possible
+            ("1a>,>1a", "1a>,>1a"),
             ("1a>1b,1b>1a,1a>1b", "1a>1b,1b>1a,1a>1b"),
             ("1a>1b,1b>1a", "1a>1b,1b>1a"),
             ("1a>1a,1a>1b", "1a>1a,1a>1b"),
@@ -402,6 +410,8 @@ mod tests {
             // moved on by a trigger, captured before
             ("2a>3a,1a>2a", "1a>2a,2a>3a"),
             ("2a>3a, 1a>2a", "1a>2a,2a>3a"),
+            ("2a>2b,>2a,2b>3b", ">2a,2a>2b,2b>3b"),
+            ("1x>2x, 2y>3y,2x>5x", "2y>3y,1x>2x,2x>5x"),
             // there and back
             ("1a>2a,2a>1a", "1a>2a,2a>1a"),
             ("1a>2a,2a>1a,1a>1b", "1a>2a,2a>1a,1a>1b"),

@@ -44,6 +44,15 @@ impl TestDatabase {
         Self::create(&server.base, "").await
     }
 
+    /// Of another encoding, with schema rowcast.
+    pub(crate) async fn encoded(encoding: &str) -> Self {
+        let server = SERVER.get_or_init(start).await;
+        let options = format!("encoding '{encoding}' template template0 lc_collate 'C' lc_ctype 'C'");
+        let mut db = Self::create(&server.base, &options).await;
+        install::migrate(&mut db.client).await.unwrap();
+        db
+    }
+
     /// Whether the server's processes are this machine's.
     pub(crate) fn is_private() -> bool {
         std::env::var_os("ROWCAST_TEST_DATABASE_URL").is_none()
