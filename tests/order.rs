@@ -293,6 +293,13 @@ fn random_schema(dice: &mut Dice) -> (String, Vec<&'static str>) {
          insert into t select i, 'a', -i from generate_series(1, 8) i;
          create table parents (id int primary key, n int); insert into parents select i, 0 from generate_series(1, 5) i;"
     );
+    if key.len() == 1 {
+        schema += "alter table t add parent int references parents on update cascade on delete cascade;
+            create index on t (parent); update t set parent = 1 + k % 5;
+            create function g() returns trigger language plpgsql as $$ begin
+              update t set v = nextval('unlike') where k = new.id + 1; return null; end $$;
+            create trigger g after update on parents for each row execute function g();";
+    }
     for trigger in 0..1 + dice.roll(3) {
         let when = dice.one(&["insert or update", "update", "insert or update or delete", "delete"]);
         let row = if when.contains("delete") { "coalesce(new.k, old.k)" } else { "new.k" };
@@ -305,13 +312,6 @@ fn random_schema(dice: &mut Dice) -> (String, Vec<&'static str>) {
              create or replace trigger {name} after {when} on t for each row execute function f{trigger}();"
         );
     }
-    if key.len() == 1 {
-        schema += "alter table t add parent int references parents on update cascade on delete cascade;
-            create index on t (parent); update t set parent = 1 + k % 5;
-            create function g() returns trigger language plpgsql as $$ begin
-              update t set v = nextval('unlike') where k = new.id + 1; return null; end $$;
-            create trigger g after update on parents for each row execute function g();";
-    }
     (schema, key)
 }
 
@@ -323,7 +323,9 @@ fn random_statement(dice: &mut Dice, is_inner: bool) -> String {
         0 | 1 => format!("update t set v = nextval('unlike') where k = {k} + {n}"),
         2 => format!("update t set v = nextval('unlike') where k > {k}"),
         3 => format!("delete from t where k = {k} + {n}"),
-        4 => format!("insert into t (k, p, v) values ({k} + {n}, '{part}', nextval('unlike')) on conflict do nothing"),
+        4 => format!(
+            "insert into t (k, p, v) select {k} + {n}, '{part}', nextval('unlike') where not exists (select from t o where o.k = {k} + {n})"
+        ),
         5 => format!(
             "update t set p = '{part}', v = nextval('unlike') where k = {k} + {n} and not exists (select from t o where o.k = t.k and o.p = '{part}')"
         ),

@@ -38,6 +38,8 @@ struct Database {
     captured: Vec<(u8, Option<Version>, Option<Version>, u32)>,
     command: u32,
     values: u64,
+    /// after some statement two rows had one key, which only a deferred constraint allows
+    is_shared: bool,
 }
 
 impl Database {
@@ -66,9 +68,9 @@ impl Database {
             let old = self.rows[&row];
             let new = match kind {
                 1 => None,
-                // to another key, with the same value or another
-                2 => Some((old.0 + 1, old.1)),
-                3 => Some((2 * from + count - old.0, old.1)),
+                // to another key; a value is like no other, so that no two rows look alike
+                2 => Some((old.0 + 1, self.value())),
+                3 => Some((2 * from + count - old.0, self.value())),
                 4 => Some((old.0 + count, self.value())),
                 _ => Some((old.0, self.value())),
             };
@@ -78,6 +80,7 @@ impl Database {
             };
             waiting.push((if new.is_some() { b'U' } else { b'D' }, Some(old), new));
         }
+        self.is_shared |= self.table().len() < self.rows.len();
         waiting
     }
 
@@ -109,10 +112,6 @@ impl Database {
         self.rows.values().copied().collect()
     }
 
-    fn is_unique(&self) -> bool {
-        self.table().len() == self.rows.len()
-    }
-
     /// A row that was deleted and then created as it was: by a trigger before the creation was captured, or by the next
     /// statement. Nothing tells.
     fn is_undecided(&self) -> bool {
@@ -128,8 +127,10 @@ fn statements() -> impl Strategy<Value = Statement> {
     (0_u8..7, 0_i64..6, 0_i64..4).prop_map(|(kind, from, count)| Statement { kind, from, count })
 }
 
+/// What triggers run changes no key: where they move rows through keys that others had a moment ago, several histories fit.
 fn rules() -> impl Strategy<Value = Rule> {
-    (1_i64..4, 0_i64..3, prop::bool::weighted(0.2), statements()).prop_map(|(every, rest, cascades, statement)| Rule {
+    let in_place = statements().prop_map(|one| Statement { kind: [0, 1, 5, 6][usize::from(one.kind % 4)], ..one });
+    (1_i64..4, 0_i64..3, prop::bool::weighted(0.2), in_place).prop_map(|(every, rest, cascades, statement)| Rule {
         every,
         rest: rest % every,
         cascades,
@@ -209,7 +210,7 @@ proptest! {
         for statement in transaction {
             database.run(statement, 0);
         }
-        prop_assume!(database.is_unique() && database.captured.len() < 200 && !database.is_undecided());
+        prop_assume!(!database.is_shared && database.captured.len() < 200 && !database.is_undecided());
         let table = applied(&before, &database, others);
         prop_assert_eq!(table, Ok(database.table()), "{:?}", database.captured);
     }
