@@ -3,14 +3,17 @@
 //! Whoever applies changes keeps a row for each key: a change is possible where that row is as its old image says, and
 //! where nothing else has its new key. So the changes of one key are a walk through what the key holds, nothing at all
 //! included: each begins where the one before it ended. Each change is walked once, which makes it an Eulerian trail
-//! (found as Hierholzer does, the lowest id first). A change that gives a row another key is a step in two such walks, which
-//! must come to it together.
+//! (found as Hierholzer does, the lowest id first). Where rows change their keys, the changes of all keys that they had are
+//! played one after the other ([`play`]); where that leads nowhere, a change is a step in the walks of two keys, which must
+//! come to it together.
 //!
 //! Where a walk is broken, because something in between was not captured, its pieces come in the order of their ids.
 //! Nothing is ever left out, and nothing told twice.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+
+mod play;
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +50,8 @@ struct Step {
     from: u64,
     to: u64,
     link: usize,
-    /// the row goes to another key
-    departs: bool,
-    /// the row comes from another key
-    arrives: bool,
+    /// the row goes to another key, or comes from one
+    moves: bool,
 }
 
 /// Changes, given by id, in an order in which they can have happened: as many as there are. `is_bare`: an image is nothing
@@ -58,42 +59,33 @@ struct Step {
 pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Told> {
     let mut keys: BTreeMap<u64, Vec<Step>> = BTreeMap::new();
     for (link, change) in links.iter().enumerate() {
-        let (departs, arrives) = (false, false);
         match (change.from, change.to) {
             (Some(from), Some(to)) if from.key == to.key => {
-                let step = Step { from: from.image, to: to.image, link, departs, arrives };
+                let step = Step { from: from.image, to: to.image, link, moves: false };
                 keys.entry(from.key).or_default().push(step);
             }
             (from, to) => {
                 if let Some(from) = from {
-                    let step = Step { from: from.image, to: NOTHING, link, departs: to.is_some(), arrives };
+                    let step = Step { from: from.image, to: NOTHING, link, moves: to.is_some() };
                     keys.entry(from.key).or_default().push(step);
                 }
                 if let Some(to) = to {
-                    let step = Step { from: NOTHING, to: to.image, link, departs, arrives: from.is_some() };
+                    let step = Step { from: NOTHING, to: to.image, link, moves: from.is_some() };
                     keys.entry(to.key).or_default().push(step);
                 }
             }
         }
     }
-    // one row that passes through a key, or two that look alike: mostly it is one
-    let is_one_go = |steps: &Vec<Step>| {
-        let departs = |run| move |step: &&Step| step.departs && links[step.link].run == run;
-        steps
-            .first()
-            .is_some_and(|step| step.arrives && steps.iter().any(|other| departs(links[step.link].run)(&other)))
-    };
-    if keys.len() > 1 && !is_bare && !keys.values().any(is_one_go) {
-        let passing = Merge::new(links, &keys, true).run();
-        if let Some(told) = passing {
-            return told;
-        }
+    if keys.len() > 1
+        && let Some(told) = play::play(links, is_bare)
+    {
+        return told;
     }
-    Merge::new(links, &keys, false).run_to_the_end()
+    Merge::new(links, &keys).run()
 }
 
 /// The order of the steps of one key.
-fn walk(steps: &[Step], links: &[Link], passes: bool) -> Vec<usize> {
+fn walk(steps: &[Step], links: &[Link]) -> Vec<usize> {
     let is_whole = steps.windows(2).all(|pair| pair[0].to == pair[1].from);
     let is_circle = steps.first().map(|first| first.from) == steps.last().map(|last| last.to);
     if is_whole && !is_circle {
@@ -118,7 +110,7 @@ fn walk(steps: &[Step], links: &[Link], passes: bool) -> Vec<usize> {
     }
     let mut pieces: Vec<Vec<usize>> = Vec::new();
     for island in islands.values() {
-        pieces.extend(pieces_of(island, &edges, states, steps, links, passes));
+        pieces.extend(pieces_of(island, &edges, states, steps, links));
     }
     pieces.sort_unstable_by_key(|piece| piece.iter().min().copied());
     pieces.into_iter().flatten().map(|edge| steps[edge].link).collect()
@@ -131,7 +123,6 @@ fn pieces_of(
     states: usize,
     steps: &[Step],
     links: &[Link],
-    passes: bool,
 ) -> Vec<Vec<usize>> {
     const JUMP: usize = usize::MAX;
     let mut out: Vec<Vec<(usize, usize)>> = vec![Vec::new(); states];
@@ -158,7 +149,7 @@ fn pieces_of(
     let start = match begins.first() {
         Some((_, state)) => *state,
         None => {
-            let first = first_of_circle(island, steps, links, passes);
+            let first = first_of_circle(island, steps, links);
             let state = edges[first].0;
             if let Some(at) = out[state].iter().position(|(edge, _)| *edge == first) {
                 let edge = out[state].remove(at);
@@ -187,20 +178,19 @@ fn pieces_of(
 }
 
 /// Where a key ends as it began, its images do not say what came first: 1 → 2 and 2 → 1, or the other way round. What was
-/// captured without any command in between does. Of two changes in place the later one was made first, by the statement
-/// whose trigger made the other one: a statement changes no row twice. Of a row that goes and one that comes, the first
-/// must have gone first. Else, the row that comes is the one that goes, where it `passes`.
-fn first_of_circle(island: &[usize], steps: &[Step], links: &[Link], passes: bool) -> usize {
+/// captured without any command in between does: the later one was made first, by the statement whose trigger made the other
+/// one, since a statement changes no row twice. Else ids are right. Where they cannot be, and the row was created and deleted,
+/// it was not there before: another one would not have been so like it.
+fn first_of_circle(island: &[usize], steps: &[Step], links: &[Link]) -> usize {
     let first = island[0];
     let run = |edge: usize| links[steps[edge].link].run;
-    let mut together = island.iter().copied().filter(|edge| run(*edge) == run(first));
-    if island.iter().all(|edge| !steps[*edge].departs && !steps[*edge].arrives) {
-        return together.next_back().unwrap_or(first);
+    let is_walk = island.windows(2).all(|pair| steps[pair[0]].to == steps[pair[1]].from);
+    if !is_walk && let Some(created) = island.iter().copied().find(|edge| steps[*edge].from == NOTHING) {
+        return created;
     }
-    if passes {
-        return island.iter().copied().find(|edge| steps[*edge].arrives).unwrap_or(first);
-    }
-    together.find(|edge| steps[*edge].departs).unwrap_or(first)
+    let is_in_place = island.iter().all(|edge| !steps[*edge].moves);
+    let last = island.iter().copied().rfind(|edge| run(*edge) == run(first));
+    last.filter(|_| is_in_place).unwrap_or(first)
 }
 
 fn find(parent: &mut [usize], mut at: usize) -> usize {
@@ -225,40 +215,25 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(links: &'a [Link], keys: &BTreeMap<u64, Vec<Step>>, passes: bool) -> Self {
+    fn new(links: &'a [Link], keys: &BTreeMap<u64, Vec<Step>>) -> Self {
         let numbers: HashMap<u64, usize> = keys.keys().enumerate().map(|(number, key)| (*key, number)).collect();
         let number = |state: Option<State>| state.and_then(|state| numbers.get(&state.key)).copied();
         let of = links.iter().map(|link| (number(link.from), number(link.to))).collect();
-        let walks: Vec<Vec<usize>> = keys.values().map(|steps| walk(steps, links, passes)).collect();
+        let walks: Vec<Vec<usize>> = keys.values().map(|steps| walk(steps, links)).collect();
         let (next, is_told) = (vec![0; walks.len()], vec![false; links.len()]);
         Self { links, walks, next, of, is_told, told: Vec::with_capacity(links.len()), ready: BinaryHeap::new() }
     }
 
-    /// The order, if one is possible.
-    fn run(mut self) -> Option<Vec<Told>> {
-        self.tell_all().then_some(self.told)
-    }
-
     /// The order; what none makes possible comes by id.
-    fn run_to_the_end(mut self) -> Vec<Told> {
-        if !self.tell_all() {
-            self.told.extend((0..self.links.len()).filter(|link| !self.is_told[*link]).map(Told::One));
-        }
-        self.told
-    }
-
-    fn tell_all(&mut self) -> bool {
+    fn run(mut self) -> Vec<Told> {
         (0..self.walks.len()).for_each(|walk| self.look(walk));
-        while self.told.len() < self.links.len() {
-            if let Some(Reverse(link)) = self.ready.pop() {
-                if !self.is_told[link] {
-                    self.tell(link);
-                }
-            } else if !self.tell_exchange() {
-                return false;
+        while let Some(Reverse(link)) = self.ready.pop() {
+            if !self.is_told[link] {
+                self.tell(link);
             }
         }
-        true
+        self.told.extend((0..self.links.len()).filter(|link| !self.is_told[*link]).map(Told::One));
+        self.told
     }
 
     fn next_of(&self, walk: usize) -> Option<usize> {
@@ -284,46 +259,6 @@ impl<'a> Merge<'a> {
         }
         for walk in [from, other].into_iter().flatten() {
             self.look(walk);
-        }
-    }
-
-    /// Rows that exchange their keys, as a deferrable constraint allows: each waits for the next one to go. No order of
-    /// them is possible, but for each key it is: the row that was there has become the one that has come.
-    fn tell_exchange(&mut self) -> bool {
-        let mut starts: Vec<(usize, usize)> =
-            (0..self.walks.len()).filter_map(|walk| Some((self.next_of(walk)?, walk))).collect();
-        starts.sort_unstable();
-        for (_, start) in starts {
-            let Some(circle) = self.circle_from(start) else { continue };
-            // of each walk in it, the link that goes, and the one that comes to it from the walk before
-            let links: Vec<usize> = circle.iter().filter_map(|walk| self.next_of(*walk)).collect();
-            for (at, &walk) in circle.iter().enumerate() {
-                let come = links[(at + links.len() - 1) % links.len()];
-                self.told.push(Told::Exchanged { gone: links[at], come });
-                self.is_told[links[at]] = true;
-                self.next[walk] += 2;
-            }
-            circle.into_iter().for_each(|walk| self.look(walk));
-            return true;
-        }
-        false
-    }
-
-    fn circle_from(&self, start: usize) -> Option<Vec<usize>> {
-        let mut path: Vec<usize> = Vec::new();
-        let mut walk = start;
-        loop {
-            if let Some(at) = path.iter().position(|passed| *passed == walk) {
-                return Some(path.split_off(at));
-            }
-            path.push(walk);
-            let link = self.next_of(walk)?;
-            let (Some(from), Some(to)) = self.of[link] else { return None };
-            let comes_next = self.walks[to].get(self.next[to] + 1) == Some(&link);
-            if from != walk || to == walk || !comes_next {
-                return None;
-            }
-            walk = to;
         }
     }
 }
@@ -374,7 +309,10 @@ mod tests {
             // the same row again
             ("1a>,>1b,1b>,>1a,1a>1c", "1a>,>1b,1b>,>1a,1a>1c"),
             (">1b,1b>1c,1a>", "1a>,>1b,1b>1c"),
+            // created and deleted, whatever was captured first
+            ("1a>1b,>1a,1b>", ">1a,1a>1b,1b>"),
             // as they are, where that is possible
+            ("1a>,>1a", "1a>,>1a"),
             ("1a>1b,1b>1a,1a>1b", "1a>1b,1b>1a,1a>1b"),
             ("1a>1b,1b>1a", "1a>1b,1b>1a"),
             ("1a>1a,1a>1b", "1a>1a,1a>1b"),
@@ -388,6 +326,7 @@ mod tests {
         // the trigger of another row sets this one back before it was captured itself
         assert_eq!(ordered("1b>1a, 1a>1b").join(","), "1a>1b,1b>1a");
         assert_eq!(ordered("1a>, >1a").join(","), ">1a,1a>");
+        assert_eq!(ordered("1b>1c, 1a>1b,>1a,1c>").join(","), ">1a,1a>1b,1b>1c,1c>");
         // two statements
         assert_eq!(ordered("1b>1a,1a>1b").join(","), "1b>1a,1a>1b");
     }
@@ -402,6 +341,8 @@ mod tests {
             // moved on by a trigger, captured before
             ("2a>3a,1a>2a", "1a>2a,2a>3a"),
             ("2a>3a, 1a>2a", "1a>2a,2a>3a"),
+            ("2a>2b,>2a,2b>3b", ">2a,2a>2b,2b>3b"),
+            ("1x>2x, 2y>3y,2x>5x", "2y>3y,1x>2x,2x>5x"),
             // there and back
             ("1a>2a,2a>1a", "1a>2a,2a>1a"),
             ("1a>2a,2a>1a,1a>1b", "1a>2a,2a>1a,1a>1b"),

@@ -351,6 +351,9 @@ impl Sets {
 }
 
 #[cfg(test)]
+mod model;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::source::catalog::Channel;

@@ -13,6 +13,8 @@ use crate::lives::{Life, Lives};
 
 /// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
 const RECENT_CHANGES: i64 = 20_000;
+/// For whatever the relay's session may sort.
+const WORK_MEM: &str = "set work_mem = '8MB'";
 /// The id of the first transaction that a server gives out.
 const FIRST_TRANSACTION: u64 = 3;
 
@@ -43,6 +45,9 @@ impl Place {
     /// When the database cannot be asked.
     pub async fn recent(client: &Client, lives: Arc<Lives>) -> Result<Self> {
         let present = Self::present(client, lives).await?;
+        // what is sorted here takes 2 MB; where the server's default is less, it would become a file, which may be forbidden
+        let explain = |e| Error::database("cannot find the latest changes", e);
+        client.batch_execute(WORK_MEM).await.map_err(explain)?;
         let row = client
             .query_one(
                 "select (select floor::text from rowcast.installation), o.count, o.oldest::text
@@ -51,7 +56,7 @@ impl Place {
                 &[&RECENT_CHANGES],
             )
             .await
-            .map_err(|e| Error::database("cannot find the latest changes", e))?;
+            .map_err(explain)?;
         let floor = row.get::<_, Option<&str>>(0).and_then(Snapshot::parse);
         let (count, oldest): (i64, Option<&str>) = (row.get(1), row.get(2));
         // what was still running among the older ones has not been seen

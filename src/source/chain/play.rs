@@ -1,0 +1,228 @@
+//! Changes of several keys, played as a client applies them: what holds each key at first, and then whatever is possible,
+//! the lowest id first.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::{Link, NOTHING, State, Told, find};
+
+/// What the keys hold now, and what is not told yet.
+pub(super) struct Play<'a> {
+    links: &'a [Link],
+    now: HashMap<u64, u64>,
+    /// by the state that a link begins with
+    leaving: HashMap<(u64, u64), BTreeSet<usize>>,
+    /// by the key that a link gives a row
+    coming: HashMap<u64, BTreeSet<usize>>,
+    left: BTreeSet<usize>,
+    ready: BTreeSet<usize>,
+    told: Vec<Told>,
+}
+
+/// An order in which each change finds what it changes, if there is one.
+pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Told>> {
+    let mut play = Play {
+        links,
+        now: at_first(links, is_bare)?,
+        leaving: HashMap::new(),
+        coming: HashMap::new(),
+        left: (0..links.len()).collect(),
+        ready: BTreeSet::new(),
+        told: Vec::with_capacity(links.len()),
+    };
+    for (number, link) in links.iter().enumerate() {
+        if let Some(from) = link.from {
+            play.leaving.entry((from.key, from.image)).or_default().insert(number);
+        }
+        if let Some(to) = link.to.filter(|to| link.from.is_none_or(|from| from.key != to.key)) {
+            play.coming.entry(to.key).or_default().insert(number);
+        }
+    }
+    // where many rows come to one key, each is looked at each time: no client has such a table
+    if play.coming.values().any(|coming| coming.len() > MANY) {
+        return None;
+    }
+    let keys: HashSet<u64> =
+        links.iter().flat_map(|link| [link.from, link.to]).flatten().map(|state| state.key).collect();
+    keys.into_iter().for_each(|key| play.look(key));
+    while !play.left.is_empty() {
+        match play.ready.pop_first() {
+            Some(link) if play.is_possible(link) => play.tell(link),
+            Some(_) => {}
+            None => play.exchange()?,
+        }
+    }
+    Some(play.told)
+}
+
+const MANY: usize = 1_000;
+
+/// A state, the links that leave it, and those that come to it.
+type Met = ((u64, u64), Vec<usize>, Vec<usize>);
+
+/// What each key holds before any of the changes; nothing where something is missing between them.
+fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
+    let state = |state: State| (state.key, state.image);
+    let mut numbers: HashMap<(u64, u64), usize> = HashMap::new();
+    // of each state, what leaves it and what comes to it
+    let mut states: Vec<Met> = Vec::new();
+    let mut number = |of: State, states: &mut Vec<Met>| {
+        *numbers.entry(state(of)).or_insert_with(|| {
+            states.push((state(of), Vec::new(), Vec::new()));
+            states.len() - 1
+        })
+    };
+    let mut ends = Vec::with_capacity(links.len());
+    for (at, link) in links.iter().enumerate() {
+        let from = link.from.map(|from| number(from, &mut states));
+        let to = link.to.map(|to| number(to, &mut states));
+        from.into_iter().for_each(|from| states[from].1.push(at));
+        to.into_iter().for_each(|to| states[to].2.push(at));
+        ends.push((from, to));
+    }
+    let mut first: HashMap<u64, u64> = HashMap::new();
+    let mut parent: Vec<usize> = (0..states.len()).collect();
+    let mut is_open = vec![false; states.len()];
+    for (from, to) in &ends {
+        match (*from, *to) {
+            (Some(from), Some(to)) => {
+                let (from, to) = (find(&mut parent, from), find(&mut parent, to));
+                parent[from.max(to)] = from.min(to);
+            }
+            (one, other) => one.or(other).into_iter().for_each(|state| is_open[state] = true),
+        }
+    }
+    let moves = |link: &usize| links[*link].from.zip(links[*link].to).is_some_and(|(from, to)| from.key != to.key);
+    // a row that came to a key and went on was captured in that order only if two rows did, in one statement
+    let mut statements: HashSet<u32> = HashSet::new();
+    for (_, out, into) in &states {
+        for come in into.iter().filter(|link| moves(link)) {
+            let run = links[*come].run;
+            if out.iter().any(|go| moves(go) && come < go && links[*go].run == run) {
+                statements.insert(run);
+            }
+        }
+    }
+    for (at, ((key, image), out, into)) in states.iter().enumerate() {
+        is_open[at] |= out.len() != into.len();
+        // two rows that look alike: one statement changed both
+        let of_two_rows = || {
+            let alike = |come: &usize, go: &usize| {
+                let is_one_go = links[*come].run == links[*go].run && statements.contains(&links[*go].run);
+                is_one_go || (is_bare && go < come)
+            };
+            let mut arrivals = into.iter().filter(|link| moves(link));
+            arrivals.any(|come| out.iter().filter(|go| moves(go)).any(|go| alike(come, go)))
+        };
+        // or put back by a second statement, just as it was
+        let is_put_back = || {
+            let (Some(&gone), Some(&back)) = (out.first(), into.first()) else { return false };
+            let is_other = links[gone].run != links[back].run;
+            gone < back && is_other && links[gone].to.is_none() && into.iter().all(|link| links[*link].from.is_none())
+        };
+        let holds = match out.len().checked_sub(into.len()) {
+            Some(0) => of_two_rows() || is_put_back(),
+            Some(1) => true,
+            Some(_) => return None,
+            None => false,
+        };
+        if holds && first.insert(*key, *image).is_some() {
+            return None;
+        }
+    }
+    let mut open = vec![false; states.len()];
+    for at in 0..states.len() {
+        let root = find(&mut parent, at);
+        open[root] |= is_open[at] || first.get(&states[at].0.0) == Some(&states[at].0.1);
+    }
+    // what goes round in circles begins with the lowest id, or with what a statement did whose trigger did that
+    for (at, (from, _)) in ends.iter().enumerate() {
+        let Some(root) = from.map(|from| find(&mut parent, from)) else { continue };
+        if std::mem::replace(&mut open[root], true) {
+            continue;
+        }
+        let is_of_it = |other: &usize| ends[*other].0.is_some_and(|from| find(&mut parent.clone(), from) == root);
+        let in_place = |link: &Link| link.from.map(|from| from.key) == link.to.map(|to| to.key);
+        let together = (at..links.len()).take_while(|other| links[*other].run == links[at].run);
+        let begins = together.filter(|other| in_place(&links[*other])).filter(is_of_it).last().unwrap_or(at);
+        let State { key, image } = links[begins].from?;
+        if first.insert(key, image).is_some() {
+            return None;
+        }
+    }
+    Some(first)
+}
+
+impl Play<'_> {
+    fn held(&self, key: u64) -> u64 {
+        self.now.get(&key).copied().unwrap_or(NOTHING)
+    }
+
+    fn is_possible(&self, link: usize) -> bool {
+        let Link { from, to, .. } = self.links[link];
+        let is_there = from.is_none_or(|from| self.held(from.key) == from.image);
+        let is_free = to.is_none_or(|to| from.is_some_and(|from| from.key == to.key) || self.held(to.key) == NOTHING);
+        self.left.contains(&link) && is_there && is_free
+    }
+
+    /// Notes what a key makes possible.
+    fn look(&mut self, key: u64) {
+        let image = self.held(key);
+        let links = if image == NOTHING { self.coming.get(&key) } else { self.leaving.get(&(key, image)) };
+        let possible: Vec<usize> =
+            links.into_iter().flatten().copied().filter(|link| self.is_possible(*link)).collect();
+        self.ready.extend(possible);
+    }
+
+    fn forget(&mut self, link: usize) {
+        self.left.remove(&link);
+        let Link { from, to, .. } = self.links[link];
+        if let Some(leaving) = from.and_then(|from| self.leaving.get_mut(&(from.key, from.image))) {
+            leaving.remove(&link);
+        }
+        if let Some(coming) = to.and_then(|to| self.coming.get_mut(&to.key)) {
+            coming.remove(&link);
+        }
+    }
+
+    fn tell(&mut self, link: usize) {
+        let Link { from, to, .. } = self.links[link];
+        self.forget(link);
+        self.told.push(Told::One(link));
+        from.into_iter().for_each(|from| _ = self.now.insert(from.key, NOTHING));
+        to.into_iter().for_each(|to| _ = self.now.insert(to.key, to.image));
+        for state in [from, to].into_iter().flatten() {
+            self.look(state.key);
+        }
+    }
+
+    /// Rows that exchange their keys, as a deferrable constraint allows: each waits for the next one to go. No order of
+    /// them is possible, but for each key it is: the row that was there has become the one that has come.
+    fn exchange(&mut self) -> Option<()> {
+        let mut passed = HashSet::new();
+        for start in self.left.clone() {
+            let Some(mut key) = self.links[start].from.map(|from| from.key) else { continue };
+            let mut path: Vec<(u64, usize)> = Vec::new();
+            while passed.insert(key) {
+                let leaving = self.leaving.get(&(key, self.held(key)));
+                let goes = leaving.into_iter().flatten().find_map(|link| {
+                    let to = self.links[*link].to.filter(|to| to.key != key)?;
+                    Some((*link, to.key))
+                });
+                let Some((link, to)) = goes else { break };
+                path.push((key, link));
+                key = to;
+            }
+            let Some(begin) = path.iter().position(|(passed, _)| *passed == key) else { continue };
+            let circle = path.split_off(begin);
+            for (at, &(key, gone)) in circle.iter().enumerate() {
+                let (_, come) = circle[(at + circle.len() - 1) % circle.len()];
+                self.told.push(Told::Exchanged { gone, come });
+                self.forget(gone);
+                self.now.insert(key, self.links[come].to?.image);
+            }
+            circle.iter().for_each(|(key, _)| self.look(*key));
+            return Some(());
+        }
+        None
+    }
+}
