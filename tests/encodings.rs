@@ -116,7 +116,8 @@ async fn a_column_whose_name_cannot_be_read_stops_no_other_channel() {
     assert_eq!(other.message().await["data"]["id"], 1);
     let mut odd = server.subscribed("/ws/odd").await;
     write_bytes(&db, "insert into odd values (2, 'y')").await;
-    assert_eq!(odd.message().await["data"]["gr\u{fffd}\u{fffd}e"], "y");
+    let told = odd.message().await;
+    assert_eq!(told["data"]["gr\u{fffd}\u{fffd}e"], "y", "{told}");
     let (code, _) = server.get("/websocket/database").await;
     assert_eq!(code, 200);
     let mut told = server.socket("/ws/odd?snapshot=true").await;

@@ -6,6 +6,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   columns text := '';
   statements text;
+  schema oid;
 begin
   if exists (select from rowcast.channel c where c.target = grant_snapshot.target and (c.exclude <> '{}' or c.allowed is not null)) then
     select '(' || string_agg(quote_ident(s.name), ', ' order by s.attnum) || ')' into columns
@@ -14,13 +15,17 @@ begin
       return;  -- nothing of it may leave
     end if;
   end if;
-  select case when has_schema_privilege('rowcast_relay', c.relnamespace, 'usage') then '' else format('grant usage on schema %s to rowcast_relay; ', c.relnamespace::regnamespace) end
-         || format('revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay', target, columns, target)
-    into statements from pg_class c where c.oid = target;
+  schema := (select relnamespace from pg_class where oid = target);
+  statements := format('revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay', target, columns, target);
   execute statements;
-  -- a GRANT of what one may not grant is a warning of the server, and no error
-  if not has_schema_privilege('rowcast_relay', (select relnamespace from pg_class where oid = target), 'usage') then
-    raise insufficient_privilege using message = 'the relay may not use its schema';
+  if not has_schema_privilege('rowcast_relay', schema, 'usage') then
+    statements := format('grant usage on schema %s to rowcast_relay', schema::regnamespace);
+    -- to grant what one may not grant is a warning of the server, and no error
+    if not has_schema_privilege(current_user, schema, 'usage with grant option') then
+      raise warning 'snapshots of table % are not possible: the relay may not use its schema', target using hint = statements;
+    else
+      execute statements;
+    end if;
   end if;
 exception when insufficient_privilege then
   raise warning 'snapshots of table % are not possible: %', target, sqlerrm using hint = statements;
