@@ -192,7 +192,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "max-connections-per-address",
         env: &["ROWCAST_MAX_CONNECTIONS_PER_ADDRESS"],
-        default: Some("1000"),
+        default: Some("4096"),
         help: "connections of one address that are no sockets, not counting this machine's own and those of trusted proxies; 0 any number",
     },
     Setting {
