@@ -20,7 +20,7 @@ DATABASE = {
                 ("search_path", "app, \"My Schema\", public, pg_catalog"), ("escape_string_warning", "off"), ("transform_null_equals", "on"), ("array_nulls", "off")),
     "timeouts": (("statement_timeout", "3s"), ("lock_timeout", "700ms"), ("idle_in_transaction_session_timeout", "900ms")),
     "idle": (("idle_session_timeout", "1500ms"),),
-    "memory": (("work_mem", "64kB"), ("temp_file_limit", "256kB"), ("hash_mem_multiplier", "1"), ("temp_buffers", "100"), ("logical_decoding_work_mem", "64kB")),
+    "memory": (("work_mem", "64kB"), ("temp_file_limit", "1MB"), ("hash_mem_multiplier", "1"), ("temp_buffers", "100"), ("logical_decoding_work_mem", "64kB")),
     "planner": (("enable_material", "off"), ("enable_hashjoin", "off"), ("enable_memoize", "off"), ("row_security", "off"),
                 ("check_function_bodies", "off"), ("plan_cache_mode", "force_generic_plan"), ("plan_cache_mode", "force_custom_plan"), ("enable_bitmapscan", "off"),
                 ("default_tablespace", ""), ("synchronous_commit", "off"), ("log_min_messages", "panic"), ("client_min_messages", "error"),
