@@ -232,9 +232,10 @@ class Planner:
         if self.kinds.may(rng, "user-rule", 0.6):
             kind = kind or "user-rule"
             shown = [column for column in table.columns if column.name not in table.hidden]
+            series = f"row.{table.count.ident}" if "many-users" in self.kinds else f"least(row.{table.count.ident}, 5)"
             if self.kinds.may(rng, "bad-rule", 0.6):
                 words.append(
-                    f"user_rule => {literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, row.{table.count.ident})')))}"
+                    f"user_rule => {literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, {series})')))}"
                 )
             elif rng.random() < 0.6:
                 user_column = table.count.name
