@@ -88,6 +88,13 @@ def attempt(connection: Connection, sql: str, copy: str | None = None) -> Outcom
         return Outcome(None, failed.state, f"{failed} {failed.context[:300]}", time.monotonic() - began)
 
 
+def prepare(pair: Pair) -> None:
+    """A writer's own settings: it can write, and waits for nothing for long."""
+    for sql in SETTINGS:
+        attempt(pair.subject, sql)
+        attempt(pair.twin, sql)
+
+
 @dataclass
 class Round:
     """One run of one plan."""
@@ -239,9 +246,7 @@ class Round:
     def _connect(self, user: str) -> Pair:
         made = [self.stage.connect(database, user, self.plan.charset, "foreign") for database in (self.subject, self.twin)]
         pair = Pair(*made)
-        for sql in SETTINGS:
-            attempt(pair.subject, sql)
-            attempt(pair.twin, sql)
+        prepare(pair)
         return pair
 
     def _pair(self, session: int) -> Pair | None:
@@ -300,6 +305,8 @@ class Round:
                 return False
             if one.took > other.took + SLOW:
                 self.find("slow", "", f"{step.sql[:500]}: {one}; without rowcast: {other}", turn)
+        if step.sql in ("reset all", "discard all"):
+            prepare(pair)
         if not one.state:
             self._does(step)
         return True

@@ -239,6 +239,9 @@ def _judge_end(run: "Round", audience: Audience, relay: Relay, admin: Connection
         pair.close()
     audience.close()
     relay.end()
+    gone = time.monotonic() + 3  # its sessions end a moment after it
+    while time.monotonic() < gone and admin.texts("select 1 from pg_stat_activity where application_name like 'rowcast %' and datname = current_database()"):
+        time.sleep(0.01)
     try:
         admin.run("select rowcast.uninstall()")
     except Failed as failed:
