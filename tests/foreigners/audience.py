@@ -192,7 +192,7 @@ class Audience:
             else [message["data"]] if isinstance(message["data"], tuple) and message["action"] not in ("spoken", "sentinel") else []
         )
         for row in rows:
-            found = hidden & {name for name, _ in row}
+            found = hidden & {name for name, value in row if value is not None}
             if found:
                 self.secrets.append(f"column {sorted(found)} of {each.follow.channel}: {text[:400]}")
 
