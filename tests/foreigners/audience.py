@@ -99,8 +99,19 @@ class Audience:
         for each, since in asked if path == "/ws" else []:
             each.gone = ""
             follow = each.follow
-            line.socket.send(json.dumps({"type": "subscribe", "channel": follow.channel, "snapshot": True, **({"since": since} if since else {}), "filter": filters(follow),
-                                         **({"columns": list(follow.columns)} if follow.columns else {}), "old": follow.old}))
+            line.socket.send(
+                json.dumps(
+                    {
+                        "type": "subscribe",
+                        "channel": follow.channel,
+                        "snapshot": True,
+                        **({"since": since} if since else {}),
+                        "filter": filters(follow),
+                        **({"columns": list(follow.columns)} if follow.columns else {}),
+                        "old": follow.old,
+                    }
+                )
+            )
         for each in line.subscribers:
             each.gone = ""
 
@@ -175,9 +186,13 @@ class Audience:
 
     def _look_for_hidden(self, line: "Line", each: Subscriber, message: dict, text: str) -> None:
         hidden = line.hidden[each.follow.channel]
-        rows = message["rows"] if message["type"] == "snapshot" else [message["data"]] if isinstance(message["data"], tuple) and message["action"] not in ("spoken", "sentinel") else []
+        rows = (
+            message["rows"]
+            if message["type"] == "snapshot"
+            else [message["data"]] if isinstance(message["data"], tuple) and message["action"] not in ("spoken", "sentinel") else []
+        )
         for row in rows:
-            found = hidden & {name for name, _ in row}
+            found = hidden & {name for name, value in row if value is not None}
             if found:
                 self.secrets.append(f"column {sorted(found)} of {each.follow.channel}: {text[:400]}")
 

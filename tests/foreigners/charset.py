@@ -17,9 +17,16 @@ class Charset:
     options: tuple[str, ...] = ("lc_collate 'C' lc_ctype 'C'",)
 
 
-UTF8 = Charset("UTF8", "utf-8", ("Zürich – 猫 😀", "ñandú", "e\u0301", "\u2028line", "\ufeffbom", "עברית", "ﬀ İı ẞ", "\U0010ffff", "\x7f\x01"),
-               options=("lc_collate 'C' lc_ctype 'C'", "lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'",
-                        "locale_provider icu icu_locale 'tr-TR' lc_collate 'C' lc_ctype 'C'"))
+UTF8 = Charset(
+    "UTF8",
+    "utf-8",
+    ("Zürich – 猫 😀", "ñandú", "e\u0301", "\u2028line", "\ufeffbom", "עברית", "ﬀ İı ẞ", "\U0010ffff", "\x7f\x01"),
+    options=(
+        "lc_collate 'C' lc_ctype 'C'",
+        "lc_collate 'C.UTF-8' lc_ctype 'C.UTF-8'",
+        "locale_provider icu icu_locale 'tr-TR' lc_collate 'C' lc_ctype 'C'",
+    ),
+)
 CHARSETS = (
     UTF8,
     Charset("SQL_ASCII", "utf-8", ("Zürich",), ("Andr\udce9", "\udcff\udcfe", "caf\udcc3")),

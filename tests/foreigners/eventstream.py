@@ -57,7 +57,7 @@ class EventStream:
             if len(rest) < size + 2:
                 break
             parts.append(rest[:size])
-            self._chunked = rest[size + 2:]
+            self._chunked = rest[size + 2 :]
             if size == 0:
                 self.closed = self.closed or (1006, "the stream ended")
         return b"".join(parts)

@@ -63,6 +63,7 @@ KINDS = {
     "user-rule": "a column or a query that names users",
     "channel-names": "channels with the default name, and odd ones",
     "bad-rule": "user rules that fail for some rows, or name columns of any type",
+    "many-users": "user rules that name thousands",
     "hide-any": "excluded columns of any type",
     "slow-lists": "hundreds of columns beside an excluded one",
     "rewatch": "watch again in the middle, with other arguments",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from kinds import Kinds
+import writing
 from names import literal, quoted
 from plan import Planner, Step, Turn
 from schema import COUNT, Column, Table
@@ -31,9 +31,24 @@ class Life:
     def turn(self) -> Turn | None:
         """A turn, or None where nothing of this sort may be."""
         table = self._rng.choice(self._tables)
-        ways = [way for kind, way in (("ddl-shape", self._shape), ("ddl-partition", self._partition), ("ddl-other", self._other), ("swap-table", self._swap),
-                                      ("expand-contract", self._replace), ("rewatch", self._rewatch), ("truncate", self._truncate),
-                                      ("watch-schema", self._watch_schema), ("lost-login", self._lose), ("ddl-types", self._types), ("restart", self._restart), ("prune", self._prune)) if kind in self._kinds]
+        ways = [
+            way
+            for kind, way in (
+                ("ddl-shape", self._shape),
+                ("ddl-partition", self._partition),
+                ("ddl-other", self._other),
+                ("swap-table", self._swap),
+                ("expand-contract", self._replace),
+                ("rewatch", self._rewatch),
+                ("truncate", self._truncate),
+                ("watch-schema", self._watch_schema),
+                ("lost-login", self._lose),
+                ("ddl-types", self._types),
+                ("restart", self._restart),
+                ("prune", self._prune),
+            )
+            if kind in self._kinds
+        ]
         turn = self._rng.choice(ways)(table) if ways else None
         if turn and turn[0].kind == "ddl-shape" and self._rng.random() < 0.4:
             return self._among_writes(table, turn)
@@ -41,11 +56,16 @@ class Life:
 
     def _among_writes(self, table: Table, turn: Turn) -> Turn:
         """DDL and writes in one transaction."""
-        import writing
         rng, taste = self._rng, self._planner.taste
         write = Step(0, f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1", "update")
         made = Step(0, writing.insert(rng, table, taste, 2, " on conflict do nothing" if not table.defers else ""), "insert")
-        return (Step(0, "begin", "ddl-shape"), *(replace(step, does=()) for step in turn), write, made, Step(0, "commit", "ddl-shape", does=turn[-1].does))
+        return (
+            Step(0, "begin", "ddl-shape"),
+            *(replace(step, does=()) for step in turn),
+            write,
+            made,
+            Step(0, "commit", "ddl-shape", does=turn[-1].does),
+        )
 
     def _reload(self, table: Table) -> tuple[str, ...]:
         return () if "silent-ddl" in self._kinds or not table.is_watched else (f"reload {table.channel}",)
@@ -60,10 +80,19 @@ class Life:
             table.has_key = True
             table.spare += 1
             table.columns.append(Column(f"pk {table.spare}", COUNT, "made"))
-            return (Step(0, f"alter table {table.ident} add column {table.columns[-1].ident} int8 generated always as identity primary key", "ddl-shape", does=reload),)
+            return (
+                Step(
+                    0,
+                    f"alter table {table.ident} add column {table.columns[-1].ident} int8 generated always as identity primary key",
+                    "ddl-shape",
+                    does=reload,
+                ),
+            )
         if roll < 0.3 or not free:
             table.spare += 1
-            default = rng.choice(("", " default 7" if fresh.type.sql == "int4" else "", " default clock_timestamp()::text" if fresh.type.sql == "text" else ""))
+            default = rng.choice(
+                ("", " default 7" if fresh.type.sql == "int4" else "", " default clock_timestamp()::text" if fresh.type.sql == "text" else "")
+            )
             table.columns.append(fresh)
             return (Step(0, f"alter table {table.ident} add column {fresh.ident} {fresh.type.sql}{default}", "ddl-shape", does=reload),)
         column = rng.choice(free)
@@ -78,7 +107,14 @@ class Life:
             if column.type.sql != "int4" or column.role:
                 return (Step(0, f"alter table {table.ident} alter column {column.ident} set default null", "ddl-shape"),)
             column.type = TYPES[2]
-            return (Step(0, f"alter table {table.ident} alter column {column.ident} drop default, alter column {column.ident} type text using 'was ' || {column.ident}", "ddl-shape", does=reload),)
+            return (
+                Step(
+                    0,
+                    f"alter table {table.ident} alter column {column.ident} drop default, alter column {column.ident} type text using 'was ' || {column.ident}",
+                    "ddl-shape",
+                    does=reload,
+                ),
+            )
         if roll < 0.9:
             old, table.name = table.ident, f"renamed {table.number} {table.spare}"
             table.spare += 1
@@ -88,8 +124,11 @@ class Life:
             return (Step(0, f"comment on table {table.ident} is 'moved'", "ddl-shape"),)
         table.spare += 1
         table.schema = f"{schema} {table.number}"
-        return (Step(0, f"create schema {quoted(table.schema)}", "ddl-shape"), Step(0, f"grant usage on schema {quoted(table.schema)} to public", "ddl-shape"),
-                Step(0, f"alter table {old} set schema {quoted(table.schema)}", "ddl-shape", does=() if not self._planner.plan.relay_user else reload))
+        return (
+            Step(0, f"create schema {quoted(table.schema)}", "ddl-shape"),
+            Step(0, f"grant usage on schema {quoted(table.schema)} to public", "ddl-shape"),
+            Step(0, f"alter table {old} set schema {quoted(table.schema)}", "ddl-shape", does=() if not self._planner.plan.relay_user else reload),
+        )
 
     def _partition(self, table: Table) -> Turn:
         """Rows come and go with their partition, which no trigger sees: the subscribers load again."""
@@ -101,8 +140,10 @@ class Life:
             name = rng.choice(table.parts)
             table.parts.remove(name)
             table.spare += 1
-            return (Step(0, f"alter table {table.ident} detach partition {table.part(name)}", "ddl-partition", does=does),
-                    Step(0, f"update {table.part(name)} set {table.count.ident} = {table.count.ident} + 1", "ddl-partition"))
+            return (
+                Step(0, f"alter table {table.ident} detach partition {table.part(name)}", "ddl-partition", does=does),
+                Step(0, f"update {table.part(name)} set {table.count.ident} = {table.count.ident} + 1", "ddl-partition"),
+            )
         name, first = f"attached {table.number} {table.spare}", 100 + 10 * table.spare
         table.spare += 1
         table.parts.append(name)
@@ -114,9 +155,11 @@ class Life:
             create = f"create table {table.part(name)} ({', '.join(f'{column.ident} {column.sql or column.type.sql}' for column in shuffled)})"
         else:
             create = f"create table {table.part(name)} (like {table.ident} including defaults including generated)"
-        return (Step(0, create, "ddl-partition"),
-                Step(0, f"insert into {table.part(name)} ({columns}) select {cells} from {table.ident} on conflict do nothing", "ddl-partition"),
-                Step(0, f"alter table {table.ident} attach partition {table.part(name)} for values {bound}", "ddl-partition", does=does))
+        return (
+            Step(0, create, "ddl-partition"),
+            Step(0, f"insert into {table.part(name)} ({columns}) select {cells} from {table.ident} on conflict do nothing", "ddl-partition"),
+            Step(0, f"alter table {table.ident} attach partition {table.part(name)} for values {bound}", "ddl-partition", does=does),
+        )
 
     def _types(self, table: Table) -> Turn:
         """All tables may have columns of the type: who shows them loads again."""
@@ -124,9 +167,16 @@ class Life:
         table.spare += 1
         name = f"x{table.number}_{table.spare}"
         loads = tuple(f"reload {each.channel}" for each in self._tables if each.is_watched)
-        sql, does = rng.choice(((f"alter type public.\"Mood\" add value '{name}'", ()), (f"alter type public.pair add attribute {name} int4 cascade", loads),
-                                ("alter domain public.positive drop constraint positive_check", ()), (f"alter type public.pair rename attribute at to {name}", loads),
-                                ("alter domain public.positive set not null", ()), (f"create type public.{name} as enum ('a')", ())))
+        sql, does = rng.choice(
+            (
+                (f"alter type public.\"Mood\" add value '{name}'", ()),
+                (f"alter type public.pair add attribute {name} int4 cascade", loads),
+                ("alter domain public.positive drop constraint positive_check", ()),
+                (f"alter type public.pair rename attribute at to {name}", loads),
+                ("alter domain public.positive set not null", ()),
+                (f"create type public.{name} as enum ('a')", ()),
+            )
+        )
         return (Step(0, sql, kind, does=does),)
 
     def _restart(self, _table: Table) -> Turn:
@@ -140,16 +190,29 @@ class Life:
 
     def _other(self, table: Table) -> Turn:
         rng = self._rng
-        sql = rng.choice((f"create index on {table.ident} ({table.count.ident})", f"vacuum full {table.ident}", f"vacuum (freeze, analyze) {table.ident}",
-                          f"create index concurrently on {table.ident} ({table.count.ident})", f"reindex table {table.ident}", f"comment on table {table.ident} is 'x'",
-                          f"alter table {table.ident} set (autovacuum_enabled = off)", f"alter table {table.ident} alter column {table.count.ident} set statistics 10",
-                          f"grant select on {table.ident} to public", f"alter table {table.ident} add check ({table.count.ident} > -100000)",
-                          f"alter table {table.ident} cluster on {quoted(table.name[:50] + '_pkey')}", "discard all", "checkpoint", "reset all",
-                          f"alter table {table.ident} replica identity full", f"revoke all on {table.ident} from public"))
+        sql = rng.choice(
+            (
+                f"create index on {table.ident} ({table.count.ident})",
+                f"vacuum full {table.ident}",
+                f"vacuum (freeze, analyze) {table.ident}",
+                f"create index concurrently on {table.ident} ({table.count.ident})",
+                f"reindex table {table.ident}",
+                f"comment on table {table.ident} is 'x'",
+                f"alter table {table.ident} set (autovacuum_enabled = off)",
+                f"alter table {table.ident} alter column {table.count.ident} set statistics 10",
+                f"grant select on {table.ident} to public",
+                f"alter table {table.ident} add check ({table.count.ident} > -100000)",
+                f"alter table {table.ident} cluster on {quoted(table.name[:50] + '_pkey')}",
+                "discard all",
+                "checkpoint",
+                "reset all",
+                f"alter table {table.ident} replica identity full",
+                f"revoke all on {table.ident} from public",
+            )
+        )
         return (Step(0, sql, "ddl-other"),)
 
     def _truncate(self, table: Table) -> Turn:
-        import writing
         return (Step(rng_session(self._rng, self._planner), writing.truncate(self._rng, self._tables), "truncate"),)
 
     def _swap(self, table: Table) -> Turn:
@@ -160,12 +223,17 @@ class Life:
         table.spare += 1
         columns = ", ".join(column.ident for column in table.writable)
         watch = self._planner.watch(table)
-        return (Step(0, "begin", "swap-table"), Step(0, f"create table {new} (like {table.ident} including all)", "swap-table"),
-                Step(0, f"insert into {new} ({columns}) select {columns} from {table.ident}", "swap-table"), Step(0, f"alter table {table.ident} rename to {quoted(old)}", "swap-table"),
-                Step(0, f"alter table {new} rename to {quoted(table.name)}", "swap-table"), Step(0, "commit", "swap-table"),
-                Step(0, f"grant all on {table.ident} to public", "swap-table"),
-                Step(0, f"select rowcast.unwatch({literal(table.part(old))})", "swap-table", "subject"),
-                Step(0, watch.call, "swap-table", "subject", does=(f"reload {table.channel}",), watch=watch))
+        return (
+            Step(0, "begin", "swap-table"),
+            Step(0, f"create table {new} (like {table.ident} including all)", "swap-table"),
+            Step(0, f"insert into {new} ({columns}) select {columns} from {table.ident}", "swap-table"),
+            Step(0, f"alter table {table.ident} rename to {quoted(old)}", "swap-table"),
+            Step(0, f"alter table {new} rename to {quoted(table.name)}", "swap-table"),
+            Step(0, "commit", "swap-table"),
+            Step(0, f"grant all on {table.ident} to public", "swap-table"),
+            Step(0, f"select rowcast.unwatch({literal(table.part(old))})", "swap-table", "subject"),
+            Step(0, watch.call, "swap-table", "subject", does=(f"reload {table.channel}",), watch=watch),
+        )
 
     def _replace(self, table: Table) -> Turn:
         """The excluded column gives its name to another one: by a rename and a new one, or by a copy that takes its place."""
@@ -179,19 +247,31 @@ class Life:
         fill = Step(0, f"update {table.ident} set {name} = 'S3CR3T' || {table.count.ident}, {table.count.ident} = {table.count.ident} + 1", kind)
         reload = (f"reload {table.channel}",) if table.is_watched else ()
         if rng.random() < 0.5:
-            return (Step(0, "begin", kind), Step(0, f"alter table {table.ident} rename column {name} to {quoted(aside)}", kind),
-                    Step(0, f"alter table {table.ident} add column {name} text", kind), Step(0, f"update {table.ident} set {name} = {quoted(aside)}", kind),
-                    Step(0, "commit", kind, does=reload), fill)
-        return (Step(0, f"alter table {table.ident} add column {quoted(aside)} text", kind), Step(0, f"alter table {table.ident} drop column {name} cascade", kind),
-                Step(0, f"alter table {table.ident} rename column {quoted(aside)} to {name}", kind, does=reload), fill)
+            return (
+                Step(0, "begin", kind),
+                Step(0, f"alter table {table.ident} rename column {name} to {quoted(aside)}", kind),
+                Step(0, f"alter table {table.ident} add column {name} text", kind),
+                Step(0, f"update {table.ident} set {name} = {quoted(aside)}", kind),
+                Step(0, "commit", kind, does=reload),
+                fill,
+            )
+        return (
+            Step(0, f"alter table {table.ident} add column {quoted(aside)} text", kind),
+            Step(0, f"alter table {table.ident} drop column {name} cascade", kind),
+            Step(0, f"alter table {table.ident} rename column {quoted(aside)} to {name}", kind, does=reload),
+            fill,
+        )
 
     def _rewatch(self, table: Table) -> Turn:
         """With other arguments: one more column is hidden from now on, or none but those before."""
         if not table.is_watched:
             table.is_watched = True
         elif self._rng.random() < 0.2:
-            return (Step(0, f"select rowcast.unwatch({literal(table.ident)})", "rewatch", "subject"), Step(0, f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1", "rewatch"),
-                    self._watch_again(table))
+            return (
+                Step(0, f"select rowcast.unwatch({literal(table.ident)})", "rewatch", "subject"),
+                Step(0, f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1", "rewatch"),
+                self._watch_again(table),
+            )
         free = [column for column in table.free if column.name not in table.hidden and column.type in TYPES[:5]]
         if free and "exclude" in self._kinds:
             chosen = self._rng.choice(free)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 
 import settings
+import writing
 from application import Application
 from charset import CHARSETS, UTF8, Charset
 from kinds import Kinds
@@ -95,7 +96,11 @@ class Planner:
         self.rng = random.Random(f"{seed}/{number}")
         self.kinds = Kinds(self.rng, without, with_all)
         self.prefix = f"r{number}"
-        charset = self.rng.choice([each for each in CHARSETS if "east" in self.kinds or not each.name.startswith("EUC")]) if self.kinds.may(self.rng, "encoding", 0.8) else UTF8
+        charset = (
+            self.rng.choice([each for each in CHARSETS if "east" in self.kinds or not each.name.startswith("EUC")])
+            if self.kinds.may(self.rng, "encoding", 0.8)
+            else UTF8
+        )
         option = self.rng.choice(charset.options) if self.kinds.may(self.rng, "collation", 0.8) else charset.options[0]
         self.plan = Plan(f"{seed}/{number}", charset, option, kinds=tuple(sorted(self.kinds.active)))
         self.taste = taste_of(self.kinds, charset)
@@ -127,38 +132,57 @@ class Planner:
         if self.kinds.may(rng, "roles", 0.9):
             owner, writer = f"{self.prefix}_owner", f"{self.prefix}_Writer"
             self.owner = owner
-            plan.begin += [Statement(f"create role {quoted(owner)} login", "roles", "subject"), Statement(f"create role {quoted(writer)} login", "roles", "subject"),
-                           Statement(f"grant create, connect on database {{database}} to {quoted(owner)}", "roles"),
-                           Statement(f"grant usage, create on schema public to {quoted(owner)}", "roles")]
+            plan.begin += [
+                Statement(f"create role {quoted(owner)} login", "roles", "subject"),
+                Statement(f"create role {quoted(writer)} login", "roles", "subject"),
+                Statement(f"grant create, connect on database {{database}} to {quoted(owner)}", "roles"),
+                Statement(f"grant usage, create on schema public to {quoted(owner)}", "roles"),
+            ]
             for name, value in settings.of_session(rng, self.kinds):
                 plan.begin.append(Statement(f"alter role {quoted(writer)} set {name} = {literal(value)}", "output-settings", "subject"))
             plan.sessions += [owner, writer]
         if self.kinds.may(rng, "lost-login", 0.7) and self.owner:
             login = f"{self.prefix}_lease"
-            plan.begin += [Statement(f"create role {quoted(login)} login in role {quoted(self.owner)}", "lost-login", "subject"),
-                           Statement(f"alter role {quoted(login)} set role = {literal(self.owner)}", "lost-login", "subject")]
+            plan.begin += [
+                Statement(f"create role {quoted(login)} login in role {quoted(self.owner)}", "lost-login", "subject"),
+                Statement(f"alter role {quoted(login)} set role = {literal(self.owner)}", "lost-login", "subject"),
+            ]
             plan.sessions.append(login)
 
     def _rights(self, tables: list[Table]) -> None:
         plan, rng = self.plan, self.rng
         if self.owner:
             for table in tables:
-                plan.begin += [Statement(f"grant usage on schema {quoted(table.schema)} to public", "roles"),
-                               Statement(f"grant select, insert, update, delete on {table.ident} to {quoted(self.prefix + '_Writer')}", "roles"),
-                               Statement(f"alter table {table.ident} owner to {quoted(self.owner)}", "roles")]
+                plan.begin += [
+                    Statement(f"grant usage on schema {quoted(table.schema)} to public", "roles"),
+                    Statement(f"grant select, insert, update, delete on {table.ident} to {quoted(self.prefix + '_Writer')}", "roles"),
+                    Statement(f"alter table {table.ident} owner to {quoted(self.owner)}", "roles"),
+                ]
             plan.begin.append(Statement("grant all on all tables in schema public to public", "roles"))
         if "policies" in self.kinds:
             for table in tables:
                 if rng.random() < 0.6:
                     forced = rng.random() < 0.4
-                    plan.begin += [Statement(f"alter table {table.ident} enable row level security{', force row level security' if forced else ''}", "policies"),
-                                   Statement(f"create policy app on {table.ident} using ({table.count.ident} % 3 <> 1)", "policies")]
+                    plan.begin += [
+                        Statement(f"alter table {table.ident} enable row level security{', force row level security' if forced else ''}", "policies"),
+                        Statement(f"create policy app on {table.ident} using ({table.count.ident} % 3 <> 1)", "policies"),
+                    ]
 
     def _first_rows(self, tables: list[Table]) -> None:
-        import writing
         for table in tables:
             for _ in range(self.rng.randint(0, 8)):
-                self.plan.begin.append(Statement(writing.insert(self.rng, table, self.taste, self.rng.randint(1, 3), " on conflict do nothing" if table.has_key and not table.defers else ""), "rows"))
+                self.plan.begin.append(
+                    Statement(
+                        writing.insert(
+                            self.rng,
+                            table,
+                            self.taste,
+                            self.rng.randint(1, 3),
+                            " on conflict do nothing" if table.has_key and not table.defers else "",
+                        ),
+                        "rows",
+                    )
+                )
 
     def _watches(self, tables: list[Table]) -> None:
         if any("public.nothing" in statement.sql for statement in self.plan.begin):
@@ -167,8 +191,29 @@ class Planner:
             if self.rng.random() < 0.9 or table is tables[0]:
                 table.is_watched = True
                 if self.kinds.may(self.rng, "channel-names", 0.7):
-                    odd = self.rng.choice(("ünï".encode("ascii", "ignore").decode() + "@", "a+b", "a&b=c", "'quote'", '"dq"', "A.B~c", "back\\slash", "100", "c" * 100, "users", "$x", "a:b;c,d", "<b>", "null"))
-                    table.given = table.name.replace("_", "-") if re.fullmatch("[a-z_]+", table.name) and table.name != "user" and self.rng.random() < 0.6 else f"{odd[:98]}{table.number}"
+                    odd = self.rng.choice(
+                        (
+                            "ünï".encode("ascii", "ignore").decode() + "@",
+                            "a+b",
+                            "a&b=c",
+                            "'quote'",
+                            '"dq"',
+                            "A.B~c",
+                            "back\\slash",
+                            "100",
+                            "c" * 100,
+                            "users",
+                            "$x",
+                            "a:b;c,d",
+                            "<b>",
+                            "null",
+                        )
+                    )
+                    table.given = (
+                        table.name.replace("_", "-")
+                        if re.fullmatch("[a-z_]+", table.name) and table.name != "user" and self.rng.random() < 0.6
+                        else f"{odd[:98]}{table.number}"
+                    )
                     if any(watch.channel == table.given for watch in self.plan.watches):
                         table.given = ""
                 self.plan.watches.append(self.watch(table))
@@ -187,8 +232,11 @@ class Planner:
         if self.kinds.may(rng, "user-rule", 0.6):
             kind = kind or "user-rule"
             shown = [column for column in table.columns if column.name not in table.hidden]
+            series = f"row.{table.count.ident}" if "many-users" in self.kinds else f"least(row.{table.count.ident}, 5)"
             if self.kinds.may(rng, "bad-rule", 0.6):
-                words.append(f"user_rule => {literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, row.{table.count.ident})')))}")
+                words.append(
+                    f"user_rule => {literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, {series})')))}"
+                )
             elif rng.random() < 0.6:
                 user_column = table.count.name
                 words.append(f"user_rule => {literal(user_column)}")

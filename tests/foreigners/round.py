@@ -20,8 +20,14 @@ from stage import Relay, Stage
 from wire import Answer, Connection, Failed
 
 SLOW = 4.0  # seconds that a statement takes longer than on the twin: it has waited for something of ours
-SETTINGS = ("set default_transaction_read_only = off", "set statement_timeout = '12s'", "set lock_timeout = '400ms'", "set idle_in_transaction_session_timeout = 0",
-            "set idle_session_timeout = 0", "set client_min_messages = error")
+SETTINGS = (
+    "set default_transaction_read_only = off",
+    "set statement_timeout = '12s'",
+    "set lock_timeout = '400ms'",
+    "set idle_in_transaction_session_timeout = 0",
+    "set idle_session_timeout = 0",
+    "set client_min_messages = error",
+)
 LOST = "08006"  # the application keeps itself busy for ever, with or without us
 PASSABLE = ("42P01", "3F000", "42704")  # of calls on tables that a smaller plan does not have
 
@@ -82,6 +88,13 @@ def attempt(connection: Connection, sql: str, copy: str | None = None) -> Outcom
         return Outcome(None, failed.state, f"{failed} {failed.context[:300]}", time.monotonic() - began)
 
 
+def prepare(pair: Pair) -> None:
+    """A writer's own settings: it can write, and waits for nothing for long."""
+    for sql in SETTINGS:
+        attempt(pair.subject, sql)
+        attempt(pair.twin, sql)
+
+
 @dataclass
 class Round:
     """One run of one plan."""
@@ -104,7 +117,11 @@ class Round:
         try:
             self._run()
         except Failed as failed:
-            self.find("install" if failed.state == "install" else "tester", failed.state if failed.state != "install" else self.plan.charset.name, str(failed))
+            self.find(
+                "install" if failed.state == "install" else "tester",
+                failed.state if failed.state != "install" else self.plan.charset.name,
+                str(failed),
+            )
         except kit.Failure as failure:
             self.find("ended", "", str(failure)[-900:])
         finally:
@@ -193,32 +210,43 @@ class Round:
     def channels(self) -> dict[str, str]:
         """The channels that have a table, and its number."""
         assert self.admin
-        return dict((name, oid) for name, oid in self.admin.texts(
-            "select c.name, c.target::oid::text from rowcast.channel c join pg_catalog.pg_class k on k.oid = c.target order by 1"))
+        return dict(
+            (name, oid)
+            for name, oid in self.admin.texts(
+                "select c.name, c.target::oid::text from rowcast.channel c join pg_catalog.pg_class k on k.oid = c.target order by 1"
+            )
+        )
 
     def _key_of(self, channel: str) -> list[str]:
         assert self.admin
         oid = self.channels().get(channel)
         if oid is None:
             return []
-        return [name for (name,) in self.admin.texts(f"select a.attname from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) "
-                                                     f"where i.indrelid = {oid} and i.indisprimary order by a.attnum")]
+        return [
+            name
+            for (name,) in self.admin.texts(
+                f"select a.attname from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) "
+                f"where i.indrelid = {oid} and i.indisprimary order by a.attnum"
+            )
+        ]
 
     def hidden_of(self, channel: str) -> set[str]:
         """Names that may not be told: as they were given, and what these columns are called now."""
         assert self.admin
         given = set(self.watches[channel].hidden) if channel in self.watches else set()
-        return given | {name for (name,) in self.admin.texts(
-            f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) where c.name = {literal(channel)} and not a.attisdropped")}
+        return given | {
+            name
+            for (name,) in self.admin.texts(
+                f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) where c.name = {literal(channel)} and not a.attisdropped"
+            )
+        }
 
     # The writers
 
     def _connect(self, user: str) -> Pair:
         made = [self.stage.connect(database, user, self.plan.charset, "foreign") for database in (self.subject, self.twin)]
         pair = Pair(*made)
-        for sql in SETTINGS:
-            attempt(pair.subject, sql)
-            attempt(pair.twin, sql)
+        prepare(pair)
         return pair
 
     def _pair(self, session: int) -> Pair | None:
@@ -268,10 +296,17 @@ class Round:
                 self.counts["abandoned"] = 1
                 return False
             if not one.same(other):
-                self.find("statement", one.state or other.state or "rows", f"session {step.session} ({self.plan.sessions[step.session] or 'superuser'}): {step.sql[:700]}: {one}; without rowcast: {other}", turn)
+                self.find(
+                    "statement",
+                    one.state or other.state or "rows",
+                    f"session {step.session} ({self.plan.sessions[step.session] or 'superuser'}): {step.sql[:700]}: {one}; without rowcast: {other}",
+                    turn,
+                )
                 return False
             if one.took > other.took + SLOW:
                 self.find("slow", "", f"{step.sql[:500]}: {one}; without rowcast: {other}", turn)
+        if step.sql in ("reset all", "discard all"):
+            prepare(pair)
         if not one.state:
             self._does(step)
         return True

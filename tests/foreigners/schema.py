@@ -122,15 +122,25 @@ class Maker:
             self._add("create type public.\"Mood\" as enum ('sad', 'ok', 'it''s \"fine\"')", "own-types")
             self._add("create domain public.positive as int4 check (value >= 0)", "own-types")
             self._add("create domain public.stamp as timestamptz not null", "own-types")
-            self._add("create type public.pair as (\"r\" int4, \"old\" text, at timestamptz, i interval)", "own-types")
+            self._add('create type public.pair as ("r" int4, "old" text, at timestamptz, i interval)', "own-types")
             self._add("create domain public.pairs as public.pair[]", "own-types")
-            own += [Type('public."Mood"', values.one_of("sad", "ok", "it''s \"fine\""), filters="eq like"), Type("public.positive", COUNT.make, filters="eq gt"),
-                    Type("public.stamp", lambda rng, taste: "'2024-01-31 10:20:30+05'"),
-                    Type("public.pair", lambda rng, taste: f"row({COUNT.make(rng, taste)}, {values.text(rng, taste)}, '2024-01-31 10:20:30+05', '1 day')::public.pair"),
-                    Type("public.pairs", lambda rng, taste: f"array[row(1, {values.text(rng, taste)}, '2024-01-31 10:20+05', '2 mons')::public.pair]"),
-                    Type('public."Mood"[]', values.one_of("{sad,ok}", "{}"))]
-        for name, kind, make, is_key in (("citext", "contrib", values.text, True), ("hstore", "hstore", values.one_of("a=>1", 'b=>NULL,"c d"=>"e"', odd=("",)), False),
-                                         ("ltree", "contrib", values.one_of("a.b.c", "x"), True), ("cube", "contrib", values.one_of("(1,2),(3,4)"), False)):
+            own += [
+                Type('public."Mood"', values.one_of("sad", "ok", "it''s \"fine\""), filters="eq like"),
+                Type("public.positive", COUNT.make, filters="eq gt"),
+                Type("public.stamp", lambda rng, taste: "'2024-01-31 10:20:30+05'"),
+                Type(
+                    "public.pair",
+                    lambda rng, taste: f"row({COUNT.make(rng, taste)}, {values.text(rng, taste)}, '2024-01-31 10:20:30+05', '1 day')::public.pair",
+                ),
+                Type("public.pairs", lambda rng, taste: f"array[row(1, {values.text(rng, taste)}, '2024-01-31 10:20+05', '2 mons')::public.pair]"),
+                Type('public."Mood"[]', values.one_of("{sad,ok}", "{}")),
+            ]
+        for name, kind, make, is_key in (
+            ("citext", "contrib", values.text, True),
+            ("hstore", "hstore", values.one_of("a=>1", 'b=>NULL,"c d"=>"e"', odd=("",)), False),
+            ("ltree", "contrib", values.one_of("a.b.c", "x"), True),
+            ("cube", "contrib", values.one_of("(1,2),(3,4)"), False),
+        ):
             if self.kinds.may(self.rng, kind, 0.5):
                 self._add(f"create extension {name} with schema public", kind)
                 own.append(Type(f"public.{name}", make, is_key=is_key))
@@ -139,7 +149,11 @@ class Maker:
     def _table(self, number: int, schema: str) -> Table:
         rng, kinds = self.rng, self.kinds
         names = Names(rng, self.charset, "names" in kinds, "name-r" in kinds)
-        table = Table(number, schema, self._table_names.fresh() if rng.random() < 0.8 or "names" not in kinds else rng.choice(("user", "order", "pets")) + f" {number}")
+        table = Table(
+            number,
+            schema,
+            self._table_names.fresh() if rng.random() < 0.8 or "names" not in kinds else rng.choice(("user", "order", "pets")) + f" {number}",
+        )
         keys = [Column(names.fresh(), SMALL, "key")]
         if kinds.may(rng, "odd-key"):
             keys = [Column(names.fresh(), rng.choice([each for each in self._types if each.is_key]), "key") for _ in range(rng.choice((1, 1, 2)))]
@@ -179,7 +193,9 @@ class Maker:
             lines.append(line)
         if table.has_key:
             table.defers = not table.partitions and kinds.may(rng, "odd-key", 0.3)
-            lines.append(f"primary key ({', '.join(column.ident for column in table.keys)}){' deferrable initially deferred' if table.defers else ''}")
+            lines.append(
+                f"primary key ({', '.join(column.ident for column in table.keys)}){' deferrable initially deferred' if table.defers else ''}"
+            )
         unlogged = "unlogged " if not table.partitions and kinds.may(rng, "unlogged", 0.5) else ""
         by = f" partition by {table.partitions} ({table.of('split')[0].ident})" if table.partitions else ""
         self._add(f"create {unlogged}table {table.ident} ({', '.join(lines)}){by}", table.partitions and "partitions")
@@ -201,9 +217,11 @@ class Maker:
 
     def _partitions(self, table: Table) -> None:
         rng = self.rng
-        bounds = {"list": [f"in ({','.join(map(str, range(first, first + 10)))})" for first in (0, 10, 20)],
-                  "range": ["from (minvalue) to (10)", "from (10) to (20)", "from (20) to (30)"],
-                  "hash": [f"with (modulus 3, remainder {number})" for number in range(3)]}[table.partitions]
+        bounds = {
+            "list": [f"in ({','.join(map(str, range(first, first + 10)))})" for first in (0, 10, 20)],
+            "range": ["from (minvalue) to (10)", "from (10) to (20)", "from (20) to (30)"],
+            "hash": [f"with (modulus 3, remainder {number})" for number in range(3)],
+        }[table.partitions]
         for number, bound in enumerate(bounds):
             name = f"{table.name[:50]}_{number}"
             nested = f" partition by list ({table.of('split')[0].ident})" if number == 1 and rng.random() < 0.3 else ""
@@ -219,13 +237,16 @@ class Maker:
     def _foreign_keys(self) -> None:
         rng = self.rng
         for child in self.schema.tables[1:]:
-            parent = rng.choice(self.schema.tables[:child.number])
+            parent = rng.choice(self.schema.tables[: child.number])
             if not parent.has_key or parent.partitions or parent.defers or len(parent.keys) != 1 or parent.keys[0].type is not SMALL:
                 continue
             column = Column(f"of {parent.number}", SMALL, "fixed")
             action = ("no action", "restrict", "cascade", "set null", "set default")
-            self._add(f"alter table {child.ident} add column {column.ident} int4 references {parent.ident} on update {rng.choice(action)} "
-                      f"on delete {rng.choice(action)}{rng.choice(('', '', ' deferrable initially deferred'))}", "foreign-keys")
+            self._add(
+                f"alter table {child.ident} add column {column.ident} int4 references {parent.ident} on update {rng.choice(action)} "
+                f"on delete {rng.choice(action)}{rng.choice(('', '', ' deferrable initially deferred'))}",
+                "foreign-keys",
+            )
             child.columns.append(column)
             parent.readers.append(child)
 

@@ -32,7 +32,7 @@ class Shrinker:
         small = copy.deepcopy(plan)
         if finding.turn >= 0:
             cut = copy.deepcopy(small)
-            cut.turns = cut.turns[:finding.turn + 1]
+            cut.turns = cut.turns[: finding.turn + 1]
             if self._persists(cut, finding):
                 small = cut
         if not self._persists(small, finding):
@@ -73,7 +73,7 @@ class Shrinker:
                     return plan
                 trial = copy.deepcopy(plan)
                 items = get(trial)
-                put(trial, items[:at] + items[at + size:])
+                put(trial, items[:at] + items[at + size :])
                 if self._persists(trial, finding):
                     plan = trial
                 else:
@@ -115,7 +115,9 @@ def with_turn(plan: Plan, number: int, kept: Turn) -> None:
 def show(plan: Plan, finding: Finding | None) -> None:
     """The plan as something to read and to type."""
     kinds = {each.kind for each in plan.begin} | {step.kind for turn in plan.turns for step in turn} | {watch.kind for watch in plan.watches}
-    print(f"  smallest: encoding {plan.charset.name} {plan.option}; relay as {plan.relay_user or 'superuser'}{'; migrated after the settings' if plan.migrates_late else ''}; kinds {sorted(kinds - {''})}")
+    print(
+        f"  smallest: encoding {plan.charset.name} {plan.option}; relay as {plan.relay_user or 'superuser'}{'; migrated after the settings' if plan.migrates_late else ''}; kinds {sorted(kinds - {''})}"
+    )
     for statement in plan.begin:
         print(f"    {statement.sql[:600]};")
     for watch in plan.watches:
@@ -125,6 +127,8 @@ def show(plan: Plan, finding: Finding | None) -> None:
     for turn, step in plan.order:
         if turn < len(plan.turns) and step < len(plan.turns[turn]):
             one = plan.turns[turn][step]
-            print(f"    /* turn {turn}, session {one.session} */ {one.sql[:600]};{' -- ' + repr(one.copy) if one.copy else ''}{' -- then ' + ', '.join(one.does) if one.does else ''}")
+            print(
+                f"    /* turn {turn}, session {one.session} */ {one.sql[:600]};{' -- ' + repr(one.copy) if one.copy else ''}{' -- then ' + ', '.join(one.does) if one.does else ''}"
+            )
     if finding:
         print(f"  seen then: {finding.seen}", flush=True)

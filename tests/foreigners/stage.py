@@ -22,8 +22,17 @@ class Stage:
     """One cluster for many rounds."""
 
     def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace, two_phase: bool) -> None:
-        self.cluster = kit.Cluster(stack, arguments, fsync="off", max_connections="60", shared_buffers="128MB", deadlock_timeout="300ms",
-                                   autovacuum="on", max_prepared_transactions="10" if two_phase else "0", checkpoint_timeout="5min")
+        self.cluster = kit.Cluster(
+            stack,
+            arguments,
+            fsync="off",
+            max_connections="60",
+            shared_buffers="128MB",
+            deadlock_timeout="300ms",
+            autovacuum="on",
+            max_prepared_transactions="10" if two_phase else "0",
+            checkpoint_timeout="5min",
+        )
         self.directory = str(self.cluster.dir)
         self._admin = self.connect("postgres")
         self._templates: dict[tuple[str, str, bool], str] = {}
@@ -32,7 +41,9 @@ class Stage:
 
     def connect(self, database: str, user: str = "", charset: Charset | None = None, name: str = "") -> Connection:
         """A session, in the charset of the database."""
-        return Connection(self.directory, database, user or SUPERUSER, charset.name if charset else "UTF8", charset.codec if charset else "utf-8", name)
+        return Connection(
+            self.directory, database, user or SUPERUSER, charset.name if charset else "UTF8", charset.codec if charset else "utf-8", name
+        )
 
     def url(self, database: str, user: str = "") -> str:
         """Where rowcast finds it."""
@@ -88,7 +99,9 @@ class Stage:
 
     def relay(self, database: str, user: str, flags: tuple[str, ...]) -> "Relay":
         """A `rowcast serve`, ready."""
-        place = types.SimpleNamespace(dir=self.cluster.dir, env=self.cluster.env, url=self.url(database, user), rowcast_program=self.cluster.rowcast_program)
+        place = types.SimpleNamespace(
+            dir=self.cluster.dir, env=self.cluster.env, url=self.url(database, user), rowcast_program=self.cluster.rowcast_program
+        )
         return Relay(place, "--heartbeat-seconds", "1", "--drain-seconds", "1", "--log-format", "human", *flags)
 
     def dump(self, database: str) -> list[str] | None:

@@ -76,7 +76,11 @@ def transaction(planner: Planner, tables: list[Table], number: int) -> Turn:
         add("insert into muted values (1)", "mute")
         add("set local rowcast.mute = 'off'", "mute")
     if kinds.may(rng, "publish", 0.3) and session < 2:
-        add(f"select rowcast.publish(name, 'spoken', '{{\"a\":\"x\"}}') from rowcast.channel where name = {literal(rng.choice(tables).channel)}", "publish", "subject")
+        add(
+            f"select rowcast.publish(name, 'spoken', '{{\"a\":\"x\"}}') from rowcast.channel where name = {literal(rng.choice(tables).channel)}",
+            "publish",
+            "subject",
+        )
         add("select rowcast.notify('7', 'hello', '[1]')", "publish", "subject")
     if rng.random() < 0.05:
         for sql in writing.temporary(rng, rng.choice(tables), taste):
@@ -170,20 +174,45 @@ class Listening:
         rng = self._rng
         if not table.has_key:
             return follow
-        candidates = [column for column in table.columns if column.type.filters and column.name not in table.hidden and column.role in ("", "key", "count", "split", "fixed") and
-                      not set(column.name) & set(",()=\"'\\ &")]
+        candidates = [
+            column
+            for column in table.columns
+            if column.type.filters
+            and column.name not in table.hidden
+            and column.role in ("", "key", "count", "split", "fixed")
+            and not set(column.name) & set(",()=\"'\\ &")
+        ]
         conditions, columns = [], ()
         for column in rng.sample(candidates, min(len(candidates), rng.choice((1, 1, 2)))):
             conditions.append(self._condition(column))
         if rng.random() < 0.4 and not any("," in column.name for column in table.columns):
-            columns = tuple({column.name for column in table.keys} | {column.name for column in rng.sample(table.columns, min(2, len(table.columns))) if column.name not in table.hidden})
+            shown = {column.name for column in rng.sample(table.columns, min(2, len(table.columns))) if column.name not in table.hidden}
+            columns = tuple(sorted({column.name for column in table.keys} | shown))
         return replace(follow, conditions=tuple(conditions), columns=columns, old=False)
 
     def _condition(self, column) -> tuple[str, str, str, str]:
         rng = self._rng
-        plain = {"int4": "13", "int8": "20", "int2": "17", "bool": "true", "numeric": "1.5", "numeric(12,3)": "1.5", "date": "2024-01-31", "float8": "0.1",
-                 "uuid": "00000000-0000-0000-0000-000000000001", 'public."Mood"': "ok", "public.positive": "13", "timestamp": "1970-01-01T00:00:00", "timestamptz": "1970-01-01T02:30:00+05:30",
-                 "time": "10:20:30", "float4": "1.5", "inet": "10.0.0.1", "macaddr": "08:00:2b:01:02:03", "name": "a", "char(5)": rng.choice(("a", "ccccc"))}.get(column.type.sql, "aa")
+        plain = {
+            "int4": "13",
+            "int8": "20",
+            "int2": "17",
+            "bool": "true",
+            "numeric": "1.5",
+            "numeric(12,3)": "1.5",
+            "date": "2024-01-31",
+            "float8": "0.1",
+            "uuid": "00000000-0000-0000-0000-000000000001",
+            'public."Mood"': "ok",
+            "public.positive": "13",
+            "timestamp": "1970-01-01T00:00:00",
+            "timestamptz": "1970-01-01T02:30:00+05:30",
+            "time": "10:20:30",
+            "float4": "1.5",
+            "inet": "10.0.0.1",
+            "macaddr": "08:00:2b:01:02:03",
+            "name": "a",
+            "char(5)": rng.choice(("a", "ccccc")),
+        }.get(column.type.sql, "aa")
         is_text = column.type.sql in ("text", "varchar(40)")
         operator = rng.choice(column.type.filters.split())
         ident = f'{column.ident} collate "C"' if is_text else column.ident

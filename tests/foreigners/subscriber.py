@@ -44,7 +44,9 @@ def same(one: Any, other: Any) -> bool:
 
 def is_far(text: str) -> bool:
     """Whether it is a time before the year 1 or after 9999."""
-    return re.match(r"-?\d{4,}-\d\d-\d\dT.*([+-]\d\d(:\d\d)*|Z)( BC)?$", text) is not None and (" BC" in text or re.match(r"\d{5,}", text) is not None)
+    return re.match(r"-?\d{4,}-\d\d-\d\dT.*([+-]\d\d(:\d\d)*|Z)( BC)?$", text) is not None and (
+        " BC" in text or re.match(r"\d{5,}", text) is not None
+    )
 
 
 def same_rows(one: Row, other: Row) -> bool:

@@ -45,8 +45,22 @@ def text(rng: random.Random, taste: Taste) -> str:
     if taste.wide and roll < 0.78:
         return f"repeat({literal(rng.choice(taste.charset.words))}, {rng.choice((400, 3000, 9000))})"
     if taste.odd:
-        return rng.choice(("''", literal("O'Neil \\ \"so\""), literal("{\"a\":1}"), literal("line\nbreak\ttab\r"), literal("\x1f\x7f"), literal("null"), literal(" "),
-                           literal("</script>"), literal("\\u0000"), literal("%_*"), literal("NULL,\"x\""), "chr(1) || chr(31)"))
+        return rng.choice(
+            (
+                "''",
+                literal('O\'Neil \\ "so"'),
+                literal('{"a":1}'),
+                literal("line\nbreak\ttab\r"),
+                literal("\x1f\x7f"),
+                literal("null"),
+                literal(" "),
+                literal("</script>"),
+                literal("\\u0000"),
+                literal("%_*"),
+                literal('NULL,"x"'),
+                "chr(1) || chr(31)",
+            )
+        )
     return literal(f"word {rng.randrange(100)}")
 
 
@@ -62,8 +76,21 @@ def one_of(*plain: str, odd: tuple[str, ...] = ()) -> Maker:
 
 def json_text(rng: random.Random, taste: Taste) -> str:
     """For json, which keeps the text as it was written."""
-    odd = ('{"a":"\\u0000"}', '{"a":1e200000}', '"\\ud800"', '{"a":1,"a":2}', " [ 1 , 2 ]\n", '{"\\u2028":"\\u2029"}', "-0.0", '{"a": 12345678901234567890.123}')
-    return literal(rng.choice(odd)) if taste.odd and rng.random() < 0.4 else literal(rng.choice(('{"a":1}', "[1,2,null]", '"x"', "null", '{"b":{"c":[true]}}')))
+    odd = (
+        '{"a":"\\u0000"}',
+        '{"a":1e200000}',
+        '"\\ud800"',
+        '{"a":1,"a":2}',
+        " [ 1 , 2 ]\n",
+        '{"\\u2028":"\\u2029"}',
+        "-0.0",
+        '{"a": 12345678901234567890.123}',
+    )
+    return (
+        literal(rng.choice(odd))
+        if taste.odd and rng.random() < 0.4
+        else literal(rng.choice(('{"a":1}', "[1,2,null]", '"x"', "null", '{"b":{"c":[true]}}')))
+    )
 
 
 def hexed(rng: random.Random, taste: Taste) -> str:
@@ -83,9 +110,19 @@ TYPES = (
     Type("bool", one_of("t", "f"), "", False, "eq is"),
     Type("int8", whole(-9223372036854775808, 9223372036854775807), is_key=True, filters="eq in gt is"),
     Type("int2", whole(-32768, 32767), is_key=True, filters="eq gt"),
-    Type("numeric", one_of("0", "1.50", "2", "1e3", odd=("NaN", "Infinity", "-Infinity", "1e2000", "0.00000000000000000001", "1.0", "1.000", "-0.0")), is_key=True, filters="eq gt"),
+    Type(
+        "numeric",
+        one_of("0", "1.50", "2", "1e3", odd=("NaN", "Infinity", "-Infinity", "1e2000", "0.00000000000000000001", "1.0", "1.000", "-0.0")),
+        is_key=True,
+        filters="eq gt",
+    ),
     Type("numeric(12,3)", one_of("0", "1.5", "99999"), filters="eq gt in"),
-    Type("float8", one_of("0", "1.5", "0.1", "1e10", odd=("NaN", "Infinity", "-0", "1e-320", "1.7976931348623157e308", "0.30000000000000004")), is_key=True, filters="eq gt"),
+    Type(
+        "float8",
+        one_of("0", "1.5", "0.1", "1e10", odd=("NaN", "Infinity", "-0", "1e-320", "1.7976931348623157e308", "0.30000000000000004")),
+        is_key=True,
+        filters="eq gt",
+    ),
     Type("float4", one_of("0", "1.5", "0.1", odd=("NaN", "-Infinity", "1e-40", "16777217")), filters="gt"),
     Type("varchar(40)", lambda rng, taste: f"left({text(rng, taste)}, 40)", is_key=True, filters="eq like"),
     Type("char(5)", one_of("a", "bb", "ccccc", odd=("", "  ", " x")), is_key=True, filters="eq"),
@@ -98,10 +135,15 @@ TYPES = (
     Type("timestamp", one_of(*STAMPS, odd=FAR), is_key=True, filters="eq gt"),
     Type("timestamptz", one_of(*(f"{each}+03" for each in STAMPS), odd=FAR), is_key=True, filters="eq gt"),
     Type("interval", one_of("1 day", "-1 year 2 mons", "26:00:00.5", odd=("0", "-1 mon 2 days -03:00:00", "178000000 years"))),
-    Type("uuid", one_of("00000000-0000-0000-0000-000000000001", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "ffffffff-ffff-ffff-ffff-ffffffffffff"), is_key=True, filters="eq in"),
+    Type(
+        "uuid",
+        one_of("00000000-0000-0000-0000-000000000001", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+        is_key=True,
+        filters="eq in",
+    ),
     Type("json", json_text),
     Type("jsonb", one_of('{"a":1}', "[1,2]", '"x"', "null", odd=("1e2000", '{"":""}', '{"a":{"a":{"a":{}}}}'))),
-    Type("xml", one_of("<a/>", "<a b=\"1\">x &amp; y</a>")),
+    Type("xml", one_of("<a/>", '<a b="1">x &amp; y</a>')),
     Type("inet", one_of("10.0.0.1", "::1/64", "192.168.1.0/24"), filters="eq"),
     Type("cidr", one_of("10.0.0.0/8", "2001:db8::/32")),
     Type("macaddr", one_of("08:00:2b:01:02:03"), filters="eq in"),
@@ -130,7 +172,7 @@ TYPES = (
     Type("regtype", one_of("integer", "timestamp with time zone")),
     Type("jsonpath", one_of("$.a[*] ? (@ > 1)")),
     Type("int4[]", one_of("{1,2,3}", "{}", odd=("[0:1]={1,2}", "{NULL}", "{{1,2},{3,4}}"))),
-    Type("text[]", one_of("{a,b}", "{}", odd=('{"NULL",NULL,"","a\"\"b"}'.replace('""', ""), "{{a},{b}}"))),
+    Type("text[]", one_of("{a,b}", "{}", odd=('{"NULL",NULL,"","a""b"}'.replace('""', ""), "{{a},{b}}"))),
     Type("timestamptz[]", one_of('{"2024-01-01 00:00+05"}')),
     Type("interval[]", one_of('{"1 day","-1 mon"}')),
     Type("float8[]", one_of("{0.1,NaN}", "{1e-320}")),

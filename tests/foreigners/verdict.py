@@ -19,8 +19,18 @@ from wire import Connection, Failed
 if TYPE_CHECKING:
     from round import Round
 
-SETTINGS = ("set timezone = 'UTC'", "set intervalstyle = postgres", "set bytea_output = hex", "set datestyle = 'ISO'", "set extra_float_digits = 1", "set row_security = off",
-            "set search_path = pg_catalog", "set default_transaction_isolation = 'read committed'", "set quote_all_identifiers = off", "set statement_timeout = '30s'")
+SETTINGS = (
+    "set timezone = 'UTC'",
+    "set intervalstyle = postgres",
+    "set bytea_output = hex",
+    "set datestyle = 'ISO'",
+    "set extra_float_digits = 1",
+    "set row_security = off",
+    "set search_path = pg_catalog",
+    "set default_transaction_isolation = 'read committed'",
+    "set quote_all_identifiers = off",
+    "set statement_timeout = '30s'",
+)
 TROUBLE = re.compile(r"panicked|task_died|\bERROR\b")
 
 
@@ -85,6 +95,7 @@ def is_done(each: Subscriber, number: int) -> bool:
 
 
 def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Row], deadline: float, admin: Connection) -> None:
+    """One subscriber against the rows that it is to have."""
     follow = each.follow
     who = f"{follow.channel} socket {follow.socket} {follow.conditions or ''} {follow.columns or ''}"
     if each.gone and "404" not in each.gone:
@@ -109,10 +120,18 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
     plain = not follow.conditions and not follow.columns
     if plain and each.sentinel != str(run.number):
         line = audience.lines[follow.socket]
-        run.find("silent", "", f"{who}: the last change has not come; gone: {each.gone}; source_down: {each.down}; {line.troubles}; it has heard {each.heard[-3:]}; "
-                 f"{_look(run, admin)}")
+        run.find(
+            "silent",
+            "",
+            f"{who}: the last change has not come; gone: {each.gone}; source_down: {each.down}; {line.troubles}; it has heard {each.heard[-3:]}; "
+            f"{_look(run, admin)}",
+        )
     elif difference:
-        run.find("unequal", "filtered" if not plain else "" if each.key else "no key", f"{who}: {difference}; gone: {each.gone}; {audience.lines[follow.socket].troubles}; it has heard {each.heard}")
+        run.find(
+            "unequal",
+            "filtered" if not plain else "" if each.key else "no key",
+            f"{who}: {difference}; gone: {each.gone}; {audience.lines[follow.socket].troubles}; it has heard {each.heard}",
+        )
     for sort, what in each.complaints:
         if sort != "chain" or "chain" in run.plan.kinds:
             run.find(sort, "", f"{who}: {what}")
@@ -125,8 +144,10 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
 
 def _look(run: "Round", admin: Connection) -> str:
     """What the relay and its sessions do at this moment."""
-    sessions = admin.texts("select application_name, state, wait_event, left(query, 90), extract(epoch from now() - state_change)::numeric(9, 2)::text from pg_stat_activity "
-                           "where application_name like 'rowcast%' and datname = current_database()")
+    sessions = admin.texts(
+        "select application_name, state, wait_event, left(query, 90), extract(epoch from now() - state_change)::numeric(9, 2)::text from pg_stat_activity "
+        "where application_name like 'rowcast%' and datname = current_database()"
+    )
     kept = admin.texts("select id::text, xid::text, op::text, channel::text from rowcast.outbox order by id desc limit 4")
     try:
         status = {name: value for name, value in run.relay.status().items() if name in ("status", "source", "cursor", "lag_ms")} if run.relay else {}
@@ -137,7 +158,9 @@ def _look(run: "Round", admin: Connection) -> str:
 
 def truth(run: "Round", admin: Connection, each: Subscriber, oid: str) -> list[Row]:
     """The rows that it is to have."""
-    table = admin.value(f"select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {oid}"), admin.value(f"select relname from pg_class where oid = {oid}")
+    table = admin.value(f"select n.nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = {oid}"), admin.value(
+        f"select relname from pg_class where oid = {oid}"
+    )
     only = "" if admin.value(f"select relkind from pg_class where oid = {oid}") == "p" else "only "
     condition = " and ".join(f"({sql})" for _, _, _, sql in each.follow.conditions) or "true"
     hidden = run.hidden_of(each.follow.channel)
@@ -150,7 +173,11 @@ def truth(run: "Round", admin: Connection, each: Subscriber, oid: str) -> list[R
 
 def _judge_users(run: "Round", audience: Audience, admin: Connection) -> None:
     """Who is named by a rule that is a column is told of each change of such a row, once."""
-    if any(step.kind in ("rewatch", "swap-table", "ddl-shape", "ddl-partition", "publish", "prune", "restart") for turn in run.plan.turns for step in turn) or any(each.down for each in audience.subscribers()):
+    if any(
+        step.kind in ("rewatch", "swap-table", "ddl-shape", "ddl-partition", "publish", "prune", "restart")
+        for turn in run.plan.turns
+        for step in turn
+    ) or any(each.down for each in audience.subscribers()):
         return  # the rule, or the column, was another one in between
     for line in audience.lines.values():
         user = line.subscribers[0].follow.user
@@ -160,9 +187,13 @@ def _judge_users(run: "Round", audience: Audience, admin: Connection) -> None:
         for watch in run.watches.values():
             if watch.user_column:
                 column = literal(watch.user_column)
-                want += [number for (number,) in admin.texts(
-                    f"select o.id::text from rowcast.outbox o join rowcast.channel c on c.id = o.channel where c.name = {literal(watch.channel)} and o.op in ('I', 'U', 'D') "
-                    f"and case when o.op = 'D' then o.old else o.new end ->> {column} = '{user}' order by o.id")]
+                want += [
+                    number
+                    for (number,) in admin.texts(
+                        f"select o.id::text from rowcast.outbox o join rowcast.channel c on c.id = o.channel where c.name = {literal(watch.channel)} and o.op in ('I', 'U', 'D') "
+                        f"and case when o.op = 'D' then o.old else o.new end ->> {column} = '{user}' order by o.id"
+                    )
+                ]
             elif "user_rule" in watch.call:
                 return
         got = audience.notified.get(user, [])
@@ -170,10 +201,15 @@ def _judge_users(run: "Round", audience: Audience, admin: Connection) -> None:
             audience.pump(0.5)
             got = audience.notified.get(user, [])
             if sorted(got) != sorted(want):
-                run.find("notified", "", f"user {user} was told of {sorted(set(got) - set(want))[:5]} too much, not of {sorted(set(want) - set(got))[:5]}, of {len(got)} in all, {len(set(got))} distinct")
+                run.find(
+                    "notified",
+                    "",
+                    f"user {user} was told of {sorted(set(got) - set(want))[:5]} too much, not of {sorted(set(want) - set(got))[:5]}, of {len(got)} in all, {len(set(got))} distinct",
+                )
 
 
 def _judge_process(run: "Round", relay: Relay) -> None:
+    """The server lives, is ready, and has nothing to complain of."""
     if not relay.is_alive():
         run.find("died", "", relay.warnings()[-900:])
         return
@@ -203,6 +239,9 @@ def _judge_end(run: "Round", audience: Audience, relay: Relay, admin: Connection
         pair.close()
     audience.close()
     relay.end()
+    gone = time.monotonic() + 3  # its sessions end a moment after it
+    while time.monotonic() < gone and admin.texts("select 1 from pg_stat_activity where application_name like 'rowcast %' and datname = current_database()"):
+        time.sleep(0.01)
     try:
         admin.run("select rowcast.uninstall()")
     except Failed as failed:

@@ -129,8 +129,8 @@ def fields(body: bytes) -> tuple[bytes | None, ...]:
     values: list[bytes | None] = []
     at = 2
     for _ in range(int.from_bytes(body[:2], "big")):
-        size = int.from_bytes(body[at:at + 4], "big", signed=True)
+        size = int.from_bytes(body[at : at + 4], "big", signed=True)
         at += 4
-        values.append(None if size < 0 else body[at:at + size])
+        values.append(None if size < 0 else body[at : at + size])
         at += max(size, 0)
     return tuple(values)

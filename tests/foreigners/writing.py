@@ -31,17 +31,26 @@ def insert(rng: random.Random, table: Table, taste: Taste, count: int, suffix: s
 def where(rng: random.Random, table: Table, taste: Taste) -> str:
     """Which rows: one, a few, all."""
     count, key = table.count, rng.choice(table.keys or [table.count])
-    return rng.choice((f"{key.ident} = {constant(rng, key, taste)}", f"{count.ident} = {rng.randrange(50)}", f"{count.ident} % {rng.randint(2, 5)} = {rng.randrange(2)}",
-                       f"{count.ident} < {rng.randrange(60)}", "true"))
+    return rng.choice(
+        (
+            f"{key.ident} = {constant(rng, key, taste)}",
+            f"{count.ident} = {rng.randrange(50)}",
+            f"{count.ident} % {rng.randint(2, 5)} = {rng.randrange(2)}",
+            f"{count.ident} < {rng.randrange(60)}",
+            "true",
+        )
+    )
 
 
 def update(rng: random.Random, table: Table, taste: Taste) -> str:
     """Some columns of some rows."""
-    columns = rng.sample(table.free, min(len(table.free), rng.randint(0, 2))) + table.of("secret")[:rng.randrange(2)]
+    columns = rng.sample(table.free, min(len(table.free), rng.randint(0, 2))) + table.of("secret")[: rng.randrange(2)]
     changes = [f"{column.ident} = {constant(rng, column, taste)}" for column in columns]
     if not changes or rng.random() < 0.5:
         count = table.count.ident
-        changes.append(f"{count} = {rng.choice((f'{count} + 1', f'{count} - 1', f'{count}', str(rng.randrange(50)), f'({count} * 7) % 50', f'50 - {count}'))}")
+        changes.append(
+            f"{count} = {rng.choice((f'{count} + 1', f'{count} - 1', f'{count}', str(rng.randrange(50)), f'({count} * 7) % 50', f'50 - {count}'))}"
+        )
     return f"update {table.ident} set {', '.join(changes)} where {where(rng, table, taste)}"
 
 
@@ -57,7 +66,9 @@ def upsert(rng: random.Random, table: Table, taste: Taste) -> str:
         return insert(rng, table, taste, 1, " on conflict do nothing" if not table.defers else "")
     keys = ", ".join(column.ident for column in table.keys)
     count = table.count.ident
-    action = rng.choice(("nothing", f"update set {count} = excluded.{count}", f"update set {count} = {table.ident}.{count} + 1 where {table.ident}.{count} % 2 = 0"))
+    action = rng.choice(
+        ("nothing", f"update set {count} = excluded.{count}", f"update set {count} = {table.ident}.{count} + 1 where {table.ident}.{count} % 2 = 0")
+    )
     return insert(rng, table, taste, 1, f" on conflict ({keys}) do {action}")
 
 
@@ -66,10 +77,14 @@ def with_writes(rng: random.Random, table: Table, other: Table, taste: Taste) ->
     count = table.count.ident
     if rng.random() < 0.5:
         columns = ", ".join(column.ident for column in table.writable)
-        return (f"with gone as (delete from {table.ident} where {where(rng, table, taste)} returning *) insert into {table.ident} ({columns}) "
-                f"select {columns} from gone where {count} % 3 <> 0")
-    return (f"with one as ({update(rng, table, taste)} returning {count} as n), two as ({update(rng, other, taste)} returning 1) "
-            f"update {other.ident} set {other.count.ident} = {other.count.ident} + 1 where {other.count.ident} in (select n from one)")
+        return (
+            f"with gone as (delete from {table.ident} where {where(rng, table, taste)} returning *) insert into {table.ident} ({columns}) "
+            f"select {columns} from gone where {count} % 3 <> 0"
+        )
+    return (
+        f"with one as ({update(rng, table, taste)} returning {count} as n), two as ({update(rng, other, taste)} returning 1) "
+        f"update {other.ident} set {other.count.ident} = {other.count.ident} + 1 where {other.count.ident} in (select n from one)"
+    )
 
 
 def merge(rng: random.Random, table: Table, taste: Taste) -> str:
@@ -77,19 +92,35 @@ def merge(rng: random.Random, table: Table, taste: Taste) -> str:
     key, count = (table.keys or [table.count])[0], table.count.ident
     columns = table.writable
     given = ", ".join(constant(rng, column, taste) for column in columns)
-    return (f"merge into {table.ident} as m using (values ({constant(rng, key, taste)}::{key.type.sql})) as given (k) on m.{key.ident} = given.k "
-            f"when matched and m.{count} % 4 = 1 then delete when matched then update set {count} = m.{count} + 1 "
-            f"when not matched then insert ({', '.join(column.ident for column in columns)}) values ({given})")
+    return (
+        f"merge into {table.ident} as m using (values ({constant(rng, key, taste)}::{key.type.sql})) as given (k) on m.{key.ident} = given.k "
+        f"when matched and m.{count} % 4 = 1 then delete when matched then update set {count} = m.{count} + 1 "
+        f"when not matched then insert ({', '.join(column.ident for column in columns)}) values ({given})"
+    )
 
 
 def copy(rng: random.Random, table: Table, taste: Taste) -> tuple[str, str]:
     """COPY FROM STDIN of keys, count and texts, and its data."""
-    columns = [column for column in table.writable if column.role in ("key", "split", "count") and column.type.sql == "int4" or column.type.sql in ("text", "bool")]
+    columns = [
+        column
+        for column in table.writable
+        if column.role in ("key", "split", "count") and column.type.sql == "int4" or column.type.sql in ("text", "bool")
+    ]
     columns = [column for column in columns if column.type is not SECRET]
     lines = []
     for _ in range(rng.randint(1, 6)):
-        cells = [str(rng.randrange(40)) if column.type.sql == "int4" else rng.choice("tf") if column.type.sql == "bool" else rng.choice(("\\N", "", "\\\\x", "tab\\t", "a b", rng.choice(taste.charset.words)))
-                 for column in columns]
+        cells = [
+            (
+                str(rng.randrange(40))
+                if column.type.sql == "int4"
+                else (
+                    rng.choice("tf")
+                    if column.type.sql == "bool"
+                    else rng.choice(("\\N", "", "\\\\x", "tab\\t", "a b", rng.choice(taste.charset.words)))
+                )
+            )
+            for column in columns
+        ]
         lines.append("\t".join(cells) + "\n")
     return f"copy {table.ident} ({', '.join(column.ident for column in columns)}) from stdin", "".join(lines)
 
@@ -98,11 +129,20 @@ def bulk(rng: random.Random, table: Table, taste: Taste) -> str:
     """Thousands of rows in one statement, where the key has room for them."""
     if rng.random() < 0.4 or any(column.type.sql != "int4" for column in table.of("key")):
         return f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1"
-    columns = [column for column in table.writable if column.role in ("key", "split", "count")] + [column for column in table.free if column.type.sql == "text"]
+    columns = [column for column in table.writable if column.role in ("key", "split", "count")] + [
+        column for column in table.free if column.type.sql == "text"
+    ]
     count, base = rng.choice((300, 1500, 4000)), rng.randrange(100, 900_000)
-    cells = {"key": f"{base} + i", "split": "i % 30", "count": "i % 50", "": rng.choice(("'bulk ' || i", "repeat('x', 200)", literal(taste.charset.words[0])))}
-    return (f"insert into {table.ident} ({', '.join(column.ident for column in columns)}) select {', '.join(cells[column.role] for column in columns)} "
-            f"from generate_series(1, {count}) i")
+    cells = {
+        "key": f"{base} + i",
+        "split": "i % 30",
+        "count": "i % 50",
+        "": rng.choice(("'bulk ' || i", "repeat('x', 200)", literal(taste.charset.words[0]))),
+    }
+    return (
+        f"insert into {table.ident} ({', '.join(column.ident for column in columns)}) select {', '.join(cells[column.role] for column in columns)} "
+        f"from generate_series(1, {count}) i"
+    )
 
 
 def move_keys(rng: random.Random, table: Table, taste: Taste) -> str:
@@ -110,9 +150,17 @@ def move_keys(rng: random.Random, table: Table, taste: Taste) -> str:
     key = rng.choice(table.of("key") or [table.count]).ident
     if table.of("key") and table.of("key")[0].type.sql != "int4":
         return f"update {table.ident} set {table.of('key')[0].ident} = {constant(rng, table.of('key')[0], taste)} where {where(rng, table, taste)}"
-    return rng.choice((f"update {table.ident} set {key} = {key} + 1", f"update {table.ident} set {key} = 30 - {key}", f"update {table.ident} set {key} = {key} + 1000 where {where(rng, table, taste)}",
-                       f"update {table.ident} set {key} = {key} - 1000 where {key} > 1000", f"update {table.ident} set {key} = {rng.randrange(25)} where {key} = {rng.randrange(25)}",
-                       f"update {table.ident} set {key} = case {key} when 1 then 2 when 2 then 3 when 3 then 1 else {key} end", f"update {table.ident} set {key} = -{key}"))
+    return rng.choice(
+        (
+            f"update {table.ident} set {key} = {key} + 1",
+            f"update {table.ident} set {key} = 30 - {key}",
+            f"update {table.ident} set {key} = {key} + 1000 where {where(rng, table, taste)}",
+            f"update {table.ident} set {key} = {key} - 1000 where {key} > 1000",
+            f"update {table.ident} set {key} = {rng.randrange(25)} where {key} = {rng.randrange(25)}",
+            f"update {table.ident} set {key} = case {key} when 1 then 2 when 2 then 3 when 3 then 1 else {key} end",
+            f"update {table.ident} set {key} = -{key}",
+        )
+    )
 
 
 def move_parts(rng: random.Random, table: Table, taste: Taste) -> str:
@@ -137,16 +185,22 @@ def truncate(rng: random.Random, tables: list[Table]) -> str:
 def block(rng: random.Random, table: Table, taste: Taste) -> str:
     """A block of PL/pgSQL with a part that is given up."""
     key = (table.keys or [table.count])[0]
-    return (f"do $block$ begin {update(rng, table, taste)}; begin {update(rng, table, taste)}; {insert(rng, table, taste, 1)}; perform 1 / {rng.randrange(2)}; "
-            f"exception when others then {rng.choice((delete(rng, table, taste), 'null'))}; end; "
-            f"for i in 1..{rng.randint(1, 4)} loop update {table.ident} set {table.count.ident} = {table.count.ident} + i where {key.ident} = {constant(rng, key, taste)}; end loop; end $block$")
+    return (
+        f"do $block$ begin {update(rng, table, taste)}; begin {update(rng, table, taste)}; {insert(rng, table, taste, 1)}; perform 1 / {rng.randrange(2)}; "
+        f"exception when others then {rng.choice((delete(rng, table, taste), 'null'))}; end; "
+        f"for i in 1..{rng.randint(1, 4)} loop update {table.ident} set {table.count.ident} = {table.count.ident} + i where {key.ident} = {constant(rng, key, taste)}; end loop; end $block$"
+    )
 
 
 def one(rng: random.Random, kinds: Kinds, tables: list[Table], taste: Taste) -> tuple[str, str, str | None]:
     """A statement, its kind, and what a COPY is fed."""
     table, other = rng.choice(tables), rng.choice(tables)
     if kinds.may(rng, "strange-shapes", 0.04):
-        return rng.choice(("insert into public.nothing default values", "delete from public.nothing", "truncate public.nothing")), "strange-shapes", None
+        return (
+            rng.choice(("insert into public.nothing default values", "delete from public.nothing", "truncate public.nothing")),
+            "strange-shapes",
+            None,
+        )
     roll = rng.random()
     if kinds.may(rng, "key-moves", 0.15):
         return move_keys(rng, table, taste), "key-moves", None
@@ -175,8 +229,11 @@ def one(rng: random.Random, kinds: Kinds, tables: list[Table], taste: Taste) -> 
 def temporary(rng: random.Random, table: Table, taste: Taste) -> list[str]:
     """By way of a temporary table with the name of ours."""
     columns = ", ".join(column.ident for column in table.writable)
-    return [f"create temp table {quoted('outbox_0')} on commit drop as select {columns} from {table.ident}", f"delete from {table.ident} where {table.count.ident} > 20",
-            f"insert into {table.ident} ({columns}) select {columns} from pg_temp.{quoted('outbox_0')} where {table.count.ident} > 20"]
+    return [
+        f"create temp table {quoted('outbox_0')} on commit drop as select {columns} from {table.ident}",
+        f"delete from {table.ident} where {table.count.ident} > 20",
+        f"insert into {table.ident} ({columns}) select {columns} from pg_temp.{quoted('outbox_0')} where {table.count.ident} > 20",
+    ]
 
 
 ACTORS = ("app", "", 'q"uo\\te', "x" * 300, "line\nbreak", "\x01")
