@@ -35,8 +35,7 @@ use crate::lives::Gap;
 /// that the server cannot convert would fail the read.
 pub(super) const SESSION: &str = "set jit = off; set enable_seqscan = off; set plan_cache_mode = force_generic_plan; \
     set max_parallel_workers_per_gather = 0; set lock_timeout = '1s'; set idle_in_transaction_session_timeout = '5s'; \
-    set statement_timeout = 0; set timezone = 'UTC'; set synchronous_commit = off; set work_mem = '8MB'; \
-    set client_encoding = 'SQL_ASCII'";
+    set statement_timeout = 0; set timezone = 'UTC'; set synchronous_commit = off; set work_mem = '8MB'";
 
 /// The header row tells: whether no relay wants to sleep (asked only by one that holds QUIET), `now`, the position in
 /// the log read after it, and the floor.
