@@ -8,7 +8,7 @@
 //! 3 is captured before its 0 → 1. What a foreign key cascades is captured later still, behind the rows of its statement.
 //! And an update that moves a row to another partition is captured as deleted there and created here.
 //!
-//! The images tell: of one key, each change begins where the one before it ended ([`chain`](super::chain)). Their contents
+//! The images tell: of one key, each change begins where the one before it ended (`chain`). Their contents
 //! change places, their ids and times do not. Half moves become one `updated`. A table without a primary key has no such
 //! chains; its changes come by id.
 //!
