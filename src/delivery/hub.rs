@@ -175,7 +175,7 @@ impl From<Unfit> for JoinError {
 pub use subscription::Subscription;
 
 impl Hub {
-    /// A hub with no channels; [`run`](Self::run) gives it life.
+    /// A hub with no channels; [`start`](Self::start) gives it life.
     pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
         let shard = |index| Arc::new(Shard::new(index, source.feedback.clone(), metrics.clone()));
         let shards = (0..settings.shards.max(1)).map(shard).collect();

@@ -14,11 +14,17 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Started, and live; whoever is silent there is not taken for gone. `descriptors`: how many it may have, 0 as many as this process.
+    /// Started, and live; whoever is silent there is not taken for gone, and no log is shortened by time. `descriptors`: how many it may have, 0 as many as this process.
     pub(crate) async fn serve(url: &str, descriptors: u32, arguments: &[&str]) -> Self {
         let limit = if descriptors > 0 { format!("ulimit -n {descriptors}; ") } else { String::new() };
         let mut child = Command::new("sh")
-            .args(["-c", &format!("{limit}exec \"$0\" serve --log-format json --ping-seconds 600 \"$@\""), env!("CARGO_BIN_EXE_rowcast")])
+            .args([
+                "-c",
+                &format!(
+                    "{limit}exec \"$0\" serve --log-format json --ping-seconds 600 --heartbeat-seconds 600 \"$@\""
+                ),
+                env!("CARGO_BIN_EXE_rowcast"),
+            ])
             .args(arguments)
             .env("DATABASE_URL", url)
             .env("ROWCAST_LISTEN", "127.0.0.1:0")
