@@ -56,6 +56,7 @@ declare
   before pg_catalog.json;
   after pg_catalog.json;
   deviates pg_catalog.bool;
+  images pg_catalog.record;
   attnums pg_catalog.int2[];
   names pg_catalog.text[];
   allowed pg_catalog.int2[];
@@ -102,29 +103,32 @@ begin
     and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
     and pg_catalog.starts_with(pg_catalog.current_setting('DateStyle'), 'ISO')
     and pg_catalog.current_setting('extra_float_digits')::pg_catalog.int4 operator(pg_catalog.>=) 1);
-  -- an argument's type must be the row's also where there is none: each call names only what there is
+  -- an argument's type must be the row's also where there is none: each call names only what there is. As expressions:
+  -- a function in FROM hands its result over by a temporary file where it is larger than work_mem
   if is_large then
     if op operator(pg_catalog.=) 'I' then
-      select l.what, l.old, l.new into op, before, after
-        from rowcast.capture_large(op, new, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed) l;
+      images := rowcast.capture_large(op, new, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed);
     elsif op operator(pg_catalog.=) 'D' then
-      select l.what, l.old, l.new into op, before, after
-        from rowcast.capture_large(op, old, old, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed) l;
+      images := rowcast.capture_large(op, old, old, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed);
     else
-      select l.what, l.old, l.new into op, before, after
-        from rowcast.capture_large(op, old, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed) l;
+      images := rowcast.capture_large(op, old, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed);
     end if;
-    if op is null then
+    if images.what is null then
       return null;
     end if;
+    op := images.what;
+    before := images.old;
+    after := images.new;
   elsif deviates then
     if op operator(pg_catalog.=) 'I' then
-      select p.new into after from rowcast.capture_pinned(op, new, new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed) p;
+      images := rowcast.capture_pinned(op, new, new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed);
     elsif op operator(pg_catalog.=) 'D' then
-      select p.old into before from rowcast.capture_pinned(op, old, old, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed) p;
+      images := rowcast.capture_pinned(op, old, old, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed);
     else
-      select p.old, p.new into before, after from rowcast.capture_pinned(op, old, new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed) p;
+      images := rowcast.capture_pinned(op, old, new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed);
     end if;
+    before := images.old;
+    after := images.new;
   elsif attnums operator(pg_catalog.=) '{}' and names operator(pg_catalog.=) '{}' and allowed is null then
     before := pg_catalog.row_to_json(old.*);
     after := pg_catalog.row_to_json(new.*);

@@ -1,7 +1,7 @@
 -- rowcast.exposure: one row for each column of a watched table and each role that a policy names: whether the role can
 -- see it, and of which rows; and by which other ways it leaves. For an audit; without a key in the relay everybody sees
 -- every column that is not excluded.
---   exposure  seen · hidden · excluded (for everybody) · drifted: another column has taken a name of the policy since it
+--   exposure  seen, hidden, excluded (for everybody), drifted: another column has taken a name of the policy since it
 --             was stated, so the column is not seen; all of them where the row filter names it
 --   notified  whether the notifications of the table's user rule tell it to a user with this role: 'as seen' in the rows
 --             that the policy shows; 'named' in rowcast.watch(.., notification => ..), whatever policies say; 'no'

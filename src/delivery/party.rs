@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Sockets without a token and without a subscription, in all: each may hold the beginning of one message of
-/// [`STRANGER_BYTES`], so they hold 20 MiB at most.
+/// [`STRANGER_BYTES`], so they hold 64 MiB at most.
 const STRANGERS: u32 = 1_024;
-/// A message from somebody who has not said who he is: `auth` with a token of 16 KiB fits.
-pub const STRANGER_BYTES: u32 = 20 * 1024;
+/// A message from somebody who has not said who he is: `auth` with a token of nearly 64 KiB fits, which has thousands of
+/// values in a claim.
+pub const STRANGER_BYTES: u32 = 64 * 1024;
 /// Tokens with a wrong signature of one address: so many at once, and then so many a second. A check of the slowest kind
 /// (ES512) takes 2.3 ms, so an address gets a twentieth of a core for them.
 const FORGED: f64 = 100.0;

@@ -4,6 +4,7 @@
 //! update, a user rule by column, a notification's columns, an excluded column.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
@@ -163,13 +164,9 @@ fn users_of(row: &OutboxRow<'_>, channel: &Channel, columns: &Columns<'_>) -> Ve
     if !channel.has_user_query {
         return Vec::new();
     }
-    let mut users: Vec<Box<str>> = Vec::new();
-    for user in row.users.unwrap_or_default().iter().flatten() {
-        if !users.iter().any(|known| **known == **user) {
-            users.push(user.as_str().into());
-        }
-    }
-    users
+    let mut known = HashSet::new();
+    let named = row.users.unwrap_or_default().iter().flatten().map(String::as_str);
+    named.filter(|user| known.insert(*user)).map(Into::into).collect()
 }
 
 fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {

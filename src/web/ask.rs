@@ -227,7 +227,9 @@ impl Asked {
         let mut asked = Self::default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
+            // as browsers' URLSearchParams and most other programs write a space; a plus is %2B
+            let value = value.replace('+', " ");
+            let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
             if name == "token" {
                 continue;
             }
