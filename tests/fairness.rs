@@ -171,7 +171,7 @@ async fn sockets_without_a_token_are_few() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
     db.run("select rowcast.allow('pets', 'member')").await;
-    let settings = [("jwt-secret", SECRET), ("max-unauthenticated-per-address", "3")];
+    let settings = [("jwt-secret", SECRET), ("max-unauthenticated-per-address", "3"), ("message-bytes", "262144")];
     let server = TestServer::start_with(&db.url, &settings);
     let five = token(json!({"sub": "5"}));
     server.subscribed(&format!("/ws/pets?token={five}")).await;
@@ -187,9 +187,9 @@ async fn sockets_without_a_token_are_few() {
     assert_eq!(known.message().await["type"], "authenticated");
     let mut third = server.socket("/ws").await;
     // and may then say more at once than a stranger
-    known.send(&json!({"type": "ping", "ref": "x".repeat(30_000)}).to_string()).await;
+    known.send(&json!({"type": "ping", "ref": "x".repeat(100_000)}).to_string()).await;
     assert_eq!(known.message().await["type"], "pong");
-    third.send(&json!({"type": "ping", "ref": "x".repeat(30_000)}).to_string()).await;
+    third.send(&json!({"type": "ping", "ref": "x".repeat(100_000)}).to_string()).await;
     assert_eq!(third.close_code().await, 1009);
     server.stop().await.unwrap();
 }

@@ -178,7 +178,7 @@ async fn large_rows_are_told_and_one_that_is_too_large_is_a_gap() {
     let db = TestDatabase::new().await;
     db.run(
         "create table t (id int primary key, x text); create table other (id int primary key);
-         select rowcast.watch('t'), rowcast.watch('other')",
+         select rowcast.watch('t'), rowcast.watch('other'), rowcast.configure('row_bytes', '128 MB')",
     )
     .await;
     let server = TestServer::start_with(&db.url, &[("log-bytes", "67108864")]);

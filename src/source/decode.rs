@@ -39,6 +39,7 @@ pub struct OutboxRow<'a> {
 
 /// What a row means.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once for a row, and taken apart at once")]
 pub enum Decoded {
     /// A change to deliver.
     Change(Change),

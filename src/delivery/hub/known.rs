@@ -14,9 +14,11 @@ use crate::delivery::view::View;
 pub(super) struct Known {
     channels: HashMap<Arc<str>, HashMap<Ask, Arc<View>>>,
     /// by what may be seen: mostly one for a user
-    users: HashMap<Arc<str>, HashMap<Option<Arc<Rights>>, Arc<View>>>,
+    users: HashMap<Arc<str>, ByRights>,
     news: News,
 }
+
+type ByRights = HashMap<Option<Arc<Rights>>, Arc<View>>;
 
 /// What is new to the router, by the number of the view: a view that came and went in between is not.
 #[derive(Debug, Default)]
