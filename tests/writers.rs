@@ -1087,3 +1087,19 @@ async fn a_forgotten_mute_is_seen() {
     assert_eq!(db.text("select drift from rowcast.watched").await, "");
     db.run(&format!("drop role {role}")).await;
 }
+
+#[tokio::test]
+async fn a_table_that_cannot_be_watched_as_it_is_does_not_keep_the_others_of_its_schema_out() {
+    let db = TestDatabase::new().await;
+    db.run(r#"create table "user" (id int); create table "Order" (id int); create table "order" (id int); create table pets (id int)"#).await;
+    db.run("create type mood as enum ('ok'); create function mood_json(mood) returns json language sql as 'select null::json'").await;
+    db.run("create cast (mood as json) with function mood_json(mood); create table moods (m mood)").await;
+    db.run("select rowcast.watch_schema('public')").await;
+    assert_eq!(
+        db.text(r#"select string_agg("table"::text, ' ' order by channel) from rowcast.watched"#).await,
+        r#""Order" pets"#
+    );
+    db.run("select rowcast.watch('\"user\"', channel => 'users')").await;
+    db.run("insert into pets values (1); insert into \"user\" values (1)").await;
+    assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "2");
+}

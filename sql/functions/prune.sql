@@ -30,10 +30,6 @@ declare
   stray bool;
   done text[] := '{}';
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'changes cannot be pruned in a transaction that keeps one snapshot'
-      using errcode = 'invalid_transaction_state', hint = 'call rowcast.prune() at read committed, the default';
-  end if;
   -- a table's lock, for which one needs a right: a number might be held by anybody
   begin
     lock table rowcast.segment in share row exclusive mode nowait;
@@ -108,6 +104,8 @@ begin
     if state <> current.number then
       perform rowcast.write_to(current.number);
     end if;
+  elsif current_setting('transaction_isolation') <> 'read committed' then
+    done := done || 'changes are left out: call rowcast.prune() at read committed, for the floor has to see what began meanwhile'::text;
   elsif state >= 6 or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
     perform rowcast.write_to(current.number);
     perform rowcast.note_left_out();
@@ -115,7 +113,7 @@ begin
   else
     done := done || 'changes are left out: the outbox is full'::text;
   end if;
-  if exists (select from rowcast.installation i where not exists (
+  if current_setting('transaction_isolation') = 'read committed' and exists (select from rowcast.installation i where not exists (
        select from pg_snapshot_xip(pg_current_snapshot()) x where x < i.left_out_until) and i.left_out_until is not null) then
     perform rowcast.note_left_out();
   end if;

@@ -1,8 +1,8 @@
 -- rowcast.watch_schema(name) -> table(target, channel)
 -- Watches every ordinary or partitioned table of a schema that is not watched yet, and returns what it watched. A function
 -- is one transaction, and keeps the lock of each table to its end: so all that needs no lock comes first, then for some
--- seconds a look who else holds locks, then the triggers, a table in less than a millisecond. A table that stays locked is
--- left out, with a warning. In a schema of hundreds of tables that are written to: call rowcast.watch_each, or
+-- seconds a look who else holds locks, then the triggers, a table in less than a millisecond. A table that stays locked, or
+-- cannot be watched as it is, is left out, with a warning. In a schema of hundreds of tables that are written to: call rowcast.watch_each, or
 -- `rowcast watch --schema`, which commit after each table.
 -- tables touched: rowcast.channel (insert, delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.watch_schema(name text) returns table (target regclass, channel text)
@@ -11,6 +11,7 @@ declare
   wanted regclass[];
   busy regclass[];
   attempts int := 0;
+  remedy text;
 begin
   if not exists (select from pg_namespace n where n.nspname = watch_schema.name) then
     raise exception 'cannot watch schema %: it does not exist', name
@@ -33,7 +34,13 @@ begin
   end loop;
   wanted := array(select w from unnest(wanted) with ordinality w(w, n) where w <> all (busy) order by n);
   foreach target in array wanted loop
-    perform rowcast.note_watch(target, null, null, null, '{}', null, null);
+    begin
+      perform rowcast.note_watch(target, null, null, null, '{}', null, null);
+    exception when others then
+      get stacked diagnostics remedy = pg_exception_hint;
+      raise warning 'table % is not watched: %', target, sqlerrm using hint = remedy;
+      wanted := array_remove(wanted, target);
+    end;
   end loop;
   foreach target in array wanted loop
     perform rowcast.install_triggers(target);
