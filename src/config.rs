@@ -1,5 +1,6 @@
 //! Settings: one definition each, read from flags, environment and a TOML file, all mistakes reported at once. Owns
-//! what is sound; names and defaults are in `settings`, what is understood in `reader`. Knows no stage.
+//! what is sound; names and defaults are in `settings`, what is understood in `reader`. Of the
+//! stages it knows how an address or a key is read, and nothing else.
 
 mod reader;
 mod settings;

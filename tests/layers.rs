@@ -20,19 +20,75 @@ fn imports_point_downward() {
     assert!(files.len() > 20);
     for file in files {
         let module = file.strip_prefix(&root).unwrap().iter().next().unwrap().to_string_lossy().replace(".rs", "");
-        let Some(own) = ORDER.iter().position(|layer| *layer == module) else { continue };
-        for line in std::fs::read_to_string(&file).unwrap().lines() {
-            let Some((_, used)) = line.split_once("crate::") else { continue };
-            let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            let Some(other) = ORDER.iter().position(|layer| *layer == used) else { continue };
+        if module == "main" {
+            continue;
+        }
+        let own = place_of(&module, &file.display().to_string());
+        for used in used_by(&std::fs::read_to_string(&file).unwrap()) {
+            let other = place_of(&used, &file.display().to_string());
             let pair = (module.as_str(), used.as_str());
             assert!(
                 (other >= own && !FORBIDDEN.contains(&pair)) || ALLOWED.contains(&pair),
-                "{}: {line}",
+                "{} uses {used}",
                 file.display()
             );
         }
     }
+}
+
+#[test]
+fn an_import_is_seen_however_it_is_written() {
+    for (text, used) in [
+        ("use crate::source::pool::Database;", &["source"][..]),
+        ("use crate::{delivery, web::server, self::x};", &["delivery", "web"]),
+        ("use crate::{\n    error::{self, Error},\n    cursor,\n};", &["error", "cursor"]),
+        ("/// see [`Grant`](crate::delivery::policy::Grant)\nlet x = crate::row::text_of(y); // crate::web", &["row"]),
+    ] {
+        assert_eq!(used_by(text), used, "{text}");
+    }
+    assert!(std::panic::catch_unwind(|| place_of("utils", "src/utils.rs")).is_err(), "a module that nobody has placed");
+}
+
+/// Where a module stands.
+fn place_of(module: &str, file: &str) -> usize {
+    let place = ORDER.iter().position(|layer| *layer == module);
+    place.unwrap_or_else(|| panic!("{file}: module {module} has no place in the order of layers"))
+}
+
+/// The modules that a file names, each as often as it does.
+fn used_by(text: &str) -> Vec<String> {
+    let without_comments = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let text = without_comments.collect::<Vec<_>>().join("\n");
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut used = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        // pub(crate) and $crate are no imports
+        let rest = &text[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => used.push(name(rest)),
+            Some(group) => {
+                let mut depth = 0;
+                let mut part = String::new();
+                for c in group.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => used.push(name(std::mem::take(&mut part).trim())),
+                        _ => {}
+                    }
+                    if depth == 0 && c != ',' {
+                        part.push(c);
+                    }
+                }
+                used.push(name(part.trim()));
+            }
+        }
+    }
+    used.retain(|module| {
+        !module.is_empty() && module != "self" && module.starts_with(|c: char| c.is_ascii_lowercase())
+    });
+    used
 }
 
 fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {

@@ -90,7 +90,7 @@ pub fn beat() -> Said {
 /// What is written of an event.
 ///
 /// # Errors
-/// [`BadEntry`] for a row that is no JSON, which Postgres does not make.
+/// [`BadEntry`] for a row that is not valid JSON, which Postgres does not make.
 pub fn write(event: &Event) -> Result<Said, BadEntry> {
     let (kind, body) = match event {
         Event::From { border, lives, start, inside: _ } => {
@@ -115,7 +115,7 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
         Event::Down { reason } => ("down", serde_json::to_string(&Text { text: Cow::Borrowed(reason) })),
         Event::Live => ("live", Ok(String::new())),
     };
-    body.map(|body| Said { kind, body }).map_err(|_| BadEntry("a row that is no JSON"))
+    body.map(|body| Said { kind, body }).map_err(|_| BadEntry("a row that is not valid JSON"))
 }
 
 /// The place after an event, where that is not the place before it.

@@ -41,7 +41,7 @@ pub(super) async fn explain(url: &str, id: i64, token: Option<&str>, as_json: bo
         text
     } else {
         let story = serde_json::from_str(&text)
-            .map_err(|e| Error::new(Kind::Protocol, "the server's answer is no JSON").because(e))?;
+            .map_err(|e| Error::new(Kind::Protocol, "the server's answer is not valid JSON").because(e))?;
         explain::story(&story)
     };
     let _ = std::io::stdout().write_all(told.as_bytes());

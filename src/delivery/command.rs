@@ -98,7 +98,7 @@ pub fn parse(text: &str) -> Result<Command, String> {
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(e) => {
-            let place = format!("the message is no JSON (line {}, column {})", e.line(), e.column());
+            let place = format!("the message is not valid JSON (line {}, column {})", e.line(), e.column());
             return Err(error("bad_json", &place, None));
         }
     };

@@ -488,7 +488,7 @@ impl Bulk {
     ) -> Vec<Change> {
         let mut changes = Vec::with_capacity(fetched.placed.len());
         for (at, placed) in fetched.placed(rows) {
-            if self.torn.contains(&rows[at].channel()) {
+            if self.torn.contains(&rows[at].channel()) || self.order.is_torn(rows[at].channel()) {
                 changes.extend(teller.torn(&rows[at], catalog));
             }
             changes.extend(teller.change(rows, at, placed, catalog));

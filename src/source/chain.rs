@@ -84,6 +84,32 @@ pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Told> {
     Merge::new(links, &keys).run()
 }
 
+/// Whether whoever applies the changes as told ends with what the keys hold, as far as the changes tell: a key holds the
+/// state that more of them come to than leave. It need not, where rows come to keys that others have yet, as a deferrable
+/// constraint allows, and triggers move them on.
+pub(super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
+    let mut balance: HashMap<(u64, u64), i64> = HashMap::new();
+    for link in links {
+        link.from.into_iter().for_each(|from| *balance.entry((from.key, from.image)).or_default() -= 1);
+        link.to.into_iter().for_each(|to| *balance.entry((to.key, to.image)).or_default() += 1);
+    }
+    let mut held: HashMap<u64, u64> = HashMap::new();
+    for told in told {
+        let (from, to) = match told {
+            Told::One(link) => (links[*link].from, links[*link].to),
+            Told::Exchanged { gone, come } => (links[*gone].from, links[*come].to),
+        };
+        from.into_iter().for_each(|from| _ = held.insert(from.key, NOTHING));
+        to.into_iter().for_each(|to| _ = held.insert(to.key, to.image));
+    }
+    // several for one key: something between them was not captured, and nothing tells which was last
+    let mut ends: HashMap<u64, Vec<u64>> = HashMap::new();
+    for (&(key, image), _) in balance.iter().filter(|(_, balance)| **balance > 0) {
+        ends.entry(key).or_default().push(image);
+    }
+    ends.iter().filter(|(_, images)| images.len() == 1).all(|(key, images)| held.get(key) == images.first())
+}
+
 /// The order of the steps of one key.
 fn walk(steps: &[Step], links: &[Link]) -> Vec<usize> {
     let is_whole = steps.windows(2).all(|pair| pair[0].to == pair[1].from);

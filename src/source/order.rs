@@ -48,6 +48,8 @@ pub(super) struct Order {
     moved: HashMap<usize, Placed>,
     /// told elsewhere, as a half of something
     gone: HashSet<usize>,
+    /// channels of which no order was found that ends with what their tables hold
+    torn: HashSet<i32>,
 }
 
 /// What is told in the place of a row: with its id and time, the images of others.
@@ -177,7 +179,11 @@ impl Plan {
                 }
             }
             let is_bare = group.first().is_some_and(|row| is_bare(brief(*row as usize).channel));
-            for (told, &(at, _)) in chain::in_order(&links, is_bare).into_iter().zip(&rows) {
+            let told = chain::in_order(&links, is_bare);
+            if !chain::ends_right(&links, &told) {
+                order.torn.extend(group.first().map(|row| brief(*row as usize).channel));
+            }
+            for (told, &(at, _)) in told.into_iter().zip(&rows) {
                 match told {
                     Told::One(link) => self.place(&mut order, at, rows[link]),
                     Told::Exchanged { gone, come } => {
@@ -220,6 +226,11 @@ impl Plan {
 }
 
 impl Order {
+    /// Whether the changes of a channel may not end with what its table holds: that is to be told.
+    pub(super) fn is_torn(&self, channel: i32) -> bool {
+        self.torn.contains(&channel)
+    }
+
     /// What is told in the place of a row; nothing where that is told elsewhere.
     pub(super) fn at(&self, row: usize) -> Option<Placed> {
         if self.gone.contains(&row) {

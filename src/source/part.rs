@@ -208,7 +208,14 @@ impl Teller {
         let order = order::order_of(&rows_now, catalog);
         let placed = (0..rows.len()).filter_map(|at| Some((at, order.at(at)?)));
         let wanted = placed.filter(|(at, _)| rows[*at].id > after);
-        wanted.filter_map(|(at, placed)| self.change(rows, at, placed, catalog)).collect()
+        let mut changes = Vec::with_capacity(rows.len());
+        for (at, placed) in wanted {
+            if order.is_torn(rows[at].channel) {
+                changes.extend(self.torn(&rows[at], catalog));
+            }
+            changes.extend(self.change(rows, at, placed, catalog));
+        }
+        changes
     }
 
     /// What is told in the place of one of these rows.

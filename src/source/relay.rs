@@ -280,8 +280,8 @@ impl Relay {
             } else if !holds_quiet {
                 holds_quiet = sleep::take_quiet(self.reader.client()).await?;
             }
-            // not by the timer of the runtime, which has steps of a millisecond and rounds up; nothing else lives on this
-            // thread. Bells do not shorten it: some relay may still be asleep
+            // not by the timer of the runtime, which has steps of a millisecond and rounds up. What else lives on this
+            // thread, the drivers of its two connections, has nothing to do meanwhile. Bells do not shorten it: some relay may still be asleep
             std::thread::sleep(pause_after(took, self.feedback.take_longest_pass(), found, in_vain));
             self.doorbell.check()?;
             self.doorbell.take();

@@ -13,6 +13,8 @@ pub(super) struct Play<'a> {
     leaving: HashMap<(u64, u64), BTreeSet<usize>>,
     /// by the key that a link gives a row
     coming: HashMap<u64, BTreeSet<usize>>,
+    /// how many that are not told yet concern a key
+    concern: HashMap<u64, usize>,
     left: BTreeSet<usize>,
     ready: BTreeSet<usize>,
     told: Vec<Told>,
@@ -25,11 +27,13 @@ pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Told>> {
         now: at_first(links, is_bare)?,
         leaving: HashMap::new(),
         coming: HashMap::new(),
+        concern: HashMap::new(),
         left: (0..links.len()).collect(),
         ready: BTreeSet::new(),
         told: Vec::with_capacity(links.len()),
     };
     for (number, link) in links.iter().enumerate() {
+        keys_of(link).for_each(|key| *play.concern.entry(key).or_default() += 1);
         if let Some(from) = link.from {
             play.leaving.entry((from.key, from.image)).or_default().insert(number);
         }
@@ -55,6 +59,12 @@ pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Told>> {
 }
 
 const MANY: usize = 1_000;
+
+/// The keys that a change concerns, each once.
+fn keys_of(link: &Link) -> impl Iterator<Item = u64> + use<> {
+    let (from, to) = (link.from.map(|state| state.key), link.to.map(|state| state.key));
+    from.into_iter().chain(to.filter(|to| from != Some(*to)))
+}
 
 /// A state, the links that leave it, and those that come to it.
 type Met = ((u64, u64), Vec<usize>, Vec<usize>);
@@ -161,7 +171,15 @@ impl Play<'_> {
         let Link { from, to, .. } = self.links[link];
         let is_there = from.is_none_or(|from| self.held(from.key) == from.image);
         let is_free = to.is_none_or(|to| from.is_some_and(|from| from.key == to.key) || self.held(to.key) == NOTHING);
-        self.left.contains(&link) && is_there && is_free
+        self.left.contains(&link) && is_there && is_free && !self.is_too_early(link)
+    }
+
+    /// Whether it takes a key to where nothing leads away from, while other changes of that key are not told.
+    fn is_too_early(&self, link: usize) -> bool {
+        let Some(to) = self.links[link].to else { return false };
+        let leaving = self.leaving.get(&(to.key, to.image));
+        let leads_on = leaving.is_some_and(|leaving| leaving.iter().any(|other| *other != link));
+        !leads_on && self.concern.get(&to.key).is_some_and(|left| *left > 1)
     }
 
     /// Notes what a key makes possible.
@@ -175,6 +193,9 @@ impl Play<'_> {
 
     fn forget(&mut self, link: usize) {
         self.left.remove(&link);
+        for key in keys_of(&self.links[link]) {
+            self.concern.entry(key).and_modify(|left| *left -= 1);
+        }
         let Link { from, to, .. } = self.links[link];
         if let Some(leaving) = from.and_then(|from| self.leaving.get_mut(&(from.key, from.image))) {
             leaving.remove(&link);
