@@ -969,7 +969,7 @@ async fn a_connection_whose_login_role_was_dropped_writes_on() {
     let db = TestDatabase::new().await;
     let (group, login) = (format!("app_{}", std::process::id()), format!("v1_{}", std::process::id()));
     db.run(&format!(
-        "create role {group}; create role {login} login in role {group}; alter role {login} set role = '{group}'"
+        "create role {group}; create role {login} login password 'secret' in role {group}; alter role {login} set role = '{group}'"
     ))
     .await;
     db.run(&format!(
