@@ -40,18 +40,17 @@ test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type
 test-versions: iproute2 ## the suite on each supported version of Postgres; fetches those that are not installed
 	scripts/test-versions
 
-test-faults: postgres redis iproute2 ## short soaks with faults, a crash of each kind, and random foreign databases
+test-faults: postgres redis iproute2 ## short soaks with faults, and a crash of each kind
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --backbone
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/crashes --binary target/debug/rowcast --rounds 1
-	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/foreign --binary target/debug/rowcast --seconds 75 --without "$(FOREIGN_WITHOUT)"
 
-foreign: postgres ## random foreign databases for an hour, with what is known to go wrong
+foreign: postgres ## random foreign databases for an hour (not part of make test)
 	$(CARGO) build --locked
-	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/foreign --binary target/debug/rowcast --seconds 3600 --keep-going
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/foreign --binary target/debug/rowcast --seconds 3600 --keep-going --without "$(FOREIGN_WITHOUT)"
 
-soak: postgres ## the same for an hour, until something is wrong
+soak: postgres ## the soak for an hour, until something is wrong
 	$(CARGO) build --release --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --seconds 3600 --faults all
 

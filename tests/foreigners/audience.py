@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 
 import websocket
+from charset import as_told
 from eventstream import EventStream
 from plan import Follow
 from subscriber import Subscriber, parse, row_of
@@ -164,7 +165,7 @@ class Audience:
         if SECRET in frame:
             self.secrets.append(frame.decode("utf-8", "replace")[:500])
         text = frame.decode("utf-8")
-        message = row_of(parse(text))
+        message = row_of(parse(as_told(text)))
         kind = message["type"]
         if kind == "notification":
             user = line.subscribers[0].follow.user

@@ -222,7 +222,7 @@ class Subscriber:
             if key not in self.rows:
                 return f"has not {want_rows[key]}"
             if key not in want_rows:
-                return f"has {self.rows[key]}, which the table has not"
+                return f"has {key} of {len(self.rows)}, which the table has not ({len(want_rows)})"
             if not same_rows(self.rows[key], want_rows[key]):
                 mine, its = self.rows[key], want_rows[key]
                 names = [name for name in {**mine, **its} if not same(mine.get(name, "absent"), its.get(name, "absent"))]
