@@ -30,5 +30,7 @@ pub mod route;
 pub mod session;
 mod shard;
 pub mod stream;
+pub mod told;
 pub mod value;
 pub mod view;
+pub mod view_key;

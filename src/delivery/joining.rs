@@ -9,7 +9,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::hub::Subscription;
 use super::outbound::Ticket;
 use super::resume::{Failed, Resume, Wish};
-use super::route::ViewKey;
+use super::view_key::ViewKey;
 
 /// How it ended.
 pub(super) type Joined = Result<Subscription, (ViewKey, Option<Value>, Failed)>;

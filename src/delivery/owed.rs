@@ -311,7 +311,7 @@ mod tests {
     use crate::delivery::frame::{frame_length, text_frame};
     use crate::delivery::lens::Ask;
     use crate::delivery::meter::Meter;
-    use crate::delivery::route::ViewKey;
+    use crate::delivery::view_key::ViewKey;
 
     fn view() -> Arc<View> {
         Arc::new(View::new(ViewKey::named("pets", Ask::default()), 1 << 20, Meter::new(1 << 20), 1))

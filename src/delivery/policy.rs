@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::auth::Identity;
 use super::filter::CLAIM_VALUES;
 use super::floors::Floors;
-use super::route::ViewKey;
+use super::view_key::ViewKey;
 use crate::change::Policy;
 use crate::cursor::{Snapshot, push_id};
 

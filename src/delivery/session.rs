@@ -29,7 +29,7 @@ use super::pass::Pass;
 use super::protocol;
 use super::pulse::Standing;
 use super::resume::{Failed, Resume, Wish};
-use super::route::ViewKey;
+use super::view_key::ViewKey;
 
 /// What a socket may do.
 #[derive(Debug, Clone, Copy)]

@@ -9,7 +9,8 @@ use slab::Slab;
 use super::log::Log;
 use super::meter::Meter;
 use super::outbound::Outbound;
-use super::route::{ViewKey, Watched};
+use super::route::Watched;
+use super::view_key::ViewKey;
 
 /// A channel view: its log and the sockets that read it, by shard.
 #[derive(Debug)]

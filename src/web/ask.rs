@@ -18,7 +18,7 @@ use crate::delivery::hub::JoinError;
 use crate::delivery::lens::{Ask, Unfit};
 use crate::delivery::party::{Party, TooMany};
 use crate::delivery::resume::Wish;
-use crate::delivery::route::ViewKey;
+use crate::delivery::view_key::ViewKey;
 
 /// Why a request is refused: as HTTP says it, and as a socket does.
 pub(super) struct Refusal {

@@ -22,9 +22,9 @@ use crate::delivery::auth::Identity;
 use crate::delivery::outbound::Outbound;
 use crate::delivery::party::Party;
 use crate::delivery::resume::Wish;
-use crate::delivery::route::ViewKey;
 use crate::delivery::session::Session;
 use crate::delivery::stream::Stream;
+use crate::delivery::view_key::ViewKey;
 use crate::metrics::DeliveryMetrics;
 
 const SUBPROTOCOL: &str = "rowcast.v1";

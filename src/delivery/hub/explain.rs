@@ -8,7 +8,7 @@ use super::Hub;
 use crate::change::Change;
 use crate::delivery::lens::Lens;
 use crate::delivery::protocol;
-use crate::delivery::route::Told;
+use crate::delivery::told::Told;
 use crate::delivery::view::{View, lock};
 
 /// So many views are told of one by one.

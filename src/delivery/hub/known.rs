@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::delivery::lens::{Ask, Lens};
 use crate::delivery::policy::Rights;
-use crate::delivery::route::{ViewKey, Views};
+use crate::delivery::route::Views;
 use crate::delivery::view::View;
+use crate::delivery::view_key::ViewKey;
 
 /// The views there are.
 #[derive(Debug, Default)]

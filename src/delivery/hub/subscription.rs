@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Hub;
 use crate::delivery::outbound::{Outbound, Ticket};
 use crate::delivery::party::Look;
-use crate::delivery::route::ViewKey;
 use crate::delivery::view::{View, lock};
+use crate::delivery::view_key::ViewKey;
 
 /// A socket's place in a view; dropping it leaves.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::delivery::hub::JoinError;
 use crate::delivery::pass::Due;
 use crate::delivery::protocol;
 use crate::delivery::resume::Wish;
-use crate::delivery::route::ViewKey;
+use crate::delivery::view_key::ViewKey;
 use crate::lives::Gap;
 
 /// After so many seconds a token from an address that forges may be looked at again, if it lets that be.
