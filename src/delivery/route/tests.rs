@@ -7,9 +7,9 @@ impl Watched for u64 {
         *self
     }
 
-    /// The first digit of four is whose it is.
+    /// The digits before the last three are whose it is: users 1 and 2 share 12000.
     fn payers(&self) -> Vec<Arc<str>> {
-        vec![(self / 1000).to_string().into()]
+        (self / 1000).to_string().chars().map(|user| user.to_string().into()).collect()
     }
 }
 
@@ -178,6 +178,17 @@ fn who_asks_for_too_much_work_goes_and_nobody_else() {
     }
     let routed = route(&views, &rows(&["a".repeat(100_000) + "b"]));
     assert_eq!((routed.frames.len(), routed.shed.len()), (300, 0));
+}
+
+#[test]
+fn a_view_of_several_users_stays_while_one_of_them_can_pay() {
+    let mut views = Views::default();
+    for n in (1000..1300).chain(12_000..12_020) {
+        look(&mut views, n, &[&format!("name=like.%a{n}b"), &format!("id=gte.-{n}")], None);
+    }
+    let routed = route(&views, &rows(&["a".repeat(100_000) + "b"]));
+    assert!(routed.shed.len() >= 50, "user 1 asks for too much: {}", routed.shed.len());
+    assert!(routed.shed.iter().all(|(view, _)| view / 1000 == 1), "user 2 pays for what both watch");
 }
 
 #[test]
