@@ -204,6 +204,38 @@ async fn a_column_that_takes_an_excluded_name_is_in_no_snapshot() {
     server.stop().await.unwrap();
 }
 
+/// As in a migration in three steps, made twice: the first successor of the excluded column gets another name.
+#[tokio::test]
+async fn a_column_that_had_an_excluded_name_stays_excluded_under_its_next_one() {
+    let db = TestDatabase::new().await;
+    db.run(LEAKY).await;
+    db.run(EXCLUDE).await;
+    db.run("insert into dc values (1, '7', 'TOPSECRET', 'b'); grant select on dc to rowcast_relay").await;
+    let server = TestServer::start(&db.url);
+    let mut open = server.subscribed("/ws/dc").await;
+    for (step, ddl) in [
+        "alter table dc rename secret to hush",
+        "alter table dc add column secret text",
+        "alter table dc rename secret to aside; alter table dc add column secret text",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        db.run(ddl).await;
+        db.run(&format!("update dc set b = '{step}'")).await;
+        let message = open.message().await;
+        assert_eq!(message["data"], json!({"id": 1, "uid": "7", "b": step.to_string()}), "{ddl}: {message}");
+    }
+    db.run("update dc set aside = 'TOPSECRET', hush = 'TOPSECRET', secret = 'TOPSECRET', b = 'last'").await;
+    let message = open.message().await;
+    assert_eq!(message["data"], json!({"id": 1, "uid": "7", "b": "last"}), "{message}");
+    let snapshot = told(&server, "/ws/dc?snapshot=true").await;
+    assert_eq!(snapshot[0]["rows"], json!([{"id": 1, "uid": "7", "b": "last"}]));
+    let drift = db.text("select drift from rowcast.watched where channel = 'dc'").await;
+    assert!(drift.contains("rowcast.watch"), "{drift}");
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_channel_that_is_watched_anew_shows_nothing_of_before() {
     let db = TestDatabase::new().await;

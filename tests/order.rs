@@ -17,13 +17,15 @@ struct Copy {
     key: Vec<&'static str>,
     rows: BTreeMap<String, Value>,
     messages: u64,
+    /// it was told that something is missing
+    has_gap: bool,
 }
 
 impl Copy {
     async fn of(server: &TestServer, channel: &str, key: &[&'static str]) -> Self {
         let socket = server.socket(&format!("/ws/{channel}?snapshot=true")).await;
-        let mut copy =
-            Self { socket, channel: channel.to_owned(), key: key.to_vec(), rows: BTreeMap::new(), messages: 0 };
+        let (channel, key, rows) = (channel.to_owned(), key.to_vec(), BTreeMap::new());
+        let mut copy = Self { socket, channel, key, rows, messages: 0, has_gap: false };
         while copy.next().await["type"] != "subscribed" {}
         copy
     }
@@ -39,6 +41,7 @@ impl Copy {
                 self.rows.insert(self.key_of(row), row.clone());
             }
         }
+        self.has_gap |= message["type"] == "gap";
         if message["type"] == "realtime_update" {
             self.messages += 1;
             match message["action"].as_str().unwrap() {
@@ -274,6 +277,46 @@ impl Dice {
     }
 }
 
+/// A trigger of the first row sets the last one back, before the statement's own change of it was captured. Where it does
+/// something else as well, the next statement might have set it again: then the client is told, and reads the rows.
+#[tokio::test]
+async fn a_row_that_ends_as_it_began_is_right_or_told_as_missing() {
+    for (also, wanted) in [("", false), ("insert into audit values (new.k);", true)] {
+        let db = TestDatabase::new().await;
+        db.run(&format!(
+            "create table t (k int primary key, v int, large text); create table audit (k int);
+             insert into t select i, 0 from generate_series(1, 3) i;
+             create function app() returns trigger language plpgsql as $$ begin {also}
+               if new.k = 1 and pg_trigger_depth() = 1 then delete from t where k > 3; update t set v = 0 where k = 3; end if; return null; end $$;
+             create trigger recompute after insert or update on t for each row execute function app();
+             select rowcast.watch('t')"
+        ))
+        .await;
+        let server = TestServer::start_with(&db.url, &[]);
+        for sql in [
+            "update t set v = 1",
+            "insert into t select i, i from generate_series(4, 5) i; update t set v = 2 where k = 1",
+            // both are created in the statement whose trigger deletes one
+            "delete from t; insert into t select i, 7 from generate_series(1, 4) i",
+        ] {
+            let mut copy = Copy::of(&server, "t", &["k"]).await;
+            db.run(sql).await;
+            copy.catch_up(&db).await;
+            if copy.has_gap {
+                assert!(wanted || !sql.starts_with("update"), "{sql}");
+                copy = Copy::of(&server, "t", &["k"]).await;
+            }
+            assert_eq!(copy.shown(), rows_of(&db, "t", &copy).await, "{sql}");
+        }
+        // what two statements do needs no gap
+        let mut copy = Copy::of(&server, "t", &["k"]).await;
+        db.run("begin; update t set v = 5 where k = 2; update t set v = 7 where k = 2; delete from t where k = 2; insert into t values (2, 7); commit").await;
+        copy.catch_up(&db).await;
+        assert_eq!((copy.shown(), copy.has_gap), (rows_of(&db, "t", &copy).await, false));
+        server.stop().await.unwrap();
+    }
+}
+
 /// A table of one of three kinds, with children, and triggers that change other rows of both.
 fn random_schema(dice: &mut Dice) -> (String, Vec<&'static str>) {
     let (table, key): (&str, Vec<&'static str>) = match dice.roll(3) {
@@ -289,7 +332,7 @@ fn random_schema(dice: &mut Dice) -> (String, Vec<&'static str>) {
     };
     let mut schema = format!(
         "{table}
-         create sequence unlike;
+         create sequence unlike; create table audit (i int);
          insert into t select i, 'a', -i from generate_series(1, 8) i;
          create table parents (id int primary key, n int); insert into parents select i, 0 from generate_series(1, 5) i;"
     );
@@ -300,11 +343,13 @@ fn random_schema(dice: &mut Dice) -> (String, Vec<&'static str>) {
               update t set v = nextval('unlike') where k = new.id + 1; return null; end $$;
             create trigger g after update on parents for each row execute function g();";
     }
+    // what else a trigger does is not captured, and lies between what is
+    let audit = dice.one(&["", "insert into audit values (1); "]);
     for trigger in 0..1 + dice.roll(3) {
         let when = dice.one(&["insert or update", "update", "insert or update or delete", "delete"]);
         let row = if when.contains("delete") { "coalesce(new.k, old.k)" } else { "new.k" };
         let (of, rest, depth) = (2 + dice.roll(3), dice.roll(2), 1 + dice.roll(3));
-        let action = random_statement(dice, true).replace("$k", row);
+        let action = format!("{audit}{}", random_statement(dice, true).replace("$k", row));
         let name = dice.one(&["app", "zz", "\"!!before\""]);
         schema += &format!(
             "create or replace function f{trigger}() returns trigger language plpgsql as $$ begin
@@ -315,13 +360,16 @@ fn random_schema(dice: &mut Dice) -> (String, Vec<&'static str>) {
     (schema, key)
 }
 
-/// A statement that changes some rows; `$k` is a row's key, and each value is like no other.
+/// A statement that changes some rows; `$k` is a row's key. Where a row keeps its key it may come back to what it was; a row
+/// that gets another one is like no other.
 fn random_statement(dice: &mut Dice, is_inner: bool) -> String {
     let k = if is_inner { "$k".to_owned() } else { format!("{}", 1 + dice.roll(8)) };
     let (n, part) = (1 + dice.roll(4), dice.one(&["a", "b", "c"]));
+    let back = dice.one(&["nextval('unlike')", "-k", "-k", "-k - 1", "-k - 1"]);
     match dice.roll(if is_inner { 7 } else { 13 }) {
-        0 | 1 => format!("update t set v = nextval('unlike') where k = {k} + {n}"),
-        2 => format!("update t set v = nextval('unlike') where k > {k}"),
+        0 => format!("update t set v = nextval('unlike') where k = {k} + {n}"),
+        1 => format!("update t set v = {back} where k = {k} + {n}"),
+        2 => format!("update t set v = {back} where k > {k}"),
         3 => format!("delete from t where k = {k} + {n}"),
         4 => format!(
             "insert into t (k, p, v) select {k} + {n}, '{part}', nextval('unlike') where not exists (select from t o where o.k = {k} + {n})"
@@ -332,7 +380,7 @@ fn random_statement(dice: &mut Dice, is_inner: bool) -> String {
         6 => format!(
             "update t set k = k + 100, v = nextval('unlike') where k = {k} + {n} and not exists (select from t o where o.k = t.k + 100)"
         ),
-        7 => "update t set v = nextval('unlike')".to_owned(),
+        7 => format!("update t set v = {back}"),
         8 => format!("update t set k = k + {n}"),
         9 => format!(
             "update t set k = case k when {k} then {k} + 1 when {k} + 1 then {k} else k end where k in ({k}, {k} + 1)"
@@ -343,17 +391,6 @@ fn random_statement(dice: &mut Dice, is_inner: bool) -> String {
             "with gone as (delete from t where k > {k} returning *) insert into t (k, p, v) select k + 300, p, nextval('unlike') from gone"
         ),
     }
-}
-
-/// Whether the last transaction has a row that was deleted and then created just as it was: put back by another statement, or
-/// created by one and deleted by a trigger before that was captured. The images are the same.
-async fn is_undecided(db: &TestDatabase) -> bool {
-    let row = "coalesce(o.old, o.new)::jsonb";
-    let sql = format!(
-        "select exists (select from (select *, max(xid) filter (where op <> 'P') over () newest from rowcast.outbox) o
-           where xid = newest and op in ('D', 'I') group by {row} having min(id) filter (where op = 'D') < max(id) filter (where op = 'I'))"
-    );
-    db.text(&sql).await == "true"
 }
 
 /// ROWCAST_ORDER_ROUNDS sets how many schemas are tried, ROWCAST_ORDER_SEED the first of them.
@@ -384,10 +421,10 @@ async fn whatever_runs_inside_a_transaction_is_followed() {
             done.push(sql);
             copy.catch_up(&db).await;
             let table = rows_of(&db, "t", &copy).await;
-            if copy.shown() != table && is_undecided(&db).await {
+            if copy.has_gap {
                 undecided += 1;
+                told += copy.messages;
                 copy = Copy::of(&server, "t", &key).await;
-                continue;
             }
             if copy.shown() != table {
                 eprintln!("{}", last_captured(&db).await);
@@ -399,5 +436,5 @@ async fn whatever_runs_inside_a_transaction_is_followed() {
     }
     assert!(committed > rounds, "most of {rounds} schemas refuse everything: {committed} transactions");
     assert!(undecided * 10 <= committed, "{undecided} of {committed}");
-    eprintln!("{committed} transactions, {told} messages; {undecided} could be read in two ways");
+    eprintln!("{committed} transactions, {told} messages; of {undecided} it was told that nobody knows the order");
 }

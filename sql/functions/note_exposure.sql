@@ -13,6 +13,7 @@ declare
   labels constant text[] := '{floor,floored_by,since,singular,given_rule,exclude,given_exclude,hidden_names}';
   is_stated bool := true;
   was text[] := '{}';
+  hidden text[];
   excluded text[];
 begin
   excluded := array(select unnest(new.given_exclude) union
@@ -24,6 +25,7 @@ begin
     was := old.hidden_names || old.given_exclude || array(
       select a.attname::text from pg_attribute a where a.attrelid = old.target and a.attnum = any (old.exclude) and a.attnum > 0 and not a.attisdropped);
   end if;
+  hidden := was;
   if is_stated then
     was := array(select name from unnest(was || new.hidden_names) name
       where not exists (select from pg_attribute a where a.attrelid = new.target and a.attname = name and a.attnum > 0 and not a.attisdropped));
@@ -33,7 +35,9 @@ begin
   new.hidden_names := array(select unnest(was) union select unnest(excluded) order by 1);
   if tg_op = 'INSERT' or (new.floor::text is not distinct from old.floor::text and (
        to_jsonb(new) - labels is distinct from to_jsonb(old) - labels
-       or not (new.exclude <@ old.exclude and new.hidden_names <@ old.hidden_names))) then
+       -- not where what was hidden by its name is hidden by its number as well
+       or not (new.hidden_names <@ hidden and array(select unnest(new.exclude) except select unnest(old.exclude)) <@
+            array(select a.attnum from pg_attribute a where a.attrelid = new.target and a.attnum > 0 and not a.attisdropped and a.attname = any (hidden))))) then
     new.floor := rowcast.floor_now();
     new.floored_by := pg_current_xact_id();
   end if;

@@ -82,10 +82,31 @@ impl From<JoinError> for Failed {
     }
 }
 
+/// What ends a step of the way.
+enum Stop {
+    /// Something is missing from the place on.
+    Gap(Gap),
+    Failed(Failed),
+}
+
+impl From<Gap> for Stop {
+    fn from(gap: Gap) -> Self {
+        Self::Gap(gap)
+    }
+}
+
+impl<E: Into<Failed>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 const CHUNK: usize = 64 * 1024;
 /// What filters may cost in one piece, see [`Lens::work`]: a millisecond, after which other tasks of the thread run.
 const PIECE: u64 = 1 << 20;
+/// So often the rows are read when something is missing behind them each time; then the client begins anew, later.
+const SNAPSHOTS: u32 = 3;
 /// What each change costs besides, whatever the filter.
 const A_CHANGE: u64 = 64;
 /// A client that takes nothing of its past for so long comes back for the rest: meanwhile it would hold what memory has
@@ -106,6 +127,8 @@ pub struct Resume {
     lens: Arc<Lens>,
     reference: Option<Value>,
     replayed: u64,
+    /// the rows follow where something is missing
+    wants_rows: bool,
     /// bytes of the past that were written
     sent: AtomicU64,
     began: Instant,
@@ -137,6 +160,7 @@ impl Resume {
             lens: Arc::default(),
             reference,
             replayed: 0,
+            wants_rows: false,
             sent,
             began,
             from: "memory",
@@ -155,26 +179,33 @@ impl Resume {
             self.hub.looks_again().await;
         }
         self.lens = self.hub.lens(&self.key)?;
+        self.wants_rows = wish.snapshot;
         if let Some(token) = &wish.since {
-            let joined = match self.honour(token).await? {
-                Ok(seen) => self.join(seen, true).await?,
-                Err(gap) => Err(gap),
+            let joined = match self.honour(token).await {
+                Ok(seen) => self.join(seen, true).await,
+                Err(stop) => Err(stop),
             };
-            match joined {
-                Ok(subscription) => return Ok(subscription),
-                Err(gap) => self.tell_gap(gap).await?,
+            if let Some(subscription) = self.joined(joined).await? {
+                return Ok(subscription);
             }
         }
         if wish.snapshot {
-            if let Some(seen) = self.snapshot().await? {
-                match self.join(seen, false).await? {
-                    Ok(subscription) => return Ok(subscription),
-                    Err(gap) => self.tell_gap(gap).await?,
+            for _ in 0..SNAPSHOTS {
+                let Some(seen) = self.snapshot().await? else {
+                    let text =
+                        format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
+                    self.say(&protocol::error("no_snapshot", &text, self.reference.as_ref())).await?;
+                    self.wants_rows = false;
+                    break;
+                };
+                let joined = self.join(seen, false).await;
+                if let Some(subscription) = self.joined(joined).await? {
+                    return Ok(subscription);
                 }
-            } else {
-                let text =
-                    format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
-                self.say(&protocol::error("no_snapshot", &text, self.reference.as_ref())).await?;
+            }
+            // whoever wants the rows relies on it that they follow a gap
+            if self.wants_rows {
+                return Err(Failed::Unanswered);
             }
         }
         if let Some(gap) = wish.gap {
@@ -190,44 +221,50 @@ impl Resume {
         }
     }
 
+    /// The subscription, or nothing where a gap was told instead.
+    async fn joined(&self, joined: Result<Subscription, Stop>) -> Result<Option<Subscription>, Failed> {
+        match joined {
+            Ok(subscription) => Ok(Some(subscription)),
+            Err(Stop::Gap(gap)) => self.tell_gap(gap).await.map(|()| None),
+            Err(Stop::Failed(failed)) => Err(failed),
+        }
+    }
+
     /// The place between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
-    async fn honour(&mut self, token: &str) -> Result<Result<Snapshot, Gap>, Failed> {
+    async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
         let (token, mark) = match token.find(MARK) {
             Some(at) => token.split_at(at),
             None => (token, ""),
         };
-        let Ok(cursor) = Cursor::parse(token) else { return Ok(Err(Gap::BadCursor)) };
+        let Ok(cursor) = Cursor::parse(token) else { return Err(Gap::BadCursor.into()) };
         // what was missed is no difference to what was seen with other rights
         if mark != self.lens.mark() {
-            return Ok(Err(Gap::Policy));
+            return Err(Gap::Policy.into());
         }
         // after a restart another node may have connected earlier: its cursors are of a life that is news here
         let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
         self.hub.becomes_live().await;
-        let Some(lives) = self.hub.lives() else { return Ok(Err(Gap::BadCursor)) };
+        let Some(lives) = self.hub.lives() else { return Err(Gap::BadCursor.into()) };
         if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
-            return Ok(Err(gap));
+            return Err(gap.into());
         }
         if lives.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
-            return Ok(Err(Gap::BadCursor));
+            return Err(Gap::BadCursor.into());
         }
         self.life = lives.present();
         let Cursor { seen, inside, .. } = cursor;
         if !self.lets_in(&seen) {
-            return Ok(Err(Gap::Policy));
+            return Err(Gap::Policy.into());
         }
-        let border = match self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await {
-            Ok(border) => border,
-            Err(gap) => return Ok(Err(gap)),
-        };
+        let border = self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
         // while it waited the server may have crashed: the place was judged in the life before, and what is sent now
         // would carry it into the next one
         if border.cursor.incarnation != self.life {
-            return Err(Failed::Unanswered);
+            return Err(Failed::Unanswered.into());
         }
-        let Some((end, id)) = inside else { return Ok(Ok(seen)) };
+        let Some((end, id)) = inside else { return Ok(seen) };
         if !self.lets_in(&seen) {
-            return Ok(Err(Gap::Policy));
+            return Err(Gap::Policy.into());
         }
         let border = self.at(&border, &end);
         let rest = self.inside(&border, &seen);
@@ -238,22 +275,19 @@ impl Resume {
                 self.replayed += count;
             }
             None => {
-                if let Err(gap) = self.replay(seen, id, &border).await? {
-                    return Ok(Err(gap));
-                }
+                self.replay(seen, id, &border).await?;
             }
         }
-        Ok(Ok(end))
+        Ok(end)
     }
 
     /// Sends what was missed since `seen` and joins where that ends.
-    async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Result<Subscription, Gap>, Failed> {
+    async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
         loop {
-            let border = match self.reach(&seen).await {
-                Ok(border) if border.cursor.incarnation == self.life => border,
-                Ok(_) => return Err(Failed::Unanswered),
-                Err(gap) => return Ok(Err(gap)),
-            };
+            let border = self.reach(&seen).await?;
+            if border.cursor.incarnation != self.life {
+                return Err(Failed::Unanswered.into());
+            }
             match self.hub.enter(&self.key, self.who.as_deref(), &self.outbound, &self.party, &seen, self.life) {
                 Ok(Entry::Joined { subscription, cuts, border }) => {
                     let inside = self.inside(&border, &seen);
@@ -266,18 +300,16 @@ impl Resume {
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     subscription.follow(&message, &self.ticket);
                     self.hub.metrics().count_resume(self.from);
-                    return Ok(Ok(subscription));
+                    return Ok(subscription);
                 }
                 Ok(Entry::BeyondMemory) => {
-                    if let Err(gap) = self.replay(seen, 0, &border).await? {
-                        return Ok(Err(gap));
-                    }
+                    self.replay(seen, 0, &border).await?;
                     seen = border.cursor.seen;
                 }
                 Ok(Entry::Later) => {}
                 // the place may speak of what was lost: it has to be judged anew
-                Ok(Entry::AnotherLife) => return Err(Failed::Unanswered),
-                Ok(Entry::Hidden) => return Ok(Err(Gap::Policy)),
+                Ok(Entry::AnotherLife) => return Err(Failed::Unanswered.into()),
+                Ok(Entry::Hidden) => return Err(Gap::Policy.into()),
                 Err(JoinError::NotLive) => self.hub.becomes_live().await,
                 Err(error) => return Err(error.into()),
             }
@@ -301,7 +333,7 @@ impl Resume {
     }
 
     /// Sends what the source has between two places, after the id `after` of the cut between them.
-    async fn replay(&mut self, mut seen: Snapshot, after: i64, border: &Border) -> Result<Result<(), Gap>, Failed> {
+    async fn replay(&mut self, mut seen: Snapshot, after: i64, border: &Border) -> Result<(), Stop> {
         self.from = "outbox";
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
@@ -318,7 +350,7 @@ impl Resume {
         loop {
             let answer = answers.recv().await;
             if !self.lets_in(&began) {
-                return Ok(Err(Gap::Policy));
+                return Err(Gap::Policy.into());
             }
             match answer {
                 Some(Answer::Changes(changes)) => {
@@ -343,14 +375,14 @@ impl Resume {
                 }
                 Some(Answer::Done) => {
                     self.replayed += self.send(held.iter(), &inside, Some(&border.token)).await?;
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
-                Some(Answer::Gap(gap)) => return Ok(Err(gap)),
+                Some(Answer::Gap(gap)) => return Err(gap.into()),
                 Some(Answer::Rows(_) | Answer::Keys(_) | Answer::Border(_) | Answer::Refused) => {}
                 // what came so far is the client's: it gets further each time
                 None => {
                     self.send(held.iter(), &inside, None).await?;
-                    return Err(Failed::Unanswered);
+                    return Err(Failed::Unanswered.into());
                 }
             }
         }
@@ -459,11 +491,15 @@ impl Resume {
         mut changes: impl Iterator<Item = &'a Change> + Send,
         inside: &str,
         end: Option<&str>,
-    ) -> Result<u64, Failed> {
+    ) -> Result<u64, Stop> {
         let mut frames = Vec::new();
         let mut count = 0;
         let mut next = self.next_told(&mut changes).await;
         while let Some(told) = next {
+            if let Some(gap) = told.gap().filter(|_| self.wants_rows) {
+                self.put(&frames).await?;
+                return Err(gap.into());
+            }
             next = self.next_told(&mut changes).await;
             frame::push_text_frame(&mut frames, &told.message(inside, end.filter(|_| next.is_none())));
             count += 1;

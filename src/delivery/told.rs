@@ -4,6 +4,7 @@ use super::lens::{Images, Lens, Noticed, Shown};
 use super::protocol;
 use super::view_key::ViewKey;
 use crate::change::{Change, Notification};
+use crate::lives::Gap;
 
 /// What a view is told of one change.
 pub enum Told<'a> {
@@ -38,6 +39,14 @@ impl<'a> Told<'a> {
     pub fn id(&self) -> i64 {
         match self {
             Self::Update(change, ..) | Self::Notification(change, ..) => change.id,
+        }
+    }
+
+    /// What is missing in its place.
+    pub fn gap(&self) -> Option<Gap> {
+        match self {
+            Self::Update(_, _, shown, _) => shown.gap,
+            Self::Notification(..) => None,
         }
     }
 

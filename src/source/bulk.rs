@@ -26,7 +26,7 @@ use super::encoding::Encoding;
 use super::image::{Hashes, Images, Keys};
 use super::order::{Brief, Deeds, Order, Placed, Plan};
 use super::outbox::{Parameter, header};
-use super::part::{Captured, PART_CHANGES, Teller, concerns_catalog, is_strange, length, number, text, text_in};
+use super::part::{Captured, PART_CHANGES, Teller, concerns_catalog, depth, is_strange, length, number, text, text_in};
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
@@ -42,16 +42,16 @@ const XIDS: usize = 1_000;
 /// Where the rows of the cut ($1, $2] lie, of channel $3 or of all, above the id $4. No value of theirs is looked into.
 const PLACES: &str = "
 select null::int8, null::xid8, null::int4, null::\"char\", null::cid, null::oid, null::tid, null::int4, \
-       (select floor::text from rowcast.installation)
+       (select floor::text from rowcast.installation), null::int4
 union all
-select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.stored, null from (
-  select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid,
+select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.stored, null, o.depth from (
+  select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.depth,
          coalesce(pg_column_size(o.old), 0) + coalesce(pg_column_size(o.new), 0) + coalesce(pg_column_size(o.users), 0) as stored
     from rowcast.outbox o
    where o.xid >= pg_snapshot_xmax($1::text::pg_snapshot) and pg_visible_in_snapshot(o.xid, (select $2::text::pg_snapshot)) and o.id > $4
      and ($3::int4 is null or o.channel = $3)
   union all
-  select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid,
+  select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.depth,
          coalesce(pg_column_size(o.old), 0) + coalesce(pg_column_size(o.new), 0) + coalesce(pg_column_size(o.users), 0)
     from rowcast.outbox o
    where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, (select $2::text::pg_snapshot)) and o.id > $4
@@ -98,7 +98,7 @@ impl Statements {
             let sql = format!(
                 "select o.id, o.xid, o.at, o.channel, o.op, case when not l.is_large then o.old::text end, \
                         case when not l.is_large then o.new::text end, left(o.actor, 200), case when not l.is_large then o.users end, \
-                        o.cmin, l.is_large
+                        o.cmin, l.is_large, o.depth
                    from {table} o {} where o.ctid = any ($1)",
                 is_large!()
             );
@@ -122,6 +122,7 @@ struct Place {
     /// which of the segments
     segment: u8,
     op: u8,
+    depth: u8,
 }
 
 /// The reading of one cut.
@@ -208,6 +209,7 @@ impl Bulk {
                 tid: number(&row, 6).unwrap_or_default(),
                 stored: number::<i32>(&row, 7).unwrap_or_default().cast_unsigned(),
                 segment: segment as u8,
+                depth: depth(&row, 9),
             });
             if self.places.len() > self.most + self.most / 8 {
                 self.shorten();
@@ -290,8 +292,8 @@ impl Bulk {
         }
         let places = &self.places;
         let brief = |at: usize| {
-            let Place { xid, channel, op, command, .. } = places[at];
-            Brief { xid, channel, op, command, keys: Some(keys[at]).filter(|keys| *keys != Keys::default()) }
+            let Place { xid, channel, op, command, depth, .. } = places[at];
+            Brief { xid, channel, op, command, depth, keys: Some(keys[at]).filter(|keys| *keys != Keys::default()) }
         };
         let plan = Plan::of(places.len(), brief);
         if plan.is_empty() {
@@ -363,6 +365,7 @@ impl Bulk {
                         actor: None,
                         users: None,
                         command: place.command,
+                        depth: place.depth,
                     },
                 );
             }

@@ -57,12 +57,17 @@ select c.id, c.name, c.singular,
        exists (select from rowcast.policy p where p.channel = c.name and p.named <> '{}'),
        -- one from the future is of the cluster that a dump was taken from
        case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
-       c.floored_by::text
+       c.floored_by::text,
+       c.given_exclude <> '{}' or c.allowed is not null
   from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))";
 const BELL: &str = "
 select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), pg_catalog.current_setting('server_encoding'),
-       exists (select from rowcast.setting where name = 'actor' and value = 'hide')";
+       exists (select from rowcast.setting where name = 'actor' and value = 'hide'),
+       exists (select from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
+                where c.target = c.target_oid and c.origin = (select rowcast.origin())
+                  and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude))";
+const KEEP_EXCLUDED: &str = "select rowcast.keep_excluded()";
 const POLICIES: &str = "
 select p.channel, p.role, pg_catalog.string_to_array(p.row_filter, '&'), p.columns, p.actor,
        case when pg_catalog.pg_snapshot_xmax(p.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then p.floor::text end,
@@ -103,6 +108,8 @@ pub struct Channel {
     pub shape: Vec<Box<str>>,
     /// a policy names some of them
     pub is_named_by_policies: bool,
+    /// some are excluded
+    pub has_exclusions: bool,
 }
 
 impl Channel {
@@ -140,6 +147,16 @@ impl Catalog {
         let explain = |e| Error::database("cannot read the channels", e);
         let bell = client.query_one(BELL, &[]).await.map_err(explain)?;
         let names = Names(Encoding::of(bell.get(2)));
+        // hidden by its name as it is: to remember more can wait
+        if bell.get(4)
+            && let Err(error) = client.query_one(KEEP_EXCLUDED, &[]).await
+        {
+            tracing::warn!(
+                event = "exclusion_unkept",
+                error = crate::error::chain(&Error::database("cannot keep a column excluded", error)),
+                "a column with the name of an excluded one leaves if it is renamed: call rowcast.watch again"
+            );
+        }
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
         let channels = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
         let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
@@ -240,6 +257,7 @@ impl Names {
             }),
             shape: self.some(row, 14).unwrap_or_default(),
             is_named_by_policies: row.get(15),
+            has_exclusions: row.get(18),
             excluded,
         }
     }

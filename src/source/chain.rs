@@ -13,7 +13,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
+mod ending;
 mod play;
+
+pub(super) use ending::ends_right;
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,8 @@ pub(super) struct Link {
     pub(super) to: Option<State>,
     /// changes with the same number were captured without any other command in between
     pub(super) run: u32,
+    /// how many triggers were running, one inside the other
+    pub(super) depth: u8,
 }
 
 /// What is told at one place.
@@ -82,32 +87,6 @@ pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Told> {
         return told;
     }
     Merge::new(links, &keys).run()
-}
-
-/// Whether whoever applies the changes as told ends with what the keys hold, as far as the changes tell: a key holds the
-/// state that more of them come to than leave. It need not, where rows come to keys that others have yet, as a deferrable
-/// constraint allows, and triggers move them on.
-pub(super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
-    let mut balance: HashMap<(u64, u64), i64> = HashMap::new();
-    for link in links {
-        link.from.into_iter().for_each(|from| *balance.entry((from.key, from.image)).or_default() -= 1);
-        link.to.into_iter().for_each(|to| *balance.entry((to.key, to.image)).or_default() += 1);
-    }
-    let mut held: HashMap<u64, u64> = HashMap::new();
-    for told in told {
-        let (from, to) = match told {
-            Told::One(link) => (links[*link].from, links[*link].to),
-            Told::Exchanged { gone, come } => (links[*gone].from, links[*come].to),
-        };
-        from.into_iter().for_each(|from| _ = held.insert(from.key, NOTHING));
-        to.into_iter().for_each(|to| _ = held.insert(to.key, to.image));
-    }
-    // several for one key: something between them was not captured, and nothing tells which was last
-    let mut ends: HashMap<u64, Vec<u64>> = HashMap::new();
-    for (&(key, image), _) in balance.iter().filter(|(_, balance)| **balance > 0) {
-        ends.entry(key).or_default().push(image);
-    }
-    ends.iter().filter(|(_, images)| images.len() == 1).all(|(key, images)| held.get(key) == images.first())
 }
 
 /// The order of the steps of one key.
@@ -296,7 +275,7 @@ mod tests {
     use super::*;
 
     /// `1a>1b` changes key 1 from a to b, `>1a` creates, `1a>` deletes; a blank in front of one tells that no command lies
-    /// between it and the one before.
+    /// between it and the one before, a `!` behind it that a trigger made it.
     fn links(text: &str) -> Vec<Link> {
         let mut run = 0;
         let state = |text: &str| {
@@ -306,14 +285,14 @@ mod tests {
         text.split(',')
             .map(|one| {
                 run += u32::from(!one.starts_with(' '));
-                let (from, to) = one.trim().split_once('>').unwrap();
-                Link { from: state(from), to: state(to), run }
+                let (from, to) = one.trim().trim_end_matches('!').split_once('>').unwrap();
+                Link { from: state(from), to: state(to), run, depth: 1 + u8::from(one.ends_with('!')) }
             })
             .collect()
     }
 
     fn ordered(text: &str) -> Vec<String> {
-        let texts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let texts: Vec<&str> = text.split(',').map(|one| one.trim().trim_end_matches('!')).collect();
         in_order(&links(text), false)
             .into_iter()
             .map(|told| match told {
@@ -350,8 +329,8 @@ mod tests {
     #[test]
     fn what_ends_as_it_began_is_told_by_what_was_captured_in_one_go() {
         // the trigger of another row sets this one back before it was captured itself
-        assert_eq!(ordered("1b>1a, 1a>1b").join(","), "1a>1b,1b>1a");
-        assert_eq!(ordered("1a>, >1a").join(","), ">1a,1a>");
+        assert_eq!(ordered("1b>1a!, 1a>1b").join(","), "1a>1b,1b>1a");
+        assert_eq!(ordered("1a>!, >1a").join(","), ">1a,1a>");
         assert_eq!(ordered("1b>1c, 1a>1b,>1a,1c>").join(","), ">1a,1a>1b,1b>1c,1c>");
         // two statements
         assert_eq!(ordered("1b>1a,1a>1b").join(","), "1b>1a,1a>1b");
@@ -365,9 +344,11 @@ mod tests {
             ("1x>2x, 2x>3x, 3x>4x", "3x>4x,2x>3x,1x>2x"),
             ("1x>2x,2x>3x,3x>4x", "1x>2x,2x>3x,3x>4x"),
             // moved on by a trigger, captured before
-            ("2a>3a,1a>2a", "1a>2a,2a>3a"),
-            ("2a>3a, 1a>2a", "1a>2a,2a>3a"),
-            ("2a>2b,>2a,2b>3b", ">2a,2a>2b,2b>3b"),
+            ("2a>3a!,1a>2a", "1a>2a,2a>3a"),
+            ("2a>3a!, 1a>2a", "1a>2a,2a>3a"),
+            // another row that looks alike
+            ("2a>3a,1a>2a", "2a>3a,1a>2a"),
+            ("2a>2b!,>2a,2b>3b", ">2a,2a>2b,2b>3b"),
             ("1x>2x, 2y>3y,2x>5x", "2y>3y,1x>2x,2x>5x"),
             // there and back
             ("1a>2a,2a>1a", "1a>2a,2a>1a"),
@@ -395,6 +376,35 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_ends_as_it_began_is_told_where_its_order_is_known() {
+        let is_known = |text: &str| {
+            let links = links(text);
+            ends_right(&links, &in_order(&links, false))
+        };
+        for text in [
+            // two statements, or what two triggers did
+            "1a>1b,1b>1a",
+            "1a>1b!,1b>1a!",
+            "1a>1b,1b>1a!",
+            ">1a,1a>!",
+            // the trigger of another row, before the statement's own change was captured
+            "1b>1a!, 1a>1b",
+            "1a>!, >1a",
+            // it does not end as it began
+            "1b>1c!,1a>1b",
+            "1a>!,1b>1a",
+            // what the deeper one changed is another row
+            "2b>2a!,1a>1b,1b>1a",
+        ] {
+            assert!(is_known(text), "{text}");
+        }
+        // between them the statement's trigger wrote something else, or the next statement began
+        for text in ["1b>1a!,1a>1b", "1a>!,>1a", "2x>2y,1b>1a!,1a>1b", "1b>1a!,1c>1b!,1a>1c"] {
+            assert!(!is_known(text), "{text}");
+        }
+    }
+
+    #[test]
     fn what_was_not_captured_breaks_no_other_piece() {
         assert_eq!(ordered("1a>1b,1c>1d,1e>1f").join(","), "1a>1b,1c>1d,1e>1f");
         assert_eq!(ordered("1b>1c,1a>1b,1y>1z,1x>1y").join(","), "1a>1b,1b>1c,1x>1y,1y>1z");
@@ -410,7 +420,7 @@ mod tests {
             let links: Vec<Link> = links
                 .into_iter()
                 .filter(|(from, to, _)| from.is_some() || to.is_some())
-                .map(|(from, to, run)| Link { from: state(from), to: state(to), run })
+                .map(|(from, to, run)| Link { from: state(from), to: state(to), run, depth: 1 })
                 .collect();
             let told = in_order(&links, false);
             let (mut gone, mut come): (Vec<usize>, Vec<usize>) = told
@@ -436,7 +446,7 @@ mod tests {
             let state = |image: u64| (image > 0).then_some(State { key: 1, image });
             let steps = states.windows(2).filter(|pair| pair[0] > 0 || pair[1] > 0);
             let mut links: Vec<Link> =
-                steps.enumerate().map(|(i, pair)| Link { from: state(pair[0]), to: state(pair[1]), run: i as u32 }).collect();
+                steps.enumerate().map(|(i, pair)| Link { from: state(pair[0]), to: state(pair[1]), run: i as u32, depth: 1 }).collect();
             let (begin, end) = (links.first().and_then(|l| l.from), links.last().and_then(|l| l.to));
             let mut keyed: Vec<_> = links.drain(..).zip(shuffle).collect();
             keyed.sort_by_key(|(_, key)| *key);

@@ -35,6 +35,8 @@ pub struct OutboxRow<'a> {
     pub users: Option<&'a [Option<String>]>,
     /// the command of its transaction that captured it
     pub command: u32,
+    /// how many triggers were running then, one inside the other: at least the one that captured it
+    pub depth: u8,
 }
 
 /// What a row means.
@@ -232,7 +234,7 @@ mod tests {
     }
 
     fn row<'a>(op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
-        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None, command: 0 }
+        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None, command: 0, depth: 1 }
     }
 
     fn decode_pets(row: &OutboxRow<'_>) -> Decoded {

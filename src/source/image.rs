@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     fn row<'a>(op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
-        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None, command: 0 }
+        OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None, command: 0, depth: 1 }
     }
 
     fn channel() -> Channel {

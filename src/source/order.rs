@@ -32,6 +32,8 @@ pub(super) struct Brief {
     pub(super) op: u8,
     /// the command of its transaction by which it was captured
     pub(super) command: u32,
+    /// how many triggers were running then, one inside the other
+    pub(super) depth: u8,
     pub(super) keys: Option<Keys>,
 }
 
@@ -180,7 +182,7 @@ impl Plan {
             }
             let is_bare = group.first().is_some_and(|row| is_bare(brief(*row as usize).channel));
             let told = chain::in_order(&links, is_bare);
-            if !chain::ends_right(&links, &told) {
+            if !chain::ends_right(&links, &told) || self.hides_depth(group, &brief, &images) {
                 order.torn.extend(group.first().map(|row| brief(*row as usize).channel));
             }
             for (told, &(at, _)) in told.into_iter().zip(&rows) {
@@ -195,6 +197,32 @@ impl Plan {
             }
         }
         order
+    }
+
+    /// Whether a change that is told by its key alone was captured in a trigger, or another one of that key in a trigger
+    /// before it: nothing tells which happened first.
+    fn hides_depth(
+        &self,
+        group: &[u32],
+        brief: &impl Fn(usize) -> Brief,
+        images: &impl Fn(usize) -> Option<Images>,
+    ) -> bool {
+        // of each key, the greatest depth so far, and that of what is told by its key
+        let mut deepest: HashMap<u64, (u8, u8)> = HashMap::new();
+        group.iter().any(|row| {
+            let Brief { keys, depth, .. } = brief(*row as usize);
+            let Some(keys) = keys else { return false };
+            let is_hidden = self.link(*row, None, brief, images).is_none();
+            [keys.from, keys.to].into_iter().filter(|key| *key != 0).any(|key| {
+                let (any, hidden) = deepest.entry(key).or_default();
+                let is_unknown = *hidden > depth || (is_hidden && *any > depth);
+                *any = depth.max(*any);
+                if is_hidden {
+                    *hidden = depth.max(*hidden);
+                }
+                is_unknown
+            })
+        })
     }
 
     fn place(&self, order: &mut Order, at: usize, (row, half): (usize, Option<usize>)) {
@@ -221,7 +249,7 @@ impl Plan {
             Some(half) => (state(brief(half as usize).keys?.from, images(half as usize)?.old), state(keys.to, own.new)),
             None => (state(keys.from, own.old), state(keys.to, own.new)),
         };
-        (from.is_some() || to.is_some()).then_some(Link { from, to, run: self.runs[row as usize] })
+        (from.is_some() || to.is_some()).then_some(Link { from, to, run: self.runs[row as usize], depth: now.depth })
     }
 }
 
@@ -302,8 +330,8 @@ pub(super) fn order_of(rows: &[OutboxRow<'_>], catalog: &Catalog) -> Order {
         })
         .collect();
     let brief = |at: usize| {
-        let OutboxRow { xid, channel, op, command, .. } = rows[at];
-        Brief { xid, channel, op, command, keys: keys[at] }
+        let OutboxRow { xid, channel, op, command, depth, .. } = rows[at];
+        Brief { xid, channel, op, command, depth, keys: keys[at] }
     };
     let images = |at: usize| channel_of(&rows[at]).and_then(|channel| hashes.images(&rows[at], channel));
     Plan::of(rows.len(), brief).order(brief, images, |channel| catalog.is_bare(channel))
@@ -371,7 +399,19 @@ mod tests {
 
     fn row<'a>(id: i64, xid: u64, op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
         // a command of its own between any two
-        OutboxRow { id, xid, at: id, channel: 1, op, old, new, actor: None, users: None, command: id as u32 * 2 }
+        OutboxRow {
+            id,
+            xid,
+            at: id,
+            channel: 1,
+            op,
+            old,
+            new,
+            actor: None,
+            users: None,
+            command: id as u32 * 2,
+            depth: 1,
+        }
     }
 
     fn parts() -> Catalog {
@@ -423,6 +463,23 @@ mod tests {
         let mut rows = [row(1, 7, b'U', Some(V[2]), Some(V[1])), row(2, 7, b'U', Some(V[1]), Some(V[2]))];
         rows[1].command = rows[0].command + 1;
         assert_eq!(shown(&rows), ["1 U {1}>{2}", "2 U {2}>{1}"]);
+    }
+
+    #[test]
+    fn where_nothing_tells_which_was_last_the_channel_is_torn() {
+        let is_torn = |rows: &[OutboxRow<'_>]| order_of(rows, &parts()).is_torn(1);
+        let deep = |row| OutboxRow { depth: 2, ..row };
+        let (there, back) = (row(2, 7, b'U', Some(V[1]), Some(V[2])), row(1, 7, b'U', Some(V[2]), Some(V[1])));
+        assert!(is_torn(&[deep(back), there]), "a trigger set it back, or the next statement set it again");
+        assert!(!is_torn(&[back, there]) && !is_torn(&[back, deep(there)]));
+        assert!(!is_torn(&[deep(back), OutboxRow { command: back.command + 1, ..there }]), "no command between them");
+        // of a row that is told by its key nothing tells what it was
+        let key = Some(r#"{"k":1,"p":"a"}"#);
+        let (created, deleted) = (row(2, 7, b'i', None, key), row(1, 7, b'd', key, None));
+        assert!(is_torn(&[deep(deleted), created]) && is_torn(&[deep(row(1, 7, b'D', Some(V[1]), None)), created]));
+        assert!(!is_torn(&[deleted, created]) && !is_torn(&[deleted, deep(created)]));
+        let other = row(1, 7, b'D', Some(OTHER[0]), None);
+        assert!(!is_torn(&[deep(other), created, row(3, 7, b'U', Some(V[1]), Some(V[2]))]));
     }
 
     #[test]

@@ -44,7 +44,7 @@ macro_rules! header {
 select 0::int8, null::xid8, null::timestamptz, \
        case when $2 then (pg_try_advisory_lock(1919907683, 2) and pg_advisory_unlock(1919907683, 2))::int4 end, \
        null::\"char\", pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text, floor::text, null::text[], \
-       null::cid, false
+       null::cid, false, null::int4
   from rowcast.installation
 union all
 "
@@ -57,7 +57,7 @@ macro_rules! rows {
         "select o.id, o.xid, o.at, o.channel, o.op, case when pg_column_size(o.old) <= 131072 then o.old::text end, \
        case when pg_column_size(o.new) <= 131072 then o.new::text end, left(o.actor, 200), \
        case when pg_column_size(o.users) <= 131072 then o.users end, o.cmin, \
-       greatest(pg_column_size(o.old), pg_column_size(o.new), pg_column_size(o.users)) > 131072 \
+       greatest(pg_column_size(o.old), pg_column_size(o.new), pg_column_size(o.users)) > 131072, o.depth \
   from rowcast.outbox o "
     };
 }
@@ -89,7 +89,7 @@ const READ_ON: &str = concat!(
 pub(super) const READ_PAST: &str = concat!(
     "
 select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", null::text, null::text, \
-       (select floor::text from rowcast.installation), null::text[], null::cid, false
+       (select floor::text from rowcast.installation), null::text[], null::cid, false, null::int4
 union all
 ((",
     rows!(),

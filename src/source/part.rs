@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt as _};
 use tokio_postgres::Row;
@@ -82,13 +83,14 @@ pub(super) struct Captured<'a> {
     actor: Option<Cow<'a, str>>,
     users: Option<Vec<Option<String>>>,
     command: u32,
+    depth: u8,
     /// nothing of it is missing
     is_readable: bool,
 }
 
 impl<'a> Captured<'a> {
     /// A row as the statements give it: id, xid, at, channel, op, old, new, actor, users; and, where they ask for it, the
-    /// command that captured it, and whether it was left out because it is too large.
+    /// command that captured it, whether it was left out because it is too large, and its depth.
     pub(super) fn of(row: &'a Row, encoding: Encoding) -> Self {
         let users = row.try_get::<_, Option<Vec<Option<Raw<'_>>>>>(8).map(|users| {
             let told = |user: Option<Raw<'_>>| user.map(|user| encoding.decode(user.0).into_owned());
@@ -110,6 +112,7 @@ impl<'a> Captured<'a> {
             actor: text_in(row, 7, encoding),
             users: users.unwrap_or_default(),
             command: if row.len() > 9 { number(row, 9).map_or(0, |Cid(command)| command) } else { 0 },
+            depth: if row.len() > 11 { depth(row, 11) } else { 1 },
             is_readable,
         }
     }
@@ -119,7 +122,7 @@ impl<'a> Captured<'a> {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let at = since_1970.as_micros() as i64 - MICROSECONDS_1970_TO_2000;
         let (old, new, actor, users) = (None, None, None, None);
-        Self { id, xid, at, channel, op, old, new, actor, users, command: 0, is_readable: false }
+        Self { id, xid, at, channel, op, old, new, actor, users, command: 0, depth: 1, is_readable: false }
     }
 
     /// Order inside the cut.
@@ -174,6 +177,7 @@ impl<'a> Captured<'a> {
             actor: self.actor.as_deref(),
             users: self.users.as_deref(),
             command: self.command,
+            depth: self.depth,
         }
     }
 }
@@ -253,14 +257,26 @@ impl Teller {
         let (channel, id) = (row.channel, row.id);
         let name = catalog.get(channel).map(|channel| channel.name.clone());
         tracing::error!(event = "outbox_row_unreadable", channel = name.as_deref(), id, what);
-        let update = name.filter(|_| self.told.insert(channel)).map(Update::unreadable)?;
-        Some(Change { id, tx: row.xid, at: row.at, actor: None, update: Some(update), notification: None })
+        self.missing(row, name?)
     }
 
-    /// The same for a channel of which more is to be read at once than is held at a time.
+    /// In front of a row of a channel of which the order is not known: its channel learns that something is missing.
     pub(super) fn torn(&mut self, at: &Captured<'_>, catalog: &Catalog) -> Option<Change> {
-        let what = "the order of its transaction's changes is not known";
-        self.unreadable(&at.row(), catalog, what)
+        let name = catalog.get(at.channel)?.name.clone();
+        let missing = self.missing(&at.row(), name.clone())?;
+        tracing::warn!(
+            event = "order_unknown",
+            channel = &*name,
+            tx = at.xid,
+            "nothing tells which of its changes was last"
+        );
+        Some(missing)
+    }
+
+    /// Tells a channel that something is missing, once.
+    fn missing(&mut self, row: &OutboxRow<'_>, name: Arc<str>) -> Option<Change> {
+        let update = self.told.insert(row.channel).then(|| Update::unreadable(name))?;
+        Some(Change { id: row.id, tx: row.xid, at: row.at, actor: None, update: Some(update), notification: None })
     }
 }
 
@@ -318,6 +334,11 @@ fn raw(row: &Row, column: usize) -> Option<&[u8]> {
 /// A column's value; nothing for null, nor for what is no such value.
 pub(super) fn number<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Option<T> {
     row.try_get::<_, Option<T>>(column).ok().flatten()
+}
+
+/// How many triggers were running, one inside the other; null stands for the one that captured the row.
+pub(super) fn depth(row: &Row, column: usize) -> u8 {
+    number::<i32>(row, column).map_or(1, |depth| depth.clamp(1, 255) as u8)
 }
 
 const MICROSECONDS_1970_TO_2000: i64 = 946_684_800_000_000;

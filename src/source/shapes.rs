@@ -2,8 +2,8 @@
 //! nothing.
 //!
 //! No trigger of ours fires when a table is altered, so the channels are read again each ten seconds. Where a policy
-//! names columns that is too late: of two columns that exchange names the other one would be told. A row says by its form
-//! that the table is another one now.
+//! names columns, or columns are excluded, that is too late: of two columns that exchange names the other one would be told,
+//! and an excluded one that was renamed would be told as null. A row says by its form that the table is another one now.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
@@ -30,7 +30,10 @@ impl Shapes {
     /// Whether a row's form is met for the first time, where that matters: the channels must be read again before it is
     /// understood.
     pub(super) fn is_new(&mut self, channel: i32, image: Option<&str>, catalog: &Catalog) -> bool {
-        let Some(known) = catalog.get(channel).filter(|known| known.is_named_by_policies) else { return false };
+        let Some(known) = catalog.get(channel).filter(|known| known.is_named_by_policies || known.has_exclusions)
+        else {
+            return false;
+        };
         let Some(row) = image.and_then(Columns::parse) else { return false };
         if row.names().eq(known.shape.iter().map(|name| &**name)) {
             return false;
@@ -67,6 +70,8 @@ mod tests {
         assert!(is_new(r#"{"id":1,"a":2,"b":3}"#, &after), "and back again");
         assert!(!is_new("no row", &after));
         let unnamed = Catalog::of([(1, Channel::named("pets"))]);
-        assert!(!is_new(r#"{"id":1}"#, &unnamed), "no policy names a column: nothing is parsed");
+        assert!(!is_new(r#"{"id":1}"#, &unnamed), "no policy names a column and none is excluded: nothing is parsed");
+        let excluding = Channel { has_exclusions: true, shape: vec!["id".into()], ..Channel::named("pets") };
+        assert!(shapes.is_new(3, Some(r#"{"id":1,"hush":null}"#), &Catalog::of([(3, excluding)])));
     }
 }

@@ -45,6 +45,7 @@ class Table:
     defers: bool = False  # its key is checked at the end
     readers: list["Table"] = field(default_factory=list)  # tables whose foreign keys name it
     spare: int = 0  # names that were given to new columns
+    is_unlogged: bool = False
     given: str = ""  # name of its channel where it is not the usual one
 
     @property
@@ -196,7 +197,8 @@ class Maker:
             lines.append(
                 f"primary key ({', '.join(column.ident for column in table.keys)}){' deferrable initially deferred' if table.defers else ''}"
             )
-        unlogged = "unlogged " if not table.partitions and kinds.may(rng, "unlogged", 0.5) else ""
+        table.is_unlogged = not table.partitions and kinds.may(rng, "unlogged", 0.5)
+        unlogged = "unlogged " if table.is_unlogged else ""
         by = f" partition by {table.partitions} ({table.of('split')[0].ident})" if table.partitions else ""
         self._add(f"create {unlogged}table {table.ident} ({', '.join(lines)}){by}", table.partitions and "partitions")
         if table.partitions:
@@ -238,7 +240,8 @@ class Maker:
         rng = self.rng
         for child in self.schema.tables[1:]:
             parent = rng.choice(self.schema.tables[: child.number])
-            if not parent.has_key or parent.partitions or parent.defers or len(parent.keys) != 1 or parent.keys[0].type is not SMALL:
+            # a permanent table may refer to permanent ones only
+            if parent.is_unlogged > child.is_unlogged or not parent.has_key or parent.partitions or parent.defers or len(parent.keys) != 1 or parent.keys[0].type is not SMALL:
                 continue
             column = Column(f"of {parent.number}", SMALL, "fixed")
             action = ("no action", "restrict", "cascade", "set null", "set default")

@@ -168,7 +168,7 @@ class Subscriber:
     def _chain(self, number: str, row: Row, old: Row | None) -> None:
         held = self.rows.get(self._key(row))
         if old is not None and self.follow.old and held is not None and not same_rows(held, {**row, **old}):
-            self._complain("chain", f"id {number}: `old` tells {old}, the subscriber has {held}")
+            self._complain("chain", f"id {number}: `old` tells {old}, beside {row}, the subscriber has {held}")
 
     def _multiset(self, action: str, row: Row, old: Row | None) -> None:
         if action in ("deleted", "left", "updated"):

@@ -9,6 +9,7 @@ use super::*;
 use crate::change::{Channel, Cut, Event, Start, Update};
 use crate::delivery::hub::{Settings, Source};
 use crate::delivery::lens::Ask;
+use crate::delivery::owed::DueCache;
 use crate::delivery::party::Most;
 use crate::feedback::Feedback;
 use crate::lives::{Life, Lives};
@@ -26,7 +27,7 @@ fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
     Event::From { border: Border::new(place(life, 10)), lives, start, inside: None }
 }
 
-fn cut(life: u64) -> Event {
+fn change() -> Change {
     let update = Update {
         channel: "pets".into(),
         action: "created".into(),
@@ -36,10 +37,13 @@ fn cut(life: u64) -> Event {
         old_key: None,
         size: crate::change::Size::Whole,
     };
-    let change = Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None };
+    Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None }
+}
+
+fn cut(life: u64) -> Event {
     let end = Border::new(place(life, 30));
     Event::Cut(Cut {
-        changes: vec![change],
+        changes: vec![change()],
         inside: "1".into(),
         until: Arc::new(end.cursor.seen.clone()),
         end: Some(end),
@@ -53,6 +57,8 @@ struct Stage {
     outbound: Arc<Outbound>,
     client: TcpStream,
     events: mpsc::Sender<Event>,
+    /// what the source is asked
+    requests: mpsc::Receiver<Request>,
     trigger: shutdown::Trigger,
     running: Tasks,
 }
@@ -64,7 +70,7 @@ impl Stage {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let metrics = Arc::new(DeliveryMetrics::default());
         let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
-        let (requests, _) = mpsc::channel(1);
+        let (asks, requests) = mpsc::channel(1);
         let feedback = Arc::new(Feedback::default());
         let settings = Settings {
             log_bytes: 1 << 20,
@@ -78,7 +84,7 @@ impl Stage {
             keys: None,
             most: Most::default(),
         };
-        let hub = Hub::new(settings, Source { requests, feedback: feedback.clone() }, metrics);
+        let hub = Hub::new(settings, Source { requests: asks, feedback: feedback.clone() }, metrics);
         let (events, received) = mpsc::channel(1);
         let (trigger, shutdown) = shutdown::channel();
         let mut running = Tasks::default();
@@ -93,7 +99,44 @@ impl Stage {
         events.send(begin(life, &[Life { id: life, bound: None }], false)).await.unwrap();
         events.send(Event::Live).await.unwrap();
         hub.becomes_live().await;
-        Self { hub, feedback, outbound, client, events, trigger, running }
+        Self { hub, feedback, outbound, client, events, requests, trigger, running }
+    }
+
+    /// A subscriber of pets on its way.
+    fn resume(&self, wish: Wish) -> tokio::task::JoinHandle<Result<Subscription, Failed>> {
+        let key = ViewKey::named("pets", Ask::default());
+        let (hub, outbound) = (self.hub.clone(), self.outbound.clone());
+        tokio::spawn(Resume::new(hub, outbound, key, None, "me".into(), None, Ticket::default()).run(wish))
+    }
+
+    /// Answers a request for the rows: there are none, as of a place.
+    async fn give_rows(&mut self, at: Cursor) {
+        match self.requests.recv().await {
+            Some(Request::Snapshot { answer, .. }) => answer.send(Answer::Border(Border::new(at))).await.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers a request for what was missed.
+    async fn give_past(&mut self, answers: Vec<Answer>) {
+        match self.requests.recv().await {
+            Some(Request::Replay { answer, .. }) => {
+                for one in answers {
+                    let _ = answer.send(one).await;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the client was sent up to a word.
+    async fn sent_until(&mut self, word: &str) -> String {
+        self.outbound.flush(&mut DueCache::default());
+        let mut sent = Vec::new();
+        while !String::from_utf8_lossy(&sent).contains(word) {
+            assert_ne!(self.client.read_buf(&mut sent).await.unwrap(), 0, "{}", String::from_utf8_lossy(&sent));
+        }
+        String::from_utf8_lossy(&sent).into_owned()
     }
 
     /// What the client was sent until the end.
@@ -129,16 +172,7 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
         since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
         ..Wish::default()
     };
-    let way = Resume::new(
-        stage.hub.clone(),
-        stage.outbound.clone(),
-        ViewKey::named("pets", Ask::default()),
-        None,
-        "me".into(),
-        None,
-        Ticket::default(),
-    );
-    let resuming = tokio::spawn(way.run(wish));
+    let resuming = stage.resume(wish);
     stage.feedback.nudged().await; // it waits until the stream has come to its place
 
     stage.events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
@@ -163,4 +197,62 @@ async fn the_source_hears_how_long_a_pass_takes() {
     tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
     drop(subscription);
     assert!(stage.end().await.contains("realtime_update"));
+}
+
+/// The messages in what was sent, by their type.
+fn types(sent: &str) -> Vec<&str> {
+    sent.split(r#"{"type":""#).skip(1).filter_map(|message| message.split('"').next()).collect()
+}
+
+/// A client that asked for rows takes them to be what it is to show, whatever it was told before `subscribed`.
+#[tokio::test]
+async fn rows_behind_which_something_is_missing_are_read_again() {
+    let wish = || Wish { snapshot: true, ..Wish::default() };
+    let (old, present) = (place(1, 5), place(1, 10));
+    // what was captured since the rows were read was pruned, or cannot be told
+    let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
+    for past in [vec![Answer::Gap(Gap::Retention)], vec![Answer::Changes(vec![unreadable]), Answer::Done]] {
+        let mut stage = Stage::in_life(1).await;
+        let resuming = stage.resume(wish());
+        stage.give_rows(old.clone()).await;
+        stage.give_past(past).await;
+        stage.give_rows(present.clone()).await;
+        let subscription = resuming.await.unwrap().unwrap();
+        let sent = stage.sent_until("subscribed").await;
+        drop(subscription);
+        stage.end().await;
+        assert_eq!(types(&sent), ["snapshot", "gap", "snapshot", "subscribed"]);
+    }
+    // each time: the client begins anew, and waits before it does
+    let mut stage = Stage::in_life(1).await;
+    let resuming = stage.resume(wish());
+    for _ in 0..SNAPSHOTS {
+        stage.give_rows(old.clone()).await;
+        stage.give_past(vec![Answer::Gap(Gap::Retention)]).await;
+    }
+    assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
+    assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
+}
+
+#[tokio::test]
+async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
+    for snapshot in [true, false] {
+        let mut stage = Stage::in_life(1).await;
+        let resuming = stage.resume(Wish { since: Some(place(1, 5).token()), snapshot, gap: None });
+        let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
+        let after = Change { id: 3, ..change() };
+        stage.give_past(vec![Answer::Changes(vec![change(), unreadable, after]), Answer::Done]).await;
+        if snapshot {
+            stage.give_rows(place(1, 10)).await;
+        }
+        let subscription = resuming.await.unwrap().unwrap();
+        let sent = stage.sent_until("subscribed").await;
+        drop(subscription);
+        stage.end().await;
+        let wanted: &[&str] = match snapshot {
+            true => &["realtime_update", "gap", "snapshot", "subscribed"],
+            false => &["realtime_update", "gap", "realtime_update", "subscribed"],
+        };
+        assert_eq!(types(&sent), wanted);
+    }
 }

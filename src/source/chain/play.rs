@@ -89,6 +89,7 @@ fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
         to.into_iter().for_each(|to| states[to].2.push(at));
         ends.push((from, to));
     }
+    let known = held_at_first(links);
     let mut first: HashMap<u64, u64> = HashMap::new();
     let mut parent: Vec<usize> = (0..states.len()).collect();
     let mut is_open = vec![false; states.len()];
@@ -130,7 +131,7 @@ fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
             gone < back && is_other && links[gone].to.is_none() && into.iter().all(|link| links[*link].from.is_none())
         };
         let holds = match out.len().checked_sub(into.len()) {
-            Some(0) => of_two_rows() || is_put_back(),
+            Some(0) => known.get(key) == Some(image) || of_two_rows() || is_put_back(),
             Some(1) => true,
             Some(_) => return None,
             None => false,
@@ -160,6 +161,39 @@ fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
         }
     }
     Some(first)
+}
+
+/// What the first captured change of a key finds there, where it has happened before all other changes of that key
+/// (see [`super::ends_right`]) and none has brought it: what the key held at first.
+pub(super) fn held_at_first(links: &[Link]) -> HashMap<u64, u64> {
+    #[derive(Default)]
+    struct Known {
+        /// what was brought, by the depth and the run that brought it
+        came: HashSet<(u64, u8, u32)>,
+        /// depth of the first one that finds something, and what
+        first: Option<(u8, u64)>,
+        is_unsure: bool,
+    }
+    let mut keys: HashMap<u64, Known> = HashMap::new();
+    for link in links {
+        for key in keys_of(link) {
+            let of_key = |state: Option<State>| state.filter(|state| state.key == key).map(|state| state.image);
+            let known = keys.entry(key).or_default();
+            match (known.first, of_key(link.from)) {
+                (Some((depth, _)), _) => known.is_unsure |= link.depth < depth,
+                (None, Some(from)) => {
+                    known.first = Some((link.depth, from));
+                    // from inside the statement that made this change, it came later
+                    let before = |(_, depth, run): &(u64, u8, u32)| *depth <= link.depth || *run != link.run;
+                    known.is_unsure = known.came.iter().any(|came| came.0 == from && before(came));
+                }
+                (None, None) => {}
+            }
+            known.came.extend(of_key(link.to).map(|to| (to, link.depth, link.run)));
+        }
+    }
+    let sure = keys.into_iter().filter(|(_, known)| !known.is_unsure);
+    sure.filter_map(|(key, known)| Some((key, known.first?.1))).collect()
 }
 
 impl Play<'_> {

@@ -1,0 +1,80 @@
+//! Whether an order of changes ends with what the table holds. Pure.
+
+use std::collections::HashMap;
+
+use super::play::held_at_first;
+use super::{Link, NOTHING, State, Told};
+
+/// What is known of a key.
+#[derive(Debug, Default)]
+struct Known {
+    /// by image: how many more changes come to it than leave it
+    balance: HashMap<u64, i64>,
+    /// depth and run of each change that is deeper than all before it
+    deeper: Vec<(u8, u32)>,
+    /// a change may have been captured before one that happened earlier
+    is_unsure: bool,
+    /// as told
+    first: Option<u64>,
+    last: Option<u64>,
+    /// a change was told that does not find what it changes
+    is_broken: bool,
+}
+
+/// Whether whoever applies the changes as told ends with what the keys hold, as far as the changes tell: a key holds the
+/// state that more of them come to than leave. It need not, where rows come to keys that others have yet, as a deferrable
+/// constraint allows, and triggers move them on.
+///
+/// Where a key ends as it began, its order alone tells with what, and that must be sure. A change is captured when its
+/// statement ends, so before one that happened earlier only where a trigger made it, inside the statement that made the
+/// other one: at a greater depth. Where no command lies between the two, the statement of the second has begun
+/// before the first ([`Link::run`]); else it may have begun since.
+pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
+    let mut keys: HashMap<u64, Known> = HashMap::new();
+    for link in links {
+        for (key, from, to) in by_key(link.from, link.to) {
+            let known = keys.entry(key).or_default();
+            *known.balance.entry(from).or_default() -= 1;
+            *known.balance.entry(to).or_default() += 1;
+            let before = known.deeper.iter().find(|(depth, _)| *depth > link.depth);
+            known.is_unsure |= before.is_some_and(|(_, run)| *run != link.run);
+            if known.deeper.last().is_none_or(|(depth, _)| *depth < link.depth) {
+                known.deeper.push((link.depth, link.run));
+            }
+        }
+    }
+    for told in told {
+        let (from, to) = match *told {
+            Told::One(link) => (links[link].from, links[link].to),
+            Told::Exchanged { gone, come } => (links[gone].from, links[come].to),
+        };
+        for (key, from, to) in by_key(from, to) {
+            let known = keys.entry(key).or_default();
+            known.is_broken |= known.last.is_some_and(|last| last != from);
+            known.first.get_or_insert(from);
+            known.last = Some(to);
+        }
+    }
+    let at_first = held_at_first(links);
+    keys.into_iter().all(|(key, known)| {
+        let mut ends = known.balance.iter().filter(|(_, balance)| **balance > 0).map(|(image, _)| *image);
+        match (ends.next(), ends.next()) {
+            (Some(end), None) => known.last == Some(end),
+            // something between them was not captured, and nothing tells which was last
+            (Some(_), Some(_)) => true,
+            (None, _) if known.balance.len() == 1 => true,
+            (None, _) => {
+                let begins = at_first.get(&key);
+                !known.is_unsure && !known.is_broken && begins.is_none_or(|begins| known.first == Some(*begins))
+            }
+        }
+    })
+}
+
+/// A change as each of its keys sees it: from what, to what.
+fn by_key(from: Option<State>, to: Option<State>) -> impl Iterator<Item = (u64, u64, u64)> {
+    let (one, other) = (from.map(|state| state.key), to.map(|state| state.key));
+    let image = |state: Option<State>, key| state.filter(|state| state.key == key).map_or(NOTHING, |state| state.image);
+    let keys = one.into_iter().chain(other.filter(|other| one != Some(*other)));
+    keys.map(move |key| (key, image(from, key), image(to, key)))
+}
