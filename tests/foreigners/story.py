@@ -184,7 +184,10 @@ class Listening:
         ]
         conditions, columns = [], ()
         for column in rng.sample(candidates, min(len(candidates), rng.choice((1, 1, 2)))):
-            conditions.append(self._condition(column))
+            name, operator, value, sql = self._condition(column)
+            if operator != "is" and column.type.sql in ("float4", "float8", "numeric"):  # infinity and NaN compare to nothing
+                sql += f" and {column.ident}::text not in ('Infinity', '-Infinity', 'NaN')"
+            conditions.append((name, operator, value, sql))
         if rng.random() < 0.4 and not any("," in column.name for column in table.columns):
             shown = {column.name for column in rng.sample(table.columns, min(2, len(table.columns))) if column.name not in table.hidden}
             columns = tuple(sorted({column.name for column in table.keys} | shown))
