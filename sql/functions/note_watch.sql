@@ -42,6 +42,13 @@ begin
   select coalesce(array_agg(a.attnum order by a.attnum) filter (where a.attname = any (exclude)), '{}'),
          case when columns is not null then coalesce(array_agg(a.attnum order by a.attnum) filter (where a.attname = any (columns) and a.attname <> all (exclude)), '{}') end
     into hidden, allowed from pg_attribute a where a.attrelid = target and a.attnum > 0;
+  -- a list that has all names of the last one frees no column: one that got another name since stays excluded
+  hidden := array(
+    select unnest(hidden) union
+    select a.attnum from rowcast.channel c
+      join pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
+     where c.target = note_watch.target and c.target = c.target_oid and c.origin = rowcast.origin() and c.given_exclude <@ note_watch.exclude
+     order by 1);
   select a.attname into missing from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
    where i.indrelid = target and i.indisprimary and (a.attnum = any (hidden) or a.attnum <> all (allowed)) limit 1;
   if found then

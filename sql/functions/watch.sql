@@ -3,7 +3,8 @@
 --   channel       default: the table's name with _ as -
 --   user_rule     a column that holds the user to notify, or a query over row that gives the users
 --   notification  {key in the notification's data: column}; default: the whole row
---   exclude       columns that never leave the table: the column, also after a rename, and whichever column has its name
+--   exclude       columns that never leave the table: the column, also after a rename, and whichever column has its name.
+--                 A call that names all that the last one named frees none of them
 --   singular      'pet' in the notification_type 'pet_created'; default: guessed from the table's name
 --   columns       the only columns that may leave: one that is added later stays in; default: all that are not excluded
 -- Everything is checked first: it raises with a remedy and leaves nothing half done. The table's lock comes last.

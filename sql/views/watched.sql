@@ -55,7 +55,7 @@ with trigger_state as (
            -- see rowcast.keep_excluded
            when cardinality(c.exclude) > (select count(distinct name) from unnest(c.given_exclude) name)
              then 'another column has, or had, the name of an excluded one: ' || (select string_agg(a.attname, ', ' order by a.attnum) from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped)
-               || '; none of them is told, and the triggers do not know all; call rowcast.watch again, with all its arguments'
+               || '; none of them is told; call rowcast.watch again, with all its arguments'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)
              then 'an excluded column is gone; if another one took its place, exclude that: call rowcast.watch again, with all its arguments'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.allowed) and a.attisdropped)
