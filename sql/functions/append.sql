@@ -12,7 +12,7 @@ declare
   into_segment text := $insert$
     insert into rowcast.outbox_%1$s (channel, op, old, new, actor, users, depth)
       values (append.channel, append.op, append.old, append.new, append.actor, append.users,
-              case when pg_catalog.pg_trigger_depth() operator(pg_catalog.>) 1 then pg_catalog.pg_trigger_depth() end)
+              pg_catalog.pg_trigger_depth())
       returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0,
         rowcast.bell_mode() operator(pg_catalog.<>) 'never'
         and (rowcast.bell_mode() operator(pg_catalog.=) 'always'

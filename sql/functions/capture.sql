@@ -33,7 +33,7 @@ declare
   into_segment text := $insert$
       insert into rowcast.outbox_%1$s (channel, op, old, new, actor, depth)
         select tg_argv[0]::pg_catalog.int4, tg_op::pg_catalog."char", pg_catalog.row_to_json(old.*), pg_catalog.row_to_json(new.*), rowcast.actor(),
-               case when pg_catalog.pg_trigger_depth() operator(pg_catalog.>) 1 then pg_catalog.pg_trigger_depth() end
+               pg_catalog.pg_trigger_depth()
          where coalesce(pg_catalog.current_setting('rowcast.mute', true), '') operator(pg_catalog.<>) 'on'
            and case when (pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000) is not true
                      and (pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000) is not true

@@ -336,7 +336,7 @@ pub(super) fn number<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Option<
     row.try_get::<_, Option<T>>(column).ok().flatten()
 }
 
-/// How many triggers were running, one inside the other; null stands for the one that captured the row.
+/// How many triggers were running, one inside the other: the one that captured the row at least, also where none is noted.
 pub(super) fn depth(row: &Row, column: usize) -> u8 {
     number::<i32>(row, column).map_or(1, |depth| depth.clamp(1, 255) as u8)
 }

@@ -247,6 +247,7 @@ class Life:
         fill = Step(0, f"update {table.ident} set {name} = 'S3CR3T' || {table.count.ident}, {table.count.ident} = {table.count.ident} + 1", kind)
         reload = (f"reload {table.channel}",) if table.is_watched else ()
         if rng.random() < 0.5:
+            table.hidden.append(aside)  # whoever states the channel again states both; a list of the same names keeps both
             return (
                 Step(0, "begin", kind),
                 Step(0, f"alter table {table.ident} rename column {name} to {quoted(aside)}", kind),

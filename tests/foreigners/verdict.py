@@ -107,7 +107,7 @@ def _judge_one(run: "Round", audience: Audience, each: Subscriber, rows: list[Ro
     if each.is_blind:
         log = run.relay.warnings() if run.relay else ""
         # of a table with excluded columns the server may read those that there were when it was watched
-        if run.plan.relay_user and {"policies", "exclude"} & set(run.plan.kinds) or "stale-names" not in run.plan.kinds and "does not exist" in log:
+        if run.plan.relay_user and {"policies", "exclude", "hide-any"} & set(run.plan.kinds) or "stale-names" not in run.plan.kinds and "does not exist" in log:
             run.counts["blind"] = run.counts.get("blind", 0) + 1
         else:
             run.find("blind", "", f"{who}: it was refused the rows; {each.heard[-3:]}; log {log[-400:]}")
