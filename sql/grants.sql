@@ -89,7 +89,7 @@ grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id, rowcast.capture_state to rowcast_relay;
 grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
-  rowcast.prune(), rowcast.keep_excluded(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),
+  rowcast.prune(), rowcast.keep_excluded(), rowcast.note_forms(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),
   rowcast.take_publishing(text, timestamptz, boolean),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;
 

@@ -7,6 +7,7 @@ mod bounds;
 mod capture;
 mod cli;
 mod doorbell;
+mod drift;
 mod encodings;
 mod fairness;
 mod filters;

@@ -23,6 +23,9 @@ begin
   -- a channel whose table was dropped is free
   perform rowcast.unwatch(c.target) from rowcast.channel c
     where c.name = note_watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);
+  -- and so is one whose table has given its name to this one, as online schema changes do
+  perform rowcast.unwatch(c.target) from rowcast.channel c join pg_class t on t.oid = note_watch.target join pg_namespace n on n.oid = t.relnamespace
+    where c.name = note_watch.channel and c.target <> note_watch.target and (c.given_schema, c.given_name) = (n.nspname, t.relname);
   select coalesce(c.target::text, 'rowcast.publish') into taken_by
     from rowcast.channel c where c.name = note_watch.channel and c.target is distinct from note_watch.target;
   if found then
@@ -77,13 +80,15 @@ begin
     end if;
   end if;
 
-  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed)
-    values (note_watch.channel, note_watch.target, note_watch.singular, rule_column, rule_query, note_watch.notification, hidden, note_watch.target, rowcast.origin(), user_rule, note_watch.exclude, note_watch.columns, allowed)
+  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed, given_schema, given_name)
+    values (note_watch.channel, note_watch.target, note_watch.singular, rule_column, rule_query, note_watch.notification, hidden, note_watch.target, rowcast.origin(), user_rule, note_watch.exclude, note_watch.columns, allowed,
+      (select n.nspname from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = note_watch.target), table_name)
     on conflict on constraint channel_target_watched_once do update
       set name = excluded.name, singular = excluded.singular, user_column = excluded.user_column,
           user_query = excluded.user_query, notification = excluded.notification, exclude = excluded.exclude,
           target_oid = excluded.target_oid, origin = excluded.origin, given_rule = excluded.given_rule, given_exclude = excluded.given_exclude,
-          given_columns = excluded.given_columns, allowed = excluded.allowed
+          given_columns = excluded.given_columns, allowed = excluded.allowed,
+          given_schema = excluded.given_schema, given_name = excluded.given_name
     returning * into entry;
 
   perform rowcast.grant_snapshot(target);

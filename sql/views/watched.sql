@@ -40,13 +40,16 @@ with trigger_state as (
            when c.target is null then 'publish only'
            when not exists (select from pg_class where oid = c.target) then 'off'
            when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'off'
+           when exists (select from pg_class o join pg_namespace n on n.oid = o.relnamespace where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p')) then 'off'
            when cardinality(s.missing) > 0 or cardinality(s.disabled) > 0 then 'off'
            else 'live'
          end as state,
          case
            when c.target is null then null
-           when not exists (select from pg_class where oid = c.target) then 'the table is gone: select rowcast.unwatch(''' || c.target::oid || ''');'
+           when not exists (select from pg_class where oid = c.target) then format('the table %s is gone: select rowcast.unwatch(''%s'');', coalesce(format('%I.%I', c.given_schema, c.given_name), 'of channel ' || c.name), c.target::oid)
            when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'the table comes from a dump, and its columns have other numbers: nothing of it is told until rowcast.watch is called again, with all its arguments'
+           when exists (select from pg_class o join pg_namespace n on n.oid = o.relnamespace where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p'))
+             then format('the channel was given for the table %I.%I, which is another table now: nothing of that one is told until rowcast.watch is called for it, with all its arguments', c.given_schema, c.given_name)
            when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
            when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attname = any (c.given_exclude) and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude))
@@ -70,6 +73,9 @@ with trigger_state as (
              then 'the table has another owner than its user rule, which may not read what it needs; call rowcast.watch again, with all its arguments'
            when exists (select from rowcast.policy p where p.channel = c.name and rowcast.drifted_names(p) <> '{}')
              then 'a policy names a column that is another one now, and hides it: select * from rowcast.exposure; call rowcast.allow again'
+           when has_any_column_privilege('rowcast_relay', c.target::oid, 'select') and exists (
+                  select from rowcast.shown_column s where s.channel = c.id and not has_column_privilege('rowcast_relay', c.target::oid, s.attnum, 'select'))
+             then 'snapshots are not possible: the relay may not read a column that was added'
            when m.who is not null then 'changes are not captured of ' || m.who || ': rowcast.mute is on in its settings'
          end as drift
     from rowcast.channel c left join trigger_state s on s.id = c.id cross join muted m
@@ -85,6 +91,13 @@ select w.*,
              where (t.tgrelid = w."table" or t.tgrelid in (with recursive part(relid) as (select w."table"::oid union select i.inhrelid from part join pg_inherits i on i.inhparent = part.relid) select relid from part))
                and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' and t.tgenabled not in ('O', 'A'))
          when w.drift like 'changes are not captured of%' then (select remedy from muted)
+         when w.drift like 'snapshots are not possible%' then
+           (select format('grant select (%s) on %s to rowcast_relay;', string_agg(quote_ident(s.name), ', ' order by s.attnum), w."table")
+              from rowcast.shown_column s join rowcast.channel c on c.id = s.channel where c.name = w.channel)
+         when w.drift like 'the channel was given for%' then
+           (select format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L, columns => %L);',
+                          format('%I.%I', c.given_schema, c.given_name), w.channel, w.user_rule, w.notification, w.exclude, w.singular, w.columns)
+              from rowcast.channel c where c.name = w.channel)
          else format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L, columns => %L);',
                      w."table", w.channel, w.user_rule, w.notification, w.exclude, w.singular, w.columns)
        end as remedy

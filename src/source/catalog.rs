@@ -37,11 +37,14 @@ select c.id, c.name, c.singular,
                from part
                join pg_catalog.pg_partitioned_table p on p.partrelid = part.relid
                join pg_catalog.pg_attribute a on a.attrelid = part.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
-       c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target)
+       c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target) and (
+         -- another table has the name for which it was given
+         exists (select from pg_catalog.pg_class o join pg_catalog.pg_namespace n on n.oid = o.relnamespace
+                  where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p')) or
          -- insert 4, delete 8, update 16, truncate 32, by whichever of our triggers
-         and 60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
+         60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
                      where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'
-                       and t.tgenabled in ('O', 'A')),
+                       and t.tgenabled in ('O', 'A'))),
        case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then
          array(select s.name from rowcast.shown_column s where s.channel = c.id order by s.attnum) end,
        array(select case when b.typtype = 'e' then 'enum'
@@ -66,8 +69,10 @@ select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), 
        exists (select from rowcast.setting where name = 'actor' and value = 'hide'),
        exists (select from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
                 where c.target = c.target_oid and c.origin = (select rowcast.origin())
-                  and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude))";
+                  and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude)),
+       exists (select from rowcast.channel c join rowcast.form f on f.channel = c.id where c.form is distinct from f.form)";
 const KEEP_EXCLUDED: &str = "select rowcast.keep_excluded()";
+const NOTE_FORMS: &str = "select rowcast.note_forms()";
 const POLICIES: &str = "
 select p.channel, p.role, pg_catalog.string_to_array(p.row_filter, '&'), p.columns, p.actor,
        case when pg_catalog.pg_snapshot_xmax(p.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then p.floor::text end,
@@ -156,6 +161,12 @@ impl Catalog {
                 error = crate::error::chain(&Error::database("cannot keep a column excluded", error)),
                 "a column with the name of an excluded one leaves if it is renamed: call rowcast.watch again"
             );
+        }
+        if bell.get(5)
+            && let Err(error) = client.query_one(NOTE_FORMS, &[]).await
+        {
+            let error = crate::error::chain(&Error::database("cannot note what the rows look like", error));
+            tracing::warn!(event = "forms_unnoted", error, "what DDL made of rows is told later");
         }
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
         let channels = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();

@@ -17,7 +17,7 @@ use super::pool::{Database, Purpose};
 use super::replay::{self, Taker};
 use crate::change::{Answer, Json, Kind, Narrowing};
 use crate::cursor::{Border, Cursor};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
 
 /// Rows are handed over in parts of so many bytes of JSON.
 const PART_BYTES: usize = 64 * 1024;
@@ -39,19 +39,21 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
               case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass,
               string_agg(format('t.%I', s.name), ', ' order by s.attnum),
               string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + '),
-              case $2::text when '' then '' else format('where t.%I = any ($1::text[]::%s[])', $2::text, $3::text) end)
+              case $2::text when '' then '' else format('where t.%I = any ($1::text[]::%s[])', $2::text, $3::text) end),
+       exists (select from pg_catalog.pg_class o join pg_catalog.pg_namespace n on n.oid = o.relnamespace
+                where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p'))
   from rowcast.channel c
   join pg_catalog.pg_class t on t.oid = c.target
   join rowcast.shown_column s on s.channel = c.id
   left join pg_catalog.pg_index i on i.indrelid = t.oid and i.indisprimary and s.attnum = any (i.indkey)
  where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
- group by t.oid, t.relkind";
+ group by c.id, t.oid, t.relkind";
 
 /// Reads the rows of a channel's table: [`Answer::Rows`], then [`Answer::Border`]. With a `narrowing`, those that it lets
 /// through: one user's rows of a large table are found by an index, if there is one.
 ///
 /// # Errors
-/// [`Kind::Database`](crate::error::Kind::Database) where the relay may not read the table, with the remedy.
+/// [`ErrorKind::Database`] where the relay may not read the table, with the remedy.
 pub(super) async fn read(
     database: &Database,
     channel: &Arc<str>,
@@ -83,6 +85,13 @@ pub(super) async fn read(
     let statement = session.query_opt(STATEMENT, &[&&**channel, &column, &kind]).await.map_err(explain)?;
     // a channel without a table has no rows
     if let Some(statement) = statement {
+        if statement.get(1) {
+            return Err(Error::new(
+                ErrorKind::Database,
+                format!("cannot take a snapshot of channel {channel}: its table has given its name to another one"),
+            )
+            .hint("select drift, remedy from rowcast.watched where drift is not null"));
+        }
         let statement = session.prepare(statement.get(0)).await.map_err(explain)?;
         let raw = format!("set local client_encoding = '{}'", database.encoding_of_reading_sessions());
         session.batch_execute(&raw).await.map_err(explain)?;

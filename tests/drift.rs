@@ -1,0 +1,213 @@
+//! The life of a table: whoever alters, exchanges or drops it, subscribers are right or told `gap`, and `rowcast.watched`
+//! says what to do; its remedy works when it is pasted.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+/// The channels are read again each ten seconds.
+const NOTICED: Duration = Duration::from_secs(25);
+
+/// Waits for a gap, and says its reason.
+async fn gap(socket: &mut Socket) -> String {
+    let reason = async {
+        loop {
+            let Some(text) = socket.next_text().await else { panic!("closed") };
+            let message: Value = serde_json::from_str(&text).unwrap();
+            if message["type"] == "gap" {
+                return message["reason"].as_str().unwrap().to_owned();
+            }
+        }
+    };
+    timeout(NOTICED, reason).await.expect("a gap")
+}
+
+/// The rows of a channel; the code of the error where they cannot be had.
+async fn rows(server: &TestServer, path: &str) -> Result<Vec<Value>, String> {
+    let mut socket = server.socket(&format!("{path}?snapshot=true")).await;
+    let mut rows = Vec::new();
+    loop {
+        let message = socket.message().await;
+        match message["type"].as_str().unwrap() {
+            "snapshot" => rows.extend(message["rows"].as_array().unwrap().iter().cloned()),
+            "error" => return Err(message["code"].as_str().unwrap().to_owned()),
+            "subscribed" => return Ok(rows),
+            _ => {}
+        }
+    }
+}
+
+async fn drift(db: &TestDatabase, channel: &str) -> (String, String) {
+    let of = |what: &str| format!("select coalesce({what}, 'none') from rowcast.watched where channel = '{channel}'");
+    (db.text(&of("drift")).await, db.text(&of("remedy")).await)
+}
+
+#[tokio::test]
+async fn a_table_that_gives_its_name_to_another_one_is_noticed_and_taken_over() {
+    for partitioned in [false, true] {
+        let db = TestDatabase::new().await;
+        db.run(
+            "create table pets (id int primary key, name text, secret text); insert into pets values (1, 'a', 'hush');
+                select rowcast.watch('pets', exclude => '{secret}')",
+        )
+        .await;
+        let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
+        let mut open = server.subscribed("/ws/pets").await;
+        let made = match partitioned {
+            false => "create table pets_new (like pets including all)",
+            true => {
+                "create table pets_new (like pets including all) partition by range (id); create table pets_rest partition of pets_new default"
+            }
+        };
+        db.run(&format!(
+            "begin; {made}; insert into pets_new select * from pets; alter table pets rename to pets_old;
+             alter table pets_new rename to pets; commit; insert into pets values (2, 'b', 'hush')"
+        ))
+        .await;
+        assert_eq!(gap(&mut open).await, "trigger_off");
+        assert_eq!(rows(&server, "/ws/pets").await, Err("no_snapshot".to_owned()));
+        let (said, remedy) = drift(&db, "pets").await;
+        assert!(
+            said.starts_with("the channel was given for the table public.pets, which is another table now"),
+            "{said}"
+        );
+        assert_eq!(db.text("select remedy from rowcast.unwatched where \"table\" = 'pets'::regclass").await, remedy);
+        db.run(&remedy).await;
+        assert_eq!(gap(&mut open).await, "policy");
+        let (a, b) = (json!({"id": 1, "name": "a"}), json!({"id": 2, "name": "b"}));
+        assert_eq!(rows(&server, "/ws/pets").await, Ok(vec![a, b]));
+        db.run("insert into pets values (3, 'c', 'hush')").await;
+        assert_eq!(open.message().await["data"], json!({"id": 3, "name": "c"}));
+        assert_eq!(drift(&db, "pets").await.0, "none");
+        assert_eq!(
+            db.text("select count(*) from pg_trigger where tgname ~ '^!rowcast' and tgrelid = 'pets_old'::regclass")
+                .await,
+            "0"
+        );
+        server.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_only_renamed_keeps_its_channel() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets'); alter table pets rename to animals")
+        .await;
+    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
+    let mut open = server.subscribed("/ws/pets").await;
+    db.run("insert into animals values (1)").await;
+    assert_eq!(open.message().await["data"], json!({"id": 1}));
+    assert_eq!(drift(&db, "pets").await.0, "none");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_column_that_the_relay_may_not_read_is_said_with_the_remedy() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (id int primary key, a text, secret text); insert into pets values (1, 'a', 'hush');
+            select rowcast.watch('pets', exclude => '{secret}'); alter table pets add column added text",
+    )
+    .await;
+    let (said, remedy) = drift(&db, "pets").await;
+    assert!(said.starts_with("snapshots are not possible"), "{said}");
+    db.run(&remedy).await;
+    assert_eq!(drift(&db, "pets").await.0, "none");
+    assert_eq!(db.text("select has_column_privilege('rowcast_relay', 'pets', 'secret', 'select')").await, "false");
+    assert_eq!(db.text("select has_column_privilege('rowcast_relay', 'pets', 'added', 'select')").await, "true");
+    // where the DBA wants no snapshots there is nothing to say
+    db.run("revoke select (id, a, added) on pets from rowcast_relay").await;
+    assert_eq!(drift(&db, "pets").await.0, "none");
+}
+
+/// Of each statement, whether subscribers have to load again: no change of a row says it.
+#[tokio::test]
+async fn ddl_that_changes_what_rows_say_is_a_gap() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create type st as enum ('new', 'done'); create table job (id int primary key, s st, price int, secret text);
+            insert into job values (1, 'new', 5); select rowcast.watch('job', exclude => '{secret}')",
+    )
+    .await;
+    let noted = "select coalesce(form::text, '') from rowcast.channel";
+    let floor = "select coalesce(floor::text, '') from rowcast.channel";
+    db.run("select rowcast.note_forms()").await;
+    assert_ne!(db.text(noted).await, "");
+    for (ddl, is_gap) in [
+        ("alter type st rename value 'new' to 'fresh'", true),
+        ("alter type st add value 'late'", false),
+        ("alter table job alter price type int using price * 100", true),
+        ("alter table job alter price type bigint", true),
+        ("alter table job rename price to cost", true),
+        ("alter table job add column note text default 'hi'", true),
+        ("alter table job add column plain text", false),
+        ("alter table job drop column plain", true),
+        ("alter table job alter cost set not null", false),
+        ("cluster job using job_pkey", false),
+        ("vacuum full job", false),
+        ("analyze job", false),
+        ("alter table job add column more text default 'hi'", true),
+        ("truncate job", false),
+        ("alter table job rename secret to hush", false),
+        ("select rowcast.watch('job', exclude => '{hush}')", false),
+        ("create index on job (cost)", false),
+        ("alter table job alter cost set default 4, alter cost set statistics 5", false),
+    ] {
+        let before = db.text(floor).await;
+        for statement in ddl.split("; ") {
+            db.run(statement).await;
+        }
+        db.run("select rowcast.note_forms()").await;
+        assert_eq!(db.text(floor).await != before, is_gap, "{ddl}");
+    }
+    assert_eq!(db.text("select count(*) from rowcast.channel c join rowcast.form f on f.channel = c.id where c.form is distinct from f.form").await, "0");
+}
+
+#[tokio::test]
+async fn a_page_that_is_open_while_a_column_is_retyped_loads_again() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table job (id int primary key, price int); insert into job values (1, 5); select rowcast.watch('job')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
+    let (mut open, place) = server.subscribed_at("/ws/job").await;
+    timeout(NOTICED, async {
+        while db.text("select count(*) from rowcast.channel where form is null").await != "0" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    db.run("alter table job alter price type int using price * 100").await;
+    assert_eq!(gap(&mut open).await, "policy");
+    let mut away = server.socket(&format!("/ws/job?since={place}")).await;
+    assert_eq!(gap(&mut away).await, "policy", "also who was away");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_anew_is_a_gap_for_open_pages() {
+    let db = TestDatabase::new().await;
+    db.run("create schema shop; create table shop.pets (id int primary key, name text); insert into shop.pets values (1, 'old');
+            select rowcast.watch('shop.pets')")
+        .await;
+    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
+    let mut open = server.subscribed("/ws/pets").await;
+    db.run("drop schema shop cascade").await;
+    let (said, _) = drift(&db, "pets").await;
+    assert!(said.starts_with("the table shop.pets is gone: "), "{said}");
+    db.run(
+        "create schema shop; create table shop.pets (id int primary key, name text); select rowcast.watch('shop.pets');
+            insert into shop.pets values (2, 'new')",
+    )
+    .await;
+    assert_eq!(gap(&mut open).await, "policy");
+    assert_eq!(open.message().await["data"]["id"], 2);
+    server.stop().await.unwrap();
+}
