@@ -33,4 +33,5 @@ pub mod snapshot;
 pub mod thread;
 pub mod tls;
 pub mod turns;
+mod url;
 pub mod witness;

@@ -111,7 +111,7 @@ async fn what_cannot_be_watched_is_refused_with_the_remedy_and_nothing_is_left()
         ("'pets', exclude => '{colour}'", "it has no column colour | columns: pet_id"),
         ("'pets', exclude => '{pet_id}'", "column pet_id is in its primary key"),
         ("'pets', notification => '{\"a\": \"b\"}'", "it has no column b"),
-        ("'pets', channel => 'a/b'", "channel_name_fits_a_url"),
+        ("'pets', channel => 'a/b'", "cannot be a channel's name"),
     ] {
         let refused = db.refused(&format!("select rowcast.watch({call})")).await;
         assert!(refused.contains(message), "{call}: {refused}");

@@ -211,3 +211,37 @@ async fn a_table_that_is_made_anew_is_a_gap_for_open_pages() {
     assert_eq!(open.message().await["data"]["id"], 2);
     server.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_cast_of_an_extension_is_no_reason_to_refuse_a_table() {
+    let db = TestDatabase::new().await;
+    // the extension is part of Postgres' contrib, which not every installation has
+    if db.text("select count(*) from pg_available_extensions where name = 'hstore'").await == "1" {
+        db.run("create extension hstore; create table t (id int primary key, h hstore); select rowcast.watch('t'); insert into t values (1, 'a=>1')").await;
+        assert_eq!(db.text("select new::text from rowcast.outbox where op = 'I'").await, r#"{"id":1,"h":{"a": "1"}}"#);
+    }
+    // another one's function would run inside every write
+    db.run("create type pair as (a int); create function pair_json(pair) returns json language sql return '1'::json; create cast (pair as json) with function pair_json(pair);
+            create table own (id int primary key, p pair)")
+        .await;
+    assert!(db.refused("select rowcast.watch('own')").await.contains("has a cast to json by a function"));
+}
+
+#[tokio::test]
+async fn a_name_that_fits_no_path_is_refused_with_the_call_that_works() {
+    let db = TestDatabase::new().await;
+    db.run("create table \"user\" (id int primary key); create table \"My Table\" (id int primary key); create table account (id int primary key)").await;
+    assert_eq!(db.text("select string_agg(channel, ' ') from rowcast.watch_schema('public')").await, "account");
+    for (table, channel) in [("\"user\"", "users"), ("\"My Table\"", "My-Table")] {
+        let call = format!("select rowcast.watch('{table}', channel => '{channel}');");
+        let refused = db.refused(&format!("select rowcast.watch('{table}')")).await;
+        assert!(refused.contains("cannot be a channel's name"), "{refused}");
+        assert!(
+            db.text(&format!("select remedy from rowcast.unwatched where \"table\" = '{table}'::regclass"))
+                .await
+                .contains(channel)
+        );
+        db.run(&call).await;
+    }
+    assert_eq!(db.text("select count(*) from rowcast.unwatched").await, "0");
+}

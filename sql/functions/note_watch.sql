@@ -20,6 +20,13 @@ begin
   channel := coalesce(channel, replace(lower(table_name), '_', '-'));
   singular := coalesce(singular, rowcast.singular(lower(table_name)));
 
+  -- as the constraint channel_name_fits_a_url says it, with a remedy
+  if channel ~ '[[:space:][:cntrl:]/?#%]' or channel in ('', 'user') then
+    raise exception 'cannot watch table %: % cannot be a channel''s name, which stands in a path', target, quote_literal(channel)
+      using errcode = 'invalid_parameter_value',
+            hint = format('give it another name: select rowcast.watch(%L, channel => %L);', target::text,
+              case when channel in ('', 'user') then 'users' else regexp_replace(channel, '[[:space:][:cntrl:]/?#%]+', '-', 'g') end);
+  end if;
   -- a channel whose table was dropped is free
   perform rowcast.unwatch(c.target) from rowcast.channel c
     where c.name = note_watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);

@@ -48,11 +48,15 @@ begin
   )
   select o.column_name, format_type(o.oid, null) as type_name into bad
     from type_of o join pg_cast k on k.castsource = o.oid
-   where k.casttarget = 'json'::regtype and k.castmethod = 'f' and k.castsource >= 16384 limit 1;
+   where k.casttarget = 'json'::regtype and k.castmethod = 'f' and k.castsource >= 16384
+     -- what a superuser has installed as part of an extension (hstore, PostGIS) is as good as Postgres' own
+     and not exists (select from pg_depend d join pg_proc p on p.oid = d.objid join pg_roles r on r.oid = p.proowner
+                      where d.classid = 'pg_proc'::regclass and d.objid = k.castfunc and d.deptype = 'e' and r.rolsuper)
+   limit 1;
   if found then
     raise exception 'cannot watch table %: column % is of type %, which has a cast to json by a function', target, bad.column_name, bad.type_name
       using errcode = 'feature_not_supported',
-            hint = 'that function would run inside every write of the table with the capture role''s rights; drop the cast or change the column''s type';
+            hint = 'that function would run inside every write of the table with the capture role''s rights; drop the cast, or have a superuser make it part of an extension';
   end if;
 end $$;
 comment on function rowcast.refuse_unwatchable(regclass) is 'raises where a table cannot be watched, with the remedy';

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Connection, SimpleQueryMessage, Socket};
 
 use super::encoding::Encoding;
 use super::session::settings;
-use super::tls;
+use super::{tls, url};
 use crate::error::{Error, Kind, Result};
 
 /// A dead peer is noticed within this time: TCP's own clocks on both sides of a connection.
@@ -78,11 +78,21 @@ impl Database {
     /// # Errors
     /// [`Kind::Config`] with what is wrong in it; the text never contains the password.
     pub fn parse(url: &str) -> Result<Self> {
-        let (url, mode, tls) = tls::split(url)?;
+        let (url, passed_over) = url::of_application(url);
+        if !passed_over.is_empty() {
+            tracing::info!(
+                event = "url_options_ignored",
+                options = passed_over.join(", "),
+                "they concern other client libraries"
+            );
+        }
+        let (url, mode, tls) = tls::split(&url)?;
         let mut config = tokio_postgres::Config::from_str(&url).map_err(|e| {
-            Error::new(Kind::Config, "the database URL cannot be read")
-                .because(e)
-                .hint("write postgres://user:password@host:5432/database")
+            let has_option = url.contains('?');
+            Error::new(Kind::Config, "the database URL cannot be read").because(e).hint(match has_option {
+                true => "take the option out of the URL; postgres://user:password@host:5432/database is enough",
+                false => "write postgres://user:password@host:5432/database",
+            })
         })?;
         config.ssl_mode(mode);
         if config.get_hosts().is_empty() {
@@ -296,6 +306,9 @@ impl Database {
                 Some(format!("check the user and password in DATABASE_URL, and pg_hba.conf for user {user}"))
             }
             Some("3D000") => Some(format!("create it (createdb {dbname}) or name another in DATABASE_URL")),
+            Some("53300") if error.as_db_error().is_some_and(|e| e.message().contains("for role")) => Some(format!(
+                "the role has a connection limit: alter role {user} connection limit 9; a server takes up to nine, and a command one more"
+            )),
             Some("53300") => Some("the server has no connection left: raise max_connections or close idle ones".into()),
             Some(_) => None,
             None => Some("is Postgres running there? check host and port in DATABASE_URL".into()),

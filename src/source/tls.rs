@@ -72,7 +72,7 @@ pub fn split(url: &str) -> Result<(String, SslMode, Connector)> {
         "require" | "verify-ca" | "verify-full" => true,
         other => {
             return Err(Error::new(Kind::Config, format!("sslmode={other} is unknown"))
-                .hint("disable or verify-full; require is the same as verify-full"));
+                .hint("disable or verify-full; require is the same as verify-full. For a certificate that no known authority has signed, name its root: sslrootcert=FILE"));
         }
     };
     let mut store = RootCertStore::empty();
@@ -98,7 +98,7 @@ pub fn split(url: &str) -> Result<(String, SslMode, Connector)> {
 }
 
 /// The query begins behind the password, which may have a question mark in it.
-fn without_query_parameters(url: &str, take: &mut impl FnMut(String, String) -> bool) -> String {
+pub(super) fn without_query_parameters(url: &str, take: &mut impl FnMut(String, String) -> bool) -> String {
     let behind_password = url.find('@').unwrap_or_default();
     let Some(query) = url[behind_password..].find('?').map(|at| behind_password + at) else { return url.to_owned() };
     let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
