@@ -1,7 +1,7 @@
 //! What delivery tells the source that it is fed by: that somebody waits for the present, and how long writing takes.
 //! Hints; what is lost of them costs latency.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub struct Feedback {
     nudge: Notify,
+    doubts_channels: AtomicBool,
     /// microseconds
     longest_pass: AtomicU64,
 }
@@ -23,6 +24,17 @@ impl Feedback {
     /// Waits until somebody waits for the present. Cancel safe.
     pub async fn nudged(&self) {
         self.nudge.notified().await;
+    }
+
+    /// A client names a column that nobody knows: its table may have been altered a moment ago.
+    pub fn doubt_channels(&self) {
+        self.doubts_channels.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    /// Whether the channels were doubted since this was asked last.
+    pub fn take_doubt(&self) -> bool {
+        self.doubts_channels.swap(false, Ordering::AcqRel)
     }
 
     /// A pass over the sockets took so long.

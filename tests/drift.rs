@@ -245,3 +245,33 @@ async fn a_name_that_fits_no_path_is_refused_with_the_call_that_works() {
     }
     assert_eq!(db.text("select count(*) from rowcast.unwatched").await, "0");
 }
+
+#[tokio::test]
+async fn a_column_s_new_name_can_be_asked_for_at_once() {
+    let db = TestDatabase::new().await;
+    db.run("create table job (id int primary key, price int, plain text); insert into job values (1, 5, 'x'); select rowcast.watch('job')").await;
+    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
+    let mut open = server.subscribed("/ws/job").await;
+    db.run("alter table job rename price to cost").await;
+    // by the path, and by a command on a socket that is open
+    let mut by_path = server.subscribed("/ws/job?filter=cost=gte.2&columns=id,cost").await;
+    db.run("alter table job rename plain to fancy").await;
+    // clients have them looked at once a second at most: two heartbeats later it is one
+    for _ in 0..2 {
+        while !open.next_text().await.unwrap().contains("heartbeat") {}
+    }
+    open.send(r#"{"type":"unsubscribe","channel":"job"}"#).await;
+    open.send(r#"{"type":"subscribe","channel":"job","filter":"fancy=eq.x","ref":1}"#).await;
+    loop {
+        let message = open.message().await;
+        assert_ne!(message["type"], "error", "{message}");
+        if message["type"] == "subscribed" && message["ref"] == 1 {
+            break;
+        }
+    }
+    db.run("update job set cost = 6").await;
+    while by_path.message().await["data"] != json!({"id": 1, "cost": 6}) {}
+    // what is in no table is refused as before
+    assert_eq!(server.get("/sse/job?filter=colour=eq.red").await.0, 400);
+    server.stop().await.unwrap();
+}

@@ -83,6 +83,10 @@ pub struct Hub {
     live: watch::Sender<bool>,
     /// told at each border
     borders: watch::Sender<()>,
+    /// the channels were told
+    catalogued: watch::Sender<()>,
+    /// when the source was last asked to look at them
+    doubted: Mutex<Option<Instant>>,
     source: Source,
     /// of all logs
     meter: Arc<Meter>,
@@ -203,6 +207,8 @@ impl Hub {
             pulse,
             live,
             borders,
+            catalogued: watch::Sender::new(()),
+            doubted: Mutex::default(),
             source,
             meter,
             unfinished,
@@ -348,6 +354,33 @@ impl Hub {
             }
         };
         tokio::time::timeout(LOOK_WITHIN, look).await.is_ok()
+    }
+
+    /// Waits until the source has read the channels again, within a second: a column that is unknown here may have been made a
+    /// moment ago. The source is asked once a second at most.
+    pub async fn looks_again_at_channels(&self) {
+        let mut catalogued = self.catalogued.subscribe();
+        let is_due = {
+            let mut doubted = lock(&self.doubted);
+            let is_due = doubted.is_none_or(|at| at.elapsed() > LOOK_WITHIN);
+            if is_due {
+                *doubted = Some(Instant::now());
+            }
+            is_due
+        };
+        if is_due {
+            self.source.feedback.doubt_channels();
+        }
+        let _ = tokio::time::timeout(LOOK_WITHIN, catalogued.changed()).await;
+    }
+
+    /// Whether a view names a column that its channel has not.
+    pub fn lacks_column(&self, key: &ViewKey) -> bool {
+        let ViewKey::Channel(name, ask) = key else { return false };
+        let state = lock(&self.state);
+        let columns = state.channels.get(name).and_then(|columns| columns.as_deref());
+        columns
+            .is_some_and(|columns| ask.columns_named().any(|name| columns.iter().all(|column| *column.name != *name)))
     }
 
     /// Whether the stream is between two cuts and the source is connected.

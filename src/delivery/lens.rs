@@ -148,6 +148,12 @@ impl Ask {
         !self.filters.is_empty() || self.columns.is_some() || self.old
     }
 
+    /// The columns that it names.
+    pub fn columns_named(&self) -> impl Iterator<Item = &str> {
+        let of_filters = self.filters.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name);
+        of_filters.chain(self.columns.iter().flatten().map(|name| &**name))
+    }
+
     /// Whether it is what everybody gets who asks for nothing.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()

@@ -178,6 +178,9 @@ impl Resume {
         if self.hub.lens(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
             self.hub.looks_again().await;
         }
+        if self.hub.lacks_column(&self.key) {
+            self.hub.looks_again_at_channels().await;
+        }
         self.lens = self.hub.lens(&self.key)?;
         self.wants_rows = wish.snapshot;
         if let Some(token) = &wish.since {

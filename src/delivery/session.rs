@@ -302,6 +302,7 @@ impl Session {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present
                 Err(JoinError::NotLive | JoinError::UnknownChannel) => {}
+                Err(JoinError::Unfit(_)) if permitted.as_ref().is_ok_and(|key| self.hub.lacks_column(key)) => {}
                 Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
             }
         }

@@ -175,6 +175,19 @@ impl Channels {
         Event::Channels { channels: self.all.channels(), policies: self.all.policies() }
     }
 
+    /// Has them read, and waits for nothing.
+    pub fn look(&self) {
+        self.directory.ask();
+    }
+
+    /// Waits until they were read. Cancel safe.
+    pub async fn read(&mut self) {
+        if self.directory.newest.changed().await.is_err() {
+            std::future::pending().await
+        }
+        self.directory.newest.mark_changed();
+    }
+
     /// What delivery has to know, where they were read since.
     pub fn renewed(&mut self) -> Vec<Event> {
         self.directory.take().map_or_else(Vec::new, |(asked, catalog)| self.take_over(asked, catalog))

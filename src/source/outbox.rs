@@ -189,6 +189,16 @@ impl Reader {
         self.send_all(told).await
     }
 
+    /// Has the channels read again, beside the reading of changes.
+    pub fn look_at_channels(&self) {
+        self.channels.look();
+    }
+
+    /// Waits until the channels were read. Cancel safe.
+    pub async fn channels_read(&mut self) {
+        self.channels.read().await;
+    }
+
     /// Tells delivery whose tokens were revoked before it began: a relay that starts knows nothing of it, and the outbox
     /// may have forgotten it.
     ///

@@ -322,6 +322,8 @@ impl Relay {
             let (rung, nudged) = tokio::select! {
                 rung = self.doorbell.wait(SAFETY) => (rung?, false),
                 () = feedback.nudged() => (false, true),
+                // what was read is taken over by the next read
+                () = self.reader.channels_read() => (false, true),
             };
             let bells = self.doorbell.take();
             self.metrics.count_bells(bells);
@@ -337,6 +339,9 @@ impl Relay {
     }
 
     async fn read(&mut self, holds_quiet: bool) -> Result<Found> {
+        if self.feedback.take_doubt() {
+            self.reader.look_at_channels();
+        }
         self.reader.renew_channels().await?;
         let asked_now = tokio::select! {
             biased;

@@ -15,7 +15,7 @@ use crate::delivery::auth::Identity;
 use crate::delivery::command::{self, Texts};
 use crate::delivery::frame::CloseCode;
 use crate::delivery::hub::JoinError;
-use crate::delivery::lens::{Ask, Unfit};
+use crate::delivery::lens::Unfit;
 use crate::delivery::party::{Party, TooMany};
 use crate::delivery::resume::Wish;
 use crate::delivery::view_key::ViewKey;
@@ -50,18 +50,30 @@ pub(super) struct Admitted {
     pub(super) party: Box<Party>,
 }
 
-/// Gives a channel that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
+/// Gives a channel, or a column, that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
 /// others would learn which there are.
 pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) {
     let named = path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/"));
     let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
     let name = percent_decode_str(name).decode_utf8_lossy();
-    if !allows_origin(request, web) || !web.hub.is_live() || web.hub.has_channel(&name) != Some(false) {
+    if !allows_origin(request, web) || !web.hub.is_live() {
+        return;
+    }
+    let is_known = web.hub.has_channel(&name) != Some(false);
+    let asked = Asked::read(request.uri().query().unwrap_or_default()).ok();
+    let ask =
+        asked.map(|asked| command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
+    let key = ViewKey::named(&name, ask.unwrap_or_default());
+    if is_known && !web.hub.lacks_column(&key) {
         return;
     }
     let Ok(who) = who_of(request, web.admission.address(peer, request.headers()), web) else { return };
-    if web.hub.permit(&ViewKey::named(&name, Ask::default()), who.as_ref()).is_ok() {
-        web.hub.looks_again().await;
+    if web.hub.permit(&key, who.as_ref()).is_ok() {
+        if is_known {
+            web.hub.looks_again_at_channels().await;
+        } else {
+            web.hub.looks_again().await;
+        }
     }
 }
 

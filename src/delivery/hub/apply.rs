@@ -249,6 +249,7 @@ impl Hub {
             closed.push((view, code, protocol::channel_error(kind, &reason, &label), reason));
         }
         self.tell_of_floors(state, &raised);
+        self.catalogued.send_replace(());
         for (view, code, message, reason) in closed {
             for outbound in view.sockets() {
                 outbound.lose(&view, code, &reason, &message);
