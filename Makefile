@@ -6,7 +6,11 @@ CARGO ?= cargo
 FOREIGN_WITHOUT ?= jit
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
-.PHONY: demo demo-reset test test-private test-docker test-client test-docs test-versions test-faults foreign soak check bench clean
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-reset test test-private test-docker test-client test-docs test-versions test-faults foreign soak check bench clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: postgres ## a veterinary clinic, live, on a private Postgres
 	$(CARGO) build --release --locked

@@ -11,8 +11,19 @@ alter table rowcast.channel
   add column given_schema name,
   add column given_name   name,
   add column form         text[];
+-- what is noted of a table changes nothing of what may be seen: no client is to load again for it
+do $$ begin
+  if exists (select from pg_trigger where tgrelid = 'rowcast.channel'::regclass and tgname = 'note_exposure') then
+    alter table rowcast.channel disable trigger note_exposure;
+  end if;
+end $$;
 update rowcast.channel c set given_schema = n.nspname, given_name = t.relname
   from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = c.target and c.target = c.target_oid;
+do $$ begin
+  if exists (select from pg_trigger where tgrelid = 'rowcast.channel'::regclass and tgname = 'note_exposure') then
+    alter table rowcast.channel enable trigger note_exposure;
+  end if;
+end $$;
 comment on column rowcast.channel.given_schema is 'the schema of the table when rowcast.watch was called';
 comment on column rowcast.channel.given_name is 'the name of the table then';
 comment on column rowcast.channel.form is 'what rowcast.form said when a relay last looked; see rowcast.note_forms';

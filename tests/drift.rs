@@ -76,6 +76,13 @@ async fn a_table_that_gives_its_name_to_another_one_is_noticed_and_taken_over() 
             said.starts_with("the channel was given for the table public.pets, which is another table now"),
             "{said}"
         );
+        // what states nothing takes nothing over, and shows nothing that was excluded
+        let refused = db.refused("select rowcast.watch('pets')").await;
+        assert!(
+            refused.contains("was given for the table that had its name") && refused.contains("exclude => '{secret}'"),
+            "{refused}"
+        );
+        assert_eq!(db.text("select count(*) from rowcast.watch_schema('public')").await, "0");
         assert_eq!(db.text("select remedy from rowcast.unwatched where \"table\" = 'pets'::regclass").await, remedy);
         db.run(&remedy).await;
         assert_eq!(gap(&mut open).await, "policy");
@@ -144,11 +151,15 @@ async fn ddl_that_changes_what_rows_say_is_a_gap() {
         ("alter table job alter price type int using price * 100", true),
         ("alter table job alter price type bigint", true),
         ("alter table job rename price to cost", true),
+        ("cluster job using job_pkey", false),
+        ("vacuum full job", false),
         ("alter table job add column note text default 'hi'", true),
+        ("alter table job alter note type text using upper(note)", true),
+        ("alter table job add column token uuid default gen_random_uuid()", true),
+        ("alter table job add column number int generated always as identity", true),
         ("alter table job add column plain text", false),
         ("alter table job drop column plain", true),
         ("alter table job alter cost set not null", false),
-        ("cluster job using job_pkey", false),
         ("vacuum full job", false),
         ("analyze job", false),
         ("alter table job add column more text default 'hi'", true),
@@ -273,5 +284,36 @@ async fn a_column_s_new_name_can_be_asked_for_at_once() {
     while by_path.message().await["data"] != json!({"id": 1, "cost": 6}) {}
     // what is in no table is refused as before
     assert_eq!(server.get("/sse/job?filter=colour=eq.red").await.0, 400);
+    server.stop().await.unwrap();
+}
+
+/// pg_upgrade keeps the numbers of tables and columns in another cluster; a restored dump need not.
+#[tokio::test]
+async fn channels_are_adopted_where_tables_and_columns_have_their_numbers() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key, name text, secret text); create table rooms (id int primary key, beds int);
+            create table visits (id int primary key);
+            select rowcast.watch('pets', exclude => '{secret}'), rowcast.watch('rooms'), rowcast.watch('visits');
+            select rowcast.allow('pets', 'vet'); select rowcast.note_forms();
+            -- as in another cluster
+            update rowcast.channel set origin = '7 ' || origin; update rowcast.policy set origin = '7 ' || origin;
+            alter table rooms drop column beds; alter table rooms add column beds int;
+            update rowcast.channel set form = null where name = 'visits'")
+        .await;
+    let off = "select string_agg(state, ' ') from rowcast.watched";
+    assert_eq!(db.text(off).await, "off off off");
+    let adopted =
+        "select string_agg(channel || ': ' || split_part(done, ':', 1), '; ' order by channel) from rowcast.adopt()";
+    assert_eq!(
+        db.text(adopted).await,
+        "pets: adopted; rooms: its columns have other numbers or names; visits: nothing tells what its columns were"
+    );
+    assert_eq!(db.text("select string_agg(channel, ' ') from rowcast.watched where state = 'live'").await, "pets");
+    assert_eq!(db.text("select string_agg(exposure, ' ' order by \"column\") from rowcast.exposure where channel = 'pets' and role = 'vet'").await, "seen seen excluded");
+    let server = TestServer::start(&db.url);
+    let mut open = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1, 'a', 'hush')").await;
+    assert_eq!(open.message().await["data"], json!({"id": 1, "name": "a"}));
+    assert_eq!(db.text("select count(*) from rowcast.adopt()").await, "2", "only those that are off");
     server.stop().await.unwrap();
 }

@@ -21,6 +21,8 @@ begin
   if tg_op = 'UPDATE' then
     -- by a watch, also one that repeats what was said
     is_stated := new.floor::text is not distinct from old.floor::text
+      -- not where rowcast.keep_excluded notes what is hidden by its name
+      and not (new.exclude @> old.exclude and new.exclude <> old.exclude and to_jsonb(new) - '{exclude,form}'::text[] = to_jsonb(old) - '{exclude,form}'::text[])
       and ((new.target, new.exclude, new.given_exclude) is distinct from (old.target, old.exclude, old.given_exclude) or to_jsonb(new) = to_jsonb(old));
     was := old.hidden_names || old.given_exclude || array(
       select a.attname::text from pg_attribute a where a.attrelid = old.target and a.attnum = any (old.exclude) and a.attnum > 0 and not a.attisdropped);

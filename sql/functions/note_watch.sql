@@ -14,6 +14,8 @@ declare
   rule_column int2;
   rule_query text;
   entry rowcast.channel;
+  former rowcast.channel;
+  is_named bool := channel is not null;
 begin
   perform rowcast.refuse_unwatchable(target);
   select relname into table_name from pg_class where oid = target;
@@ -30,9 +32,20 @@ begin
   -- a channel whose table was dropped is free
   perform rowcast.unwatch(c.target) from rowcast.channel c
     where c.name = note_watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);
-  -- and so is one whose table has given its name to this one, as online schema changes do
-  perform rowcast.unwatch(c.target) from rowcast.channel c join pg_class t on t.oid = note_watch.target join pg_namespace n on n.oid = t.relnamespace
+  -- and so is one whose table has given its name to this one, as online schema changes do. Only where the channel is named: else
+  -- a call that states nothing would show what was excluded. No lock is taken: rowcast.watch drops the triggers of the other one
+  select c.* into former from rowcast.channel c join pg_class t on t.oid = note_watch.target join pg_namespace n on n.oid = t.relnamespace
     where c.name = note_watch.channel and c.target <> note_watch.target and (c.given_schema, c.given_name) = (n.nspname, t.relname);
+  if found and is_named then
+    perform rowcast.revoke_snapshot(former.target);
+    delete from rowcast.channel c where c.id = former.id;
+    if rowcast.append(former.id, 'C', null, null, rowcast.actor(), null) then
+      perform rowcast.ring(former.name, 'C', null);
+    end if;
+  elsif found then
+    raise exception 'cannot watch table %: channel % was given for the table that had its name', target, channel
+      using errcode = 'duplicate_object', hint = 'with the arguments of that one: ' || (select w.remedy from rowcast.watched w where w.channel = former.name);
+  end if;
   select coalesce(c.target::text, 'rowcast.publish') into taken_by
     from rowcast.channel c where c.name = note_watch.channel and c.target is distinct from note_watch.target;
   if found then
@@ -57,7 +70,7 @@ begin
     select unnest(hidden) union
     select a.attnum from rowcast.channel c
       join pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
-     where c.target = note_watch.target and c.target = c.target_oid and c.origin = rowcast.origin() and c.given_exclude <@ note_watch.exclude
+     where c.target = note_watch.target and c.target = c.target_oid and c.origin = rowcast.origin() and c.given_exclude <@ note_watch.exclude and c.given_exclude <> '{}'
      order by 1);
   select a.attname into missing from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
    where i.indrelid = target and i.indisprimary and (a.attnum = any (hidden) or a.attnum <> all (allowed)) limit 1;

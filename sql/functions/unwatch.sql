@@ -10,6 +10,13 @@ declare
 begin
   select * into gone from rowcast.channel c where c.target = unwatch.target;
   if not found then
+    -- what a table kept that gave its channel away
+    if exists (select from pg_trigger t where t.tgrelid = unwatch.target and t.tgparentid = 0 and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
+       and exists (select from pg_class c where c.oid = unwatch.target and not c.relispartition) then
+      perform rowcast.lock_for_triggers(unwatch.target);
+      perform rowcast.remove_triggers(unwatch.target);
+      return true;
+    end if;
     return false;
   end if;
   if exists (select from pg_class where oid = target) then

@@ -13,9 +13,21 @@ create or replace function rowcast.watch(target regclass, channel text default n
   notification jsonb default null, exclude text[] default '{}', singular text default null, columns text[] default null)
 returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
+  former regclass := (select c.target from rowcast.channel c where c.name = watch.channel and c.target <> watch.target
+    and exists (select from pg_class t where t.oid = c.target));
   name text := rowcast.note_watch(target, channel, user_rule, notification, exclude, singular, columns);
 begin
   perform rowcast.install_triggers(target);
+  -- of the table that had the name before: what its triggers write is nobody's by now
+  if former is not null then
+    begin
+      execute format('lock table %s in access exclusive mode nowait', former);
+      perform rowcast.remove_triggers(former);
+    exception when lock_not_available or insufficient_privilege or undefined_table then
+      raise warning 'the triggers of rowcast stay on table %, for nothing', former
+        using hint = format('when nobody uses it: select rowcast.unwatch(%L);', former::text);
+    end;
+  end if;
   return name;
 end $$;
 comment on function rowcast.watch(regclass, text, text, jsonb, text[], text, text[]) is

@@ -5,23 +5,26 @@
 --   s:7:1234         the transaction that last stated the column
 --   n:16400          the file in which the rows lie; of a partitioned table, one item a partition
 -- CLUSTER moves the rows to another file, SET NOT NULL states the column anew; ALTER COLUMN TYPE .. USING does both.
+--
+-- One small array a channel, and no set of all of them: nothing is sorted or kept in a temporary file.
 create view rowcast.form as
-with recursive live as (
-  select c.id, c.target::oid as relid from rowcast.channel c
-   where c.target = c.target_oid and c.origin = (select rowcast.origin()) and exists (select from pg_class t where t.oid = c.target)
-), part(id, relid) as (
-  select id, relid from live union all select p.id, i.inhrelid from part p join pg_inherits i on i.inhparent = p.relid join pg_class k on k.oid = p.relid and k.relkind = 'p'
-), shown as (
-  select s.channel as id, s.attnum, s.name, s.type, a.atttypmod, a.atthasmissing, a.xmin::text as stated
-    from live l join rowcast.shown_column s on s.channel = l.id join pg_attribute a on a.attrelid = l.relid and a.attnum = s.attnum
-), item(id, text) as (
-  select id, format('c:%s:%s:%s,%s', attnum, name, type, atttypmod) from shown
-  union select id, format('f:%s', attnum) from shown where atthasmissing
-  union select id, format('s:%s:%s', attnum, stated) from shown
-  union select s.id, format('e:%s:%s', e.oid, e.enumlabel)
-    from shown s join pg_type t on t.oid = s.type left join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-    join pg_enum e on e.enumtypid = case when b.typtype = 'e' then b.oid else b.typelem end
-  union select p.id, format('n:%s', k.relfilenode) from part p join pg_class k on k.oid = p.relid
-)
-select id as channel, array_agg(text order by text) as form from item group by id;
+select c.id as channel, array(
+    select i.item from pg_attribute a
+      join rowcast.shown_column s on s.channel = c.id and s.attnum = a.attnum
+     cross join unnest(array[format('c:%s:%s:%s,%s', a.attnum, a.attname, a.atttypid, a.atttypmod), format('s:%s:%s', a.attnum, a.xmin),
+                             case when a.atthasmissing then format('f:%s', a.attnum) end]) i(item)
+     where a.attrelid = c.target and i.item is not null
+    union all
+    select distinct format('e:%s:%s', e.oid, e.enumlabel) from rowcast.shown_column s
+      join pg_type t on t.oid = s.type and (t.typtype in ('e', 'd') or t.typcategory = 'A')
+      join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+      join pg_enum e on e.enumtypid = case when b.typtype = 'e' then b.oid else b.typelem end
+     where s.channel = c.id
+    union all
+    select format('n:%s', k.relfilenode) from (
+      with recursive part(relid) as (select c.target::oid union select h.inhrelid from part p join pg_inherits h on h.inhparent = p.relid)
+      select relid from part where t.relkind = 'p' union select c.target) part join pg_class k on k.oid = part.relid
+    order by 1) as form
+  from rowcast.channel c join pg_class t on t.oid = c.target
+ where c.target = c.target_oid and c.origin = (select rowcast.origin());
 comment on view rowcast.form is 'what the rows of watched tables look like';

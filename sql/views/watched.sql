@@ -56,7 +56,7 @@ with trigger_state as (
              then 'another column has the name of an excluded one: ' || (select string_agg(a.attname, ', ' order by a.attnum) from pg_attribute a where a.attrelid = c.target and a.attname = any (c.given_exclude) and a.attnum > 0 and not a.attisdropped and a.attnum <> all (c.exclude))
                || '; neither is told; call rowcast.watch again, with all its arguments'
            -- see rowcast.keep_excluded
-           when cardinality(c.exclude) > (select count(distinct name) from unnest(c.given_exclude) name)
+           when (select count(*) from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped) > (select count(distinct name) from unnest(c.given_exclude) name)
              then 'another column has, or had, the name of an excluded one: ' || (select string_agg(a.attname, ', ' order by a.attnum) from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped)
                || '; none of them is told; call rowcast.watch again, with all its arguments'
            when exists (select from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and a.attisdropped)

@@ -85,7 +85,7 @@ pub struct Hub {
     borders: watch::Sender<()>,
     /// the channels were told
     catalogued: watch::Sender<()>,
-    /// when the source was last asked to look at them
+    /// when the source is, or was last, asked to look at them
     doubted: Mutex<Option<Instant>>,
     source: Source,
     /// of all logs
@@ -360,27 +360,31 @@ impl Hub {
     /// moment ago. The source is asked once a second at most.
     pub async fn looks_again_at_channels(&self) {
         let mut catalogued = self.catalogued.subscribe();
-        let is_due = {
+        let due = {
             let mut doubted = lock(&self.doubted);
-            let is_due = doubted.is_none_or(|at| at.elapsed() > LOOK_WITHIN);
-            if is_due {
-                *doubted = Some(Instant::now());
-            }
-            is_due
+            let now = Instant::now();
+            // those who come within a second share the next look
+            let due = match *doubted {
+                Some(at) if at > now => at,
+                Some(at) => now.max(at + LOOK_WITHIN),
+                None => now,
+            };
+            *doubted = Some(due);
+            due
         };
-        if is_due {
-            self.source.feedback.doubt_channels();
-        }
+        tokio::time::sleep_until(due).await;
+        catalogued.mark_unchanged();
+        self.source.feedback.doubt_channels();
         let _ = tokio::time::timeout(LOOK_WITHIN, catalogued.changed()).await;
     }
 
-    /// Whether a view names a column that its channel has not.
+    /// Whether a view names a column that its channel has not, or that its holder may not see: the time that a refusal takes
+    /// tells nobody which of both.
     pub fn lacks_column(&self, key: &ViewKey) -> bool {
         let ViewKey::Channel(name, ask) = key else { return false };
         let state = lock(&self.state);
-        let columns = state.channels.get(name).and_then(|columns| columns.as_deref());
-        columns
-            .is_some_and(|columns| ask.columns_named().any(|name| columns.iter().all(|column| *column.name != *name)))
+        let Some(columns) = state.channels.get(name).and_then(|columns| columns.as_deref()) else { return false };
+        !ask.sees_what_it_names(columns)
     }
 
     /// Whether the stream is between two cuts and the source is connected.

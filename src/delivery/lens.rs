@@ -154,6 +154,13 @@ impl Ask {
         of_filters.chain(self.columns.iter().flatten().map(|name| &**name))
     }
 
+    /// Whether each of them is there, and may be seen by whoever asks.
+    pub fn sees_what_it_names(&self, columns: &[Column]) -> bool {
+        let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
+        let is_seen = |name: &str| granted.is_none_or(|all| all.iter().any(|seen| **seen == *name));
+        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(name))
+    }
+
     /// Whether it is what everybody gets who asks for nothing.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()

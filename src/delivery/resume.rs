@@ -12,8 +12,8 @@
 //! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
 //! in the view's log.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -105,7 +105,8 @@ impl<E: Into<Failed>> From<E> for Stop {
 const CHUNK: usize = 64 * 1024;
 /// What filters may cost in one piece, see [`Lens::work`]: a millisecond, after which other tasks of the thread run.
 const PIECE: u64 = 1 << 20;
-/// So often the rows are read when something is missing behind them each time; then the client begins anew, later.
+/// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
+/// said once the client is subscribed; what else is missing makes it begin anew, later.
 const SNAPSHOTS: u32 = 3;
 /// What each change costs besides, whatever the filter.
 const A_CHANGE: u64 = 64;
@@ -129,6 +130,9 @@ pub struct Resume {
     replayed: u64,
     /// the rows follow where something is missing
     wants_rows: bool,
+    /// what is missing is told behind `subscribed`, as everybody there is told
+    tells_gap_late: bool,
+    late_gap: OnceLock<Gap>,
     /// bytes of the past that were written
     sent: AtomicU64,
     began: Instant,
@@ -161,6 +165,8 @@ impl Resume {
             reference,
             replayed: 0,
             wants_rows: false,
+            tells_gap_late: false,
+            late_gap: OnceLock::new(),
             sent,
             began,
             from: "memory",
@@ -193,7 +199,8 @@ impl Resume {
             }
         }
         if wish.snapshot {
-            for _ in 0..SNAPSHOTS {
+            for attempt in 1..=SNAPSHOTS {
+                self.tells_gap_late = attempt == SNAPSHOTS;
                 let Some(seen) = self.snapshot().await? else {
                     let text =
                         format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
@@ -302,6 +309,10 @@ impl Resume {
                     let cursor = format!("{}{}", border.token, self.lens.mark());
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     subscription.follow(&message, &self.ticket);
+                    if let Some(gap) = self.late_gap.get() {
+                        self.hub.metrics().count_gap(gap.as_str());
+                        self.outbound.say(&protocol::gap(&label, *gap));
+                    }
                     self.hub.metrics().count_resume(self.from);
                     return Ok(subscription);
                 }
@@ -499,11 +510,19 @@ impl Resume {
         let mut count = 0;
         let mut next = self.next_told(&mut changes).await;
         while let Some(told) = next {
-            if let Some(gap) = told.gap().filter(|_| self.wants_rows) {
+            let gap = told.gap().filter(|_| self.wants_rows);
+            if let Some(gap) = gap.filter(|_| !self.tells_gap_late) {
                 self.put(&frames).await?;
                 return Err(gap.into());
             }
             next = self.next_told(&mut changes).await;
+            if let Some(gap) = gap {
+                let _ = self.late_gap.set(gap);
+                if next.is_none() {
+                    self.put(&frames).await?;
+                }
+                continue;
+            }
             frame::push_text_frame(&mut frames, &told.message(inside, end.filter(|_| next.is_none())));
             count += 1;
             if frames.len() >= CHUNK || next.is_none() {

@@ -25,6 +25,11 @@ impl ViewKey {
         }
     }
 
+    /// Whether it names columns of its channel.
+    pub fn names_columns(&self) -> bool {
+        matches!(self, Self::Channel(_, ask) if ask.columns_named().next().is_some())
+    }
+
     /// The name as messages have it.
     pub fn label(&self) -> String {
         match self {

@@ -61,7 +61,7 @@ select c.id, c.name, c.singular,
        -- one from the future is of the cluster that a dump was taken from
        case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
        c.floored_by::text,
-       c.given_exclude <> '{}' or c.allowed is not null
+       c.exclude <> '{}' or c.given_exclude <> '{}' or c.hidden_names <> '{}' or c.allowed is not null
   from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))";
 const BELL: &str = "
@@ -69,8 +69,7 @@ select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), 
        exists (select from rowcast.setting where name = 'actor' and value = 'hide'),
        exists (select from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
                 where c.target = c.target_oid and c.origin = (select rowcast.origin())
-                  and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude)),
-       exists (select from rowcast.channel c join rowcast.form f on f.channel = c.id where c.form is distinct from f.form)";
+                  and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude))";
 const KEEP_EXCLUDED: &str = "select rowcast.keep_excluded()";
 const NOTE_FORMS: &str = "select rowcast.note_forms()";
 const POLICIES: &str = "
@@ -162,18 +161,29 @@ impl Catalog {
                 "a column with the name of an excluded one leaves if it is renamed: call rowcast.watch again"
             );
         }
-        if bell.get(5)
-            && let Err(error) = client.query_one(NOTE_FORMS, &[]).await
-        {
-            let error = crate::error::chain(&Error::database("cannot note what the rows look like", error));
-            tracing::warn!(event = "forms_unnoted", error, "what DDL made of rows is told later");
-        }
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
         let channels = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
         let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
         let policies = policies.iter().map(|row| names.policy(row)).collect();
         let (bell_is_off, queue_usage, hides_actors) = (bell.get(0), bell.get(1), bell.get(3));
         Ok(Self { channels, policies, encoding: names.0, hides_actors, bell_is_off, queue_usage })
+    }
+
+    /// Has the database look whether DDL has changed what rows say. Beside the reading of the channels, which must not wait
+    /// for it: 700 tables take a tenth of a second.
+    ///
+    /// # Errors
+    /// [`Kind::Connection`] or [`Kind::Database`].
+    pub async fn note_forms(pool: &Pool) -> Result<()> {
+        let client = pool
+            .get()
+            .await
+            .map_err(|e| Error::new(Kind::Connection, "no connection to look at the tables").because(e))?;
+        client
+            .query_one(NOTE_FORMS, &[])
+            .await
+            .map_err(|e| Error::database("cannot note what the rows look like", e))?;
+        Ok(())
     }
 
     /// A channel by the id that the outbox carries.

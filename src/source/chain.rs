@@ -33,7 +33,7 @@ pub(super) struct Link {
     pub(super) to: Option<State>,
     /// changes with the same number were captured without any other command in between
     pub(super) run: u32,
-    /// how many triggers were running, one inside the other
+    /// how many triggers were running, one inside the other; 0: nobody knows
     pub(super) depth: u8,
 }
 

@@ -35,7 +35,7 @@ pub struct OutboxRow<'a> {
     pub users: Option<&'a [Option<String>]>,
     /// the command of its transaction that captured it
     pub command: u32,
-    /// how many triggers were running then, one inside the other: at least the one that captured it
+    /// how many triggers were running then, one inside the other, the one that captured it included; 0: nobody knows
     pub depth: u8,
 }
 

@@ -15,7 +15,7 @@ use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::catalog::Catalog;
 use super::pool::Database;
@@ -108,6 +108,7 @@ impl Drop for Directory {
 
 async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
     let mut is_failing = false;
+    let mut looked: Option<Instant> = None;
     loop {
         let ticket = asked.count.load(Ordering::Acquire);
         let read = timeout(WITHIN, Catalog::load(&pool)).await;
@@ -119,6 +120,10 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
                 }
                 let catalog = Some(Arc::new(catalog));
                 tell.send_replace(Newest { asked: ticket, catalog, failed: None });
+                if looked.is_none_or(|at| at.elapsed() >= EVERY) {
+                    looked = Some(Instant::now());
+                    look_at_forms(&pool).await;
+                }
             }
             Err(error) => {
                 let why = error::chain(&error);
@@ -139,6 +144,15 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
         } else {
             let _ = timeout(pause, asked.wake.notified()).await;
         }
+    }
+}
+
+async fn look_at_forms(pool: &Pool) {
+    let late = || Error::new(Kind::Connection, "the tables cannot be looked at in time");
+    let noted = timeout(WITHIN, Catalog::note_forms(pool)).await.unwrap_or_else(|_| Err(late()));
+    if let Err(error) = noted {
+        let error = error::chain(&error);
+        tracing::warn!(event = "forms_unnoted", error, "what DDL made of rows is told later");
     }
 }
 

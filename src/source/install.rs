@@ -34,7 +34,7 @@ const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "capture_pinned" "capture_large" "capture"
     "capture_truncate" "write_to" "note_left_out" "holders" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "take_publishing" "origin" "keep_excluded" "notify" "publish"
     "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "revoke_snapshot"
-    "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "watch_schema" "watch_each" "uninstall");
+    "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "watch_schema" "watch_each" "uninstall");
 const VIEWS: &[(&str, &str)] =
     sql_files!("views": "shown_column" "form" "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.

@@ -215,7 +215,7 @@ impl Plan {
             let is_hidden = self.link(*row, None, brief, images).is_none();
             [keys.from, keys.to].into_iter().filter(|key| *key != 0).any(|key| {
                 let (any, hidden) = deepest.entry(key).or_default();
-                let is_unknown = *hidden > depth || (is_hidden && *any > depth);
+                let is_unknown = depth > 0 && (*hidden > depth || (is_hidden && *any > depth));
                 *any = depth.max(*any);
                 if is_hidden {
                     *hidden = depth.max(*hidden);

@@ -112,7 +112,7 @@ impl<'a> Captured<'a> {
             actor: text_in(row, 7, encoding),
             users: users.unwrap_or_default(),
             command: if row.len() > 9 { number(row, 9).map_or(0, |Cid(command)| command) } else { 0 },
-            depth: if row.len() > 11 { depth(row, 11) } else { 1 },
+            depth: if row.len() > 11 { depth(row, 11) } else { 0 },
             is_readable,
         }
     }
@@ -122,7 +122,7 @@ impl<'a> Captured<'a> {
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let at = since_1970.as_micros() as i64 - MICROSECONDS_1970_TO_2000;
         let (old, new, actor, users) = (None, None, None, None);
-        Self { id, xid, at, channel, op, old, new, actor, users, command: 0, depth: 1, is_readable: false }
+        Self { id, xid, at, channel, op, old, new, actor, users, command: 0, depth: 0, is_readable: false }
     }
 
     /// Order inside the cut.
@@ -336,9 +336,9 @@ pub(super) fn number<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Option<
     row.try_get::<_, Option<T>>(column).ok().flatten()
 }
 
-/// How many triggers were running, one inside the other: the one that captured the row at least, also where none is noted.
+/// How many triggers were running, one inside the other, the one that captured the row included; 0: from before it was noted.
 pub(super) fn depth(row: &Row, column: usize) -> u8 {
-    number::<i32>(row, column).map_or(1, |depth| depth.clamp(1, 255) as u8)
+    number::<i32>(row, column).map_or(0, |depth| depth.clamp(1, 255) as u8)
 }
 
 const MICROSECONDS_1970_TO_2000: i64 = 946_684_800_000_000;

@@ -69,9 +69,10 @@ pub(super) fn of_application(url: &str) -> (Cow<'_, str>, Vec<String>) {
     if !(plain.starts_with("postgres://") || plain.starts_with("postgresql://")) {
         return (plain, Vec::new());
     }
-    let (mut passed_over, mut mode) = (Vec::new(), None);
+    let (mut passed_over, mut mode, mut has_mode) = (Vec::new(), None, false);
     let mut rest = tls::without_query_parameters(&plain, &mut |name, value| {
         let lower = name.to_ascii_lowercase();
+        has_mode |= lower == "sslmode";
         if lower == "ssl" {
             // node-postgres, JDBC, asyncpg
             mode = match &*value.to_ascii_lowercase() {
@@ -87,8 +88,10 @@ pub(super) fn of_application(url: &str) -> (Cow<'_, str>, Vec<String>) {
         }
         is_of_others
     });
-    if let Some(mode) = mode.filter(|_| !rest.contains("sslmode=")) {
-        rest.push(if rest.contains('?') { '&' } else { '?' });
+    if let Some(mode) = mode.filter(|_| !has_mode) {
+        // behind the password, which may have a question mark in it
+        let behind = rest.find('@').unwrap_or_default();
+        rest.push(if rest[behind..].contains('?') { '&' } else { '?' });
         rest.push_str("sslmode=");
         rest.push_str(mode);
     }
@@ -128,6 +131,7 @@ mod tests {
                 "postgresql://host/db?user=me",
                 "prepareThreshold",
             ),
+            ("postgres://me:p?sslmode=x@host/db?ssl=true", "postgres://me:p?sslmode=x@host/db?sslmode=require", ""),
             // what is nobody's is the driver's to refuse
             ("postgres://me@host/db?colour=red", "postgres://me@host/db?colour=red", ""),
             ("postgres://me:p?schema=x@host/db", "postgres://me:p?schema=x@host/db", ""),

@@ -64,16 +64,15 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     let ask =
         asked.map(|asked| command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
     let key = ViewKey::named(&name, ask.unwrap_or_default());
-    if is_known && !web.hub.lacks_column(&key) {
+    if is_known && !key.names_columns() {
         return;
     }
     let Ok(who) = who_of(request, web.admission.address(peer, request.headers()), web) else { return };
-    if web.hub.permit(&key, who.as_ref()).is_ok() {
-        if is_known {
-            web.hub.looks_again_at_channels().await;
-        } else {
-            web.hub.looks_again().await;
-        }
+    let Ok(permitted) = web.hub.permit(&key, who.as_ref()) else { return };
+    if !is_known {
+        web.hub.looks_again().await;
+    } else if web.hub.lacks_column(&permitted) {
+        web.hub.looks_again_at_channels().await;
     }
 }
 

@@ -234,6 +234,24 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
     assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
 }
 
+/// Whoever writes such changes all the time keeps nobody out.
+#[tokio::test]
+async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() {
+    let mut stage = Stage::in_life(1).await;
+    let resuming = stage.resume(Wish { snapshot: true, ..Wish::default() });
+    let unreadable = || Change { update: Some(Update::unreadable("pets".into())), ..change() };
+    for _ in 0..SNAPSHOTS {
+        stage.give_rows(place(1, 5)).await;
+        stage.give_past(vec![Answer::Changes(vec![change(), unreadable()]), Answer::Done]).await;
+    }
+    let subscription = resuming.await.unwrap().unwrap();
+    let sent = stage.sent_until("subscribed").await;
+    drop(subscription);
+    let sent = sent + &stage.end().await;
+    let again = ["snapshot", "realtime_update", "gap"].repeat(SNAPSHOTS as usize - 1);
+    assert_eq!(types(&sent), [again, vec!["snapshot", "realtime_update", "subscribed", "gap"]].concat());
+}
+
 #[tokio::test]
 async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
     for snapshot in [true, false] {

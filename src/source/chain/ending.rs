@@ -36,7 +36,7 @@ pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
             let known = keys.entry(key).or_default();
             *known.balance.entry(from).or_default() -= 1;
             *known.balance.entry(to).or_default() += 1;
-            let before = known.deeper.iter().find(|(depth, _)| *depth > link.depth);
+            let before = known.deeper.iter().find(|(depth, _)| *depth > link.depth && link.depth > 0);
             known.is_unsure |= before.is_some_and(|(_, run)| *run != link.run);
             if known.deeper.last().is_none_or(|(depth, _)| *depth < link.depth) {
                 known.deeper.push((link.depth, link.run));

@@ -179,13 +179,14 @@ pub(super) fn held_at_first(links: &[Link]) -> HashMap<u64, u64> {
         for key in keys_of(link) {
             let of_key = |state: Option<State>| state.filter(|state| state.key == key).map(|state| state.image);
             let known = keys.entry(key).or_default();
+            known.is_unsure |= link.depth == 0;
             match (known.first, of_key(link.from)) {
                 (Some((depth, _)), _) => known.is_unsure |= link.depth < depth,
                 (None, Some(from)) => {
                     known.first = Some((link.depth, from));
                     // from inside the statement that made this change, it came later
                     let before = |(_, depth, run): &(u64, u8, u32)| *depth <= link.depth || *run != link.run;
-                    known.is_unsure = known.came.iter().any(|came| came.0 == from && before(came));
+                    known.is_unsure |= known.came.iter().any(|came| came.0 == from && before(came));
                 }
                 (None, None) => {}
             }
