@@ -14,7 +14,7 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::catalog::Catalog;
@@ -27,6 +27,8 @@ use crate::lives::Gap;
 const EVERY: Duration = Duration::from_secs(10);
 /// The same after it failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A look at the tables may take so long.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// One reading may take so long: a lock is given up after two seconds, a server that is frozen says nothing.
 const WITHIN: Duration = Duration::from_secs(4);
 /// A change waits so long for the channels to be read. Every channel waits with it.
@@ -108,7 +110,8 @@ impl Drop for Directory {
 
 async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
     let mut is_failing = false;
-    let mut looked: Option<Instant> = None;
+    // dropped, it ends
+    let (mut looking, mut next_look) = (JoinSet::new(), Instant::now());
     loop {
         let ticket = asked.count.load(Ordering::Acquire);
         let read = timeout(WITHIN, Catalog::load(&pool)).await;
@@ -120,9 +123,12 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
                 }
                 let catalog = Some(Arc::new(catalog));
                 tell.send_replace(Newest { asked: ticket, catalog, failed: None });
-                if looked.is_none_or(|at| at.elapsed() >= EVERY) {
-                    looked = Some(Instant::now());
-                    look_at_forms(&pool).await;
+                while let Some(Ok((began, took))) = looking.try_join_next() {
+                    // a hundredth of a core at most, however many tables there are
+                    next_look = began + EVERY.max(took * 100);
+                }
+                if looking.is_empty() && next_look <= Instant::now() {
+                    looking.spawn(look_at_forms(pool.clone()));
                 }
             }
             Err(error) => {
@@ -147,13 +153,16 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
     }
 }
 
-async fn look_at_forms(pool: &Pool) {
+/// Says when it began, and how long it took.
+async fn look_at_forms(pool: Pool) -> (Instant, Duration) {
+    let began = Instant::now();
     let late = || Error::new(Kind::Connection, "the tables cannot be looked at in time");
-    let noted = timeout(WITHIN, Catalog::note_forms(pool)).await.unwrap_or_else(|_| Err(late()));
+    let noted = timeout(LOOK_WITHIN, Catalog::note_forms(&pool)).await.unwrap_or_else(|_| Err(late()));
     if let Err(error) = noted {
         let error = error::chain(&error);
         tracing::warn!(event = "forms_unnoted", error, "what DDL made of rows is told later");
     }
+    (began, began.elapsed())
 }
 
 /// The channels as changes are told by them.
