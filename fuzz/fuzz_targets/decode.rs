@@ -44,6 +44,7 @@ fuzz_target!(|text: &str| {
         actor: None,
         users: None,
         command: 1,
+        depth: 1,
     };
     let Decoded::Change(change) = decode(&row, &CATALOG) else { return };
     for json in change.update.iter().flat_map(|update| [Some(&update.data), update.old.as_ref()]).flatten() {
