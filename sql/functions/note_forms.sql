@@ -1,6 +1,6 @@
 -- rowcast.note_forms() -> void
--- Where rows say something else than before, and no change of a row says it, the channel's floor rises: its subscribers are
--- told `gap`, `policy`, and load again. So it is where
+-- DDL can change what rows say, and no change of a row tells it. Then the channel's floor rises: its subscribers are told
+-- `gap`, `policy`, and load again. It rises where
 --   * a column was renamed, dropped or took another type, or a value of its enum got another name;
 --   * a column was added with a default, which rows from before have;
 --   * the rows were written anew by ALTER COLUMN TYPE .. USING.

@@ -8,8 +8,9 @@ select c.oid::regclass as "table",
        case
          -- with the arguments of the table that had the name
          when exists (select from rowcast.channel g where g.given_schema = n.nspname and g.given_name = c.relname) then
-           (select coalesce(w.remedy, format('select rowcast.watch(%L, channel => ''..'');', c.oid::regclass::text)) from rowcast.watched w join rowcast.channel g on g.name = w.channel
-             where g.given_schema = n.nspname and g.given_name = c.relname limit 1)
+           (select format('select rowcast.watch(%L, channel => %L, user_rule => %L, notification => %L, exclude => %L, singular => %L, columns => %L);',
+                          format('%I.%I', n.nspname, c.relname), g.name, g.given_rule, g.notification, g.given_exclude, g.singular, g.given_columns)
+              from rowcast.channel g where g.given_schema = n.nspname and g.given_name = c.relname order by g.id limit 1)
          when c.relname ~ '[[:space:][:cntrl:]/?#%]' or c.relname = 'user' then
            -- a channel's name stands in a path
            format('select rowcast.watch(%L, channel => %L);', c.oid::regclass::text,

@@ -40,7 +40,7 @@ with trigger_state as (
            when c.target is null then 'publish only'
            when not exists (select from pg_class where oid = c.target) then 'off'
            when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'off'
-           when exists (select from pg_class o join pg_namespace n on n.oid = o.relnamespace where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p')) then 'off'
+           when exists (select from rowcast.displaced d where d.channel = c.id) then 'off'
            when cardinality(s.missing) > 0 or cardinality(s.disabled) > 0 then 'off'
            else 'live'
          end as state,
@@ -48,7 +48,7 @@ with trigger_state as (
            when c.target is null then null
            when not exists (select from pg_class where oid = c.target) then format('the table %s is gone: select rowcast.unwatch(''%s'');', coalesce(format('%I.%I', c.given_schema, c.given_name), 'of channel ' || c.name), c.target::oid)
            when (c.target <> c.target_oid or c.origin <> (select rowcast.origin())) then 'the table comes from a dump, and its columns have other numbers: nothing of it is told until rowcast.watch is called again, with all its arguments'
-           when exists (select from pg_class o join pg_namespace n on n.oid = o.relnamespace where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p'))
+           when exists (select from rowcast.displaced d where d.channel = c.id)
              then format('the channel was given for the table %I.%I, which is another table now: nothing of that one is told until rowcast.watch is called for it, with all its arguments', c.given_schema, c.given_name)
            when cardinality(s.missing) > 0 then 'triggers missing: ' || array_to_string(s.missing, ', ') || '; call rowcast.watch again, with all its arguments'
            when cardinality(s.disabled) > 0 then 'triggers disabled: ' || array_to_string(s.disabled, ', ') || '; alter table ' || c.target::text || ' enable trigger ..'

@@ -363,7 +363,7 @@ impl Hub {
         let due = {
             let mut doubted = lock(&self.doubted);
             let now = Instant::now();
-            // those who come within a second share the next look
+            // requests within a second share the next look
             let due = match *doubted {
                 Some(at) if at > now => at,
                 Some(at) => now.max(at + LOOK_WITHIN),

@@ -213,7 +213,7 @@ impl Resume {
                     return Ok(subscription);
                 }
             }
-            // whoever wants the rows relies on it that they follow a gap
+            // a client that asked for the rows relies on it that they follow a gap
             if self.wants_rows {
                 return Err(Failed::Unanswered);
             }

@@ -39,8 +39,7 @@ select c.id, c.name, c.singular,
                join pg_catalog.pg_attribute a on a.attrelid = part.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
        c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target) and (
          -- another table has the name for which it was given
-         exists (select from pg_catalog.pg_class o join pg_catalog.pg_namespace n on n.oid = o.relnamespace
-                  where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p')) or
+         exists (select from rowcast.displaced d where d.channel = c.id) or
          -- insert 4, delete 8, update 16, truncate 32, by whichever of our triggers
          60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
                      where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'

@@ -36,7 +36,7 @@ const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
     "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "revoke_snapshot"
     "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "watch_schema" "watch_each" "uninstall");
 const VIEWS: &[(&str, &str)] =
-    sql_files!("views": "shown_column" "form" "watched" "unwatched" "recent" "exposure" "health" "nodes");
+    sql_files!("views": "shown_column" "displaced" "form" "watched" "unwatched" "recent" "exposure" "health" "nodes");
 /// The roles and their rights, all in one place.
 pub const GRANTS: &str = include_str!("../../sql/grants.sql");
 

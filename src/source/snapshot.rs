@@ -40,8 +40,7 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
               string_agg(format('t.%I', s.name), ', ' order by s.attnum),
               string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + '),
               case $2::text when '' then '' else format('where t.%I = any ($1::text[]::%s[])', $2::text, $3::text) end),
-       exists (select from pg_catalog.pg_class o join pg_catalog.pg_namespace n on n.oid = o.relnamespace
-                where o.relname = c.given_name and n.nspname = c.given_schema and o.oid <> c.target and o.relkind in ('r', 'p'))
+       exists (select from rowcast.displaced d where d.channel = c.id)
   from rowcast.channel c
   join pg_catalog.pg_class t on t.oid = c.target
   join rowcast.shown_column s on s.channel = c.id

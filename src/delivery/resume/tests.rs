@@ -234,7 +234,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
     assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
 }
 
-/// Whoever writes such changes all the time keeps nobody out.
+/// A writer of such changes keeps no client out.
 #[tokio::test]
 async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() {
     let mut stage = Stage::in_life(1).await;
