@@ -137,8 +137,12 @@ class Cluster:
 
     def restart(self):
         """A fast restart: sessions are ended, what was committed stays. Returns when statements run again."""
-        stop(self._server, signal.SIGINT, "postgres", 60)
+        self.stop()
         self.start()
+
+    def stop(self):
+        """Ends it: sessions are ended, what was committed stays."""
+        stop(self._server, signal.SIGINT, "postgres", 60)
 
     def start(self):
         """Starts it again after it went down. Returns when statements run."""
@@ -173,8 +177,8 @@ class Relay:
     """A `rowcast serve` with log level warn and the given flags; ready, when the constructor returns, to serve
     `host:port`."""
 
-    def __init__(self, cluster, *flags):
-        self.host, self.port = "127.0.0.1", free_port()
+    def __init__(self, cluster, *flags, port=None):
+        self.host, self.port = "127.0.0.1", port or free_port()
         self.log = cluster.dir / "rowcast.log"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
         env = {**cluster.env, "DATABASE_URL": cluster.url, "ROWCAST_LISTEN": f"{self.host}:{self.port}", "ROWCAST_LOG": "warn"}
@@ -198,6 +202,11 @@ class Relay:
 
     def __exit__(self, *_):
         stop(self._process, signal.SIGTERM, "rowcast serve", 30)
+
+    def kill(self):
+        """Ends it as a crash would."""
+        self._process.kill()
+        self._process.wait()
 
     def status(self):
         """The answer of /websocket/status."""

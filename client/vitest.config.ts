@@ -2,10 +2,12 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["test/*.test.ts"],
+    include: ["test/*.test.ts", "test/*.test.tsx"],
     // a private Postgres is made in it, on a machine that may be busy
-    hookTimeout: 60_000,
-    testTimeout: 20_000,
+    hookTimeout: 120_000,
+    testTimeout: 120_000,
+    // events decide; on a machine that is busy with six other things they come late
+    expect: { poll: { timeout: 30_000 } },
     restoreMocks: true,
     unstubGlobals: true,
   },

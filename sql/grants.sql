@@ -3,26 +3,43 @@
 --                    the trigger run code of his (an output function, say), so its owner must have nothing to take
 --   rowcast_relay    what `rowcast serve` needs. Give it a login: alter role rowcast_relay login password '..';
 --                    or make another role a member of it
--- PUBLIC has nothing: the application's roles need no right on schema rowcast to write a watched table.
+-- PUBLIC has nothing that is of use without the schema: the application's roles need no right on it to write a watched table.
 do $do$
 declare
+  me oid := (select oid from pg_roles where rolname = current_user);
+  is_super bool := (select rolsuper from pg_roles where oid = me);
+  may_create bool := (select rolsuper or rolcreaterole from pg_roles where oid = me);
   role name;
+  -- what somebody else has to run, all of it
+  needed text := '';
 begin
   foreach role in array array['rowcast_capture', 'rowcast_relay'] loop
     if not exists (select from pg_roles where rolname = role) then
-      begin
-        execute format('create role %I nologin', role);
-      exception
-        when duplicate_object or unique_violation then null;  -- another database's migrate was faster
-        when insufficient_privilege then
-          raise exception 'role % is missing and % may not create roles', role, current_user
-            using errcode = 'insufficient_privilege', hint = format('let a superuser run: create role %I nologin; grant %I to %I;', role, role, current_user);
-      end;
+      if may_create then
+        begin
+          execute format('create role %I nologin', role);
+        exception when duplicate_object or unique_violation then
+          null;  -- another database's migrate was faster
+        end;
+      else
+        needed := needed || format('create role %I nologin; ', role);
+      end if;
     end if;
-    if not pg_has_role(current_user, role, 'usage') then
-      execute format('grant %I to %I', role, current_user);
+    if not exists (select from pg_roles where rolname = role) or not pg_has_role(me, role, 'usage') then
+      -- from 16 on, CREATEROLE is for the roles that one has made: those of another database's migrate are not
+      if exists (select from pg_roles where rolname = role)
+         and (is_super or (may_create and current_setting('server_version_num')::int < 160000) or pg_has_role(me, role, 'member with admin option')) then
+        execute format('grant %I to %I', role, current_user);
+      else
+        needed := needed || format('grant %I to %I; ', role, current_user);
+      end if;
     end if;
   end loop;
+  if needed <> '' then
+    raise exception 'role % lacks what rowcast needs', current_user
+      using errcode = 'insufficient_privilege',
+            hint = 'let a superuser, or whoever installed rowcast in another database of this server, run: ' || needed || 'Then run it again';
+  end if;
   -- else rowcast.health cannot show the relay the oldest transaction of another role
   if not pg_has_role('rowcast_relay', 'pg_read_all_stats', 'member') then
     begin
@@ -68,7 +85,8 @@ grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2 to rowcast_
 grant usage on sequence rowcast.outbox_id to rowcast_capture;
 -- reads the state with each change, and sets it where the outbox is full
 grant usage, select, update on sequence rowcast.capture_state to rowcast_capture;
-grant select on rowcast.setting to rowcast_capture;
+grant select on rowcast.setting to rowcast_capture, rowcast_relay;
+grant select, insert on rowcast.hidden_column to rowcast_capture;
 grant select (id, name, target, user_column) on rowcast.channel to rowcast_capture;
 grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(int, "char", json, json, text, text[]),
   rowcast.ring(text, "char", json), rowcast.bound_outbox(), rowcast.row_bytes(),
@@ -89,9 +107,32 @@ grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id, rowcast.capture_state to rowcast_relay;
 grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
-  rowcast.prune(), rowcast.keep_excluded(), rowcast.note_forms(), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),
+  rowcast.prune(), rowcast.note_tally(), rowcast.keep_excluded(), rowcast.note_forms(), rowcast.grant_added(regclass), rowcast.note_tables(), rowcast.watch_newcomer(regclass), rowcast.unwatched_of(text, text[]),
+  rowcast.free_channel(regclass, text), rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),
   rowcast.take_publishing(text, timestamptz, boolean),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;
+
+-- What a view calls is called with the rights of whoever reads it. These read catalogues and put texts together; schema
+-- rowcast itself stays closed, so a monitoring role needs USAGE on it, and SELECT on the views that it may see.
+grant execute on function rowcast.bell_mode(), rowcast.origin(), rowcast.drifted_names(rowcast.policy), rowcast.unwatched_of(text, text[]),
+  rowcast.free_channel(regclass, text), rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean) to public;
+
+-- Who may read all of it, for a dump, may read what is new.
+do $do$
+declare
+  before oid[] := coalesce(nullif(current_setting('rowcast.before', true), ''), '{}')::oid[];
+  reader name;
+begin
+  for reader in
+    select pg_get_userbyid(a.grantee) from pg_class c, aclexplode(c.relacl) a
+     where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'r' and c.oid = any (before) and a.privilege_type = 'SELECT' and a.grantee not in (0, c.relowner)
+       and pg_get_userbyid(a.grantee) not in ('rowcast_capture', 'rowcast_relay')
+     group by a.grantee
+    having count(distinct c.oid) = (select count(*) from pg_class t where t.relnamespace = 'rowcast'::regnamespace and t.relkind = 'r' and t.oid = any (before))
+  loop
+    execute format('grant select on all tables in schema rowcast to %1$I; grant select on all sequences in schema rowcast to %1$I', reader);
+  end loop;
+end $do$;
 
 -- The function of a user rule runs with the rights of its owner. After a dump was restored that is whoever restored it, and
 -- after ALTER TABLE .. OWNER TO the owner of before.

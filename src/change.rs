@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::cursor::{Border, Snapshot};
 use crate::lives::{Gap, Lives};
@@ -402,6 +402,8 @@ pub enum Request {
         asker: Arc<str>,
         /// takes [`Answer::Rows`] and [`Answer::Keys`], then [`Answer::Border`]
         answer: mpsc::Sender<Answer>,
+        /// one of those that its asker may have; over when the rows were read, which may be before they were taken
+        place: Option<OwnedSemaphorePermit>,
     },
 }
 

@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod grammar;
 mod logs;
+mod probe;
 mod tail;
 mod types;
 
@@ -14,15 +15,16 @@ use std::path::PathBuf;
 
 use clap::ArgMatches;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_postgres::Client;
 
 pub use grammar::command;
 
 use crate::config::{self, Config};
 use crate::demo::{self, Postgres};
 use crate::error::{self, Error, Kind, Result};
+use crate::naming::Naming;
 use crate::serve;
 use crate::shutdown::{self, Trigger};
+use crate::source::client::Client;
 use crate::source::install;
 use crate::source::pool::{Database, Purpose};
 
@@ -31,38 +33,52 @@ use crate::source::pool::{Database, Purpose};
 /// # Errors
 /// What went wrong, with its remedy; the exit code is non-zero.
 pub async fn run(matches: &ArgMatches) -> Result<()> {
+    let schema = text(matches, "schema");
     match matches.subcommand() {
         Some(("serve", arguments)) => {
-            let config = load_config(arguments, None)?;
+            let config = load_config(arguments, schema, None)?;
             let logs = logs::start(&config)?;
+            let is_json = config.log_json == Some(true);
             let (trigger, shutdown) = shutdown::channel();
-            let listener = serve::bind(&config)?;
-            end_on_signal(trigger)?;
-            tokio::select! {
-                ended = serve::run(config, listener, shutdown) => ended,
-                Err(error) = logs.follow(|| load_config(arguments, None)) => Err(error),
-            }
+            let serve = async {
+                let listener = serve::bind(&config)?;
+                end_on_signal(trigger)?;
+                tokio::select! {
+                    ended = serve::run(config, listener, shutdown) => ended,
+                    Err(error) = logs.follow(|| load_config(arguments, schema, None)) => Err(error),
+                }
+            };
+            let ended = Box::pin(serve).await;
+            // who asked for JSON reads nothing else
+            ended.map_err(|error| if is_json { logs::tell(error) } else { error })
         }
         Some(("demo", arguments)) => demo(arguments).await,
         Some(("migrate", arguments)) if arguments.get_flag("print-grants") => {
-            let _ = std::io::stdout().write_all(install::GRANTS.as_bytes());
+            let _ = std::io::stdout().write_all(install::grants(&naming(arguments, schema)?).as_bytes());
             Ok(())
         }
-        Some(("migrate", arguments)) => migrate(arguments).await,
-        Some(("sql", _)) => {
+        Some(("migrate", arguments)) => migrate(arguments, schema).await,
+        Some(("sql", arguments)) => {
+            let naming = naming(arguments, schema)?;
+            let script = match text(arguments, "file") {
+                None => install::script(&naming),
+                Some(path) => {
+                    let text = std::fs::read_to_string(path);
+                    let text = text.map_err(|e| Error::new(Kind::Io, format!("cannot read {path}")).because(e))?;
+                    naming.of(&text).into_owned()
+                }
+            };
             // `rowcast sql | head` closes early
-            let _ = std::io::stdout().write_all(install::script().as_bytes());
+            let _ = std::io::stdout().write_all(script.as_bytes());
             Ok(())
         }
-        Some(("watch", arguments)) => watch(arguments).await,
-        Some(("unwatch", arguments)) => unwatch(arguments).await,
-        Some(("uninstall", arguments)) => uninstall(arguments).await,
+        Some(("watch", arguments)) => watch(arguments, schema).await,
+        Some(("unwatch", arguments)) => unwatch(arguments, schema).await,
+        Some(("uninstall", arguments)) => uninstall(arguments, schema).await,
         Some(("status", arguments)) => {
-            print!(
-                "{}",
-                ask::get(text(arguments, "url").unwrap_or_default(), "/websocket/status", token(arguments).as_deref())
-                    .await?
-            );
+            let page = if arguments.get_flag("behind") { "/websocket/behind" } else { "/websocket/status" };
+            let url = text(arguments, "url").unwrap_or_default();
+            print!("{}", ask::get(url, page, token(arguments).as_deref()).await?);
             Ok(())
         }
         Some(("tail", arguments)) => {
@@ -72,7 +88,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             let filters = arguments.get_many::<String>("filter").unwrap_or_default();
             let mut asked: Vec<_> = filters.map(|filter| ("filter", filter.clone())).collect();
             asked.extend(text(arguments, "columns").map(|columns| ("columns", columns.to_owned())));
-            let flags = ["snapshot", "old"].into_iter().filter(|name| arguments.get_flag(name));
+            let flags = ["snapshot", "old", "cuts"].into_iter().filter(|name| arguments.get_flag(name));
             asked.extend(flags.map(|name| (name, "true".to_owned())));
             let since = text(arguments, "since").map(str::to_owned);
             let wanted = tail::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form };
@@ -84,14 +100,16 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             ask::explain(url, id, token(arguments).as_deref(), arguments.get_flag("json")).await
         }
         Some(("types", arguments)) => {
-            let (_, client) = connect(arguments).await?;
+            let (_, client) = connect(arguments, schema).await?;
             install::check(&client).await?;
             let _ = std::io::stdout().write_all(types::of(&client).await?.as_bytes());
             Ok(())
         }
         Some(("doctor", arguments)) => {
-            let (database, client) = connect(arguments).await?;
-            doctor::examine(&database, &client).await
+            let (database, mut client) = connect(arguments, schema).await?;
+            let (url, token) = (text(arguments, "url").unwrap_or_default(), token(arguments));
+            let way = arguments.get_flag("probe").then_some(probe::Way { url, token: token.as_deref() });
+            doctor::examine(&database, &mut client, way).await
         }
         _ => Err(Error::new(Kind::Config, "no such command").hint("rowcast --help")),
     }
@@ -105,7 +123,15 @@ fn text<'a>(arguments: &'a ArgMatches, name: &str) -> Option<&'a str> {
     arguments.get_one::<String>(name).map(String::as_str)
 }
 
-fn load_config(arguments: &ArgMatches, database_url: Option<&str>) -> Result<Config> {
+/// The installation that is meant: by `--schema` behind the command, but for `watch`, where that is the application's; by the
+/// one before it; by the environment.
+fn naming(arguments: &ArgMatches, schema: Option<&str>) -> Result<Naming> {
+    let own = arguments.try_get_one::<String>("installation").ok().flatten();
+    let name = own.cloned().or_else(|| schema.map(str::to_owned)).or_else(|| std::env::var("ROWCAST_SCHEMA").ok());
+    name.filter(|name| !name.is_empty()).map_or_else(|| Ok(Naming::default()), |name| Naming::of_schema(&name))
+}
+
+fn load_config(arguments: &ArgMatches, schema: Option<&str>, database_url: Option<&str>) -> Result<Config> {
     let path = arguments
         .try_get_one::<String>("config")
         .ok()
@@ -119,10 +145,16 @@ fn load_config(arguments: &ArgMatches, database_url: Option<&str>) -> Result<Con
         })
         .transpose()?;
     let flag = |name: &str| {
-        let given = text(arguments, name).map(str::to_owned);
-        given.or_else(|| database_url.filter(|_| name == "database-url").map(str::to_owned))
+        let given = arguments.try_get_one::<String>(name).ok().flatten().cloned();
+        given.or_else(|| match name {
+            "schema" => schema.map(str::to_owned),
+            "database-url" => database_url.map(str::to_owned),
+            _ => None,
+        })
     };
-    config::load(flag, |name| std::env::var(name).ok(), file.as_deref())
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    config::load(flag, &env.collect(), file.as_deref())
 }
 
 /// The first SIGINT or SIGTERM drains, the second ends at once.
@@ -152,7 +184,7 @@ async fn demo(arguments: &ArgMatches) -> Result<()> {
     }
     // a DATABASE_URL of the environment is somebody's database: the demo fills only what it is given by name
     let given = text(arguments, "database-url").map(str::to_owned);
-    let mut config = load_config(arguments, Some("postgres://postgres@127.0.0.1/clinic"))?;
+    let mut config = load_config(arguments, Some(""), Some("postgres://postgres@127.0.0.1/clinic"))?;
     if text(arguments, "log").is_none() && std::env::var_os("ROWCAST_LOG").is_none() {
         config.log = "warn".into();
     }
@@ -171,7 +203,7 @@ async fn demo(arguments: &ArgMatches) -> Result<()> {
     running.await
 }
 
-async fn connect(arguments: &ArgMatches) -> Result<(Database, Client)> {
+async fn connect(arguments: &ArgMatches, schema: Option<&str>) -> Result<(Database, Client)> {
     let url = text(arguments, "database-url")
         .map(str::to_owned)
         .or_else(|| std::env::var("ROWCAST_DATABASE_URL").ok())
@@ -180,24 +212,31 @@ async fn connect(arguments: &ArgMatches) -> Result<(Database, Client)> {
             Error::new(Kind::Config, "no database")
                 .hint("set DATABASE_URL or --database-url to postgres://user:password@host:5432/database")
         })?;
-    let database = Database::parse(&url)?;
+    let database = Database::parse(&url)?.with_naming(naming(arguments, schema)?);
     let client = database.client(Purpose::Command).await?;
     Ok((database, client))
 }
 
-async fn migrate(arguments: &ArgMatches) -> Result<()> {
-    let (database, mut client) = connect(arguments).await?;
+async fn migrate(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
+    let (database, mut client) = connect(arguments, schema).await?;
     let migrated = install::migrate(&mut client).await?;
     let what = if migrated.applied.is_empty() { "was at" } else { "is now at" };
-    println!("{database}: schema rowcast {what} version {}, functions are current", migrated.version);
+    let schema = database.naming().schema();
+    println!("{database}: schema {schema} {what} version {}, functions are current", migrated.version);
+    if let Some((owner, remedy)) = install::locked_out_owner(&client).await? {
+        println!(
+            "The database belongs to {owner}, whose pg_dump fails from now on: it may not read schema {schema}.\n  \
+             If {owner} makes the backups: {remedy}"
+        );
+    }
     Ok(())
 }
 
-async fn watch(arguments: &ArgMatches) -> Result<()> {
-    let (database, client) = connect(arguments).await?;
+async fn watch(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
+    let (database, client) = connect(arguments, schema).await?;
     install::check(&client).await?;
     if let Some(schema) = text(arguments, "schema") {
-        return watch_schema(&client, schema).await;
+        return watch_schema(&client, schema, arguments).await;
     }
     let table = text(arguments, "table").unwrap_or_default();
     let exclude: Vec<&str> = arguments.get_many::<String>("exclude").unwrap_or_default().map(String::as_str).collect();
@@ -206,7 +245,7 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
     let number = named(&database, table).await?;
     let row = client
         .query_one(
-            "select rowcast.watch($1::oid::regclass, $2, $3, $4::text::jsonb, $5, $6, $7)",
+            "select rowcast.watch($1::oid::regclass, $2, $3, $4::text::jsonb, $5, $6, $7, $8)",
             &[
                 &number,
                 &text(arguments, "channel"),
@@ -215,6 +254,7 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
                 &exclude,
                 &text(arguments, "singular"),
                 &columns,
+                &arguments.get_flag("replicated"),
             ],
         )
         .await
@@ -224,14 +264,21 @@ async fn watch(arguments: &ArgMatches) -> Result<()> {
 }
 
 /// Each table in a transaction of its own: a writer waits for the triggers of one table, not for those of the schema.
-async fn watch_schema(client: &Client, schema: &str) -> Result<()> {
+async fn watch_schema(client: &Client, schema: &str, arguments: &ArgMatches) -> Result<()> {
     let explain = |e| Error::database("watch", e);
-    let there = client.query_one("select exists (select from pg_namespace where nspname = $1)", &[&schema]).await;
-    if !there.map_err(explain)?.get::<_, bool>(0) {
-        return Err(Error::new(Kind::Database, format!("there is no schema {schema}")).hint("psql lists them: \\dn"));
-    }
+    let except: Option<Vec<&str>> =
+        arguments.get_many::<String>("except").map(|tables| tables.map(String::as_str).collect());
+    let future = arguments.get_flag("future").then_some(true);
+    let stated = client
+        .query_one(
+            "select prefix, except_tables from rowcast.state_schema($1, $2, $3, $4)",
+            &[&schema, &text(arguments, "prefix"), &except, &future],
+        )
+        .await
+        .map_err(explain)?;
+    let (prefix, except): (&str, Vec<&str>) = (stated.get(0), stated.get(1));
     let tables = client
-        .query("select w::oid, w::text from unnest(rowcast.unwatched_of($1)) w", &[&schema])
+        .query("select w::oid, w::text from unnest(rowcast.unwatched_of($1, $2)) w", &[&schema, &except])
         .await
         .map_err(explain)?;
     if tables.is_empty() {
@@ -240,8 +287,11 @@ async fn watch_schema(client: &Client, schema: &str) -> Result<()> {
     let mut refused = 0;
     for table in &tables {
         let (number, name): (u32, &str) = (table.get(0), table.get(1));
-        match client.query_one("select rowcast.watch($1::oid::regclass)", &[&number]).await {
-            Ok(row) => println!("watching {name} on channel {}", row.get::<_, &str>(0)),
+        match client.query_one("select rowcast.watch_with_prefix($1::oid::regclass, $2)", &[&number, &prefix]).await {
+            Ok(row) => match row.get::<_, Option<&str>>(0) {
+                Some(channel) => println!("watching {name} on channel {channel}"),
+                None => println!("{name} was watched by somebody else meanwhile"),
+            },
             Err(error) => {
                 refused += 1;
                 let error = Error::database(format_args!("{name} is not watched"), error);
@@ -252,15 +302,13 @@ async fn watch_schema(client: &Client, schema: &str) -> Result<()> {
     }
     if refused > 0 {
         let what = format!("{refused} of {} tables of schema {schema} are not watched", tables.len());
-        return Err(
-            Error::new(Kind::Database, what).hint("see above; the others are watched, and a second call does the rest")
-        );
+        return Err(Error::new(Kind::Database, what).hint("each line above says what to do; the others are watched"));
     }
     Ok(())
 }
 
-async fn unwatch(arguments: &ArgMatches) -> Result<()> {
-    let (database, client) = connect(arguments).await?;
+async fn unwatch(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
+    let (database, client) = connect(arguments, schema).await?;
     install::check(&client).await?;
     let table = text(arguments, "table").unwrap_or_default();
     let number = named(&database, table).await?;
@@ -272,7 +320,8 @@ async fn unwatch(arguments: &ArgMatches) -> Result<()> {
         println!("{table} is no longer watched");
         Ok(())
     } else {
-        Err(Error::new(Kind::Database, format!("{table} was not watched")).hint("select * from rowcast.watched;"))
+        Err(Error::new(Kind::Database, format!("{table} was not watched"))
+            .hint(database.naming().of("select * from rowcast.watched;")))
     }
 }
 
@@ -288,20 +337,20 @@ async fn named(database: &Database, table: &str) -> Result<u32> {
 }
 
 /// Takes everything out again: each table in a transaction of its own, then the schema.
-async fn uninstall(arguments: &ArgMatches) -> Result<()> {
-    let (database, client) = connect(arguments).await?;
+async fn uninstall(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
+    let (database, client) = connect(arguments, schema).await?;
     let explain = |e| Error::database("uninstall", e);
     if !arguments.get_flag("yes") {
         return Err(Error::new(
             Kind::Config,
-            format!("this drops schema rowcast from {database}, with everything it captured"),
+            format!("this drops schema {} from {database}, with everything it captured", database.naming().schema()),
         )
-        .hint("rowcast uninstall --yes"));
+        .hint(database.naming().of("rowcast uninstall --yes")));
     }
     client.batch_execute("select rowcast.refuse_beside_relays()").await.map_err(explain)?;
     // without a transaction around it, in which it could not commit
     client.batch_execute("call rowcast.unwatch_all()").await.map_err(explain)?;
     client.batch_execute("select rowcast.uninstall()").await.map_err(explain)?;
-    println!("{database}: rowcast is gone, with everything it captured");
+    println!("{database}: {} is gone, with everything it captured", database.naming().schema());
     Ok(())
 }

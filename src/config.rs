@@ -2,20 +2,27 @@
 //! what is sound; names and defaults are in `settings`, what is understood in `reader`. Of the
 //! stages it knows how an address or a key is read, and nothing else.
 
+mod environment;
+mod network;
 mod reader;
 mod settings;
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use network::Network;
 use reader::Reader;
 pub use settings::{SETTINGS, Setting};
+use tokio::sync::mpsc;
 
 use crate::backbone::link::Link;
 use crate::delivery::party::Most;
+use crate::errand::Errand;
 use crate::error::Result;
+use crate::naming::Naming;
 
 /// Settings that were read and found sound.
 #[derive(Debug, Clone)]
@@ -23,6 +30,7 @@ use crate::error::Result;
 pub struct Config {
     /// `None`: a node that follows a stream and has no database
     pub database_url: Option<String>,
+    pub schema: Naming,
     pub listen: SocketAddr,
     pub log: String,
     pub log_json: Option<bool>,
@@ -37,6 +45,8 @@ pub struct Config {
     pub view_bytes: u64,
     pub history_bytes: u64,
     pub drain: Duration,
+    /// so long a start waits for a database that is away
+    pub wait: Duration,
     pub keys: KeySettings,
     pub admission: Admission,
     pub most: Most,
@@ -47,8 +57,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// `None`: this node reads Postgres itself
     pub backbone: Option<Backbone>,
-    /// `rowcast demo`: also the clinic's page is served
-    pub is_demo: bool,
+    /// `rowcast demo`: the clinic's page is served, and this takes what it asks of the clinic's application
+    pub application: Option<mpsc::Sender<Errand>>,
 }
 
 /// What tokens are checked with. The secret is in no log: `Debug` leaves it out.
@@ -104,24 +114,27 @@ pub struct Admission {
     /// `Origin` headers that are allowed besides the server's own; `*` any
     pub origins: Vec<String>,
     /// proxies whose `X-Forwarded-For` is believed
-    pub proxies: Vec<IpAddr>,
+    pub proxies: Vec<Network>,
     /// connections of one address at most that are no sockets; 0: any number
     pub connections_per_address: u32,
 }
 
-/// Reads the settings. `flag` and `env` are closures, so tests need no environment; `file` is the TOML file's text.
+/// Reads the settings. `flag` is a closure and `env` a map of the environment's variables, so that a test has its own; `file`
+/// is the TOML file's text.
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config) with every mistake, one a line.
 pub fn load(
     flag: impl Fn(&str) -> Option<String>,
-    env: impl Fn(&str) -> Option<String>,
+    env: &BTreeMap<String, String>,
     file: Option<&str>,
 ) -> Result<Config> {
-    let mut reader = Reader::new(file);
+    let mut reader = Reader::new(file, environment::mistakes(env.keys().map(String::as_str)));
     for setting in SETTINGS {
-        let from_env =
-            || setting.env.iter().find_map(|name| env(name).filter(|v| !v.is_empty()).map(|v| (format!("${name}"), v)));
+        let from_env = || {
+            let given = |name: &&str| env.get(*name).filter(|v| !v.is_empty()).map(|v| (format!("${name}"), v.clone()));
+            setting.env.iter().find_map(given)
+        };
         let from_file = || {
             reader
                 .file
@@ -137,6 +150,7 @@ pub fn load(
     let is_optional = backbone.as_ref().is_some_and(|backbone| !backbone.publishes);
     let config = Config {
         database_url: reader.database_url(is_optional),
+        schema: reader.naming("schema"),
         backbone,
         listen: reader.listen(),
         log: if reader.flag("websocket-debug") { "debug".into() } else { reader.text("log") },
@@ -159,17 +173,18 @@ pub fn load(
         view_bytes: reader.number("view-bytes", 1 << 20, 1 << 40),
         history_bytes: reader.number("history-bytes", 64 << 10, 64 << 30),
         drain: reader.seconds("drain-seconds"),
+        wait: Duration::from_secs(reader.number("wait-seconds", 0, 86_400)),
         keys: KeySettings {
             secrets: reader.secrets("jwt-secret"),
             public_keys: reader.pems("jwt-public-key"),
-            jwks: Some(reader.text("jwks")).filter(|source| !source.is_empty()),
+            jwks: reader.jwks("jwks"),
             audiences: reader.list("jwt-audience"),
             issuers: reader.list("jwt-issuer"),
             leeway: Duration::from_secs(reader.number("jwt-leeway-seconds", 0, 600)),
         },
         admission: Admission {
             origins: reader.origins("origins"),
-            proxies: reader.addresses("trusted-proxies"),
+            proxies: reader.networks("trusted-proxies"),
             connections_per_address: reader.number("max-connections-per-address", 0, 10_000_000) as u32,
         },
         most: Most {
@@ -183,7 +198,7 @@ pub fn load(
             .unwrap_or(NonZeroU32::MIN),
         replay_bytes_per_second: reader.number("replay-bytes-per-second", 0, u32::MAX.into()) as u32,
         tls: reader.tls_files(),
-        is_demo: false,
+        application: None,
     };
     if config.keys.secrets.iter().any(|secret| secret.len() < 16) {
         reader.complain("jwt-secret", "it is shorter than 16 bytes and can be guessed: openssl rand -hex 32");
@@ -191,6 +206,16 @@ pub fn load(
     for pem in &config.keys.public_keys {
         if let Err(what) = crate::delivery::auth::Key::pem(pem) {
             reader.complain("jwt-public-key", what);
+        }
+    }
+    if !config.keys.is_some() {
+        for name in ["jwt-audience", "jwt-issuer"] {
+            if !reader.text(name).is_empty() {
+                reader.complain(name, "no token is checked: there is no key (--jwt-secret, --jwt-public-key, --jwks)");
+            }
+        }
+        if !config.admission.proxies.is_empty() && !reader.flag("allow-anonymous") {
+            reader.complain("trusted-proxies", "others come by a proxy and every channel is open: give a key to check tokens with (--jwt-secret, --jwt-public-key, --jwks), or say --allow-anonymous");
         }
     }
     if !config.listen.ip().is_loopback() && !config.keys.is_some() && !reader.flag("allow-anonymous") {
@@ -209,7 +234,8 @@ mod tests {
     fn with(flags: &[(&str, &str)], env: &[(&str, &str)], file: Option<&str>) -> Result<Config> {
         let find =
             |list: &[(&str, &str)], name: &str| list.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-        load(|name| find(flags, name), |name| find(env, name), file)
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        load(|name| find(flags, name), &env, file)
     }
 
     const URL: (&str, &str) = ("DATABASE_URL", "postgres://me@localhost/clinic");
@@ -252,6 +278,51 @@ mod tests {
         let env = [URL, ("ROWCAST_LISTEN", "0.0.0.0:8000")];
         assert!(with(&[], &env, None).unwrap_err().to_string().contains("--allow-anonymous"));
         assert!(with(&[("allow-anonymous", "true")], &env, None).is_ok());
+    }
+
+    /// A check that is asked for and cannot be made is not left out.
+    #[test]
+    fn what_would_check_nothing_is_refused() {
+        let key = ("jwt-secret", "a secret of enough letters");
+        for (flags, env, refused) in [
+            (&[("jwt-audience", "app")][..], &[URL][..], Some("--jwt-audience: no token is checked")),
+            (&[("jwt-issuer", "https://issuer.example")], &[URL], Some("--jwt-issuer: no token is checked")),
+            (&[("trusted-proxies", "127.0.0.1")], &[URL], Some("--trusted-proxies: others come by a proxy")),
+            (&[("trusted-proxies", "127.0.0.1"), ("allow-anonymous", "true")], &[URL], None),
+            (&[("trusted-proxies", "10.0.0.0/8, fd00::/8"), key], &[URL], None),
+            (&[("trusted-proxies", "10.0.0.0/99"), key], &[URL], Some("10.0.0.0/99 is no address")),
+            (&[key], &[URL, ("ROWCAST_JWKS_URL", "https://issuer.example/keys")], Some("is $ROWCAST_JWKS meant?")),
+            (&[("jwks", "ftp://issuer.example/keys")], &[URL], Some("--jwks: ftp://issuer.example/keys")),
+            (&[("origins", "clinic.example")], &[URL], Some("clinic.example is no origin")),
+            (&[("origins", "https://clinic.example/")], &[URL], Some("is no origin")),
+            (&[], &[("DATABASE_URL", "mysql://a/b")], Some("mysql")),
+        ] {
+            let error = with(flags, env, None).err().map(|error| error.to_string());
+            match refused {
+                None => assert_eq!(error, None, "{flags:?} {env:?}"),
+                Some(refused) => {
+                    assert!(
+                        error.as_deref().is_some_and(|error| error.contains(refused)),
+                        "{flags:?} {env:?}: {error:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_may_stand_in_a_file() {
+        let path = std::env::temp_dir().join(format!("rowcast-url-{}", std::process::id()));
+        std::fs::write(&path, "postgres://me:secret@localhost/clinic\n").unwrap();
+        let named = format!("@{}", path.display());
+        let config = with(&[], &[("DATABASE_URL", &named)], None).unwrap();
+        assert_eq!(config.database_url.as_deref(), Some("postgres://me:secret@localhost/clinic"));
+        std::fs::write(&path, "redis://:secret@localhost\n").unwrap();
+        assert!(with(&[("publish", &named)], &[URL], None).unwrap().backbone.is_some());
+        std::fs::remove_file(path).unwrap();
+        assert!(
+            with(&[], &[("DATABASE_URL", "@/nowhere/url")], None).unwrap_err().to_string().contains("/nowhere/url")
+        );
     }
 
     #[test]

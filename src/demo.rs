@@ -1,11 +1,13 @@
-//! `rowcast demo`: the clinic on a private Postgres, with a writer that keeps it lively. Owns its set-up; serving is
-//! `serve`.
+//! `rowcast demo`: the clinic on a private Postgres, with a writer that keeps it lively and an application that its page
+//! can ask. Owns its set-up; serving is `serve`.
 
+pub mod application;
 pub mod cluster;
 pub mod writer;
 
 use std::path::PathBuf;
 
+use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
 use crate::config::Config;
@@ -19,6 +21,9 @@ use cluster::Cluster;
 const SCHEMA: &str = include_str!("../sql/clinic/schema.sql");
 const SEED: &str = include_str!("../sql/clinic/seed.sql");
 const WATCH: &str = include_str!("../sql/clinic/watch.sql");
+
+/// Errands that wait for the clinic's application. Few: one takes a millisecond, and the page is told that it is busy.
+const ERRANDS: usize = 16;
 
 /// Where the demo's Postgres comes from.
 #[derive(Debug, Clone)]
@@ -62,14 +67,21 @@ async fn live(
 ) -> Result<()> {
     set_up(admin_url, relay_url != admin_url).await?;
     config.database_url = Some(relay_url.to_owned());
-    config.is_demo = true;
+    let (application, errands) = mpsc::channel(ERRANDS);
+    config.application = Some(application);
     let address = listener.local_addr().map_err(|e| Error::new(Kind::Io, "the listener has no address").because(e))?;
     print!("{}", welcome(&address.to_string(), admin_url));
-    let writer = tokio::spawn(writer::run(Database::parse(writer_url)?, shutdown.clone()));
+    // a page is no place for the password of a database that was given
+    let psql = if relay_url == admin_url { String::new() } else { format!("psql {writer_url}") };
+    let database = Database::parse(writer_url)?;
+    let writer = tokio::spawn(writer::run(database.clone(), shutdown.clone()));
+    let application = tokio::spawn(application::run(database, psql, errands, shutdown.clone()));
     let served = serve::run(config, listener, shutdown).await;
     stop.begin();
-    if let Err(error) = writer.await {
-        tracing::error!(event = "writer_died", %error);
+    for task in [writer, application] {
+        if let Err(error) = task.await {
+            tracing::error!(event = "writer_died", %error);
+        }
     }
     served
 }

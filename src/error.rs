@@ -26,6 +26,7 @@ pub struct Error {
     kind: Kind,
     text: String,
     hint: Option<String>,
+    is_told: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -35,7 +36,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with a text that names the value.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), hint: None, source: None }
+        Self { kind, text: text.into(), hint: None, is_told: false, source: None }
     }
 
     /// Adds what to do about it.
@@ -50,6 +51,18 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// It stands in the log.
+    #[must_use]
+    pub fn told(mut self) -> Self {
+        self.is_told = true;
+        self
+    }
+
+    /// Whether it stands in the log, and need not be printed.
+    pub fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// What kind of error it is.
@@ -67,11 +80,10 @@ impl Error {
     pub fn database(doing: impl fmt::Display, error: tokio_postgres::Error) -> Self {
         use std::error::Error as _;
         let Some(db) = error.as_db_error() else {
-            let kind = if error.is_closed() || error.source().is_some_and(|s| s.is::<std::io::Error>()) {
-                Kind::Connection
-            } else {
-                Kind::Database
-            };
+            // what TLS refuses, a certificate say, is refused again
+            let may_pass = |io: &std::io::Error| io.kind() != std::io::ErrorKind::InvalidData;
+            let is_passing = error.source().and_then(|s| s.downcast_ref()).is_some_and(may_pass);
+            let kind = if error.is_closed() || is_passing { Kind::Connection } else { Kind::Database };
             return Self::new(kind, format!("{doing}: {error}")).because(error);
         };
         let lost = db.code().code().starts_with("08") || db.code().code().starts_with("57P");

@@ -16,7 +16,7 @@
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `metrics`, `change`, `cursor`, `lives`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `error`.
+//! `errand`, `metrics`, `change`, `cursor`, `lives`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`.
 
 pub mod backbone;
 pub mod change;
@@ -27,11 +27,13 @@ pub mod cursor;
 pub mod delivery;
 pub mod demo;
 
+pub mod errand;
 pub mod error;
 pub mod feedback;
 pub mod fetch;
 pub mod lives;
 pub mod metrics;
+pub mod naming;
 pub mod question;
 pub mod refusals;
 pub mod row;

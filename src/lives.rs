@@ -24,6 +24,10 @@ pub enum Gap {
 }
 
 impl Gap {
+    /// Each there is.
+    pub const ALL: [Self; 6] =
+        [Self::Retention, Self::Failover, Self::BadCursor, Self::TriggerOff, Self::Policy, Self::Unreadable];
+
     /// As the wire says it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -14,12 +14,18 @@ fn main() -> ExitCode {
     match runtime.block_on(rowcast::cli::run(&matches)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rowcast: {}", rowcast::error::chain(&error));
-            if let Some(remedy) = error.remedy() {
-                eprintln!("  -> {remedy}");
+            if !error.is_told() {
+                print(&error);
             }
             // 2 for what the caller must change, as for a wrong flag
             ExitCode::from(if error.kind() == rowcast::error::Kind::Config { 2 } else { 1 })
         }
+    }
+}
+
+fn print(error: &rowcast::error::Error) {
+    eprintln!("rowcast: {}", rowcast::error::chain(error));
+    if let Some(remedy) = error.remedy() {
+        eprintln!("  -> {remedy}");
     }
 }

@@ -1,20 +1,48 @@
 //! What is counted: more than one stage writes it, the status page and `/metrics` read it. Atomics, so that no stage
 //! waits for another here. Names and units are Prometheus': seconds, bytes, `_total`; docs/operations.md lists them.
 
-use std::sync::Mutex;
+mod process;
+mod text;
+
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
 
 use crate::cursor::Snapshot;
+use crate::error::Kind;
+use crate::lives::Gap;
 use crate::refusals::Refusals;
+pub use text::{Form, encode};
+
+/// Where a client's changes may come from.
+const PASTS: [&str; 4] = ["memory", "stream", "outbox", "snapshot"];
+/// What may be refused.
+const LIMITS: [&str; 16] = [
+    "origin",
+    "connections",
+    "descriptors",
+    "accept",
+    "sockets",
+    "address",
+    "user",
+    "strangers",
+    "forged",
+    "token",
+    "policy",
+    "views",
+    "commands",
+    "messages",
+    "memory",
+    "filters",
+];
+/// What two clocks may differ by without being corrected: less is the measurement's own error, or what time servers leave.
+const SAME_TIME: i64 = 100_000;
 
 /// What the source did.
 #[derive(Debug, Default)]
@@ -28,6 +56,11 @@ pub struct SourceMetrics {
     safety_finds: Counter,
     outbox_bytes: Gauge,
     outbox_age: Gauge,
+    retention: Gauge,
+    /// what was last said of a database that is away, and when
+    outage: Mutex<Option<(Kind, Instant)>>,
+    /// name of the stream that this node follows, if any
+    stream: OnceLock<String>,
     /// entries of the stream that were read
     entries: Counter,
     appended: Counter,
@@ -64,6 +97,8 @@ pub struct DeliveryMetrics {
     pub delay: Histogram,
     /// microseconds from capture to the log, of the last change
     lag: AtomicI64,
+    /// microseconds by which the database's clock is ahead of this one, as it was measured last
+    skew: AtomicI64,
     refusals: Refusals,
 }
 
@@ -72,6 +107,7 @@ pub struct DeliveryMetrics {
 #[allow(missing_docs, reason = "a label")]
 pub struct Code {
     pub code: u32,
+    pub reason: &'static str,
 }
 
 /// Why there is a gap.
@@ -81,24 +117,18 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-/// Where a client's changes came from: `memory`, `stream`, `outbox`, or `snapshot`.
+/// Where a client's changes came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "a label")]
 pub struct From {
     pub from: &'static str,
 }
 
-/// A limit: `origin`, `connections`, `descriptors`, `accept`, `sockets`, `address`, `user`, `strangers`, `forged`, `token`,
-/// `policy`, `views`, `commands`, `messages`, `memory`, `filters`.
+/// A limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "a label")]
 pub struct Limit {
     pub limit: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ChannelName {
-    channel: String,
 }
 
 impl SourceMetrics {
@@ -168,9 +198,28 @@ impl SourceMetrics {
         self.safety_finds.inc();
     }
 
-    pub(crate) fn note_outbox(&self, bytes: i64, age_seconds: i64) {
+    /// Whether an error of the database is to be told now. An outage has many witnesses, and each of them tries again and
+    /// again: of one kind one line a minute is told, whoever writes it.
+    pub(crate) fn tells(&self, kind: Kind) -> bool {
+        let mut outage = self.outage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_new = outage.is_none_or(|(told, at)| told != kind || at.elapsed() >= Duration::from_secs(60));
+        if is_new {
+            *outage = Some((kind, Instant::now()));
+        }
+        is_new
+    }
+
+    /// Takes note of the outbox' size, the seconds since its oldest segment was opened, and its retention. The database's
+    /// clock may have been put back since.
+    pub(crate) fn note_outbox(&self, bytes: i64, age_seconds: i64, retention_seconds: i64) {
         self.outbox_bytes.set(bytes);
-        self.outbox_age.set(age_seconds);
+        self.outbox_age.set(age_seconds.max(0));
+        self.retention.set(retention_seconds);
+    }
+
+    /// This node follows the stream of this name.
+    pub(crate) fn note_stream(&self, name: &str) {
+        let _ = self.stream.set(name.to_owned());
     }
 
     /// Whether capture is live: connected and caught up once.
@@ -197,7 +246,8 @@ impl SourceMetrics {
 
 impl Default for DeliveryMetrics {
     fn default() -> Self {
-        Self {
+        process::begin();
+        let this = Self {
             sockets: Gauge::default(),
             messages: Counter::default(),
             received: Counter::default(),
@@ -212,21 +262,57 @@ impl Default for DeliveryMetrics {
             // half a millisecond to 16 s
             delay: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             lag: AtomicI64::new(0),
+            skew: AtomicI64::new(0),
             refusals: Refusals::default(),
+        };
+        // all that may come to be counted is there as 0: a counter that begins at 1 has not grown, and no alert fires
+        for gap in Gap::ALL {
+            drop(this.gaps.get_or_create(&Reason { reason: gap.as_str() }));
         }
+        for from in PASTS {
+            drop(this.resumes.get_or_create(&From { from }));
+        }
+        for limit in LIMITS {
+            drop(this.limits.get_or_create(&Limit { limit }));
+        }
+        this
     }
 }
 
 impl DeliveryMetrics {
-    /// Takes note of the age of a change as it reaches the log. Both clocks are wall clocks: over two machines the
-    /// figure holds their difference.
+    /// Takes note of the age of a change as it reaches the log.
     pub(crate) fn note_change(&self, captured_at: i64) {
-        self.lag.store(age(captured_at), Relaxed);
+        self.lag.store(self.age(captured_at), Relaxed);
     }
 
     /// Takes note of the age of a change once it was written to every socket that takes bytes.
     pub(crate) fn note_written(&self, captured_at: i64) {
-        self.delay.observe(age(captured_at) as f64 / 1e6);
+        self.delay.observe(self.age(captured_at) as f64 / 1e6);
+    }
+
+    /// The database's clock said `theirs`, microseconds since 1970, when it was asked at `before`, and the answer took so
+    /// long: in the middle of it, as far as anybody knows.
+    pub(crate) fn note_clock(&self, theirs: i64, before: SystemTime, took: Duration) {
+        self.skew.store(theirs - micros(before) - took.as_micros() as i64 / 2, Relaxed);
+    }
+
+    /// Seconds by which the database's clock is ahead of this one.
+    fn skew_seconds(&self) -> f64 {
+        self.skew.load(Relaxed) as f64 / 1e6
+    }
+
+    /// Microseconds since a moment of the database's clock; never below 0, and without what the clocks differ by.
+    fn age(&self, at: i64) -> i64 {
+        let skew = self.skew.load(Relaxed);
+        let skew = if skew.abs() < SAME_TIME { 0 } else { skew };
+        (micros(SystemTime::now()) + skew - at).max(0)
+    }
+
+    /// Sockets may be closed with these codes, for these reasons: each is there from the start.
+    pub(crate) fn expect_closes(&self, codes: impl IntoIterator<Item = (u16, &'static str)>) {
+        for (code, reason) in codes {
+            drop(self.closes.get_or_create(&Code { code: code.into(), reason }));
+        }
     }
 
     pub(crate) fn count_gap(&self, reason: &'static str) {
@@ -235,6 +321,7 @@ impl DeliveryMetrics {
 
     /// Counts a refusal that is not to be logged.
     pub(crate) fn count_limit(&self, limit: &'static str) {
+        debug_assert!(LIMITS.contains(&limit), "{limit} is not counted from the start");
         self.limits.get_or_create(&Limit { limit }).inc();
     }
 
@@ -245,12 +332,13 @@ impl DeliveryMetrics {
     }
 
     pub(crate) fn count_resume(&self, from: &'static str) {
+        debug_assert!(PASTS.contains(&from), "{from} is not counted from the start");
         self.resumes.get_or_create(&From { from }).inc();
     }
 
     /// Sockets closed for being too slow.
     pub fn slow(&self) -> u64 {
-        self.closes.get_or_create(&Code { code: 4408 }).get()
+        self.closes.get_or_create(&Code { code: 4408, reason: "slow" }).get()
     }
 
     /// Age of the last change when it reached the log, in milliseconds.
@@ -259,66 +347,26 @@ impl DeliveryMetrics {
     }
 }
 
-/// Microseconds since a moment that is given in microseconds since 1970.
-fn age(at: i64) -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64) - at
+/// Microseconds since 1970.
+fn micros(at: SystemTime) -> i64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }
 
-/// All of it in the text format of Prometheus, with the subscribers of each channel as they are now.
-pub fn encode(
-    source: &SourceMetrics,
-    delivery: &DeliveryMetrics,
-    channels: impl Iterator<Item = (String, usize)>,
-    users: usize,
-    view_bytes: u64,
-) -> String {
-    let mut registry = Registry::with_prefix("rowcast");
-    let r = &mut registry;
-    r.register("build", "version of the server", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
-    let live = Gauge::<i64>::default();
-    live.set(i64::from(source.is_live()));
-    r.register("source_live", "1 while connected to the database and caught up", live);
-    r.register("source_reads", "reads of the outbox", source.reads.clone());
-    r.register("source_rows", "rows of the outbox that were read", source.rows.clone());
-    r.register("source_bells", "notifications that rang", source.bells.clone());
-    r.register("source_reconnects", "attempts to reach the database again", source.reconnects.clone());
-    r.register("source_safety_finds", "reads that found a change without a bell", source.safety_finds.clone());
-    let publishing = Gauge::<i64>::default();
-    publishing.set(i64::from(source.is_publishing()));
-    r.register("publishing", "1 while this node writes the stream", publishing);
-    r.register("stream_entries", "entries of the stream that were read", source.entries.clone());
-    r.register("stream_appended", "entries that were appended to the stream", source.appended.clone());
-    let bytes = source.appended_bytes.clone();
-    r.register_with_unit("stream_appended", "bodies of entries that were appended", Unit::Bytes, bytes);
-    r.register_with_unit("outbox", "size, as of the last minute", Unit::Bytes, source.outbox_bytes.clone());
-    r.register_with_unit("outbox_age", "since its oldest segment was opened", Unit::Seconds, source.outbox_age.clone());
-    let lag = Gauge::<f64, std::sync::atomic::AtomicU64>::default();
-    lag.set(delivery.lag_ms() / 1000.0);
-    r.register_with_unit("lag", "age of the last change when it reached its channel's log", Unit::Seconds, lag);
-    r.register("sockets", "sockets and event streams that are open", delivery.sockets.clone());
-    let subscribers = Family::<ChannelName, Gauge>::default();
-    for (channel, count) in channels {
-        subscribers.get_or_create(&ChannelName { channel }).set(count as i64);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_wrong_makes_no_change_old_or_young() {
+        let (metrics, hour) = (DeliveryMetrics::default(), 3_600_000_000);
+        let now = micros(SystemTime::now());
+        metrics.note_change(now + hour);
+        assert_eq!(metrics.lag_ms().to_bits(), 0.0_f64.to_bits(), "before it was measured it is not negative");
+        for ahead in [hour, -hour] {
+            metrics.note_clock(micros(SystemTime::now()) + ahead, SystemTime::now(), Duration::ZERO);
+            assert!((metrics.skew_seconds() - ahead as f64 / 1e6).abs() < 1.0);
+            metrics.note_change(micros(SystemTime::now()) + ahead - 2_000_000);
+            assert!((1_990.0..3_000.0).contains(&metrics.lag_ms()), "{}", metrics.lag_ms());
+        }
     }
-    r.register("subscribers", "subscribers of a channel", subscribers);
-    let watched = Gauge::<i64>::default();
-    watched.set(users as i64);
-    r.register("users", "users with a subscriber", watched);
-    let kept = Gauge::<i64>::default();
-    kept.set(view_bytes.cast_signed());
-    r.register_with_unit("view", "frames kept for all views together", Unit::Bytes, kept);
-    r.register("messages", "messages put into a view's log, each for any number of sockets", delivery.messages.clone());
-    r.register_with_unit("sent", "written to sockets", Unit::Bytes, delivery.bytes.clone());
-    r.register("received", "messages from clients", delivery.received.clone());
-    r.register("errors", "error messages to clients", delivery.errors.clone());
-    r.register("closes", "sockets that the server closed, by close code", delivery.closes.clone());
-    r.register("gaps", "gaps told, by reason", delivery.gaps.clone());
-    r.register("resumes", "clients that were given their past, by where it came from", delivery.resumes.clone());
-    r.register("limits", "requests and commands refused, by limit", delivery.limits.clone());
-    r.register("cut_changes", "changes of a cut, or of a part of it", delivery.cut_changes.clone());
-    r.register_with_unit("delay", "from capture to written to every socket", Unit::Seconds, delivery.delay.clone());
-    let mut text = String::new();
-    // writing into a String does not fail
-    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-    text
 }

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -17,14 +17,14 @@ use crate::config::{Backbone, Config, KeySettings};
 use crate::delivery::auth::{Key, Keys, Rules};
 use crate::delivery::hub::{self, Hub};
 use crate::delivery::session::Limits;
-use crate::error::{Error, Kind, Result};
+use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::{self, Shutdown};
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
 use crate::source::relay::{self, Begin};
-use crate::source::{inspect, replay, retention};
+use crate::source::{inspect, newcomers, replay, retention};
 use crate::tasks::Tasks;
 use crate::web::admit::Names;
 use crate::web::connections::{self, Connections};
@@ -43,6 +43,10 @@ const BY_RELAY: Duration = Duration::from_secs(3);
 const BY_STREAM: Duration = Duration::from_secs(15);
 /// After the drain, tasks have this time to end: beyond it one hangs.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// To be reached takes so long at most.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// A database that is away at the start is tried so often.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Connections that wait to be accepted. A client whose first packet finds this full tries again after a second: with
 /// the usual 128 that befell a storm of 256 at a time.
 const BACKLOG: u32 = 4096;
@@ -86,26 +90,57 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Waits until the database can be reached, where trying again may help, at most `patience`. Health is answered meanwhile.
+async fn reach(database: &Database, patience: Duration, mut shutdown: Shutdown) -> Result<()> {
+    let began = Instant::now();
+    let mut attempt = 0;
+    loop {
+        let proven = tokio::select! {
+            // one that is frozen accepts connections and says nothing
+            proven = timeout(CONNECT_WITHIN, database.prove_own()) =>
+                proven.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the database does not answer"))),
+            () = shutdown.begun() => return Ok(()),
+        };
+        match proven {
+            Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
+                // a line at the first, and then one each ten seconds
+                if attempt % 10 == 0 {
+                    let seconds = patience.saturating_sub(began.elapsed()).as_secs();
+                    let hint = error.remedy();
+                    tracing::warn!(event = "database_awaited", error = error::chain(&error), seconds, hint);
+                }
+                attempt += 1;
+                let _ = timeout(AGAIN, shutdown.begun()).await;
+            }
+            proven => return proven,
+        }
+    }
+}
+
 /// Serves until the shutdown. A task that ends before it ends all of them, and the process with its name.
 ///
 /// # Errors
-/// When the first connection to the database, or to the stream, cannot be made; later losses are retried for ever. When a
-/// task has ended.
+/// When the first connection to the database cannot be made in time, or the one to the stream; later losses are retried for
+/// ever. When a task has ended.
 pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) -> Result<()> {
     let database = config.database_url.as_deref().map(Database::parse).transpose()?;
+    let database = database.map(|database| database.with_naming(config.schema.clone()));
     // beside sockets, requests for pages
     let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
     let tls = config.tls.clone().map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
-    if let Some(database) = &database {
-        tokio::select! {
-            proven = database.prove_own() => proven?,
-            () = shutdown.begun() => return Ok(()),
-        }
-    }
+    let (awaited, patience) = (database.clone(), config.wait);
     let within = config.drain + END_WITHIN;
     let (all, ends) = shutdown::channel();
     let mut tasks = Tasks::default();
-    let mut source = start(config, database, tls, listener, &ends, &mut tasks)?;
+    let (tell_reached, reached) = watch::channel(false);
+    let telling = start(config, database, tls, listener, &ends, &reached, &mut tasks)?;
+    let mut source = Box::pin(async move {
+        if let Some(database) = awaited {
+            reach(&database, patience, ends).await?;
+        }
+        tell_reached.send_replace(true);
+        telling.await
+    });
     let outcome = tokio::select! {
         ended = source.as_mut() => ended,
         error = tasks.first_end() => Err(error),
@@ -129,6 +164,21 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     outcome
 }
 
+/// A task that uses the database, once it was reached and proven to be ours: through a transaction pooler each statement of
+/// it would reach a stranger's session.
+async fn once_reached(mut reached: watch::Receiver<bool>, mut shutdown: Shutdown, task: impl Future<Output = ()>) {
+    let is_reached = tokio::select! {
+        reached = reached.wait_for(|reached| *reached) => reached.is_ok(),
+        () = shutdown.begun() => false,
+    };
+    if is_reached {
+        task.await;
+    } else {
+        // it ends with all others
+        shutdown.begun().await;
+    }
+}
+
 /// What tells the changes, until the shutdown.
 type Running = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
@@ -139,6 +189,7 @@ fn start(
     tls: Option<Arc<Tls>>,
     listener: TcpListener,
     shutdown: &Shutdown,
+    reached: &watch::Receiver<bool>,
     tasks: &mut Tasks,
 ) -> Result<Running> {
     let source = Arc::new(SourceMetrics::default());
@@ -182,7 +233,8 @@ fn start(
             (None, true) => Names::ThisMachine,
             (None, false) => Names::NotPublic,
         },
-        is_demo: config.is_demo,
+        application: config.application,
+        naming: config.schema,
         questions,
         tls: tls.clone(),
         connections: Connections::new(per_address, proxies, descriptors),
@@ -193,7 +245,8 @@ fn start(
     let (events, received) = mpsc::channel(EVENTS);
     let address = listener.local_addr().unwrap_or(config.listen);
     let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
-    tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to);
+    let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to, version, process);
     hub.start(tasks, received, shutdown);
     tasks.spawn("server", server::run(listener, web, config.drain));
     if let Some(tls) = tls {
@@ -215,15 +268,20 @@ fn start(
             Some(backbone) if backbone.publishes => Role::Candidate,
             Some(_) => Role::Gateway,
         };
+        let mut spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            tasks.spawn(name, once_reached(reached.clone(), shutdown.clone(), task));
+        };
         let node = Node { database: database.clone(), address, role, source: source.clone(), delivery };
-        tasks.spawn("replay", replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone()));
-        tasks.spawn("retention", retention::run(pool.clone(), source.clone(), shutdown.clone()));
-        tasks.spawn("node", node.run(pool.clone(), shutdown.clone()));
-        tasks.spawn("inspect", inspect::run(pool, questioned, shutdown.clone()));
+        spawn("replay", Box::pin(replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone())));
+        spawn("retention", Box::pin(retention::run(pool.clone(), source.clone(), shutdown.clone())));
+        spawn("newcomers", Box::pin(newcomers::run(pool.clone(), shutdown.clone())));
+        spawn("node", Box::pin(node.run(pool.clone(), shutdown.clone())));
+        spawn("inspect", Box::pin(inspect::run(pool, questioned, shutdown.clone())));
     }
     match (config.backbone, database) {
         (Some(Backbone { link, stream, publishes, retention }), database) => {
             let keys = backbone::Keys::of(&stream);
+            source.note_stream(&stream);
             let outbox = database.as_ref().map(|_| outbox);
             if let Some(asked) = asked_of_stream {
                 tasks.spawn("past", past::run(link.clone(), keys.clone(), outbox.clone(), asked, shutdown.clone()));
@@ -231,7 +289,8 @@ fn start(
             if let Some(database) = database.filter(|_| publishes) {
                 let (link, keys, metrics) = (link.clone(), keys.clone(), source.clone());
                 let candidate = Candidate { database, link, keys, retention, metrics };
-                tasks.spawn("candidate", candidate.run(shutdown.clone()));
+                let running = candidate.run(shutdown.clone());
+                tasks.spawn("candidate", once_reached(reached.clone(), shutdown.clone(), running));
             }
             let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
             Ok(Box::pin(follower.run(feedback, shutdown.clone())))

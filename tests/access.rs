@@ -241,7 +241,7 @@ async fn a_browser_sends_its_token_as_a_subprotocol() {
 #[tokio::test]
 async fn the_servers_own_pages_are_for_admins_once_tokens_are_checked() {
     let (_db, server) = clinic().await;
-    for path in ["/websocket/status", "/websocket/database", "/metrics", "/explain/1"] {
+    for path in ["/websocket/status", "/websocket/behind", "/websocket/database", "/metrics", "/explain/1"] {
         assert_eq!(server.get(path).await.0, 401, "{path}");
         assert_eq!(server.get(&as_role(path, "vet")).await.0, 401, "{path}");
         assert_eq!(server.get(&as_role(path, "admin")).await.0, 200, "{path}");

@@ -205,6 +205,26 @@ async fn an_emptied_redis_loses_nothing() {
     }
 }
 
+/// By a script that names the wrong key, say. The second id is the highest there is: nothing can be appended after it.
+#[tokio::test]
+async fn a_stranger_who_appends_an_entry_of_a_time_to_come_stops_nobody() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let (publisher, gateway) = (publisher(&db, &redis), gateway("", &redis));
+    let mut sockets = [publisher.subscribed("/ws/counters").await, gateway.subscribed("/ws/counters").await];
+    for (turn, id) in (0..).zip(["18446744073709551615-1", "18446744073709551615-18446744073709551615"]) {
+        let xadd = format!("XADD {{rowcast}}:changes {id} kind beat body nothing");
+        let _: String = redis.run(&xadd).await;
+        write(&db, turn..turn + 1).await;
+        for socket in &mut sockets {
+            assert_eq!(keys(socket, 1).await, [i64::from(turn)], "{id}");
+        }
+    }
+    let entries: Vec<(String, Vec<String>)> = redis.run("XREVRANGE {rowcast}:changes + - COUNT 1").await;
+    assert!(entries[0].0.len() < "18446744073709551615-1".len(), "the stream has begun again: {entries:?}");
+    publisher.stop().await.unwrap();
+    gateway.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_is_told_of_and_loses_nothing() {
     let (db, mut redis) = (counters().await, TestRedis::start().await);

@@ -8,24 +8,9 @@ use tokio::time::timeout;
 
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
-use super::support::socket::Socket;
 
 /// The channels are read again each ten seconds.
 const NOTICED: Duration = Duration::from_secs(25);
-
-/// Waits for a gap, and says its reason.
-async fn gap(socket: &mut Socket) -> String {
-    let reason = async {
-        loop {
-            let Some(text) = socket.next_text().await else { panic!("closed") };
-            let message: Value = serde_json::from_str(&text).unwrap();
-            if message["type"] == "gap" {
-                return message["reason"].as_str().unwrap().to_owned();
-            }
-        }
-    };
-    timeout(NOTICED, reason).await.expect("a gap")
-}
 
 /// The rows of a channel; the code of the error where they cannot be had.
 async fn rows(server: &TestServer, path: &str) -> Result<Vec<Value>, String> {
@@ -69,7 +54,7 @@ async fn a_table_that_gives_its_name_to_another_one_is_noticed_and_taken_over() 
              alter table pets_new rename to pets; commit; insert into pets values (2, 'b', 'hush')"
         ))
         .await;
-        assert_eq!(gap(&mut open).await, "trigger_off");
+        assert_eq!(open.gap().await, "trigger_off");
         assert_eq!(rows(&server, "/ws/pets").await, Err("no_snapshot".to_owned()));
         let (said, remedy) = drift(&db, "pets").await;
         assert!(
@@ -94,7 +79,7 @@ async fn a_table_that_gives_its_name_to_another_one_is_noticed_and_taken_over() 
         if partitioned {
             assert_eq!(db.text("select rowcast.unwatch('pets_old')").await, "true");
         }
-        assert_eq!(gap(&mut open).await, "policy");
+        assert_eq!(open.gap().await, "policy");
         let (a, b) = (json!({"id": 1, "name": "a"}), json!({"id": 2, "name": "b"}));
         assert_eq!(rows(&server, "/ws/pets").await, Ok(vec![a, b]));
         db.run("insert into pets values (3, 'c', 'hush')").await;
@@ -139,6 +124,42 @@ async fn a_column_that_the_relay_may_not_read_is_said_with_the_remedy() {
     // where the DBA wants no snapshots there is nothing to say
     db.run("revoke select (id, a, added) on pets from rowcast_relay").await;
     assert_eq!(drift(&db, "pets").await.0, "none");
+}
+
+/// Beside an excluded column the relay reads by column. Who asks for the rows while nobody has granted the new one gets it all
+/// the same, as changes have it at once; an open page loads it; and what is said to be wrong is wrong no more.
+#[tokio::test]
+async fn a_column_that_is_added_beside_an_excluded_one_is_in_snapshots_at_once() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (id int primary key, secret text); create table calm (id int primary key, secret text); grant select (id) on calm to public;
+            insert into pets values (1, 'hush'); insert into calm values (1, 'hush');
+            select rowcast.watch('pets', exclude => '{secret}'), rowcast.watch('calm', exclude => '{secret}');
+            revoke select (id) on calm from rowcast_relay",
+    )
+    .await;
+    let role = db.text("select 'login_of_' || current_database()").await;
+    db.run(&format!("create role {role} login password 'secret' in role rowcast_relay")).await;
+    let server = TestServer::start(&db.url_of(&role));
+    assert_eq!(rows(&server, "/ws/pets").await, Ok(vec![json!({"id": 1})]));
+    db.run("alter table pets add column added text default 'x', add column \"Ä b\" int").await;
+    assert_eq!(rows(&server, "/ws/pets").await, Ok(vec![json!({"id": 1, "added": "x", "Ä b": null})]));
+    assert_eq!(drift(&db, "pets").await.0, "none");
+    // also where nobody asks
+    db.run("alter table pets add column later int").await;
+    let comes = async { while drift(&db, "pets").await.0 != "none" {} };
+    assert!(timeout(NOTICED, comes).await.is_ok(), "{:?}", drift(&db, "pets").await);
+    // a table that the DBA wants to have no snapshots of has none
+    db.run("alter table calm add column added text").await;
+    assert_eq!(rows(&server, "/ws/calm").await, Err("no_snapshot".to_owned()));
+    for table in ["pets", "calm"] {
+        let may = format!("select has_column_privilege('rowcast_relay', '{table}', 'secret', 'select')");
+        assert_eq!(db.text(&may).await, "false", "{table}");
+    }
+    // what everybody may read is not the relay's own
+    assert_eq!(db.text("select has_column_privilege('rowcast_relay', 'calm', 'added', 'select')").await, "false");
+    server.stop().await.unwrap();
+    db.run(&format!("drop role {role}")).await;
 }
 
 /// Of each statement, whether subscribers have to load again: no change of a row says it.
@@ -205,9 +226,9 @@ async fn a_page_that_is_open_while_a_column_is_retyped_loads_again() {
     .await
     .unwrap();
     db.run("alter table job alter price type int using price * 100").await;
-    assert_eq!(gap(&mut open).await, "policy");
+    assert_eq!(open.gap().await, "policy");
     let mut away = server.socket(&format!("/ws/job?since={place}")).await;
-    assert_eq!(gap(&mut away).await, "policy", "also who was away");
+    assert_eq!(away.gap().await, "policy", "also who was away");
     server.stop().await.unwrap();
 }
 
@@ -227,7 +248,7 @@ async fn a_table_that_is_made_anew_is_a_gap_for_open_pages() {
     let remedy = db.text("select remedy from rowcast.unwatched where \"table\" = 'shop.pets'::regclass").await;
     db.run(&remedy).await;
     db.run("insert into shop.pets values (2, 'new')").await;
-    assert_eq!(gap(&mut open).await, "policy");
+    assert_eq!(open.gap().await, "policy");
     assert_eq!(open.message().await["data"], json!({"id": 2}));
     server.stop().await.unwrap();
 }
@@ -252,7 +273,7 @@ async fn a_name_that_fits_no_path_is_refused_with_the_call_that_works() {
     let db = TestDatabase::new().await;
     db.run("create table \"user\" (id int primary key); create table \"My Table\" (id int primary key); create table account (id int primary key)").await;
     assert_eq!(db.text("select string_agg(channel, ' ') from rowcast.watch_schema('public')").await, "account");
-    for (table, channel) in [("\"user\"", "users"), ("\"My Table\"", "My-Table")] {
+    for (table, channel) in [("\"user\"", "users"), ("\"My Table\"", "my-table")] {
         let call = format!("select rowcast.watch('{table}', channel => '{channel}');");
         let refused = db.refused(&format!("select rowcast.watch('{table}')")).await;
         assert!(refused.contains("cannot be a channel's name"), "{refused}");
@@ -324,5 +345,99 @@ async fn channels_are_adopted_where_tables_and_columns_have_their_numbers() {
     db.run("insert into pets values (1, 'a', 'hush')").await;
     assert_eq!(open.message().await["data"], json!({"id": 1, "name": "a"}));
     assert_eq!(db.text("select count(*) from rowcast.adopt()").await, "2", "only those that are off");
+    server.stop().await.unwrap();
+}
+
+/// Ends the transaction of `other` when a lock that it has is waited for.
+async fn commit_once_somebody_waits(db: &TestDatabase, other: &rowcast::source::client::Client) {
+    let waits = "select count(*) from pg_locks where not granted and locktype = 'relation'
+        and database = (select oid from pg_database where datname = current_database())";
+    while db.text(waits).await == "0" {
+        tokio::task::yield_now().await;
+    }
+    other.batch_execute("commit").await.unwrap();
+}
+
+/// The name was looked up before it was given away, and is used afterwards.
+#[tokio::test]
+async fn a_table_that_is_renamed_while_its_rows_are_asked_for_is_read_all_the_same() {
+    for rename in [
+        "alter table job rename to work",
+        "alter table job rename column price to cost",
+        "create schema other; alter table job set schema other",
+        "alter table job drop column price",
+    ] {
+        let db = TestDatabase::new().await;
+        db.run("create table job (id int primary key, price int); insert into job values (1, 5); select rowcast.watch('job')")
+            .await;
+        let server = TestServer::start(&db.url);
+        server.subscribed("/ws/job").await;
+        let other = db.another_client().await;
+        other.batch_execute(&format!("begin; {rename}")).await.unwrap();
+        let asks = rows(&server, "/ws/job");
+        let commits = commit_once_somebody_waits(&db, &other);
+        let (rows, ()) = timeout(NOTICED, Box::pin(async { tokio::join!(asks, commits) }))
+            .await
+            .expect("the snapshot waits for the lock");
+        assert_eq!(rows.map(|rows| rows[0]["id"].clone()), Ok(json!(1)), "{rename}");
+        server.stop().await.unwrap();
+    }
+}
+
+/// The new table has rows of which nobody has said that they may be seen.
+#[tokio::test]
+async fn a_table_that_takes_the_name_while_the_rows_are_asked_for_is_not_read() {
+    let db = TestDatabase::new().await;
+    db.run("create table job (id int primary key, price int); insert into job values (1, 5); select rowcast.watch('job'); grant select on job to rowcast_relay")
+        .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/job").await;
+    let other = db.another_client().await;
+    other
+        .batch_execute(
+            "begin; alter table job rename to job_old; create table job (like job_old including all);
+             insert into job values (9, 99); grant select on job to rowcast_relay",
+        )
+        .await
+        .unwrap();
+    let asks = rows(&server, "/ws/job");
+    let commits = commit_once_somebody_waits(&db, &other);
+    let (rows, ()) = timeout(NOTICED, Box::pin(async { tokio::join!(asks, commits) }))
+        .await
+        .expect("the snapshot waits for the lock");
+    assert!(rows.is_err(), "rows of the table that was not watched: {rows:?}");
+    server.stop().await.unwrap();
+}
+
+/// A crash, or the promotion of a standby, empties unlogged tables, and no trigger sees it.
+#[tokio::test]
+async fn an_unlogged_table_that_a_crash_has_emptied_is_a_gap() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create unlogged table carts (id int primary key); create table pets (id int primary key);
+         create table visits (id int, day int, primary key (id, day)) partition by list (day);
+         create unlogged table visits_1 partition of visits for values in (1);
+         select rowcast.watch('carts'), rowcast.watch('pets'), rowcast.watch('visits');
+         insert into carts values (1); insert into pets values (1); insert into visits values (1, 1)",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut pets = server.subscribed("/ws/pets").await;
+    let (mut carts, mut visits) = (server.subscribed("/ws/carts").await, server.subscribed("/ws/visits").await);
+    // what a crash does to the files of unlogged tables
+    db.run("set rowcast.mute = on; truncate carts, visits_1; reset rowcast.mute; truncate rowcast.alive").await;
+    db.run("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name ~ '^rowcast (read|listen) '")
+        .await;
+    for socket in [&mut carts, &mut visits] {
+        while socket.message().await["type"] != "gap" {}
+    }
+    db.run("insert into pets values (2)").await;
+    loop {
+        let message = pets.message().await;
+        assert_ne!(message["type"], "gap", "a table that is logged has its rows: {message}");
+        if message["type"] == "realtime_update" {
+            break;
+        }
+    }
     server.stop().await.unwrap();
 }

@@ -1,5 +1,6 @@
 //! Install: migrations and functions.
 
+use rowcast::naming::Naming;
 use rowcast::source::install;
 
 use super::support::postgres::{TestDatabase, connect};
@@ -33,7 +34,7 @@ async fn twenty_migrates_at_once_pass() {
 async fn the_printed_script_installs_the_same() {
     let migrated = TestDatabase::new().await;
     let scripted = TestDatabase::empty().await;
-    scripted.run(&install::script()).await;
+    scripted.run(&install::script(&Naming::default())).await;
     assert_eq!(scripted.text(DUMP).await, migrated.text(DUMP).await);
     let again = install::migrate(&mut scripted.another_client().await).await.unwrap();
     assert!(again.applied.is_empty(), "a later migrate finds nothing to do");
@@ -44,6 +45,20 @@ async fn every_function_and_view_has_a_comment() {
     let db = TestDatabase::new().await;
     let bare = "select string_agg(p.oid::regprocedure::text, ', ') from pg_proc p where pronamespace = 'rowcast'::regnamespace and obj_description(p.oid, 'pg_proc') is null";
     assert_eq!(db.text(bare).await, "");
+}
+
+/// One that the server does not know hides the message behind another one.
+#[tokio::test]
+async fn the_name_of_every_error_is_known_to_the_server() {
+    let db = TestDatabase::empty().await;
+    let script = install::script(&Naming::default());
+    let names = script.split("errcode = '").skip(1).map(|rest| rest.split('\'').next().unwrap());
+    let names: std::collections::BTreeSet<&str> = names.collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        let refused = db.refused(&format!("do $$ begin raise exception 'ours' using errcode = '{name}'; end $$")).await;
+        assert_eq!(refused, "ours | no hint", "{name}");
+    }
 }
 
 #[tokio::test]

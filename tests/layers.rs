@@ -3,9 +3,10 @@
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 22] = [
-    "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "metrics", "change",
-    "cursor", "lives", "seal", "feedback", "refusals", "fetch", "shutdown", "tasks", "error", "lib",
+const ORDER: [&str; 24] = [
+    "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "errand", "metrics",
+    "change", "cursor", "lives", "seal", "feedback", "refusals", "fetch", "shutdown", "tasks", "naming", "error",
+    "lib",
 ];
 /// Besides the order: delivery and web know no database, config knows only how URLs and a key are read.
 const FORBIDDEN: [(&str, &str); 4] =
@@ -34,6 +35,43 @@ fn imports_point_downward() {
             );
         }
     }
+}
+
+/// A statement that went around it would be one of the installation `rowcast`, in every installation. The demo is always that.
+#[test]
+fn statements_reach_the_database_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    for file in files {
+        let name = file.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+        if ["source/client.rs", "source/pool.rs"].contains(&&*name) || name.starts_with("demo") {
+            continue;
+        }
+        let around = around_the_client(&std::fs::read_to_string(&file).unwrap());
+        assert!(around.is_none(), "{name} goes around source::client, by {}", around.unwrap_or_default());
+    }
+    for text in [
+        "use tokio_postgres::{Row, Client};",
+        "tokio_postgres::connect(url)",
+        "database.as_caller()",
+        "deadpool_postgres::Pool",
+    ] {
+        assert!(around_the_client(text).is_some(), "{text}");
+    }
+    assert_eq!(around_the_client("use tokio_postgres::{Row, Statement}; // Client"), None);
+}
+
+/// A word by which one has a session without `source::client`.
+fn around_the_client(text: &str) -> Option<String> {
+    let code: String = text.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let mut parts = code.split("tokio_postgres::").skip(1).flat_map(|rest| {
+        let end = rest.find([';', '(', '<', '&']).unwrap_or(rest.len());
+        rest[..end].split(|c: char| !(c.is_alphanumeric() || c == '_')).map(str::to_owned).collect::<Vec<_>>()
+    });
+    let session = parts.find(|word| ["Client", "Transaction", "connect"].contains(&word.as_str()));
+    session
+        .or_else(|| ["deadpool_postgres", "as_caller"].into_iter().find(|word| code.contains(word)).map(str::to_owned))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Client;
+use rowcast::source::client::Client;
 
 use rowcast::source::install;
 

@@ -1,4 +1,4 @@
-//! Metrics: each that is documented is there, and each that is there is documented.
+//! Metrics: each that is documented is there, and each that is there is documented; in the form that was asked for.
 
 use std::collections::BTreeSet;
 
@@ -53,23 +53,71 @@ async fn what_is_documented_is_there_and_moves() {
         ("rowcast_delay_seconds_count", 1.0),
         ("rowcast_gaps_total{reason=\"bad_cursor\"}", 1.0),
         ("rowcast_resumes_total{from=\"memory\"}", 1.0),
-        ("rowcast_closes_total{code=\"4404\"}", 1.0),
+        ("rowcast_closes_total{code=\"4404\",reason=\"\"}", 1.0),
         ("rowcast_limits_total{limit=\"commands\"}", 1.0),
         ("rowcast_outbox_bytes", 1.0),
     ] {
         assert!(value(&text, sample) >= least, "{sample} in {text}");
     }
     assert!(value(&text, "rowcast_delay_seconds_sum") < 10.0, "seconds");
+    assert!(value(&text, "rowcast_retention_seconds") == 86_400.0, "the default");
+    assert!(value(&text, "rowcast_clock_skew_seconds").abs() < 10.0, "one machine, one clock");
+    assert!(value(&text, "rowcast_publishing{stream=\"\"}") == 0.0);
+    for (sample, most) in [
+        ("process_resident_memory_bytes", 1e11),
+        ("process_open_fds", 1e6),
+        ("process_max_fds", 1e9),
+        ("process_cpu_seconds_total", 1e6),
+        ("process_start_time_seconds", 1e11),
+    ] {
+        assert!((0.001..most).contains(&value(&text, sample)), "{sample} in {text}");
+    }
 
     let table = DOCS.split("## Metrics").nth(1).unwrap().split("\n## ").next().unwrap();
-    let named: BTreeSet<String> = table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `rowcast_")?.split('`').next())
-        .map(|name| format!("rowcast_{}", name.strip_suffix("_total").or(name.strip_suffix("_info")).unwrap_or(name)))
-        .collect();
+    let named: BTreeSet<String> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned).collect();
     let there: BTreeSet<String> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).map(str::to_owned).collect();
     let differing: Vec<_> = named.symmetric_difference(&there).collect();
     assert_eq!(json!(differing), json!([]), "documented or there, not both");
+    server.stop().await.unwrap();
+}
+
+/// An increase is what alerts ask for, and a series that begins at 1 has none.
+#[tokio::test]
+async fn what_may_come_to_be_counted_is_there_as_zero() {
+    let db = TestDatabase::new().await;
+    let server = TestServer::start(&db.url);
+    let (_, text) = server.get("/metrics").await;
+    for sample in [
+        "rowcast_gaps_total{reason=\"trigger_off\"}",
+        "rowcast_gaps_total{reason=\"retention\"}",
+        "rowcast_gaps_total{reason=\"failover\"}",
+        "rowcast_gaps_total{reason=\"unreadable\"}",
+        "rowcast_closes_total{code=\"4408\",reason=\"slow\"}",
+        "rowcast_closes_total{code=\"1001\",reason=\"\"}",
+        "rowcast_resumes_total{from=\"outbox\"}",
+    ] {
+        assert!(value(&text, sample) == 0.0, "{sample} in {text}");
+    }
+    let limits = DOCS.split("| `rowcast_limits_total` | `limit`: ").nth(1).unwrap().split(" |").next().unwrap();
+    for limit in limits.split(", ") {
+        let limit = limit.trim_matches('`');
+        assert!(value(&text, &format!("rowcast_limits_total{{limit=\"{limit}\"}}")) == 0.0, "{limit} in {text}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn openmetrics_is_for_who_asks_for_it() {
+    let db = TestDatabase::new().await;
+    let server = TestServer::start(&db.url);
+    let (head, body) = server.get_with("/metrics", "accept: */*\r\n").await;
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(body.contains("# TYPE rowcast_gaps_total counter") && !body.contains("# EOF"), "{body}");
+    let (head, body) =
+        server.get_with("/metrics", "accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n").await;
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(body.contains("# TYPE rowcast_gaps counter") && body.ends_with("# EOF\n"), "{body}");
     server.stop().await.unwrap();
 }

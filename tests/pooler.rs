@@ -6,7 +6,7 @@ use std::process::Stdio;
 use rowcast::error::Kind;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use super::support::postgres::TestDatabase;
+use super::support::postgres::{TestDatabase, connect};
 use super::support::server::TestServer;
 
 /// A PgBouncer of the test's own, in front of the test's server.
@@ -87,6 +87,17 @@ async fn a_transaction_pooler_is_refused_with_the_remedy() {
     let locks = "select count(*) from pg_locks where locktype = 'advisory'
         and database = (select oid from pg_database where datname = current_database())";
     assert_eq!(db.text(locks).await, "0", "no backend of the pool was left with a lock");
+    // nor with a setting: each is taken for a transaction of its own
+    let backends = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
+    let there: usize = db.text(backends).await.parse().unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..there {
+        let caller = connect(&pooler.url(&db.url)).await;
+        caller.simple_query("begin").await.unwrap();
+        let path = caller.simple_query("show search_path").await.unwrap();
+        assert!(format!("{path:?}").contains("public"), "{path:?}");
+        taken.push(caller);
+    }
 }
 
 #[tokio::test]

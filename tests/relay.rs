@@ -286,3 +286,50 @@ async fn the_place_where_a_relay_begins_claims_nothing_that_still_runs() {
     assert!(place.seen().sees(3) && !place.seen().sees(xid), "{}", place.seen());
     slow.batch_execute("commit").await.unwrap();
 }
+
+/// It accepts connections and says nothing, as a server that is suspended does.
+#[tokio::test]
+async fn a_start_gives_up_a_database_that_never_answers() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://nobody@{}/x", silent.local_addr().unwrap());
+    let started = TestServer::start_with(&url, &[("wait-seconds", "1")]);
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), started.stop_by_itself());
+    let error = ended.await.expect("it ends").unwrap_err();
+    assert_eq!(error.kind(), rowcast::error::Kind::Connection, "{error}");
+}
+
+/// As at the boot of a machine on which Postgres is slower.
+#[tokio::test]
+async fn a_start_waits_for_a_database_that_is_away_and_answers_health_meanwhile() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
+    let there = db.url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let door = tokio::net::TcpSocket::new_v4().unwrap();
+    door.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let here = door.local_addr().unwrap();
+    let url = db.url.replace(&there, &here.to_string());
+    assert_ne!(url, db.url);
+
+    let ended = TestServer::start_with(&url, &[("wait-seconds", "0")]).stop_by_itself().await.unwrap_err();
+    assert_eq!(ended.kind(), rowcast::error::Kind::Connection, "{ended}");
+
+    let server = TestServer::start(&url);
+    assert_eq!(server.get("/healthz").await.0, 200);
+    assert_eq!(server.get("/readyz").await.0, 503);
+    let listener = door.listen(16).unwrap();
+    let forwards = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let there = there.clone();
+            tokio::spawn(async move {
+                let mut postgres = tokio::net::TcpStream::connect(there).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut postgres).await;
+            });
+        }
+    });
+    while server.get("/readyz").await.0 != 200 {}
+    let mut pets = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1)").await;
+    assert_eq!(pets.message().await["data"]["id"], 1);
+    server.stop().await.unwrap();
+    forwards.abort();
+}

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use rowcast::demo::cluster::find_programs;
+use rowcast::naming::Naming;
 use rowcast::source::install;
 use rowcast::source::pool::{Database, Purpose};
 
@@ -174,11 +175,35 @@ async fn whoever_was_first_in_the_search_path_is_called_by_nothing_of_ours() {
 }
 
 #[tokio::test]
+async fn nor_by_an_installation_of_another_name() {
+    let (db, mallory) = shadowed().await;
+    let database = db.text("select current_database()").await;
+    db.run(&format!("alter role postgres in database {database} set search_path = app, public, pg_catalog")).await;
+    rowcast(&db.url, &["--schema", "shady", "migrate"]).await;
+    rowcast(&db.url, &["--schema", "shady", "watch", "pets", "--exclude", "chip", "--user-rule", "owner"]).await;
+    rowcast(&db.url, &["--schema", "shady", "doctor"]).await;
+    let application = connect(&db.url).await;
+    application.batch_execute("insert into app.pets values (1, 7, 'Luna', '1 day', 'secret')").await.unwrap();
+    let server = TestServer::start_with(&db.url, &[("schema", "shady")]);
+    let mut socket = server.socket("/ws/pets?snapshot=true").await;
+    assert_eq!(socket.message().await["rows"][0]["name"], "Luna");
+    while socket.message().await["type"] != "subscribed" {}
+    application.batch_execute("update app.pets set name = 'Rex'").await.unwrap();
+    assert_eq!(socket.message().await["data"]["name"], "Rex");
+    server.stop().await.unwrap();
+    for view in ["health", "watched", "unwatched", "recent", "exposure", "nodes", "neighbour"] {
+        psql(&db.url, &["-c", &format!("select * from shady.{view}")]).await;
+    }
+    rowcast(&db.url, &["--schema", "shady", "uninstall", "--yes"]).await;
+    nothing_of_hers_was_run(&db, &mallory, "a life of shady").await;
+}
+
+#[tokio::test]
 async fn the_printed_script_calls_nothing_of_the_search_path_and_leaves_it_as_it_was() {
     let (db, mallory) = shadowed().await;
     let file = std::env::temp_dir().join(format!("rowcast-{}-script.sql", std::process::id()));
     // with what else a database may have by default
-    let text = format!("set standard_conforming_strings = off;\n{}", install::script());
+    let text = format!("set standard_conforming_strings = off;\n{}", install::script(&Naming::default()));
     std::fs::write(&file, text).unwrap();
     psql(&db.url, &["-1", "-f", file.to_str().unwrap(), "-c", "create table as_before (id int)"]).await;
     std::fs::remove_file(&file).unwrap();
@@ -201,7 +226,7 @@ async fn a_schema_of_somebody_else_is_refused_with_the_remedy() {
     let (text, remedy) = (error.to_string(), error.remedy().unwrap_or_default().to_owned());
     assert!(text.contains(&format!("schema rowcast belongs to role {mallory}")), "{text}");
     assert!(remedy.contains("drop schema rowcast cascade"), "{remedy}");
-    let script = db.refused(&install::script()).await;
+    let script = db.refused(&install::script(&Naming::default())).await;
     assert!(script.contains(&format!("schema rowcast belongs to role {mallory}")), "{script}");
     assert_eq!(db.text("select count(*) from pg_class where relnamespace = 'rowcast'::regnamespace").await, "0");
 
@@ -221,6 +246,82 @@ async fn a_schema_of_somebody_else_is_refused_with_the_remedy() {
     }
     db.run("drop schema rowcast cascade; create schema rowcast").await;
     install::migrate(&mut db.another_client().await).await.expect("an empty schema of the caller's");
+}
+
+/// As on a hosted server, where another database of it has rowcast.
+#[tokio::test]
+async fn whoever_lacks_a_role_of_ours_is_told_all_that_is_needed_at_once() {
+    // the roles are there
+    TestDatabase::new().await;
+    let version: i32 = TestDatabase::empty().await.text("current_setting('server_version_num')").await.parse().unwrap();
+    for may_create in ["nocreaterole", "createrole"] {
+        let db = TestDatabase::empty().await;
+        let owner = db.text("select 'dbo_of_' || current_database()").await;
+        db.run(&format!("create role {owner} login password 'secret' {may_create}; alter database {} owner to {owner}; grant create on schema public to {owner}", db.text("select current_database()").await)).await;
+        let mut theirs = connect(&db.url_of(&owner)).await;
+        let migrated = install::migrate(&mut theirs).await;
+        if may_create == "createrole" && version < 160_000 {
+            migrated.expect("up to 15 CREATEROLE may grant any role");
+        } else {
+            let error = migrated.unwrap_err();
+            let remedy = error.remedy().expect("a remedy");
+            let (_, statements) = remedy.split_once("run: ").expect(remedy);
+            assert_eq!(
+                statements,
+                format!("grant rowcast_capture to {owner}; grant rowcast_relay to {owner}; Then run it again")
+            );
+            assert!(db.text("select to_regnamespace('rowcast')").await.is_empty(), "nothing is left of it");
+            db.run(statements.strip_suffix("Then run it again").unwrap()).await;
+            install::migrate(&mut theirs).await.expect("with what was printed");
+        }
+        drop(theirs);
+        let theirs = connect(&db.url_of(&owner)).await;
+        theirs
+            .batch_execute(
+                "create table pets (id int primary key); select rowcast.watch('pets'); insert into pets values (1)",
+            )
+            .await
+            .unwrap();
+        assert_eq!(db.text("select count(*) from rowcast.recent where action = 'created'").await, "1");
+        assert_eq!(theirs.query_one("select count(*) from rowcast.health", &[]).await.unwrap().get::<_, i64>(0), 14);
+        theirs.batch_execute("select rowcast.uninstall()").await.unwrap();
+        drop(theirs);
+        db.run(&format!(
+            "drop owned by {owner} cascade; alter database {} owner to postgres; drop role {owner}",
+            db.text("select current_database()").await
+        ))
+        .await;
+    }
+}
+
+/// An update takes no right away, and gives none.
+#[tokio::test]
+async fn whoever_may_call_an_earlier_version_may_call_this_one() {
+    let db = TestDatabase::new().await;
+    let (operator, other) = (
+        db.text("select 'operator_of_' || current_database()").await,
+        db.text("select 'other_of_' || current_database()").await,
+    );
+    db.run(&format!(
+        "create role {operator}; create role {other};
+         drop function rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean);
+         create function rowcast.watch(target regclass, channel text default null, user_rule text default null, notification jsonb default null,
+           exclude text[] default '{{}}', singular text default null, columns text[] default null) returns text language sql as 'select null::text';
+         create function rowcast.watch_schema(name text) returns int language sql as 'select 1';
+         revoke all on function rowcast.watch(regclass, text, text, jsonb, text[], text, text[]) from public;
+         grant execute on function rowcast.watch(regclass, text, text, jsonb, text[], text, text[]) to {operator};
+         alter default privileges grant execute on functions to {other}"
+    ))
+    .await;
+    install::migrate(&mut db.another_client().await).await.unwrap();
+    let may = |who: &str| {
+        format!(
+            "select has_function_privilege('{who}', 'rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean)', 'execute')"
+        )
+    };
+    assert_eq!((db.text(&may(&operator)).await, db.text(&may(&other)).await), ("true".to_owned(), "false".to_owned()));
+    assert_eq!(db.text("select count(*) from pg_proc where pronamespace = 'rowcast'::regnamespace and proname in ('watch', 'watch_schema')").await, "2");
+    db.run(&format!("drop owned by {operator}, {other} cascade; drop role {operator}; drop role {other}")).await;
 }
 
 #[tokio::test]
@@ -263,7 +364,7 @@ async fn default_privileges_give_nobody_what_is_in_the_outbox() {
 
 #[tokio::test]
 async fn everything_that_is_sent_at_migrate_is_ascii() {
-    let script = install::script();
+    let script = install::script(&Naming::default());
     let odd: Vec<&str> = script.lines().filter(|line| !line.is_ascii()).collect();
     assert!(odd.is_empty(), "a database in EUC_JP or WIN1252 may have no such character: {odd:?}");
 }
@@ -455,4 +556,39 @@ async fn no_serializable_writer_fails_because_a_relay_reads() {
         assert_eq!(socket.message().await["data"]["id"], id);
     }
     server.stop().await.unwrap();
+}
+
+/// The role of a monitoring tool reads what it was granted, and no rows.
+#[tokio::test]
+async fn a_monitoring_role_reads_the_views_that_it_was_granted() {
+    let db = TestDatabase::new().await;
+    let (monitor, reader) = (
+        db.text("select 'monitor_of_' || current_database()").await,
+        db.text("select 'reader_of_' || current_database()").await,
+    );
+    let grants = include_str!("../docs/operations.md")
+        .split("```sql\n")
+        .find_map(|block| block.split_once("```").map(|(sql, _)| sql).filter(|sql| sql.contains("to monitor;")))
+        .expect("the grants of a monitoring role in docs/operations.md");
+    db.run(&format!(
+        "create table pets (id int primary key, name text); select rowcast.watch('pets'); insert into pets values (1, 'Rex');
+         create role {monitor} login password 'secret'; create role {reader} login password 'secret' in role pg_read_all_data; {}",
+        grants.replace("to monitor;", &format!("to {monitor};"))
+    ))
+    .await;
+    let theirs = connect(&db.url_of(&monitor)).await;
+    for view in ["health", "watched", "unwatched", "nodes", "exposure", "cost"] {
+        theirs.simple_query(&format!("select * from rowcast.{view}")).await.unwrap_or_else(|e| panic!("{view}: {e:?}"));
+    }
+    for view in ["recent", "outbox"] {
+        let error = theirs.simple_query(&format!("select * from rowcast.{view}")).await.expect_err(view);
+        assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{view}");
+    }
+    let theirs = connect(&db.url_of(&reader)).await;
+    let views = db.text("select string_agg(relname, ' ') from pg_class where relnamespace = 'rowcast'::regnamespace and relkind = 'v'").await;
+    for view in views.split(' ') {
+        theirs.simple_query(&format!("select * from rowcast.{view}")).await.unwrap_or_else(|e| panic!("{view}: {e:?}"));
+    }
+    drop(theirs);
+    db.run(&format!("drop owned by {monitor}, {reader}; drop role {monitor}, {reader}")).await;
 }

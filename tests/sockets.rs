@@ -287,7 +287,9 @@ async fn pages_say_what_is_running() {
         let (status, text) = server.get(page).await;
         assert!(status == 200 && !text.contains("http://cdn") && !text.is_empty(), "{page}: {status}");
     }
-    assert_eq!(server.get("/clinic").await.0, 404, "only in the demo");
+    for page in ["/clinic", "/clinic/psql"] {
+        assert_eq!(server.get(page).await.0, 404, "{page}: only in the demo");
+    }
     assert_eq!(server.get("/healthz").await.0, 200);
     assert_eq!(server.get("/nothing").await.0, 404);
     assert_eq!(server.get("/ws/user/1").await.0, 503, "the one socket is taken");
@@ -399,6 +401,26 @@ async fn a_name_that_was_made_to_point_here_is_refused() {
         let mut answer = String::new();
         tokio::io::AsyncReadExt::read_to_string(&mut tcp, &mut answer).await.unwrap();
         assert_eq!(answer.split(' ').nth(1), Some(status), "{host}");
+    }
+    server.stop().await.unwrap();
+}
+
+/// RFC 6455, section 4.1: the handshake is a GET.
+#[tokio::test]
+async fn a_handshake_by_another_method_is_refused() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let db = TestDatabase::new().await;
+    let server = TestServer::start(&db.url);
+    for (method, status) in [("POST", "405"), ("PUT", "405"), ("GET", "101")] {
+        let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "{method} /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer).unwrap(), format!("HTTP/1.1 {status}"), "{method}");
     }
     server.stop().await.unwrap();
 }

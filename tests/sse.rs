@@ -26,9 +26,21 @@ struct Event {
 
 impl Events {
     async fn open(server: &TestServer, path: &str, last: Option<&str>) -> Self {
-        let (reading, mut writing) = TcpStream::connect(server.address).await.unwrap().into_split();
         let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        writing.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{last}\r\n").as_bytes()).await.unwrap();
+        Self::ask(server, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{last}\r\n")).await
+    }
+
+    /// A stream whose client says all of it at the start.
+    async fn of(server: &TestServer, query: &str, commands: &[Value]) -> Self {
+        let body: String = commands.iter().map(|command| format!("{command}\n")).collect();
+        let length = body.len();
+        let head = format!("POST /sse{query} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+        Self::ask(server, head + &body).await
+    }
+
+    async fn ask(server: &TestServer, request: String) -> Self {
+        let (reading, mut writing) = TcpStream::connect(server.address).await.unwrap().into_split();
+        writing.write_all(request.as_bytes()).await.unwrap();
         let mut events = Self { lines: BufReader::new(reading), _writing: writing, status: 0 };
         events.status = events.line().await.split(' ').nth(1).unwrap().parse().unwrap();
         while !events.line().await.is_empty() {}
@@ -146,5 +158,79 @@ async fn an_answer_that_depends_on_the_page_says_so() {
         assert!(head.iter().any(|known| known == line), "{head:?}");
     }
     drop(lines);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_may_bring_commands_as_a_socket_has_them() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key, owner int); select rowcast.watch('pets'); insert into pets values (1, 5)").await;
+    db.run("create table visits (id int primary key); select rowcast.watch('visits')").await;
+    let server = TestServer::start(&db.url);
+    let subscribe = |channel: &str, more: Value| {
+        let mut command = json!({"type": "subscribe", "channel": channel, "snapshot": true});
+        command.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        command
+    };
+    let commands = [
+        subscribe("pets", json!({"view": "fives", "filter": "owner=eq.5"})),
+        subscribe("pets", json!({"ref": 2})),
+        subscribe("visits", json!({})),
+        subscribe("cats", json!({"ref": 4})),
+    ];
+    let mut events = Events::of(&server, "?cuts=true", &commands).await;
+    assert_eq!(events.status, 200);
+    let (mut joined, mut refused) = (Vec::new(), 0);
+    while joined.len() + refused < 4 {
+        let said = events.next().await.data;
+        match said["type"].as_str().unwrap() {
+            "subscribed" => joined.push(format!("{} {}", said["channel"], said["view"])),
+            "error" => {
+                refused += 1;
+                assert_eq!((&said["code"], &said["ref"]), (&json!("unknown_channel"), &json!(4)));
+            }
+            _ => {}
+        }
+    }
+    joined.sort();
+    assert_eq!(joined, ["\"pets\" \"fives\"", "\"pets\" null", "\"visits\" null"]);
+    while events.next().await.data["type"] != "cut" {}
+    db.run("begin; insert into pets values (2, 5); insert into visits values (1); commit").await;
+    let mut told = Vec::new();
+    loop {
+        let said = events.next().await.data;
+        match said["type"].as_str().unwrap() {
+            "cut" if told.len() == 3 => break,
+            "cut" => told.clear(),
+            _ => told.push(said["entity_type"].clone()),
+        }
+    }
+    assert_eq!(told.iter().filter(|channel| **channel == "pets").count(), 2);
+
+    assert_eq!(Events::of(&server, "", &[]).await.status, 404);
+    let long = json!({"type": "subscribe", "channel": "x".repeat(2 << 20)});
+    assert_eq!(Events::of(&server, "", &[long]).await.status, 413);
+    // a line that is no command is answered as on a socket
+    let mut events = Events::of(&server, "", &[json!("hello")]).await;
+    assert_eq!(events.next().await.data["code"], "bad_message");
+    server.stop().await.unwrap();
+}
+
+/// To any other status than 200 a browser's EventSource never comes back.
+#[tokio::test]
+async fn a_stream_that_is_refused_for_now_is_told_to_come_back() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
+    let server = TestServer::start_with(&db.url, &[("max-sockets", "1")]);
+    let _socket = server.subscribed("/ws/pets").await;
+    let mut events = Events::open(&server, "/sse/pets", None).await;
+    assert_eq!(events.status, 200);
+    let mut retry = String::new();
+    while !retry.starts_with("retry: ") {
+        retry = events.line().await;
+    }
+    assert!((1_000..10_000).contains(&retry["retry: ".len()..].parse::<u32>().unwrap()), "{retry}");
+    let event = events.next().await;
+    assert_eq!((event.name.as_deref(), &event.data["code"]), (Some("close"), &json!(4503)));
     server.stop().await.unwrap();
 }

@@ -167,6 +167,11 @@ async fn postgres_is_reached_over_tls_and_only_with_a_certificate_that_is_known(
     server.stop().await.unwrap();
 
     let error = TestServer::start(&format!("{}?sslmode=require", db.url)).stop_by_itself().await.unwrap_err();
+    let remedy = error.remedy().unwrap_or_default();
+    assert!(
+        remedy.contains("sslrootcert") && remedy.contains("ca-certificates"),
+        "what is missing is an authority: {remedy}"
+    );
     let error = rowcast::error::chain(&error);
     assert!(error.contains("certificate"), "{error}");
 }

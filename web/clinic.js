@@ -1,10 +1,10 @@
-// The page of a clinic: two live lists, and the notifications of a user. Copy from it what you need; what is live comes
-// from rowcast-client, the rest is plain DOM.
+// The page of a clinic: two live lists, and the inbox of a user behind a bell. Copy from it what you need; what is live
+// comes from rowcast-client, the rest is plain DOM.
 import { connect } from "/rowcast.js";
 
 const $ = (id) => document.getElementById(id);
 
-// 1. Rows. Each of the three is a Map that the server keeps equal to its table, or to a part of it.
+// 1. Rows. Each of these is a Map that the server keeps equal to its table, or to a part of it.
 const client = connect("/");
 const users = client.collection("users", { key: "user_id", columns: ["user_id", "name"] });
 const pets = client.collection("pets", { key: "pet_id" });
@@ -27,15 +27,22 @@ function reservationTexts({ pet_id, user_id, starts_at, status }) {
   return [when, status.replace("_", " "), who.join(" · ")];
 }
 
+function inboxTexts({ title, details, told_at }) {
+  return [title, new Date(told_at).toLocaleTimeString(undefined, { timeStyle: "short" }), details];
+}
+
 // the pet that was seen last comes first
 show(pets, "pets", petTexts, (pet) => -Date.parse(pet.updated_at));
 show(reservations, "reservations", reservationTexts, (reservation) => Date.parse(reservation.starts_at));
+pets.on("change", () => ($("pets-size").textContent = pets.size));
+reservations.on("change", () => ($("reservations-size").textContent = reservations.size));
 
-/** Keeps a list equal to a collection. An item moves only when its own row has changed. */
+/** Keeps a list equal to a collection. An item moves only when its own row has changed, and glows then for a moment. */
 function show(rows, id, textsOf, placeOf) {
   const list = $(id);
   const items = new Map();
-  let isFirst = true;
+  let isReady = false;
+  rows.ready.then(() => (isReady = true), () => {}); // where it fails, the error says so
 
   rows.on("change", ({ set, removed }) => {
     for (const key of removed.keys()) {
@@ -44,23 +51,23 @@ function show(rows, id, textsOf, placeOf) {
     }
     for (const key of set.keys()) {
       if (!items.has(key)) items.set(key, makeItem());
-      items.get(key).remove(); // it is put in its place below
-      items.get(key).classList.toggle("changed", !isFirst);
+      const item = items.get(key);
+      item.remove(); // it is put in its place below
+      item.classList.toggle("changed", isReady);
+      for (const part of item.children) part.classList.remove("other");
     }
-    isFirst = false;
     let place = list.firstElementChild;
     for (const [key] of [...rows].sort(([, one], [, other]) => placeOf(one) - placeOf(other))) {
       if (items.get(key) === place) place = place.nextElementSibling;
       else list.insertBefore(items.get(key), place);
     }
-    $(`${id}-size`).textContent = rows.size;
     fill();
   });
   // rows name others: a pet its owner
   for (const other of [users, pets]) if (other !== rows) other.on("change", fill);
 
   function fill() {
-    for (const [key, item] of items) setTexts(item, textsOf(rows.get(key)));
+    for (const [key, item] of items) setTexts(item, textsOf(rows.get(key)), rows.get(key).status);
   }
 }
 
@@ -70,69 +77,155 @@ function makeItem() {
   return item;
 }
 
-function setTexts(item, texts) {
+function setTexts(item, texts, status) {
   texts.forEach((text, i) => {
-    if (item.children[i].textContent !== text) item.children[i].textContent = text;
+    const part = item.children[i];
+    if (part.textContent === text) return;
+    part.classList.toggle("other", part.textContent !== "");
+    part.textContent = text;
   });
+  // its colour and its shape
+  if (status) item.children[1].dataset.is = status;
 }
 
-// 3. The bell. A user's notifications are a subscription, which ends when another user is picked.
-let notifications;
-let unread = 0;
+// 3. Who wrote. Any writer counts: the application, this page, psql.
+for (const channel of ["pets", "reservations"]) client.subscribe(channel, {}, { change: sayLast });
+
+function sayLast({ entity_type, action, actor = "somebody", timestamp }) {
+  heard = Date.now();
+  $("last").textContent = `Last write: ${entity_type}, ${action} by ${actor} at ${clock(timestamp)}`;
+}
+
+function clock(time) {
+  return new Date(time).toLocaleTimeString(undefined, { hourCycle: "h23" });
+}
+
+// 4. The bell. It shows what is unread in the user's inbox, a table like any other: the same after a reload, and on every
+// device. It rings when somebody writes a row, and is silent when the application has set `read_at`.
+let inbox;
 
 users.on("change", () => {
   const picked = $("user").value;
   const inOrder = [...users.values()].sort((one, other) => one.name.localeCompare(other.name));
   $("user").replaceChildren(...inOrder.map(({ name, user_id }) => new Option(name, user_id)));
-  if (users.has(Number(picked))) $("user").value = picked;
-  else pick();
+  const wanted = picked || sessionStorage.getItem("user");
+  if (users.has(Number(wanted))) $("user").value = wanted;
+  if ($("user").value !== picked) pick();
 });
 $("user").addEventListener("change", pick);
-$("notifications").addEventListener("toggle", () => setUnread(0));
 
 function pick() {
-  notifications?.close();
+  const user = $("user").value;
+  sessionStorage.setItem("user", user);
+  inbox?.close();
   $("told").replaceChildren();
-  setUnread(0);
-  if ($("user").value) notifications = client.notifications($("user").value, {}, { change: tell, error: fail });
+  sayUnread(0);
+  if (!user) return;
+  inbox = client.collection("inbox", { key: "inbox_id", filter: [`user_id=eq.${user}`, "read_at=is.null"] });
+  show(inbox, "told", inboxTexts, (row) => -row.inbox_id);
+  inbox.on("change", ({ set }) => {
+    sayUnread(inbox.size);
+    const newest = [...set.values()].at(-1);
+    if (newest && $("told").querySelector(".changed")) $("spoken").textContent = `${newest.title} ${newest.details}`;
+  });
+  inbox.on("error", fail);
+  sayPsql();
 }
 
-function tell({ notification_type, data, timestamp }) {
-  const what = notification_type.replaceAll("_", " ");
-  const { pet_name, name, diagnosis, amount, total, status } = data ?? {};
-  const which = String(pet_name ?? name ?? diagnosis ?? amount ?? total ?? status ?? "");
-  const item = makeItem();
-  setTexts(item, [what, new Date(timestamp).toLocaleTimeString(undefined, { timeStyle: "short" }), which]);
-  $("told").prepend(item);
-  if ($("told").children.length > 50) $("told").lastElementChild.remove();
-  $("spoken").textContent = `${what} ${which}`;
-  if (!$("notifications").matches(":popover-open")) setUnread(unread + 1);
-}
-
-function setUnread(count) {
-  unread = count;
+function sayUnread(count) {
   $("unread").textContent = count || "";
   $("bell").setAttribute("aria-label", count ? `Notifications, ${count} unread` : "Notifications");
 }
 
-// 4. How things stand. What passes within half a second is not worth a word.
-const STATES = { live: "live", source_down: "the source is down", connecting: "reconnecting" };
-let pause;
+// 5. Writing. rowcast writes nothing for a page: the clinic's application does, which the demo has and your page has in
+// another form.
+let psql;
 
-const ignore = client.on("state", (state) => {
-  clearTimeout(pause);
-  pause = setTimeout(() => say(state, STATES[state]), state === "live" ? 0 : 500);
+pets.on("change", sayPsql);
+fetch("/clinic/psql").then(async (answer) => {
+  if (!answer.ok) return;
+  psql = await answer.text();
+  $("write").hidden = $("read").hidden = false;
+  sayPsql();
 });
-for (const rows of [users, pets, reservations]) rows.on("error", fail);
 
-function fail({ final, message }) {
-  if (!final) return; // the state says it
-  ignore();
-  clearTimeout(pause);
-  say("ended", message);
+$("weigh").addEventListener("click", () => ask("weigh"));
+$("read").addEventListener("click", () => ask("read"));
+
+async function ask(errand) {
+  const done = await fetch(`/clinic/${errand}/${$("user").value}`, { method: "POST" }).catch(() => undefined);
+  if (!done?.ok) $("last").textContent = "The clinic's application has not written this.";
 }
 
-function say(state, text) {
+/** A line for a shell, or where the database's address is not told, for psql: a pet of the user is written to. */
+function sayPsql() {
+  const own = [...pets.values()].filter(({ user_id }) => user_id === Number($("user").value));
+  const pet = Math.min(...own.map(({ pet_id }) => pet_id));
+  const sql = `update pets set notes = 'psql at ' || localtime(0) where pet_id = ${own.length ? pet : 1}`;
+  $("how").textContent = psql ? "or write from a shell:" : "or in psql:";
+  const line = psql ? `${psql} -c "${sql}"` : `${sql};`;
+  if ($("psql").textContent !== line) $("psql").textContent = line; // it may be selected
+}
+
+$("copy").addEventListener("click", async () => {
+  getSelection().selectAllChildren($("psql"));
+  // a page without TLS, away from localhost, has no clipboard: what is selected can still be copied
+  const isCopied = await navigator.clipboard?.writeText($("psql").textContent).then(() => true, () => false);
+  $("copy").textContent = isCopied ? "Copied" : "Selected";
+  setTimeout(() => ($("copy").textContent = "Copy"), 2_000);
+});
+
+// 6. How things stand. What passes within half a second is not worth a word; what lasts makes the rows look old.
+const STATES = {
+  live: ["live"],
+  source_down: ["the source is down", "the server is without its database. Changes follow, none is lost."],
+  connecting: ["reconnecting", "the server does not answer. Changes follow, none is lost."],
+};
+let state = "connecting";
+/** why it has ended */
+let ending;
+let isSilent = false;
+/** when the server last was there; until when the rows were current */
+let heard = Date.now();
+let current;
+let pause;
+
+client.on("state", judge);
+for (const rows of [users, pets, reservations]) rows.on("error", fail);
+
+// A server that stands still, or is cut off, keeps its sockets open and is silent on them: it is asked each second.
+setInterval(async () => {
+  const asked = Date.now();
+  const answer = fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(2_000) });
+  const isThere = await answer.then(({ ok }) => ok, () => false);
+  if (isThere) heard = Math.max(heard, asked);
+  const wasSilent = isSilent;
+  isSilent = Date.now() - heard > 2_000;
+  // its socket is no longer trusted; or it is back, and need not wait for the next attempt
+  if (isSilent !== wasSilent) client.wake();
+  judge();
+}, 1_000);
+
+function fail({ final, message }) {
+  if (final) ending ??= message; // what is not final the state says
+  judge();
+}
+
+function judge() {
+  const now = ending ? "ended" : isSilent ? "connecting" : client.state;
+  if (now === state) return;
+  if (state === "live") current = isSilent ? heard : Date.now();
+  state = now;
+  clearTimeout(pause);
+  pause = setTimeout(say, now === "live" || isSilent ? 0 : 500);
+}
+
+function say() {
+  const [short, long] = STATES[state] ?? ["ended", ending];
   $("state").dataset.state = state;
-  $("state").textContent = text;
+  $("state").textContent = short;
+  const isStale = state !== "live" && current !== undefined;
+  document.body.toggleAttribute("data-stale", isStale);
+  $("stale").hidden = !isStale;
+  if (isStale) $("stale").textContent = `Not current since ${clock(current)}: ${long}`;
 }

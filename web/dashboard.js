@@ -67,29 +67,39 @@ history.replaceState(null, "", address);
 
 /** "asking", "live", "source_down", "gone" or "refused", and since when */
 let state = "asking";
-let since = new Date();
+let since = Date.now();
 let status;
 /** metrics as of the latest poll, in seconds */
 let latest = { time: 0, samples: new Map() };
 let watched = [];
+/** the database has said something of itself */
+let isRead = false;
+/** when the server was asked what it has answered last */
+let heard = Date.now();
+/** Whether what the database has said of itself can still be so. */
+const isCurrent = () => state === "live";
 /** state and channels: what the database says is asked anew when they change */
 let known = "";
 
 async function ask(path) {
   const headers = token ? { authorization: `Bearer ${token}` } : {};
-  return fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(5_000) });
+  return fetch(path, { headers, cache: "no-store", signal: AbortSignal.timeout(2_000) });
 }
 
 async function askStatus() {
   if (state === "refused") return;
+  const asked = Date.now();
   try {
     const answer = await ask("/websocket/status");
     if (answer.status === 401) return setState("refused");
     status = await answer.json();
     if (token) sessionStorage.setItem("token", token);
+    heard = asked;
     setState(status.status);
   } catch {
-    return setState("gone");
+    // what passes within half a second is not worth a word
+    if (Date.now() - heard > 1_500) setState("gone");
+    return;
   }
   const names = Object.keys(status.channels);
   follow(names);
@@ -100,6 +110,11 @@ async function askStatus() {
 }
 
 async function askMetrics() {
+  if (state === "gone") {
+    // a gap, after which a mean over it would say nothing of the present
+    latest = { time: 0, samples: latest.samples };
+    chart({ time: Date.now() / 1_000 });
+  }
   if (state !== "live" && state !== "source_down") return;
   const before = latest;
   const text = await (await ask("/metrics")).text();
@@ -125,8 +140,13 @@ async function repeat(pause, task) {
 
 function setState(next) {
   if (next !== state) {
-    [state, since] = [next, new Date()];
+    // a server that stands still keeps its sockets open; one that is back need not wait for the next attempt
+    if (state === "gone" || next === "gone") client?.wake();
+    [state, since] = [next, next === "gone" ? heard : Date.now()];
     $("ask").hidden = state !== "refused";
+    sayFeed();
+    if (status) showStatus();
+    sayFindings();
   }
   const words = say.health(state, since);
   $("top").dataset.state = state;
@@ -166,7 +186,7 @@ function showStatus() {
   $("clinic").hidden = !status.demo;
   const figures = say.figures(status, latest.samples);
   sync($("figures"), "figure", figures, ([name]) => name, (box, [name, value, unit]) => {
-    put(box, { name, value, unit });
+    put(box, { name, value, unit: state === "gone" ? unit.replace("now", "then") : unit });
   });
   showChannels();
 }
@@ -188,10 +208,10 @@ function showChannels() {
       source: say.source(channel),
       subscribers: say.number(subscribers),
       rate: say.number(rate(name)),
-      state,
+      state: say.was(state, isCurrent()),
       drift: [say.wrong(channel), complaint].filter(Boolean).join("; "),
     });
-    body.querySelector(".state").dataset.is = state;
+    body.querySelector(".state").dataset.is = isCurrent() ? state : "";
     body.rows[1].hidden = !drift && !complaint;
     setRemedy(body.querySelector(".remedy"), channel.remedy, name);
   });
@@ -229,15 +249,19 @@ function follow(names) {
 }
 
 function begin() {
-  const words = { live: "live", source_down: "the source is down", connecting: "connecting", idle: "" };
   const begun = connect("/", token ? { token } : {});
   let pause;
   begun.on("state", (now) => {
     clearTimeout(pause);
     // what passes within half a second is not worth a word
-    pause = setTimeout(() => setText($("feed-state"), words[now]), now === "live" ? 0 : 500);
+    pause = setTimeout(sayFeed, now === "live" ? 0 : 500);
   });
   return begun;
+}
+
+function sayFeed() {
+  const words = { live: "live", source_down: "the source is down", connecting: "connecting", idle: "" };
+  setText($("feed-state"), state === "gone" ? "not current" : (words[client?.state] ?? ""));
 }
 
 function subscribe(name) {
@@ -318,7 +342,10 @@ for (const control of [$("channel"), $("text")]) {
 // 5. Charts of the last five minutes.
 
 const LONGEST = 300;
-const measured = [];
+// the server keeps none: those that this tab has measured before it was loaded again, and a gap
+const measured = JSON.parse(sessionStorage.getItem("measured") ?? "[]");
+if (measured.length > 0) measured.push({ time: measured.at(-1).time + 1 });
+addEventListener("pagehide", () => sessionStorage.setItem("measured", JSON.stringify(measured)));
 const charts = [
   makeChart($("delay"), { p50: "--accent", p99: "--second" }, say.seconds),
   makeChart($("changes"), { changes: "--accent" }, (value) => `${say.number(value)}/s`),
@@ -327,7 +354,11 @@ const charts = [
 
 function chart(figures) {
   measured.push(figures);
-  while (measured[0].time < figures.time - LONGEST) measured.shift();
+  drawCharts();
+}
+
+function drawCharts() {
+  while (measured[0]?.time < Date.now() / 1_000 - LONGEST) measured.shift();
   for (const draw of charts) draw();
 }
 
@@ -339,7 +370,7 @@ function makeChart(place, fields, words) {
   // with its points: one between two intervals without a change would not be seen
   const line = (name) => ({ stroke: color(name), width: 1.5, points: { show: true, size: 3, fill: color(name) } });
   const hours = (_, times) => times.map((time) => say.clock(1_000 * time));
-  const now = () => measured.at(-1)?.time ?? Date.now() / 1_000;
+  const now = () => Date.now() / 1_000;
   const shown = () => Math.min(LONGEST, Math.max(60, now() - (measured[0]?.time ?? now())));
   const options = {
     ...sizeOf(),
@@ -364,12 +395,12 @@ function makeChart(place, fields, words) {
   function tell({ cursor: { idx } }) {
     const at = measured[idx ?? measured.length - 1];
     if (!at) return;
-    for (const field of Object.keys(fields)) setText($(`${field}-now`), words(at[field]));
+    for (const field of Object.keys(fields)) setText($(`${field}-now`), at[field] == null ? "–" : words(at[field]));
     put(place.parentElement, { at: idx == null ? "" : `at ${say.clock(1_000 * at.time)}` });
   }
 
   return () => {
-    plot.setData(["time", ...Object.keys(fields)].map((field) => measured.map((each) => each[field])));
+    plot.setData(["time", ...Object.keys(fields)].map((field) => measured.map((each) => each[field] ?? null)));
     tell(plot);
   };
 }
@@ -380,9 +411,9 @@ function makeChart(place, fields, words) {
 const TABLES = 100;
 
 function showDatabase(database) {
-  const { health, unwatched, nodes = [] } = database;
-  watched = database.watched;
-  $("findings").dataset.empty = "Nothing to mend.";
+  const { health, unwatched, cost = [], nodes = [] } = database;
+  [watched, isRead] = [database.watched, true];
+  sayFindings();
   $("unwatched").dataset.empty = "None.";
   setText($("read-at"), `as of ${say.clock(database.read_at)}`);
   const fine = health.filter(({ state }) => state === "ok");
@@ -403,6 +434,12 @@ function showDatabase(database) {
     setRemedy(item.querySelector(".remedy"), remedy, table);
   });
 
+  $("cost-part").hidden = cost.length === 0;
+  sync($("cost"), "cost-row", cost.slice(0, TABLES), ({ channel }) => channel, (row, { channel, changes, omitted, outbox_bytes, wal_bytes }) => {
+    put(row, { channel, omitted: omitted > 0 ? `${say.number(omitted)} by their key alone` : "" });
+    put(row, { changes: say.number(changes), outbox: say.bytes(outbox_bytes), log: say.bytes(wal_bytes) });
+  });
+
   $("nodes-part").hidden = nodes.length === 0;
   setText($("nodes-size"), nodes.length);
   sync($("nodes"), "node", nodes, ({ node }) => node, (row, { node, role, version, address, sockets, lag_ms, seen_at }) => {
@@ -412,6 +449,12 @@ function showDatabase(database) {
   });
 }
 
+/** Where nothing is found, that is so as long as the database can be asked. */
+function sayFindings() {
+  if (isRead) $("findings").dataset.empty = isCurrent() ? "Nothing to mend." : "Nothing was to mend.";
+}
+
+drawCharts();
 void repeat(1_000, askStatus);
 void repeat(2_000, askMetrics);
 void repeat(10_000, askDatabase);

@@ -95,6 +95,9 @@ export function figures(status, samples) {
   ];
 }
 
+/** What a word about the past is called when the present is not known. */
+export const was = (word, isCurrent) => (isCurrent || word === "–" ? word : `was ${word}`);
+
 /** Channels by name: those that the server has, with what the database says of them. */
 export function channelsOf(status, watched) {
   const known = new Map(watched.map((row) => [row.channel, row]));

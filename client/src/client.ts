@@ -3,6 +3,7 @@ import { Collection, type CollectionOptions } from "./collection.js";
 import { Connection, STATES, type Host, type Socket, type State } from "./connection.js";
 import { RowcastError } from "./error.js";
 import { userChannel, type Change, type Notification } from "./messages.js";
+import type { Part } from "./part.js";
 import { Subscription, type CursorStorage, type Handlers, type SubscribeOptions } from "./subscription.js";
 import type { Token } from "./token.js";
 
@@ -12,6 +13,8 @@ export interface ConnectOptions {
   token?: Token;
   /** where there is none in `globalThis` (Node 20): that of the package `ws` */
   WebSocket?: new (url: string, protocols: string[]) => Socket;
+  /** in place of `JSON.parse`, which rounds numbers of more than 15 digits */
+  parse?: (text: string) => any;
   /** where the cursors of subscriptions outlive the page; collections need none */
   storage?: CursorStorage;
 }
@@ -24,7 +27,7 @@ export type NotificationOptions = Pick<SubscribeOptions, "since" | "signal" | "b
  * rows a channel has: `connect<{ pets: Pet }>("/")`. A socket is opened with the first subscription.
  */
 export function connect<Channels extends object = Record<string, any>>(
-  url: string | URL,
+  url: string | { readonly href: string },
   options: ConnectOptions = {},
 ): Client<Channels> {
   return new Client(url, options);
@@ -32,7 +35,7 @@ export function connect<Channels extends object = Record<string, any>>(
 
 /** Subscriptions and collections of one server. Owns the connections that carry them. */
 export class Client<Channels extends object = Record<string, any>> {
-  readonly #url: string | URL;
+  readonly #url: string | { readonly href: string };
   readonly #options: ConnectOptions;
   readonly #connections = new Set<Connection>();
   readonly #wake = (): void => {
@@ -47,7 +50,9 @@ export class Client<Channels extends object = Record<string, any>> {
   #isClosed = false;
 
   /** @internal */
-  constructor(url: string | URL, options: ConnectOptions) {
+  constructor(url: string | { readonly href: string }, options: ConnectOptions) {
+    // a path is the page's, and where pages are rendered there is none
+    if (!/^\/(?!\/)/.test(String(url))) baseOf(String(url));
     this.#url = url;
     this.#options = options;
     globalThis.addEventListener?.("online", this.#wake);
@@ -66,12 +71,12 @@ export class Client<Channels extends object = Record<string, any>> {
   }
 
   /** The changes of a channel, for handlers or an iterator. */
-  subscribe<Name extends keyof Channels & string>(
+  subscribe<Name extends keyof Channels & string, Column extends keyof Channels[Name] & string = never>(
     channel: Name,
-    options: SubscribeOptions = {},
-    handlers: Handlers<Change<Channels[Name]>, Channels[Name]> = {},
-  ): Subscription<Change<Channels[Name]>, Channels[Name]> {
-    return this.#open(new Subscription(channel, options, handlers, this.#options.storage));
+    options: SubscribeOptions<Channels[Name], Column> = {},
+    handlers: Handlers<Change<Part<Channels[Name], Column>>, Part<Channels[Name], Column>> = {},
+  ): Subscription<Change<Part<Channels[Name], Column>>, Part<Channels[Name], Column>> {
+    return this.#open(new Subscription(channel, options, handlers, this.#options.storage, String(this.#url)));
   }
 
   /** The notifications of a user, for handlers or an iterator. */
@@ -80,17 +85,22 @@ export class Client<Channels extends object = Record<string, any>> {
     options: NotificationOptions = {},
     handlers: Handlers<Notification<Data>> = {},
   ): Subscription<Notification<Data>, never> {
-    return this.#open(new Subscription(userChannel(user), options, handlers, this.#options.storage));
+    return this.#open(new Subscription(userChannel(user), options, handlers, this.#options.storage, String(this.#url)));
   }
 
   /** The rows of a channel's table, kept equal to it. */
-  collection<Name extends keyof Channels & string>(
+  collection<Name extends keyof Channels & string, Column extends keyof Channels[Name] & string = never>(
     channel: Name,
-    options: CollectionOptions<Channels[Name]>,
-  ): Collection<Channels[Name]> {
+    options: CollectionOptions<Channels[Name], Column>,
+  ): Collection<Part<Channels[Name], Column>> {
     return new Collection(options, (wishes, handlers) =>
       this.#open(new Subscription(channel, wishes, handlers)),
     );
+  }
+
+  /** The device may have slept, or the network be back: asks now whether the server is there. Browsers tell it by themselves. */
+  wake(): void {
+    this.#wake();
   }
 
   /** Ends everything: subscriptions, collections, sockets. */
@@ -126,16 +136,28 @@ export class Client<Channels extends object = Record<string, any>> {
 
   /** Not before it is needed: where a page is rendered on its server there may be no `location`, and no WebSocket. */
   #makeHost(): Host {
-    const { token, WebSocket = globalThis.WebSocket } = this.#options;
+    const { token, WebSocket = globalThis.WebSocket, parse = (text) => JSON.parse(text) } = this.#options;
     if (!WebSocket) throw new TypeError("there is no WebSocket here: pass that of the package ws");
-    const { protocol, host, pathname } = new URL(this.#url, globalThis.location?.href);
     return {
-      base: protocol.replace("http", "ws") + "//" + host + pathname.replace(/\/$/, ""),
+      base: baseOf(String(this.#url)),
       token,
+      parse,
       WebSocket,
       place: (subscription) => this.#place(subscription),
       forget: (connection) => this.#connections.delete(connection),
       changed: () => this.#changed(),
     };
   }
+}
+
+/** Where sockets begin, of `https://example.com/live` or of a path on the page's host. Without `URL`: React Native has half of it. */
+function baseOf(url: string): string {
+  const { host, protocol } = globalThis.location ?? {};
+  const isPath = /^\/(?!\/)/.test(url) && host;
+  const [, scheme = protocol, rest] = /^(\w+:)?\/\/([^?#\s]+)$/.exec(isPath ? `//${host}${url}` : url) ?? [];
+  if (!rest || !/^(http|ws)s?:$/.test(scheme ?? "")) {
+    const text = `${url} is no address of a server: give https://example.com, without a query, or a path of the page's host`;
+    throw new TypeError(text);
+  }
+  return `ws${/^(http|ws)s/.test(scheme!) ? "s" : ""}://${rest.replace(/\/$/, "")}`;
 }

@@ -1,15 +1,20 @@
 import { attempt } from "./attempt.js";
-import type { RowcastError } from "./error.js";
+import { RowcastError } from "./error.js";
 import type { Change } from "./messages.js";
+import type { Part } from "./part.js";
 import type { Handlers, SubscribeOptions, Subscription } from "./subscription.js";
 
 /** What identifies a row: the value of its key column, or a text made of several. */
 export type Key = string | number;
 
-/** What a collection asks for. */
-export interface CollectionOptions<Row> extends Pick<SubscribeOptions, "filter" | "columns" | "signal"> {
-  /** the table's primary key: its column, its columns, or a function that makes a key of them */
-  key: (keyof Row & string) | readonly (keyof Row & string)[] | ((row: Row) => Key);
+/** The table's primary key: its column, its columns, or a function that makes a key of them. */
+type KeyOf<Row> = (keyof Row & string) | readonly (keyof Row & string)[] | ((row: Row) => Key);
+
+/** What a collection asks for: of rows like `Row`, these columns. */
+export interface CollectionOptions<Row, Column extends string = never>
+  extends Pick<SubscribeOptions<Row, Column>, "filter" | "columns" | "signal"> {
+  /** the table's primary key, which `columns` has to name */
+  key: KeyOf<Part<Row, Column>>;
 }
 
 /** How a collection differs from what it was at the event before. */
@@ -21,19 +26,21 @@ export interface Difference<Row> {
 }
 
 interface Events<Row> {
-  /** once for all that came together */
+  /** once for each transaction that concerns it, or for several. All collections of the socket show the same moment by then */
   change: Difference<Row>;
   /** `error.final` says whether the rows are followed no longer */
   error: RowcastError;
 }
 
 /**
- * The rows of a table, kept equal to it. While they are read anew after a gap, those that were known stay. Owns the
- * rows; a row that did not change stays the same object.
+ * The rows of a table, as they were at some moment: it changes between transactions alone. While they are read anew after a
+ * gap, those that were known stay. Owns the rows; a row that did not change stays the same object.
  */
 export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   /** Settles when the rows are those of the table, or with what ended the collection before. */
   readonly ready: Promise<void>;
+  /** @internal counts what was shown */
+  version = 0;
   readonly #subscription: Subscription<Change<Row>, Row>;
   readonly #key: (row: Row) => Key;
   readonly #rows = new Map<Key, Row>();
@@ -43,29 +50,47 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
    * key to be unique: `id = id + 1` may come as 1 → 2 and then 2 → 3, which moves another row than the one at 2.
    */
   readonly #hidden = new Map<string, number>();
-  /** touched since the last event: the row before */
-  #before = new Map<Key, Row | undefined>();
+  /** what came since: rows, and keys without one */
+  readonly #next = new Map<Key, Row | undefined>();
 
   /** @internal */
   constructor(
-    { key, ...options }: CollectionOptions<Row>,
+    { key, ...options }: { key: KeyOf<Row> } & SubscribeOptions,
     subscribe: (options: SubscribeOptions, handlers: Handlers<Change<Row>, Row>) => Subscription<Change<Row>, Row>,
   ) {
-    this.#key = toKey(key);
+    const keyOf = toKey(key);
+    let isUnsafe = false;
+    this.#key = (row) => {
+      const key = keyOf(row);
+      // JSON.parse has rounded it: rows of different keys would be one
+      if (!isUnsafe && typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key)) {
+        isUnsafe = true;
+        const text = `key ${key} is beyond 2^53: show it as text, in a generated column`;
+        this.#emit("error", new RowcastError("unsafe_key", text, false));
+      }
+      return key;
+    };
+    let isReady!: () => void;
+    let isOver!: (reason: unknown) => void;
+    const shown = new Promise<void>((resolve, reject) => ([isReady, isOver] = [resolve, reject]));
     this.#subscription = subscribe(
       { ...options, snapshot: true },
       {
         change: (change) => this.#apply(change),
         snapshot: (rows) => this.#replace(rows),
-        ready: () => this.#compare(),
-        error: (error) => {
-          this.#compare();
-          this.#emit("error", error);
+        cut: () => {
+          const tell = this.#show();
+          return () => {
+            isReady();
+            tell();
+          };
         },
+        end: (reason) => isOver(reason),
+        error: (error) => this.#emit("error", error),
       },
     );
-    this.ready = this.#subscription.ready.then(() => {});
-    this.ready.catch(() => {}); // nobody may be waiting
+    this.ready = this.#subscription.ready.then(() => shown);
+    for (const promise of [shown, this.ready]) promise.catch(() => {}); // nobody may be waiting
   }
 
   /** Calls a listener at each event. Returns what ends that. */
@@ -89,16 +114,16 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   has(key: Key): boolean {
     return this.#rows.has(key);
   }
-  keys() {
+  keys(): ReturnType<ReadonlyMap<Key, Row>["keys"]> {
     return this.#rows.keys();
   }
-  values() {
+  values(): ReturnType<ReadonlyMap<Key, Row>["values"]> {
     return this.#rows.values();
   }
-  entries() {
+  entries(): ReturnType<ReadonlyMap<Key, Row>["entries"]> {
     return this.#rows.entries();
   }
-  [Symbol.iterator]() {
+  [Symbol.iterator](): ReturnType<ReadonlyMap<Key, Row>["entries"]> {
     return this.#rows.entries();
   }
   forEach(each: (row: Row, key: Key, rows: ReadonlyMap<Key, Row>) => void): void {
@@ -131,7 +156,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   #enter(row: Row, tx: string): void {
     const key = this.#key(row);
     const hidden = `${tx} ${key}`;
-    if (this.#rows.has(key)) this.#hidden.set(hidden, (this.#hidden.get(hidden) ?? 0) + 1);
+    if (this.#newest(key) !== undefined) this.#hidden.set(hidden, (this.#hidden.get(hidden) ?? 0) + 1);
     this.#set(key, row);
   }
 
@@ -146,33 +171,42 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
 
   #replace(rows: Row[]): void {
     this.#hidden.clear();
-    const gone = new Set(this.#rows.keys());
+    const gone = new Set([...this.#rows.keys(), ...this.#next.keys()]);
     for (const row of rows) {
       const key = this.#key(row);
-      const isKnown = gone.delete(key) && JSON.stringify(this.#rows.get(key)) === JSON.stringify(row);
+      const isKnown = gone.delete(key) && JSON.stringify(this.#newest(key)) === JSON.stringify(row);
       if (!isKnown) this.#set(key, row);
     }
     for (const key of gone) this.#set(key, undefined);
   }
 
-  #set(key: Key, row: Row | undefined): void {
-    // no microtask: there is one after each message, and a transaction of a thousand rows is as many messages
-    if (this.#before.size === 0) setTimeout(() => this.#compare());
-    if (!this.#before.has(key)) this.#before.set(key, this.#rows.get(key));
-    if (row === undefined) this.#rows.delete(key);
-    else this.#rows.set(key, row);
+  #newest(key: Key): Row | undefined {
+    return this.#next.has(key) ? this.#next.get(key) : this.#rows.get(key);
   }
 
-  #compare(): void {
+  #set(key: Key, row: Row | undefined): void {
+    this.#next.set(key, row);
+  }
+
+  /** Takes over what came; what is returned tells the listeners. */
+  #show(): () => void {
     const [set, removed] = [new Map<Key, Row>(), new Map<Key, Row>()];
-    for (const [key, before] of this.#before) {
-      const row = this.#rows.get(key);
+    for (const [key, row] of this.#next) {
+      const before = this.#rows.get(key);
       if (row === before) continue;
-      if (row === undefined) removed.set(key, before!);
-      else set.set(key, row);
+      if (row === undefined) {
+        removed.set(key, before!);
+        this.#rows.delete(key);
+      } else {
+        set.set(key, row);
+        this.#rows.set(key, row);
+      }
     }
-    this.#before.clear();
-    if (set.size + removed.size > 0) this.#emit("change", { set, removed });
+    this.#next.clear();
+    this.#hidden.clear(); // no transaction is half there
+    if (set.size + removed.size === 0) return () => {};
+    this.version++;
+    return () => this.#emit("change", { set, removed });
   }
 
   #emit<Name extends keyof Events<Row>>(name: Name, event: Events<Row>[Name]): void {
@@ -180,7 +214,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   }
 }
 
-function toKey<Row>(key: CollectionOptions<Row>["key"]): (row: Row) => Key {
+function toKey<Row>(key: KeyOf<Row>): (row: Row) => Key {
   if (typeof key === "function") return key;
   if (typeof key === "string") return (row) => row[key] as Key;
   return (row) => JSON.stringify((key as (keyof Row)[]).map((column) => row[column]));

@@ -1,6 +1,7 @@
 import { Backoff } from "./backoff.js";
 import { RowcastError } from "./error.js";
-import { channelOf, type Complaint, type Message } from "./messages.js";
+import { subscriptionOf, type Complaint, type Message } from "./messages.js";
+import { Stream } from "./stream.js";
 import type { Subscription } from "./subscription.js";
 import { renewIn, subprotocols, type Token } from "./token.js";
 
@@ -10,6 +11,15 @@ export const PING_AFTER = 30_000;
 export const ANSWER_WITHIN = 5_000;
 /** A socket that does not open within this time is given up. */
 export const OPEN_WITHIN = 15_000;
+
+/** A channel that was there, and is not, may be there again: a table is taken out and watched anew. It is asked for so often. */
+export const ABSENT = 10_000;
+
+/**
+ * Collections wait for one that is read anew, so that all show the same moment: as long as something of it comes, and so long
+ * beyond. Then they go on without it.
+ */
+export const PATIENCE = 10_000;
 
 const CONNECTING = 0;
 const OPEN = 1;
@@ -50,6 +60,7 @@ export interface Host {
   /** where the paths of sockets begin, such as `wss://example.com` */
   readonly base: string;
   readonly token: Token | undefined;
+  readonly parse: (text: string) => any;
   readonly WebSocket: new (url: string, protocols: string[]) => Socket;
   /** Finds a connection for a subscription. */
   place(subscription: Subscription): void;
@@ -66,8 +77,8 @@ export interface Host {
 export class Connection {
   readonly #host: Host;
   readonly #subscriptions = new Map<string, Subscription>();
-  /** Channels that were left and not confirmed: what still comes for them is not for the next subscription. */
-  readonly #leaving = new Set<string>();
+  /** Those that were left, and it was not confirmed: what still comes for them is not for the next one of that name. */
+  readonly #leaving = new Map<string, { channel: string; view: string }>();
   readonly #backoff = new Backoff();
   #socket: Socket | undefined;
   /** counts attempts: an older one that still waits for its token has ended */
@@ -78,8 +89,23 @@ export class Connection {
   #renewal: ReturnType<typeof setTimeout> | undefined;
   /** until a command that was one too many is sent again */
   #slow: ReturnType<typeof setTimeout> | undefined;
+  /** until channels that are absent are asked for again */
+  #absent: ReturnType<typeof setTimeout> | undefined;
   #isFull = false;
+  /** a ping waits for its answer */
+  #isAsked = false;
+  /** sockets in a row that did not open */
+  #unopened = 0;
+  #triedAt = -Infinity;
+  /** beside a stream: the socket that may take its place */
+  #probe: Socket | undefined;
+  /** how long a socket may be asked for an answer: on a slow line that stands behind a long message */
+  #patience = ANSWER_WITHIN;
   #isDown = false;
+  /** nothing came since a cut that some subscription was waited for at */
+  #isHeld = false;
+  /** since when cuts are held up, and nothing came of what they wait for */
+  #heldSince: number | undefined;
 
   constructor(host: Host, first: Subscription) {
     this.#host = host;
@@ -90,28 +116,35 @@ export class Connection {
   get state(): State {
     if (this.#isDown) return "source_down";
     if (!this.#isOpen) return "connecting";
-    for (const { isLive } of this.#subscriptions.values()) if (!isLive) return "connecting";
+    for (const { isCurrent } of this.#subscriptions.values()) if (!isCurrent) return "connecting";
     return "live";
   }
 
-  /** Whether there is room for a subscription: a socket carries each channel once. */
-  takes(subscription: Subscription): boolean {
-    return !this.#isFull && !this.#subscriptions.has(subscription.channel);
+  /** @internal Whether there is room for a subscription: a socket carries each user once. */
+  takes({ channel }: Subscription): boolean {
+    return !this.#isFull && !(channel.startsWith("user/") && this.#subscriptions.has(channel));
   }
 
   add(subscription: Subscription): void {
     subscription.connection = this;
-    this.#subscriptions.set(subscription.channel, subscription);
+    const { channel, options } = subscription;
+    const { filter, columns, old } = options;
+    // of what is asked for, so that sockets that ask for the same share the server's frames
+    const view = filter || columns || old ? digest(JSON.stringify([filter, columns, old])) : undefined;
+    subscription.view = view;
+    for (let n = 1; this.#subscriptions.has(subscription.id); n++) subscription.view = (view ?? "") + n;
+    this.#subscriptions.set(subscription.id, subscription);
     this.#join(subscription);
   }
 
   remove(subscription: Subscription): void {
     this.#leave(subscription);
-    this.#subscriptions.delete(subscription.channel);
+    this.#subscriptions.delete(subscription.id);
     this.#host.changed();
     // whoever subscribes in its place before this turn ends finds the socket open
     queueMicrotask(() => {
       if (this.#subscriptions.size === 0) this.close();
+      else this.#cutAgain();
     });
   }
 
@@ -122,7 +155,8 @@ export class Connection {
 
   /** The network may be back, or the machine awake: waits no longer, and trusts the open socket no longer. */
   wake(): void {
-    if (this.#isOpen) this.#ping();
+    // asked already, it has its time to answer
+    if (this.#isOpen) this.#isAsked || this.#ping();
     else if (this.#socket?.readyState !== CONNECTING) void this.#connect();
   }
 
@@ -131,6 +165,8 @@ export class Connection {
     // first: whoever subscribes again when told of the end needs another connection
     this.#host.forget(this);
     this.#drop();
+    if (this.#probe) this.#probe.onopen = this.#probe.onclose = null;
+    this.#probe?.close();
     for (const subscription of this.#subscriptions.values()) subscription.end(error);
   }
 
@@ -145,11 +181,18 @@ export class Connection {
     try {
       const current = await (typeof token === "function" ? token() : token);
       if (attempt !== this.#attempt) return;
-      const socket = new WebSocket(base + "/ws", subprotocols(current));
+      const open = () => new WebSocket(base + "/ws?cuts=true", subprotocols(current));
+      // a proxy may let no WebSocket through; but to neither a server answers that is away: every second time
+      const isStream = this.#unopened > 1 && this.#unopened % 2 === 0 && typeof fetch === "function";
+      const socket = isStream ? new Stream(base, current, this.#commands()) : open();
+      this.#unopened++;
       this.#socket = socket;
       this.#wait(OPEN_WITHIN, () => this.#retry());
-      socket.onopen = () => this.#opened();
-      socket.onmessage = ({ data }) => this.#heard(JSON.parse(data));
+      socket.onopen = () => {
+        this.#opened();
+        if (isStream) this.#tryAgain(open);
+      };
+      socket.onmessage = ({ data }) => this.#received(data);
       socket.onclose = ({ code, reason }) => this.#closed(code, reason);
       socket.onerror = () => {}; // a close follows
     } catch (error) {
@@ -162,33 +205,92 @@ export class Connection {
   #opened(): void {
     this.#backoff.opened();
     this.#wait(PING_AFTER, () => this.#ping());
-    for (const subscription of this.#subscriptions.values()) this.#join(subscription);
+    // a stream that opens is the way until a WebSocket opens
+    this.#unopened = this.#socket instanceof Stream ? 2 : 0;
+    if (!this.#unopened) for (const subscription of this.#subscriptions.values()) this.#join(subscription);
+  }
+
+  /** While a stream works: whether a WebSocket would by now, since the server may only have been away. Once a minute at most. */
+  #tryAgain(open: () => Socket): void {
+    if (Date.now() < this.#triedAt + 60_000) return;
+    this.#triedAt = Date.now();
+    const socket = (this.#probe = open());
+    socket.onerror = () => {};
+    socket.onclose = () => this.#tell(new RowcastError("no_websocket", "no WebSocket gets through: event streams do", false));
+    socket.onopen = () => {
+      socket.onclose = null;
+      socket.close();
+      this.#unopened = 0;
+      if (this.#socket instanceof Stream) void this.#connect();
+    };
+  }
+
+  /** All that a stream says. */
+  #commands(): string {
+    return [...this.#subscriptions.values()].map((subscription) => JSON.stringify(subscription.begin())).join("\n");
+  }
+
+  #received(text: string): void {
+    let message: Message;
+    try {
+      message = this.#host.parse(text);
+    } catch {
+      // what stands between has answered in the server's place
+      this.#tell(new RowcastError("bad_frame", `this is no message of a server: ${String(text).slice(0, 80)}`, false));
+      return this.#retry();
+    }
+    this.#heard(message);
   }
 
   #heard(message: Message): void {
     this.#wait(PING_AFTER, () => this.#ping());
-    const channel = channelOf(message);
+    this.#isAsked = false;
+    this.#patience = ANSWER_WITHIN;
+    const id = subscriptionOf(message);
     if (message.type === "token_expiring") this.#expires(message.expires_in);
     // whichever command it was: there may be more
     else if (message.type === "error" && message.code === "rate_limited") this.#slowDown((message.retry_after ?? 1) * 1000);
-    else if (channel !== undefined) this.#deliver(channel, message);
+    else if (message.type === "cut" && !message.channel) this.#cut();
+    else if (id !== undefined) this.#deliver(id, message);
     else if (message.type === "error") this.#complained(message);
     this.#host.changed();
   }
 
-  #deliver(channel: string, message: Message): void {
+  /** What all subscriptions were told is the database at one moment, once those that were shown before are live again. */
+  #cut(): void {
+    const all = [...this.#subscriptions.values()];
+    const late = all.filter(({ isShown, isLive }) => isShown && !isLive);
+    this.#isHeld = late.length > 0;
+    this.#heldSince = this.#isHeld ? (this.#heldSince ?? Date.now()) : undefined;
+    if (this.#isHeld && Date.now() - this.#heldSince! < PATIENCE) return;
+    // those come back as new ones do
+    for (const subscription of late) subscription.isShown = false;
+    // all are shown before anybody is told of one
+    for (const tell of all.map((subscription) => subscription.cut())) tell?.();
+  }
+
+  /** One that was waited for is gone. */
+  #cutAgain(): void {
+    if (this.#isHeld) this.#cut();
+    this.#host.changed();
+  }
+
+  #deliver(id: string, message: Message): void {
     const code = message.type === "error" ? message.code : undefined;
     if (!code) this.#isDown = false;
     else if (code === "source_down") this.#isDown = true;
-    const subscription = this.#subscriptions.get(channel);
-    if (this.#leaving.has(channel)) {
+    const subscription = this.#subscriptions.get(id);
+    if (this.#leaving.has(id)) {
       // refused before it was left, there was nothing to leave
       if (message.type !== "unsubscribed" && code !== "not_subscribed") return;
-      this.#leaving.delete(channel);
+      this.#leaving.delete(id);
       if (subscription) this.#join(subscription);
     } else if (subscription && message.type === "error") {
       this.#refused(subscription, message);
     } else {
+      if (message.type !== "heartbeat") this.#isHeld = false;
+      // what is waited for is on its way, and patience begins anew
+      if (subscription?.isShown && !subscription.isLive) this.#heldSince = undefined;
       subscription?.receive(message);
     }
   }
@@ -198,7 +300,7 @@ export class Connection {
     if (LOST.includes(code)) {
       // which one of several, the answers to the next commands say
       if (this.#subscriptions.size + this.#leaving.size > 1) this.#retry();
-      else for (const subscription of this.#subscriptions.values()) subscription.end(new RowcastError(code, message));
+      else for (const subscription of this.#subscriptions.values()) this.#lost(subscription, code, message);
     } else {
       const isDown = code === "source_down";
       // this one comes once for each channel
@@ -210,24 +312,38 @@ export class Connection {
   #refused(subscription: Subscription, { code, message }: Complaint): void {
     if (code === "too_many_subscriptions" && this.#subscriptions.size > 1) {
       this.#isFull = true;
-      this.#subscriptions.delete(subscription.channel);
+      this.#subscriptions.delete(subscription.id);
+      subscription.isShown = false;
       this.#host.place(subscription);
+      this.#cutAgain();
     } else if (code === "source_down") {
       subscription.tell(new RowcastError(code, message, false));
     } else if (code !== "already_subscribed" && code !== "not_subscribed") {
       // those answer a command that #slowDown sent once more
-      subscription.end(new RowcastError(code, message));
+      this.#lost(subscription, code, message);
     }
+  }
+
+  #lost(subscription: Subscription, code: string, text: string): void {
+    if (code !== "unknown_channel" || !subscription.wasLive) return subscription.end(new RowcastError(code, text));
+    // what it shows stays, and nobody waits for it
+    subscription.isLive = subscription.isCurrent = subscription.isShown = subscription.isAnswered = false;
+    subscription.tell(new RowcastError(code, text, false));
+    clearTimeout(this.#absent);
+    this.#absent = setTimeout(() => {
+      for (const each of this.#subscriptions.values()) if (!each.isAnswered) this.#join(each);
+    }, ABSENT);
+    this.#cutAgain();
   }
 
   /** A command was one too many, and others may be: those without an answer are sent again, with pauses. */
   #slowDown(pause: number): void {
-    const channels = [...this.#leaving, ...this.#subscriptions.keys()];
+    const ids = [...this.#leaving.keys(), ...this.#subscriptions.keys()];
     const next = (): void => {
-      const channel = channels.shift();
-      if (channel === undefined) return;
-      const subscription = this.#subscriptions.get(channel);
-      if (this.#leaving.has(channel)) this.#sendLeave(channel);
+      const id = ids.shift();
+      if (id === undefined) return;
+      const subscription = this.#subscriptions.get(id);
+      if (this.#leaving.has(id)) this.#sendLeave(id);
       else if (subscription && !subscription.isAnswered) this.#join(subscription);
       else return next();
       this.#slow = setTimeout(next, pause);
@@ -258,8 +374,11 @@ export class Connection {
   #closed(code: number, reason: string): void {
     const text = reason || `the server closed the socket with ${code}`;
     const name = FINAL[code];
+    if (code === 1006 && reason) this.#tell(new RowcastError("no_server", reason, false));
     // a channel is gone or a filter fits no longer: which one of several, the answers to the next commands say
-    const isPartial = (code === 4400 || code === 4404) && this.#subscriptions.size > 1;
+    const all = [...this.#subscriptions.values()];
+    const isPartial =
+      (code === 4400 || code === 4404) && (all.length > 1 || (code === 4404 && all.some(({ wasLive }) => wasLive)));
     const isRenewable = code === 4401 && typeof this.#host.token === "function";
     if (isRenewable) this.#tell(new RowcastError("unauthenticated", text, false));
     if (name && !isPartial && !isRenewable) this.close(new RowcastError(name, text));
@@ -271,27 +390,48 @@ export class Connection {
   }
 
   #join(subscription: Subscription): void {
-    if (!this.#isOpen || this.#leaving.has(subscription.channel)) return;
+    if (this.#socket instanceof Stream) return this.#again();
+    if (!this.#isOpen || this.#leaving.has(subscription.id)) return;
     this.#send(subscription.begin());
   }
 
-  #leave({ channel }: Subscription): void {
-    if (!this.#isOpen || this.#leaving.has(channel)) return;
-    this.#leaving.add(channel);
-    this.#sendLeave(channel);
+  #leave({ id, channel, view = "" }: Subscription): void {
+    if (this.#socket instanceof Stream) return this.#again();
+    if (!this.#isOpen || this.#leaving.has(id)) return;
+    this.#leaving.set(id, { channel, view });
+    this.#sendLeave(id);
   }
 
-  #sendLeave(channel: string): void {
-    this.#send({ type: "unsubscribe", channel, ref: channel });
+  #sendLeave(id: string): void {
+    this.#send({ type: "unsubscribe", ...this.#leaving.get(id), ref: id });
   }
 
   #ping(): void {
-    this.#send({ type: "ping" });
-    this.#wait(ANSWER_WITHIN, () => this.#retry());
+    this.#isAsked = true;
+    const socket = this.#socket;
+    // to a stream nothing can be said: its heartbeats come after 25 to 50 s
+    if (socket instanceof Stream) this.#wait(PING_AFTER, () => this.#silent());
+    else {
+      this.#send({ type: "ping" });
+      this.#wait(this.#patience, () => this.#silent());
+    }
+  }
+
+  /** Takes the socket for dead. The next one is given longer: it may have been in the middle of a long message. */
+  #silent(): void {
+    this.#patience *= 2;
+    this.#retry();
   }
 
   #send(command: object): void {
-    this.#socket?.send(JSON.stringify(command));
+    if (this.#socket instanceof Stream) this.#again();
+    else this.#socket?.send(JSON.stringify(command));
+  }
+
+  /** A stream cannot be told more: another one takes its place, once this turn is over. */
+  #again(): void {
+    const attempt = this.#attempt;
+    queueMicrotask(() => attempt === this.#attempt && void this.#connect());
   }
 
   #retry(): void {
@@ -306,10 +446,10 @@ export class Connection {
 
   /** Ends the socket, and the attempt to get one. */
   #drop(): void {
-    for (const timer of [this.#timer, this.#renewal, this.#slow]) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#renewal, this.#slow, this.#absent]) clearTimeout(timer);
     this.#attempt++;
     this.#leaving.clear();
-    this.#isDown = false;
+    this.#isDown = this.#isHeld = this.#isAsked = false;
     const socket = this.#socket;
     this.#socket = undefined;
     if (socket) {
@@ -318,4 +458,11 @@ export class Connection {
     }
     this.#host.changed();
   }
+}
+
+/** A short name of a text. Two texts may have the same one. */
+function digest(text: string): string {
+  let hash = 0;
+  for (let i = 0; i < text.length; i++) hash = (Math.imul(hash, 31) + text.charCodeAt(i)) | 0;
+  return (hash >>> 0).toString(36);
 }

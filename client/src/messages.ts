@@ -13,12 +13,15 @@ interface Base {
   omitted?: "row_bytes";
   /** who wrote: a hint, no proof */
   actor?: string;
+  /** nothing of the cut follows on this channel */
+  last?: true;
 }
 
 interface Update extends Base {
   type: "realtime_update";
   /** the channel */
   entity_type: string;
+  view?: string;
 }
 
 /** A change of a row. `rowcast.publish` may send other actions than these. */
@@ -48,6 +51,8 @@ export interface Notification<Data = any> extends Base {
 export interface Subscribed {
   type: "subscribed";
   channel: string;
+  /** which subscription of the channel, where the socket has several */
+  view?: string;
   cursor: string;
   /** nothing is missing since the cursor that was asked for */
   recovered: boolean;
@@ -60,10 +65,11 @@ export interface Complaint {
   type: "error";
   code: string;
   message: string;
-  /** of a command: its channel */
+  /** of a command: its subscription */
   ref?: string;
   /** of no command: the channel, where it is of one */
   channel?: string;
+  view?: string;
   /** `rate_limited`: seconds until the next command */
   retry_after?: number;
 }
@@ -73,10 +79,11 @@ export type Message =
   | Change
   | Notification
   | Subscribed
-  | { type: "snapshot"; channel: string; rows: unknown[]; omitted?: "row_bytes"; last: boolean; cursor?: string }
-  | { type: "gap"; channel: string; reason: string }
-  | { type: "heartbeat"; channel: string; cursor: string }
-  | { type: "unsubscribed"; channel: string }
+  | { type: "snapshot"; channel: string; view?: string; rows: unknown[]; omitted?: "row_bytes"; last: boolean; cursor?: string }
+  | { type: "gap"; channel: string; view?: string; reason: string }
+  | { type: "heartbeat"; channel: string; view?: string; cursor: string }
+  | { type: "unsubscribed"; channel: string; view?: string }
+  | { type: "cut"; channel?: string; view?: string; cursor?: string }
   | { type: "pong" | "authenticated"; channel?: undefined }
   | { type: "token_expiring"; expires_in: number; channel?: undefined }
   | Complaint;
@@ -86,19 +93,24 @@ export function userChannel(user: string | number): string {
   return `user/${user}`;
 }
 
+/** Names a subscription on its socket: the channel, and the view where there are several of it. */
+export function idOf(channel: string, view?: string): string {
+  return view ? `${channel} ${view}` : channel;
+}
+
 /**
- * The channel that a message is of. Commands about one have it as `ref`, which comes back in an `error`. What is about
- * the whole socket is of none.
+ * The subscription that a message is of. Commands about one have its name as `ref`, which comes back in an `error`. What is
+ * about the whole socket is of none.
  */
-export function channelOf(message: Message): string | undefined {
+export function subscriptionOf(message: Message): string | undefined {
   switch (message.type) {
     case "realtime_update":
-      return message.entity_type;
+      return idOf(message.entity_type, message.view);
     case "notification":
       return userChannel(message.user_id);
     case "error":
-      return message.channel ?? message.ref;
+      return message.channel ? idOf(message.channel, message.view) : message.ref;
     default:
-      return message.channel;
+      return message.channel && idOf(message.channel, (message as Subscribed).view);
   }
 }

@@ -1,13 +1,46 @@
+"use client";
 import { useMemo, useSyncExternalStore } from "react";
-import type { Client } from "./index.js";
-import { collectionStore, type StoreOptions, type View } from "./store.js";
+import type { Client, Part, State } from "./index.js";
+import {
+  collectionStore,
+  notificationStore,
+  stateStore,
+  type NotificationStoreOptions,
+  type NotificationView,
+  type StateOptions,
+  type Store,
+  type StoreOptions,
+  type View,
+} from "./store.js";
 
 /** The rows of a channel, live while the component is mounted. Of a `key` that is a function, the first one counts. */
-export function useCollection<Channels extends object, Name extends keyof Channels & string>(
+export function useCollection<
+  Channels extends object,
+  Name extends keyof Channels & string,
+  Column extends keyof Channels[Name] & string = never,
+>(
   client: Client<Channels>,
   channel: Name,
-  options: StoreOptions<Channels[Name]>,
-): View<Channels[Name]> {
-  const store = useMemo(() => collectionStore(client, channel, options), [client, channel, JSON.stringify(options)]);
-  return useSyncExternalStore(store.subscribe, store.get, store.get);
+  options: StoreOptions<Channels[Name], Column>,
+): View<Part<Channels[Name], Column>> {
+  return useStore(useMemo(() => collectionStore(client, channel, options), [client, channel, JSON.stringify(options)]));
+}
+
+/** The notifications that a user is told while the component is mounted; without a user there are none. */
+export function useNotifications<Data = any>(
+  client: Client<any>,
+  user: string | number | null | undefined,
+  options: NotificationStoreOptions = {},
+): NotificationView<Data> {
+  const store = useMemo(() => notificationStore<Data>(client, user, options), [client, user, JSON.stringify(options)]);
+  return useStore(store);
+}
+
+/** How things stand with a client: `client.state`, or with `delay` only what lasts. */
+export function useConnectionState(client: Client<any>, { delay }: StateOptions = {}): State {
+  return useStore(useMemo(() => stateStore(client, { delay }), [client, delay]));
+}
+
+function useStore<Shown>(store: Store<Shown>): Shown {
+  return useSyncExternalStore(store.subscribe, store.get, store.getInitial);
 }

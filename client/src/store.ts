@@ -1,5 +1,8 @@
-/** A collection as a store of Svelte's contract, from which other frameworks' bindings are a few lines. */
-import type { Client, Collection, CollectionOptions, RowcastError } from "./index.js";
+/** Rows, notifications and a client's state as stores of Svelte's contract. Bindings of other frameworks are made of them. */
+import type { Client, Collection, CollectionOptions, Filter, Notification, Part, RowcastError, State } from "./index.js";
+import { emptyStore, makeStore, unref, type Store } from "./shared.js";
+
+export type { Store };
 
 /** A collection at one moment. */
 export interface View<Row> {
@@ -11,68 +14,171 @@ export interface View<Row> {
   readonly error?: RowcastError;
 }
 
-/** The collection is open while somebody has subscribed. */
-export interface CollectionStore<Row> {
-  get(): View<Row>;
-  /** Calls `run` now and whenever the view has changed. Returns what ends that. */
-  subscribe(run: (view: View<Row>) => void): () => void;
+/** A store of rows. */
+export type CollectionStore<Row> = Store<View<Row>>;
+
+/** How long a store is open. */
+export interface Lifetime {
+  /** false: nothing is asked for, and the view is the empty one */
+  enabled?: boolean;
+  /** milliseconds for which it stays open after its last subscriber has left: 5,000 unless told */
+  keepAlive?: number;
 }
 
-/** What a store asks for: its subscribers open and close it. */
-export type StoreOptions<Row> = Omit<CollectionOptions<Row>, "signal">;
+/** What a store asks for: its subscribers open and close it. A `filter` that is falsy is none. */
+export interface StoreOptions<Row, Column extends string = never>
+  extends Pick<CollectionOptions<Row, Column>, "key" | "columns">,
+    Lifetime {
+  filter?: Filter<Row> | readonly Filter<Row>[] | "" | 0 | false | null | undefined;
+}
 
-const EMPTY = { rows: [], isReady: false };
-const stores = new WeakMap<Client<any>, Map<string, CollectionStore<any>>>();
+const KEEP_ALIVE = 5_000;
+const EMPTY: View<never> = { rows: [], isReady: false };
 
-/** A store of a channel's rows. Who asks for the same one again gets it, and shares its collection. */
-export function collectionStore<Channels extends object, Name extends keyof Channels & string>(
+/** A store of a channel's rows. Stores of the same client, channel and options share one collection. */
+export function collectionStore<
+  Channels extends object,
+  Name extends keyof Channels & string,
+  Column extends keyof Channels[Name] & string = never,
+>(
   client: Client<Channels>,
   channel: Name,
-  options: StoreOptions<Channels[Name]>,
-): CollectionStore<Channels[Name]> {
-  const make = () => makeStore(() => client.collection(channel, options));
+  options: StoreOptions<Channels[Name], Column>,
+): CollectionStore<Part<Channels[Name], Column>> {
+  type Row = Part<Channels[Name], Column>;
+  const { key, filter, columns, enabled = true, keepAlive = KEEP_ALIVE } = options;
+  if (!enabled) return emptyStore<View<Row>>(EMPTY);
   // two functions cannot be told to be alike
-  if (typeof options.key === "function") return make();
-  const known = stores.get(client) ?? new Map();
-  stores.set(client, known);
-  const name = JSON.stringify([channel, options]);
-  if (!known.has(name)) known.set(name, make());
-  return known.get(name);
+  const name = typeof key === "function" ? undefined : JSON.stringify([channel, key, filter || 0, columns, keepAlive]);
+  return makeStore<View<Row>>(client, name, EMPTY, keepAlive, (changed) => {
+    const collection = client.collection<Name, Column>(channel, { key, columns, filter: filter || undefined });
+    return follow(collection, changed);
+  });
 }
 
-function makeStore<Row>(open: () => Collection<Row>): CollectionStore<Row> {
-  const subscribers = new Set<(view: View<Row>) => void>();
-  let collection: Collection<Row> | undefined;
+function follow<Row>(collection: Collection<Row>, changed: (isLast?: boolean) => void) {
   let view: View<Row> = EMPTY;
+  let version = 0;
 
-  function update(part: Partial<View<Row>>): void {
-    view = { ...view, ...part };
-    for (const run of subscribers) run(view);
+  /** Also before its own listeners are told: whoever hears of another collection reads the same moment here. */
+  function get(): View<Row> {
+    if (version !== collection.version) {
+      version = collection.version;
+      view = { ...view, rows: [...collection.values()] };
+    }
+    return view;
   }
 
-  function follow(opened: Collection<Row>): void {
-    collection = opened;
-    opened.on("change", () => update({ rows: [...opened.values()] }));
-    opened.on("error", (error) => error.final && update({ error }));
-    opened.ready.then(
-      () => collection === opened && update({ isReady: true }),
-      () => {}, // the event has told
-    );
+  function update(part: Partial<View<Row>>): void {
+    view = { ...get(), ...part };
+    changed(view.error !== undefined);
+  }
+
+  collection.on("change", () => update({}));
+  collection.on("error", (error) => error.final && update({ error }));
+  collection.ready.then(
+    () => update({ isReady: true }),
+    () => {}, // the event has told, or it was closed
+  );
+  return { get, close: () => collection.close() };
+}
+
+/** The notifications that came while the store was open. */
+export interface NotificationView<Data = any> {
+  /** the newest first */
+  readonly notifications: readonly Notification<Data>[];
+  /** whatever comes from now on is there */
+  readonly isReady: boolean;
+  /** some may be missing: load them from where they are kept */
+  readonly hasGap: boolean;
+  /** why they are followed no longer */
+  readonly error?: RowcastError;
+  /** forgets those that are there, and the gap, for everybody who is shown them */
+  clear(): void;
+}
+
+/** Which notifications a store asks for. */
+export interface NotificationStoreOptions extends Lifetime {
+  /** how many are kept: 100 unless told */
+  limit?: number;
+  /** those after this cursor too */
+  since?: string;
+}
+
+const NOTHING: NotificationView<never> = { notifications: [], isReady: false, hasGap: false, clear() {} };
+
+/**
+ * A store of a user's notifications; without a user it asks for nothing. Stores of the same client, user and options share
+ * one subscription.
+ */
+export function notificationStore<Data = any>(
+  client: Client<any>,
+  user: string | number | null | undefined,
+  options: NotificationStoreOptions = {},
+): Store<NotificationView<Data>> {
+  const { enabled = true, keepAlive = KEEP_ALIVE, limit = 100, since } = options;
+  if (!enabled || user === null || user === undefined || user === "") return emptyStore<NotificationView<Data>>(NOTHING);
+  // no channel's name is an empty text
+  const name = JSON.stringify(["", String(user), limit, since, keepAlive]);
+  return makeStore<NotificationView<Data>>(client, name, NOTHING, keepAlive, (changed) => {
+    const clear = () => update({ notifications: [], hasGap: false });
+    let view: NotificationView<Data> = { ...NOTHING, clear };
+    function update(part: Partial<NotificationView<Data>>): void {
+      view = { ...view, ...part };
+      changed(view.error !== undefined);
+    }
+    const subscription = client.notifications<Data>(user, { since }, {
+      change: (told) => update({ notifications: [told, ...view.notifications].slice(0, limit) }),
+      ready: () => update({ isReady: true }),
+      resync: () => update({ hasGap: true }),
+      error: (error) => error.final && update({ error }),
+    });
+    return { get: () => view, close: () => subscription.close() };
+  });
+}
+
+/** How the state of a client is shown. */
+export interface StateOptions {
+  /** milliseconds that something worse than `live` has to last before it is shown: 0 unless told */
+  delay?: number;
+}
+
+/** A store of `client.state`. Where pages are rendered it is `idle`. */
+export function stateStore(client: Client<any>, { delay = 0 }: StateOptions = {}): Store<State> {
+  const subscribers = new Set<(state: State) => void>();
+  let shown = client.state;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let ignore = () => {};
+
+  function show(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    if (shown === client.state) return;
+    shown = client.state;
+    for (const run of subscribers) run(shown);
+  }
+
+  function changed(): void {
+    const isFine = client.state === "live" || client.state === "idle";
+    if (isFine || delay <= 0) show();
+    // one pause, whatever it becomes meanwhile
+    else timer ??= unref(setTimeout(show, delay));
   }
 
   return {
-    get: () => view,
+    get: () => (delay > 0 ? shown : client.state),
+    getInitial: () => "idle",
     subscribe(run) {
-      if (subscribers.size === 0) follow(open());
-      // one function may subscribe twice
-      const subscriber = (view: View<Row>) => run(view);
+      if (subscribers.size === 0) ignore = client.on("state", changed);
+      changed();
+      const subscriber = (state: State) => run(state);
       subscribers.add(subscriber);
-      run(view);
+      run(shown);
       return () => {
         if (!subscribers.delete(subscriber) || subscribers.size > 0) return;
-        collection?.close();
-        collection = undefined;
-        view = EMPTY;
+        ignore();
+        clearTimeout(timer);
+        timer = undefined;
       };
     },
   };

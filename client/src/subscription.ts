@@ -2,14 +2,15 @@ import { attempt } from "./attempt.js";
 import { Backlog } from "./backlog.js";
 import type { Connection } from "./connection.js";
 import { RowcastError } from "./error.js";
-import type { Message, Subscribed } from "./messages.js";
+import { idOf, type Message, type Subscribed } from "./messages.js";
+import type { Abort, Filter } from "./part.js";
 
-/** What a subscription asks for. */
-export interface SubscribeOptions {
+/** What a subscription asks for: of rows like `Row`, these columns. */
+export interface SubscribeOptions<Row = any, Column extends string = string> {
   /** only rows for which it holds, such as `user_id=eq.123`; of several, all of them */
-  filter?: string | string[];
+  filter?: Filter<Row> | readonly Filter<Row>[];
   /** only these columns */
-  columns?: string[];
+  columns?: readonly Column[];
   /** `updated` tells the columns that changed as they were */
   old?: boolean;
   /** the current rows first, and again after a gap */
@@ -17,15 +18,18 @@ export interface SubscribeOptions {
   /** resume after this cursor */
   since?: string;
   /** ends the subscription */
-  signal?: AbortSignal;
+  signal?: Abort;
   /** changes that may wait for an iterator; 1,000 unless told */
   backlog?: number;
 }
 
 /** What is called with what comes. Whatever is absent is not missed. */
 export interface Handlers<Item, Row = never> {
-  /** a change, or a notification; each once. Without it they wait for an iterator */
-  change?(change: Item): void;
+  /**
+   * a change, or a notification; each once. Without it they wait for an iterator. Where it returns a promise, the cursor
+   * waits for it; the next change does not
+   */
+  change?(change: Item): unknown;
   /** all current rows; the changes since follow */
   snapshot?(rows: Row[]): void;
   /** live: at the start, and after each lost connection */
@@ -34,6 +38,10 @@ export interface Handlers<Item, Row = never> {
   resync?(reason: string): void;
   /** `error.final` says whether the subscription has ended */
   error?(error: RowcastError): void;
+  /** @internal all that came is the database at one moment: shows it, and returns what tells of it */
+  cut?(): () => void;
+  /** @internal it has ended */
+  end?(reason: unknown): void;
 }
 
 /** Where cursors outlive the page: `localStorage`, `sessionStorage`, or the like. */
@@ -53,23 +61,35 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
 
   /** @internal the one that carries it */
   connection: Connection | undefined;
+  /** @internal tells it from others of its channel on that one */
+  view: string | undefined;
   /** @internal the server has said something since it was asked */
   isAnswered = false;
   /** @internal every change follows */
   isLive = false;
+  /** @internal it was, at some time */
+  wasLive = false;
+  /** @internal what came is shown cut by cut, and something is */
+  isShown = false;
+  /** @internal what is shown is of a moment since it began, or began anew */
+  isCurrent = false;
 
   /** where the server goes on after a lost connection */
   #place: string | undefined;
   #cursor: string | undefined;
   readonly #handlers: Handlers<Item, Row>;
-  readonly #storage: CursorStorage | undefined;
+  #storage: CursorStorage | undefined;
   readonly #storageKey: string;
   readonly #backlog: Backlog<Item>;
   readonly #close = (): void => this.end();
   #resolve!: (subscribed: Subscribed) => void;
   #reject!: (reason: unknown) => void;
+  /** places after changes that a handler has not dealt with, or that come behind one */
+  #undealt: { place: string; isDealt: boolean }[] = [];
   /** of the snapshot that is arriving */
   #rows: Row[] = [];
+  /** snapshots in a row that were broken off */
+  #broken = 0;
   #isEnded = false;
   /** the reason of a gap that is told when the subscription is live, so that what is loaded then has no hole */
   #gap: string | undefined;
@@ -82,11 +102,13 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     readonly options: SubscribeOptions,
     handlers: Handlers<Item, Row>,
     storage?: CursorStorage,
+    server?: string,
   ) {
     this.#handlers = handlers;
-    this.#storage = storage;
-    this.#storageKey = `rowcast:${JSON.stringify([channel, options.filter, options.columns])}`;
-    this.#cursor = this.#place = options.since || storage?.getItem(this.#storageKey) || undefined;
+    // a page that begins has no rows: a place would keep them from it
+    this.#storage = options.snapshot ? undefined : storage;
+    this.#storageKey = `rowcast:${JSON.stringify([server, channel, options.filter, options.columns])}`;
+    this.#cursor = this.#place = options.since || this.#stored((storage) => storage.getItem(this.#storageKey)) || undefined;
     this.#backlog = new Backlog(options.backlog ?? 1_000, () => this.#dealt(), this.#close);
     this.ready = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -113,24 +135,37 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
 
   /** @internal Begins, or goes on: the command that asks for it. */
   begin(): object {
-    this.isAnswered = this.isLive = false;
+    this.isAnswered = this.isLive = this.isCurrent = false;
+    if (this.#rows.length && ++this.#broken > 2) {
+      const text = `the connection was lost ${this.#broken} times before all rows of ${this.channel} had come`;
+      const error = new RowcastError("no_end", text, this.#broken >= 10);
+      if (error.final) queueMicrotask(() => this.end(error));
+      else this.tell(error);
+    }
     this.#rows = [];
-    const { channel, options } = this;
+    const { channel, view, options, id } = this;
     const { filter, columns, old, snapshot } = options;
-    return { type: "subscribe", channel, since: this.#place, filter, columns, old, snapshot, ref: channel };
+    return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, ref: id };
+  }
+
+  /** @internal */
+  get id(): string {
+    return idOf(this.channel, this.view);
   }
 
   /** @internal */
   receive(message: Message): void {
     this.isAnswered = true;
+    let dealing: PromiseLike<unknown> | undefined;
     switch (message.type) {
       case "realtime_update":
       case "notification":
-        this.#hand(message as Item);
+        dealing = this.#hand(message as Item);
         break;
       case "snapshot":
         for (const row of message.rows) this.#rows.push(row as Row);
         if (message.last) {
+          this.#broken = 0;
           const rows = this.#rows.splice(0);
           attempt(() => this.#handlers.snapshot?.(rows));
         }
@@ -141,7 +176,14 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       case "subscribed":
         this.#joined(message);
     }
-    if ("cursor" in message && message.cursor) this.#moveTo(message.cursor);
+    if ("cursor" in message && message.cursor) this.#moveTo(message.cursor, dealing);
+  }
+
+  /** @internal Shows what came, where it is shown by cuts; what is returned tells of it. */
+  cut(): (() => void) | undefined {
+    if (!this.#handlers.cut || !this.isLive) return;
+    this.isShown = this.isCurrent = true;
+    return this.#handlers.cut();
   }
 
   /** @internal */
@@ -157,22 +199,27 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     signal?.removeEventListener("abort", this.#close);
     this.connection?.remove(this);
     this.#backlog.end(error);
-    this.#reject(error ?? (signal?.aborted ? signal.reason : new RowcastError("closed", `${this.channel} was closed`)));
+    const reason = error ?? (signal?.aborted ? signal.reason : new RowcastError("closed", `${this.channel} was closed`));
+    this.#reject(reason);
+    this.#handlers.end?.(reason);
     if (error) this.tell(error);
   }
 
-  #hand(item: Item): void {
-    if (this.#handlers.change) attempt(() => this.#handlers.change!(item));
+  #hand(item: Item): PromiseLike<unknown> | undefined {
+    let dealing: any;
+    if (this.#handlers.change) attempt(() => (dealing = this.#handlers.change!(item)));
     else if (!this.#backlog.push(item)) {
       const text = `the iterator of ${this.channel} is more than ${this.#backlog.limit} changes behind`;
       this.end(new RowcastError("behind", text));
     }
+    return dealing?.then && dealing;
   }
 
   #joined(subscribed: Subscribed): void {
     const gap = this.#gap;
     this.#gap = undefined;
-    this.isLive = true;
+    this.isLive = this.wasLive = true;
+    this.isCurrent = !this.#handlers.cut;
     this.#resolve(subscribed);
     if (gap !== undefined) this.#resync(gap);
     attempt(() => this.#handlers.ready?.(subscribed));
@@ -180,8 +227,10 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
 
   #missed(reason: string): void {
     if (this.options.snapshot) {
-      // as the answer to a place, the rows follow by themselves
-      if (this.isLive) this.connection?.rejoin(this);
+      // as the answer to a place, the rows follow by themselves. From now on it is not what the table is
+      const wasLive = this.isLive;
+      this.isLive = this.isCurrent = false;
+      if (wasLive) this.connection?.rejoin(this);
       this.#backlog.clear();
       this.#moveTo(undefined);
       this.#resync(reason);
@@ -196,14 +245,43 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     attempt(() => this.#handlers.resync?.(reason));
   }
 
-  #moveTo(place: string | undefined): void {
+  #moveTo(place: string | undefined, dealing?: PromiseLike<unknown>): void {
     this.#place = place;
-    if (!place || this.#handlers.change || this.#backlog.isIdle) this.#dealt();
+    if (!place) this.#undealt = [];
+    if (place && (dealing || this.#undealt.length > 0)) this.#wait({ place, isDealt: !dealing }, dealing);
+    else if (!place || this.#handlers.change || this.#backlog.isIdle) this.#dealt();
   }
 
-  #dealt(): void {
-    this.#cursor = this.#place;
-    if (this.#place) this.#storage?.setItem(this.#storageKey, this.#place);
-    else this.#storage?.removeItem(this.#storageKey);
+  /** The cursor comes to a place when everything before it was dealt with, whether it went well or not. */
+  #wait(entry: { place: string; isDealt: boolean }, dealing: PromiseLike<unknown> | undefined): void {
+    this.#undealt.push(entry);
+    const dealt = (): void => {
+      entry.isDealt = true;
+      while (this.#undealt[0]?.isDealt) this.#dealt(this.#undealt.shift()!.place);
+    };
+    dealing?.then(dealt, (error) => {
+      attempt(() => {
+        throw error;
+      });
+      dealt();
+    });
+  }
+
+  #dealt(place = this.#place): void {
+    this.#cursor = place;
+    if (place) this.#stored((storage) => storage.setItem(this.#storageKey, place));
+    else this.#stored((storage) => storage.removeItem(this.#storageKey));
+  }
+
+  /** A storage that is full, or forbidden, is used no longer. */
+  #stored<Result>(use: (storage: CursorStorage) => Result): Result | undefined {
+    if (!this.#storage) return;
+    try {
+      return use(this.#storage);
+    } catch (error) {
+      this.#storage = undefined;
+      const text = `places do not outlive the page: ${error}`;
+      queueMicrotask(() => this.tell(new RowcastError("no_storage", text, false)));
+    }
   }
 }

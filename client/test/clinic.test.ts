@@ -1,10 +1,13 @@
 /** The page web/clinic.html in a real browser, on the clinic of the demo. */
+import { execSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { axe } from "./axe.js";
 import { Chromium, noChromium } from "./chromium.js";
+import { Demo } from "./demo.js";
 import { Front } from "./front.js";
-import { missing, Server } from "./server.js";
+import { missing, programs, Server } from "./server.js";
 import { describeWhere } from "./where.js";
 
 const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
@@ -38,7 +41,11 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     errors = [];
     page = await chromium.context.newPage();
     page.on("pageerror", (error) => errors.push(String(error)));
-    page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
+    page.on("console", (message) => {
+      // rowcast serve has no application that the page could ask
+      const isExpected = message.location().url.endsWith("/clinic/psql");
+      if (message.type() === "error" && !isExpected) errors.push(message.text());
+    });
     page.on("request", (request) => requests.add(request.url()));
     page.on("websocket", (socket) =>
       socket.on("framereceived", ({ payload }) => {
@@ -61,15 +68,26 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   const texts = (selector: string) => page.locator(selector).allTextContents();
   const bell = (name: string) => page.getByRole("button", { name, exact: true });
 
-  /** Picks a user. Returns when the server tells of the notifications. */
+  /** Picks a user. Returns when the server tells of the inbox. */
   async function pick(user: number): Promise<void> {
+    if ((await page.locator("#user").inputValue()) === String(user)) return;
     subscribed.clear();
     await page.getByLabel("User").selectOption(String(user));
-    await expect.poll(() => [...subscribed]).toContain(`user/${user}`);
+    await expect.poll(() => [...subscribed]).toContain("inbox");
   }
 
+  /** Whether the rows look old. */
+  const isStale = async () => {
+    const isSaid = await page.locator("#stale").isVisible();
+    const [row, quiet] = await page.evaluate(() =>
+      ["#pets li strong", "#pets li small"].map((each) => getComputedStyle(document.querySelector(each)!).color),
+    );
+    expect(row === quiet).toBe(isSaid);
+    return isSaid;
+  };
+
   async function state(text: string): Promise<void> {
-    await expect.poll(() => page.locator("#state").textContent(), { timeout: 15_000 }).toBe(text);
+    await expect.poll(() => page.locator("#state").textContent()).toBe(text);
   }
 
   test("the rows are there, and all of it comes from this server", async () => {
@@ -86,8 +104,12 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     const [name, owner] = names.split("|");
     expect(await page.getByRole("listitem").filter({ hasText: name }).filter({ hasText: owner }).count()).not.toBe(0);
     expect(await page.locator(".changed").count()).toBe(0);
-    const files = ["/clinic", "/clinic.js", "/rowcast.js"].map((path) => front.url + path);
-    expect([...requests].filter((url) => url !== "data:,").sort()).toEqual(files);
+    const files = ["/clinic", "/clinic.js", "/clinic/psql", "/rowcast.js"].map((path) => front.url + path);
+    const asked = [...requests].filter((url) => url !== "data:," && !url.endsWith("/healthz"));
+    expect(asked.sort()).toEqual(files);
+    // nothing here writes for a page
+    expect(await page.locator("#write").isVisible()).toBe(false);
+    expect((await fetch(`${server.url}/clinic/weigh/1`, { method: "POST" })).status).toBe(405);
   });
 
   test("a change is shown at once, marked, and alone moves", async () => {
@@ -97,13 +119,49 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     await expect.poll(() => first.textContent()).toMatch(/^Zorro7\.5 kg/);
     expect(await texts("#pets .changed strong")).toEqual(["Zorro"]);
     expect(await first.evaluate((item) => item.getAnimations().length)).toBe(1);
-    await expect.poll(() => first.evaluate((item) => item.getAnimations().length), { timeout: 3_000 }).toBe(0);
+    expect(await texts("#pets .changed .other")).toEqual(["Zorro", "7.5 kg"]);
+    expect(await page.locator("#last").textContent()).toMatch(/^Last write: pets, updated by test\/psql at /);
+    await expect.poll(() => first.evaluate((item) => item.getAnimations().length), { timeout: 6_000 }).toBe(0);
     expect(await kept.evaluate((items) => items.every((item) => item.isConnected))).toBe(true);
 
     server.sql("insert into pets (user_id, name, species) values (1, 'Newton', 'tortoise')");
     await expect.poll(() => first.textContent()).toMatch(/^Newton.*tortoise/);
     server.sql("delete from pets where name = 'Newton'");
     await expect.poll(() => first.textContent()).toMatch(/^Zorro/);
+  });
+
+  test("who wants no motion sees a mark that does not fade", async () => {
+    /** the background of the first pet near the end of its animation, and that of what is new */
+    const late = () =>
+      page.evaluate(() => {
+        const item = document.querySelector("#pets li")!;
+        const [animation] = item.getAnimations();
+        animation!.pause();
+        animation!.currentTime = 2_900;
+        const shown = getComputedStyle(item).backgroundColor;
+        animation!.currentTime = 0;
+        return [shown, getComputedStyle(item).backgroundColor];
+      });
+    for (const reducedMotion of ["no-preference", "reduce"] as const) {
+      await page.emulateMedia({ reducedMotion });
+      server.sql(`update pets set name = '${reducedMotion}' where pet_id = 8`);
+      await expect.poll(() => page.locator("#pets li strong").first().textContent()).toBe(reducedMotion);
+      const [shown, full] = await late();
+      expect(shown === full).toBe(reducedMotion === "reduce");
+    }
+  });
+
+  test("a status has a colour and a shape", async () => {
+    server.sql("update reservations set status = 'requested' where reservation_id = 120");
+    const look = (status: string) =>
+      page
+        .locator(`#reservations [data-is=${status}]`)
+        .first()
+        .evaluate((part) => [getComputedStyle(part).color, getComputedStyle(part, "::before").content]);
+    const looks = [];
+    for (const status of ["requested", "confirmed", "in_progress"]) looks.push(await look(status));
+    for (const i of [0, 1]) expect(new Set(looks.map((each) => each[i])).size).toBe(3);
+    expect(looks.flat()).not.toContain("none");
   });
 
   test("a reservation that is done leaves, and names follow their own tables", async () => {
@@ -117,28 +175,52 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   });
 
   test("the bell is that of the user who was picked", async () => {
+    server.sql("update inbox set read_at = now()");
     await pick(5);
-    server.sql("select rowcast.notify('6', 'other', '{}')");
-    server.sql("update reservations set starts_at = now() where user_id = 6");
+    server.sql("insert into invoices (user_id, total) values (6, 57)");
     server.sql("insert into invoices (user_id, total) values (5, 58)");
     await expect.poll(() => bell("Notifications, 1 unread").count()).toBe(1);
-    expect(await page.locator("#spoken").textContent()).toBe("invoice created 58");
+    expect(await page.locator("#spoken").textContent()).toBe("Invoice open 58.00");
 
     await bell("Notifications, 1 unread").focus();
     await page.keyboard.press("Enter");
     await expect.poll(() => page.locator("#told").isVisible()).toBe(true);
-    expect(await texts("#told strong")).toEqual(["invoice created"]);
-    // a popover says that it was opened a moment after it is
-    await expect.poll(() => bell("Notifications").count()).toBe(1);
+    expect(await texts("#told strong")).toEqual(["Invoice open"]);
     server.sql("insert into pets (user_id, name, species) values (5, 'Ivy', 'cat')");
-    await expect.poll(() => texts("#told small")).toEqual(["Ivy", "58"]);
+    await expect.poll(() => texts("#told strong")).toEqual(["Ivy", "Invoice open"]);
     await page.keyboard.press("Escape");
     await expect.poll(() => page.locator("#told").isVisible()).toBe(false);
 
     await pick(6);
     server.sql("insert into invoices (user_id, total) values (5, 59), (6, 60)");
-    await expect.poll(() => bell("Notifications, 1 unread").count()).toBe(1);
-    expect(await page.locator("#told li").count()).toBe(1);
+    await expect.poll(() => bell("Notifications, 2 unread").count()).toBe(1);
+    expect(await texts("#told small")).toEqual(["60.00", "57.00"]);
+  });
+
+  test("the bell remembers after a reload and in another tab, until the application says that it was read", async () => {
+    server.sql("update inbox set read_at = now()");
+    await pick(7);
+    server.sql("insert into invoices (user_id, total) values (7, 71)");
+    const unread = bell("Notifications, 1 unread");
+    await expect.poll(() => unread.count()).toBe(1);
+    await page.reload();
+    await expect.poll(() => unread.count()).toBe(1);
+    expect(await page.locator("#user").inputValue()).toBe("7");
+    expect(await texts("#told small")).toEqual(["71.00"]);
+
+    const other = await chromium.context.newPage();
+    try {
+      await other.goto(`${front.url}/clinic`);
+      await other.getByLabel("User").selectOption("7");
+      const there = other.getByRole("button", { name: "Notifications, 1 unread" });
+      await expect.poll(() => there.count()).toBe(1);
+      server.sql("update inbox set read_at = now() where user_id = 7");
+      await expect.poll(() => there.count()).toBe(0);
+    } finally {
+      await other.close();
+    }
+    await expect.poll(() => bell("Notifications").count()).toBe(1);
+    expect(await texts("#told li")).toEqual([]);
   });
 
   test("a user who goes is no longer picked", async () => {
@@ -167,6 +249,56 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     expect(read("web/clinic.html")).not.toMatch(/\son\w+\s*=/);
   });
 
+  test("axe finds nothing, whether the page is current or not", async () => {
+    await bell(await page.locator("#bell").getAttribute("aria-label").then(String)).click();
+    expect(await axe(page)).toEqual([]);
+    await page.keyboard.press("Escape");
+    server.stand(true);
+    try {
+      await expect.poll(isStale).toBe(true);
+      expect(await axe(page)).toEqual([]);
+    } finally {
+      server.stand(false);
+    }
+    await state("live");
+  });
+
+  test("where the server stands still with its sockets open, the rows look old", async () => {
+    expect(await isStale()).toBe(false);
+    server.stand(true);
+    try {
+      await expect.poll(isStale).toBe(true);
+      const since = /^Not current since \d\d:\d\d:\d\d: the server does not answer\. /;
+      expect(await page.locator("#stale").textContent()).toMatch(since);
+      await state("reconnecting");
+      server.sql("update pets set name = 'Later' where pet_id = 2");
+    } finally {
+      server.stand(false);
+    }
+    await expect.poll(isStale).toBe(false);
+    await state("live");
+    await expect.poll(() => texts("#pets strong")).toContain("Later");
+  });
+
+  test("a blip is not worth a word", async () => {
+    await page.evaluate(() => {
+      const seen: string[] = ((globalThis as any).seen = []);
+      const { body } = document;
+      const look = () => seen.push(`${document.querySelector("#state")!.textContent} ${body.hasAttribute("data-stale")}`);
+      new MutationObserver(look).observe(body, { attributes: true, childList: true, subtree: true });
+    });
+    server.stand(true);
+    try {
+      await page.waitForRequest(/healthz$/); // within a second: nobody answers it
+    } finally {
+      server.stand(false);
+    }
+    await page.waitForResponse(/healthz$/);
+    server.sql("update pets set name = 'After' where pet_id = 3");
+    await expect.poll(() => texts("#pets strong")).toContain("After");
+    expect(new Set(await page.evaluate(() => (globalThis as any).seen))).toEqual(new Set(["live false"]));
+  });
+
   test("the state says when the source is down, and when the server is gone", async () => {
     server.admit(false);
     await state("the source is down");
@@ -175,11 +307,68 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     expect(errors).toEqual([]);
     await server.end("SIGKILL");
     await state("reconnecting");
+    expect(await isStale()).toBe(true);
     await server.serve();
     server.sql("update pets set name = 'Back' where pet_id = 1");
     await state("live");
+    expect(await isStale()).toBe(false);
     await expect.poll(() => texts("#pets strong")).toContain("Back");
     // a browser reports each attempt that fails
-    errors = errors.filter((error) => !error.startsWith("WebSocket connection"));
+    errors = errors.filter((error) => !/^(WebSocket connection|Failed to load resource)/.test(error));
+  });
+});
+
+describeWhere(noChromium() ?? missing(), "the clinic's page in the demo", () => {
+  let demo: Demo;
+  let chromium: Chromium;
+  let page: Page;
+  /** what the page has said of the latest writes */
+  const said = () => page.evaluate(() => (globalThis as any).said as string[]);
+
+  beforeAll(async () => {
+    demo = await Demo.start();
+    chromium = await Chromium.start();
+    page = await chromium.context.newPage();
+    await page.goto(`${demo.url}/clinic`);
+    await page.locator("#state[data-state=live]").waitFor();
+    await page.evaluate(() => {
+      const said: string[] = ((globalThis as any).said = []);
+      const last = document.querySelector("#last")!;
+      const note = ({ addedNodes }: MutationRecord) => addedNodes.forEach(({ textContent }) => said.push(textContent!));
+      new MutationObserver((records) => records.forEach(note)).observe(last, { childList: true });
+    });
+  });
+  afterAll(() => demo?.stop());
+  afterAll(() => chromium?.stop());
+
+  test("its button has the application write", async () => {
+    await page.getByRole("button", { name: "Weigh a pet" }).click();
+    await expect.poll(said).toContainEqual(expect.stringMatching(/^Last write: pets, updated by clinic_app\/page at /));
+  });
+
+  test("the application writes for pages of this origin alone, and for a POST alone", async () => {
+    const ask = (method: string, origin: string) => fetch(`${demo.url}/clinic/weigh/1`, { method, headers: { origin } });
+    expect((await ask("POST", demo.url)).status).toBe(200);
+    expect((await ask("POST", "https://elsewhere.example")).status).toBe(403);
+    expect((await ask("GET", demo.url)).status).toBe(404);
+  });
+
+  test("its psql line writes a row that glows, and rings the bell until that was read", async () => {
+    const line = await page.locator("#psql").textContent();
+    const notes = execSync(`${line!.replace(/"$/, ' returning notes"')} -qAt`, {
+      encoding: "utf8",
+      env: { ...process.env, PATH: `${programs()}:${process.env.PATH}` },
+    }).trim();
+    expect(notes).toMatch(/^psql at /);
+    const written = page.locator("#pets .changed", { hasText: notes });
+    await expect.poll(() => written.count()).toBe(1);
+    await expect.poll(said).toContainEqual(expect.stringContaining("clinic_app/psql"));
+
+    const told = page.locator("#told li", { hasText: notes });
+    await expect.poll(() => told.count()).toBe(1);
+    await page.locator("#bell").click();
+    expect(await axe(page, "header", "#write")).toEqual([]);
+    await page.getByRole("button", { name: "Mark as read" }).click();
+    await expect.poll(() => told.count()).toBe(0);
   });
 });

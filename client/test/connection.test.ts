@@ -2,10 +2,10 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
-import { ANSWER_WITHIN, OPEN_WITHIN, PING_AFTER } from "../src/connection.js";
+import { ABSENT, ANSWER_WITHIN, OPEN_WITHIN, PATIENCE, PING_AFTER } from "../src/connection.js";
 import { connect, type Client, type ConnectOptions, type RowcastError, type State } from "../src/index.js";
 import { Queue } from "./queue.js";
-import { golden, Scripted, subscribed, update, type Peer } from "./scripted.js";
+import { golden, Scripted, snapshot, subscribed, update, type Peer } from "./scripted.js";
 
 let server: Scripted;
 let client: Client;
@@ -46,10 +46,11 @@ test("all subscriptions share a socket", async () => {
   client.subscribe("users", { snapshot: true });
   client.notifications(123, { since: "1A" });
   const socket = await server.socket();
-  expect(socket.path).toBe("/ws");
+  expect(socket.path).toBe("/ws?cuts=true");
   expect(socket.protocols).toEqual(["rowcast.v1"]);
-  const pets = { filter: "user_id=eq.1", columns: ["name"], old: true, ref: "pets" };
-  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", ...pets });
+  const pets = { filter: "user_id=eq.1", columns: ["name"], old: true };
+  const command = await socket.command();
+  expect(command).toMatchObject({ type: "subscribe", channel: "pets", ...pets, ref: `pets ${command.view}` });
   expect(await socket.command()).toEqual({ type: "subscribe", channel: "users", snapshot: true, ref: "users" });
   expect(await socket.command()).toEqual({ type: "subscribe", channel: "user/123", since: "1A", ref: "user/123" });
 });
@@ -60,15 +61,99 @@ test("a client can be made where pages are rendered, and used where there are so
   expect(() => client.subscribe("pets")).toThrow("package ws");
 });
 
+test.each(["h:8000", "http://h/x?a=1", "example.com", "", "file:///x", "//"])("%s is refused at once", (url) => {
+  expect(() => connect(url, { WebSocket })).toThrow("is no address of a server");
+});
+
+test("a path needs a page", () => {
+  client = connect("/", { WebSocket });
+  expect(() => client.subscribe("pets")).toThrow("is no address of a server");
+});
+
+test("a device that has slept can say so", async () => {
+  open().subscribe("pets");
+  const socket = await server.socket();
+  expect(await socket.command()).toMatchObject({ type: "subscribe" });
+  client.wake();
+  expect(await socket.command()).toEqual({ type: "ping" });
+});
+
+test("a server that does not answer is given up, however often the device says that it is awake", async () => {
+  const { ready } = open().subscribe("pets");
+  const socket = await server.socket();
+  await socket.command();
+  socket.send(subscribed("1A"));
+  await ready;
+  for (let waited = 0; waited < ANSWER_WITHIN; waited += 1000) {
+    client.wake();
+    vi.advanceTimersByTime(1000);
+  }
+  await socket.closed;
+  expect(await socket.command()).toEqual({ type: "ping" });
+  expect(socket.unread).toEqual([]);
+});
+
+test("what is no message of a server is an error, and another socket", async () => {
+  const errors: string[] = [];
+  open().subscribe("pets", {}, { error: ({ code, final }) => errors.push(`${code} ${final}`) });
+  const first = await server.socket();
+  first.socket.send("<html>login</html>");
+  await first.closed;
+  vi.advanceTimersByTime(0);
+  const second = await server.socket();
+  expect(await second.command()).toMatchObject({ type: "subscribe" });
+  expect(errors).toEqual(["bad_frame false"]);
+});
+
 test("a base path is kept", async () => {
   client = connect(`${server.url}/live/`, { WebSocket });
   client.subscribe("pets");
-  expect((await server.socket()).path).toBe("/live/ws");
+  expect((await server.socket()).path).toBe("/live/ws?cuts=true");
 });
 
-test("a channel that is subscribed to twice has two sockets", async () => {
-  open().subscribe("pets");
-  client.subscribe("pets");
+test("all subscriptions of a channel are on one socket, and each is told its own", async () => {
+  const told: string[] = [];
+  const handlers = (name: string) => ({ change: ({ id }: { id: number }) => told.push(`${name} ${id}`) });
+  const all = open().subscribe("pets", {}, handlers("all"));
+  const again = client.subscribe("pets", {}, handlers("again"));
+  const ones = client.subscribe("pets", { filter: "user_id=eq.1" }, handlers("ones"));
+  const onesToo = client.subscribe("pets", { filter: "user_id=eq.1" }, handlers("ones too"));
+  const old = client.subscribe("pets", { filter: "user_id=eq.1", old: true }, handlers("old"));
+  const socket = await server.socket();
+  const views: string[] = [];
+  for (let i = 0; i < 5; i++) views.push((await socket.command()).view);
+  expect(new Set(views).size).toBe(5);
+  expect(views[0]).toBeUndefined();
+  for (const view of views.slice(1)) expect(view).toMatch(/^[A-Za-z0-9_-]{1,32}$/);
+  views.forEach((view, i) => socket.send(subscribed("1A", { view }), update(i, "1B", { view })));
+  await Promise.all([all, again, ones, onesToo, old].map(({ ready }) => ready));
+  await vi.waitFor(() => expect(told).toEqual(["all 0", "again 1", "ones 2", "ones too 3", "old 4"]));
+
+  ones.close();
+  const left = { type: "unsubscribe", channel: "pets", view: views[2], ref: `pets ${views[2]}` };
+  expect(await socket.command()).toEqual(left);
+  socket.send({ ...golden.unsubscribed, view: views[2], ref: left.ref }, { ...golden.gap, view: views[3] });
+  // what asks for the same is given the same name, also by another client: the server makes one frame for both
+  expect(open().subscribe("pets", { filter: "user_id=eq.1" })).toMatchObject({ view: views[2] });
+  expect(server.count).toBeLessThan(3);
+});
+
+test("the end of a channel's part of a cut is no end for the socket", async () => {
+  open();
+  const pets = client.collection("pets", { key: "pet_id" });
+  const socket = await server.socket();
+  await socket.command();
+  socket.send(snapshot([], "1A"), subscribed("1A"), golden.cut);
+  await pets.ready;
+  const changed = new Queue<number>();
+  pets.on("change", () => changed.push(pets.size));
+  socket.send(update(1, "1B"), golden.cut_of_a_channel, update(2, "1C", { data: { pet_id: 2 } }), golden.cut);
+  expect(await changed.next()).toBe(2);
+});
+
+test("a user's notifications for two readers are on two sockets", async () => {
+  open().notifications(1);
+  client.notifications(1);
   await (await server.socket()).command();
   await (await server.socket()).command();
 });
@@ -139,19 +224,49 @@ test.each([4400, 4404, ...lost])("%s, which names no channel, ends one of severa
   expect(first.unread).not.toContainEqual({ type: "ping" });
   expect(await second.command()).toMatchObject({ channel: "pets", since: "1A" });
   expect(await second.command()).toMatchObject({ channel: "users", since: "1U" });
-  second.send({ ...golden.error, ref: "pets" });
-  await expect(pets[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "unknown_channel" });
-  expect(await second.command()).toEqual({ type: "unsubscribe", channel: "pets", ref: "pets" });
+  second.send({ ...golden.error, code: "bad_filter", ref: "pets" });
+  await expect(pets[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: "bad_filter" });
+  expect(await second.command()).toEqual({ type: "unsubscribe", channel: "pets", view: "", ref: "pets" });
 });
 
-test.each(lost)("%s ends the subscription that it names, and no other", async (code) => {
+test.each(["channel", "ref", "no name", "4404"])("a channel that is gone is asked for again: %s", async (way) => {
+  const errors = new Queue<string>();
+  const pets = open().subscribe("pets", {}, { error: ({ code, final }) => errors.push(`${code} ${final}`) });
+  const first = await server.socket();
+  await first.command();
+  first.send(subscribed("1A"));
+  await pets.ready;
+  const gone = { type: "error", code: "unknown_channel", message: "its table is no longer watched" };
+  if (way === "4404") first.close(4404);
+  else first.send(way === "no name" ? gone : { ...gone, [way]: "pets" });
+  let socket = first;
+  if (way === "4404") {
+    socket = await nextSocket();
+    expect(await socket.command()).toMatchObject({ type: "subscribe", since: "1A" });
+    socket.send({ ...gone, ref: "pets" });
+  }
+  expect(await errors.next()).toBe("unknown_channel false");
+  expect(client.state).toBe("connecting");
+  vi.advanceTimersByTime(ABSENT);
+  expect(await socket.command()).toMatchObject({ type: "subscribe", channel: "pets", since: "1A" });
+  socket.send({ ...gone, ref: "pets" });
+  expect(await errors.next()).toBe("unknown_channel false");
+  vi.advanceTimersByTime(ABSENT);
+  await socket.command();
+  socket.send(golden.gap, subscribed("1B"));
+  await vi.waitFor(() => expect(client.state).toBe("live"));
+  client.close();
+  await noTimers();
+});
+
+test.each(["bad_filter", "forbidden"])("%s ends the subscription that it names, and no other", async (code) => {
   const pets = open().subscribe("pets");
   const users = client.subscribe("users");
   const socket = await server.socket();
   for (let i = 0; i < 2; i++) await socket.command();
   socket.send(subscribed("1A"), { type: "error", code, message: "it was fine until now", channel: "pets" });
   await expect(pets[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code, final: true });
-  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", ref: "pets" });
+  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", view: "", ref: "pets" });
   socket.send({ type: "error", code: "not_subscribed", message: "not subscribed to pets", ref: "pets" });
   socket.send(subscribed("1U", { channel: "users" }));
   await users.ready;
@@ -184,7 +299,8 @@ test("what the server refuses ends the subscription and leaves the socket", asyn
   const subscription = open().subscribe("pets", { filter: "a=eq.1" });
   client.subscribe("users");
   const socket = await server.socket();
-  socket.send({ type: "error", code: "bad_filter", message: "there is no column a", ref: "pets" });
+  const { ref } = await socket.command();
+  socket.send({ type: "error", code: "bad_filter", message: "there is no column a", ref });
   await expect(subscription.ready).rejects.toMatchObject({ code: "bad_filter", final: true });
   expect(server.count).toBe(1);
 });
@@ -279,6 +395,43 @@ test("a silent server is asked whether it lives, and replaced when it does not a
   await first.closed;
 });
 
+test("the next socket of one that was silent is given longer to answer: it may be in a long message", async () => {
+  open().subscribe("pets");
+  for (const patience of [ANSWER_WITHIN, 2 * ANSWER_WITHIN, 4 * ANSWER_WITHIN]) {
+    const socket = await nextSocket();
+    await socket.command();
+    vi.advanceTimersByTime(PING_AFTER);
+    expect(await socket.command()).toEqual({ type: "ping" });
+    vi.advanceTimersByTime(patience - 1);
+    expect(socket.socket.readyState).toBe(1);
+    vi.advanceTimersByTime(1);
+    await socket.closed;
+  }
+  const socket = await nextSocket();
+  await socket.command();
+  socket.send(subscribed("1A"));
+  await vi.waitFor(() => expect(client.state).toBe("live"));
+  vi.advanceTimersByTime(PING_AFTER);
+  await socket.command();
+  vi.advanceTimersByTime(ANSWER_WITHIN);
+  await socket.closed;
+});
+
+test("rows that never come to their end are an error that says so", async () => {
+  open();
+  const errors: string[] = [];
+  client.collection("pets", { key: "pet_id" }).on("error", ({ code, final }) => errors.push(`${code} ${final}`));
+  for (let i = 0; i < 4; i++) {
+    const socket = await nextSocket();
+    expect(await socket.command()).toMatchObject({ type: "subscribe" });
+    expect(errors).toEqual(i < 3 ? [] : ["no_end false"]);
+    socket.send(snapshot([{ pet_id: 1 }]));
+    // once the part has come
+    socket.close(1001);
+    await socket.closed;
+  }
+});
+
 test("a silent server that answers is kept", async () => {
   const { ready } = open().subscribe("pets");
   const users = client.subscribe("users");
@@ -345,7 +498,7 @@ test("what still comes for a subscription that left is not for the next one", as
   for (let i = 0; i < 2; i++) await socket.command();
   first.close();
   const second = client.subscribe("pets", {}, { change: (change) => told.push(change.id) });
-  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", ref: "pets" });
+  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", view: "", ref: "pets" });
   expect(socket.unread).toEqual([]);
   socket.send(update(1, "1B"), golden.unsubscribed);
   expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", ref: "pets" });
@@ -485,9 +638,9 @@ test("source_down that names no channel, and comes for each of them, is told onc
 test("close ends everything and leaves no timer", async () => {
   const pets = open().subscribe("pets");
   const again = client.subscribe("pets");
-  const sockets = [await server.socket(), await server.socket()];
+  const socket = await server.socket();
   client.close();
-  await Promise.all(sockets.map((socket) => socket.closed));
+  await socket.closed;
   for (const { ready } of [pets, again]) await expect(ready).rejects.toMatchObject({ code: "closed" });
   await noTimers();
   expect(() => client.subscribe("pets")).toThrow("closed");
@@ -500,4 +653,106 @@ test("close ends a pause", async () => {
   await errors.next();
   client.close();
   await noTimers();
+});
+
+/** Two collections whose rows have come, and what each shows at each event of one of them. */
+async function joined() {
+  open();
+  const [a, b] = [client.collection("a", { key: "id" }), client.collection("b", { key: "id" })];
+  const shown: string[] = [];
+  for (const each of [a, b]) each.on("change", () => shown.push(`${a.get(1)?.v} ${b.get(1)?.v}`));
+  const socket = await server.socket();
+  for (const channel of ["a", "b"]) {
+    socket.send({ ...golden.snapshot_last, channel, rows: [{ id: 1, v: 1 }] }, { ...golden.subscribed, channel });
+  }
+  socket.send({ type: "cut" });
+  await Promise.all([a.ready, b.ready]);
+  return { a, b, shown, socket };
+}
+
+const changed = (channel: string, v: number) => update(1, "1C", { entity_type: channel, data: { id: 1, v }, action: "updated" });
+
+/** Waits until the client has taken what was sent before. */
+async function taken(socket: Peer): Promise<void> {
+  client.wake();
+  while ((await socket.command()).type !== "ping");
+  socket.send(golden.pong);
+  await turn();
+}
+
+test("all collections show one moment before the first listener is told", async () => {
+  const { shown, socket } = await joined();
+  socket.send(changed("a", 2));
+  await taken(socket);
+  expect(shown).toEqual(["1 1", "1 1"]);
+  socket.send(changed("b", 2), { type: "cut" });
+  await taken(socket);
+  expect(shown).toEqual(["1 1", "1 1", "2 2", "2 2"]);
+});
+
+test("from a gap on all wait for the rows, and no longer than ten seconds", async () => {
+  const { a, b, shown, socket } = await joined();
+  socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
+  await taken(socket);
+  expect([a.get(1)?.v, b.get(1)?.v, client.state]).toEqual([1, 1, "connecting"]);
+  vi.advanceTimersByTime(PATIENCE);
+  socket.send(changed("b", 3), { type: "cut" });
+  await taken(socket);
+  expect([a.get(1)?.v, b.get(1)?.v]).toEqual([1, 3]);
+  socket.send({ ...golden.unsubscribed, channel: "a" });
+  socket.send({ ...golden.snapshot_last, channel: "a", rows: [{ id: 1, v: 3 }] }, { ...golden.subscribed, channel: "a" }, { type: "cut" });
+  await taken(socket);
+  expect(shown.at(-1)).toBe("3 3");
+  expect(client.state).toBe("live");
+});
+
+test("all wait for rows that come, however long a slow line needs for them", async () => {
+  const { a, b, shown, socket } = await joined();
+  socket.send({ ...golden.gap, channel: "a" }, { ...golden.unsubscribed, channel: "a" });
+  for (const v of [2, 3, 4]) {
+    socket.send(changed("b", v), { type: "cut" }, { ...golden.snapshot, channel: "a", rows: [{ id: v, v }] });
+    await taken(socket);
+    vi.advanceTimersByTime(PATIENCE - 1_000);
+  }
+  expect([a.get(1)?.v, b.get(1)?.v]).toEqual([1, 1]);
+  socket.send({ ...golden.snapshot_last, channel: "a", rows: [{ id: 1, v: 4 }] }, { ...golden.subscribed, channel: "a" }, { type: "cut" });
+  await taken(socket);
+  expect([...new Set(shown)]).toEqual(["1 1", "4 4"]);
+});
+
+test("the time without a connection is no time of waiting", async () => {
+  const { a, b, socket } = await joined();
+  socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
+  await taken(socket);
+  vi.setSystemTime(Date.now() + PATIENCE);
+  socket.cut();
+  const second = await nextSocket();
+  await second.command();
+  second.send({ ...golden.subscribed, channel: "b" }, { type: "cut" });
+  await taken(second);
+  expect([a.get(1)?.v, b.get(1)?.v]).toEqual([1, 1]);
+});
+
+test.each(["ends with an error", "is closed"])("a collection that was waited for and %s lets the others show what came", async (how) => {
+  const { a, b, socket } = await joined();
+  a.on("error", () => {});
+  socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
+  await taken(socket);
+  expect(b.get(1)?.v).toBe(1);
+  if (how === "is closed") a.close();
+  else socket.send({ ...golden.unsubscribed, channel: "a" }, { ...golden.error, code: "forbidden", ref: "a" });
+  await taken(socket);
+  await turn();
+  expect(b.get(1)?.v).toBe(2);
+});
+
+test("ready ends with a collection whose rows were never shown", async () => {
+  open();
+  const a = client.collection("a", { key: "id" });
+  const socket = await server.socket();
+  await socket.command();
+  socket.send({ ...golden.snapshot_last, channel: "a" }, { ...golden.subscribed, channel: "a" });
+  await taken(socket);
+  a.close();
+  await expect(a.ready).rejects.toMatchObject({ code: "closed" });
 });

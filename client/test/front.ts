@@ -1,9 +1,9 @@
 /**
- * What stands before a server: serves pages, passes sockets on, and can be cut. A browser has no way to cut a socket
+ * What stands before a server: serves pages, passes sockets and other requests on, and can be cut. A browser has no way to cut a socket
  * that is open.
  */
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer, request, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
@@ -25,10 +25,11 @@ export class Front {
 
   /** Begins, on the port that it had. */
   async open(): Promise<void> {
-    const server = createServer((request, response) => {
-      const page = this.pages[request.url!];
-      const type = request.url!.endsWith(".js") ? "text/javascript" : "text/html; charset=utf-8";
-      response.writeHead(page === undefined ? 404 : 200, { "content-type": type }).end(page);
+    const server = createServer((asked, response) => {
+      const page = this.pages[asked.url!];
+      if (page === undefined) return this.#ask(asked, response);
+      const type = asked.url!.endsWith(".js") ? "text/javascript" : "text/html; charset=utf-8";
+      response.writeHead(200, { "content-type": type }).end(page);
     });
     server.on("upgrade", (request, near) => this.#pass(request, near));
     server.listen(this.#port, "127.0.0.1");
@@ -46,6 +47,21 @@ export class Front {
     server.close();
     server.closeAllConnections();
     await once(server, "close");
+  }
+
+  /** Answers as the server does, or not at all. */
+  #ask({ method, url, headers }: IncomingMessage, response: ServerResponse): void {
+    const far = request({ host: "127.0.0.1", port: this.target(), method, path: url, headers }, (answer) => {
+      response.writeHead(answer.statusCode!, answer.headers);
+      answer.pipe(response);
+    });
+    far.on("error", () => response.destroy());
+    far.end();
+  }
+
+  /** Passes nothing on any more on the connections that are open, and leaves them open. */
+  hush(): void {
+    for (const socket of this.#sockets) socket.unpipe();
   }
 
   #pass({ method, url, rawHeaders }: IncomingMessage, near: Duplex): void {

@@ -1,17 +1,18 @@
 /** A private Postgres and a rowcast on it, for tests. Both are ended by their own process ids. */
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { execFile, execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, chownSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { WebSocket } from "ws";
 import { subprotocols } from "../src/token.js";
 import type { Pet } from "./pages/pet.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const rowcast =
+export const rowcast =
   process.env.ROWCAST_BIN ??
   ["target/release/rowcast", "target/debug/rowcast"].map((path) => join(root, path)).find(existsSync);
 
@@ -25,7 +26,7 @@ export function missing(): string | undefined {
   }
 }
 
-function programs(): string {
+export function programs(): string {
   return execFileSync(join(root, "scripts/find-postgres"), { stdio: "pipe", encoding: "utf8" }).trim();
 }
 
@@ -91,11 +92,26 @@ export class Server {
     if (!isAllowed) this.#psql(other, `select pg_terminate_backend(pid) from ${there}`);
   }
 
+  /** The same, while this process goes on. */
+  async write(statements: string): Promise<string> {
+    const { stdout } = await promisify(execFile)(...this.#command(this.#database, statements), { encoding: "utf8" });
+    return stdout.trim();
+  }
+
+  /** Memory of rowcast, in MiB. `NaN` where the system has no `/proc`. */
+  memory(): number {
+    if (!existsSync("/proc/self/status")) return NaN;
+    const [, kib] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${this.#rowcast!.pid}/status`, "utf8"))!;
+    return Number(kib) / 1_024;
+  }
+
   #psql(database: string, statements: string): string {
+    return execFileSync(...this.#command(database, statements), { encoding: "utf8", stdio: "pipe" }).trim();
+  }
+
+  #command(database: string, statements: string): [string, string[]] {
     const psql = existsSync(join(this.#programs, "psql")) ? join(this.#programs, "psql") : "psql";
-    const options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"];
-    const command = [...options, "-d", database, "-c", statements];
-    return execFileSync(psql, command, { encoding: "utf8", stdio: "pipe" }).trim();
+    return [psql, ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statements]];
   }
 
   /** What `/websocket/status` says. */
@@ -152,6 +168,11 @@ export class Server {
     this.#rowcast = undefined;
   }
 
+  /** Lets rowcast stand still, with its sockets open, or go on. */
+  stand(isStill: boolean): void {
+    this.#rowcast!.kill(isStill ? "SIGSTOP" : "SIGCONT");
+  }
+
   async stop(): Promise<void> {
     await stop(this.#rowcast, "SIGTERM");
     await stop(this.#postgres, "SIGINT");
@@ -204,14 +225,14 @@ function owner(): { uid: number; gid: number } | undefined {
   throw new Error("Postgres does not run as root, and there is neither a user postgres nor nobody");
 }
 
-async function stop(program: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
+export async function stop(program: ChildProcess | undefined, signal: NodeJS.Signals): Promise<void> {
   if (!program || program.exitCode !== null || program.signalCode !== null) return;
   const exit = once(program, "exit");
   program.kill(signal);
   await exit;
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as { port: number };

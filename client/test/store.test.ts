@@ -1,9 +1,16 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
-import { connect, type Client } from "../src/index.js";
-import { collectionStore, type View } from "../src/store.js";
+import { connect, type Change, type Client, type State } from "../src/index.js";
+import {
+  collectionStore,
+  notificationStore,
+  stateStore,
+  type Lifetime,
+  type NotificationView,
+  type View,
+} from "../src/store.js";
 import { Queue } from "./queue.js";
-import { golden, Scripted, snapshot, subscribed, update } from "./scripted.js";
+import { golden, Scripted, snapshot, subscribed, update, type Peer } from "./scripted.js";
 
 interface Pet {
   pet_id: number;
@@ -11,7 +18,7 @@ interface Pet {
 }
 
 let server: Scripted;
-let client: Client<{ pets: Pet }>;
+let client: Client<{ pets: Pet; dogs: Pet }>;
 
 beforeEach(async () => {
   server = await Scripted.start();
@@ -24,7 +31,7 @@ afterEach(async () => {
 });
 
 /** What a subscriber of a store is shown. */
-function watch(store: ReturnType<typeof collectionStore<{ pets: Pet }, "pets">>) {
+function watch(store: ReturnType<typeof collectionStore<{ pets: Pet; dogs: Pet }, "pets">>) {
   const views = new Queue<View<Pet>>();
   return { views, leave: store.subscribe((view) => views.push(view)) };
 }
@@ -35,32 +42,36 @@ test("a store shows the collection at each moment", async () => {
   const { views } = watch(store);
   expect(await views.next()).toEqual({ rows: [], isReady: false });
   const socket = await server.socket();
-  socket.send(snapshot([{ pet_id: 1, name: "Rex" }]), snapshot([], "1A"));
+  socket.send(snapshot([{ pet_id: 1, name: "Rex" }]), snapshot([], "1A"), subscribed("1A"), golden.cut);
   const shown = await views.next();
   expect(shown).toEqual({ rows: [{ pet_id: 1, name: "Rex" }], isReady: false });
-  socket.send(subscribed("1A"));
   const ready = await views.next();
   expect(ready.isReady).toBe(true);
   expect(ready.rows).toBe(shown.rows);
-  socket.send(update(2, "1B"));
+  socket.send(update(2, "1B"), golden.cut);
   const updated = await views.next();
   expect(updated.rows.map(({ name }) => name)).toEqual(["Rex", "Luna"]);
   expect(store.get()).toBe(updated);
-  socket.send({ ...golden.error, ref: "pets" });
-  expect((await views.next()).error).toMatchObject({ code: "unknown_channel" });
+  socket.send({ ...golden.error, code: "forbidden", ref: "pets" });
+  expect((await views.next()).error).toMatchObject({ code: "forbidden" });
 });
 
-test("those who ask for the same share a collection, which the last one closes", async () => {
-  const options = { key: "pet_id" } as const;
-  const store = collectionStore(client, "pets", { ...options });
-  expect(collectionStore(client, "pets", { ...options })).toBe(store);
-  expect(collectionStore(client, "pets", { ...options, filter: "pet_id=eq.1" })).not.toBe(store);
-  expect(collectionStore(client, "pets", { key: (pet) => pet.pet_id })).not.toBe(store);
-
-  const [first, second] = [watch(store), watch(store)];
+test("stores of the same share a collection, which the last one closes", async () => {
+  const key = "pet_id";
+  const filter = "pet_id=eq.1";
+  const first = watch(collectionStore(client, "pets", { key, filter, keepAlive: 0 }));
+  const second = watch(collectionStore(client, "pets", { keepAlive: 0, filter, key }));
   const socket = await server.socket();
-  socket.send(snapshot([{ pet_id: 1 }]), snapshot([], "1A"));
+  const { view, ...asked } = await socket.command();
+  expect(asked).toMatchObject({ type: "subscribe", filter });
+  const answer = [snapshot([{ pet_id: 1 }]), snapshot([], "1A"), subscribed("1A")];
+  socket.send(...answer.map((message) => ({ ...message, view })), golden.cut);
   for (const { views } of [first, second]) while ((await views.next()).rows.length === 0);
+  const store = collectionStore(client, "pets", { key, filter, keepAlive: 0 });
+  expect(store.get().rows).toHaveLength(1);
+  expect(store.getInitial()).toEqual({ rows: [], isReady: false });
+  expect(collectionStore(client, "pets", { key, keepAlive: 0 }).get()).toEqual({ rows: [], isReady: false });
+  expect(collectionStore(client, "pets", { key: (pet) => pet.pet_id, filter }).get().rows).toEqual([]);
   first.leave();
   first.leave();
   expect(store.get().rows).toHaveLength(1);
@@ -70,17 +81,200 @@ test("those who ask for the same share a collection, which the last one closes",
   expect(server.count).toBe(1);
 });
 
-test("one that is left and taken up again in one turn keeps its socket", async () => {
+test("what is not enabled asks for nothing", async () => {
+  const pet = undefined as Pet | undefined;
+  const options = { key: "pet_id", filter: pet && (`pet_id=eq.${pet.pet_id}` as const) } as const;
+  const store = collectionStore(client, "pets", { ...options, enabled: !!pet });
+  const { views, leave } = watch(store);
+  expect(await views.next()).toEqual({ rows: [], isReady: false });
+  expect(store.get()).toEqual({ rows: [], isReady: false });
+  const told = new Queue<NotificationView>();
+  for (const user of [undefined, null, ""]) notificationStore(client, user).subscribe((view) => told.push(view));
+  notificationStore(client, 1, { enabled: false }).subscribe((view) => told.push(view));
+  for (let count = 0; count < 4; count++) expect(await told.next()).toMatchObject({ notifications: [], isReady: false });
+  leave();
+  expect(client.state).toBe("idle");
+  expect(server.count).toBe(0);
+});
+
+describe("after the last subscriber has left", () => {
+  const options = { key: "pet_id" } as const;
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  /** Subscribes until the rows are there, and leaves. */
+  async function visit(more: Lifetime = {}) {
+    const store = collectionStore(client, "pets", { ...options, ...more });
+    const { views, leave } = watch(store);
+    const socket = await server.socket();
+    expect(await socket.command()).toMatchObject({ type: "subscribe" });
+    socket.send(snapshot([{ pet_id: 1, name: "Rex" }]), snapshot([], "1A"), subscribed("1A"), golden.cut);
+    while (!(await views.next()).isReady);
+    leave();
+    return { store, socket };
+  }
+
+  async function takenUpAgain(socket: Peer): Promise<void> {
+    expect(await socket.command()).toMatchObject({ type: "subscribe", channel: "dogs" });
+    expect(await socket.command()).toMatchObject({ type: "unsubscribe", channel: "pets" });
+    socket.send(golden.unsubscribed);
+    expect(await socket.command()).toMatchObject({ type: "subscribe", channel: "pets" });
+  }
+
+  test("a collection stays current for five seconds, and whoever comes within them finds it", async () => {
+    const { store, socket } = await visit();
+    vi.advanceTimersByTime(4_999);
+    const other = new Queue<Change>();
+    client.subscribe("dogs", {}, { change: (change) => other.push(change) });
+    await socket.command();
+    socket.send({ ...subscribed("1A"), channel: "dogs" }, update(2, "1B"), golden.cut);
+    socket.send({ ...golden.realtime_update, entity_type: "dogs" });
+    await other.next();
+    const { views, leave } = watch(store);
+    const found = await views.next();
+    expect(found.isReady).toBe(true);
+    expect(found.rows.map(({ name }) => name)).toEqual(["Rex", "Luna"]);
+    vi.advanceTimersByTime(10_000);
+    expect(store.get()).toBe(found);
+    expect(socket.unread).toEqual([]);
+    leave();
+    vi.advanceTimersByTime(5_000);
+    expect(await socket.command()).toMatchObject({ type: "unsubscribe" });
+    expect(store.get()).toEqual({ rows: [], isReady: false });
+  });
+
+  test("it stays for as long as it was asked to", async () => {
+    const { socket } = await visit({ keepAlive: 60_000 });
+    // the client asks after 30 s whether the server lives
+    vi.advanceTimersByTime(59_999);
+    expect(await socket.command()).toEqual({ type: "ping" });
+    socket.send(golden.pong);
+    vi.advanceTimersByTime(1);
+    await socket.closed;
+  });
+
+  test("it ends with the client", async () => {
+    const { store, socket } = await visit();
+    client.close();
+    await socket.closed;
+    expect(store.get()).toEqual({ rows: [], isReady: false });
+    await expect.poll(() => vi.getTimerCount()).toBe(0);
+    expect(() => watch(store)).toThrow("the client was closed");
+  });
+
+  test("one that has failed is not kept", async () => {
+    const { store, socket } = await visit();
+    client.subscribe("dogs");
+    const again = watch(store);
+    socket.send({ ...golden.error, code: "forbidden", ref: "pets" });
+    while (!(await again.views.next()).error);
+    again.leave();
+    expect(store.get()).toEqual({ rows: [], isReady: false });
+    expect((await watch(store).views.next()).error).toBeUndefined();
+    await takenUpAgain(socket);
+  });
+
+  test("one that fails meanwhile is forgotten", async () => {
+    const { store, socket } = await visit();
+    client.subscribe("dogs");
+    socket.send({ ...golden.error, code: "forbidden", ref: "pets" });
+    await expect.poll(() => store.get().rows).toEqual([]);
+    expect((await watch(store).views.next()).error).toBeUndefined();
+    await takenUpAgain(socket);
+  });
+});
+
+test("what is kept does not keep a process of Node", () => {
+  const timers: NodeJS.Timeout[] = [];
+  const real = globalThis.setTimeout;
+  vi.spyOn(globalThis, "setTimeout").mockImplementation(((run: () => void, time: number) => {
+    const timer = real(run, time);
+    timers.push(timer);
+    return timer;
+  }) as typeof setTimeout);
   const store = collectionStore(client, "pets", { key: "pet_id" });
-  const first = watch(store);
+  store.subscribe(() => {})();
+  expect(timers.at(-1)!.hasRef()).toBe(false);
+});
+
+test("a user's notifications, the newest first", async () => {
+  const store = notificationStore<{ pet_name: string }>(client, 123, { limit: 2 });
+  const views = new Queue<NotificationView>();
+  const leave = store.subscribe((view) => views.push(view));
   const socket = await server.socket();
-  await socket.command();
-  first.leave();
-  const { views } = watch(store);
-  expect(await socket.command()).toMatchObject({ type: "unsubscribe" });
-  socket.send(golden.unsubscribed);
-  expect(await socket.command()).toMatchObject({ type: "subscribe" });
-  socket.send(snapshot([], "1A"), subscribed("1A"));
-  while (!(await views.next()).isReady);
-  expect(server.count).toBe(1);
+  expect(await socket.command()).toMatchObject({ type: "subscribe", channel: "user/123" });
+  expect(await views.next()).toMatchObject({ notifications: [], isReady: false });
+  socket.send({ ...subscribed("1A"), channel: "user/123" });
+  expect(await views.next()).toMatchObject({ notifications: [], isReady: true, hasGap: false });
+  for (const id of [1, 2, 3]) socket.send({ ...golden.notification, id, cursor: `1B${id}` });
+  const ids = () => store.get().notifications.map(({ id }) => id);
+  while (!ids().includes(3)) await views.next();
+  expect(ids()).toEqual([3, 2]);
+  socket.send({ type: "gap", channel: "user/123", reason: "retention" });
+  while (!store.get().hasGap) await views.next();
+  expect(ids()).toEqual([3, 2]);
+  store.get().clear();
+  expect(store.get()).toMatchObject({ notifications: [], hasGap: false, isReady: true });
+  const again = notificationStore(client, "123", { limit: 2 });
+  expect(again.get()).toBe(store.get());
+  leave();
+  expect(again.get()).toBe(store.get());
+});
+
+describe("the state", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  function shown(delay?: number) {
+    const states: State[] = [];
+    const store = stateStore(client, { delay });
+    return { store, states, leave: store.subscribe((state) => states.push(state)) };
+  }
+
+  async function live(): Promise<Peer> {
+    const subscription = client.subscribe("pets");
+    const socket = await server.socket();
+    socket.send(subscribed("1A"));
+    await subscription.ready;
+    return socket;
+  }
+
+  test("is shown as it is, or only what lasts", async () => {
+    const [now, later] = [shown(), shown(500)];
+    const socket = await live();
+    expect(now.states).toEqual(["idle", "connecting", "live"]);
+    expect(later.states).toEqual(["idle", "live"]);
+    vi.advanceTimersByTime(1_000);
+    expect(later.states).toEqual(["idle", "live"]);
+
+    vi.spyOn(Math, "random").mockReturnValue(1);
+    const next = () => new Promise<State>((resolve) => client.on("state", resolve));
+    const down = next();
+    socket.send({ ...golden.error, code: "source_down", channel: "pets" });
+    expect(await down).toBe("source_down");
+    vi.advanceTimersByTime(300);
+    const lost = next();
+    socket.cut();
+    expect(await lost).toBe("connecting");
+    vi.advanceTimersByTime(199);
+    expect(later.states).toEqual(["idle", "live"]);
+    expect(later.store.get()).toBe("live");
+    vi.advanceTimersByTime(1);
+    expect(later.states).toEqual(["idle", "live", "connecting"]);
+    expect(shown(500).states).toEqual(["connecting"]);
+    expect(now.store.getInitial()).toBe("idle");
+    client.close();
+    expect(later.states.at(-1)).toBe("idle");
+  });
+
+  test("of one that was left is followed no longer", async () => {
+    const { store, states, leave } = shown(500);
+    leave();
+    await live();
+    vi.advanceTimersByTime(1_000);
+    expect(states).toEqual(["idle"]);
+    expect(stateStore(client).get()).toBe("live");
+    store.subscribe((state) => states.push(state));
+    expect(states).toEqual(["idle", "live"]);
+  });
 });

@@ -21,6 +21,8 @@ function open(options: ConnectOptions = {}): Client {
   return (client = connect(server.url, { WebSocket, ...options }));
 }
 
+const turn = () => new Promise((resolve) => setTimeout(resolve, 20));
+
 /** Handlers that write down what they are told. */
 function told(): Handlers<any, any> & Queue<unknown> {
   const queue = new Queue<unknown>();
@@ -78,7 +80,7 @@ test("a gap in the stream begins a new snapshot", async () => {
   socket.send(update(3, "1B"), subscribed("1B"));
   await expectNext(log, [1, 2], 3, "ready");
   socket.send(gap("failover"), update(3, "1B"), gap("failover"));
-  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", ref: "pets" });
+  expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", view: "", ref: "pets" });
   socket.send(golden.unsubscribed);
   expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
   socket.send(snapshot([{ pet_id: 4 }]), snapshot([], "1D"), subscribed("1D"), update(5, "1E"));
@@ -229,8 +231,8 @@ test("a stored place outlives the client", async () => {
   open({ storage }).subscribe("pets", {}, log);
   client.subscribe("pets", { filter: "user_id=eq.1" });
   client.collection("pets", { key: "pet_id" });
-  const sockets = [await server.socket(), await server.socket(), await server.socket()];
-  const commands = await Promise.all(sockets.map((socket) => socket.command()));
+  const socket = await server.socket();
+  const commands = [await socket.command(), await socket.command(), await socket.command()];
   expect(commands.map(({ since }) => since).sort()).toEqual(["1B", undefined, undefined]);
 });
 
@@ -249,15 +251,49 @@ test("a place is stored when its change was dealt with", async () => {
   expect([...storage.values()]).toEqual(["1B"]);
 });
 
-test("a gap forgets the stored place until the new snapshot is complete", async () => {
+test("who asks for the rows is given them after a reload, whatever is stored", async () => {
   const storage = new Stored();
   const log = told();
   open({ storage }).subscribe("pets", { snapshot: true }, log);
   const socket = await server.socket();
-  socket.send(snapshot([], "1A"), subscribed("1A"));
-  await expectNext(log, [], "ready");
-  expect([...storage.values()]).toEqual(["1A"]);
-  socket.send(gap("failover"));
-  await expectNext(log, "failover");
+  socket.send(snapshot([], "1A"), subscribed("1A"), update(1, "1B"));
+  await expectNext(log, [], "ready", 1);
   expect([...storage.values()]).toEqual([]);
+  client.close();
+  open({ storage }).subscribe("pets", { snapshot: true });
+  const command = await (await server.socket()).command();
+  expect(command).toMatchObject({ snapshot: true });
+  expect(command.since).toBeUndefined();
+});
+
+test("a storage that is full or forbidden is an error, and changes go on", async () => {
+  const log = told();
+  const refuse = () => {
+    throw new Error("QuotaExceededError");
+  };
+  open({ storage: { getItem: refuse, setItem: refuse, removeItem: refuse } }).subscribe("pets", {}, log);
+  const socket = await server.socket();
+  socket.send(subscribed("1A"), update(1, "1B"), update(2, "1C"));
+  await expectNext(log, "no_storage", "ready", 1, 2);
+  expect(client.state).toBe("live");
+});
+
+test("the cursor waits for a handler's promise, in order", async () => {
+  const done: (() => void)[] = [];
+  const places: string[] = [];
+  const storage = { getItem: () => null, setItem: (_: string, place: string) => void places.push(place), removeItem() {} };
+  const subscription = open({ storage }).subscribe("pets", {}, {
+    change: ({ id }) => (id === 3 ? undefined : new Promise<void>((resolve) => done.push(resolve))),
+  });
+  const socket = await server.socket();
+  socket.send(subscribed("1A"), update(1, "1B"), update(2, "1C"), update(3, "1D"), { ...golden.heartbeat, cursor: "1E" });
+  await vi.waitFor(() => expect(done).toHaveLength(2));
+  await turn();
+  expect(subscription.cursor).toBe("1A");
+  done[1]!();
+  await turn();
+  expect(subscription.cursor).toBe("1A");
+  done[0]!();
+  await turn();
+  expect([subscription.cursor, places]).toEqual(["1E", ["1A", "1B", "1C", "1D", "1E"]]);
 });

@@ -48,7 +48,7 @@ describeWhere(missing(), "a real server that checks tokens", () => {
 
   /** Waits until a collection has these rows and no others. */
   async function untilKeys(pets: Collection<Pet>, ...keys: number[]): Promise<void> {
-    await expect.poll(() => keysOf(pets), { timeout: 10_000 }).toEqual(keys);
+    await expect.poll(() => keysOf(pets)).toEqual(keys);
   }
 
   /** A subscription to pets, the ids of its changes and its errors. */
@@ -112,7 +112,7 @@ describeWhere(missing(), "a real server that checks tokens", () => {
     }
     server.mark();
     token = jwt({ sub: "5", role: "vet" });
-    await expect.poll(() => ids.filter((id) => id > before), { timeout: 10_000 }).toEqual(server.changesAfter(before));
+    await expect.poll(() => ids.filter((id) => id > before)).toEqual(server.changesAfter(before));
   });
 
   test("a user who was revoked and has one token only is out for good", async () => {

@@ -11,8 +11,8 @@
 -- (while the evening clears away) or a deadlock, and is rolled back.
 --
 -- Together the steps keep the clinic at its size: some 120 owners, 300 pets, 400
--- reservations, 300 invoices, 400 medical records and 500 lines of log at most,
--- plus whatever has gathered since the last evening.
+-- reservations, 300 invoices, 400 medical records, 500 lines of log and 500 of
+-- inboxes at most, plus whatever has gathered since the last evening.
 --
 -- Where a transaction has to find again the rows it has just written, it asks for
 -- those dated now(), since now() stands still from begin to commit. Where a row is
@@ -407,6 +407,10 @@ delete from invoices as i using old where i.invoice_id = old.invoice_id;
 -- Medical records beyond the latest 400.
 delete from medical_history
 where record_id <= (select record_id from medical_history order by record_id desc offset 400 limit 1);
+
+-- Lines of inboxes beyond the latest 500.
+delete from inbox
+where inbox_id <= (select inbox_id from inbox order by inbox_id desc offset 500 limit 1);
 
 -- Closed accounts, with everything that hangs on them.
 with closed as materialized (

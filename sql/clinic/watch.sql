@@ -9,3 +9,4 @@ select rowcast.watch('public.medical_history', user_rule => 'select p.user_id fr
 select rowcast.watch('public.services');
 select rowcast.watch('public.employees');
 select rowcast.watch('public.activity_logs');
+select rowcast.watch('public.inbox');

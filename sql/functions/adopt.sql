@@ -2,12 +2,14 @@
 -- pg_upgrade keeps the numbers of tables and columns, a restored dump does not. A channel is taken over where its table has
 -- the number that it had, and each column that was told has the number and the name that rowcast.form last said. The others
 -- stay off, and done says why. A change of what was not captured meanwhile cannot be known: the floor rises.
--- tables touched: rowcast.channel (update), rowcast.policy (update), rowcast.outbox_0..2 (insert)
+-- tables touched: rowcast.channel (update), rowcast.watched_schema (update), rowcast.policy (update), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.adopt() returns table (channel text, done text)
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   off rowcast.channel;
 begin
+  -- schemas get other numbers
+  update rowcast.watched_schema s set number = n.oid from pg_namespace n where n.nspname = s.name and n.oid <> s.number;
   for off in
     select * from rowcast.channel c where c.target is not null and (c.target <> c.target_oid or c.origin <> rowcast.origin()) order by c.name
   loop

@@ -48,18 +48,6 @@ begin
   perform rowcast.bind_policies(channel, role, entry.target, entry.origin);
   perform rowcast.tell_policy(channel);
 end $$;
--- version 1 had no actor: who was granted it may call this one
-do $do$
-declare
-  holder name;
-begin
-  if to_regprocedure('rowcast.allow(text, text, text, text[])') is not null then
-    for holder in select r.rolname from pg_proc p cross join lateral aclexplode(p.proacl) a join pg_roles r on r.oid = a.grantee
-                   where p.oid = to_regprocedure('rowcast.allow(text, text, text, text[])') and a.privilege_type = 'EXECUTE' loop
-      execute format('grant execute on function rowcast.allow(text, text, text, text[], boolean) to %I', holder);
-    end loop;
-    drop function rowcast.allow(text, text, text, text[]);
-  end if;
-end $do$;
+select rowcast.supersede('rowcast.allow(text, text, text, text[])', 'rowcast.allow(text, text, text, text[], boolean)');
 comment on function rowcast.allow(text, text, text, text[], boolean) is
   'lets a role see a channel: select rowcast.allow(''pets'', ''owner'', ''user_id=eq.{sub}'', ''{pet_id,name}'')';

@@ -1,5 +1,5 @@
 -- rowcast.capture_large(op, old row, new row, its table, the watched root, channel id, excluded attnums, excluded names,
--- allowed attnums) -> table(op, old json, new json); op null: an update that changes nothing
+-- allowed attnums) -> table(op, old json, new json); op null: an update that changes nothing of what may leave
 -- The images of a row that is stored in more than 2,000 bytes. Nothing that it does may fail the write, whatever the
 -- size: two images of 600 MB do not fit into one row of the outbox, 200 MB of control characters are 1.2 GB of JSON, and
 -- a row of 1 GB cannot even be compared. An image above rowcast.row_bytes() gives way to the key, and op is in lower case.
@@ -33,6 +33,9 @@ begin
       select coalesce(pg_catalog.json_object_agg(b.key, b.value), '{}') into old
         from pg_catalog.json_each(old) b join pg_catalog.json_each(new) a on a.key operator(pg_catalog.=) b.key
        where a.value::pg_catalog.text operator(pg_catalog.<>) b.value::pg_catalog.text;
+      if old::pg_catalog.text operator(pg_catalog.=) '{}' then
+        what := null;
+      end if;
     exception when others then
       null;  -- a \u0000 in a value of type json, which json_each refuses: the image stays whole
     end;

@@ -32,11 +32,16 @@ begin
   end if;
   arguments := format('%L, %L', entry.id, entry.name);
   if depends_on_settings <> '' or entry.exclude <> '{}' or entry.allowed is not null or entry.user_query is not null then
-    arguments := format('%s, %L, %L, %L, %L, %L, %L', arguments, depends_on_settings, entry.exclude::text, target::oid,
-      case when entry.user_query is null then '' else 'rowcast.users' || suffix end, entry.given_exclude::text, coalesce(entry.allowed::text, ''));
+    arguments := format('%s, %L, %L, %L, %L, %L, %L, %L', arguments, depends_on_settings, entry.exclude::text, target::oid,
+      case when entry.user_query is null then '' else 'rowcast.users' || suffix end, entry.given_exclude::text, coalesce(entry.allowed::text, ''),
+      (select c.relnatts from pg_class c where c.oid = target));
   end if;
   execute format('create trigger %I after insert or update or delete on %s for each row execute function rowcast.capture(%s)', '!rowcast' || suffix, target, arguments);
   execute format('create trigger %I after truncate on %s for each statement execute function rowcast.capture_truncate(%L, %L)',
     '!rowcast_t' || suffix, target, entry.id, entry.name);
+  if entry.replicated then
+    execute (select string_agg(format('alter table %s enable always trigger %I', target, t.tgname), '; ')
+               from pg_trigger t where t.tgrelid = target and t.tgname in ('!rowcast' || suffix, '!rowcast_t' || suffix, '!!rowcast_users' || suffix));
+  end if;
 end $$;
 comment on function rowcast.install_triggers(regclass) is 'gives a watched table its triggers';

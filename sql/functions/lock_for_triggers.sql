@@ -10,7 +10,7 @@ language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '200ms
 declare
   attempts int := 0;
   held regclass;
-  mode text := case when exists (select from pg_trigger t where t.tgrelid = target and t.tgname ~ '^!!?rowcast')
+  mode text := case when exists (select from pg_trigger t where t.tgrelid = target and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
                     then 'access exclusive' else 'share row exclusive' end;
 begin
   loop

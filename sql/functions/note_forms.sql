@@ -3,7 +3,8 @@
 -- `gap`, `policy`, and load again. It rises where
 --   * a column was renamed, dropped or took another type, or a value of its enum got another name;
 --   * a column was added with a default, which rows from before have;
---   * the rows were written anew by ALTER COLUMN TYPE .. USING.
+--   * the rows were written anew by ALTER COLUMN TYPE .. USING;
+--   * a partition was attached, detached or dropped: no change of a row tells of what it has.
 -- A column that is null in every row from before is no reason, nor is one that was excluded, which raises the floor itself.
 -- VACUUM FULL and CLUSTER are none, but for the first one after a column was added with a default: it cannot be told from an
 -- ALTER COLUMN TYPE. A relay calls it each ten seconds, or as seldom as keeps it below a hundredth of a core: 0.3 ms a table.
@@ -17,6 +18,7 @@ declare
   come text[];
   -- the numbers of columns that have such an item
   were int2[];
+  partitions text[];
 begin
   for seen in
     -- channel by channel: a join would keep all forms at once, in a file where they are many
@@ -28,6 +30,7 @@ begin
     continue when not found;
     gone := array(select unnest(seen.was) except select unnest(seen.now));
     come := array(select unnest(seen.now) except select unnest(seen.was));
+    partitions := array(select split_part(item, ':', 2) || ':' || split_part(item, ':', 3) from unnest(seen.was) item where item ~ '^p:');
     were := array(select split_part(item, ':', 2)::int2 from unnest(seen.was) item where item ~ '^c:');
     if seen.was is not null and (
          -- a value of an enum that is still there has another name
@@ -36,6 +39,9 @@ begin
          or exists (select from unnest(gone) g where g ~ '^c:' and not exists (
               select from pg_attribute a where a.attrelid = seen.target and a.attnum = split_part(g, ':', 2)::int2 and not a.attisdropped
                  and not exists (select from rowcast.shown_column s where s.channel = seen.id and s.attnum = a.attnum)))
+         -- a partition has left with its rows, or come with some
+         or exists (select from unnest(partitions) p where not exists (select from unnest(seen.now) i where i in ('p:' || p, 'p:' || p || ':joined')))
+         or (partitions <> '{}' and exists (select from unnest(come) i where i ~ '^p:.*:joined$' and split_part(i, ':', 2) || ':' || split_part(i, ':', 3) <> all (partitions)))
          -- rows from before have a value in a column that is new
          or exists (select from unnest(come) i where i ~ '^f:' and split_part(i, ':', 2)::int2 <> all (were))
          or (exists (select from unnest(gone) g where g ~ '^n:') and (

@@ -5,7 +5,8 @@
 -- proves that everything before the position in it did as well, however many crashes nobody saw.
 -- A database that was restored from a dump has changes of transactions that its own server has not begun: they would be
 -- read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew.
--- tables touched: rowcast.incarnation, rowcast.alive (insert); then also rowcast.outbox_0..2, segment, installation
+-- A crash empties the application's unlogged tables: their channels are told `gap`.
+-- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also rowcast.outbox_0..2, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
@@ -13,6 +14,7 @@ declare
                          extract(epoch from pg_postmaster_start_time()), coalesce(pg_last_wal_replay_lsn()::text, 'clean'));
   last rowcast.incarnation;
   survived bool;
+  had_life bool;
 begin
   -- mostly there is nothing to note, and nobody to wait for
   select * into last from rowcast.incarnation i order by i.number desc limit 1;
@@ -40,12 +42,22 @@ begin
     perform rowcast.write_to(0);
   end if;
   select * into last from rowcast.incarnation i order by i.number desc limit 1;
+  had_life := last.number is not null;
   survived := exists (select from rowcast.alive a where a.incarnation = last.number);
   if last.number is null or not survived or last.life <> present then
     insert into rowcast.incarnation (life, bound) values (present, case when not survived then last.durable end)
       returning * into last;
     delete from rowcast.alive;
     insert into rowcast.alive values (last.number);
+    -- what emptied rowcast.alive has emptied every other unlogged table as well, and no trigger has seen it
+    if had_life and not survived then
+      perform rowcast.raise_floor(u.channel) from (
+        with recursive part(channel, relid) as (
+          select c.id, c.target::oid from rowcast.channel c where c.target is not null
+          union select p.channel, i.inhrelid from part p join pg_inherits i on i.inhparent = p.relid)
+        select distinct p.channel from part p join pg_class t on t.oid = p.relid where t.relpersistence = 'u'
+      ) u(channel);
+    end if;
   end if;
   return query select i.number, i.life, i.bound from rowcast.incarnation i order by i.number;
 end $$;

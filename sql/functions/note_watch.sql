@@ -1,9 +1,10 @@
--- rowcast.note_watch(target, channel, user_rule, notification, exclude, singular, columns) -> text, the channel
+-- rowcast.note_watch(target, channel, user_rule, notification, exclude, singular, columns, replicated, prefix) -> text, the channel
 -- The part of rowcast.watch that locks no table: checks everything, notes the channel, lets the relay read the table and
--- tells it. rowcast.install_triggers is the rest. Raises with a remedy.
--- tables touched: rowcast.channel (insert, update), rowcast.outbox_0..2 (insert)
+-- tells it. rowcast.install_triggers is the rest. Raises with a remedy. A call with a prefix states nothing but the name: it is
+-- null where the table is watched, and takes no channel from a table that is gone.
+-- tables touched: rowcast.channel (insert, update), rowcast.stated_table (insert, update), rowcast.hidden_column (delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.note_watch(target regclass, channel text, user_rule text, notification jsonb, exclude text[],
-  singular text, columns text[])
+  singular text, columns text[], replicated boolean, prefix text)
 returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   table_name text;
@@ -19,19 +20,18 @@ declare
 begin
   perform rowcast.refuse_unwatchable(target);
   select relname into table_name from pg_class where oid = target;
-  channel := coalesce(channel, replace(lower(table_name), '_', '-'));
+  channel := coalesce(channel, coalesce(prefix, '') || replace(lower(table_name), '_', '-'));
   singular := coalesce(singular, rowcast.singular(lower(table_name)));
 
   -- as the constraint channel_name_fits_a_url says it, with a remedy
-  if channel ~ '[[:space:][:cntrl:]/?#%]' or channel in ('', 'user') then
-    raise exception 'cannot watch table %: % cannot be a channel''s name, which stands in a path', target, quote_literal(channel)
+  if channel ~ '[[:space:][:cntrl:]/?#%]' or channel in ('', 'user') or length(channel) > 100 then
+    raise exception 'cannot watch table %: % cannot be a channel''s name, which stands in a path and has at most 100 characters', target, quote_literal(channel)
       using errcode = 'invalid_parameter_value',
-            hint = format('give it another name: select rowcast.watch(%L, channel => %L);', target::text,
-              case when channel in ('', 'user') then 'users' else regexp_replace(channel, '[[:space:][:cntrl:]/?#%]+', '-', 'g') end);
+            hint = 'give it another name: ' || rowcast.watch_call(target::text, rowcast.free_channel(target, coalesce(prefix, '')), user_rule, notification, exclude, singular, columns, replicated);
   end if;
   -- a channel whose table was dropped is free
   perform rowcast.unwatch(c.target) from rowcast.channel c
-    where c.name = note_watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);
+    where prefix is null and c.name = note_watch.channel and c.target is not null and not exists (select from pg_class where oid = c.target);
   -- and so is one whose table has given its name to this one, as online schema changes do. Only where the channel is named: else
   -- a call that states nothing would show what was excluded. No lock is taken: rowcast.watch drops the triggers of the other one
   select c.* into former from rowcast.channel c join pg_class t on t.oid = note_watch.target join pg_namespace n on n.oid = t.relnamespace
@@ -50,7 +50,7 @@ begin
     from rowcast.channel c where c.name = note_watch.channel and c.target is distinct from note_watch.target;
   if found then
     raise exception 'cannot watch table %: channel % is taken by %', target, channel, taken_by
-      using errcode = 'duplicate_object', hint = format('give it another name: select rowcast.watch(%L, channel => ''..'');', target);
+      using errcode = 'duplicate_object', hint = 'give it another name: ' || rowcast.watch_call(target::text, rowcast.free_channel(target, coalesce(prefix, '')), user_rule, notification, exclude, singular, columns, replicated);
   end if;
 
   select name into missing from (
@@ -71,6 +71,9 @@ begin
     select a.attnum from rowcast.channel c
       join pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
      where c.target = note_watch.target and c.target = c.target_oid and c.origin = rowcast.origin() and c.given_exclude <@ note_watch.exclude and c.given_exclude <> '{}'
+    union
+    select h.attnum from rowcast.channel c join rowcast.hidden_column h on h.channel = c.id
+     where c.target = note_watch.target and c.given_exclude <@ note_watch.exclude
      order by 1);
   select a.attname into missing from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
    where i.indrelid = target and i.indisprimary and (a.attnum = any (hidden) or a.attnum <> all (allowed)) limit 1;
@@ -100,16 +103,25 @@ begin
     end if;
   end if;
 
-  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed, given_schema, given_name)
-    values (note_watch.channel, note_watch.target, note_watch.singular, rule_column, rule_query, note_watch.notification, hidden, note_watch.target, rowcast.origin(), user_rule, note_watch.exclude, note_watch.columns, allowed,
+  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed, replicated, given_schema, given_name)
+    values (note_watch.channel, note_watch.target, note_watch.singular, rule_column, rule_query, note_watch.notification, hidden, note_watch.target, rowcast.origin(), user_rule, note_watch.exclude, note_watch.columns, allowed, coalesce(note_watch.replicated, false),
       (select n.nspname from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = note_watch.target), table_name)
     on conflict on constraint channel_target_watched_once do update
       set name = excluded.name, singular = excluded.singular, user_column = excluded.user_column,
           user_query = excluded.user_query, notification = excluded.notification, exclude = excluded.exclude,
           target_oid = excluded.target_oid, origin = excluded.origin, given_rule = excluded.given_rule, given_exclude = excluded.given_exclude,
-          given_columns = excluded.given_columns, allowed = excluded.allowed,
+          given_columns = excluded.given_columns, allowed = excluded.allowed, replicated = excluded.replicated,
           given_schema = excluded.given_schema, given_name = excluded.given_name
+        -- a call that states nothing never replaces one that does
+        where note_watch.prefix is null
     returning * into entry;
+  if entry.id is null then
+    return null;
+  end if;
+  delete from rowcast.hidden_column h where h.channel = entry.id;
+  insert into rowcast.stated_table as s (schema, name, number) values (entry.given_schema, entry.given_name, target)
+    on conflict on constraint stated_table_has_one_name do update set number = excluded.number, is_out = false;
+  update rowcast.stated_table s set is_out = false where s.number = note_watch.target and s.is_out;
 
   perform rowcast.grant_snapshot(target);
   if rowcast.bell_mode() in ('row', 'always')
@@ -123,4 +135,5 @@ begin
   end if;
   return entry.name;
 end $$;
-comment on function rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[]) is 'notes that a table is watched, and how';
+drop function if exists rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[]);
+comment on function rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[], boolean, text) is 'notes that a table is watched, and how';

@@ -25,7 +25,7 @@ begin
   elsif found_table.relispartition then
     raise exception 'cannot watch table %: it is a partition of %', target, found_table.root
       using errcode = 'wrong_object_type', hint = format('select rowcast.watch(%L); covers every partition', found_table.root::regclass);
-  elsif found_table.nspname in ('rowcast', 'pg_catalog', 'information_schema') then
+  elsif found_table.nspname in ('rowcast', 'pg_catalog', 'information_schema') or exists (select from rowcast.neighbour o where o.name = found_table.nspname) then
     raise exception 'cannot watch table %: it belongs to schema %', target, found_table.nspname
       using errcode = 'wrong_object_type', hint = 'watch the application''s own tables';
   elsif not pg_has_role(current_user, found_table.relowner, 'usage') then

@@ -1,7 +1,7 @@
 -- rowcast.unwatch(target) -> boolean
 -- Stops capturing a table; false where it was not watched. Its channel is gone with it, and the relay's right to read it.
 -- Several tables: one in a transaction (call rowcast.unwatch_all()), since the lock of each is kept until its end.
--- tables touched: rowcast.channel (delete), rowcast.outbox_0..2 (insert)
+-- tables touched: rowcast.channel (delete), rowcast.stated_table (insert, update), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.unwatch(target regclass) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -27,6 +27,11 @@ begin
     execute format('drop function rowcast.users_of_%s()', target::oid);
     perform rowcast.forget_role(owner);
   end if;
+  -- else the next call for the whole schema, or a relay, would watch it again
+  insert into rowcast.stated_table as s (schema, name, number, is_out)
+    select n.nspname, t.relname, t.oid, true from pg_class t join pg_namespace n on n.oid = t.relnamespace join rowcast.watched_schema w on w.number = n.oid
+     where t.oid = unwatch.target
+    on conflict on constraint stated_table_has_one_name do update set number = excluded.number, is_out = true;
   delete from rowcast.channel c where c.id = gone.id;
   if rowcast.append(gone.id, 'C', null, null, rowcast.actor(), null) then
     perform rowcast.ring(gone.name, 'C', null);

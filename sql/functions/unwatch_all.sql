@@ -1,13 +1,15 @@
 -- call rowcast.unwatch_all()
--- Stops capturing every table, each in a transaction of its own: no table is locked while another one is waited for, and
--- any number of tables fits into max_locks_per_transaction. A table that stays locked is left for the next call, with a
--- warning. Not inside a transaction block.
+-- Stops capturing every table, also the future ones of schemas. Each table has a transaction of its own: none is locked while
+-- another one is waited for, and any number of them fits into max_locks_per_transaction. A table that stays locked is left
+-- for the next call, with a warning. Not inside a transaction block.
 create or replace procedure rowcast.unwatch_all() language plpgsql as $$
 declare
   last pg_catalog.int4 := 0;
   target pg_catalog.oid;
   left_over pg_catalog.int4 := 0;
 begin
+  delete from rowcast.watched_schema;
+  update rowcast.stated_table set is_out = false where is_out;
   loop
     -- for the rest of this transaction; what stands before the first commit is qualified
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

@@ -4,6 +4,8 @@
 --   f:7              rows from before the column was added have a value that was given then
 --   s:7:1234         the transaction that last stated the column
 --   n:16400          the file in which the rows lie; of a partitioned table, one item a partition
+--   p:16390:790      a partition, the partitioned table itself, and the transaction by which it is one
+--   p:16390:790:joined  the same of one that came by ATTACH, maybe with rows
 -- CLUSTER moves the rows to another file, SET NOT NULL states the column anew; ALTER COLUMN TYPE .. USING does both.
 --
 -- One small array a channel, and no set of all of them: nothing is sorted or kept in a temporary file.
@@ -21,9 +23,19 @@ select c.id as channel, array(
       join pg_enum e on e.enumtypid = case when b.typtype = 'e' then b.oid else b.typelem end
      where s.channel = c.id
     union all
-    select format('n:%s', k.relfilenode) from (
-      with recursive part(relid) as (select c.target::oid union select h.inhrelid from part p join pg_inherits h on h.inhparent = p.relid)
-      select relid from part where t.relkind = 'p' union select c.target) part join pg_class k on k.oid = part.relid
+    select i.item from (
+      with recursive part(relid) as (
+        select c.target::oid union select h.inhrelid from part p join pg_inherits h on h.inhparent = p.relid and not h.inhdetachpending where t.relkind = 'p')
+      select relid from part) part
+      join pg_class k on k.oid = part.relid
+      left join pg_inherits h on h.inhrelid = part.relid and part.relid <> c.target
+     cross join unnest(array[format('n:%s', k.relfilenode), case when t.relkind = 'p' then format('p:%s:%s', part.relid, h.xmin)
+       -- ATTACH writes each column of a partition anew. CREATE TABLE .. PARTITION OF leaves them as they were made, by the same
+       -- command as its system columns
+       || case when h.inhrelid is null or exists (
+            select from pg_attribute a join pg_attribute s on s.attrelid = a.attrelid and s.attname = 'tableoid' and s.attnum < 0
+             where a.attrelid = part.relid and a.attnum > 0 and a.xmin = s.xmin and a.cmin = s.cmin) then '' else ':joined' end end]) i(item)
+     where i.item is not null
     order by 1) as form
   from rowcast.channel c join pg_class t on t.oid = c.target
  where c.target = c.target_oid and c.origin = (select rowcast.origin());

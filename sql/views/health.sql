@@ -29,10 +29,46 @@ with segment(relation, bytes, opened_at, has_rows, is_old) as (
               when last_value >= 3 then 'select rowcast.prune(); and start rowcast serve, which does it each minute; or raise it: select rowcast.configure(''outbox_size'', ''..'');' end
     from rowcast.capture_state
   union all
-  select 2, 'triggers', case when count(*) filter (where state = 'off' or drift like 'another column has the name%' or drift like 'an excluded column is gone%') > 0 then 'fail' when count(drift) > 0 then 'warn' else 'ok' end,
-         coalesce(string_agg(coalesce("table"::text, channel) || ': ' || drift, '; ') filter (where drift is not null), 'all present and enabled'),
+  select 2, 'triggers', case when count(*) filter (where state = 'off' or drift like 'another column has%' or drift like 'an excluded column is gone%'
+                                                       or drift like 'triggers do not fire%' or drift like 'subscription%') > 0 then 'fail' when count(drift) > 0 then 'warn' else 'ok' end,
+         coalesce(string_agg(case when exists (select from pg_class c where c.oid = "table") then "table"::text else channel end || ': ' || drift, '; ') filter (where drift is not null), 'all present and enabled'),
          case when count(drift) > 0 then 'select * from rowcast.watched where drift is not null;' end
     from rowcast.watched
+  union all
+  select 2.1, 'new tables', case when count(*) > 0 then 'warn' else 'ok' end,
+         case when count(*) > 0 then 'not watched yet, in schemas whose future tables are: ' || string_agg("table"::text, ', ') else 'none waits to be watched' end,
+         case when count(*) > 0 then 'a relay watches them within ten seconds; where it cannot, it logs newcomer_refused: select * from rowcast.unwatched;' end
+    from rowcast.newcomer
+  union all
+  -- a floor that was raised since has told the subscribers
+  select 2.15, 'silent tables', case when count(*) > 0 then 'warn' else 'ok' end,
+         coalesce('rows were written and none was captured, and nothing in the catalogue says why: '
+                  || string_agg(format('%s (%s rows by %s)', c.target, t.silent_rows, to_char(t.silent_at, 'HH24:MI TZ')), ', ' order by c.name)
+                  || '; rowcast.mute, session_replication_role or a trigger that was off for a moment. Where that was not meant, the remedy makes their subscribers load again', 'whatever is written is captured'),
+         'select ' || string_agg(format('rowcast.raise_floor(%s)', c.id), ', ' order by c.name) || ';'
+    from rowcast.tally t join rowcast.channel c on c.id = t.channel
+   where t.silent_at > clock_timestamp() - interval '1 hour' and (c.floored_by is null or c.floored_by < t.silent_tx)
+  union all
+  -- what is captured waits, and nobody is told
+  select -1, 'relays', case when count(*) = 0 or count(behind) > 0 then 'warn' else 'ok' end,
+         case when count(*) = 0 then 'none runs: changes wait in the outbox, and nobody is told'
+                || coalesce('; the last one was there at ' || (select to_char(max(n.seen_at), 'YYYY-MM-DD HH24:MI:SS TZ') from rowcast.node n), '')
+              when count(behind) > 0 then 'some do not read: ' || string_agg(format('%s at %s has not read what was captured at %s', r.role, r.address, to_char(r.behind, 'HH24:MI:SS TZ')), '; ') filter (where behind is not null)
+              else count(*) || ' on this database' end,
+         case when count(*) = 0 then 'start rowcast serve; where it runs, its log says why it cannot reach this database'
+              when count(behind) > 0 then 'its log says why: source_down, cannot_publish, outbox_read_again; where it says nothing, restart it' end
+    from (
+      -- one that reads has noted a snapshot a minute ago at most, so what was captured in a later transaction is younger
+      select n.role, n.address, case when n.unread < n.seen_at - interval '90 seconds' then n.unread end as behind
+        from rowcast.node n
+       where n.seen_at > clock_timestamp() - interval '30 seconds'
+         -- what another one publishes is no longer this one's
+         and (n.role <> 'candidate' or not exists (select from rowcast.nodes p where p.role = 'publisher'))) r
+  union all
+  select 2.2, 'publications', case when count(*) > 0 then 'warn' else 'ok' end,
+         case when count(*) > 0 then 'FOR ALL TABLES, those of rowcast too: ' || string_agg(quote_ident(pubname), ', ') else 'none has the tables of rowcast' end,
+         case when count(*) > 0 then 'a subscriber without schema rowcast stops; publish the application''s tables by name or by schema' end
+    from pg_publication where puballtables
   union all
   select 3, 'outbox', case when bytes > most then 'warn' else 'ok' end, pg_size_pretty(bytes),
          case when bytes > most then 'larger than outbox_size (' || pg_size_pretty(most) || '): sql/inspect/outbox_growth.sql says what fills it' end

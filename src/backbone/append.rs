@@ -19,15 +19,24 @@ use crate::error::{Error, Kind, Result};
 /// Keys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
 /// fields, then what changes in the state: names and values; `id`, as a value or at its end, is the id of this entry.
 ///
+/// Where a stranger has appended an entry of a time to come, all that follow have its time, or a later one: they would never
+/// leave the stream, and at the highest id none could follow. So the stream begins again, as after one that was deleted.
+///
 /// The stream is what counts: a state without a stream is that of one which was deleted. A revocation is forgotten after
 /// a day, as the nodes do; to look for such costs 1 ms of Redis for 1,000 of them, so it is done once an hour at most.
 const APPEND: &str = r"
+local function is_error(answer) return type(answer) == 'table' and answer.err ~= nil end
 local last = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HGET', KEYS[2], 'last') or ''
 if last ~= ARGV[1] then return {0, last} end
 local now = redis.call('TIME')
 local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[2]
-local id = redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%d', oldest), '*',
+local id = redis.pcall('XADD', KEYS[1], 'MINID', '~', string.format('%d', oldest), '*',
   'at', ARGV[3], 'to', ARGV[4], 'kind', ARGV[5], 'body', ARGV[6])
+local is_full = is_error(id)
+if is_full and not string.find(id.err, 'last possible ID', 1, true) then return id end
+local is_to_come = is_full or tonumber(string.match(id, '^%d+')) > now[1] * 1000 + 3600000
+if is_to_come and not is_error(redis.pcall('DEL', KEYS[1], KEYS[2])) then return {0, ''} end
+if is_full then return id end
 redis.call('HSET', KEYS[2], 'last', id, 'to', ARGV[4])
 if ARGV[5] == 'revoked' and now[1] - (redis.call('HGET', KEYS[2], 'pruned') or 0) > 3600 then
   redis.call('HSET', KEYS[2], 'pruned', now[1])

@@ -77,7 +77,7 @@ impl Raw {
     /// # Errors
     /// [`BadEntry`].
     pub fn entry(&self) -> Result<Entry, BadEntry> {
-        let written = self.id.ms.cast_signed().saturating_mul(1000);
+        let written = i64::try_from(self.id.ms).unwrap_or(i64::MAX).saturating_mul(1000);
         entry::read(written, self.field("at"), self.field("to"), self.field("kind"), self.field("body"))
     }
 
@@ -121,7 +121,7 @@ pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -
     let newest = entries(connection, &command).await?.pop();
     let oldest = range(connection, keys, "-", "+", 1).await?.pop();
     let (Some(oldest), Some(newest)) = (oldest, newest) else { return Ok(None) };
-    let (mut low, mut high) = (oldest.id.ms, newest.id.ms + 1);
+    let (mut low, mut high) = (oldest.id.ms, newest.id.ms.saturating_add(1));
     let mut found = None;
     while low < high {
         let middle = low + (high - low) / 2;
@@ -200,7 +200,7 @@ impl Clock {
 
     /// When an entry was written.
     pub fn when(&self, id: Id) -> Instant {
-        let age = now_ms() + self.ahead_ms - id.ms.cast_signed();
+        let age = (now_ms() + self.ahead_ms).saturating_sub_unsigned(id.ms);
         let age = Duration::from_millis(age.max(0).cast_unsigned());
         Instant::now().checked_sub(age).unwrap_or_else(Instant::now)
     }

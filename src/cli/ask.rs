@@ -1,7 +1,12 @@
-//! A client of a running rowcast's pages. Owns the asking; knows no database.
+//! A client of a running rowcast: its pages, a socket. Owns the asking; knows no database.
 
 use std::io::Write as _;
 use std::time::Duration;
+
+use hyper::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::explain;
 use crate::error::{Error, Kind, Result};
@@ -9,11 +14,11 @@ use crate::fetch;
 
 /// Looking for an old change may take the database a while.
 const WITHIN: Duration = Duration::from_secs(30);
-pub(super) const NOT_RUNNING: &str = "is `rowcast serve` or `rowcast demo` running there? --url names another address";
+const NOT_RUNNING: &str = "is `rowcast serve` or `rowcast demo` running there? --url names another address";
 
 /// The header that carries a token.
-pub(super) fn bearer(token: &str) -> Result<hyper::header::HeaderValue> {
-    let mut value = hyper::header::HeaderValue::try_from(format!("Bearer {}", token.trim()))
+fn bearer(token: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim()))
         .map_err(|_| Error::new(Kind::Config, "the token is no JSON Web Token"))?;
     value.set_sensitive(true);
     Ok(value)
@@ -32,6 +37,26 @@ pub(super) async fn get(url: &str, path: &str, token: Option<&str>) -> Result<St
         401 => Err(Error::new(Kind::Protocol, text.trim().to_owned()).hint("give one with --token or ROWCAST_TOKEN")),
         _ => Err(Error::new(Kind::Protocol, format!("{target}: {status}, {}", text.trim()))),
     }
+}
+
+/// A socket of the server, whose refusals come as close codes.
+pub(super) async fn socket(
+    url: &str,
+    path: &str,
+    token: Option<&str>,
+) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
+    let url = url.trim_end_matches('/').replacen("http", "ws", 1);
+    let mut request = format!("{url}{path}")
+        .into_client_request()
+        .map_err(|e| Error::new(Kind::Config, format!("{url}{path} is no address of a server")).because(e))?;
+    request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("rowcast.v1"));
+    if let Some(token) = token {
+        request.headers_mut().insert(AUTHORIZATION, bearer(token)?);
+    }
+    let (socket, _) = connect_async(request)
+        .await
+        .map_err(|e| Error::new(Kind::Connection, format!("cannot connect to {url}")).because(e).hint(NOT_RUNNING))?;
+    Ok(socket)
 }
 
 /// Prints the life of a change, as the server tells it.

@@ -1,19 +1,29 @@
-//! `rowcast doctor`: what is or will be wrong. Owns the checks of server, rights and connection; those of the schema
-//! are the view `rowcast.health`.
+//! `rowcast doctor`: what is or will be wrong, and what capture costs. Owns the checks of server, rights and connection;
+//! those of the schema are the view `rowcast.health`, what it costs is `rowcast.cost`.
 
-use tokio_postgres::Client;
-
-use crate::error::{Error, Kind, Result};
+use super::probe::{self, Way};
+use crate::error::{self, Error, Kind, Result};
+use crate::source::client::Client;
 use crate::source::doorbell::Doorbell;
 use crate::source::encoding::Encoding;
 use crate::source::install;
 use crate::source::pool::Database;
 
-/// Prints every finding, each with its remedy.
+/// The dearest tables that are told of.
+const DEAREST: i64 = 5;
+const COST: &str = "
+select channel, changes, per_second::text, pg_size_pretty(outbox_bytes), pg_size_pretty(wal_bytes), omitted
+  from rowcast.cost where changes > 0 limit $1";
+const TRIGGER_TIME: &str = "
+select max(trigger_us)::text, format('not counted; whoever is a superuser switches it on: alter database %I set track_functions = ''pl'';', current_database())
+  from rowcast.cost";
+
+/// Prints every finding, each with its remedy; with a way, whether a message goes it.
 ///
 /// # Errors
 /// When a finding needs action.
-pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> {
+pub(super) async fn examine(database: &Database, client: &mut Client, way: Option<Way<'_>>) -> Result<()> {
+    let naming = database.naming();
     let mut failed = 0;
     let mut report = |state: &str, finding: &str, detail: &str, remedy: Option<&str>| {
         println!("{state:<5} {finding:<22} {detail}");
@@ -47,8 +57,13 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
         .map_err(|e| Error::database("cannot ask for rights", e))?
         .get(0);
     let (state, remedy) =
-        if may_read { ("ok", None) } else { ("fail", Some("make this role a member of rowcast_relay")) };
-    report(state, "rights", "read the outbox and the channels", remedy);
+        if may_read { ("ok", None) } else { ("fail", Some(naming.of("make this role a member of rowcast_relay"))) };
+    report(state, "rights", "read the outbox and the channels", remedy.as_deref());
+    if let Some((owner, remedy)) = install::locked_out_owner(client).await? {
+        let detail =
+            format!("the database belongs to {owner}, whose pg_dump fails: it may not read schema {}", naming.schema());
+        report("warn", "backups", &detail, Some(&remedy));
+    }
     match Doorbell::listen(database).await {
         Ok(bell) if bell.works() => report("ok", "notifications", "one to ourselves came back", None),
         Ok(_) => report(
@@ -63,9 +78,18 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
         let rows = client
             .query("select finding, state, detail, remedy from rowcast.health", &[])
             .await
-            .map_err(|e| Error::database("cannot read rowcast.health", e))?;
+            .map_err(|e| Error::database(naming.of("cannot read rowcast.health"), e))?;
         for row in rows {
             report(row.get(1), row.get(0), row.get(2), row.get(3));
+        }
+        for line in costs(client).await? {
+            report("ok", "cost", &line, None);
+        }
+    }
+    if let Some(way) = way {
+        match probe::run(client, way).await {
+            Ok(took) => report("ok", "probe", &took, None),
+            Err(broken) => report("fail", "probe", &error::chain(&broken), broken.remedy()),
         }
     }
     match failed {
@@ -73,6 +97,28 @@ pub(super) async fn examine(database: &Database, client: &Client) -> Result<()> 
         1 => Err(Error::new(Kind::Database, "1 finding needs action")),
         many => Err(Error::new(Kind::Database, format!("{many} findings need action"))),
     }
+}
+
+/// What capture costs: of the dearest tables, and the time of the trigger.
+async fn costs(client: &Client) -> Result<Vec<String>> {
+    let explain = |e| Error::database("cannot read rowcast.cost", e);
+    let tables = client.query(COST, &[&DEAREST]).await.map_err(explain)?;
+    let line = |row: &tokio_postgres::Row| {
+        let (channel, changes, per_second): (&str, i64, &str) = (row.get(0), row.get(1), row.get(2));
+        let (outbox, log, omitted): (&str, &str, i64) = (row.get(3), row.get(4), row.get(5));
+        let omitted = if omitted > 0 { format!(", {omitted} by their key alone") } else { String::new() };
+        format!(
+            "{channel}: {changes} changes kept{omitted}, {per_second} a second; {outbox} of the outbox, about {log} of the write-ahead log"
+        )
+    };
+    let mut lines: Vec<String> = tables.iter().map(line).collect();
+    let time = client.query_one(TRIGGER_TIME, &[]).await.map_err(explain)?;
+    let time = match time.get::<_, Option<&str>>(0) {
+        Some(us) => format!("{us} microseconds a call, over all tables"),
+        None => time.get(1),
+    };
+    lines.push(format!("time of the trigger: {time}"));
+    Ok(lines)
 }
 
 /// Whether the database knows what its text says.

@@ -5,12 +5,14 @@ use clap::{Arg, ArgAction, Command};
 use crate::config::{self, SETTINGS};
 
 const DATABASE_HELP: &str = "Postgres, as postgres://user:password@host:5432/database [env: DATABASE_URL]";
+const SCHEMA_HELP: &str = "schema in which rowcast is installed [default: rowcast] [env: ROWCAST_SCHEMA]";
 const SERVER_HELP: &str = "address of a running rowcast";
 const SERVER: &str = "http://127.0.0.1:8000";
 
 /// The command line's definition.
 pub fn command() -> Command {
     let database = || Arg::new("database-url").long("database-url").value_name("URL").help(DATABASE_HELP);
+    let schema = || Arg::new("installation").long("schema").value_name("NAME").help(SCHEMA_HELP);
     let url = || Arg::new("url").long("url").value_name("URL").default_value(SERVER).help(SERVER_HELP);
     Command::new("rowcast")
         .version(env!("CARGO_PKG_VERSION"))
@@ -18,6 +20,7 @@ pub fn command() -> Command {
         .after_help("Start with `rowcast demo`. With a database of your own: migrate, watch, serve.")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .arg(Arg::new("schema").long("schema").value_name("NAME").help(SCHEMA_HELP))
         .subcommand(
             Command::new("serve")
                 .about("Relay committed changes to WebSockets")
@@ -40,20 +43,29 @@ pub fn command() -> Command {
                         .help("where the private Postgres lives"),
                 )
                 .arg(Arg::new("reset").long("reset").action(ArgAction::SetTrue).help("forget that folder and exit"))
-                .args(SETTINGS.iter().map(setting_arg)),
+                .args(SETTINGS.iter().filter(|setting| setting.name != "schema").map(setting_arg)),
         )
         .subcommand(
             Command::new("migrate")
-                .about("Install schema rowcast, or bring it to this version")
+                .about("Install rowcast, or bring it to this version")
                 .arg(
                     Arg::new("print-grants")
                         .long("print-grants")
                         .action(clap::ArgAction::SetTrue)
                         .help("only print the roles and rights that it makes"),
                 )
+                .arg(schema())
                 .arg(database()),
         )
-        .subcommand(Command::new("sql").about("Print what migrate would run on an empty database"))
+        .subcommand(
+            Command::new("sql")
+                .about("Print what migrate would run on an empty database")
+                .arg(
+                    Arg::new("file")
+                        .help("a file of sql/inspect instead, in the words of an installation of another name"),
+                )
+                .arg(schema()),
+        )
         .subcommand(
             Command::new("watch")
                 .about("Capture every change of a table; the same as select rowcast.watch(..)")
@@ -62,8 +74,40 @@ pub fn command() -> Command {
                     Arg::new("schema")
                         .long("schema")
                         .value_name("NAME")
-                        .conflicts_with("table")
+                        .conflicts_with_all([
+                            "table",
+                            "channel",
+                            "user-rule",
+                            "notification",
+                            "exclude",
+                            "columns",
+                            "singular",
+                            "replicated",
+                        ])
                         .help("every table of a schema that is not watched yet, each in a transaction of its own"),
+                )
+                .arg(
+                    Arg::new("prefix")
+                        .long("prefix")
+                        .value_name("TEXT")
+                        .requires("schema")
+                        .help("what the channels' names begin with, such as t2-"),
+                )
+                .arg(
+                    Arg::new("except")
+                        .long("except")
+                        .value_name("TABLE")
+                        .value_delimiter(',')
+                        .action(ArgAction::Append)
+                        .requires("schema")
+                        .help("tables of the schema that are left out"),
+                )
+                .arg(
+                    Arg::new("future")
+                        .long("future")
+                        .action(ArgAction::SetTrue)
+                        .requires("schema")
+                        .help("also the tables that are added later, which serve watches within ten seconds"),
                 )
                 .arg(
                     Arg::new("channel")
@@ -100,21 +144,40 @@ pub fn command() -> Command {
                         .help("the only columns that may leave; one that is added later stays in"),
                 )
                 .arg(Arg::new("singular").long("singular").value_name("WORD").help("pet in pet_created"))
+                .arg(
+                    Arg::new("replicated")
+                        .long("replicated")
+                        .action(ArgAction::SetTrue)
+                        .help("also what a subscription of logical replication writes"),
+                )
                 .arg(database()),
         )
         .subcommand(
             Command::new("unwatch")
                 .about("Stop capturing a table; the same as select rowcast.unwatch(..)")
                 .arg(Arg::new("table").required(true))
+                .arg(schema())
                 .arg(database()),
         )
         .subcommand(
             Command::new("uninstall")
                 .about("Remove rowcast from a database, with everything it captured: one table in a transaction")
                 .arg(Arg::new("yes").long("yes").help("Do it").action(ArgAction::SetTrue))
+                .arg(schema())
                 .arg(database()),
         )
-        .subcommand(Command::new("status").about("What a running rowcast says of itself").arg(url()).arg(token()))
+        .subcommand(
+            Command::new("status")
+                .about("What a running rowcast says of itself")
+                .arg(
+                    Arg::new("behind")
+                        .long("behind")
+                        .action(ArgAction::SetTrue)
+                        .help("who has not taken everything yet: messages, bytes, milliseconds"),
+                )
+                .arg(url())
+                .arg(token()),
+        )
         .subcommand(
             Command::new("tail")
                 .about("Print the messages of a channel, one a line, also over lost connections")
@@ -155,6 +218,12 @@ pub fn command() -> Command {
                         .help("the current rows first"),
                 )
                 .arg(
+                    Arg::new("cuts")
+                        .long("cuts")
+                        .action(clap::ArgAction::SetTrue)
+                        .help("a message after each transaction"),
+                )
+                .arg(
                     Arg::new("old")
                         .long("old")
                         .action(clap::ArgAction::SetTrue)
@@ -179,9 +248,23 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("types")
                 .about("Print TypeScript types of the watched tables, for rowcast-client")
+                .arg(schema())
                 .arg(database()),
         )
-        .subcommand(Command::new("doctor").about("Look for what is or will be wrong, with the remedy").arg(database()))
+        .subcommand(
+            Command::new("doctor")
+                .about("Look for what is or will be wrong, with the remedy")
+                .arg(
+                    Arg::new("probe")
+                        .long("probe")
+                        .action(ArgAction::SetTrue)
+                        .help("send a message the whole way, from a transaction to a socket of --url"),
+                )
+                .arg(url())
+                .arg(token())
+                .arg(schema())
+                .arg(database()),
+        )
 }
 
 fn token() -> Arg {

@@ -3,6 +3,7 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -47,8 +48,16 @@ pub(super) fn start(config: &Config) -> Result<Logs> {
     } else {
         lines.with_ansi(terminal).boxed()
     };
+    // the pool's lines say neither what was asked of it nor why it failed; who asked says both
+    let lines = lines.with_filter(filter_fn(|line| !line.target().starts_with("deadpool")));
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(Logs(handle))
+}
+
+/// The program ends by this error: the last line of the log.
+pub(super) fn tell(error: Error) -> Error {
+    tracing::error!(event = "ended", error = error::chain(&error), remedy = error.remedy());
+    error.told()
 }
 
 impl Logs {
@@ -61,12 +70,21 @@ impl Logs {
         let mut hangup = signal(SignalKind::hangup()).map_err(explain)?;
         while hangup.recv().await.is_some() {
             let applied = read().and_then(|config| {
-                let applied = self.0.reload(filter(&config.log)?);
+                let filter = filter(&config.log)?;
+                // before and after: one of the two may show no line of this level
+                let is_shown = tracing::enabled!(tracing::Level::INFO);
+                if is_shown {
+                    tracing::info!(event = "log_changed", log = config.log);
+                }
+                let applied = self.0.reload(filter);
                 applied.map_err(|e| Error::new(Kind::Config, "the log is gone").because(e))?;
-                Ok(config.log)
+                if !is_shown {
+                    tracing::info!(event = "log_changed", log = config.log);
+                }
+                Ok(())
             });
             match applied {
-                Ok(log) => tracing::info!(event = "log_changed", log),
+                Ok(()) => {}
                 Err(error) => tracing::error!(event = "log_unchanged", error = error::chain(&error)),
             }
         }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_tungstenite::tungstenite::Message;
-use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::ask::{NOT_RUNNING, bearer};
+use super::ask;
 use crate::delivery::protocol;
 use crate::error::{Error, Kind, Result};
 
@@ -68,26 +67,13 @@ async fn connection(
     token: Option<&str>,
     attempt: &mut Option<u32>,
 ) -> Result<Ended> {
-    let url = url.trim_end_matches('/').replacen("http", "ws", 1);
     // rows that were printed once are not wanted again
     let comes_back = wanted.since.is_some() && attempt.is_some();
     let asked = wanted.asked.iter().filter(|(name, _)| !(comes_back && *name == "snapshot"));
     let asked = asked.map(|(name, value)| (*name, value)).chain(wanted.since.iter().map(|since| ("since", since)));
     let asked = asked.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
-    let target = format!("{url}/ws/{}?{}", wanted.channel, asked.collect::<Vec<_>>().join("&"));
-    let mut request = target
-        .as_str()
-        .into_client_request()
-        .map_err(|e| Error::new(Kind::Config, format!("{target} is no address of a server")).because(e))?;
-    request
-        .headers_mut()
-        .insert(hyper::header::SEC_WEBSOCKET_PROTOCOL, hyper::header::HeaderValue::from_static("rowcast.v1"));
-    if let Some(token) = token {
-        request.headers_mut().insert(hyper::header::AUTHORIZATION, bearer(token)?);
-    }
-    let (mut socket, _) = tokio_tungstenite::connect_async(request)
-        .await
-        .map_err(|e| Error::new(Kind::Connection, format!("cannot connect to {url}")).because(e).hint(NOT_RUNNING))?;
+    let path = format!("/ws/{}?{}", wanted.channel, asked.collect::<Vec<_>>().join("&"));
+    let mut socket = ask::socket(url, &path, token).await?;
     while wanted.left > 0 {
         match socket.next().await {
             Some(Ok(Message::Text(message))) => {

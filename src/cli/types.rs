@@ -3,9 +3,8 @@
 
 use std::fmt::Write as _;
 
-use tokio_postgres::Client;
-
 use crate::error::{Error, Result};
+use crate::source::client::Client;
 
 /// A column as the catalogue describes it.
 #[derive(Debug)]
@@ -57,7 +56,10 @@ pub(super) async fn of(client: &Client) -> Result<String> {
 fn render(columns: &[Column]) -> String {
     let mut text = String::from(
         "// Made by `rowcast types` from the watched tables: make it again when one was altered.\n\
-         // A bigint or numeric is a number, which JSON.parse rounds beyond 2^53.\n\nexport interface Channels {\n",
+         // JSON.parse rounds a number of more than 15 digits. A column of text shows all of a bigint or a numeric:\n\
+         // alter table orders add total_text text generated always as (total::text) stored\n\n\
+         /** What JSON has no number for comes as text. */\n\
+         export type Numeric = number | \"NaN\" | \"Infinity\" | \"-Infinity\";\n\nexport interface Channels {\n",
     );
     for channel in columns.chunk_by(|one, other| one.channel == other.channel) {
         let _ = writeln!(text, "  {}: {{", key(&channel[0].channel));
@@ -74,7 +76,8 @@ fn render(columns: &[Column]) -> String {
 /// As `row_to_json` writes it.
 fn type_of(column: &Column) -> String {
     let element = match column.base.as_str() {
-        "smallint" | "integer" | "bigint" | "real" | "double precision" | "numeric" | "oid" => "number".to_owned(),
+        "smallint" | "integer" | "bigint" | "oid" => "number".to_owned(),
+        "real" | "double precision" | "numeric" => "Numeric".to_owned(),
         "boolean" => "boolean".to_owned(),
         "json" | "jsonb" => "unknown".to_owned(),
         _ if column.is_composite => "Record<string, unknown>".to_owned(),
@@ -119,13 +122,16 @@ mod tests {
             Column { labels: vec!["calm".into(), "very \"wild\"".into()], ..column("pets", "mood", "mood") },
             Column { is_array: true, is_nullable: true, ..column("pets", "tags", "text") },
             column("pets", "extra", "jsonb"),
+            column("pets", "weight", "double precision"),
+            Column { is_array: true, ..column("pets", "prices", "numeric") },
         ];
         let text = render(&columns);
-        let body = text.split_once("export ").unwrap().1;
+        let body = text.split_once("export interface ").unwrap().1;
         assert_eq!(
             body,
-            "interface Channels {\n  \"medical-history\": {\n    id: number;\n    \"full name\": string | null;\n  };\n  pets: {\n    \
-             mood: \"calm\" | \"very \\\"wild\\\"\";\n    tags: Array<string | null> | null;\n    extra: unknown;\n  };\n}\n"
+            "Channels {\n  \"medical-history\": {\n    id: number;\n    \"full name\": string | null;\n  };\n  pets: {\n    \
+             mood: \"calm\" | \"very \\\"wild\\\"\";\n    tags: Array<string | null> | null;\n    extra: unknown;\n    \
+             weight: Numeric;\n    prices: Array<Numeric | null>;\n  };\n}\n"
         );
     }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{Backbone, Config, SETTINGS, TlsFiles};
+use super::{Backbone, Config, Network, SETTINGS, TlsFiles};
 use crate::backbone::link::Link;
 use crate::error::{Error, Kind, Result};
+use crate::naming::Naming;
 
 pub(super) struct Reader {
     pub(super) file: BTreeMap<String, String>,
@@ -15,8 +16,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(file: Option<&str>) -> Self {
-        let mut reader = Self { file: BTreeMap::new(), values: BTreeMap::new(), mistakes: Vec::new() };
+    pub(super) fn new(file: Option<&str>, mistakes: Vec<String>) -> Self {
+        let mut reader = Self { file: BTreeMap::new(), values: BTreeMap::new(), mistakes };
         match file.map(toml::from_str::<toml::Table>) {
             None => {}
             Some(Err(error)) => reader.mistakes.push(format!("the configuration file is no TOML: {}", error.message())),
@@ -114,15 +115,32 @@ impl Reader {
         origins
     }
 
-    pub(super) fn addresses(&mut self, name: &'static str) -> Vec<IpAddr> {
-        let mut addresses = Vec::new();
+    pub(super) fn networks(&mut self, name: &'static str) -> Vec<Network> {
+        let mut networks = Vec::new();
         for item in self.list(name) {
-            match item.parse() {
-                Ok(address) => addresses.push(address),
-                Err(_) => self.complain(name, &format!("{item} is no address, such as 10.0.0.1")),
+            match Network::parse(&item) {
+                Some(network) => networks.push(network),
+                None => self.complain(
+                    name,
+                    &format!("{item} is no address, such as 10.0.0.1, and no network, such as 10.0.0.0/8"),
+                ),
             }
         }
-        addresses
+        networks
+    }
+
+    /// An address of keys, or a file.
+    pub(super) fn jwks(&mut self, name: &'static str) -> Option<String> {
+        let source = Some(self.text(name)).filter(|source| !source.is_empty())?;
+        if source.split_once("://").is_some_and(|(scheme, _)| !matches!(scheme, "http" | "https")) {
+            self.complain(name, &format!("{source} is neither http, nor https, nor a file"));
+        }
+        Some(source)
+    }
+
+    /// A URL, or `@` and the file in which it stands: it holds a password.
+    fn url(&mut self, name: &'static str) -> String {
+        self.expanded(name).trim().to_owned()
     }
 
     pub(super) fn number(&mut self, name: &'static str, least: u64, most: u64) -> u64 {
@@ -152,7 +170,7 @@ impl Reader {
     }
 
     pub(super) fn backbone(&mut self) -> Option<Backbone> {
-        let (publish, subscribe) = (self.text("publish"), self.text("subscribe"));
+        let (publish, subscribe) = (self.url("publish"), self.url("subscribe"));
         let (name, url) = match (publish.is_empty(), subscribe.is_empty()) {
             (true, true) => return None,
             (true, false) => ("subscribe", subscribe),
@@ -188,7 +206,7 @@ impl Reader {
     }
 
     pub(super) fn database_url(&mut self, is_optional: bool) -> Option<String> {
-        let url = self.text("database-url");
+        let url = self.url("database-url");
         if url.is_empty() && is_optional {
             return None;
         }
@@ -197,9 +215,21 @@ impl Reader {
                 "no database: set DATABASE_URL or --database-url to postgres://user:password@host:5432/database".into(),
             );
         } else if let Err(error) = crate::source::pool::Database::parse(&url) {
-            self.complain("database-url", &crate::error::chain(&error));
+            let remedy = error.remedy().map(|remedy| format!(": {remedy}")).unwrap_or_default();
+            self.complain("database-url", &format!("{}{remedy}", crate::error::chain(&error)));
         }
         Some(url)
+    }
+
+    pub(super) fn naming(&mut self, name: &'static str) -> Naming {
+        let schema = self.text(name);
+        if schema.is_empty() {
+            return Naming::default();
+        }
+        Naming::of_schema(&schema).unwrap_or_else(|error| {
+            self.complain(name, &error.to_string());
+            Naming::default()
+        })
     }
 
     pub(super) fn listen(&mut self) -> SocketAddr {

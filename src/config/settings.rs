@@ -22,6 +22,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "Postgres, as postgres://user:password@host:5432/database",
     },
     Setting {
+        name: "schema",
+        env: &["ROWCAST_SCHEMA"],
+        default: Some("rowcast"),
+        help: "schema in which rowcast is installed",
+    },
+    Setting {
         name: "publish",
         env: &["ROWCAST_PUBLISH"],
         default: None,
@@ -175,7 +181,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "trusted-proxies",
         env: &["ROWCAST_TRUSTED_PROXIES"],
         default: None,
-        help: "addresses whose X-Forwarded-For is believed, with commas between them",
+        help: "addresses and networks whose X-Forwarded-For is believed, with commas between them",
     },
     Setting {
         name: "max-sockets-per-address",
@@ -204,7 +210,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "max-views-per-user",
         env: &["ROWCAST_MAX_VIEWS_PER_USER"],
-        default: Some("1000"),
+        default: Some("2500"),
         help: "distinct filters and columns of one user, over all sockets; 0 any number",
     },
     Setting {
@@ -217,20 +223,20 @@ pub const SETTINGS: &[Setting] = &[
         name: "commands-per-second",
         env: &["ROWCAST_COMMANDS_PER_SECOND"],
         default: Some("100"),
-        help: "commands of one client a second, and as many more at once",
+        help: "commands of one client a second, and as many more at once; as many subscribe besides as a socket may have subscriptions",
     },
     Setting {
         name: "replay-bytes-per-second",
         env: &["ROWCAST_REPLAY_BYTES_PER_SECOND"],
         default: Some("0"),
-        help: "bytes of snapshots and of what was missed that a client is sent in a second, 0 any number; a snapshot must be over within a minute",
+        help: "bytes of snapshots and of what was missed that a client is sent in a second, 0 any number",
     },
     Setting { name: "max-sockets", env: &["ROWCAST_MAX_SOCKETS"], default: Some("100000"), help: "sockets in all" },
     Setting {
         name: "max-subscriptions",
         env: &["ROWCAST_MAX_SUBSCRIPTIONS"],
-        default: Some("100"),
-        help: "channels on one socket",
+        default: Some("2500"),
+        help: "channels, views of them, and users on one socket",
     },
     Setting {
         name: "log-bytes",
@@ -255,5 +261,11 @@ pub const SETTINGS: &[Setting] = &[
         env: &["ROWCAST_DRAIN_SECONDS"],
         default: Some("10"),
         help: "time for sockets to go when the server ends",
+    },
+    Setting {
+        name: "wait-seconds",
+        env: &["ROWCAST_WAIT_SECONDS"],
+        default: Some("300"),
+        help: "how long a start waits for a database that is away; then it ends",
     },
 ];

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::label::Tag;
 use super::lens::Ask;
 use super::protocol::error;
 
@@ -22,6 +23,9 @@ pub enum Command {
     Subscribe {
         /// its name
         channel: String,
+        /// what its messages have as `view`
+        #[serde(default)]
+        view: Option<String>,
         /// resume from this cursor
         #[serde(default)]
         since: Option<String>,
@@ -49,10 +53,15 @@ pub enum Command {
         #[serde(default)]
         r#ref: Option<Value>,
     },
-    /// leave a channel
+    /// tell the end of each cut from now on
+    Cuts {},
+    /// leave a channel, or one view of it
     Unsubscribe {
         /// its name
         channel: String,
+        /// all views where it is absent; empty: the one without
+        #[serde(default)]
+        view: Option<String>,
         /// comes back in the answer
         #[serde(default)]
         r#ref: Option<Value>,
@@ -78,6 +87,24 @@ impl Texts {
     }
 }
 
+/// What a subscription asks for, with the tag that its client has chosen; where it has chosen none, whatever is not the whole
+/// channel gets one.
+///
+/// # Errors
+/// What is wrong with the tag.
+pub fn tagged(ask: Ask, view: Option<&str>) -> Result<Ask, &'static str> {
+    match view {
+        Some(text) => Tag::chosen(text)
+            .map(|tag| ask.tagged(tag))
+            .ok_or("view has 1 to 32 characters: letters, digits, - and _ of ASCII"),
+        None if ask.is_narrowed() => {
+            let tag = Tag::of(&ask);
+            Ok(ask.tagged(tag))
+        }
+        None => Ok(ask),
+    }
+}
+
 /// What a subscription asks for. One text of columns is a list with commas, as in a query.
 pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
     let columns = columns.map(|columns| match columns {
@@ -88,7 +115,7 @@ pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
 }
 
 /// Commands this version knows, for the error that lists them.
-const COMMANDS: [&str; 5] = ["ping", "test", "subscribe", "unsubscribe", "auth"];
+const COMMANDS: [&str; 6] = ["ping", "test", "subscribe", "unsubscribe", "auth", "cuts"];
 
 /// Reads a client's message.
 ///
@@ -113,6 +140,11 @@ pub fn parse(text: &str) -> Result<Command, String> {
     }
     let kind = kind.to_owned();
     serde_json::from_value(value).map_err(|e| error("bad_message", &format!("{kind}: {e}"), reference.as_ref()))
+}
+
+/// Whether a command joins or leaves a channel. To `parse` it takes as long as this.
+pub fn joins_or_leaves(text: &str) -> bool {
+    matches!(parse(text), Ok(Command::Subscribe { .. } | Command::Unsubscribe { .. }))
 }
 
 /// The `ref` of a command that is not obeyed; a long one is not read for it.

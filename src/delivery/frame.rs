@@ -2,32 +2,84 @@
 
 /// Close codes; docs/protocol.md says what a client does on each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
 pub enum CloseCode {
     /// the client closed
-    Normal = 1000,
+    Normal,
     /// the server drains; reconnect with jitter
-    Draining = 1001,
+    Draining,
     /// a frame that RFC 6455 does not allow
-    Protocol = 1002,
+    Protocol,
     /// text that is not UTF-8
-    NotUtf8 = 1007,
+    NotUtf8,
     /// a message above the limit
-    TooBig = 1009,
+    TooBig,
     /// what the request asks for is not understood; final
-    BadRequest = 4400,
+    BadRequest,
     /// no token, or one that is not or no longer believed; with another one
-    Unauthenticated = 4401,
+    Unauthenticated,
     /// the token does not allow it; final
-    Forbidden = 4403,
+    Forbidden,
     /// no such channel; final
-    UnknownChannel = 4404,
+    UnknownChannel,
     /// fell off the log; resume with the last cursor
-    TooSlow = 4408,
+    TooSlow,
+    /// what it may see was changed while it was joining; resume with the last cursor
+    RightsChanged,
+    /// the past was not read to its end; resume with the last cursor
+    PastUnread,
     /// more commands than allowed; later
-    RateLimited = 4429,
+    RateLimited,
     /// more sockets than configured; later
-    Overloaded = 4503,
+    Overloaded,
+}
+
+impl CloseCode {
+    /// Each there is.
+    pub const ALL: [Self; 14] = [
+        Self::Normal,
+        Self::Draining,
+        Self::Protocol,
+        Self::NotUtf8,
+        Self::TooBig,
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::UnknownChannel,
+        Self::TooSlow,
+        Self::RightsChanged,
+        Self::PastUnread,
+        Self::RateLimited,
+        Self::Overloaded,
+    ];
+
+    /// As it stands in the close frame.
+    pub fn number(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::Draining => 1001,
+            Self::Protocol => 1002,
+            Self::NotUtf8 => 1007,
+            Self::TooBig => 1009,
+            Self::BadRequest => 4400,
+            Self::Unauthenticated => 4401,
+            Self::Forbidden => 4403,
+            Self::UnknownChannel => 4404,
+            // resume now: for the client it is the same
+            Self::TooSlow | Self::RightsChanged | Self::PastUnread => 4408,
+            Self::RateLimited => 4429,
+            Self::Overloaded => 4503,
+        }
+    }
+
+    /// Tells apart what has one number; empty where a number says it all.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooSlow => "slow",
+            Self::RightsChanged => "rights",
+            Self::PastUnread => "past",
+            _ => "",
+        }
+    }
 }
 
 /// A text frame as the server sends it: final, unmasked (RFC 6455 section 5.2).
@@ -50,7 +102,7 @@ pub fn push_close_frame(out: &mut Vec<u8>, code: CloseCode, reason: &str) {
         end -= 1;
     }
     push_header(out, 0x88, 2 + end);
-    out.extend_from_slice(&(code as u16).to_be_bytes());
+    out.extend_from_slice(&code.number().to_be_bytes());
     out.extend_from_slice(&reason.as_bytes()[..end]);
 }
 
@@ -90,6 +142,12 @@ pub fn is_border(segment: &[u8], offset: usize) -> bool {
         at += length;
     }
     at == offset
+}
+
+/// The text of a text frame of ours.
+pub fn payload(frame: &[u8]) -> &str {
+    let text = header_lengths(frame).and_then(|(header, _)| std::str::from_utf8(frame.get(header..)?).ok());
+    text.expect("a whole text frame, made by push_text_frame")
 }
 
 /// Length of the frame that begins here, header included.

@@ -8,6 +8,7 @@
 //! holds subscribers of those views is woken once and writes to its sockets directly.
 
 mod apply;
+mod behind;
 mod explain;
 mod known;
 mod relieve;
@@ -23,6 +24,8 @@ use tokio::time::Instant;
 
 use super::auth::{Identity, Keys};
 use super::floors::Floors;
+use super::frame::CloseCode;
+use super::frontier::Frontier;
 use super::history::History;
 use super::lens::{Lens, Unfit};
 use super::meter::Meter;
@@ -83,6 +86,7 @@ pub struct Hub {
     live: watch::Sender<bool>,
     /// told at each border
     borders: watch::Sender<()>,
+    frontier: Arc<Frontier>,
     /// the channels were told
     catalogued: watch::Sender<()>,
     /// when the source is, or was last, asked to look at them
@@ -121,6 +125,8 @@ struct State {
     /// where the stream has come to: the border, or a place inside the cut that is arriving
     cursor: Arc<str>,
     is_at_border: bool,
+    /// views that were told a part of the cut that is arriving
+    amid: Vec<Arc<View>>,
     lives: Option<Arc<Lives>>,
     history: History,
     /// the columns of each channel, where it has a table
@@ -182,6 +188,7 @@ pub use subscription::Subscription;
 impl Hub {
     /// A hub with no channels; [`start`](Self::start) gives it life.
     pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
+        metrics.expect_closes(CloseCode::ALL.map(|code| (code.number(), code.reason())));
         let shard = |index| Arc::new(Shard::new(index, source.feedback.clone(), metrics.clone()));
         let shards = (0..settings.shards.max(1)).map(shard).collect();
         let state = State {
@@ -189,6 +196,7 @@ impl Hub {
             border: None,
             cursor: Arc::default(),
             is_at_border: true,
+            amid: Vec::new(),
             lives: None,
             history: History::new(settings.history_bytes),
             channels: BTreeMap::new(),
@@ -207,6 +215,7 @@ impl Hub {
             pulse,
             live,
             borders,
+            frontier: Arc::default(),
             catalogued: watch::Sender::new(()),
             doubted: Mutex::default(),
             source,
@@ -292,6 +301,11 @@ impl Hub {
     /// How long a place is waited for that lies beyond what the stream has come to.
     pub(super) fn reach_within(&self) -> Duration {
         self.settings.reach_within
+    }
+
+    /// How far all logs have come together.
+    pub(super) fn frontier(&self) -> &Arc<Frontier> {
+        &self.frontier
     }
 
     /// Who looks after the sockets.
@@ -398,9 +412,9 @@ impl Hub {
         state.history.reaches(seen).then(|| state.history.since(seen))
     }
 
-    /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit is to be kept
-    /// until the answer has come to its end.
-    pub async fn ask(&self, request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
+    /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit, if there is one, is
+    /// to be kept until the answer has come to its end.
+    pub async fn ask(&self, mut request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
         let turns = {
             let mut asking = lock(&self.asking);
             // who has none with the source is not remembered
@@ -409,7 +423,10 @@ impl Hub {
             }
             asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
         };
-        let turn = turns.acquire_owned().await.ok();
+        let mut turn = turns.acquire_owned().await.ok();
+        if let Request::Snapshot { place, .. } = &mut request {
+            *place = turn.take();
+        }
         let _ = self.source.requests.send(request).await;
         turn
     }
@@ -459,7 +476,7 @@ impl Hub {
         let subscription = self.member(&mut state, key, outbound, who)?;
         let cursor = format!("{}{}", state.cursor, subscription.mark());
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
-        subscription.follow(&message, &Ticket::default());
+        subscription.follow(&[&message], &Ticket::default());
         Ok(subscription)
     }
 

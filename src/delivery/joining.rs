@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::hub::Subscription;
+use super::label::Label;
 use super::outbound::Ticket;
 use super::resume::{Failed, Resume, Wish};
 use super::view_key::ViewKey;
@@ -51,10 +52,10 @@ impl Joining {
         self.waiting.iter().map(|waiting| &waiting.asked)
     }
 
-    /// Calls those off that are for this channel or user.
-    pub(super) fn cancel(&mut self, label: &str) {
+    /// Calls those off that are meant.
+    pub(super) fn cancel(&mut self, is_meant: impl Fn(&Label) -> bool) {
         self.waiting.retain(|waiting| {
-            let goes = waiting.asked.label() == label;
+            let goes = is_meant(&waiting.asked.label());
             if goes {
                 waiting.ticket.void();
                 waiting.task.abort();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::filter::{self, Condition, Test};
+use super::label::Tag;
 use super::memo::Memo;
 use super::policy::{Grant, Rights};
 use super::value::Value;
@@ -22,6 +23,8 @@ pub struct Ask {
     old: bool,
     /// the part that may be seen; `None`: all
     grant: Option<Arc<Grant>>,
+    /// in each of its messages: a socket may have several views of a channel
+    tag: Option<Tag>,
 }
 
 /// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
@@ -36,6 +39,7 @@ pub struct Lens {
     columns: Option<Vec<Box<str>>>,
     old: bool,
     mark: String,
+    tag: Option<Tag>,
     hides_actor: bool,
     /// of a user's notifications, of which only a part may be seen
     notices: Option<Box<Notices>>,
@@ -81,6 +85,8 @@ pub struct Shown<'a> {
     pub gap: Option<Gap>,
     /// who wrote is not told
     pub hides_actor: bool,
+    /// the view's
+    pub tag: Option<&'a Tag>,
 }
 
 /// What a user's view is told by a notification.
@@ -115,7 +121,17 @@ impl Ask {
         };
         let filters = sorted(filters.into_iter().map(Into::into).collect());
         let columns = columns.map(|columns| sorted(columns.into_iter().map(Into::into).collect()));
-        Self { filters, columns, old, grant: None }
+        Self { filters, columns, old, grant: None, tag: None }
+    }
+
+    /// The same with a tag in each of its messages.
+    pub fn tagged(self, tag: Tag) -> Self {
+        Self { tag: Some(tag), ..self }
+    }
+
+    /// What its messages have as `view`.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
     }
 
     /// The same of the part that may be seen.
@@ -145,7 +161,7 @@ impl Ask {
 
     /// Whether less or more is asked for than everybody gets, whatever of it may be seen.
     pub fn is_narrowed(&self) -> bool {
-        !self.filters.is_empty() || self.columns.is_some() || self.old
+        !self.filters.is_empty() || self.columns.is_some() || self.old || self.tag.is_some()
     }
 
     /// The columns that it names.
@@ -214,8 +230,8 @@ impl Lens {
         }
         let columns = ask.columns.clone().or(granted);
         let hides_actor = ask.grant.as_ref().is_some_and(|grant| grant.hides_actor);
-        let (granted, old, mark) = (conditions_granted, ask.old, ask.mark());
-        Ok(Self { conditions, granted, columns, old, mark, hides_actor, notices: None })
+        let (granted, old, mark, tag) = (conditions_granted, ask.old, ask.mark(), ask.tag.clone());
+        Ok(Self { conditions, granted, columns, old, mark, tag, hides_actor, notices: None })
     }
 
     /// Of a user's notifications; `columns` are those of a channel, where it has a table. What no longer fits its table
@@ -231,7 +247,7 @@ impl Lens {
     }
 
     /// What this user's view is told by the notification of a change; `None`: nothing.
-    pub fn notice<'a>(&self, change: &'a Change, told: &'a Notification) -> Option<Noticed<'a>> {
+    pub fn notice<'a>(&'a self, change: &'a Change, told: &'a Notification) -> Option<Noticed<'a>> {
         let omitted = told.omitted;
         let whole = |hides_actor| Some(Noticed { data: Cow::Borrowed(&*told.data), omitted, hides_actor });
         let Some(notices) = &self.notices else { return whole(false) };
@@ -246,8 +262,8 @@ impl Lens {
     }
 
     /// What this view is told of an update; `None`: nothing.
-    pub fn show<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
-        Some(Shown { hides_actor: self.hides_actor, ..self.look(update, images)? })
+    pub fn show<'a>(&'a self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
+        Some(Shown { hides_actor: self.hides_actor, tag: self.tag.as_ref(), ..self.look(update, images)? })
     }
 
     fn look<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
@@ -286,7 +302,7 @@ impl Lens {
             None => Cow::Borrowed(&*update.data),
         };
         let old = old.and_then(|old| self.shown_of(old));
-        Some(Shown { action, data, changed, old, omitted: false, gap: None, hides_actor: false })
+        Some(Shown { action, data, changed, old, omitted: false, gap: None, hides_actor: false, tag: None })
     }
 
     /// What is told where of the row after the change there may be only the key, and of the row before nothing else.
@@ -307,7 +323,16 @@ impl Lens {
             "updated" => (self.visible(&update.changed), update.old_key.as_ref().and_then(|old| self.shown_of(old))),
             _ => (Cow::Borrowed(&[][..]), None),
         };
-        Some(Shown { action, data, changed, old, omitted: update.size == Size::Omitted, gap: None, hides_actor: false })
+        Some(Shown {
+            action,
+            data,
+            changed,
+            old,
+            omitted: update.size == Size::Omitted,
+            gap: None,
+            hides_actor: false,
+            tag: None,
+        })
     }
 
     /// The columns of an old image that this view shows.
@@ -416,7 +441,7 @@ impl<'a> Shown<'a> {
         let old = update.old_key.as_deref().map(Cow::Borrowed);
         let (data, changed) = (Cow::Borrowed(&*update.data), Cow::Borrowed(&*update.changed));
         let omitted = update.size == Size::Omitted;
-        Self { action: &update.action, data, changed, old, omitted, gap: update.gap(), hides_actor: false }
+        Self { action: &update.action, data, changed, old, omitted, gap: update.gap(), hides_actor: false, tag: None }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -32,6 +33,7 @@ struct Kept {
 struct Segment {
     start: u64,
     bytes: Bytes,
+    appended: Instant,
 }
 
 /// What a reader has still to write, from its offset on.
@@ -41,6 +43,18 @@ pub struct Due {
     pub bytes: Vec<Bytes>,
     /// whether the reader's offset is where a frame begins
     pub at_border: bool,
+}
+
+impl Due {
+    /// Leaves no more than so many bytes.
+    pub(super) fn end_after(&mut self, most: u64) {
+        let mut left = usize::try_from(most).unwrap_or(usize::MAX);
+        self.bytes.retain_mut(|bytes| {
+            bytes.truncate(left);
+            left -= bytes.len();
+            !bytes.is_empty()
+        });
+    }
 }
 
 /// The reader's offset is older than what is kept.
@@ -67,7 +81,7 @@ impl Log {
         let mut kept = self.lock();
         let start = kept.end;
         kept.end += frames.len() as u64;
-        kept.segments.push_back(Segment { start, bytes: frames });
+        kept.segments.push_back(Segment { start, bytes: frames, appended: Instant::now() });
         self.meter.add(SEGMENT);
         while kept.segments.len() > 1 && kept.end - kept.segments[0].start > self.budget {
             kept.segments.pop_front();
@@ -114,6 +128,31 @@ impl Log {
         bytes.push(segment.bytes.slice(skip..));
         bytes.extend(kept.segments.range(first + 1..).take(DUE_SEGMENTS - 1).map(|segment| segment.bytes.clone()));
         Ok(Due { at_border: skip == 0 || is_border(&segment.bytes, skip), bytes })
+    }
+
+    /// For how long the oldest frame that follows `offset` has been here.
+    pub fn wait(&self, offset: u64) -> Duration {
+        let kept = self.lock();
+        let first = kept.segments.partition_point(|segment| segment.start + segment.bytes.len() as u64 <= offset);
+        kept.segments.get(first).map_or(Duration::ZERO, |oldest| oldest.appended.elapsed())
+    }
+
+    /// How many frames follow `offset`, one in whose middle it lies included. Looks at each of them.
+    pub fn count(&self, offset: u64) -> u64 {
+        let segments: Vec<_> = {
+            let kept = self.lock();
+            let first = kept.segments.partition_point(|segment| segment.start + segment.bytes.len() as u64 <= offset);
+            kept.segments.range(first..).cloned().collect()
+        };
+        let frames = |segment: &Segment| {
+            let (mut at, mut count) = (0, 0);
+            while let Some(length) = segment.bytes.get(at..).and_then(frame_length) {
+                at += length;
+                count += u64::from(segment.start + at as u64 > offset);
+            }
+            count
+        };
+        segments.iter().map(frames).sum()
     }
 
     /// The rest of the frame in whose middle `offset` lies.
@@ -184,6 +223,17 @@ mod tests {
         one.forget_before(one.end());
         drop(two);
         assert_eq!(meter.held(), 0);
+    }
+
+    #[test]
+    fn what_a_reader_has_not_taken_is_counted() {
+        let log = log(1000);
+        log.append(frames(&["one", "two"]));
+        log.append(frames(&["three"]));
+        for (offset, count) in [(0, 3), (5, 2), (6, 2), (10, 1), (11, 1), (17, 0)] {
+            assert_eq!(log.count(offset), count, "{offset}");
+        }
+        assert!(log.wait(0) >= log.wait(10) && log.wait(17).is_zero());
     }
 
     #[test]

@@ -9,13 +9,16 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::frame::{self, CloseCode};
+use super::frontier::Frontier;
 pub use super::owed::DueCache;
-use super::owed::{Owed, TooMany, Unwritten, Written};
+use super::owed::{Lost, Owed, TooMany, Unwritten, Written};
+use super::silence::Silence;
 use super::stream::Stream;
 use super::view::View;
 use crate::metrics::{Code, DeliveryMetrics};
@@ -39,6 +42,7 @@ pub struct Outbound {
 #[derive(Debug, Default)]
 struct State {
     owed: Owed,
+    silence: Silence,
     /// the kernel took less than there was; the session waits until it is writable
     blocked: bool,
     /// nothing can be written any more
@@ -159,26 +163,34 @@ impl Outbound {
         }
     }
 
-    /// Follows a view from `offset` on, after `message`. `subscription` tells it from any other of the same view.
-    pub fn join(&self, view: Arc<View>, subscription: u64, offset: u64, message: &str, ticket: &Ticket) {
+    /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
+    pub fn join(&self, view: Arc<View>, subscription: u64, offset: u64, messages: &[&str], ticket: &Ticket) {
         let mut state = self.lock();
         if !state.owed.is_closing() && !ticket.is_void() {
-            state.owed.follow(view, subscription, offset, message);
+            state.owed.follow(view, subscription, offset, messages);
         }
     }
 
-    /// Stops following; nothing where this subscription never did.
-    pub fn leave(&self, subscription: u64) {
-        let mut state = self.lock();
-        state.owed.leave(subscription);
-        state.notice_torn();
+    /// Tells the end of each cut from now on, over all views that it follows. `context` is the session's.
+    pub(super) fn tell_cuts(&self, frontier: &Arc<Frontier>, context: &Context<'_>) {
+        self.lock().owed.tell_cuts(frontier, context.waker());
     }
 
-    /// Its view is no more: the socket is closed with `code`, or told `message` where it follows others as well.
-    pub fn lose(&self, view: &Arc<View>, code: CloseCode, reason: &str, message: &str) {
+    /// Stops following; `false` where this subscription does not.
+    pub fn leave(&self, subscription: u64) -> bool {
         let mut state = self.lock();
-        if !state.owed.lose(view, message) {
-            self.close_with(&mut state, code, reason);
+        let was_there = state.owed.leave(subscription);
+        state.notice_torn();
+        was_there
+    }
+
+    /// Views of it are no more: it is told of each, or closed where it follows no other.
+    pub(super) fn lose(&self, lost: &[Lost]) {
+        let mut state = self.lock();
+        if !state.owed.lose(lost)
+            && let Some(Lost { code, reason, .. }) = lost.last()
+        {
+            self.close_with(&mut state, *code, reason);
         }
         state.notice_torn();
         drop(state);
@@ -200,7 +212,7 @@ impl Outbound {
     }
 
     fn count_close(&self, code: CloseCode) {
-        self.metrics.closes.get_or_create(&Code { code: code as u32 }).inc();
+        self.metrics.closes.get_or_create(&Code { code: code.number().into(), reason: code.reason() }).inc();
     }
 
     /// Writes whatever is due until the kernel takes no more.
@@ -218,12 +230,10 @@ impl Outbound {
             match self.write_once(&mut state, cache) {
                 Ok(Written::Nothing) => break true,
                 Ok(Written::All(written)) => {
-                    self.metrics.bytes.inc_by(written as u64);
+                    self.count_written(&mut state, written);
                     break true;
                 }
-                Ok(Written::Part(written)) => {
-                    self.metrics.bytes.inc_by(written as u64);
-                }
+                Ok(Written::Part(written)) => self.count_written(&mut state, written),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     state.blocked = true;
                     break false;
@@ -242,6 +252,11 @@ impl Outbound {
         if !is_written {
             self.session.wake();
         }
+    }
+
+    fn count_written(&self, state: &mut State, bytes: usize) {
+        self.metrics.bytes.inc_by(bytes as u64);
+        state.silence.wrote(bytes);
     }
 
     fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<Written> {
@@ -274,15 +289,19 @@ impl Outbound {
         self.session.wake();
     }
 
-    /// Asks the client whether it is there, unless it did not answer the last time.
-    pub(super) fn ping(&self) {
-        if self.heard.swap(false, Relaxed) {
-            self.control(frame::push_ping_frame);
-            self.flush(&mut DueCache::default());
-        } else {
-            self.lock().gone = Some(Gone::Silent);
+    /// Asks the client whether it is there, `interval` after the last time, unless it has been silent for too long.
+    pub(super) fn ping(&self, interval: Duration) {
+        let heard = self.heard.swap(false, Relaxed);
+        let mut state = self.lock();
+        if state.silence.is_over(heard, interval) {
+            state.gone = Some(Gone::Silent);
+            drop(state);
             self.session.wake();
             self.drained.notify_waiters();
+        } else if heard {
+            drop(state);
+            self.control(frame::push_ping_frame);
+            self.flush(&mut DueCache::default());
         }
     }
 
@@ -320,6 +339,7 @@ impl Outbound {
         let mut state = self.lock();
         if state.blocked && self.stream.poll_write_ready(context).is_ready() {
             state.blocked = false;
+            state.silence.moved();
             return Poll::Ready(());
         }
         Poll::Pending
@@ -333,6 +353,11 @@ impl Outbound {
     /// Whether the client has not taken all that a view owes it.
     pub(super) fn is_behind(&self, view: &View) -> bool {
         self.lock().owed.is_behind(view)
+    }
+
+    /// The views of which the client has not taken everything, and how far it has come in each.
+    pub(super) fn behind(&self) -> Vec<(Arc<View>, u64)> {
+        self.lock().owed.behind()
     }
 
     /// Whether a close frame was put.

@@ -3,11 +3,15 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::Bytes;
 
+use super::cuts::Cuts;
 use super::frame::{self, CloseCode};
+use super::frontier::Frontier;
 use super::log::{DUE_SEGMENTS, Due, FellOff};
+use super::protocol;
 use super::view::View;
 
 /// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
@@ -27,6 +31,8 @@ pub(super) struct Owed {
     closing: bool,
     /// the rest of a frame is not kept any more: whatever followed would stand in its middle
     is_torn: bool,
+    /// where it is told the end of each cut
+    cuts: Option<Box<Cuts>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +50,17 @@ struct Reader {
     view: Arc<View>,
     subscription: u64,
     offset: u64,
+}
+
+/// A view that is no more, and how its sockets are told.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    pub(super) view: Arc<View>,
+    /// where it is all that a socket follows
+    pub(super) code: CloseCode,
+    pub(super) reason: Arc<str>,
+    /// where a socket follows others
+    pub(super) message: Arc<str>,
 }
 
 /// More answers wait than may.
@@ -91,36 +108,65 @@ impl Owed {
         self.control.extend_from_slice(frames);
     }
 
+    /// Tells the end of each cut from now on; `waker` is the session's, which may become another one.
+    pub(super) fn tell_cuts(&mut self, frontier: &Arc<Frontier>, waker: &Waker) {
+        if self.closing {
+            return;
+        }
+        match &mut self.cuts {
+            Some(cuts) => cuts.wakes(waker),
+            None => {
+                let until = self.readers.iter().map(|reader| reader.offset).collect();
+                self.cuts = Some(Box::new(Cuts::new(frontier.clone(), waker.clone(), until)));
+            }
+        }
+    }
+
     /// Whether frames for this socket alone wait.
     pub(super) fn has_control(&self) -> bool {
         !self.control.is_empty()
     }
 
-    /// Follows a view from `offset` on, after `message`.
-    pub(super) fn follow(&mut self, view: Arc<View>, subscription: u64, offset: u64, message: &str) {
-        frame::push_text_frame(&mut self.control, message);
+    /// Follows a view from `offset` on, after `messages`.
+    pub(super) fn follow(&mut self, view: Arc<View>, subscription: u64, offset: u64, messages: &[&str]) {
+        messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
         // most sockets follow one view: a vector of four places would be memory for three that never come
         self.readers.reserve_exact(1);
         self.readers.push(Reader { view, subscription, offset });
-    }
-
-    /// Stops following; nothing where this subscription never did.
-    pub(super) fn leave(&mut self, subscription: u64) {
-        if let Some(index) = self.readers.iter().position(|reader| reader.subscription == subscription) {
-            self.finish_half();
-            self.readers.remove(index);
+        if let Some(cuts) = &mut self.cuts {
+            cuts.add(offset);
         }
     }
 
-    /// Stops following a view and says `message`; `false` where it is the only one.
-    pub(super) fn lose(&mut self, view: &Arc<View>, message: &str) -> bool {
-        if self.readers.len() < 2 {
+    /// Stops following; `false` where this subscription does not.
+    pub(super) fn leave(&mut self, subscription: u64) -> bool {
+        let index = self.readers.iter().position(|reader| reader.subscription == subscription);
+        if let Some(index) = index {
+            self.stop(index);
+        }
+        index.is_some()
+    }
+
+    fn stop(&mut self, index: usize) {
+        self.finish_half();
+        self.readers.remove(index);
+        if let Some(cuts) = &mut self.cuts {
+            cuts.remove(index);
+        }
+    }
+
+    /// Stops following views that are no more, and says of each its message; `false` where it follows no other. One that it
+    /// does not follow yet is not spoken of.
+    pub(super) fn lose(&mut self, lost: &[Lost]) -> bool {
+        let of = |reader: &Reader| lost.iter().find(|lost| Arc::ptr_eq(&lost.view, &reader.view));
+        if !self.readers.is_empty() && self.readers.iter().all(|reader| of(reader).is_some()) {
             return false;
         }
-        if let Some(index) = self.readers.iter().position(|reader| Arc::ptr_eq(&reader.view, view)) {
-            self.finish_half();
-            self.readers.remove(index);
-            frame::push_text_frame(&mut self.control, message);
+        while let Some((index, lost)) =
+            self.readers.iter().enumerate().find_map(|(index, reader)| Some((index, of(reader)?)))
+        {
+            self.stop(index);
+            frame::push_text_frame(&mut self.control, &lost.message);
         }
         true
     }
@@ -132,6 +178,7 @@ impl Owed {
         }
         self.finish_half();
         self.readers.clear();
+        self.cuts = None;
         frame::push_close_frame(&mut self.control, code, reason);
         self.closing = true;
         true
@@ -141,6 +188,12 @@ impl Owed {
     pub(super) fn is_behind(&self, view: &View) -> bool {
         let mut readers = self.readers.iter();
         readers.any(|reader| std::ptr::eq(&*reader.view, view) && reader.offset < view.log().end())
+    }
+
+    /// The views of which something is still due, and how far the reader of each has come.
+    pub(super) fn behind(&self) -> Vec<(Arc<View>, u64)> {
+        let behind = self.readers.iter().filter(|reader| reader.offset < reader.view.log().end());
+        behind.map(|reader| (reader.view.clone(), reader.offset)).collect()
     }
 
     /// Where the reader of `view` is that has come least far.
@@ -175,8 +228,9 @@ impl Owed {
         cache: &mut DueCache,
         send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Result<Written, Unwritten> {
+        self.come_to_border();
         // what nearly every socket is at nearly every time
-        if let ([reader], true) = (&mut self.readers[..], self.control.is_empty()) {
+        if let ([reader], true, None) = (&mut self.readers[..], self.control.is_empty(), &self.cuts) {
             let due = cache.due(reader)?;
             let written = match &due.bytes[..] {
                 [] => return Ok(Written::Nothing),
@@ -191,8 +245,12 @@ impl Owed {
             return Ok(if is_all && !has_more { Written::All(written) } else { Written::Part(written) });
         }
         let mut all_due = Vec::with_capacity(self.readers.len());
-        for reader in &self.readers {
-            all_due.push(cache.due(reader)?.clone());
+        for (index, reader) in self.readers.iter().enumerate() {
+            let mut due = cache.due(reader)?.clone();
+            if let Some(cuts) = &self.cuts {
+                due.end_after(cuts.until(index) - reader.offset);
+            }
+            all_due.push(due);
         }
         let first = match self.half {
             Half::Reader(index) => Some(index as usize),
@@ -208,14 +266,58 @@ impl Owed {
                 Some(index) => slices.extend(all_due[*index].bytes.iter().map(|bytes| IoSlice::new(bytes))),
             }
         }
+        // the end of the cut leaves in the same write, where this one comes to it
+        let end = self.end_of_cut(&all_due);
+        slices.extend(end.as_deref().map(IoSlice::new));
         slices.retain(|slice| !slice.is_empty());
         if slices.is_empty() {
             return Ok(Written::Nothing);
         }
         let written = send(&slices)?;
+        let all: usize = slices.iter().map(|slice| slice.len()).sum();
+        let before = all - end.as_ref().map_or(0, Vec::len);
         drop(slices);
-        self.account(written, &order, &all_due);
+        self.account(written.min(before), &order, &all_due);
+        if let (Some(end), Some(cuts), true) = (end, &mut self.cuts, written > before) {
+            cuts.told();
+            let rest = &end[written - before..];
+            if rest.is_empty() {
+                return Ok(Written::All(written));
+            }
+            self.control.extend_from_slice(rest);
+            self.half = Half::Control;
+        }
         Ok(Written::Part(written))
+    }
+
+    /// The frame that tells the border, where what is due comes to it.
+    fn end_of_cut(&self, all_due: &[Due]) -> Option<Vec<u8>> {
+        let cuts = self.cuts.as_ref().filter(|_| !all_due.is_empty())?;
+        let cursor = cuts.due()?;
+        let after = self.readers.iter().zip(all_due).map(|(reader, due)| reader.offset + length(due) as u64);
+        cuts.are_there(after).then(|| self.cut_frame(cursor))
+    }
+
+    /// Views of other rights have other cursors at one place: then there is none that all of them take.
+    fn cut_frame(&self, cursor: &str) -> Vec<u8> {
+        let mark = &self.readers[0].view.mark;
+        let is_of_all = self.readers.iter().all(|reader| reader.view.mark == *mark);
+        let cursor = is_of_all.then(|| format!("{cursor}{mark}"));
+        frame::text_frame(&protocol::cut(cursor.as_deref()))
+    }
+
+    /// Where every reader has written what it may: tells the border, if it is one, and lets them go on.
+    fn come_to_border(&mut self) {
+        let Some(cuts) = &mut self.cuts else { return };
+        let readers = &self.readers;
+        if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
+            return;
+        }
+        let reached = cuts.go_on(|| readers.iter().map(|reader| reader.view.log().end()).collect());
+        if let Some(cursor) = reached {
+            let frame = self.cut_frame(&cursor);
+            self.control.extend_from_slice(&frame);
+        }
     }
 
     /// Moves on by what was written of the parts in their order.
@@ -343,8 +445,8 @@ mod tests {
         fn the_wire_is_whole_however_it_is_cut(steps in prop::collection::vec(step(), 1..40)) {
             let (one, two) = (view(), view());
             let mut owed = Owed::default();
-            owed.follow(one.clone(), 1, 0, "one");
-            owed.follow(two.clone(), 2, 0, "two");
+            owed.follow(one.clone(), 1, 0, &["one"]);
+            owed.follow(two.clone(), 2, 0, &["two"]);
             let mut wire = Vec::new();
             let mut sent = 0;
             let mut has_two = true;
@@ -397,6 +499,59 @@ mod tests {
             }
             let everything = numbers.iter().map(Vec::len).sum::<usize>();
             prop_assert!(everything == sent || !has_two, "{everything} of {sent}");
+        }
+    }
+
+    proptest! {
+        /// However the kernel cuts what is written, and whenever: at each end of a cut both views were told as much.
+        #[test]
+        fn the_end_of_a_cut_comes_where_all_views_are_at_one_border(
+            steps in prop::collection::vec((0_usize..200, 0_usize..200, 0_usize..600, any::<bool>()), 1..40),
+        ) {
+            let views = [view(), view()];
+            let frontier = Arc::new(Frontier::default());
+            let mut owed = Owed::default();
+            owed.tell_cuts(&frontier, Waker::noop());
+            for (number, view) in views.iter().enumerate() {
+                owed.follow(view.clone(), number as u64, 0, &["joined"]);
+            }
+            let mut wire = Vec::new();
+            let mut write = |owed: &mut Owed, most: usize| {
+                let written = owed.write(&mut DueCache::default(), |slices| {
+                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                    wire.extend(&all[..all.len().min(most)]);
+                    Ok(all.len().min(most))
+                });
+                matches!(written, Ok(Written::Nothing))
+            };
+            for (first, second, most, in_the_middle) in &steps {
+                frontier.leave();
+                for (view, length) in views.iter().zip([first, second]) {
+                    view.log.append(text_frame(&"x".repeat(200 + length)).into());
+                    if *in_the_middle && *most > 0 {
+                        write(&mut owed, *most);
+                    }
+                }
+                frontier.reach("1A".into());
+                if *most > 0 {
+                    write(&mut owed, *most);
+                }
+            }
+            while !write(&mut owed, 1_000) {}
+            prop_assert!(!owed.is_torn());
+            let (mut at, mut told, mut last) = (0, 0, false);
+            while at < wire.len() {
+                let length = frame_length(&wire[at..]).unwrap();
+                last = wire[at..at + length].windows(5).any(|text| text == br#""cut""#);
+                if last {
+                    prop_assert!(told % 2 == 0, "{told} messages of two views");
+                } else if length > 100 {
+                    told += 1;
+                }
+                at += length;
+            }
+            prop_assert!(last, "the end of the last cut is told");
+            prop_assert_eq!(told, 2 * steps.len());
         }
     }
 

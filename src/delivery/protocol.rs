@@ -5,16 +5,19 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::label::{Label, Tag};
 use super::lens::{Noticed, Shown};
 use crate::change::Change;
 use crate::cursor::push_id;
 use crate::lives::Gap;
 
+/// Nothing of the cut follows on this channel.
+const LAST: &str = r#","last":true"#;
 /// The row is longer than `row_bytes`: only its key is told.
 const OMITTED: &str = r#","omitted":"row_bytes""#;
 
 /// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
-/// cursor after it where this change is its last; `mark` follows either. A `gap` where the change cannot be read.
+/// cursor after it where this change is its last, and the message the last of it; `mark` follows either. A `gap` where the change cannot be read.
 pub fn realtime_update(
     change: &Change,
     channel: &str,
@@ -24,7 +27,8 @@ pub fn realtime_update(
     mark: &str,
 ) -> String {
     if let Some(missing) = shown.gap {
-        return gap(channel, missing);
+        let message = gap(&Label { channel: channel.into(), tag: shown.tag.cloned() }, missing);
+        return if end.is_some() { as_last(&message) } else { message };
     }
     let mut message = String::with_capacity(shown.data.len() + inside.len() + 256);
     message.push_str(r#"{"type":"realtime_update","entity_type":"#);
@@ -52,8 +56,25 @@ pub fn realtime_update(
         message.push_str(OMITTED);
     }
     push_origin(&mut message, change, shown.hides_actor);
+    push_tag(&mut message, shown.tag);
+    push_last(&mut message, end);
     message.push('}');
     message
+}
+
+/// A frame's message of a change, of which it is known by now that nothing of its cut follows.
+pub fn as_last(message: &str) -> String {
+    let mut message = message.to_owned();
+    message.pop();
+    message.push_str(LAST);
+    message.push('}');
+    message
+}
+
+fn push_last(message: &mut String, end: Option<&str>) {
+    if end.is_some() {
+        message.push_str(LAST);
+    }
 }
 
 /// A `notification` for one user: what the user's view is told of it. Places as above.
@@ -78,6 +99,7 @@ pub fn notification(
         message.push_str(OMITTED);
     }
     push_origin(&mut message, change, told.hides_actor);
+    push_last(&mut message, end);
     message.push('}');
     message
 }
@@ -123,36 +145,38 @@ fn push_origin(message: &mut String, change: &Change, hides_actor: bool) {
 
 /// Capture is live for this subscriber from `cursor` on. `recovered`: it goes on where its own cursor was; `replayed`:
 /// so many messages came before this one.
-pub fn subscribed(channel: &str, cursor: &str, recovered: bool, replayed: u64, reference: Option<&Value>) -> String {
-    let mut message = serde_json::json!({
-        "type": "subscribed", "channel": channel, "cursor": cursor, "recovered": recovered, "replayed": replayed,
-    });
+pub fn subscribed(label: &Label, cursor: &str, recovered: bool, replayed: u64, reference: Option<&Value>) -> String {
+    let mut message = of(label, "subscribed");
+    message["cursor"] = cursor.into();
+    message["recovered"] = recovered.into();
+    message["replayed"] = replayed.into();
     add_reference(&mut message, reference);
     message.to_string()
 }
 
 /// The answer to `unsubscribe`.
-pub fn unsubscribed(channel: &str, reference: Option<&Value>) -> String {
-    let mut message = serde_json::json!({ "type": "unsubscribed", "channel": channel });
+pub fn unsubscribed(label: &Label, reference: Option<&Value>) -> String {
+    let mut message = of(label, "unsubscribed");
     add_reference(&mut message, reference);
     message.to_string()
 }
 
 /// Current rows of a channel's table, given as JSON objects with commas between them. The last message has the `cursor`
 /// at which they were current.
-pub fn snapshot(channel: &str, rows: &str, cursor: Option<&str>) -> String {
-    snapshot_part(channel, rows, false, cursor)
+pub fn snapshot(label: &Label, rows: &str, cursor: Option<&str>) -> String {
+    snapshot_part(label, rows, false, cursor)
 }
 
 /// A part of a snapshot with rows longer than `row_bytes`: their keys.
-pub fn snapshot_keys(channel: &str, keys: &str) -> String {
-    snapshot_part(channel, keys, true, None)
+pub fn snapshot_keys(label: &Label, keys: &str) -> String {
+    snapshot_part(label, keys, true, None)
 }
 
-fn snapshot_part(channel: &str, rows: &str, omitted: bool, cursor: Option<&str>) -> String {
+fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>) -> String {
     let mut message = String::with_capacity(rows.len() + 128);
     message.push_str(r#"{"type":"snapshot","channel":"#);
-    push_string(&mut message, channel);
+    push_string(&mut message, &label.channel);
+    push_tag(&mut message, label.tag.as_ref());
     message.push_str(r#","rows":["#);
     message.push_str(rows);
     message.push(']');
@@ -170,9 +194,27 @@ fn snapshot_part(channel: &str, rows: &str, omitted: bool, cursor: Option<&str>)
     message
 }
 
+/// What came on this socket up to here, on all its channels, is the database at one moment.
+pub fn cut(cursor: Option<&str>) -> String {
+    let mut message = serde_json::json!({ "type": "cut" });
+    if let Some(cursor) = cursor {
+        message["cursor"] = cursor.into();
+    }
+    message.to_string()
+}
+
+/// Nothing of the cut follows on this channel: what came before did not say so.
+pub fn channel_cut(label: &Label, cursor: &str) -> String {
+    let mut message = of(label, "cut");
+    message["cursor"] = cursor.into();
+    message.to_string()
+}
+
 /// Changes are missing: take a new snapshot.
-pub fn gap(channel: &str, gap: Gap) -> String {
-    serde_json::json!({ "type": "gap", "reason": gap.as_str(), "channel": channel }).to_string()
+pub fn gap(label: &Label, gap: Gap) -> String {
+    let mut message = of(label, "gap");
+    message["reason"] = gap.as_str().into();
+    message.to_string()
 }
 
 /// The place after a message, if it has one.
@@ -186,8 +228,10 @@ pub fn cursor_of(message: &str) -> Option<&str> {
 }
 
 /// The stream of a channel has come to `cursor`, and nothing else happened.
-pub fn heartbeat(channel: &str, cursor: &str) -> String {
-    serde_json::json!({ "type": "heartbeat", "channel": channel, "cursor": cursor }).to_string()
+pub fn heartbeat(label: &Label, cursor: &str) -> String {
+    let mut message = of(label, "heartbeat");
+    message["cursor"] = cursor.into();
+    message.to_string()
 }
 
 /// The answer to `auth`: whose token it is, and how many seconds it is good.
@@ -233,8 +277,26 @@ pub fn error(code: &str, text: &str, reference: Option<&Value>) -> String {
 }
 
 /// The same of one channel, where it answers no command.
-pub fn channel_error(code: &str, text: &str, channel: &str) -> String {
-    serde_json::json!({ "type": "error", "code": code, "message": text, "channel": channel }).to_string()
+pub fn channel_error(code: &str, text: &str, label: &Label) -> String {
+    let mut message = of(label, "error");
+    message["code"] = code.into();
+    message["message"] = text.into();
+    message.to_string()
+}
+
+/// A message about a subscription.
+fn of(label: &Label, kind: &str) -> Value {
+    let mut message = serde_json::json!({ "type": kind, "channel": &*label.channel });
+    if let Some(tag) = &label.tag {
+        message["view"] = tag.to_string().into();
+    }
+    message
+}
+
+fn push_tag(message: &mut String, tag: Option<&Tag>) {
+    if let Some(tag) = tag {
+        let _ = write!(message, r#","view":"{tag}""#);
+    }
 }
 
 fn add_reference(message: &mut Value, reference: Option<&Value>) {
@@ -305,13 +367,24 @@ mod tests {
         let noticed = lens.notice(&change, change.notification.as_ref().unwrap()).unwrap();
         let told = notification(&change, "pet_created", &noticed, "123", "1AAAA", Some("1BBBB"), "");
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
+        let pets = Label { channel: "pets".into(), tag: None };
+        let view = Label { channel: "pets".into(), tag: Tag::chosen("luna") };
+        let shown = Shown { tag: view.tag.as_ref(), ..Shown::of(change.update.as_ref().unwrap()) };
         for (name, message) in [
-            ("subscribed", subscribed("pets", "1BBBB", true, 7, Some(&1.into()))),
-            ("snapshot", snapshot("pets", r#"{"pet_id":1},{"pet_id":2}"#, None)),
-            ("snapshot_last", snapshot("pets", "", Some("1BBBB"))),
-            ("unsubscribed", unsubscribed("pets", Some(&2.into()))),
-            ("gap", gap("pets", Gap::Retention)),
-            ("heartbeat", heartbeat("pets", "1BBBB")),
+            ("cut_of_a_channel", channel_cut(&pets, "1BBBB")),
+            ("realtime_update_of_a_view", realtime_update(&change, "pets", &shown, "1AAAA", None, "")),
+            ("subscribed_to_a_view", subscribed(&view, "1BBBB", false, 0, None)),
+            (
+                "gap_of_a_view",
+                realtime_update(&change, "pets", &Shown { gap: Some(Gap::Retention), ..shown }, "1", None, ""),
+            ),
+            ("subscribed", subscribed(&pets, "1BBBB", true, 7, Some(&1.into()))),
+            ("snapshot", snapshot(&pets, r#"{"pet_id":1},{"pet_id":2}"#, None)),
+            ("snapshot_last", snapshot(&pets, "", Some("1BBBB"))),
+            ("unsubscribed", unsubscribed(&pets, Some(&2.into()))),
+            ("gap", gap(&pets, Gap::Retention)),
+            ("heartbeat", heartbeat(&pets, "1BBBB")),
+            ("cut", cut(Some("1BBBB"))),
             ("pong", pong(None)),
             ("error", error("unknown_channel", "there is no channel cats", Some(&3.into()))),
         ] {

@@ -5,6 +5,7 @@
 //! and ten thousand are not pinged at once. A timer of its own in each session would take more memory than the rest of
 //! the session.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,10 +27,12 @@ pub(super) struct Pulse {
     interval: Duration,
 }
 
-#[derive(Debug)]
-struct Member {
-    outbound: Arc<Outbound>,
-    user: Option<Arc<str>>,
+/// A socket, and whose it is.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) address: IpAddr,
 }
 
 /// Where a socket stands.
@@ -46,11 +49,11 @@ impl Pulse {
     }
 
     /// Takes a socket up, at any place. While the server goes down it is told so at once.
-    pub(super) fn enter(&self, outbound: &Arc<Outbound>, user: Option<Arc<str>>) -> Standing {
+    pub(super) fn enter(&self, outbound: &Arc<Outbound>, user: Option<Arc<str>>, address: IpAddr) -> Standing {
         let place = fastrand::usize(..PLACES);
         let mut ring = lock(&self.ring);
         let slot = match &mut *ring {
-            Some(ring) => ring[place].insert(Member { outbound: outbound.clone(), user }),
+            Some(ring) => ring[place].insert(Member { outbound: outbound.clone(), user, address }),
             None => {
                 drain(outbound);
                 0
@@ -72,6 +75,11 @@ impl Pulse {
     pub(super) fn all(&self) -> Vec<Arc<Outbound>> {
         let ring = lock(&self.ring);
         ring.iter().flatten().flatten().map(|(_, member)| member.outbound.clone()).collect()
+    }
+
+    /// All sockets, and whose each is.
+    pub(super) fn everybody(&self) -> Vec<Member> {
+        lock(&self.ring).iter().flatten().flatten().map(|(_, member)| member.clone()).collect()
     }
 
     /// The sockets of a user.
@@ -100,7 +108,7 @@ impl Pulse {
                 Some(ring) => ring[place].iter().map(|(_, member)| member.outbound.clone()).collect(),
                 None => break,
             };
-            here.iter().for_each(|outbound| outbound.ping());
+            here.iter().for_each(|outbound| outbound.ping(self.interval));
         }
         for (_, member) in lock(&self.ring).take().into_iter().flatten().flatten() {
             drain(&member.outbound);

@@ -204,7 +204,12 @@ impl Resume {
                 let Some(seen) = self.snapshot().await? else {
                     let text =
                         format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
-                    self.say(&protocol::error("no_snapshot", &text, self.reference.as_ref())).await?;
+                    let reference = self.reference.as_ref();
+                    self.say(&match reference {
+                        Some(_) => protocol::error("no_snapshot", &text, reference),
+                        None => protocol::channel_error("no_snapshot", &text, &self.key.label()),
+                    })
+                    .await?;
                     self.wants_rows = false;
                     break;
                 };
@@ -308,11 +313,13 @@ impl Resume {
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
                     let cursor = format!("{}{}", border.token, self.lens.mark());
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
-                    subscription.follow(&message, &self.ticket);
-                    if let Some(gap) = self.late_gap.get() {
+                    let late_gap = self.late_gap.get().map(|gap| {
                         self.hub.metrics().count_gap(gap.as_str());
-                        self.outbound.say(&protocol::gap(&label, *gap));
-                    }
+                        protocol::gap(&label, *gap)
+                    });
+                    // in one: no end of a cut may come between
+                    let messages: Vec<&str> = [&message].into_iter().chain(&late_gap).map(String::as_str).collect();
+                    subscription.follow(&messages, &self.ticket);
                     self.hub.metrics().count_resume(self.from);
                     return Ok(subscription);
                 }
@@ -408,8 +415,8 @@ impl Resume {
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
         let (narrowing, floor) = (self.lens.narrowing(), self.hub.floor_of(&self.key));
-        let (channel, asker) = (label.as_str().into(), self.party.clone());
-        let _turn = self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer }, &self.party).await;
+        let (channel, asker) = (label.channel.clone(), self.party.clone());
+        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, place: None }, &self.party).await;
         let mut part = String::new();
         loop {
             let answer = answers.recv().await;

@@ -1,16 +1,18 @@
 //! `Change` → views. Pure: which views a cut concerns, and the frames each of them gets, encoded once per view
 //! however many sockets watch it.
 
+mod encoded;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
+use encoded::Encoded;
 
-use super::frame::push_text_frame;
+use super::frame::{payload, push_text_frame};
 use super::lens::{Ask, Images, Lens, Shown};
 use super::policy::Rights;
 use super::protocol;
@@ -171,15 +173,18 @@ impl<V: Watched> Views<V> {
         (images * work, reached * change.size())
     }
 
-    /// The frames that a cut gives each view. At most `most` bytes are made of them, and as many again where views share
-    /// a part of what others get; `hold` takes them into account.
+    /// The frames that a cut gives each view. At most `most` bytes are made of them, as many again for those that end a cut for
+    /// some views and not for others, and as many where views share a part of what others get; `hold` takes them into account.
     pub fn route(&self, cut: &Cut, most: u64, hold: impl Fn(Vec<u8>) -> Bytes) -> Routed<V> {
         let number = self.routed.fetch_add(1, Relaxed) + 1;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let (arena, slots, given, shed) = (Vec::new(), HashMap::new(), Vec::new(), HashMap::new());
-        let mut routing = Routing { views: self, cut, number, most, arena, slots, given, shed, work: 0, purses: None };
+        let mut routing =
+            Routing { views: self, cut, number, most, arena, slots, given, shed, work: 0, purses: None, bytes: None };
+        let mut of_last = 0;
         for (i, change) in cut.changes.iter().enumerate() {
             let is_last = i + 1 == cut.changes.len();
+            of_last = routing.arena.len();
             let end = cut.end.as_ref().filter(|_| is_last).map(|border| &*border.token);
             if let Some(update) = &change.update
                 && let Some(of) = self.channels.get(&update.channel)
@@ -197,6 +202,9 @@ impl<V: Watched> Views<V> {
                     }
                 }
             }
+        }
+        if cut.end.is_some() {
+            routing.end(of_last);
         }
         routing.finish(hold)
     }
@@ -300,6 +308,8 @@ struct Routing<'a, V> {
     work: u64,
     /// what each has spent, once all together have spent what one may
     purses: Option<HashMap<Arc<str>, u64>>,
+    /// bytes of frames of each, once half of what may be made is
+    bytes: Option<HashMap<Arc<str>, u64>>,
 }
 
 /// What a view gets of the arena.
@@ -307,6 +317,8 @@ struct Given<V> {
     view: V,
     /// one behind the other where nothing lies between
     parts: Vec<Range<usize>>,
+    /// the newest frame
+    last: Range<usize>,
     count: u64,
 }
 
@@ -345,9 +357,7 @@ impl<'a, V: Watched> Routing<'a, V> {
             let mark = through.lens.mark();
             let frame = match encoded.find(mark, &shown) {
                 Some(frame) => frame,
-                None if !self.arena.is_empty() && self.arena.len() + shown.data.len() > self.most => {
-                    return self.shed(&through.view, Shed::Memory);
-                }
+                None if !self.has_room(through, shown.data.len()) => return self.shed(&through.view, Shed::Memory),
                 None => {
                     let inside = &self.cut.inside;
                     let message = protocol::realtime_update(change, &update.channel, &shown, inside, end, mark);
@@ -360,6 +370,25 @@ impl<'a, V: Watched> Routing<'a, V> {
         });
     }
 
+    /// Whether a frame of so many bytes may be made for a view. Once half of what may be made is, the rest is for those who
+    /// have not filled the first half.
+    fn has_room(&mut self, through: &Through<V>, size: usize) -> bool {
+        let after = self.arena.len() + size;
+        if self.arena.is_empty() || after <= self.most / 2 {
+            return true;
+        }
+        let given = &self.given;
+        let bytes = self.bytes.get_or_insert_with(|| {
+            let mut bytes = HashMap::new();
+            for given in given {
+                charge(&mut bytes, given.view.payers(), given.parts.iter().map(Range::len).sum::<usize>() as u64);
+            }
+            bytes
+        });
+        let spent = charge(bytes, through.view.payers(), size as u64);
+        after <= self.most && spent.is_none_or(|spent| spent <= self.most as u64 / 8)
+    }
+
     fn frame(&mut self, message: &str) -> Range<usize> {
         let start = self.arena.len();
         push_text_frame(&mut self.arena, message);
@@ -368,14 +397,35 @@ impl<'a, V: Watched> Routing<'a, V> {
 
     fn give(&mut self, view: &V, frame: Range<usize>) {
         let place = *self.slots.entry(view.number()).or_insert_with(|| {
-            self.given.push(Given { view: view.clone(), parts: Vec::with_capacity(1), count: 0 });
+            self.given.push(Given { view: view.clone(), parts: Vec::with_capacity(1), last: 0..0, count: 0 });
             self.given.len() - 1
         });
         let given = &mut self.given[place];
         given.count += 1;
+        given.last = frame.clone();
         match given.parts.last_mut() {
             Some(last) if last.end == frame.start => last.end = frame.end,
             _ => given.parts.push(frame),
+        }
+    }
+
+    /// Views that are told nothing of the cut's last change, whose frames begin at `of_last`, are told so by the last frame
+    /// that they get.
+    fn end(&mut self, of_last: usize) {
+        let mut ends = HashMap::new();
+        for given in self.given.iter_mut().filter(|given| given.last.start < of_last) {
+            let arena = &mut self.arena;
+            let end = ends.entry(given.last.start).or_insert_with(|| {
+                let start = arena.len();
+                let message = protocol::as_last(payload(&arena[given.last.clone()]));
+                push_text_frame(arena, &message);
+                start..arena.len()
+            });
+            if let Some(part) = given.parts.last_mut() {
+                part.end = given.last.start;
+            }
+            given.parts.retain(|part| !part.is_empty());
+            given.parts.push(end.clone());
         }
     }
 
@@ -457,52 +507,6 @@ fn charge(purses: &mut HashMap<Arc<str>, u64>, payers: Vec<Arc<str>>, cost: u64)
     let spent = purses.entry(payer).or_default();
     *spent += cost;
     Some(*spent)
-}
-
-/// The frames of one change that were made: what is shown to several is made once.
-#[derive(Default)]
-struct Encoded<'a>(HashMap<u64, Vec<Made<'a>>>);
-
-/// The mark of its views, what is shown, and where the frame is.
-type Made<'a> = (&'a str, Shown<'a>, Range<usize>);
-
-impl<'a> Encoded<'a> {
-    fn insert(&mut self, mark: &'a str, shown: Shown<'a>, frame: Range<usize>) {
-        self.0.entry(digest(mark, &shown)).or_default().push((mark, shown, frame));
-    }
-
-    fn find(&self, mark: &str, shown: &Shown<'_>) -> Option<Range<usize>> {
-        let same = |(known, other, _): &&Made<'_>| *known == mark && is_same(other, shown);
-        self.0.get(&digest(mark, shown))?.iter().find(same).map(|(.., frame)| frame.clone())
-    }
-}
-
-/// Text of the change itself is told by where it is; only what was made for a view is gone through.
-fn digest(mark: &str, shown: &Shown<'_>) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    (mark, shown.action, &shown.changed, shown.gap.is_some()).hash(&mut hasher);
-    for text in [Some(&shown.data), shown.old.as_ref()] {
-        match text {
-            Some(Cow::Borrowed(text)) => (text.as_ptr() as usize, text.len()).hash(&mut hasher),
-            Some(Cow::Owned(text)) => text.hash(&mut hasher),
-            None => {}
-        }
-    }
-    hasher.finish()
-}
-
-fn is_same(one: &Shown<'_>, other: &Shown<'_>) -> bool {
-    let is_same = |one: &str, other: &str| std::ptr::eq(one, other) || one == other;
-    one.action == other.action
-        && one.gap == other.gap
-        && one.omitted == other.omitted
-        && one.changed == other.changed
-        && is_same(&one.data, &other.data)
-        && match (&one.old, &other.old) {
-            (None, None) => true,
-            (Some(one), Some(other)) => is_same(one, other),
-            _ => false,
-        }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use super::frame::CloseCode;
 use super::hub::{Hub, JoinError, Subscription};
 use super::inbound::{Full, Inbound};
 use super::joining::Joining;
+use super::label::Label;
 use super::lens::Unfit;
 use super::outbound::{DueCache, Gone, Order, Outbound, Ticket};
 use super::party::{Party, STRANGER_BYTES};
@@ -36,9 +37,10 @@ use super::view_key::ViewKey;
 pub struct Limits {
     /// bytes of a message from a client
     pub message_bytes: u32,
-    /// channels and users on one socket
+    /// on one socket
     pub subscriptions: u32,
-    /// commands of a client a second, and as many more at once
+    /// commands of a client a second, and as many more at once; of `subscribe` and `unsubscribe`
+    /// besides twice as many as there may be subscriptions
     pub commands_per_second: NonZeroU32,
 }
 
@@ -63,6 +65,8 @@ pub struct Session {
     /// made at the first command
     pace: Option<Box<Pace>>,
     subscriptions: Vec<Subscription>,
+    /// it is told the end of each cut
+    wants_cuts: bool,
     /// on their way to the present, or waiting until capture is live
     joining: Option<Box<Joining>>,
     /// set once a close frame was put
@@ -71,6 +75,8 @@ pub struct Session {
 
 struct Pace {
     bucket: DefaultDirectRateLimiter,
+    /// a client that comes with all its subscriptions, or lets go of them, says so at once
+    joins: DefaultDirectRateLimiter,
     refused: u32,
 }
 
@@ -87,7 +93,7 @@ pub enum Ended {
 
 impl Session {
     /// A session over `outbound`. `received` is what the client sent together with its handshake, `who` it is where
-    /// tokens are checked.
+    /// tokens are checked; `wants_cuts`: it is told the end of each cut.
     pub fn new(
         hub: Arc<Hub>,
         outbound: Arc<Outbound>,
@@ -95,8 +101,10 @@ impl Session {
         limits: Limits,
         who: Option<Arc<Identity>>,
         party: Box<Party>,
+        wants_cuts: bool,
     ) -> Self {
-        let standing = hub.pulse().enter(&outbound, who.as_ref().and_then(|who| who.user.clone()));
+        let user = who.as_ref().and_then(|who| who.user.clone());
+        let standing = hub.pulse().enter(&outbound, user, party.address());
         // who has not said who he is may say that, and little else
         let is_stranger = who.as_ref().is_some_and(|who| who.expires.is_none());
         let message_bytes = if is_stranger { limits.message_bytes.min(STRANGER_BYTES) } else { limits.message_bytes };
@@ -107,7 +115,20 @@ impl Session {
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(Pass::new(keys.clone(), who)));
         let (pace, subscriptions, joining, goodbye) = (None, Vec::new(), None, None);
-        Self { hub, outbound, standing, inbound, limits, pass, party, pace, subscriptions, joining, goodbye }
+        Self {
+            hub,
+            outbound,
+            standing,
+            inbound,
+            limits,
+            pass,
+            party,
+            pace,
+            subscriptions,
+            wants_cuts,
+            joining,
+            goodbye,
+        }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
@@ -121,6 +142,9 @@ impl Session {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         self.outbound.wakes(context);
         loop {
+            if self.wants_cuts {
+                self.outbound.tell_cuts(self.hub.frontier(), context);
+            }
             self.outbound.flush(&mut DueCache::default());
             match self.outbound.gone() {
                 Some(Gone::Silent) => return Poll::Ready(Ended::Silent),
@@ -230,8 +254,14 @@ impl Session {
     fn is_too_fast(&mut self, text: &str) -> bool {
         let pace = self.pace.get_or_insert_with(|| {
             let quota = Quota::per_second(self.limits.commands_per_second);
-            Box::new(Pace { bucket: RateLimiter::direct(quota), refused: 0 })
+            // to join all, and to leave all
+            let all = NonZeroU32::new(self.limits.subscriptions.saturating_mul(2)).unwrap_or(NonZeroU32::MIN);
+            let joins = RateLimiter::direct(quota.allow_burst(all));
+            Box::new(Pace { bucket: RateLimiter::direct(quota), joins, refused: 0 })
         });
+        if command::joins_or_leaves(text) && pace.joins.check().is_ok() {
+            return false;
+        }
         let Err(until) = pace.bucket.check() else { return false };
         pace.refused += 1;
         let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64();
@@ -257,37 +287,57 @@ impl Session {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.outbound.say(text),
+            Ok(Command::Cuts {}) => self.wants_cuts = true,
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
-            Ok(Command::Subscribe { channel, since, snapshot, filter, columns, old, r#ref }) => {
-                let ask = command::ask_of(filter, columns, old);
-                let sees_everything = ask.is_everything();
-                let key = ViewKey::named(&channel, ask);
-                if matches!(key, ViewKey::User(..)) && (snapshot || !sees_everything) {
-                    let text = "a user's notifications have no snapshot, filter, columns or old";
-                    self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
-                } else if self.is_joined(&channel) {
-                    let text = format!("already subscribed to {channel}: unsubscribe first, or open another socket");
-                    self.refuse(&protocol::error("already_subscribed", &text, r#ref.as_ref()));
-                } else if self.asked().count() >= self.limits.subscriptions as usize {
-                    let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
-                    self.refuse(&protocol::error("too_many_subscriptions", &text, r#ref.as_ref()));
-                } else {
-                    self.join(key, Wish { since, snapshot, gap: None }, r#ref);
+            Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
+                let ask = command::tagged(command::ask_of(filter, columns, old), view.as_deref());
+                let key = ask.map(|ask| (ask.is_everything(), ViewKey::named(&channel, ask)));
+                match key {
+                    Err(text) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),
+                    Ok((is_everything, ViewKey::User(..))) if snapshot || !is_everything => {
+                        let text = "a user's notifications have no view, snapshot, filter, columns or old";
+                        self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
+                    }
+                    Ok((_, key)) => self.subscribe(key, Wish { since, snapshot, gap: None }, r#ref),
                 }
             }
-            Ok(Command::Unsubscribe { channel, r#ref }) => {
-                if self.is_joined(&channel) {
-                    self.subscriptions.retain(|subscription| subscription.key().label() != channel);
-                    if let Some(joining) = &mut self.joining {
-                        joining.cancel(&channel);
-                    }
-                    self.outbound.say(&protocol::unsubscribed(&channel, r#ref.as_ref()));
-                } else {
+            Ok(Command::Unsubscribe { channel, view, r#ref }) => {
+                let is_meant = |label: &Label| {
+                    *label.channel == *channel
+                        && match (view.as_deref(), &label.tag) {
+                            (None, _) | (Some(""), None) => true,
+                            (Some(_), None) => false,
+                            (Some(view), Some(tag)) => tag.is(view),
+                        }
+                };
+                let left: Vec<Label> = self.asked().map(ViewKey::label).filter(is_meant).collect();
+                self.subscriptions.retain(|subscription| !is_meant(&subscription.key().label()));
+                if let Some(joining) = &mut self.joining {
+                    joining.cancel(is_meant);
+                }
+                for label in &left {
+                    self.outbound.say(&protocol::unsubscribed(label, r#ref.as_ref()));
+                }
+                if left.is_empty() {
                     let shown: String = channel.chars().take(40).collect();
                     let text = format!("not subscribed to {shown}");
                     self.refuse(&protocol::error("not_subscribed", &text, r#ref.as_ref()));
                 }
             }
+        }
+    }
+
+    fn subscribe(&mut self, key: ViewKey, wish: Wish, reference: Option<Value>) {
+        let label = key.label();
+        if self.asked().any(|known| known.label() == label) {
+            let view = label.tag.as_ref().map(|tag| format!(" by the view {tag}")).unwrap_or_default();
+            let text = format!("already subscribed to {label}{view}: unsubscribe first, or give this one another view");
+            self.refuse(&protocol::error("already_subscribed", &text, reference.as_ref()));
+        } else if self.asked().count() >= self.limits.subscriptions as usize {
+            let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
+            self.refuse(&protocol::error("too_many_subscriptions", &text, reference.as_ref()));
+        } else {
+            self.join(key, wish, reference);
         }
     }
 
@@ -324,8 +374,10 @@ impl Session {
         match ready!(joining.poll_next(context)) {
             Some(Ok(subscription)) => {
                 // else dropping it leaves
-                if !self.outbound.is_closing() {
-                    self.follow(subscription);
+                match subscription.is_open() {
+                    _ if self.outbound.is_closing() => {}
+                    true => self.follow(subscription),
+                    false => self.lost(&subscription),
                 }
             }
             Some(Err((key, reference, failed))) => self.failed(&key, reference.as_ref(), &failed),
@@ -334,13 +386,23 @@ impl Session {
         Poll::Ready(())
     }
 
+    /// Its view was taken away while it was on its way. Nobody has told the client, where it did not follow by then.
+    fn lost(&self, subscription: &Subscription) {
+        if subscription.leave() {
+            let failed = self.hub.lens(subscription.key()).err().map_or(Failed::UnknownChannel, Failed::from);
+            self.failed(subscription.key(), None, &failed);
+        }
+    }
+
     fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &Failed) {
         match failed {
             Failed::Gone => {}
             // nothing is lost: the cursor of the last message that was sent is good
             Failed::Unanswered => {
-                self.outbound
-                    .close(CloseCode::TooSlow, "the past could not be read to its end: resume with your last cursor");
+                self.outbound.close(
+                    CloseCode::PastUnread,
+                    "the past could not be read to its end: resume with your last cursor",
+                );
             }
             // a path's own: there is nothing else for it to do
             Failed::TooMany(what) if reference.is_none() && self.asked().next().is_none() => {
@@ -358,7 +420,11 @@ impl Session {
                     }
                 }
                 let (code, text) = explain(key, failed);
-                self.refuse(&protocol::error(code, &text, reference));
+                // where no command asks, the channel says what it is about
+                self.refuse(&match reference {
+                    Some(_) => protocol::error(code, &text, reference),
+                    None => protocol::channel_error(code, &text, &key.label()),
+                });
             }
         }
     }
@@ -373,10 +439,6 @@ impl Session {
     fn asked(&self) -> impl Iterator<Item = &ViewKey> {
         let joining = self.joining.iter().flat_map(|joining| joining.asked());
         self.subscriptions.iter().map(Subscription::key).chain(joining)
-    }
-
-    fn is_joined(&self, label: &str) -> bool {
-        self.asked().any(|key| key.label() == label)
     }
 
     fn refuse(&self, error: &str) {
@@ -418,7 +480,7 @@ mod tests {
     #[test]
     fn a_session_is_small() {
         assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
-        // with its counts, what fits into an allocation of 216 bytes
-        assert!(size_of::<Outbound>() <= 200, "{} bytes", size_of::<Outbound>());
+        // with its counts, what fits into an allocation of 232 bytes
+        assert!(size_of::<Outbound>() <= 208, "{} bytes", size_of::<Outbound>());
     }
 }

@@ -1,13 +1,13 @@
 //! Values of a row as a filter compares them. Pure: text in, order out.
 //!
-//! Numbers are compared exactly, whatever their length; text by its bytes (the order of collation "C"); times by the
-//! moment they name. A value that is null, or that its type's reader does not know (`infinity`, a year of five
-//! digits), compares to nothing, as null does in SQL.
+//! Numbers are compared exactly, whatever their length, `NaN` above all as in Postgres; text by its bytes (the order of
+//! collation "C"); times by the moment they name. A value that is null compares to nothing, as in SQL.
 
 use std::cmp::Ordering;
 
 use serde_json::value::RawValue;
 
+use super::moment;
 use crate::change::Kind;
 use crate::row::text_of;
 
@@ -20,14 +20,14 @@ pub enum Value {
     Text(Box<str>),
     /// true or false
     Bool(bool),
-    /// timestamptz
-    Moment(jiff::Timestamp),
-    /// timestamp
-    Civil(jiff::civil::DateTime),
-    /// date
-    Date(jiff::civil::Date),
-    /// time
-    Time(jiff::civil::Time),
+    /// timestamptz, in microseconds: see `moment`
+    Moment(i64),
+    /// timestamp, in microseconds
+    Civil(i64),
+    /// date, in days
+    Date(i64),
+    /// time, in microseconds
+    Time(i64),
 }
 
 impl Value {
@@ -44,15 +44,16 @@ impl Value {
     /// Reads text as a value of this kind. `Any` makes a number of what looks like one.
     pub fn parse(kind: Kind, text: &str) -> Option<Self> {
         Some(match kind {
-            Kind::Integer | Kind::Number => Self::Number(Decimal::parse(text)?),
+            Kind::Integer => Self::Number(Decimal::parse(text)?),
+            Kind::Number => Self::Number(Decimal::parse(text).or_else(|| Decimal::unbounded(text))?),
             Kind::Text | Kind::Enum | Kind::Opaque => Self::Text(text.into()),
             Kind::Padded => Self::Text(text.trim_end_matches(' ').into()),
             Kind::Uuid => Self::Text(uuid(text)?),
             Kind::Bool => Self::Bool(text.parse().ok()?),
-            Kind::Timestamptz => Self::Moment(text.parse().ok()?),
-            Kind::Timestamp => Self::Civil(text.parse().ok()?),
-            Kind::Date => Self::Date(text.parse().ok()?),
-            Kind::Time => Self::Time(text.parse().ok()?),
+            Kind::Timestamptz => Self::Moment(moment::timestamptz(text)?),
+            Kind::Timestamp => Self::Civil(moment::timestamp(text)?),
+            Kind::Date => Self::Date(moment::date(text)?),
+            Kind::Time => Self::Time(moment::time(text)?),
             Kind::Any => Decimal::parse(text)
                 .map(Self::Number)
                 .or_else(|| text.parse().ok().map(Self::Bool))
@@ -104,6 +105,21 @@ impl Decimal {
         }
         let exponent = whole.len() as i64 - zeros as i64 + i64::from(power);
         Some(Self { negative, exponent, digits: digits.into() })
+    }
+
+    /// Reads `Infinity`, `-Infinity` and `NaN`, in the order that Postgres gives them: by an exponent that no number has.
+    fn unbounded(text: &str) -> Option<Self> {
+        let is = |word: &str| text.eq_ignore_ascii_case(word);
+        let (negative, digits) = if is("infinity") || is("inf") {
+            (false, "1")
+        } else if is("-infinity") || is("-inf") {
+            (true, "1")
+        } else if is("nan") {
+            (false, "2")
+        } else {
+            return None;
+        };
+        Some(Self { negative, exponent: i64::MAX, digits: digits.into() })
     }
 
     /// As a whole number of 64 bits, if it is one.
@@ -164,6 +180,16 @@ mod tests {
         assert_eq!(decimal("0").as_i64(), Some(0));
         assert_eq!(decimal("-9223372036854775808").as_i64(), Some(i64::MIN));
         assert_eq!((decimal("1.5").as_i64(), decimal("9223372036854775808").as_i64()), (None, None));
+    }
+
+    #[test]
+    fn what_is_beyond_every_number_is_ordered_as_postgres_does() {
+        let number = |text| Value::parse(Kind::Number, text).unwrap();
+        let texts = ["-Infinity", "-1e2000", "0", "1e2000", "Infinity", "NaN"];
+        assert!(texts.map(number).is_sorted_by(|a, b| a < b));
+        assert_eq!((number("nan"), number("inf")), (number("NaN"), number("Infinity")));
+        assert_eq!(Value::parse(Kind::Integer, "NaN"), None);
+        assert_eq!(Decimal::unbounded("Infinity").unwrap().as_i64(), None);
     }
 
     proptest! {

@@ -30,6 +30,8 @@ pub struct View {
     payers: Mutex<Vec<(Arc<str>, u32)>>,
     /// the router has heard of it
     routed: AtomicBool,
+    /// it was told a part of the cut that is arriving
+    amid: AtomicBool,
 }
 
 /// Of so many at most it is known who looks through a view: one of them who can pay is enough.
@@ -43,7 +45,18 @@ impl View {
         let (number, log) = (NUMBER.fetch_add(1, Relaxed), Log::new(log_bytes, meter));
         let mark = key.mark();
         let (spoke, written, payers) = (AtomicBool::new(true), AtomicU64::new(0), Mutex::default());
-        Self { key, mark, number, log, members, spoke, written, payers, routed: AtomicBool::new(false) }
+        Self {
+            key,
+            mark,
+            number,
+            log,
+            members,
+            spoke,
+            written,
+            payers,
+            routed: AtomicBool::new(false),
+            amid: AtomicBool::new(false),
+        }
     }
 
     /// The frames.
@@ -80,6 +93,11 @@ impl View {
 
     pub(super) fn set_routed(&self) {
         self.routed.store(true, Relaxed);
+    }
+
+    /// Says whether it was told a part of the cut that is arriving; whether that is what was said before.
+    pub(super) fn is_amid(&self, is: bool) -> bool {
+        self.amid.swap(is, Relaxed) == is
     }
 
     /// How far the slowest of its sockets is behind, and where it is; one that has not begun to read is as far behind

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::label::Label;
 use super::lens::Ask;
 use super::policy::Rights;
 
@@ -30,11 +31,11 @@ impl ViewKey {
         matches!(self, Self::Channel(_, ask) if ask.columns_named().next().is_some())
     }
 
-    /// The name as messages have it.
-    pub fn label(&self) -> String {
+    /// What messages name it by.
+    pub fn label(&self) -> Label {
         match self {
-            Self::Channel(name, _) => name.to_string(),
-            Self::User(user, _) => format!("{USER}{user}"),
+            Self::Channel(name, ask) => Label { channel: name.clone(), tag: ask.tag().cloned() },
+            Self::User(user, _) => Label { channel: format!("{USER}{user}").into(), tag: None },
         }
     }
 
@@ -42,7 +43,7 @@ impl ViewKey {
     pub fn wish(&self) -> String {
         match self {
             Self::Channel(name, ask) => format!("{name}{}", ask.parameters()),
-            Self::User(..) => self.label(),
+            Self::User(..) => self.label().to_string(),
         }
     }
 

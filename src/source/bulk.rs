@@ -17,9 +17,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
 use super::catalog::Catalog;
+use super::client::Client;
 use super::decode::OutboxRow;
 use super::directory::Channels;
 use super::encoding::Encoding;

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 
+use super::client::Pool;
 use super::encoding::{Bytes, Encoding};
 use crate::change::{self, Column, Floor, Policy};
 use crate::cursor::Snapshot;
@@ -70,6 +70,13 @@ select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), 
                 where c.target = c.target_oid and c.origin = (select rowcast.origin())
                   and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude))";
 const KEEP_EXCLUDED: &str = "select rowcast.keep_excluded()";
+// first, so that who loads again is given the column
+const GRANT_ADDED: &str = "
+select rowcast.grant_added(c.target) from rowcast.channel c
+ where (c.exclude <> '{}' or c.given_exclude <> '{}' or c.allowed is not null) and c.target = c.target_oid and c.origin = (select rowcast.origin())
+   and pg_catalog.has_any_column_privilege('rowcast_relay', c.target::oid, 'select')
+   and exists (select from rowcast.shown_column s
+                where s.channel = c.id and not pg_catalog.has_column_privilege('rowcast_relay', c.target::oid, s.attnum, 'select'))";
 const NOTE_FORMS: &str = "select rowcast.note_forms()";
 const POLICIES: &str = "
 select p.channel, p.role, pg_catalog.string_to_array(p.row_filter, '&'), p.columns, p.actor,
@@ -157,7 +164,10 @@ impl Catalog {
             tracing::warn!(
                 event = "exclusion_unkept",
                 error = crate::error::chain(&Error::database("cannot keep a column excluded", error)),
-                "a column with the name of an excluded one leaves if it is renamed: call rowcast.watch again"
+                "{}",
+                client
+                    .naming()
+                    .of("a column with the name of an excluded one leaves if it is renamed: call rowcast.watch again")
             );
         }
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
@@ -168,7 +178,7 @@ impl Catalog {
         Ok(Self { channels, policies, encoding: names.0, hides_actors, bell_is_off, queue_usage })
     }
 
-    /// Has the database look whether DDL has changed what rows say. Beside the reading of the channels, which must not wait
+    /// Has the database look whether DDL has changed what rows say, or added columns that the relay may not read yet. Beside the reading of the channels, which must not wait
     /// for it: 700 tables take a tenth of a second.
     ///
     /// # Errors
@@ -178,10 +188,9 @@ impl Catalog {
             .get()
             .await
             .map_err(|e| Error::new(Kind::Connection, "no connection to look at the tables").because(e))?;
-        client
-            .query_one(NOTE_FORMS, &[])
-            .await
-            .map_err(|e| Error::database("cannot note what the rows look like", e))?;
+        let explain = |e| Error::database("cannot note what the rows look like", e);
+        client.query(GRANT_ADDED, &[]).await.map_err(explain)?;
+        client.query_one(NOTE_FORMS, &[]).await.map_err(explain)?;
         Ok(())
     }
 

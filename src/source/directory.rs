@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
 use super::catalog::Catalog;
+use super::client::Pool;
 use super::pool::Database;
 use crate::change::Event;
 use crate::error::{self, Error, Kind, Result};
 use crate::lives::Gap;
+use crate::naming::Naming;
 
 /// How often the channels and the bell's mode are read again: a renamed column, an enabled trigger.
 const EVERY: Duration = Duration::from_secs(10);
@@ -31,6 +32,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LOOK_WITHIN: Duration = Duration::from_secs(30);
 /// One reading may take so long: a lock is given up after two seconds, a server that is frozen says nothing.
 const WITHIN: Duration = Duration::from_secs(4);
+/// The first reading may take so long, and so may one after it that has as much to read: on a busy server 3,000 tables took
+/// 4 s.
+const FIRST_WITHIN: Duration = Duration::from_secs(30);
 /// A change waits so long for the channels to be read. Every channel waits with it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -56,6 +60,7 @@ pub struct Directory {
     asked: Arc<Asked>,
     newest: watch::Receiver<Newest>,
     keeper: JoinHandle<()>,
+    naming: Naming,
 }
 
 impl Directory {
@@ -67,7 +72,7 @@ impl Directory {
         let (tell, newest) = watch::channel(Newest::default());
         let asked = Arc::new(Asked::default());
         let keeper = runtime.spawn(keep(database.pool()?, asked.clone(), tell));
-        Ok(Self { asked, newest, keeper })
+        Ok(Self { asked, newest, keeper, naming: database.naming().clone() })
     }
 
     /// Asks for a reading that begins after this call.
@@ -84,7 +89,9 @@ impl Directory {
             newest.asked >= ticket || newest.failed.as_ref().is_some_and(|(asked, _)| *asked >= ticket)
         };
         let late = || Error::new(Kind::Connection, "the channels cannot be read in time");
-        let newest = timeout(PATIENCE, self.newest.wait_for(done)).await.map_err(|_| late())?.map_err(|_| late())?;
+        // at the start no change waits yet
+        let patience = if self.newest.borrow().catalog.is_some() { PATIENCE } else { FIRST_WITHIN };
+        let newest = timeout(patience, self.newest.wait_for(done)).await.map_err(|_| late())?.map_err(|_| late())?;
         match (&newest.catalog, &newest.failed) {
             (Some(catalog), _) if newest.asked >= ticket => Ok((newest.asked, catalog.clone())),
             (_, Some((_, why))) => Err(Error::new(Kind::Connection, why.clone())),
@@ -110,17 +117,20 @@ impl Drop for Directory {
 
 async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
     let mut is_failing = false;
+    let mut within = FIRST_WITHIN;
     // dropped, it ends
     let (mut looking, mut next_look) = (JoinSet::new(), Instant::now());
     loop {
         let ticket = asked.count.load(Ordering::Acquire);
-        let read = timeout(WITHIN, Catalog::load(&pool)).await;
+        let began = Instant::now();
+        let read = timeout(within, Catalog::load(&pool)).await;
         let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the channels cannot be read in time")));
         match read {
             Ok(catalog) => {
                 if std::mem::take(&mut is_failing) {
                     tracing::info!(event = "channels_read", "they can be read again");
                 }
+                within = (began.elapsed() * 4).clamp(WITHIN, FIRST_WITHIN);
                 let catalog = Some(Arc::new(catalog));
                 tell.send_replace(Newest { asked: ticket, catalog, failed: None });
                 while let Some(Ok((began, took))) = looking.try_join_next() {
@@ -263,7 +273,8 @@ impl Channels {
         self.is_read = true;
         let mut events = vec![self.told()];
         for channel in self.all.switched_off_since(&before) {
-            tracing::error!(event = "trigger_off", %channel, "changes of this table are not captured: select * from rowcast.watched");
+            let what = "changes of this table are not captured: select * from rowcast.watched";
+            tracing::error!(event = "trigger_off", %channel, "{}", self.directory.naming.of(what));
             events.push(Event::Gap { gap: Gap::TriggerOff, channel });
         }
         if asked >= self.needed {

@@ -12,14 +12,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::AsyncMessage;
 
+use super::client::Client;
 use super::pool::{Database, Driver, Purpose};
 use super::session::settings;
 use crate::error::{Error, Kind, Result};
 
-/// The channel of `NOTIFY`.
-const CHANNEL: &str = "rowcast";
 /// A notification to oneself returns in milliseconds, or something between here and the server keeps it.
 const PROOF_WITHIN: Duration = Duration::from_secs(3);
 /// A dead server is noticed within HEARTBEAT_EVERY + HEARTBEAT_WITHIN = 5 s.
@@ -66,7 +65,10 @@ impl Doorbell {
             )
             .await
             .map_err(explain)?;
-        client.execute("select pg_catalog.pg_notify($1, '{\"proof\":true}')", &[&CHANNEL]).await.map_err(explain)?;
+        client
+            .execute("select pg_catalog.pg_notify($1, '{\"proof\":true}')", &[&database.naming().bell()])
+            .await
+            .map_err(explain)?;
         let works = timeout(PROOF_WITHIN, shared.rung.notified()).await.is_ok();
         let beating = tokio::spawn(heartbeat(client, shared.clone()));
         let heard = shared.rings.load(Ordering::Acquire);

@@ -1,8 +1,7 @@
 //! Which database this is, and which lives its server had. Owns the reading of both; what follows from them for a
 //! cursor is decided in `cursor`.
 
-use tokio_postgres::Client;
-
+use super::client::Client;
 use crate::error::{Error, Kind, Result};
 use crate::lives::{Life, Lives};
 use crate::seal::Seal;

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Pool};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::catalog::Catalog;
+use super::client::{Client, Pool};
 use super::encoding::{Bytes, Encoding};
 use super::part::changes_of;
 use crate::error::{self, Error, Kind, Result};
@@ -31,6 +31,9 @@ select json_build_object(
       'exclude', w.exclude, 'since', w.since, 'state', w.state, 'drift', w.drift, 'remedy', w.remedy) order by w.channel), '[]') from rowcast.watched w),
   'unwatched', (select coalesce(json_agg(json_build_object('table', u."table"::text, 'reason', u.reason, 'remedy', u.remedy)
       order by u."table"::text), '[]') from rowcast.unwatched u),
+  'cost', (select coalesce(json_agg(json_build_object('channel', c.channel, 'changes', c.changes, 'per_second', c.per_second,
+      'outbox_bytes', c.outbox_bytes, 'wal_bytes', c.wal_bytes, 'large', c.large, 'omitted', c.omitted, 'trigger_us', c.trigger_us,
+      'looked_at', c.looked_at)), '[]') from rowcast.cost c where c.changes > 0),
   'nodes', (select coalesce(json_agg(n), '[]') from rowcast.nodes n))::text, current_setting('server_encoding')"#;
 
 const CHANGE: &str = "

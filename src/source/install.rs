@@ -1,4 +1,4 @@
-//! Puts schema `rowcast` into a database and keeps it current. Owns migrations, function text and their order; knows
+//! Puts an installation into a database, schema `rowcast` mostly, and keeps it current. Owns migrations, function text and their order; knows
 //! nothing of what they capture.
 //!
 //! Tables are versioned migrations, run once, checked by checksum; functions, views and grants are replaced at each
@@ -6,15 +6,16 @@
 //! lock might be held by anybody. refinery knows the migrations and their checksums; it would run them in a transaction of
 //! its own.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, IsolationLevel, Transaction};
-
+use super::client::{Client, Transaction};
 use super::pool::Purpose;
 use super::session::settings;
 use crate::error::{Error, Kind, Result};
+use crate::naming::Naming;
+use tokio_postgres::error::SqlState;
 
 mod embedded {
     refinery::embed_migrations!("migrations");
@@ -31,17 +32,17 @@ macro_rules! sql_files {
 
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
-    "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "capture_pinned" "capture_large" "capture"
-    "capture_truncate" "write_to" "note_left_out" "holders" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "take_publishing" "origin" "keep_excluded" "notify" "publish"
-    "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "revoke_snapshot"
-    "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "watch_schema" "watch_each" "uninstall");
-const VIEWS: &[(&str, &str)] =
-    sql_files!("views": "shown_column" "displaced" "form" "watched" "unwatched" "recent" "exposure" "health" "nodes");
+    "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "capture_pinned" "capture_large" "capture"
+    "capture_truncate" "write_to" "note_left_out" "note_tally" "holders" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "take_publishing" "origin" "keep_excluded" "notify" "publish"
+    "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "watch_call" "free_channel" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "grant_added" "revoke_snapshot"
+    "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "state_schema" "watch_with_prefix" "watch_newcomer" "note_tables" "watch_schema" "watch_each" "dump" "uninstall");
+const VIEWS: &[(&str, &str)] = sql_files!("views": "neighbour" "shown_column" "displaced" "form" "newcomer" "watched" "unwatched" "recent" "exposure" "cost" "nodes" "health");
 /// The roles and their rights, all in one place.
-pub const GRANTS: &str = include_str!("../../sql/grants.sql");
+const GRANTS: &str = include_str!("../../sql/grants.sql");
 
 /// Refuses a schema that is somebody else's.
 const GUARD: &str = include_str!("../../sql/guard.sql");
+const OWNERS: &str = include_str!("../../sql/owners.sql");
 const HISTORY_TABLE: &str = "create table if not exists rowcast.schema_history \
     (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))";
 /// A migrate waits so long for another one to end.
@@ -58,12 +59,32 @@ const VIEW_GRANTS: &str =
    where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'v' and a.grantee not in (0, c.relowner)
      and pg_get_userbyid(a.grantee) not in ('rowcast_capture', 'rowcast_relay')
      and c.relname = any ($1::text[])";
+/// pg_dump locks every table and reads it, and every sequence.
+const LOCKED_OUT: &str = "
+select pg_get_userbyid(d.datdba)::text, format('grant usage on schema rowcast to %1$I; grant select on all tables in schema rowcast to %1$I; grant select on all sequences in schema rowcast to %1$I;', pg_get_userbyid(d.datdba))
+  from pg_database d
+ where d.datname = current_database()
+   and (not has_schema_privilege(d.datdba, 'rowcast', 'usage') or exists (
+     select from pg_class c where c.relnamespace = 'rowcast'::regnamespace
+        and case c.relkind when 'r' then not has_table_privilege(d.datdba, c.oid, 'select')
+                           when 'S' then not has_sequence_privilege(d.datdba, c.oid, 'select') else false end))";
 const HOLDERS: &str = "select coalesce(string_agg(format('pid %s (%s, %s)', h.pid, h.usename, coalesce(nullif(h.application_name, ''), 'no application name')), ', '), 'nobody any more')
     from (select distinct a.pid, a.usename, a.application_name
             from pg_locks l join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace join pg_stat_activity a on a.pid = l.pid
            where l.locktype = 'relation' and l.granted and n.nspname = 'rowcast' and l.pid <> pg_backend_pid()
              and l.database = (select oid from pg_database where datname = current_database())
            order by a.pid limit 5) h";
+/// The event trigger whose function stands in an error's context, and what helps. Our sessions have a search path of their
+/// own, and a function without one has ours.
+const EVENT_TRIGGER: &str = "
+select e.evtname::text,
+       case when exists (select from unnest(p.proconfig) c where c like 'search_path=%')
+            then format('alter event trigger %1$I disable; -- then migrate, and: alter event trigger %1$I enable%2$s;', e.evtname,
+                        case e.evtenabled when 'A' then ' always' when 'R' then ' replica' else '' end)
+            else format('alter function %s set search_path = %s; -- then migrate again', p.oid::regprocedure, s.reset_val) end
+  from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid, pg_settings s
+ where s.name = 'search_path' and e.evtenabled <> 'D' and position(p.proname || '()' in $1) > 0
+ order by position(p.proname || '()' in $1) limit 1";
 /// Names in the script resolve in Postgres' own schema, and text means what it says; whoever ran it goes on as before.
 const SCRIPT_BEGINS: &str = "do $do$ begin
   perform pg_catalog.set_config('rowcast.callers_path', pg_catalog.current_setting('search_path'), false);
@@ -106,6 +127,7 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated> {
             // the schema was made by another one meanwhile
             Err(Failed::Beaten(_)) if Instant::now() < deadline => {}
             Err(Failed::Locked(doing, error)) => return Err(locked(client, &doing, error).await),
+            Err(Failed::Inside(doing, error)) => return Err(blamed(client, &doing, error).await),
             Err(Failed::Beaten(error) | Failed::Refused(error)) => return Err(error),
         }
     }
@@ -115,6 +137,8 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated> {
 enum Failed {
     Beaten(Error),
     Locked(String, tokio_postgres::Error),
+    /// in a function that a statement of ours has called, perhaps without knowing
+    Inside(String, tokio_postgres::Error),
     Refused(Error),
 }
 
@@ -123,23 +147,27 @@ impl Failed {
         if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return Self::Locked(doing.to_string(), error);
         }
+        if error.as_db_error().is_some_and(|e| e.hint().is_none() && e.where_().is_some()) {
+            return Self::Inside(doing.to_string(), error);
+        }
         Self::Refused(Error::database(doing, error))
     }
 
     /// Of the making of the schema, which another one may have made meanwhile.
-    fn of_making(error: tokio_postgres::Error) -> Self {
+    fn of_making(naming: &Naming, error: tokio_postgres::Error) -> Self {
+        let doing = naming.of("cannot make schema rowcast");
         let made = [SqlState::DUPLICATE_SCHEMA, SqlState::DUPLICATE_TABLE, SqlState::UNIQUE_VIOLATION];
         if error.code().is_some_and(|code| made.contains(code)) {
-            return Self::Beaten(Error::database("cannot make schema rowcast", error));
+            return Self::Beaten(Error::database(doing, error));
         }
-        Self::of("cannot make schema rowcast", error)
+        Self::of(doing, error)
     }
 }
 
 async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
     let explain = |e| Failed::of("cannot migrate", e);
-    let transaction =
-        client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await.map_err(explain)?;
+    let naming = client.naming().clone();
+    let transaction = client.transaction_read_committed().await.map_err(explain)?;
     transaction.batch_execute(GUARD).await.map_err(explain)?;
     transaction.batch_execute(&format!("set local rowcast.before = ''; {BEFORE}")).await.map_err(explain)?;
     // one after the other: who waits for the schema to be made finds that it was made, and tries again
@@ -148,8 +176,8 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
          lock table {HISTORY} in share row exclusive mode; set local lock_timeout = '5s'",
         TURN_WITHIN.as_secs()
     );
-    transaction.batch_execute(&turn).await.map_err(Failed::of_making)?;
-    let applied = history(&transaction).await?;
+    transaction.batch_execute(&turn).await.map_err(|e| Failed::of_making(&naming, e))?;
+    let applied = history(&transaction, &naming).await?;
     for migration in runner().get_migrations().iter().filter(|m| !applied.contains(&i64::from(m.version()))) {
         let sql = migration.sql().unwrap_or_default();
         let explain = |e| Failed::of(format_args!("cannot apply migrations/{migration}"), e);
@@ -171,8 +199,10 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
     let explain = |e| Failed::of("cannot grant the rights of sql/grants.sql", e);
     transaction.batch_execute(GRANTS).await.map_err(explain)?;
     for grant in grants {
-        transaction.batch_execute(grant.get(0)).await.map_err(explain)?;
+        transaction.batch_execute_as_it_is(grant.get(0)).await.map_err(explain)?;
     }
+    let explain = |e| Failed::of("cannot keep what was made", e);
+    transaction.batch_execute(OWNERS).await.map_err(explain)?;
     transaction.commit().await.map_err(explain)?;
     let new =
         runner().get_migrations().iter().map(|m| i64::from(m.version())).filter(|v| !applied.contains(v)).collect();
@@ -180,7 +210,7 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
 }
 
 /// The versions that were applied before.
-async fn history(transaction: &Transaction<'_>) -> Result<Vec<i64>, Failed> {
+async fn history(transaction: &Transaction<'_>, naming: &Naming) -> Result<Vec<i64>, Failed> {
     let explain = |e| Failed::of("cannot read what was migrated before", e);
     let rows = transaction
         .query(&format!("select version::int8, name, checksum from {HISTORY} order by version"), &[])
@@ -191,14 +221,17 @@ async fn history(transaction: &Transaction<'_>) -> Result<Vec<i64>, Failed> {
     for row in &rows {
         let (found, name, checksum): (i64, &str, &str) = (row.get(0), row.get(1), row.get(2));
         let refused = match known.iter().find(|m| i64::from(m.version()) == found) {
-            None => Error::new(Kind::Schema, "schema rowcast is newer than this rowcast").hint("update rowcast"),
+            None => {
+                Error::new(Kind::Schema, naming.of("schema rowcast is newer than this rowcast")).hint("update rowcast")
+            }
             Some(m) if m.name() == name && m.checksum().to_string() == checksum => continue,
             Some(_) => {
                 let text = format!(
-                    "schema rowcast was made by another build: its migration {found} ({name}) has other contents"
+                    "schema {} was made by another build: its migration {found} ({name}) has other contents",
+                    naming.schema()
                 );
                 Error::new(Kind::Schema, text)
-                    .hint("use the program that made it, or drop schema rowcast cascade and begin anew")
+                    .hint(naming.of("use the program that made it, or drop schema rowcast cascade and begin anew"))
             }
         };
         return Err(Failed::Refused(refused));
@@ -209,10 +242,9 @@ async fn history(transaction: &Transaction<'_>) -> Result<Vec<i64>, Failed> {
         .map_err(explain)?
         .get(0);
     if rows.is_empty() && is_dump {
-        let text = "schema rowcast has tables and no history: it comes from a dump without data";
-        return Err(Failed::Refused(
-            Error::new(Kind::Schema, text).hint("drop schema rowcast cascade, and run again: rowcast migrate"),
-        ));
+        let text = naming.of("schema rowcast has tables and no history: it comes from a dump without data");
+        let remedy = naming.of("drop schema rowcast cascade, and run again: rowcast migrate");
+        return Err(Failed::Refused(Error::new(Kind::Schema, text).hint(remedy)));
     }
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
@@ -223,8 +255,18 @@ async fn locked(client: &Client, doing: &str, error: tokio_postgres::Error) -> E
     let Ok(row) = client.query_one(HOLDERS, &[]).await else { return error };
     let holders: String = row.get(0);
     error.hint(format!(
-        "locks in schema rowcast are held by {holders}; try again when these transactions have ended, and end one that is forgotten by select pg_terminate_backend(pid)"
+        "locks in schema {} are held by {holders}; try again when these transactions have ended, and end one that is forgotten by select pg_terminate_backend(pid)",
+        client.naming().schema()
     ))
+}
+
+/// Says which event trigger of the database it was, if one.
+async fn blamed(client: &Client, doing: &str, error: tokio_postgres::Error) -> Error {
+    let context = error.as_db_error().and_then(|e| e.where_()).unwrap_or_default().to_owned();
+    let error = Error::database(doing, error);
+    let Ok(Some(row)) = client.query_opt(EVENT_TRIGGER, &[&context]).await else { return error };
+    let (name, remedy): (String, String) = (row.get(0), row.get(1));
+    error.hint(format!("that was event trigger {name} of this database; run: {remedy}"))
 }
 
 /// A line of the history, as refinery writes it.
@@ -239,7 +281,7 @@ fn entry(migration: &refinery::Migration) -> String {
 
 /// What [`migrate`] would run on an empty database, as one script for `psql -1 -f`. It leaves the same history, so a
 /// later migrate finds nothing to do; and the settings of the session as they were.
-pub fn script() -> String {
+pub fn script(naming: &Naming) -> String {
     let mut script = format!(
         "-- rowcast: everything that `rowcast migrate` runs on an empty database\n\n{SCRIPT_BEGINS}\n\n-- sql/guard.sql\n{GUARD}\n\
          create schema if not exists rowcast;\n{HISTORY_TABLE};\n"
@@ -257,8 +299,22 @@ pub fn script() -> String {
             let _ = writeln!(script, "\n-- sql/{folder}/{name}.sql\n{text}");
         }
     }
-    let _ = writeln!(script, "\n-- sql/grants.sql\n{GRANTS}\n{SCRIPT_ENDS}");
-    script
+    let _ = writeln!(script, "\n-- sql/grants.sql\n{GRANTS}\n\n-- sql/owners.sql\n{OWNERS}\n{SCRIPT_ENDS}");
+    naming.of(&script).into_owned()
+}
+
+/// The roles that [`migrate`] makes, and their rights.
+pub fn grants(naming: &Naming) -> Cow<'static, str> {
+    naming.of(GRANTS)
+}
+
+/// The database's owner and the rights that his pg_dump needs, where he may not read schema rowcast.
+///
+/// # Errors
+/// [`Kind::Database`] when that cannot be asked.
+pub async fn locked_out_owner(client: &Client) -> Result<Option<(String, String)>> {
+    let row = client.query_opt(LOCKED_OUT, &[]).await.map_err(|e| Error::database("cannot ask for rights", e))?;
+    Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
 /// Refuses a schema that is missing, older or newer.
@@ -266,29 +322,30 @@ pub fn script() -> String {
 /// # Errors
 /// [`Kind::Schema`] with the remedy.
 pub async fn check(client: &Client) -> Result<()> {
-    let explain = |e| Error::database("cannot look for schema rowcast", e);
+    let naming = client.naming();
+    let explain = |e| Error::database(naming.of("cannot look for schema rowcast"), e);
     let there: bool = client
         .query_one(&format!("select pg_catalog.to_regclass('{HISTORY}') is not null"), &[])
         .await
         .map_err(explain)?
         .get(0);
     if !there {
-        return Err(Error::new(Kind::Schema, "this database has no schema rowcast").hint("run: rowcast migrate"));
+        return Err(Error::new(Kind::Schema, naming.of("this database has no schema rowcast"))
+            .hint(naming.of("run: rowcast migrate")));
     }
-    let row = client
-        .query_one(&format!("select coalesce(max(version), 0)::int8 from {HISTORY}"), &[])
-        .await
-        .map_err(|e| explain(e).hint("grant the relay its rights: make its role a member of rowcast_relay"))?;
-    let (found, needed) = (row.get::<_, i64>(0), version());
+    let row = client.query_one(&format!("select coalesce(max(version), 0)::int8 from {HISTORY}"), &[]).await.map_err(
+        |e| explain(e).hint(naming.of("grant the relay its rights: make its role a member of rowcast_relay")),
+    )?;
+    let (found, needed, schema) = (row.get::<_, i64>(0), version(), naming.schema());
     match found.cmp(&needed) {
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Less => {
-            Err(Error::new(Kind::Schema, format!("schema rowcast is at version {found}, this rowcast needs {needed}"))
-                .hint("run: rowcast migrate"))
+            Err(Error::new(Kind::Schema, format!("schema {schema} is at version {found}, this rowcast needs {needed}"))
+                .hint(naming.of("run: rowcast migrate")))
         }
         std::cmp::Ordering::Greater => Err(Error::new(
             Kind::Schema,
-            format!("schema rowcast is at version {found}, newer than this rowcast ({needed})"),
+            format!("schema {schema} is at version {found}, newer than this rowcast ({needed})"),
         )
         .hint("update rowcast")),
     }

@@ -1,12 +1,12 @@
-//! Notes in the database that this node lives, and what of the outbox it needs no more. Owns the rhythm; who counts as
-//! living is said by `rowcast.nodes`, what follows for the outbox by `rowcast.prune`.
+//! Notes in the database that this node lives, and what of the outbox it needs no more; and hears from it what time it
+//! is there. Owns the rhythm; who counts as living is said by `rowcast.nodes`, what follows for the outbox by
+//! `rowcast.prune`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use deadpool_postgres::Pool;
-
+use super::client::Pool;
 use super::pool::Database;
 use crate::error::{self, Error, Kind, Result};
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
@@ -46,7 +46,9 @@ impl Node {
         let started = SystemTime::now();
         loop {
             let turn = async {
-                if let Err(error) = self.note(&pool, started).await {
+                if let Err(error) = self.note(&pool, started).await
+                    && self.source.tells(error.kind())
+                {
                     tracing::warn!(event = "node_unnoted", error = error::chain(&error));
                 }
                 tokio::time::sleep(EVERY).await;
@@ -69,13 +71,16 @@ impl Node {
         };
         let (version, address, seen) = (env!("CARGO_PKG_VERSION"), self.address.to_string(), self.source.seen());
         let (sockets, lag) = (self.delivery.sockets.get(), self.delivery.lag_ms());
-        client
-            .execute(
-                "select rowcast.note_node($1, $2, $3, $4, $5, $6, $7, $8::text::pg_catalog.pg_snapshot)",
+        let (before, asked) = (SystemTime::now(), Instant::now());
+        let row = client
+            .query_one(
+                "select rowcast.note_node($1, $2, $3, $4, $5, $6, $7, $8::text::pg_catalog.pg_snapshot),
+                        (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::int8",
                 &[&self.database.instance(), &version, &address, &role, &started, &sockets, &lag, &seen],
             )
             .await
             .map_err(|e| Error::database("cannot note this node", e))?;
+        self.delivery.note_clock(row.get(1), before, asked.elapsed());
         Ok(())
     }
 }

@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 use futures_util::{Stream, TryStreamExt as _};
 use tokio::sync::{OwnedMutexGuard, mpsc};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Row, Statement};
 
 use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
+use super::client::Client;
 use super::directory::Channels;
 use super::part::{Captured, Gathered, Teller, gather, number, parts, text};
 use super::passed::Passed;

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Client;
-
+use super::client::Client;
 use super::witness::Witness;
 use crate::change::{Event, Start};
 use crate::cursor::{Border, Cursor, Snapshot};

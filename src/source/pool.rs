@@ -5,14 +5,16 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod, Runtime};
 use tokio_postgres::config::Host;
-use tokio_postgres::{Client, Connection, SimpleQueryMessage, Socket};
+use tokio_postgres::{Connection, SimpleQueryMessage, Socket};
 
+use super::client::{Client, Pool};
 use super::encoding::Encoding;
 use super::session::settings;
 use super::{tls, url};
-use crate::error::{Error, Kind, Result};
+use crate::error::{self, Error, Kind, Result};
+use crate::naming::Naming;
 
 /// A dead peer is noticed within this time: TCP's own clocks on both sides of a connection.
 const DEAD_PEER: Duration = Duration::from_secs(5);
@@ -37,7 +39,7 @@ pub enum Purpose {
     Command,
 }
 
-/// A database, and this process as its client.
+/// A database with an installation in it, and this process as its client.
 #[derive(Clone)]
 pub struct Database {
     config: tokio_postgres::Config,
@@ -46,6 +48,7 @@ pub struct Database {
     instance: Arc<str>,
     /// the database's encoding, and what reading sessions ask for; known from the first connection on
     encoding: Arc<OnceLock<(Encoding, &'static str)>>,
+    naming: Naming,
 }
 
 /// A connection that ends when it is dropped. [`Database::client`] reads what was asked for to its end first.
@@ -78,6 +81,13 @@ impl Database {
     /// # Errors
     /// [`Kind::Config`] with what is wrong in it; the text never contains the password.
     pub fn parse(url: &str) -> Result<Self> {
+        if let Some((scheme, _)) = url.split_once("://")
+            && !scheme.contains(['=', ' '])
+            && !["postgres", "postgresql"].iter().any(|ours| scheme.trim_start_matches("jdbc:").starts_with(ours))
+        {
+            return Err(Error::new(Kind::Config, format!("the database URL is one of {scheme}"))
+                .hint("write postgres://user:password@host:5432/database"));
+        }
         let (url, passed_over) = url::of_application(url);
         if !passed_over.is_empty() {
             tracing::info!(
@@ -99,7 +109,19 @@ impl Database {
             return Err(Error::new(Kind::Config, "the database URL names no host")
                 .hint("write postgres://user@localhost/database"));
         }
-        Ok(Self { config, tls, instance: format!("{:08x}", fastrand::u32(..)).into(), encoding: Arc::default() })
+        let instance = format!("{:08x}", fastrand::u32(..)).into();
+        Ok(Self { config, tls, instance, encoding: Arc::default(), naming: Naming::default() })
+    }
+
+    /// The same database, another installation in it.
+    #[must_use]
+    pub fn with_naming(self, naming: Naming) -> Self {
+        Self { naming, ..self }
+    }
+
+    /// The installation.
+    pub fn naming(&self) -> &Naming {
+        &self.naming
     }
 
     /// The same server, another database.
@@ -126,7 +148,7 @@ impl Database {
             Purpose::Publish => "publish",
             Purpose::Command => "command",
         };
-        format!("rowcast {purpose} {}", self.instance)
+        format!("{} {purpose} {}", self.naming.session(), self.instance)
     }
 
     /// Opens a connection. It does nothing until its driver is polled.
@@ -134,6 +156,11 @@ impl Database {
     /// # Errors
     /// [`Kind::Connection`] where trying again may help, [`Kind::Database`] with a remedy where it will not.
     pub async fn connect(&self, purpose: Purpose) -> Result<(Client, Driver)> {
+        let (client, driver) = self.plain(purpose).await?;
+        Ok((Client::new(client, self.naming.clone()), driver))
+    }
+
+    async fn plain(&self, purpose: Purpose) -> Result<(tokio_postgres::Client, Driver)> {
         let connected = self.config_for(purpose).connect(self.tls.clone()).await.map_err(|e| self.explain(e))?;
         self.note_encoding(connected.1.parameter("server_encoding").unwrap_or("UTF8"));
         Ok(connected)
@@ -168,21 +195,22 @@ impl Database {
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn client(&self, purpose: Purpose) -> Result<Client> {
-        let client = self.driven(purpose).await?;
+        let client = Client::new(self.driven(purpose).await?, self.naming.clone());
         client.batch_execute(&self.first_words(purpose)).await.map_err(|e| self.explain(e))?;
         Ok(client)
     }
 
-    /// Opens a connection with the settings that its role and its database have, for statements that are the caller's.
+    /// Opens a connection with the settings that its role and its database have, for statements that are the caller's, in
+    /// whatever words.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub async fn as_caller(&self) -> Result<Client> {
+    pub async fn as_caller(&self) -> Result<tokio_postgres::Client> {
         self.driven(Purpose::Command).await
     }
 
-    async fn driven(&self, purpose: Purpose) -> Result<Client> {
-        let (client, driver) = self.connect(purpose).await?;
+    async fn driven(&self, purpose: Purpose) -> Result<tokio_postgres::Client> {
+        let (client, driver) = self.plain(purpose).await?;
         tokio::spawn(async move {
             // whoever uses the client gets the error from its next call
             let _ = driver.await;
@@ -266,23 +294,28 @@ impl Database {
     pub fn pool(&self) -> Result<Pool> {
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let database = self.clone();
-        Pool::builder(Manager::from_config(self.config_for(Purpose::Query), self.tls.clone(), manager))
-            .post_create(Hook::async_fn(move |client, _| {
-                let database = database.clone();
-                Box::pin(async move {
-                    let encoding = "select pg_catalog.current_setting('server_encoding')";
-                    let row = client.query_one(encoding, &[]).await.map_err(HookError::Backend)?;
-                    database.note_encoding(row.get(0));
-                    let words = database.first_words(Purpose::Query);
-                    client.batch_execute(&words).await.map_err(HookError::Backend)
-                })
-            }))
-            .max_size(4)
-            .wait_timeout(Some(DEAD_PEER))
-            .create_timeout(Some(DEAD_PEER))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .map_err(|e| Error::new(Kind::Config, "the connection pool cannot be built").because(e))
+        let pool = deadpool_postgres::Pool::builder(Manager::from_config(
+            self.config_for(Purpose::Query),
+            self.tls.clone(),
+            manager,
+        ))
+        .post_create(Hook::async_fn(move |client, _| {
+            let database = database.clone();
+            Box::pin(async move {
+                let encoding = "select pg_catalog.current_setting('server_encoding')";
+                let row = client.query_one(encoding, &[]).await.map_err(HookError::Backend)?;
+                database.note_encoding(row.get(0));
+                let words = database.first_words(Purpose::Query);
+                client.batch_execute(&words).await.map_err(HookError::Backend)
+            })
+        }))
+        .max_size(4)
+        .wait_timeout(Some(DEAD_PEER))
+        .create_timeout(Some(DEAD_PEER))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|e| Error::new(Kind::Config, "the connection pool cannot be built").because(e))?;
+        Ok(Pool::new(pool, self.naming.clone()))
     }
 
     fn config_for(&self, purpose: Purpose) -> tokio_postgres::Config {
@@ -311,6 +344,11 @@ impl Database {
             )),
             Some("53300") => Some("the server has no connection left: raise max_connections or close idle ones".into()),
             Some(_) => None,
+            None if error::chain(&error).contains("UnknownIssuer") => Some(
+                "no authority that is trusted here has signed the server's certificate: name its root, sslrootcert=FILE in DATABASE_URL, \
+                 or install the authorities of the system (Debian and Alpine: the package ca-certificates)"
+                    .into(),
+            ),
             None => Some("is Postgres running there? check host and port in DATABASE_URL".into()),
         };
         let mut explained = Error::database(format!("cannot connect to {self}"), error);

@@ -130,7 +130,11 @@ async fn follow(
             };
             match connected {
                 Ok(relay) => break relay,
-                Err(error) => tracing::warn!(event = "reconnect_failed", attempt, error = error::chain(&error)),
+                Err(error) if metrics.tells(error.kind()) => {
+                    let remedy = error.remedy();
+                    tracing::warn!(event = "reconnect_failed", attempt, error = error::chain(&error), remedy);
+                }
+                Err(error) => tracing::debug!(event = "reconnect_failed", attempt, error = error::chain(&error)),
             }
         };
     }

@@ -1,26 +1,29 @@
 //! Answers what delivery asks for one subscriber: changes of the past, current rows. Owns how many are answered at a
 //! time and how long a slow subscriber may take; knows no socket.
 //!
-//! The answer travels in parts through a channel of one: a subscriber that does not read holds the statement, so its
+//! The answer travels in parts through a channel of one: a subscriber that does not read its past holds the statement, so its
 //! time is limited, and while others wait, so is the time for a part. Then the channel closes early, and the subscriber
-//! resumes with the cursor it has come to, after those who waited. Whose turn it is says `turns`.
+//! resumes with the cursor it has come to, after those who waited. Whose turn it is says `turns`. Rows, which have no cursor
+//! before their end, wait in the `spool`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
+use super::client::Pool;
 use super::outbox::{self, Parameter};
 use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, parts, text};
 use super::place;
 use super::pool::{Database, Purpose};
 use super::shelf::{self, Read, Shelf};
-use super::snapshot;
+use super::snapshot::{self, Spare};
+use super::spool::{Room, Spool};
 use super::turns::{Turn, Turns};
 use crate::change::{Answer, Change, Request};
 use crate::cursor::Snapshot;
@@ -52,13 +55,14 @@ impl Taker {
 /// Answers requests until the shutdown.
 pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
     let mut turns = Turns::new(AT_A_TIME);
-    let shelf = Arc::new(Shelf::default());
+    let (shelf, room, spare) = (Arc::new(Shelf::default()), Room::default(), Arc::new(Spare::default()));
     let mut sweep = tokio::time::interval(shelf::KEPT);
     let mut running = JoinSet::new();
     loop {
         while let Some((request, turn)) = turns.take() {
             let (database, pool, shelf) = (database.clone(), pool.clone(), shelf.clone());
-            running.spawn(async move { answer(database, pool, request, turn, &shelf).await });
+            let (room, spare) = (room.clone(), spare.clone());
+            running.spawn(async move { answer(database, pool, request, turn, &shelf, room, &spare).await });
         }
         tokio::select! {
             request = requests.recv(), if turns.has_place() => {
@@ -66,14 +70,26 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
                 turns.wait(request.asker().clone(), request);
             }
             Some(_) = running.join_next() => {}
-            _ = sweep.tick() => shelf.sweep(),
+            _ = sweep.tick() => {
+                shelf.sweep();
+                spare.sweep();
+            }
             () = shutdown.begun() => return,
         }
     }
 }
 
-async fn answer(database: Database, pool: Pool, request: Request, turn: Turn, shelf: &Shelf) {
-    let deadline = Instant::now() + WITHIN;
+async fn answer(
+    database: Database,
+    pool: Pool,
+    request: Request,
+    turn: Turn,
+    shelf: &Shelf,
+    room: Room,
+    spare: &Spare,
+) {
+    let began = Instant::now();
+    let mut deadline = began + WITHIN;
     if request.is_void() {
         return;
     }
@@ -86,12 +102,19 @@ async fn answer(database: Database, pool: Pool, request: Request, turn: Turn, sh
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, asker: _, answer } => {
-            let parts = Taker { parts: answer.clone(), turn };
-            let reading = snapshot::read(&database, &channel, narrowing.as_ref(), &parts);
-            let read = timeout_at(deadline, reading).await;
+        Request::Snapshot { channel, narrowing, asker, answer, place: _place } => {
+            let spool = Spool::new(answer.clone(), turn, &room, &asker);
+            let has_begun = spool.has_begun();
+            let reading = snapshot::read(&database, spare, &channel, narrowing.as_ref(), spool);
+            deadline = Instant::now() + snapshot::WITHIN;
+            let read = tokio::select! {
+                read = timeout_at(deadline, reading) => read,
+                // a statement that finds no row would not notice
+                () = answer.closed() => return,
+            };
             if let Ok(Err(error)) = &read
                 && error.kind() == Kind::Database
+                && !has_begun.load(Relaxed)
             {
                 let _ = answer.send(Answer::Refused).await;
             }
@@ -101,7 +124,7 @@ async fn answer(database: Database, pool: Pool, request: Request, turn: Turn, sh
     match answered {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(event = "replay_failed", error = error::chain(&error)),
-        Err(_) => tracing::info!(event = "replay_too_slow", seconds = WITHIN.as_secs()),
+        Err(_) => tracing::info!(event = "replay_too_slow", seconds = (deadline - began).as_secs()),
     }
 }
 

@@ -1,11 +1,10 @@
-//! Keeps the outbox bounded: calls `rowcast.prune()`. Owns its rhythm and its log lines; what is pruned is decided in
-//! SQL.
+//! Keeps the outbox bounded: calls `rowcast.prune()`, and looks whether what is written is captured:
+//! `rowcast.note_tally()`. Owns their rhythm and their log lines; what is pruned and what is said is decided in SQL.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
-
+use super::client::{Client, Pool};
 use crate::error::{self, Error, Kind, Result};
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
@@ -17,14 +16,24 @@ const EVERY: Duration = Duration::from_secs(60);
 pub async fn run(pool: Pool, metrics: Arc<SourceMetrics>, mut shutdown: Shutdown) {
     loop {
         let turn = async {
-            if let Err(error) = look(&pool, &metrics).await {
+            if let Err(error) = look(&pool, &metrics).await
+                && metrics.tells(error.kind())
+            {
                 tracing::warn!(event = "outbox_unread", error = error::chain(&error));
             }
             tokio::time::sleep(EVERY).await;
             match prune(&pool).await {
                 Ok(done) if done == "nothing to do" => {}
                 Ok(done) => tracing::info!(event = "pruned", done),
-                Err(error) => tracing::warn!(event = "prune_failed", error = error::chain(&error)),
+                Err(error) if metrics.tells(error.kind()) => {
+                    tracing::warn!(event = "prune_failed", error = error::chain(&error));
+                }
+                Err(_) => {}
+            }
+            if let Err(error) = tally(&pool).await
+                && metrics.tells(error.kind())
+            {
+                tracing::warn!(event = "tally_failed", error = error::chain(&error));
             }
         };
         tokio::select! {
@@ -45,6 +54,24 @@ async fn prune(pool: &Pool) -> Result<String> {
     Ok(row.get(0))
 }
 
+/// Says of which tables nothing was captured, although something was written.
+async fn tally(pool: &Pool) -> Result<()> {
+    let client = pool
+        .get()
+        .await
+        .map_err(|e| Error::new(Kind::Connection, "no connection to count what is written").because(e))?;
+    let silent = client
+        .query("select channel, rows from rowcast.note_tally()", &[])
+        .await
+        .map_err(|e| Error::database("cannot compare what was written with what was captured", e))?;
+    for row in silent {
+        let (channel, rows): (&str, i64) = (row.get(0), row.get(1));
+        let hint = pool.naming().of("select * from rowcast.health says what to do");
+        tracing::warn!(event = "writes_uncaptured", channel, rows, hint = &*hint);
+    }
+    Ok(())
+}
+
 /// Takes note of the outbox' size.
 async fn look(pool: &Pool, metrics: &SourceMetrics) -> Result<()> {
     let client =
@@ -52,17 +79,21 @@ async fn look(pool: &Pool, metrics: &SourceMetrics) -> Result<()> {
     let size = client
         .query_one(
             "select sum(pg_catalog.pg_total_relation_size(format('rowcast.outbox_%s', number)::regclass))::int8,
-                    coalesce(extract(epoch from now() - min(opened_at)), 0)::int8 from rowcast.segment",
+                    coalesce(extract(epoch from now() - min(opened_at)), 0)::int8,
+                    (select extract(epoch from s.value::interval)::int8 from rowcast.setting s where s.name = 'retention')
+               from rowcast.segment",
             &[],
         )
         .await
         .map_err(|e| Error::database("cannot read the size of the outbox", e))?;
-    metrics.note_outbox(size.get(0), size.get(1));
+    // a setting that is not there has its default
+    let retention: Option<i64> = size.get(2);
+    metrics.note_outbox(size.get(0), size.get(1), retention.unwrap_or(24 * 3600));
     Ok(())
 }
 
 /// An outbox that cannot be pruned is said so before it fills the disk.
-async fn warn_of_size(client: &deadpool_postgres::Client) -> Result<()> {
+async fn warn_of_size(client: &Client) -> Result<()> {
     let row = client
         .query_one("select state, detail, remedy from rowcast.health where finding = 'outbox'", &[])
         .await

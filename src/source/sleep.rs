@@ -18,8 +18,7 @@
 //!
 //! The locks live on the reading connection and go with it. A hostile or unlucky holder costs latency only.
 
-use tokio_postgres::Client;
-
+use super::client::Client;
 use crate::error::{Error, Result};
 
 /// Step 2. Whether QUIET is ours now.

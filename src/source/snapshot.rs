@@ -5,25 +5,66 @@
 //! from exactly there. Rows have the form that capture gives them: the same settings, and only the columns that leave.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
+use tokio_postgres::error::SqlState;
 
 use super::encoding::Bytes;
 use super::epoch;
 use super::outbox::Parameter;
 use super::place;
-use super::pool::{Database, Purpose};
-use super::replay::{self, Taker};
+use super::pool::{Database, Purpose, Session};
+use super::spool::Spool;
 use crate::change::{Answer, Json, Kind, Narrowing};
 use crate::cursor::{Border, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
+
+/// The rows of a table are read within this time, at the pace of the database.
+pub(super) const WITHIN: Duration = Duration::from_secs(600);
 
 /// Rows are handed over in parts of so many bytes of JSON.
 const PART_BYTES: usize = 64 * 1024;
 
 /// Keys of large rows that are handed over at a time.
 const KEYS: usize = 1_000;
+
+/// So often a table or a column may get another name between the look at its names and their use.
+const RENAMED: u32 = 3;
+
+/// Sessions that have read rows and may read others: to open one takes as long as to read a small table, and a
+/// page may ask for two thousand lists. Those that nobody has used for a while are closed.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Mutex<Vec<(Session, Instant)>>);
+
+/// For so long.
+const SPARED: Duration = Duration::from_secs(5);
+
+impl Spare {
+    fn take(&self) -> Option<Session> {
+        let mut sessions = self.lock();
+        sessions.retain(|(session, _)| !session.is_closed());
+        sessions.pop().map(|(session, _)| session)
+    }
+
+    fn put(&self, session: Session) {
+        self.lock().push((session, Instant::now()));
+    }
+
+    /// Closes those that nobody used.
+    pub(super) fn sweep(&self) {
+        self.lock().retain(|(_, since)| since.elapsed() < SPARED);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn names_are_gone(code: &SqlState) -> bool {
+    [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME].contains(code)
+}
 
 /// The statement that reads a channel's rows: those columns that may leave, in the table's order, by name, so that no
 /// other is even read. Rows of tables that inherit from this one are not captured, so they are not shown either. r.* is the
@@ -40,7 +81,8 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
               string_agg(format('t.%I', s.name), ', ' order by s.attnum),
               string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + '),
               case $2::text when '' then '' else format('where t.%I = any ($1::text[]::%s[])', $2::text, $3::text) end),
-       exists (select from rowcast.displaced d where d.channel = c.id)
+       exists (select from rowcast.displaced d where d.channel = c.id), t.oid, t.oid::regclass::text,
+       not bool_and(pg_catalog.has_column_privilege(t.oid, s.attnum, 'select'))
   from rowcast.channel c
   join pg_catalog.pg_class t on t.oid = c.target
   join rowcast.shown_column s on s.channel = c.id
@@ -55,25 +97,25 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
 /// [`ErrorKind::Database`] where the relay may not read the table, with the remedy.
 pub(super) async fn read(
     database: &Database,
+    spare: &Spare,
     channel: &Arc<str>,
     narrowing: Option<&Narrowing>,
-    answer: &Taker,
+    mut answer: Spool,
 ) -> Result<()> {
     let explain = |e| Error::database(format_args!("cannot take a snapshot of channel {channel}"), e);
-    let session = database.session(Purpose::Replay).await?;
+    let session = match spare.take() {
+        Some(session) => session,
+        None => database.session(Purpose::Replay).await?,
+    };
     let lives = epoch::note(&session).await?;
     // as capture pins them. row_security = off: a policy that would hide rows is an error, not a smaller snapshot
     let settings = format!(
-        "set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1;
-         set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s'; set statement_timeout = '{}s';
-         begin isolation level repeatable read read only",
-        replay::WITHIN.as_secs()
+        "set client_encoding = 'UTF8'; set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1;
+         set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s'; set client_connection_check_interval = '5s'; set statement_timeout = '{}s'",
+        WITHIN.as_secs()
     );
+    // names of columns go to the server and back, and have to be names for both: UTF-8
     session.batch_execute(&settings).await.map_err(explain)?;
-    // names of columns go to the server and back, and have to be names for both
-    session.batch_execute("set local client_encoding = 'UTF8'").await.map_err(explain)?;
-    let (seen, lsn) = place::now(&session).await?;
-    let border = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
     let column = narrowing.map_or("", |narrowing| &*narrowing.column);
     // an integer of any length: the operators of int2, int4 and int8 are of one family, so an index on any of them fits
     let kind = match narrowing.map(|narrowing| narrowing.kind) {
@@ -81,17 +123,55 @@ pub(super) async fn read(
         Some(Kind::Uuid) => "uuid",
         _ => "text",
     };
-    let statement = session.query_opt(STATEMENT, &[&&**channel, &column, &kind]).await.map_err(explain)?;
-    // a channel without a table has no rows
-    if let Some(statement) = statement {
+    let (mut renamed, mut has_asked) = (0, false);
+    let (border, statement) = loop {
+        session.batch_execute("begin isolation level repeatable read read only").await.map_err(explain)?;
+        let (seen, lsn) = place::now(&session).await?;
+        let border = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
+        let statement = session.query_opt(STATEMENT, &[&&**channel, &column, &kind]).await.map_err(explain)?;
+        // a channel without a table has no rows
+        let Some(statement) = statement else { break (border, None) };
         if statement.get(1) {
             return Err(Error::new(
                 ErrorKind::Database,
                 format!("cannot take a snapshot of channel {channel}: its table has given its name to another one"),
             )
-            .hint("select drift, remedy from rowcast.watched where drift is not null"));
+            .hint(session.naming().of("select drift, remedy from rowcast.watched where drift is not null")));
         }
-        let statement = session.prepare(statement.get(0)).await.map_err(explain)?;
+        // a column that was added a moment ago, beside an excluded one
+        if statement.get(4) && !std::mem::replace(&mut has_asked, true) {
+            session.batch_execute("rollback").await.map_err(explain)?;
+            let target: u32 = statement.get(2);
+            session.query_one("select rowcast.grant_added($1::oid::regclass)", &[&target]).await.map_err(explain)?;
+            continue;
+        }
+        match session.prepare_as_it_is(statement.get(0)).await {
+            // it has the table's lock from now on: nobody can rename what it names. Before, somebody may have
+            Ok(prepared) => {
+                let named =
+                    session.query_one("select pg_catalog.to_regclass($1)::oid", &[&statement.get::<_, &str>(3)]).await;
+                if named.map_err(explain)?.get::<_, Option<u32>>(0) == Some(statement.get(2)) {
+                    break (border, Some(prepared));
+                }
+                if renamed >= RENAMED {
+                    return Err(Error::new(
+                        ErrorKind::Database,
+                        format!(
+                            "cannot take a snapshot of channel {channel}: its table gets other names again and again"
+                        ),
+                    ));
+                }
+                renamed += 1;
+                session.batch_execute("rollback").await.map_err(explain)?;
+            }
+            Err(error) if renamed < RENAMED && error.code().is_some_and(names_are_gone) => {
+                renamed += 1;
+                session.batch_execute("rollback").await.map_err(explain)?;
+            }
+            Err(error) => return Err(explain(error)),
+        }
+    };
+    if let Some(statement) = statement {
         let raw = format!("set local client_encoding = '{}'", database.encoding_of_reading_sessions());
         session.batch_execute(&raw).await.map_err(explain)?;
         let encoding = database.encoding();
@@ -101,7 +181,8 @@ pub(super) async fn read(
         let values: Option<Vec<Bytes<'_>>> = values.as_ref().map(|values| values.iter().map(|v| Bytes(v)).collect());
         let parameters: Vec<Parameter<'_>> = values.iter().map(|values| values as Parameter<'_>).collect();
         let rows = session.query_raw(&statement, parameters).await.map_err(|e| {
-            explain(e).hint("let the relay read the table: call rowcast.watch again, with all its arguments")
+            let remedy = "let the relay read the table: call rowcast.watch again, with all its arguments";
+            explain(e).hint(session.naming().of(remedy))
         })?;
         let mut rows = Box::pin(rows);
         let (mut part, mut keys, mut bytes, mut is_spoilt) = (Vec::new(), Vec::new(), 0, false);
@@ -140,5 +221,8 @@ pub(super) async fn read(
         }
     }
     let _ = answer.give(Answer::Border(border)).await;
+    if session.batch_execute("rollback").await.is_ok() {
+        spare.put(session);
+    }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //! the handshake is rustls'.
 //!
 //! There is no encryption without a check: `require` verifies as `verify-full` does, since a certificate that nobody
-//! checks keeps nobody out. Without an `sslmode` a connection is not encrypted.
+//! checks keeps nobody out. Without an `sslmode` a connection is not encrypted. `prefer` and `allow` leave it to the server, or
+//! to whoever answers in its place: they are refused.
 
 use std::fmt;
 
@@ -68,8 +69,12 @@ pub fn split(url: &str) -> Result<(String, SslMode, Connector)> {
     };
     let (roots, mode) = (one("sslrootcert")?, one("sslmode")?.unwrap_or_default());
     let is_encrypted = match mode {
-        "" | "disable" | "allow" | "prefer" => false,
+        "" | "disable" => false,
         "require" | "verify-ca" | "verify-full" => true,
+        "allow" | "prefer" => {
+            return Err(Error::new(Kind::Config, format!("sslmode={mode} does not say whether the connection is encrypted"))
+                .hint("write sslmode=verify-full, or sslmode=disable where the network is trusted. For a certificate that no known authority has signed, name its root: sslrootcert=FILE"));
+        }
         other => {
             return Err(Error::new(Kind::Config, format!("sslmode={other} is unknown"))
                 .hint("disable or verify-full; require is the same as verify-full. For a certificate that no known authority has signed, name its root: sslrootcert=FILE"));
@@ -157,7 +162,7 @@ mod tests {
         for (url, rest, mode) in [
             ("postgres://me@host/db", "postgres://me@host/db", SslMode::Disable),
             ("postgres://me@host/db?sslmode=verify-full", "postgres://me@host/db", SslMode::Require),
-            ("postgres://me@host/db?sslmode=prefer&a=3", "postgres://me@host/db?a=3", SslMode::Disable),
+            ("postgres://me@host/db?sslmode=disable&a=3", "postgres://me@host/db?a=3", SslMode::Disable),
             ("postgresql://me@host/db?a=3&sslmode=require", "postgresql://me@host/db?a=3", SslMode::Require),
             ("postgres://me:p?sslmode=disable@host/db", "postgres://me:p?sslmode=disable@host/db", SslMode::Disable),
             ("sslmode=require host=here", "host=here", SslMode::Require),
@@ -176,6 +181,10 @@ mod tests {
             ["postgres://me@host/db?sslmode=sometimes", "postgres://me@host/db?sslmode=disable&sslmode=require"]
         {
             assert!(split(wrong).is_err(), "{wrong}");
+        }
+        for undecided in ["prefer", "allow"] {
+            let error = split(&format!("postgres://me@host/db?sslmode={undecided}")).unwrap_err();
+            assert!(error.remedy().is_some_and(|remedy| remedy.contains("sslmode=disable")), "{error}");
         }
         let error = split("postgres://me@host/db?sslmode=require&sslrootcert=%2Fnowhere%2Fca.pem").unwrap_err();
         assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");

@@ -99,6 +99,14 @@ impl Turn {
         }
     }
 
+    /// Ready where an asker that has taken nothing since this call has no time left.
+    pub async fn is_over(&self) {
+        let began = Instant::now();
+        while self.has_time(began.elapsed()) {
+            tokio::time::sleep(SHORT_PATIENCE).await;
+        }
+    }
+
     fn has_time(&self, taken: Duration) -> bool {
         let askers = lock(&self.askers);
         let has_several = askers.running.get(&self.asker).is_some_and(|count| *count > 1);

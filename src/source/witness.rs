@@ -8,8 +8,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use tokio_postgres::Client;
-
+use super::client::Client;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Result};
 

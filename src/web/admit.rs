@@ -1,6 +1,6 @@
 //! Whether a request may become a socket: where it comes from, whose page it is, whose token it has. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
@@ -61,15 +61,27 @@ impl Admission {
 
     /// The client's address: the peer's, or where that is a proxy of ours, the last one before our proxies.
     pub fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        if !self.proxies.contains(&peer) {
+        if !self.is_proxy(peer) {
             return peer;
         }
         let values = headers.get_all(&FORWARDED).iter().map(|value| value.to_str().unwrap_or_default());
         let named: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
         // from the right: what stands further left was written by the client
-        let mut known = named.into_iter().rev().map_while(|address| address.trim().parse::<IpAddr>().ok());
-        known.find(|address| !self.proxies.contains(address)).unwrap_or(peer)
+        let mut known = named.into_iter().rev().map_while(|address| without_port(address.trim()));
+        known.find(|address| !self.is_proxy(*address)).unwrap_or(peer)
     }
+
+    /// Whether an address is that of a proxy of ours.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.has(address))
+    }
+}
+
+/// An address as proxies write it: `9.9.9.9`, `9.9.9.9:51234`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:51234`.
+fn without_port(text: &str) -> Option<IpAddr> {
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    text.parse().ok().or_else(with_port).or_else(bare).map(|address| address.to_canonical())
 }
 
 /// Whether an authority, such as `localhost:8000`, is this machine's.
@@ -154,6 +166,7 @@ pub fn offers(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Network;
 
     fn headers(list: &[(&str, &str)]) -> HeaderMap {
         list.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
@@ -187,7 +200,7 @@ mod tests {
     #[test]
     fn only_our_own_proxies_say_who_is_behind_them() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-        let rules = Admission { proxies: vec![ip("10.0.0.1"), ip("10.0.0.2")], ..Admission::default() };
+        let rules = Admission { proxies: vec![ip("10.0.0.1").into(), ip("10.0.0.2").into()], ..Admission::default() };
         let forged = headers(&[("x-forwarded-for", "1.1.1.1, 2.2.2.2, 10.0.0.2")]);
         assert_eq!(rules.address(ip("10.0.0.1"), &forged), ip("2.2.2.2"));
         assert_eq!(rules.address(ip("9.9.9.9"), &forged), ip("9.9.9.9"));
@@ -196,6 +209,24 @@ mod tests {
         assert_eq!(rules.address(ip("10.0.0.1"), &headers(&[("x-forwarded-for", "1.1.1.1, x")])), ip("10.0.0.1"));
         assert_eq!(rules.address(ip("10.0.0.1"), &headers(&[])), ip("10.0.0.1"));
         assert_eq!(rules.address(ip("10.0.0.1"), &headers(&[("x-forwarded-for", "nonsense")])), ip("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_is_known_however_its_address_is_written() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let rules = Admission { proxies: vec![Network::parse("10.0.0.0/8").unwrap()], ..Admission::default() };
+        for (written, known) in [
+            ("9.9.9.9:51234", "9.9.9.9"),
+            ("::ffff:9.9.9.9", "9.9.9.9"),
+            ("[::ffff:9.9.9.9]:51234", "9.9.9.9"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:443, 10.2.3.4:8080", "2001:db8::1"),
+            ("9.9.9.9:, 10.2.3.4", "10.1.1.1"),
+        ] {
+            let peer = ip("::ffff:10.1.1.1").to_canonical();
+            assert_eq!(rules.address(peer, &headers(&[("x-forwarded-for", written)])), ip(known), "{written}");
+        }
     }
 
     #[test]

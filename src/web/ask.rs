@@ -48,6 +48,8 @@ pub(super) struct Admitted {
     pub(super) who: Option<Arc<Identity>>,
     /// what it counts for
     pub(super) party: Box<Party>,
+    /// it is told the end of each cut
+    pub(super) wants_cuts: bool,
 }
 
 /// Gives a channel, or a column, that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
@@ -144,22 +146,18 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
     let mut party = Box::new(web.hub.shares().enter(address).map_err(too_many)?);
     let who = who_of(request, address, web)?.map(Arc::new);
     party.belongs_to(who.as_ref().and_then(|who| who.user.as_ref())).map_err(too_many)?;
-    let first = first_of(name, query, who.as_deref(), web)?;
+    let asked = Asked::read(query.unwrap_or_default())?;
+    let wants_cuts = asked.cuts;
+    let first = first_of(name, asked, who.as_deref(), web)?;
     if first.is_none() && who.as_ref().is_some_and(|who| who.expires.is_none()) {
         party.is_stranger().map_err(too_many)?;
     }
-    Ok(Admitted { first, who, party })
+    Ok(Admitted { first, who, party, wants_cuts })
 }
 
 /// What a name watches: a channel, a user, or (none) whatever the client asks for.
-fn first_of(
-    name: &str,
-    query: Option<&str>,
-    who: Option<&Identity>,
-    web: &Web,
-) -> Result<Option<(ViewKey, Wish)>, Refusal> {
+fn first_of(name: &str, asked: Asked, who: Option<&Identity>, web: &Web) -> Result<Option<(ViewKey, Wish)>, Refusal> {
     let unknown = |reason: String| Refusal { status: StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason };
-    let asked = Asked::read(query.unwrap_or_default())?;
     if name.is_empty() {
         return match asked.named.first() {
             None => Ok(None),
@@ -228,7 +226,9 @@ struct Asked {
     filters: Vec<String>,
     columns: Option<String>,
     old: bool,
-    /// the parameters that were there
+    /// of the socket, not of a subscription
+    cuts: bool,
+    /// the parameters of a subscription that were there
     named: Vec<&'static str>,
 }
 
@@ -241,8 +241,13 @@ impl Asked {
             // as browsers' URLSearchParams and most other programs write a space; a plus is %2B
             let value = value.replace('+', " ");
             let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
-            if name == "token" {
-                continue;
+            match name {
+                "token" => continue,
+                "cuts" => {
+                    asked.cuts = flag("cuts", &value)?;
+                    continue;
+                }
+                _ => {}
             }
             let known = ["since", "snapshot", "filter", "columns", "old"].into_iter().find(|known| *known == name);
             match known {
@@ -253,7 +258,7 @@ impl Asked {
                 Some("old") => asked.old = flag("old", &value)?,
                 _ => {
                     let shown: String = name.chars().take(40).collect();
-                    let known = "since, snapshot, filter, columns, old";
+                    let known = "since, snapshot, filter, columns, old, cuts";
                     return Err(bad(format!("query parameter {shown} is not supported; known: {known}")));
                 }
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::config::Network;
 use crate::delivery::party::Counts;
 
 /// Descriptors that are kept back: 32 for health checks, the rest for the database (9), Redis, files and the runtime. Of
@@ -27,7 +28,7 @@ pub struct Connections {
     by_address: Counts<IpAddr>,
     per_address: u32,
     /// whose connections are those of many: this machine's own, and proxies
-    proxies: Vec<IpAddr>,
+    proxies: Vec<Network>,
     descriptors: AtomicU64,
     room: u64,
 }
@@ -64,7 +65,7 @@ pub fn raise_descriptors() -> u64 {
 impl Connections {
     /// None is open. An address may have `per_address` that are not sockets (0: any number), but for this machine's and
     /// the `proxies`, behind which are many. `descriptors`: what the process may have open.
-    pub fn new(per_address: u32, proxies: Vec<IpAddr>, descriptors: u64) -> Arc<Self> {
+    pub fn new(per_address: u32, proxies: Vec<Network>, descriptors: u64) -> Arc<Self> {
         let room = descriptors - KEPT_BACK.min(descriptors / 3);
         Arc::new(Self { by_address: Counts::default(), per_address, proxies, descriptors: AtomicU64::new(0), room })
     }
@@ -83,7 +84,7 @@ impl Connections {
             counts: AtomicBool::new(false),
             descriptors: AtomicU32::new(descriptors),
         };
-        if !peer.is_loopback() && !self.proxies.contains(&peer) {
+        if !peer.is_loopback() && !self.proxies.iter().any(|network| network.has(peer)) {
             if !self.by_address.take(peer, self.per_address) {
                 return Err(Refused::Address);
             }
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_until_they_are_sockets() {
-        let all = Connections::new(2, vec![PROXY], 1000);
+        let all = Connections::new(2, vec![PROXY.into()], 1000);
         let mut open: Vec<_> = (0..2).map(|_| all.enter(HERE, 1).unwrap()).collect();
         assert_eq!(all.enter(HERE, 1).unwrap_err(), Refused::Address);
         for many in [PROXY, LOOPBACK] {

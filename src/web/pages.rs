@@ -1,9 +1,12 @@
 //! Pages, scripts and descriptions that are part of the program. Owns which there are; each is a file of `web/` or
 //! `docs/`, and what they show comes from the other routes.
 
+use std::borrow::Cow;
+
 use hyper::{StatusCode, header};
 
 use super::server::{Reply, reply};
+use crate::naming::Naming;
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -30,11 +33,14 @@ const DEMO: &[(&str, &str, &str)] = &[
     ("/clinic.js", SCRIPT, include_str!("../../web/clinic.js")),
 ];
 
-/// What is at a path, if anything.
-pub fn page(path: &str, is_demo: bool) -> Option<Reply> {
+/// What is at a path, if anything. SQL in it is to be pasted, so it is in the words of the installation.
+pub fn page(path: &str, is_demo: bool, naming: &Naming) -> Option<Reply> {
     let demo = if is_demo { DEMO } else { &[] };
     let (_, content_type, text) = PAGES.iter().chain(demo).find(|(known, ..)| *known == path)?;
-    let mut reply = reply(StatusCode::OK, content_type, *text);
+    let mut reply = match naming.of(text) {
+        Cow::Borrowed(text) => reply(StatusCode::OK, content_type, text),
+        Cow::Owned(text) => reply(StatusCode::OK, content_type, text),
+    };
     if path == "/rowcast.js" {
         // also for pages of other origins: it is no secret, and sockets check theirs
         reply.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, header::HeaderValue::from_static("*"));

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::admit::Names;
@@ -24,7 +24,9 @@ use super::{pages, socket, status};
 use crate::config::Admission;
 use crate::delivery::hub::Hub;
 use crate::delivery::session::Limits;
+use crate::errand::Errand;
 use crate::metrics::SourceMetrics;
+use crate::naming::Naming;
 use crate::question::Question;
 use crate::shutdown::Shutdown;
 
@@ -52,10 +54,12 @@ pub struct Web {
     pub admission: Admission,
     /// by which names it may be called
     pub names: Names,
-    /// serves the clinic's page
-    pub is_demo: bool,
+    /// of the demo alone: takes what the clinic's page asks of the clinic's application
+    pub application: Option<mpsc::Sender<Errand>>,
     /// takes what people ask of the database; `None`: this node has none
     pub questions: Option<mpsc::Sender<Question>>,
+    /// the installation, for SQL that its pages show
+    pub naming: Naming,
     /// `None`: connections are not encrypted
     pub tls: Option<Arc<Tls>>,
     /// those that are open
@@ -83,7 +87,7 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
             () = shutdown.begun() => break,
         };
         match accepted {
-            Ok((tcp, peer)) => match web.connections.enter(peer.ip(), descriptors) {
+            Ok((tcp, peer)) => match web.connections.enter(peer.ip().to_canonical(), descriptors) {
                 Ok(connection) => {
                     web.tasks.spawn(serve(tcp, connection, web.clone()));
                 }
@@ -177,16 +181,22 @@ async fn route(mut request: Request<Incoming>, connection: &Arc<Connection>, web
              use localhost or an address, or put the page's origin into the setting origins\n",
         );
     }
+    if let Some(application) = &web.application
+        && let Some(errand) = path.strip_prefix("/clinic/")
+    {
+        return hand_on(application, errand, &request, web).await;
+    }
+    let brings_commands = request.method() == Method::POST && path == "/sse";
+    if request.method() != Method::GET && request.method() != Method::HEAD && !brings_commands {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+    }
     let peer = connection.peer();
     ask::learn(&request, &path, peer, web).await;
     if path == "/ws" || path.starts_with("/ws/") {
         return socket::upgrade(&mut request, &path, connection, web);
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
-    }
-    if let Some(name) = path.strip_prefix("/sse/") {
-        return sse::stream(&request, name, connection, web);
+    if let Some(name) = path.strip_prefix("/sse/").or(brings_commands.then_some("")) {
+        return sse::stream(&mut request, name, connection, web).await;
     }
     if is_about_the_server(&path)
         && let Err(refusal) = ask::for_admin(&request, peer, web)
@@ -195,21 +205,42 @@ async fn route(mut request: Request<Incoming>, connection: &Arc<Connection>, web
     }
     match path.as_str() {
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
+        "/websocket/behind" => json(StatusCode::OK, &web.hub.behind()),
         "/websocket/database" => status::database(web).await,
-        "/metrics" => status::metrics(web),
+        "/metrics" => {
+            let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+            status::metrics(web, accept.unwrap_or_default())
+        }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
         _ => match path.strip_prefix("/explain/") {
             Some(id) => status::explain(web, id).await,
-            None => pages::page(&path, web.is_demo)
+            None => pages::page(&path, web.application.is_some(), &web.naming)
                 .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not found: see / for what there is\n")),
         },
     }
 }
 
+/// Hands the clinic's application what the clinic's page asks of it, as a proxy before both would.
+async fn hand_on(application: &mpsc::Sender<Errand>, errand: &str, request: &Request<Incoming>, web: &Web) -> Reply {
+    if !web.admission.allow_origin(request.headers(), web.tls.is_some()) {
+        return text(StatusCode::FORBIDDEN, "a page of another origin\n");
+    }
+    let (answer, answered) = oneshot::channel();
+    let errand = Errand { may_write: request.method() == Method::POST, path: errand.to_owned(), answer };
+    if application.try_send(errand).is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the clinic's application is busy\n");
+    }
+    match answered.await {
+        Ok(answer) => text(StatusCode::OK, answer),
+        Err(_) => text(StatusCode::NOT_FOUND, "the clinic's application has not done this\n"),
+    }
+}
+
 fn is_about_the_server(path: &str) -> bool {
-    matches!(path, "/websocket/status" | "/websocket/database" | "/metrics") || path.starts_with("/explain/")
+    matches!(path, "/websocket/status" | "/websocket/behind" | "/websocket/database" | "/metrics")
+        || path.starts_with("/explain/")
 }
 
 /// Headers that keep a browser from guessing, framing, loading from elsewhere, telling others where it was, and, once

@@ -61,15 +61,15 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, connection: &Arc<Con
     connection.is_socket();
     let open = Open::count(web.hub.metrics(), connection);
     let seat = match outcome {
-        Ok(admitted) => Ok((admitted.first.map(Box::new), admitted.who, admitted.party)),
+        Ok(admitted) => Ok((admitted.first.map(Box::new), admitted.who, admitted.party, admitted.wants_cuts)),
         Err(refusal) => Err((Box::new(refusal), Box::new(web.hub.shares().refused(address)))),
     };
     web.tasks.spawn(converse(websocket, seat, web.clone(), open));
     response.map(Either::Left)
 }
 
-/// What is joined at once, who it is, and what it counts for.
-type Seat = (Option<Box<(ViewKey, Wish)>>, Option<Arc<Identity>>, Box<Party>);
+/// What is joined at once, who it is, what it counts for, and whether it is told the end of each cut.
+type Seat = (Option<Box<(ViewKey, Wish)>>, Option<Arc<Identity>>, Box<Party>, bool);
 
 async fn converse(
     websocket: HyperWebsocket,
@@ -80,15 +80,16 @@ async fn converse(
     // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
     let Some((stream, received)) = Box::pin(bare_socket(websocket)).await else { return };
     let outbound = Arc::new(Outbound::new(stream, web.hub.metrics().clone()));
-    let (first, who, party) = match seat {
+    let (first, who, party, wants_cuts) = match seat {
         Ok(seat) => seat,
         Err((refusal, party)) => {
             outbound.close(refusal.code, &refusal.reason);
-            (None, None, party)
+            (None, None, party, false)
         }
     };
     let began = std::time::Instant::now();
-    let ended = Session::new(web.hub.clone(), outbound, received, web.limits, who, party).run(first).await;
+    let session = Session::new(web.hub.clone(), outbound, received, web.limits, who, party, wants_cuts);
+    let ended = session.run(first).await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
     drop(open);
 }

@@ -10,16 +10,19 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use http_body_util::Either;
+use futures_util::stream::SplitStream;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Either, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::protocol::Role;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 
 use super::ask::{self, Admitted, Refusal};
@@ -32,6 +35,11 @@ use crate::delivery::protocol;
 use crate::delivery::session::Session;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Bytes of commands that a request may bring: as many subscriptions as a socket may have, of 400 bytes each.
+const COMMANDS: usize = 1 << 20;
+/// They come within this time.
+const COMMANDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// The body of the response. It is dropped when the client goes, which is how that is noticed.
 #[derive(Debug)]
@@ -49,33 +57,28 @@ impl Body for Events {
     }
 }
 
-/// Answers a request for `/sse/{name}`.
-pub(super) fn stream(request: &Request<Incoming>, name: &str, connection: &Arc<Connection>, web: &Arc<Web>) -> Reply {
-    let admitted = ask::admit(request, name, connection.peer(), web).and_then(|mut admitted| {
-        let Some((_, wish)) = &mut admitted.first else {
-            let reason = "name a channel or a user: /sse/pets, /sse/user/123".to_owned();
-            return Err(Refusal { status: hyper::StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason });
-        };
-        // a browser that comes back says where it was
-        if let Some(last) = request.headers().get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()) {
-            wish.since = Some(last.to_owned());
-        }
-        // the two ends of its pair
-        if !connection.takes_more(2) {
-            let reason = "all connections are in use: try again later".to_owned();
-            let (status, code) = (hyper::StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded);
-            return Err(Refusal { status, code, reason });
-        }
-        Ok(admitted)
-    });
-    let admitted = match admitted {
-        Ok(admitted) => admitted,
-        Err(refusal) => return ask::refused(refusal),
-    };
+/// Answers a request for `/sse/{name}`, or one for `/sse` that brings its commands.
+pub(super) async fn stream(
+    request: &mut Request<Incoming>,
+    name: &str,
+    connection: &Arc<Connection>,
+    web: &Arc<Web>,
+) -> Reply {
+    let admitted = admit(request, name, connection, web).await;
     let (sender, events) = mpsc::channel(1);
-    connection.is_socket();
-    let open = Open::count(web.hub.metrics(), connection);
-    web.tasks.spawn(serve(admitted, web.clone(), sender, open));
+    match admitted {
+        Ok((admitted, commands)) => {
+            connection.is_socket();
+            let open = Open::count(web.hub.metrics(), connection);
+            web.tasks.spawn(serve(admitted, commands, web.clone(), sender, open));
+        }
+        // to any other status a browser's EventSource never comes back
+        Err(refusal) if is_temporary(refusal.status) => {
+            let closed = closed(refusal.code.number(), &refusal.reason);
+            let _ = sender.try_send(format!("retry: {}\n\n{closed}", fastrand::u32(1_000..10_000)).into());
+        }
+        Err(refusal) => return ask::refused(refusal),
+    }
     let mut response = Response::new(Either::Right(Events(events)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -90,26 +93,97 @@ pub(super) fn stream(request: &Request<Incoming>, name: &str, connection: &Arc<C
     response
 }
 
-async fn serve(admitted: Admitted, web: Arc<Web>, sender: mpsc::Sender<Bytes>, open: Open) {
-    let Admitted { first, who, party } = admitted;
+/// Who it is, and what is said for it. Nobody's commands are read who has no business here.
+async fn admit(
+    request: &mut Request<Incoming>,
+    name: &str,
+    connection: &Arc<Connection>,
+    web: &Arc<Web>,
+) -> Result<(Admitted, Vec<Box<str>>), Refusal> {
+    let mut admitted = ask::admit(request, name, connection.peer(), web)?;
+    // the two ends of its pair
+    if !connection.takes_more(2) {
+        let reason = "all connections are in use: try again later".to_owned();
+        let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded);
+        return Err(Refusal { status, code, reason });
+    }
+    let commands = commands_of(request).await?;
+    match &mut admitted.first {
+        Some((_, wish)) => {
+            // a browser that comes back says where it was
+            if let Some(last) = request.headers().get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()) {
+                wish.since = Some(last.to_owned());
+            }
+        }
+        None if commands.is_empty() => {
+            let reason = "name a channel or a user: /sse/pets, /sse/user/123; or send commands by POST".to_owned();
+            return Err(Refusal { status: StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason });
+        }
+        None => {}
+    }
+    Ok((admitted, commands))
+}
+
+fn is_temporary(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// The commands that a client brings, one a line: it can say nothing later.
+async fn commands_of(request: &mut Request<Incoming>) -> Result<Vec<Box<str>>, Refusal> {
+    if request.method() != Method::POST {
+        return Ok(Vec::new());
+    }
+    let bad = |status, reason: String| Refusal { status, code: CloseCode::BadRequest, reason };
+    let read = Limited::new(request.body_mut(), COMMANDS).collect();
+    let body = match timeout(COMMANDS_WITHIN, read).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => {
+            let reason = format!("more than {COMMANDS} bytes of commands, or their end did not come");
+            return Err(bad(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        Err(_) => return Err(bad(StatusCode::REQUEST_TIMEOUT, "the commands did not come in time".to_owned())),
+    };
+    let text = std::str::from_utf8(&body).map_err(|_| bad(StatusCode::BAD_REQUEST, "commands are UTF-8".to_owned()))?;
+    Ok(text.lines().filter(|line| !line.trim().is_empty()).map(Box::from).collect())
+}
+
+async fn serve(admitted: Admitted, commands: Vec<Box<str>>, web: Arc<Web>, sender: mpsc::Sender<Bytes>, open: Open) {
+    let Admitted { first, who, party, wants_cuts } = admitted;
     let (ours, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
         Err(error) => return tracing::warn!(event = "event_stream_failed", %error),
     };
     let outbound = Arc::new(Outbound::new(ours, web.hub.metrics().clone()));
-    let session = Session::new(web.hub.clone(), outbound, Vec::new(), web.limits, who, party);
+    let session = Session::new(web.hub.clone(), outbound, Vec::new(), web.limits, who, party, wants_cuts);
     // whichever ends first takes the other with it: the session's socket closes, or the body's receiver is gone
     tokio::select! {
         ended = session.run(first.map(Box::new)) => tracing::debug!(event = "event_stream_ended", ?ended),
-        () = write(theirs, sender) => {}
+        () = write(theirs, commands, sender) => {}
     }
     drop(open);
 }
 
 /// Messages as events, until either side ends. A client that does not read holds this up, then the session, as it would
 /// a socket.
-async fn write(socket: UnixStream, body: mpsc::Sender<Bytes>) {
-    let mut socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
+async fn write(socket: UnixStream, commands: Vec<Box<str>>, body: mpsc::Sender<Bytes>) {
+    let socket = WebSocketStream::from_raw_socket(socket, Role::Client, None).await;
+    let (mut says, mut socket) = socket.split();
+    // beside the reading: the answers to the first may fill the pair before the last is said
+    let say = async move {
+        for command in commands {
+            if says.send(Message::text(&*command)).await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = say => {}
+        () = tell(&mut socket, body) => {}
+    }
+}
+
+async fn tell(socket: &mut SplitStream<WebSocketStream<UnixStream>>, body: mpsc::Sender<Bytes>) {
     // browsers come back by themselves, and not all at once
     let first = format!("retry: {}\n\n", fastrand::u32(1_000..5_000));
     if body.send(first.into()).await.is_err() {
@@ -123,10 +197,7 @@ async fn write(socket: UnixStream, body: mpsc::Sender<Bytes>) {
         let Some(Ok(message)) = message else { return };
         let event = match message {
             Message::Text(text) => event_of(&text),
-            Message::Close(Some(frame)) => {
-                let said = serde_json::json!({ "code": u16::from(frame.code), "reason": frame.reason.as_str() });
-                format!("event: close\ndata: {said}\n\n")
-            }
+            Message::Close(Some(frame)) => closed(frame.code.into(), frame.reason.as_str()),
             // answered by the library at the next read
             _ => continue,
         };
@@ -134,6 +205,11 @@ async fn write(socket: UnixStream, body: mpsc::Sender<Bytes>) {
             return;
         }
     }
+}
+
+fn closed(code: u16, reason: &str) -> String {
+    let said = serde_json::json!({ "code": code, "reason": reason });
+    format!("event: close\ndata: {said}\n\n")
 }
 
 /// `id` is the cursor, so that a browser that comes back sends it.

@@ -1,13 +1,13 @@
-//! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/metrics`, the same
-//! for Prometheus; `/websocket/database`, what the database says of itself; `/explain/{id}`, the life of one change.
-//! Reads and asks, changes nothing.
+//! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/websocket/behind`, who is
+//! how far behind; `/metrics`, figures for Prometheus; `/websocket/database`, what the database says of itself;
+//! `/explain/{id}`, the life of one change. Reads and asks, changes nothing.
 
 use hyper::StatusCode;
 use serde_json::{Value, json as object};
 use tokio::sync::oneshot;
 
 use super::server::{Reply, Web, json, reply, text};
-use crate::metrics;
+use crate::metrics::{self, Form};
 use crate::question::{Captured, Question, Told};
 
 /// The status: counts since the start, `lag_ms` of the last change from capture to the log.
@@ -28,19 +28,20 @@ pub fn status(web: &Web) -> Value {
         "closed_too_slow": metrics.slow(),
         "lag_ms": metrics.lag_ms(),
         "open_to_everybody": web.hub.keys().is_none(),
-        "demo": web.is_demo,
+        "demo": web.application.is_some(),
         "cursor": &*web.hub.cursor(),
         "source": web.source.status(),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
 
-/// The metrics.
-pub fn metrics(web: &Web) -> Reply {
+/// The metrics, in the form that the header `Accept` asks for.
+pub fn metrics(web: &Web, accept: &str) -> Reply {
+    let form = Form::accepted(accept);
     let (channels, users) = web.hub.census();
     let channels = channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers));
-    let text = metrics::encode(&web.source, web.hub.metrics(), channels, users, web.hub.view_bytes());
-    reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+    let text = metrics::encode(form, &web.source, web.hub.metrics(), channels, users, web.hub.view_bytes());
+    reply(StatusCode::OK, form.content_type(), text)
 }
 
 /// What the database says of itself.
@@ -59,7 +60,7 @@ pub async fn explain(web: &Web, id: &str) -> Reply {
     match ask(web, |answer| Question::Change { id, answer }).await {
         Ok(Captured::Change(change)) => json(StatusCode::OK, &web.hub.explain(&change)),
         Ok(Captured::Nothing) => {
-            let why = "a channel, a policy or a revocation, or an update of nothing but excluded columns";
+            let why = "a channel, a policy or a revocation: nothing that a subscriber would see";
             json(StatusCode::OK, &object!({ "id": id, "captured": null, "silent": why }))
         }
         Ok(Captured::Absent { last, first }) => {

@@ -92,7 +92,6 @@ KINDS = {
     "actor": "rowcast.actor and application_name with odd texts",
     # listening
     "filters": "filters and columns",
-    "far-filters": "filters by time on times before the year 1 or after 9999",
     "many": "several channels on a socket",
     "away": "subscribers that go and come back",
     "old-places": "who comes back after an exclusion, from before it",

@@ -180,6 +180,8 @@ def _judge_users(run: "Round", audience: Audience, admin: Connection) -> None:
         for step in turn
     ) or any(each.down for each in audience.subscribers()):
         return  # the rule, or the column, was another one in between
+    if "partition-moves" in run.plan.kinds:
+        return  # a move is captured as two changes, and told as one
     for line in audience.lines.values():
         user = line.subscribers[0].follow.user
         if not user:
@@ -192,6 +194,8 @@ def _judge_users(run: "Round", audience: Audience, admin: Connection) -> None:
                     number
                     for (number,) in admin.texts(
                         f"select o.id::text from rowcast.outbox o join rowcast.channel c on c.id = o.channel where c.name = {literal(watch.channel)} and o.op in ('I', 'U', 'D') "
+                        # what differs in excluded columns alone is captured and not told
+                        f"and (o.op <> 'U' or o.old::text is distinct from o.new::text) "
                         f"and case when o.op = 'D' then o.old else o.new end ->> {column} = '{user}' order by o.id"
                     )
                 ]

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 
 from subscription import Subscription
-from tables import CHANNELS
+from tables import CHANNELS, disagreements
 from websocket import ProtocolError, Refused, WebSocket
 
 SILENCE = 15.0  # seconds without a message, with a heartbeat each second: that socket is dead
@@ -31,23 +31,29 @@ class Audience:
         None: no gap is a mistake."""
         self.tally = Counter()
         self.complaints = []
+        self.compares_cuts = True
         self.excuses_gap = excuses_gap
         self.began = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._dialling = ThreadPoolExecutor(32)  # a stopped node holds up every one that comes to it
         rng = random.Random(f"{seed}/audience")
-        self.clients = [Client(self, number, nodes, channels, first_rows if follows else None, random.Random(f"{seed}/client/{number}"))
-                        for number, (channels, follows) in enumerate(self._places(rng))]
+        self.clients = [Client(self, number, nodes, channels, first_rows if follows else None, wants_cuts, random.Random(f"{seed}/client/{number}"))
+                        for number, (channels, follows, wants_cuts) in enumerate(self._places(rng))]
         stack.callback(self.close)
 
     @staticmethod
     def _places(rng):
-        """(channels, whether it follows from the start) of each client; the others begin with a snapshot."""
+        """(channels, whether it follows from the start, whether it wants to be told of cuts) of each client. Who does not follow from the
+        start begins with a snapshot. Who wants cuts compares entries with totals at each of them."""
         for channel in CHANNELS:
             for number in range(6 if channel.shown == "true" else 2):
-                yield [channel], number % 2 == 0
+                yield [channel], number % 2 == 0, False
         for number in range(10):
-            yield rng.sample(CHANNELS, rng.randint(2, len(CHANNELS))), number % 2 == 0
+            yield rng.sample(CHANNELS, rng.randint(2, len(CHANNELS))), number % 2 == 0, False
+        summed = [channel for channel in CHANNELS if channel.name in ("entries", "totals")]
+        others = [channel for channel in CHANNELS if channel not in summed]
+        for number in range(6):
+            yield [*rng.sample(others, rng.randint(0, len(others))), *rng.sample(summed, 2)], number % 2 == 0, True
 
     def complain(self, text):
         """Keeps what no correct server does."""
@@ -123,8 +129,9 @@ def dial(host, port, path, sluggish):
 class Client:
     """A browser, say: at most one socket, for one channel or several, and what it remembers while it has none."""
 
-    def __init__(self, audience, number, nodes, channels, first_rows, rng):
+    def __init__(self, audience, number, nodes, channels, first_rows, wants_cuts, rng):
         self.number = number
+        self.wants_cuts = wants_cuts
         self.follows = first_rows is not None
         self.leaves = False
         self.due = float("inf")  # when it connects
@@ -182,7 +189,7 @@ class Client:
         self._note(f"connects to {self._node.name} for " + ", ".join(f"{name} {'+'.join(wish) or 'from now'}" for name, wish in wishes.items()))
         self._multiplexed = len(wishes) > 1 or self.rng.random() < 0.15
         if self._multiplexed:
-            path = "/ws"
+            path = "/ws?cuts=true" if self.wants_cuts else "/ws"
             self._commands = [json.dumps({"type": "subscribe", "channel": name, **wish, "ref": name}) for name, wish in wishes.items()]
         else:
             [(name, wish)] = wishes.items()
@@ -287,6 +294,9 @@ class Client:
             else:
                 self._complain(f"an error: {message}")
             return
+        if kind == "cut" and self.wants_cuts:
+            self._cut(message)
+            return
         if kind not in ("realtime_update", "subscribed", "heartbeat", "snapshot", "gap"):
             return  # "Ignore a type that you do not know"
         name = message["entity_type"] if kind == "realtime_update" else message.get("channel")
@@ -303,6 +313,16 @@ class Client:
             if kind in ("subscribed", "snapshot", "gap"):
                 told = [f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message]
                 self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
+
+    def _cut(self, message):
+        """What was told is the database at one moment, once all channels have joined."""
+        for each in self.subscriptions.values():
+            if each.joined and "cursor" in message:
+                each.take(message)
+        if self._audience.compares_cuts and all(each.joined and each.copy is not None for each in self.subscriptions.values()):
+            self._tally["cuts compared"] += 1
+            for text in disagreements(self.subscriptions["entries"].copy, self.subscriptions["totals"].copy):
+                self._complain(f"client {self.number}: at a cut of {self._node.name}, {text}")
 
     def _count_gap(self, subscription, reason):
         node = self._node

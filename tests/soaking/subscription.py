@@ -98,7 +98,7 @@ class Subscription:
             self._update(message)
         elif kind == "subscribed":
             self._subscribed(message)
-        elif kind == "heartbeat":
+        elif kind in ("heartbeat", "cut"):
             self._move(message)
         elif kind == "snapshot":
             self._rows(message)

@@ -5,10 +5,12 @@ tells by itself whether it is the next of its row. A key is never used again, an
 one transaction: such a pair in the outbox is a row that moved between partitions.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 HOT_ROWS = 40  # counters that are there from the start
 OTHER_COUNTERS = range(1000, 1300)  # made by whoever comes first
+ACCOUNTS = 4  # each with its total
 REGIONS = ("north", "south", "east", "west")  # the last two share the default partition
 
 
@@ -60,4 +62,25 @@ CHANNELS = (
         sentinel="insert into whispers (silent, n) values (false, 1) returning id",
         shown="not silent",
     ),
+    Channel(
+        name="entries", key="id", version="n",
+        table="create table entries (id int generated always as identity primary key, account int not null, amount int not null, n int not null);",
+        first_rows=f"insert into entries (account, amount, n) select i % {ACCOUNTS}, i, 1 from generate_series(1, 40) i;",
+        sentinel="insert into entries (account, amount, n) values (0, 0, 1) returning id",
+    ),
+    Channel(
+        name="totals", key="account", version="n",
+        table="create table totals (account int primary key, total int not null, n int not null);",
+        first_rows="insert into totals select account, sum(amount), 1 from entries group by account;",
+        sentinel="insert into totals values (-1, 0, 1) returning account",
+    ),
 )
+
+
+def disagreements(entries, totals):
+    """Accounts whose entries do not add up to their total, as texts. Each transaction leaves none."""
+    sums = Counter()
+    for row in entries.values():
+        sums[row["account"]] += row["amount"]
+    return [f"the entries of account {account} add up to {sums[account]}, its total is {row['total']}, version {row['n']}"
+            for account, row in totals.items() if sums[account] != row["total"]]

@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections import Counter
 
-from tables import HOT_ROWS, OTHER_COUNTERS, REGIONS
+from tables import ACCOUNTS, HOT_ROWS, OTHER_COUNTERS, REGIONS
 
 NOTES = (
     "'short'", "null", "'O''Brien \\ \"quoted\"'", "'Zürich – 猫 😀'", r"e'two\nlines\tand a tab'", r"'no escape: \u0000'",
@@ -150,6 +150,23 @@ def bulk(rng):
     ))
 
 
+def book(rng):
+    """Entries of an account and its total: they agree after the transaction, and in the middle of it they do not."""
+    account, count = rng.randrange(ACCOUNTS), rng.choices((1, 2, 10, 50, 1500), (30, 30, 20, 10, 1))[0]
+    oldest = f"select id from entries where account = {account} order by id limit"
+    return transaction([
+        f"select from totals where account = {account} for update;",
+        rng.choice((
+            f"insert into entries (account, amount, n) select {account}, i, 1 from generate_series(1, {count}) i;",
+            f"update entries set amount = amount + 1, n = n + 1 where id in ({oldest} {count});",
+            f"update entries set amount = amount - 3, n = n + 1 where id in ({oldest} {count});",
+            # deletes more than the rest adds: the table stays small
+            f"delete from entries where id in ({oldest} {2 * count});",
+        )),
+        f"""update totals set n = n + 1, total = (select coalesce(sum(amount), 0) from entries where account = {account})
+             where account = {account};"""], end="rollback" if rng.random() < 0.1 else "commit")
+
+
 def empty(rng):
     """TRUNCATE waits for everybody and everybody for it, so it is to have its lock at once or not at all."""
     around = (changes(rng, 0, 1), [add_items(rng), add_items(rng)]) if rng.random() < 0.5 else ([], [])
@@ -180,6 +197,7 @@ CREW = (
     (1, 0.5, (long,)),
     (1, 3, (bulk,)),
     (1, 8, (empty,)),
+    (2, 0.05, (book,)),
 )
 TWO_PHASE_CREW = (2, 0.2, (two_phase,))
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rowcast::demo::cluster::Cluster;
+use rowcast::source::client::Client;
 use rowcast::source::install;
 use rowcast::source::pool::Database;
 use testcontainers::core::{IntoContainerPort as _, WaitFor};
@@ -15,7 +16,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{GenericImage, ImageExt as _};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, NoTls};
 
 struct Server {
     /// URL of a superuser, up to the database's name
@@ -98,6 +99,11 @@ impl TestDatabase {
 
     /// The payloads of the doorbell from now on, as a listener in psql would see them.
     pub(crate) async fn bells(&self) -> UnboundedReceiver<String> {
+        self.bells_on("rowcast").await
+    }
+
+    /// The same of another channel.
+    pub(crate) async fn bells_on(&self, channel: &str) -> UnboundedReceiver<String> {
         let (listener, mut connection) = tokio_postgres::connect(&self.url, NoTls).await.unwrap();
         let (sender, bells) = unbounded_channel();
         tokio::spawn(async move {
@@ -107,7 +113,7 @@ impl TestDatabase {
                 }
             }
         });
-        listener.batch_execute("listen rowcast").await.unwrap();
+        listener.batch_execute(&format!("listen {channel}")).await.unwrap();
         std::mem::forget(listener); // dropping it would end the connection
         bells
     }
@@ -120,7 +126,7 @@ impl TestDatabase {
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
-    Database::parse(url).unwrap().as_caller().await.unwrap()
+    Database::parse(url).unwrap().as_caller().await.unwrap().into()
 }
 
 async fn start() -> Server {
@@ -155,7 +161,7 @@ async fn base_url() -> String {
             .with_exposed_port(5432.tcp())
             .with_wait_for(WaitFor::message_on_stderr("database system is ready to accept connections"))
             .with_env_var("POSTGRES_PASSWORD", "postgres")
-            .with_cmd(["-c", "fsync=off", "-c", "max_connections=200"])
+            .with_cmd(["-c", "fsync=off", "-c", "max_connections=200", "-c", "wal_level=logical"])
             .start()
             .await
             .expect("a container of postgres:15");
@@ -172,7 +178,9 @@ async fn base_url() -> String {
         return base;
     }
     let folder = std::env::temp_dir().join(format!("rowcast-tests-{}", std::process::id()));
-    let cluster = Cluster::start_with(&folder, &["fsync=off", "max_connections=200"]).await.expect("a private cluster");
+    let cluster = Cluster::start_with(&folder, &["fsync=off", "max_connections=200", "wal_level=logical"])
+        .await
+        .expect("a private cluster");
     let pid = cluster.pid().unwrap();
     eprintln!("tests use a private cluster in {}", folder.display());
     when_we_end(&format!(

@@ -1,5 +1,6 @@
 //! A rowcast of the test's own, in this process, on a free port.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ impl TestServer {
                 .map(|(_, value)| (*value).to_owned())
                 .or_else(|| (name == "listen").then(|| "127.0.0.1:0".to_owned())),
         };
-        let config = config::load(flag, |_| None, None).unwrap();
+        let config = config::load(flag, &BTreeMap::new(), None).unwrap();
         let listener = serve::bind(&config).unwrap();
         let address = listener.local_addr().unwrap();
         let (trigger, shutdown) = shutdown::channel();
@@ -62,13 +63,19 @@ impl TestServer {
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let (head, body) = self.get_with(path, "").await;
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+    }
+
+    /// Head and body of the answer to a request with these headers more, each with its end of line.
+    pub(crate) async fn get_with(&self, path: &str, headers: &str) -> (String, String) {
         let mut tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         tcp.read_to_string(&mut answer).await.unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
     }
 
     pub(crate) async fn status_over_tls(&self, config: Arc<ClientConfig>) -> serde_json::Value {

@@ -30,8 +30,18 @@ impl Socket {
         Self(opened.unwrap().0)
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message that is no heartbeat, and no end of a channel's part of a cut.
     pub(crate) async fn message(&mut self) -> Value {
+        loop {
+            let message = self.any_message().await;
+            if message["type"] != "cut" || message["channel"].is_null() {
+                return message;
+            }
+        }
+    }
+
+    /// The next message that is no heartbeat.
+    pub(crate) async fn any_message(&mut self) -> Value {
         loop {
             match self.next().await {
                 Message::Text(text) => {
@@ -44,6 +54,20 @@ impl Socket {
                 other => panic!("expected a message, got {other:?}"),
             }
         }
+    }
+
+    /// Waits for a gap, and says its reason. What DDL has done is noticed at the next look, ten seconds later.
+    pub(crate) async fn gap(&mut self) -> String {
+        let reason = async {
+            loop {
+                let text = self.next_text().await.expect("closed");
+                let message: Value = serde_json::from_str(&text).unwrap();
+                if message["type"] == "gap" {
+                    return message["reason"].as_str().unwrap().to_owned();
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(25), reason).await.expect("a gap")
     }
 
     /// The next heartbeat; nothing else may come before it.
@@ -69,7 +93,7 @@ impl Socket {
     /// The next text, until the connection ends, however it does.
     pub(crate) async fn next_text(&mut self) -> Option<String> {
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(10), self.0.next()).await.expect("something in time");
+            let next = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("something in time");
             match next {
                 Some(Ok(Message::Text(text))) => return Some(text.to_string()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
@@ -92,9 +116,9 @@ impl Socket {
     }
 
     async fn next(&mut self) -> Message {
-        tokio::time::timeout(Duration::from_secs(10), self.0.next())
+        tokio::time::timeout(Duration::from_secs(30), self.0.next())
             .await
-            .expect("a message within ten seconds")
+            .expect("a message within half a minute")
             .expect("an open connection")
             .expect("a frame")
     }

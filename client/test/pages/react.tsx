@@ -8,8 +8,8 @@ import { textOf, type Pet } from "./pet.js";
 const client = connect<{ pets: Pet }>("/");
 
 function Pets({ user }: { user?: string }) {
-  const filter = user && { filter: `user_id=eq.${user}` };
-  const { rows, isReady, error } = useCollection(client, "pets", { key: "pet_id", ...filter });
+  const filter = user && (`user_id=eq.${user}` as const);
+  const { rows, isReady, error } = useCollection(client, "pets", { key: "pet_id", filter });
   if (error) return <p>{error.message}</p>;
   return <pre data-ready={isReady}>{textOf(rows)}</pre>;
 }

@@ -1,7 +1,7 @@
 //! What the source tells → the views. Owns what each event changes: cuts go into logs and history, channels and policies
 //! into what may be watched, and who has to hear of it is woken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
@@ -12,8 +12,10 @@ use super::{Hub, JoinError, State};
 use crate::change::{Change, Channel, Cut, Event, Policy, Start};
 use crate::delivery::floors::Floors;
 use crate::delivery::frame::{self, CloseCode};
+use crate::delivery::label::Label;
 use crate::delivery::lens::Unfit;
-use crate::delivery::outbound::Order;
+use crate::delivery::outbound::{Order, Outbound};
+use crate::delivery::owed::Lost;
 use crate::delivery::policy::Policies;
 use crate::delivery::protocol;
 use crate::delivery::route::{Routed, Shed, Views};
@@ -53,8 +55,14 @@ impl Hub {
                 if start != Start::Continues || state.is_at_border {
                     state.cursor = border.token.clone();
                     state.is_at_border = true;
+                    // not before who has lost something is told so: its cursor lies behind that
+                    if !matches!(start, Start::Gap(_)) {
+                        self.frontier.reach(border.token.clone());
+                    }
                 }
                 if start != Start::Continues {
+                    // what follows it is no part of the cut that was broken off
+                    std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
                     state.history.restart(border.cursor.seen.clone());
                 }
                 state.border = Some(border);
@@ -131,6 +139,7 @@ impl Hub {
             news.tell(views);
         }
         let mut bytes = 0;
+        self.frontier.leave();
         let mut touched = Vec::with_capacity(frames.len());
         for (view, frames) in frames {
             bytes += frames.bytes.len() as u64;
@@ -139,9 +148,12 @@ impl Hub {
             view.spoke.store(true, Relaxed);
             touched.push(view);
         }
+        // before the frontier comes to the end: it is of the cut
+        bytes += self.end_cut(&mut state, &mut touched, &cut);
         if let Some(end) = &cut.end {
             state.cursor = end.token.clone();
             state.border = Some(end.clone());
+            self.frontier.reach(end.token.clone());
             if state.awaits_floor {
                 state.notice_floors();
             }
@@ -164,6 +176,26 @@ impl Hub {
         self.borders.send_replace(());
         self.wake(&touched, oldest);
         self.shed(shed);
+        bytes
+    }
+
+    /// Views that were told a part of a cut, and nothing at its end, are told that it has ended. Bytes that this added.
+    fn end_cut(&self, state: &mut State, touched: &mut Vec<Arc<View>>, cut: &Cut) -> u64 {
+        let Some(end) = &cut.end else {
+            state.amid.extend(touched.iter().filter(|view| !view.is_amid(true)).cloned());
+            return 0;
+        };
+        touched.iter().for_each(|view| _ = view.is_amid(false));
+        let mut bytes = 0;
+        for view in std::mem::take(&mut state.amid) {
+            if !view.is_amid(false) {
+                let frame =
+                    self.frame_of(&protocol::channel_cut(&view.key.label(), &format!("{}{}", end.token, view.mark)));
+                bytes += frame.len() as u64;
+                view.log.append(frame);
+                touched.push(view);
+            }
+        }
         bytes
     }
 
@@ -246,15 +278,20 @@ impl Hub {
                 }
             };
             state.known.remove(&view);
-            closed.push((view, code, protocol::channel_error(kind, &reason, &label), reason));
+            let message = protocol::channel_error(kind, &reason, &label).into();
+            closed.push(Lost { view, code, reason: reason.into(), message });
         }
         self.tell_of_floors(state, &raised);
         self.catalogued.send_replace(());
-        for (view, code, message, reason) in closed {
-            for outbound in view.sockets() {
-                outbound.lose(&view, code, &reason, &message);
+        // each socket once: it is closed where it follows nothing else
+        let mut sockets: HashMap<*const Outbound, (Arc<Outbound>, Vec<Lost>)> = HashMap::new();
+        for lost in closed {
+            for outbound in lost.view.sockets() {
+                let known = sockets.entry(Arc::as_ptr(&outbound)).or_insert_with(|| (outbound, Vec::new()));
+                known.1.push(lost.clone());
             }
         }
+        sockets.into_values().for_each(|(outbound, lost)| outbound.lose(&lost));
     }
 
     /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
@@ -293,20 +330,25 @@ impl Hub {
     }
 
     /// Appends a message to views, made of the channel's name and the cursor.
-    fn append_to_all(&self, message: impl Fn(&str, &str) -> String, wanted: impl Fn(&View) -> bool) {
+    fn append_to_all(&self, message: impl Fn(&Label, &str) -> String, wanted: impl Fn(&View) -> bool) {
         self.append_to_views(lock(&self.state), message, wanted);
     }
 
     fn append_to_views(
         &self,
         state: MutexGuard<'_, State>,
-        message: impl Fn(&str, &str) -> String,
+        message: impl Fn(&Label, &str) -> String,
         wanted: impl Fn(&View) -> bool,
     ) {
         let views: Vec<_> = state.known.iter().filter(|view| wanted(view)).cloned().collect();
+        // all of them, or none, are told before the next end of a cut
+        self.frontier.leave();
         for view in &views {
             let cursor = format!("{}{}", state.cursor, view.mark);
             view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
+        }
+        if state.is_at_border {
+            self.frontier.reach(state.cursor.clone());
         }
         drop(state);
         self.wake(&views, None);

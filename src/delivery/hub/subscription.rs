@@ -53,9 +53,14 @@ impl Subscription {
         &self.view.key
     }
 
-    /// From now on the socket gets what the view's log has had since it became a member, after `message`.
-    pub fn follow(&self, message: &str, ticket: &Ticket) {
-        self.outbound.join(self.view.clone(), self.number, self.offset, message, ticket);
+    /// From now on the socket gets what the view's log has had since it became a member, after `messages`.
+    pub fn follow(&self, messages: &[&str], ticket: &Ticket) {
+        self.outbound.join(self.view.clone(), self.number, self.offset, messages, ticket);
+    }
+
+    /// Stops following before it is dropped; `false` where it does not, as its socket was told that its view is no more.
+    pub(crate) fn leave(&self) -> bool {
+        self.outbound.leave(self.number)
     }
 
     /// Whether its view is still one: not where the channel is gone.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::change::Notification;
 use crate::cursor::{Border, Cursor, Snapshot};
+use crate::delivery::label::Tag;
 
 impl Watched for u64 {
     fn number(&self) -> u64 {
@@ -207,4 +208,25 @@ fn what_differs_between_views_is_made_up_to_a_bound() {
     assert!((5..20).contains(&routed.frames.len()) && bytes < 2 * most as usize, "{} {bytes}", routed.frames.len());
     assert_eq!(routed.frames.len() + routed.shed.len(), 41);
     assert!(routed.shed.iter().all(|(_, why)| *why == Shed::Memory));
+}
+
+/// As many tags as one may have, of the same rows: another one's view is asked last, and is told its rows.
+#[test]
+fn who_fills_the_memory_of_a_cut_takes_it_from_nobody_else() {
+    let mut views = Views::default();
+    for tag in 0..200 {
+        let ask = Ask::default().tagged(Tag::chosen(&format!("t{tag}")).unwrap());
+        let lens = Arc::new(Lens::compile(&ask, Some(&name_columns())).unwrap());
+        views.insert(&ViewKey::named("pets", ask), lens, 1000 + tag);
+    }
+    look(&mut views, 2000, &["id=gte.0"], Some(&["id", "name"]));
+    look(&mut views, 3000, &["id=lte.0"], None);
+    let texts = ["x".repeat(50_000)];
+    for most in [1_000_000, 2_000_000] {
+        let routed = views.route(&rows(&texts), most, Bytes::from);
+        let told: Vec<u64> = routed.frames.iter().map(|(view, _)| *view).collect();
+        assert!(told.contains(&2000) && told.contains(&3000), "{told:?}");
+        assert!(told.len() < 60, "{}", told.len());
+        assert!(routed.shed.iter().all(|(view, why)| *why == Shed::Memory && view / 1000 == 1), "{:?}", routed.shed);
+    }
 }

@@ -92,7 +92,7 @@ impl Session {
             // what is on its way cannot turn
             return self
                 .outbound
-                .close(CloseCode::TooSlow, "your rights changed meanwhile: resume with your last cursor");
+                .close(CloseCode::RightsChanged, "your rights changed meanwhile: resume with your last cursor");
         }
         let had_some = !self.subscriptions.is_empty();
         for subscription in std::mem::take(&mut self.subscriptions) {

@@ -14,6 +14,11 @@ struct Known {
     deeper: Vec<(u8, u32)>,
     /// a change may have been captured before one that happened earlier
     is_unsure: bool,
+    /// rows came to the key from another one, or left it for one
+    moves: bool,
+    /// with what the change before left it, by id, and whether each began with that
+    left: Option<u64>,
+    is_torn: bool,
     /// as told
     first: Option<u64>,
     last: Option<u64>,
@@ -28,7 +33,8 @@ struct Known {
 /// Where a key ends as it began, its order alone tells with what, and that must be sure. A change is captured when its
 /// statement ends, so before one that happened earlier only where a trigger made it, inside the statement that made the
 /// other one: at a greater depth. Where no command lies between the two, the statement of the second has begun
-/// before the first ([`Link::run`]); else it may have begun since.
+/// before the first ([`Link::run`]); else it may have begun since. Where rows moved through the key and were captured in
+/// another order, one of them may have come to look as another one did: nothing tells.
 pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
     let mut keys: HashMap<u64, Known> = HashMap::new();
     for link in links {
@@ -36,6 +42,9 @@ pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
             let known = keys.entry(key).or_default();
             *known.balance.entry(from).or_default() -= 1;
             *known.balance.entry(to).or_default() += 1;
+            known.moves |= link.from.zip(link.to).is_some_and(|(from, to)| from.key != to.key);
+            known.is_torn |= known.left.is_some_and(|left| left != from);
+            known.left = Some(to);
             let before = known.deeper.iter().find(|(depth, _)| *depth > link.depth && link.depth > 0);
             known.is_unsure |= before.is_some_and(|(_, run)| *run != link.run);
             if known.deeper.last().is_none_or(|(depth, _)| *depth < link.depth) {
@@ -65,7 +74,11 @@ pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
             (None, _) if known.balance.len() == 1 => true,
             (None, _) => {
                 let begins = at_first.get(&key);
-                !known.is_unsure && !known.is_broken && begins.is_none_or(|begins| known.first == Some(*begins))
+                let is_alike = known.moves && known.is_torn;
+                !known.is_unsure
+                    && !is_alike
+                    && !known.is_broken
+                    && begins.is_none_or(|begins| known.first == Some(*begins))
             }
         }
     })

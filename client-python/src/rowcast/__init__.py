@@ -1,0 +1,21 @@
+"""Live Postgres rows in asyncio, from a rowcast server."""
+
+from .client import Client, connect
+from .collection import Collection, Difference
+from .connection import State
+from .error import RowcastError
+from .messages import Change, Notification, Subscribed
+from .subscription import Subscription
+
+__all__ = [
+    "Change",
+    "Client",
+    "Collection",
+    "Difference",
+    "Notification",
+    "RowcastError",
+    "State",
+    "Subscribed",
+    "Subscription",
+    "connect",
+]

@@ -1,0 +1,69 @@
+/** Views that come and go, in React: a user's pets, the user's notifications, and how things stand. */
+import { StrictMode, useState } from "react";
+import { hydrateRoot } from "react-dom/client";
+import { connect, type Client } from "../../src/index.js";
+import { useCollection, useConnectionState, useNotifications } from "../../src/react.js";
+import type { Pet } from "./pet.js";
+
+type Clinic = Client<{ pets: Pet }>;
+
+/** What was rendered, and what was sent. */
+export const seen = {
+  pets: [] as { user: string; owners: unknown[]; isReady: boolean }[],
+  states: [] as string[],
+  sent: [] as any[],
+};
+
+export function Pets({ client, user }: { client: Clinic; user: string }) {
+  const { rows, isReady, error } = useCollection(client, "pets", {
+    key: "pet_id",
+    filter: user && `user_id=eq.${user}`,
+    enabled: !!user,
+  });
+  seen.pets.push({ user, owners: rows.map(({ user_id }) => user_id), isReady });
+  return <pre data-ready={isReady}>{error?.message ?? rows.map(({ name }) => name).join()}</pre>;
+}
+
+function Bell({ client, user }: { client: Clinic; user: string }) {
+  const { notifications, isReady, clear } = useNotifications(client, user, { limit: 2 });
+  return (
+    <button id="bell" data-ready={isReady} onClick={clear}>
+      {notifications.map((told) => told.notification_type).join()}
+    </button>
+  );
+}
+
+function Standing({ client }: { client: Clinic }) {
+  const state = useConnectionState(client, { delay: 100 });
+  seen.states.push(state);
+  return <output>{state}</output>;
+}
+
+export function App({ client }: { client: Clinic }) {
+  const [user, setUser] = useState("");
+  const [isElsewhere, setElsewhere] = useState(false);
+  return (
+    <StrictMode>
+      <Standing client={client} />
+      <input value={user} onChange={(event) => setUser(event.target.value)} />
+      <button id="elsewhere" onClick={() => setElsewhere(!isElsewhere)} />
+      {isElsewhere ? <p>elsewhere</p> : <Pets client={client} user={user} />}
+      <Bell client={client} user={user} />
+    </StrictMode>
+  );
+}
+
+const root = globalThis.document?.querySelector("main");
+if (root) {
+  class Logged extends WebSocket {
+    override send(text: string): void {
+      seen.sent.push(JSON.parse(text));
+      super.send(text);
+    }
+  }
+  const client: Clinic = connect("/", { WebSocket: Logged });
+  const options = { onRecoverableError: (error: unknown) => reportError(error) };
+  hydrateRoot(root, <App client={client} />, options);
+  const hydrateLate = () => void hydrateRoot(document.querySelector("aside")!, <Pets client={client} user="1" />, options);
+  Object.assign(globalThis, { seen, hydrateLate });
+}

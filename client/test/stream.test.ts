@@ -1,0 +1,154 @@
+/** Networks that let no WebSocket through: a real server behind a proxy that strips `Upgrade`. */
+import { once } from "node:events";
+import { createServer, request, type Server as HttpServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { WebSocket } from "ws";
+import { connect, type Client, type RowcastError } from "../src/index.js";
+import type { Pet } from "./pages/pet.js";
+import { missing, Server } from "./server.js";
+import { describeWhere } from "./where.js";
+
+/** How a proxy answers a handshake. */
+type Way = "passes" | "strips" | "portal";
+
+/** What stands between a page and a server. */
+class Proxy {
+  way: Way = "passes";
+  handshakes = 0;
+  streams = 0;
+  #server!: HttpServer;
+
+  constructor(readonly target: () => number) {}
+
+  async open(): Promise<void> {
+    this.#server = createServer((asked, answer) => {
+      // a handshake without its upgrade is a plain request
+      if (asked.url!.startsWith("/ws")) this.handshakes++;
+      else this.streams++;
+      if (this.way === "portal") return void answer.writeHead(200, { "content-type": "text/html" }).end("<h1>Welcome</h1>");
+      const { host, upgrade, connection, ...headers } = asked.headers;
+      const far = request({ port: this.target(), host: "127.0.0.1", path: asked.url, method: asked.method, headers });
+      far.on("response", (got) => {
+        answer.writeHead(got.statusCode!, got.headers);
+        got.pipe(answer);
+      });
+      far.on("error", () => answer.destroy());
+      answer.on("close", () => far.destroy());
+      asked.pipe(far);
+    });
+    this.#server.on("upgrade", (asked, near) => {
+      this.handshakes++;
+      if (this.way !== "passes") return void near.end("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+      const far = request({ port: this.target(), host: "127.0.0.1", path: asked.url, headers: asked.headers });
+      far.on("upgrade", (got, socket) => {
+        near.write("HTTP/1.1 101 Switching Protocols\r\n");
+        for (let i = 0; i < got.rawHeaders.length; i += 2) near.write(`${got.rawHeaders[i]}: ${got.rawHeaders[i + 1]}\r\n`);
+        near.write("\r\n");
+        socket.pipe(near).pipe(socket);
+        for (const end of [socket, near]) end.on("error", () => {});
+        near.on("close", () => socket.destroy());
+        socket.on("close", () => near.destroy());
+      });
+      far.on("error", () => near.destroy());
+      far.end();
+    });
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
+
+describeWhere(missing(), "a network without WebSockets", () => {
+  let server: Server;
+  let proxy: Proxy;
+  let client: Client<{ pets: Pet }>;
+  let errors: RowcastError[];
+
+  beforeAll(async () => {
+    server = await Server.start();
+  });
+  afterAll(() => server?.stop());
+
+  beforeEach(async () => {
+    vi.spyOn(Math, "random").mockReturnValue(0.02); // short pauses
+    await server.refill(0);
+    proxy = new Proxy(() => server.port);
+    await proxy.open();
+    client = connect(proxy.url, { WebSocket });
+    errors = [];
+  });
+  afterEach(() => {
+    client.close();
+    proxy.close();
+  });
+
+  function pets(filter?: string) {
+    const collection = client.collection("pets", { key: "pet_id", filter: filter as any });
+    collection.on("error", (error) => errors.push(error));
+    return collection;
+  }
+
+  test("lists come by event streams, and follow", async () => {
+    proxy.way = "strips";
+    const all = pets();
+    await all.ready;
+    server.sql("insert into pets (pet_id, user_id, name) values (1, 1, 'Luna'), (2, 2, 'Max')");
+    await vi.waitFor(() => expect(all.size).toBe(2));
+    // another list is another request, and the first goes on from its place
+    const ones = pets("user_id=eq.1");
+    const resets = vi.fn();
+    all.on("change", ({ removed }) => removed.size && resets());
+    await ones.ready;
+    expect([...ones.keys()]).toEqual([1]);
+    server.sql("begin; update pets set user_id = 1 where pet_id = 2; insert into pets (pet_id, user_id, name) values (3, 3, 'Kim'); commit");
+    await vi.waitFor(() => expect([ones.size, all.size]).toEqual([2, 3]));
+    ones.close();
+    server.sql("delete from pets where pet_id = 1");
+    await vi.waitFor(() => expect(all.size).toBe(2));
+    expect(client.state).toBe("live");
+    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_websocket", final: false }]));
+    expect(resets).toHaveBeenCalledTimes(1);
+  });
+
+  test("a server that was away is a WebSocket's again", async () => {
+    const all = pets();
+    await all.ready;
+    const { port } = server;
+    await server.end("SIGKILL");
+    const before = proxy.handshakes;
+    // by then the next attempt may be a stream
+    await vi.waitFor(() => expect(proxy.handshakes + proxy.streams).toBeGreaterThan(before + 2), { timeout: 30_000 });
+    await server.serve();
+    expect(server.port).toBe(port);
+    server.sql("insert into pets (pet_id, user_id, name) values (7, 1, 'Luna')");
+    await vi.waitFor(() => expect(all.has(7)).toBe(true), { timeout: 30_000 });
+    await vi.waitFor(async () => expect((await server.status()).connections).toBe(1), { timeout: 30_000 });
+    const streams = proxy.streams;
+    server.sql("delete from pets where pet_id = 7");
+    await vi.waitFor(() => expect(all.size).toBe(0));
+    expect(pets("user_id=eq.1")).toBeDefined();
+    await vi.waitFor(() => expect(client.state).toBe("live"));
+    expect(proxy.streams, "what is asked for now goes over the socket").toBe(streams);
+    expect(errors).toEqual([]);
+  });
+
+  test("a portal that answers everything is an error that says so", async () => {
+    proxy.way = "portal";
+    pets();
+    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_server", final: false }]), { timeout: 30_000 });
+    expect(errors[0]!.message).toContain("Welcome");
+    expect(client.state).toBe("connecting");
+    // and once it lets one through
+    proxy.way = "passes";
+    await vi.waitFor(() => expect(client.state).toBe("live"), { timeout: 30_000 });
+  });
+});

@@ -1,0 +1,1 @@
+"""Real tools of other people beside rowcast: migrations, poolers, upgrades, foreign schemas."""
