@@ -4,9 +4,6 @@ CARGO ?= cargo
 # Kinds of foreign databases that are known to go wrong (tests/foreign --help says what each is): take one off the list in
 # the change that mends it. jit: with jit_above_cost near 0 each captured row waits for a compiler.
 FOREIGN_WITHOUT ?= jit
-# A server may tell the end of a cut too early (docs/architecture.md, Limits). `make soak` looks for it; take this off in the
-# change that mends it.
-SOAK_WITHOUT ?= --without-cuts
 # The gate's rounds are the same each time, so that a change that breaks one is the one that is looked at; `make foreign`
 # draws others.
 FOREIGN_SEED ?= 2608
@@ -72,8 +69,8 @@ test-versions: iproute2 ## the suite on each supported version of Postgres; fetc
 
 test-faults: postgres redis iproute2 ## short soaks with faults, a crash of each kind, random foreign databases
 	$(CARGO) build --locked
-	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all $(SOAK_WITHOUT)
-	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --backbone $(SOAK_WITHOUT)
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --backbone
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/crashes --binary target/debug/rowcast --rounds 1
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/foreign --binary target/debug/rowcast --seed $(FOREIGN_SEED) --seconds 75 --without "$(FOREIGN_WITHOUT)"
 

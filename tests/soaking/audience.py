@@ -31,7 +31,6 @@ class Audience:
         None: no gap is a mistake."""
         self.tally = Counter()
         self.complaints = []
-        self.compares_cuts = True
         self.excuses_gap = excuses_gap
         self.began = time.monotonic()
         self._selector = selectors.DefaultSelector()
@@ -294,10 +293,11 @@ class Client:
             else:
                 self._complain(f"an error: {message}")
             return
-        if kind == "cut" and self.wants_cuts:
+        # one with a channel is the end of a cut there alone
+        if kind == "cut" and "channel" not in message:
             self._cut(message)
             return
-        if kind not in ("realtime_update", "subscribed", "heartbeat", "snapshot", "gap"):
+        if kind not in ("realtime_update", "subscribed", "heartbeat", "cut", "snapshot", "gap"):
             return  # "Ignore a type that you do not know"
         name = message["entity_type"] if kind == "realtime_update" else message.get("channel")
         if name is not None:
@@ -319,7 +319,7 @@ class Client:
         for each in self.subscriptions.values():
             if each.joined and "cursor" in message:
                 each.take(message)
-        if self._audience.compares_cuts and all(each.joined and each.copy is not None for each in self.subscriptions.values()):
+        if all(each.joined and each.copy is not None for each in self.subscriptions.values()):
             self._tally["cuts compared"] += 1
             for text in disagreements(self.subscriptions["entries"].copy, self.subscriptions["totals"].copy):
                 self._complain(f"client {self.number}: at a cut of {self._node.name}, {text}")
