@@ -19,7 +19,7 @@ pub use settings::{SETTINGS, Setting};
 use tokio::sync::mpsc;
 
 use crate::backbone::link::Link;
-use crate::delivery::party::Most;
+use crate::delivery::access::party::Most;
 use crate::errand::Errand;
 use crate::error::Result;
 use crate::naming::Naming;
@@ -204,7 +204,7 @@ pub fn load(
         reader.complain("jwt-secret", "it is shorter than 16 bytes and can be guessed: openssl rand -hex 32");
     }
     for pem in &config.keys.public_keys {
-        if let Err(what) = crate::delivery::auth::Key::pem(pem) {
+        if let Err(what) = crate::delivery::access::auth::Key::pem(pem) {
             reader.complain("jwt-public-key", what);
         }
     }

@@ -12,7 +12,7 @@
 //! snapshot = xmax · xmax - xmin · number of xip · differences of xip, from xmin upwards
 //! ```
 //!
-//! Behind it may stand `~` and a mark of the rights that it was got with ([`Grant`](crate::delivery::policy::Grant::mark)).
+//! Behind it may stand `~` and a mark of the rights that it was got with ([`Grant`](crate::delivery::access::policy::Grant::mark)).
 //!
 //! What clients get has a [`Seal`](crate::seal::Seal) behind the fields, so that a place that no server gave out is
 //! refused. Between nodes there is none.

@@ -1,41 +1,23 @@
 //! Changes → sockets. Owns channels, subscribers and the wire; knows no database.
 //!
-//! The path of a change through it: [`route`] says which views it concerns, a view's [`lens`] what of it is shown there,
-//! and [`protocol`] writes the frame, once per view; the view's [`log`] keeps the frame; the [`hub`] wakes the shards that hold the view's subscribers; an
-//! [`outbound`] socket writes what is due; a [`session`] is one client's conversation.
+//! The rooms, each of which uses only those below it:
+//!
+//! | room | what it is about |
+//! |---|---|
+//! | [`conversation`] | one client: its commands, its way to the present, its token |
+//! | [`fanout`] | from a cut to the sockets that are owed something |
+//! | [`socket`] | frames that are kept, and what each socket is still owed |
+//! | [`access`] | who may see what, and how much each may have |
+//! | [`wire`] | messages and frames as text and bytes |
+//! | [`selection`] | which rows and columns are asked for, and what of a change that shows |
+//!
+//! The path of a change: [`fanout::route`] says which views it concerns, a view's [`selection::projection`] what of it is shown
+//! there, and [`wire::protocol`] writes the message, once per view; the view's [`socket::frame_log`] keeps the frame; the
+//! [`fanout::hub`] wakes the shards that hold the view's subscribers; a [`socket::writer`] writes what is due.
 
-pub mod auth;
-pub mod command;
-mod cuts;
-pub mod filter;
-pub mod floors;
-pub mod frame;
-mod frontier;
-pub mod history;
-pub mod hub;
-mod inbound;
-mod joining;
-pub mod label;
-pub mod lens;
-mod like;
-pub mod log;
-mod memo;
-mod meter;
-mod moment;
-pub mod outbound;
-mod owed;
-pub mod party;
-mod pass;
-pub mod policy;
-pub mod protocol;
-mod pulse;
-pub mod resume;
-pub mod route;
-pub mod session;
-mod shard;
-mod silence;
-pub mod stream;
-pub mod told;
-pub mod value;
-pub mod view;
-pub mod view_key;
+pub mod access;
+pub mod conversation;
+pub mod fanout;
+pub mod selection;
+pub mod socket;
+pub mod wire;

@@ -80,7 +80,10 @@ fn an_import_is_seen_however_it_is_written() {
         ("use crate::source::pool::Database;", &["source"][..]),
         ("use crate::{delivery, web::server, self::x};", &["delivery", "web"]),
         ("use crate::{\n    error::{self, Error},\n    cursor,\n};", &["error", "cursor"]),
-        ("/// see [`Grant`](crate::delivery::policy::Grant)\nlet x = crate::row::text_of(y); // crate::web", &["row"]),
+        (
+            "/// see [`Grant`](crate::delivery::access::policy::Grant)\nlet x = crate::row::text_of(y); // crate::web",
+            &["row"],
+        ),
     ] {
         assert_eq!(used_by(text), used, "{text}");
     }

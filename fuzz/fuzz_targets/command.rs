@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rowcast::delivery::command::{self, Command};
+use rowcast::delivery::wire::command::{self, Command};
 
 fuzz_target!(|text: &str| {
     let reference = command::reference_of(text);

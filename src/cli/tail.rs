@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::ask;
-use crate::delivery::protocol;
+use crate::delivery::wire::protocol;
 use crate::error::{Error, Kind, Result};
 
 /// How a message is printed.

@@ -11,14 +11,14 @@ use percent_encoding::percent_decode_str;
 
 use super::admit;
 use super::server::{Reply, Web, has_room, text};
-use crate::delivery::auth::Identity;
-use crate::delivery::command::{self, Texts};
-use crate::delivery::frame::CloseCode;
-use crate::delivery::hub::JoinError;
-use crate::delivery::lens::Unfit;
-use crate::delivery::party::{Party, TooMany};
-use crate::delivery::resume::Wish;
-use crate::delivery::view_key::ViewKey;
+use crate::delivery::access::auth::Identity;
+use crate::delivery::access::party::{Party, TooMany};
+use crate::delivery::conversation::catch_up::Wish;
+use crate::delivery::fanout::hub::JoinError;
+use crate::delivery::selection::projection::Unfit;
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::wire::command::{self, Texts};
+use crate::delivery::wire::frame::CloseCode;
 
 /// Why a request is refused: as HTTP says it, and as a socket does.
 pub(super) struct Refusal {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Network;
-use crate::delivery::party::Counts;
+use crate::delivery::access::party::Counts;
 
 /// Descriptors that are kept back: 32 for health checks, the rest for the database (9), Redis, files and the runtime. Of
 /// few a third.

@@ -12,7 +12,7 @@ use hyper::StatusCode;
 use tokio::time::{sleep, timeout};
 
 use super::admit;
-use crate::delivery::auth::{Key, Keys};
+use crate::delivery::access::auth::{Key, Keys};
 use crate::error::{self, Error, Kind, Result};
 use crate::fetch;
 use crate::shutdown::Shutdown;

@@ -29,10 +29,10 @@ use super::ask::{self, Admitted, Refusal};
 use super::connections::Connection;
 use super::server::{Reply, Web};
 use super::socket::Open;
-use crate::delivery::frame::CloseCode;
-use crate::delivery::outbound::Outbound;
-use crate::delivery::protocol;
-use crate::delivery::session::Session;
+use crate::delivery::conversation::session::Session;
+use crate::delivery::socket::writer::Outbound;
+use crate::delivery::wire::frame::CloseCode;
+use crate::delivery::wire::protocol;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 

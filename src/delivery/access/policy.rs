@@ -1,0 +1,380 @@
+//! Who may see what: policies as SQL states them and the claims of a token → what of a channel its holder is granted.
+//! Pure. A grant becomes a part of the view, so it is looked at once for each distinct grant, not for each subscriber;
+//! a role without filter and columns shares the view of everybody.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::auth::Identity;
+use super::floors::Floors;
+use crate::change::Policy;
+use crate::cursor::{Snapshot, push_id};
+use crate::delivery::selection::filter::CLAIM_VALUES;
+use crate::delivery::selection::view_key::ViewKey;
+
+/// The policy channel that stands for the notifications of every user.
+const ANY_USER: &str = "user/*";
+
+/// The part of a channel that somebody may see. All of it where there is neither filter nor columns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Grant {
+    /// conditions that rows must satisfy
+    pub filters: Vec<Box<str>>,
+    /// the columns that exist, for its holder; `None`: all
+    pub columns: Option<Vec<Box<str>>>,
+    /// the numbers of the columns that it names, where another one that has the name is not meant
+    pub bound: Vec<(Box<str>, i16)>,
+    /// who wrote is not told
+    pub hides_actor: bool,
+}
+
+/// The part of one user's notifications that somebody may see: what `rowcast.notify` says and what the DBA has chosen
+/// is told, and of rows what the policies of their channels show.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Rights {
+    /// by the channel's name, of those that notify users; the others' rows are not told
+    pub channels: Vec<(Arc<str>, Grant)>,
+    /// who called `rowcast.notify` is told
+    pub shows_sender: bool,
+}
+
+impl Grant {
+    /// Follows the cursors of a view, so that who comes back with other rights is told `gap` and not a replay of what he
+    /// did not see before: `~` and a hash (FNV-1a) that is the same on every server. Empty where all may be seen.
+    pub fn mark(&self) -> String {
+        if *self == Self::default() { String::new() } else { mark(self.parts()) }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (char, &str)> {
+        let columns = self.columns.iter().flatten().map(|name| ('c', &**name));
+        let filters = self.filters.iter().map(|filter| ('f', &**filter));
+        filters.chain(columns).chain(self.hides_actor.then_some(('a', "")))
+    }
+}
+
+impl Rights {
+    /// The same of a user's notifications; empty where rows tell nothing.
+    pub fn mark(&self) -> String {
+        if self.channels.is_empty() {
+            return String::new();
+        }
+        let parts = self.channels.iter().flat_map(|(name, grant)| [('n', &**name)].into_iter().chain(grant.parts()));
+        mark(parts.chain(self.shows_sender.then_some(('s', ""))))
+    }
+}
+
+fn mark<'a>(parts: impl Iterator<Item = (char, &'a str)>) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (kind, text) in parts {
+        for byte in [kind as u8].into_iter().chain(text.bytes()).chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    let mut mark = String::from(MARK);
+    push_id(&mut mark, (hash >> 1).cast_signed());
+    mark
+}
+
+/// Stands between a cursor and the mark of its view.
+pub const MARK: char = '~';
+
+/// Why somebody sees nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing of it may be seen.
+    Forbidden,
+    /// A claim is longer than it may be; for people.
+    Claim(String),
+}
+
+/// All policies, and whose rows notify users.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    by_channel: HashMap<Arc<str>, Vec<Policy>>,
+    notifying: BTreeSet<Arc<str>>,
+}
+
+impl Policies {
+    /// As the source told them.
+    pub fn new(policies: Vec<Policy>, floors: &Floors) -> Self {
+        let mut by_channel: HashMap<Arc<str>, Vec<Policy>> = HashMap::new();
+        for policy in policies {
+            by_channel.entry(policy.channel.clone()).or_default().push(policy);
+        }
+        Self { by_channel, notifying: floors.notifying().cloned().collect() }
+    }
+
+    /// What somebody asks for, cut down to what may be seen of it.
+    ///
+    /// # Errors
+    /// [`Refused`]: no policy for the role, or the token lacks a claim that it names, or has one that is too long.
+    pub fn permit(&self, asked: &ViewKey, who: &Identity) -> Result<ViewKey, Refused> {
+        match asked {
+            ViewKey::User(user, _) => {
+                let anybodys = self.of(ANY_USER, &who.role);
+                if who.user.as_ref() != Some(user) && anybodys.is_none() {
+                    return Err(Refused::Forbidden);
+                }
+                let shows_sender = anybodys.is_some_and(|policy| policy.actor);
+                Ok(ViewKey::User(user.clone(), Some(Arc::new(Rights { channels: self.rights(who)?, shows_sender }))))
+            }
+            ViewKey::Channel(channel, ask) => {
+                let grant = grant(self.of(channel, &who.role).ok_or(Refused::Forbidden)?, who)?;
+                Ok(ViewKey::Channel(channel.clone(), ask.clone().within(grant)))
+            }
+        }
+    }
+
+    fn rights(&self, who: &Identity) -> Result<Vec<(Arc<str>, Grant)>, Refused> {
+        let mut rights = Vec::new();
+        for (channel, policy) in self.of_notifying(&who.role) {
+            match grant(policy, who) {
+                Ok(grant) => rights.push((channel.clone(), grant)),
+                Err(Refused::Forbidden) => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+        Ok(rights)
+    }
+
+    /// Whether by the policies somebody may go on from a place: one that was stated later shows nothing from before.
+    pub fn let_in(&self, asked: &ViewKey, who: &Identity, seen: &Snapshot) -> bool {
+        let is_in = |policy: &Policy| policy.floor.as_ref().is_none_or(|floor| seen.covers(floor));
+        match asked {
+            ViewKey::Channel(channel, _) => self.of(channel, &who.role).is_some_and(is_in),
+            ViewKey::User(user, _) => {
+                let is_own = who.user.as_ref() == Some(user);
+                (is_own || self.of(ANY_USER, &who.role).is_some_and(is_in))
+                    && self.of_notifying(&who.role).all(|(_, policy)| is_in(policy))
+            }
+        }
+    }
+
+    fn of_notifying(&self, role: &str) -> impl Iterator<Item = (&Arc<str>, &Policy)> {
+        self.notifying.iter().filter_map(move |channel| Some((channel, self.of(channel, role)?)))
+    }
+
+    fn of(&self, channel: &str, role: &str) -> Option<&Policy> {
+        self.by_channel.get(channel)?.iter().find(|policy| *policy.role == *role)
+    }
+}
+
+fn grant(policy: &Policy, who: &Identity) -> Result<Grant, Refused> {
+    let filled = policy.filters.iter().map(|condition| fill(condition, who)?.ok_or(Refused::Forbidden));
+    let filters = filled.collect::<Result<_, _>>()?;
+    let (columns, bound) = (policy.columns.clone(), policy.bound.clone());
+    Ok(Grant { filters, columns, bound, hides_actor: !policy.actor })
+}
+
+/// Puts a claim in the place of `{claim}`, which is the whole operand, so no claim can be read as anything but a value.
+/// Nothing where it is missing or does not fit.
+fn fill(condition: &str, who: &Identity) -> Result<Option<Box<str>>, Refused> {
+    let parts = condition.split_once('=').and_then(|(column, rest)| Some((column, rest.split_once('.')?)));
+    let Some((column, (operator, operand))) = parts else { return Ok(None) };
+    let Some(name) = operand.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return Ok(Some(condition.into()));
+    };
+    let Some(claim) = who.claims.get(name) else { return Ok(None) };
+    if let Value::Array(items) = claim
+        && items.len() > CLAIM_VALUES
+    {
+        let text = format!("claim {name} of the token has {} values, {CLAIM_VALUES} are allowed", items.len());
+        return Err(Refused::Claim(text));
+    }
+    Ok(value_of(operator, claim).map(|value| format!("{column}={operator}.{value}").into()))
+}
+
+fn value_of(operator: &str, claim: &Value) -> Option<String> {
+    Some(match (operator, claim) {
+        ("in", Value::Array(items)) => list(items)?,
+        ("in", one) => list(std::slice::from_ref(one))?,
+        ("like" | "ilike", one) => {
+            let mut escaped = String::new();
+            for c in scalar(one)?.chars() {
+                if matches!(c, '*' | '%' | '_' | '\\') {
+                    escaped.push('\\');
+                }
+                escaped.push(c);
+            }
+            escaped
+        }
+        ("is", _) => return None,
+        (_, one) => scalar(one)?,
+    })
+}
+
+/// `("a","b")`; nothing where there is none: an empty list would be the list of the empty text.
+fn list(items: &[Value]) -> Option<String> {
+    let quoted = items.iter().map(|item| {
+        let text = scalar(item)?.replace('\\', "\\\\").replace('"', "\\\"");
+        Some(format!("\"{text}\""))
+    });
+    let quoted = quoted.collect::<Option<Vec<_>>>()?;
+    (!quoted.is_empty()).then(|| format!("({})", quoted.join(",")))
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        // an empty one is nobody, and would fit every row whose owner is empty
+        Value::String(text) if text.is_empty() => None,
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(bool) => Some(bool.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::change::{Column, Kind};
+    use crate::delivery::selection::projection::{Ask, Lens};
+
+    fn somebody(role: &str, claims: &Value) -> Identity {
+        Identity {
+            user: claims["sub"].as_str().map(Into::into),
+            role: role.into(),
+            claims: claims.as_object().unwrap().clone(),
+            expires: None,
+        }
+    }
+
+    fn policy(role: &str, filters: &[&str], columns: Option<&[&str]>) -> Policy {
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect();
+        Policy {
+            channel: "pets".into(),
+            role: role.into(),
+            filters: texts(filters),
+            columns: columns.map(texts),
+            bound: Vec::new(),
+            floor: None,
+            actor: true,
+        }
+    }
+
+    fn asked() -> ViewKey {
+        ViewKey::named("pets", Ask::default())
+    }
+
+    #[test]
+    fn no_policy_no_access() {
+        let policies = Policies::new(vec![policy("vet", &[], None)], &Floors::default());
+        assert_eq!(policies.permit(&asked(), &somebody("owner", &json!({}))), Err(Refused::Forbidden));
+        assert_eq!(policies.permit(&asked(), &Identity::anonymous()), Err(Refused::Forbidden));
+        let all = policies.permit(&asked(), &somebody("vet", &json!({}))).unwrap();
+        assert_eq!(all, asked(), "the view that everybody shares who sees everything");
+    }
+
+    #[test]
+    fn a_claim_is_a_value_and_nothing_else() {
+        let filled =
+            |condition: &str, claims: Value| fill(condition, &somebody("x", &claims)).unwrap().map(String::from);
+        assert_eq!(
+            filled("a=eq.{sub}", json!({"sub": "1&b=eq.2"})).unwrap(),
+            "a=eq.1&b=eq.2",
+            "one condition all the same"
+        );
+        assert_eq!(filled("a=in.{c}", json!({"c": [1, "x\",\"y"]})).unwrap(), r#"a=in.("1","x\",\"y")"#);
+        assert_eq!(filled("a=in.{c}", json!({"c": 7})).unwrap(), r#"a=in.("7")"#);
+        assert_eq!(filled("a=like.{c}", json!({"c": "100%*"})).unwrap(), r"a=like.100\%\*");
+        for (condition, claims) in [
+            ("a=eq.{sub}", json!({})),
+            ("a=eq.{sub}", json!({"sub": null})),
+            ("a=eq.{sub}", json!({"sub": ""})),
+            ("a=eq.{sub}", json!({"sub": ["1", "2"]})),
+            ("a=in.{c}", json!({"c": []})),
+            ("a=in.{c}", json!({"c": [{}]})),
+            ("a=is.{c}", json!({"c": "not_null"})),
+        ] {
+            assert_eq!(filled(condition, claims.clone()), None, "{condition} {claims}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_is_too_long_is_named() {
+        let claims = |count| json!({"clinics": (0..count).collect::<Vec<_>>()});
+        let policies = Policies::new(vec![policy("vet", &["clinic=in.{clinics}"], None)], &Floors::default());
+        assert!(policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES))).is_ok());
+        let Err(Refused::Claim(text)) = policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES + 1))) else {
+            panic!("it was permitted")
+        };
+        assert_eq!(text, "claim clinics of the token has 10001 values, 10000 are allowed");
+    }
+
+    #[test]
+    fn a_policy_shows_nothing_from_before_it_was_stated() {
+        let of = |channel: &str, floor: u64| Policy {
+            channel: channel.into(),
+            floor: Some(Snapshot::all_before(floor)),
+            ..policy("vet", &[], None)
+        };
+        let floors =
+            Floors::new(&[crate::change::Channel { name: "pets".into(), columns: None, floor: None, notifies: true }]);
+        let policies = Policies::new(vec![of("pets", 10), of("owners", 20), of(ANY_USER, 30)], &floors);
+        let vet = somebody("vet", &json!({"sub": "5"}));
+        for (asked, at, may) in [
+            ("pets", 9, false),
+            ("pets", 10, true),
+            ("user/5", 9, false),
+            ("user/5", 10, true),
+            ("user/6", 29, false),
+            ("user/6", 30, true),
+        ] {
+            let asked = ViewKey::named(asked, Ask::default());
+            assert_eq!(policies.let_in(&asked, &vet, &Snapshot::all_before(at)), may, "{asked:?} {at}");
+        }
+    }
+
+    #[test]
+    fn other_rights_have_another_mark() {
+        let grant = |filters: &[&str], columns: Option<&[&str]>| {
+            let texts = |texts: &[&str]| texts.iter().map(|&text| text.into()).collect();
+            Grant { filters: texts(filters), columns: columns.map(texts), ..Grant::default() }.mark()
+        };
+        assert_eq!(grant(&[], None), "");
+        let marks =
+            [grant(&["a=eq.1"], None), grant(&["a=eq.2"], None), grant(&[], Some(&["a=eq.1"])), grant(&[], Some(&[]))];
+        for (i, mark) in marks.iter().enumerate() {
+            assert!(mark.starts_with('~') && !marks[..i].contains(mark), "{mark}");
+        }
+    }
+
+    #[test]
+    fn a_user_hears_only_what_is_for_that_user() {
+        let policies = Policies::new(
+            vec![Policy { channel: ANY_USER.into(), ..policy("support", &[], None) }],
+            &Floors::default(),
+        );
+        let five = ViewKey::named("user/5", Ask::default());
+        assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "5"}))).is_ok());
+        assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "55"}))).is_err());
+        assert!(policies.permit(&five, &somebody("support", &json!({"sub": "55"}))).is_ok());
+        assert!(policies.permit(&five, &Identity::anonymous()).is_err());
+    }
+
+    proptest! {
+        /// Whatever is asked for, and whatever the claim is, a row of another owner is not shown.
+        #[test]
+        fn no_wish_widens_a_grant(claim in "\\PC{0,12}", other in "\\PC{0,12}", filter in "\\PC{0,20}") {
+            prop_assume!(claim != other);
+            let columns = ["owner", "name"].map(|name| Column {
+                name: name.into(),
+                kind: Kind::Text,
+                number: 0,
+            });
+            let policies = Policies::new(vec![policy("owner", &["owner=eq.{sub}"], None)], &Floors::default());
+            for filters in [vec![], vec![filter.clone()], vec![format!("owner=eq.{other}")], vec![format!("owner=neq.{claim}")]] {
+                let asked = ViewKey::named("pets", Ask::new(filters, None, true));
+                let Ok(ViewKey::Channel(_, ask)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim}))) else { continue };
+                let Ok(lens) = Lens::compile(&ask, Some(&columns)) else { continue };
+                let row = json!({"owner": other, "name": "Luna"}).to_string();
+                prop_assert_eq!(lens.row(&row), None);
+            }
+        }
+    }
+}

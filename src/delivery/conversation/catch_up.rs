@@ -1,0 +1,566 @@
+//! How a subscriber that was here before, or wants the current rows first, gets from its place to the present. Owns the
+//! steps of that way; where changes come from is the history's and the source's.
+//!
+//! | step | what the client gets |
+//! |---|---|
+//! | judge the cursor | where it cannot be honoured: `gap` |
+//! | snapshot, where asked for and no cursor was honoured | `snapshot` messages; its place is the transaction's snapshot |
+//! | reach | nothing: the stream must have come to the client's place, which another node may have given out |
+//! | replay | what was missed, as one cut from the client's place to the border where it joins: from memory, or from the outbox until memory reaches |
+//! | join | `subscribed`, then the stream |
+//!
+//! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
+//! in the view's log.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{SemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout};
+
+use crate::change::{Answer, Change, Request};
+use crate::cursor::{Border, Cursor, Snapshot};
+use crate::delivery::access::auth::Identity;
+use crate::delivery::access::party::TooMany;
+use crate::delivery::access::policy::MARK;
+use crate::delivery::fanout::history::missed;
+use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
+use crate::delivery::fanout::told::Told;
+use crate::delivery::selection::projection::{Lens, Unfit};
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::socket::writer::{Outbound, Ticket};
+use crate::delivery::wire::frame;
+use crate::delivery::wire::protocol;
+use crate::lives::Gap;
+
+/// What a subscriber asks for besides the stream.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// resume from this cursor
+    pub since: Option<String>,
+    /// the current rows first; together with `since`: where the cursor cannot be honoured
+    pub snapshot: bool,
+    /// said just before it joins
+    pub gap: Option<Gap>,
+}
+
+impl Wish {
+    /// Whether only what comes from now on is wanted.
+    pub fn is_the_stream(&self) -> bool {
+        self.since.is_none() && !self.snapshot && self.gap.is_none()
+    }
+}
+
+/// Why a subscriber could not join.
+#[derive(Debug)]
+pub enum Failed {
+    /// Its connection is gone or closing.
+    Gone,
+    /// The source did not answer to the end; the client resumes with its last cursor.
+    Unanswered,
+    /// There is no such channel.
+    UnknownChannel,
+    /// The channel cannot be seen that way.
+    Unfit(Unfit),
+    /// No policy lets the token see it.
+    Forbidden,
+    /// Who asks has as many different ones as one may.
+    TooMany(TooMany),
+}
+
+impl From<JoinError> for Failed {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::UnknownChannel => Self::UnknownChannel,
+            JoinError::Unfit(unfit) => Self::Unfit(unfit),
+            JoinError::Forbidden => Self::Forbidden,
+            JoinError::TooMany(what) => Self::TooMany(what),
+            // to be waited for, not reported
+            JoinError::NotLive => Self::Unanswered,
+        }
+    }
+}
+
+/// What ends a step of the way.
+enum Stop {
+    /// Something is missing from the place on.
+    Gap(Gap),
+    Failed(Failed),
+}
+
+impl From<Gap> for Stop {
+    fn from(gap: Gap) -> Self {
+        Self::Gap(gap)
+    }
+}
+
+impl<E: Into<Failed>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
+const CHUNK: usize = 64 * 1024;
+/// What filters may cost in one piece, see [`Lens::work`]: a millisecond, after which other tasks of the thread run.
+const PIECE: u64 = 1 << 20;
+/// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
+/// said once the client is subscribed; what else is missing makes it begin anew, later.
+const SNAPSHOTS: u32 = 3;
+/// What each change costs besides, whatever the filter.
+const A_CHANGE: u64 = 64;
+/// A client that takes nothing of its past for so long comes back for the rest: meanwhile it would hold what memory has
+/// long let go of.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+/// A life of the server that another node has seen begin is news here for so long at most.
+const LEARN_WITHIN: Duration = Duration::from_secs(3);
+
+/// One subscriber on its way.
+pub struct Resume {
+    hub: Arc<Hub>,
+    outbound: Arc<Outbound>,
+    ticket: Ticket,
+    key: ViewKey,
+    who: Option<Arc<Identity>>,
+    /// whose turn it is when the source is asked
+    party: Arc<str>,
+    lens: Arc<Lens>,
+    reference: Option<Value>,
+    replayed: u64,
+    /// the rows follow where something is missing
+    wants_rows: bool,
+    /// what is missing is told behind `subscribed`, as everybody there is told
+    tells_gap_late: bool,
+    late_gap: OnceLock<Gap>,
+    /// bytes of the past that were written
+    sent: AtomicU64,
+    began: Instant,
+    /// where its past came from
+    from: &'static str,
+    /// the life of the server in which its place was found to be good
+    life: u64,
+}
+
+impl Resume {
+    /// A subscriber over `outbound` that asks for `key`; `who` is `None` where everybody may see everything.
+    pub fn new(
+        hub: Arc<Hub>,
+        outbound: Arc<Outbound>,
+        key: ViewKey,
+        who: Option<Arc<Identity>>,
+        party: Arc<str>,
+        reference: Option<Value>,
+        ticket: Ticket,
+    ) -> Self {
+        let (sent, began) = (AtomicU64::new(0), Instant::now());
+        Self {
+            hub,
+            outbound,
+            ticket,
+            key,
+            who,
+            party,
+            lens: Arc::default(),
+            reference,
+            replayed: 0,
+            wants_rows: false,
+            tells_gap_late: false,
+            late_gap: OnceLock::new(),
+            sent,
+            began,
+            from: "memory",
+            life: 0,
+        }
+    }
+
+    /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
+        self.hub.becomes_live().await;
+        self.key = self.hub.permit(&self.key, self.who.as_deref())?;
+        if self.hub.lens(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
+            self.hub.looks_again().await;
+        }
+        if self.hub.lacks_column(&self.key) {
+            self.hub.looks_again_at_channels().await;
+        }
+        self.lens = self.hub.lens(&self.key)?;
+        self.wants_rows = wish.snapshot;
+        if let Some(token) = &wish.since {
+            let joined = match self.honour(token).await {
+                Ok(seen) => self.join(seen, true).await,
+                Err(stop) => Err(stop),
+            };
+            if let Some(subscription) = self.joined(joined).await? {
+                return Ok(subscription);
+            }
+        }
+        if wish.snapshot {
+            for attempt in 1..=SNAPSHOTS {
+                self.tells_gap_late = attempt == SNAPSHOTS;
+                let Some(seen) = self.snapshot().await? else {
+                    let text =
+                        format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
+                    let reference = self.reference.as_ref();
+                    self.say(&match reference {
+                        Some(_) => protocol::error("no_snapshot", &text, reference),
+                        None => protocol::channel_error("no_snapshot", &text, &self.key.label()),
+                    })
+                    .await?;
+                    self.wants_rows = false;
+                    break;
+                };
+                let joined = self.join(seen, false).await;
+                if let Some(subscription) = self.joined(joined).await? {
+                    return Ok(subscription);
+                }
+            }
+            // a client that asked for the rows relies on it that they follow a gap
+            if self.wants_rows {
+                return Err(Failed::Unanswered);
+            }
+        }
+        if let Some(gap) = wish.gap {
+            self.hub.becomes_live().await;
+            self.tell_gap(gap).await?;
+        }
+        loop {
+            match self.hub.join(&self.key, &self.outbound, &self.party, self.reference.as_ref()) {
+                Ok(subscription) => return Ok(subscription),
+                Err(JoinError::NotLive) => self.hub.becomes_live().await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The subscription, or nothing where a gap was told instead.
+    async fn joined(&self, joined: Result<Subscription, Stop>) -> Result<Option<Subscription>, Failed> {
+        match joined {
+            Ok(subscription) => Ok(Some(subscription)),
+            Err(Stop::Gap(gap)) => self.tell_gap(gap).await.map(|()| None),
+            Err(Stop::Failed(failed)) => Err(failed),
+        }
+    }
+
+    /// The place between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
+    async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
+        let (token, mark) = match token.find(MARK) {
+            Some(at) => token.split_at(at),
+            None => (token, ""),
+        };
+        let Ok(cursor) = Cursor::parse(token) else { return Err(Gap::BadCursor.into()) };
+        // what was missed is no difference to what was seen with other rights
+        if mark != self.lens.mark() {
+            return Err(Gap::Policy.into());
+        }
+        // after a restart another node may have connected earlier: its cursors are of a life that is news here
+        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
+        self.hub.becomes_live().await;
+        let Some(lives) = self.hub.lives() else { return Err(Gap::BadCursor.into()) };
+        if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
+            return Err(gap.into());
+        }
+        if lives.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
+            return Err(Gap::BadCursor.into());
+        }
+        self.life = lives.present();
+        let Cursor { seen, inside, .. } = cursor;
+        if !self.lets_in(&seen) {
+            return Err(Gap::Policy.into());
+        }
+        let border = self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
+        // while it waited the server may have crashed: the place was judged in the life before, and what is sent now
+        // would carry it into the next one
+        if border.cursor.incarnation != self.life {
+            return Err(Failed::Unanswered.into());
+        }
+        let Some((end, id)) = inside else { return Ok(seen) };
+        if !self.lets_in(&seen) {
+            return Err(Gap::Policy.into());
+        }
+        let border = self.at(&border, &end);
+        let rest = self.inside(&border, &seen);
+        match self.hub.history_since(&seen) {
+            Some(cuts) => {
+                let missed = missed(&cuts, &seen, &end, id, Some);
+                let count = self.send(missed.into_iter(), &rest, Some(&border.token)).await?;
+                self.replayed += count;
+            }
+            None => {
+                self.replay(seen, id, &border).await?;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Sends what was missed since `seen` and joins where that ends.
+    async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
+        loop {
+            let border = self.reach(&seen).await?;
+            if border.cursor.incarnation != self.life {
+                return Err(Failed::Unanswered.into());
+            }
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.outbound, &self.party, &seen, self.life) {
+                Ok(Entry::Joined { subscription, cuts, border }) => {
+                    let inside = self.inside(&border, &seen);
+                    let missed = missed(&cuts, &seen, &border.cursor.seen, 0, Some);
+                    let count = self.send(missed.into_iter(), &inside, Some(&border.token)).await?;
+                    self.replayed += count;
+                    let label = self.key.label();
+                    let (reference, replayed) = (self.reference.as_ref(), self.replayed);
+                    let cursor = format!("{}{}", border.token, self.lens.mark());
+                    let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
+                    let late_gap = self.late_gap.get().map(|gap| {
+                        self.hub.metrics().count_gap(gap.as_str());
+                        protocol::gap(&label, *gap)
+                    });
+                    // in one: no end of a cut may come between
+                    let messages: Vec<&str> = [&message].into_iter().chain(&late_gap).map(String::as_str).collect();
+                    subscription.follow(&messages, &self.ticket);
+                    self.hub.metrics().count_resume(self.from);
+                    return Ok(subscription);
+                }
+                Ok(Entry::BeyondMemory) => {
+                    self.replay(seen, 0, &border).await?;
+                    seen = border.cursor.seen;
+                }
+                Ok(Entry::Later) => {}
+                // the place may speak of what was lost: it has to be judged anew
+                Ok(Entry::AnotherLife) => return Err(Failed::Unanswered.into()),
+                Ok(Entry::Hidden) => return Err(Gap::Policy.into()),
+                Err(JoinError::NotLive) => self.hub.becomes_live().await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until the stream has come to a place.
+    async fn reach(&self, seen: &Snapshot) -> Result<Border, Gap> {
+        loop {
+            match tokio::time::timeout(self.hub.reach_within(), self.hub.reaches(seen)).await {
+                Ok(border) => return Ok(border),
+                // a place of the future, unless the source stands still and nobody has noticed yet
+                Err(_) if self.hub.is_at_border() && self.hub.looks_again().await => {
+                    let reached = tokio::time::timeout(Duration::ZERO, self.hub.reaches(seen)).await;
+                    return reached.map_err(|_| Gap::BadCursor);
+                }
+                // a large cut is on its way, or the source is down
+                Err(_) => self.hub.becomes_live().await,
+            }
+        }
+    }
+
+    /// Sends what the source has between two places, after the id `after` of the cut between them.
+    async fn replay(&mut self, mut seen: Snapshot, after: i64, border: &Border) -> Result<(), Stop> {
+        self.from = "outbox";
+        let (answer, mut answers) = mpsc::channel(1);
+        let channel = self.key.channel().cloned();
+        let mut until = border.cursor.seen.clone();
+        let (from, life) = (seen.clone(), self.life);
+        let asker = self.party.clone();
+        // where it began: what of it is told was decoded by the rules of then
+        let began = from.clone();
+        let request = Request::Replay { seen: from, until: until.clone(), after, life, channel, asker, answer };
+        let _turn = self.hub.ask(request, &self.party).await;
+        let mut inside = self.inside(border, &seen);
+        // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
+        let mut held: Vec<Change> = Vec::new();
+        loop {
+            let answer = answers.recv().await;
+            if !self.lets_in(&began) {
+                return Err(Gap::Policy.into());
+            }
+            match answer {
+                Some(Answer::Changes(changes)) => {
+                    if self.is_told_any(&changes).await {
+                        let before = std::mem::replace(&mut held, changes);
+                        self.replayed += self.send(before.iter(), &inside, None).await?;
+                    }
+                }
+                Some(Answer::Until(next)) => {
+                    self.from = "stream";
+                    if next != until {
+                        let end = self.at(border, &until);
+                        let before = std::mem::take(&mut held);
+                        self.replayed += self.send(before.iter(), &inside, Some(&end.token)).await?;
+                        // the first cut begins where the client is
+                        if !seen.covers(&until) && until != border.cursor.seen {
+                            seen = until;
+                        }
+                        inside = self.inside(&border.at(&next), &seen);
+                        until = next;
+                    }
+                }
+                Some(Answer::Done) => {
+                    self.replayed += self.send(held.iter(), &inside, Some(&border.token)).await?;
+                    return Ok(());
+                }
+                Some(Answer::Gap(gap)) => return Err(gap.into()),
+                Some(Answer::Rows(_) | Answer::Keys(_) | Answer::Border(_) | Answer::Refused) => {}
+                // what came so far is the client's: it gets further each time
+                None => {
+                    self.send(held.iter(), &inside, None).await?;
+                    return Err(Failed::Unanswered.into());
+                }
+            }
+        }
+    }
+
+    /// Sends the current rows; returns the place at which they were current, or nothing where they cannot be read.
+    async fn snapshot(&mut self) -> Result<Option<Snapshot>, Failed> {
+        let label = self.key.label();
+        let (answer, mut answers) = mpsc::channel(1);
+        self.from = "snapshot";
+        let (narrowing, floor) = (self.lens.narrowing(), self.hub.floor_of(&self.key));
+        let (channel, asker) = (label.channel.clone(), self.party.clone());
+        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, place: None }, &self.party).await;
+        let mut part = String::new();
+        loop {
+            let answer = answers.recv().await;
+            // they were read by the rules of before: it begins anew by those of now
+            if self.hub.floor_of(&self.key) != floor {
+                return Err(Failed::Unanswered);
+            }
+            match answer {
+                Some(Answer::Rows(rows)) => {
+                    let turn = self.sieve().await;
+                    for row in rows.iter().filter_map(|row| self.lens.row(row)) {
+                        if !part.is_empty() {
+                            part.push(',');
+                        }
+                        part.push_str(&row);
+                    }
+                    drop(turn);
+                    if part.len() >= CHUNK {
+                        self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
+                    }
+                }
+                Some(Answer::Keys(keys)) => {
+                    let keys: Vec<_> = keys.iter().filter_map(|key| self.lens.key(key)).collect();
+                    if !keys.is_empty() {
+                        self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
+                    }
+                }
+                Some(Answer::Border(border)) => {
+                    if !part.is_empty() {
+                        self.say(&protocol::snapshot(&label, &part, None)).await?;
+                    }
+                    self.life = border.cursor.incarnation;
+                    let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(self.life)).await;
+                    let cursor = format!("{}{}", self.hub.sealed(&border.token), self.lens.mark());
+                    self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
+                    return Ok(Some(border.cursor.seen));
+                }
+                Some(Answer::Refused) => return Ok(None),
+                Some(Answer::Changes(_) | Answer::Gap(_) | Answer::Until(_) | Answer::Done) => {}
+                None => return Err(Failed::Unanswered),
+            }
+        }
+    }
+
+    fn lets_in(&self, seen: &Snapshot) -> bool {
+        self.hub.lets_in(&self.key, self.who.as_deref(), seen)
+    }
+
+    /// [`Border::at`], as clients get it.
+    fn at(&self, border: &Border, seen: &Snapshot) -> Border {
+        let border = border.at(seen);
+        Border { token: self.hub.sealed(&border.token), ..border }
+    }
+
+    /// [`Border::inside`], as clients get it.
+    fn inside(&self, border: &Border, seen: &Snapshot) -> Arc<str> {
+        self.hub.sealed(&border.inside(seen))
+    }
+
+    /// Waits for the turn to look through a filter that takes long, if this is one.
+    async fn sieve(&self) -> Option<SemaphorePermit<'_>> {
+        if !self.lens.reads_text() {
+            return None;
+        }
+        tokio::task::yield_now().await;
+        self.hub.sieve().await
+    }
+
+    /// The next of the changes that is told, in pieces between which other tasks run.
+    async fn next_told<'a>(&'a self, changes: &mut (impl Iterator<Item = &'a Change> + Send)) -> Option<Told<'a>> {
+        loop {
+            let _turn = self.sieve().await;
+            let mut work = 0;
+            while work < PIECE {
+                let change = changes.next()?;
+                work += A_CHANGE + self.lens.work(change.size());
+                if let Some(told) = Told::of(&self.key, &self.lens, change) {
+                    return Some(told);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn is_told_any(&self, changes: &[Change]) -> bool {
+        self.next_told(&mut changes.iter()).await.is_some()
+    }
+
+    /// Sends in order what is told of the changes, and says how many. `inside` is the token of their cut without the id,
+    /// `end` the cursor after the last.
+    async fn send<'a>(
+        &'a self,
+        mut changes: impl Iterator<Item = &'a Change> + Send,
+        inside: &str,
+        end: Option<&str>,
+    ) -> Result<u64, Stop> {
+        let mut frames = Vec::new();
+        let mut count = 0;
+        let mut next = self.next_told(&mut changes).await;
+        while let Some(told) = next {
+            let gap = told.gap().filter(|_| self.wants_rows);
+            if let Some(gap) = gap.filter(|_| !self.tells_gap_late) {
+                self.put(&frames).await?;
+                return Err(gap.into());
+            }
+            next = self.next_told(&mut changes).await;
+            if let Some(gap) = gap {
+                let _ = self.late_gap.set(gap);
+                if next.is_none() {
+                    self.put(&frames).await?;
+                }
+                continue;
+            }
+            frame::push_text_frame(&mut frames, &told.message(inside, end.filter(|_| next.is_none())));
+            count += 1;
+            if frames.len() >= CHUNK || next.is_none() {
+                self.put(&frames).await?;
+                frames.clear();
+            }
+        }
+        Ok(count)
+    }
+
+    async fn tell_gap(&self, gap: Gap) -> Result<(), Failed> {
+        self.hub.metrics().count_gap(gap.as_str());
+        self.say(&protocol::gap(&self.key.label(), gap)).await
+    }
+
+    async fn say(&self, message: &str) -> Result<(), Failed> {
+        self.put(&frame::text_frame(message)).await
+    }
+
+    /// Writes whole frames, and then waits as long as all so far take at the pace that is set.
+    async fn put(&self, frames: &[u8]) -> Result<(), Failed> {
+        let written = timeout(TAKEN_WITHIN, self.outbound.write(frames, &self.ticket)).await;
+        written.map_err(|_| Failed::Unanswered)?.map_err(|_| Failed::Gone)?;
+        let sent = self.sent.fetch_add(frames.len() as u64, Relaxed) + frames.len() as u64;
+        if let Some(due) = self.hub.time_for(sent) {
+            tokio::time::sleep_until(self.began + due).await;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

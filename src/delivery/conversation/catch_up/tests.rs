@@ -1,0 +1,276 @@
+//! A hub that is told what events say, and a subscriber on its way.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::change::{Channel, Cut, Event, Start, Update};
+use crate::delivery::access::party::Most;
+use crate::delivery::fanout::hub::{Settings, Source};
+use crate::delivery::selection::projection::Ask;
+use crate::delivery::socket::send_queue::DueCache;
+use crate::feedback::Feedback;
+use crate::lives::{Life, Lives};
+use crate::metrics::DeliveryMetrics;
+use crate::shutdown;
+use crate::tasks::Tasks;
+
+fn place(life: u64, before: u64) -> Cursor {
+    Cursor { epoch: 7, incarnation: life, lsn: 100, seen: Snapshot::all_before(before), inside: None }
+}
+
+fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
+    let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec(), seal: None });
+    let start = if continues { Start::Continues } else { Start::First };
+    Event::From { border: Border::new(place(life, 10)), lives, start, inside: None }
+}
+
+fn change() -> Change {
+    let update = Update {
+        channel: "pets".into(),
+        action: "created".into(),
+        data: "{}".into(),
+        changed: Vec::new(),
+        old: None,
+        old_key: None,
+        size: crate::change::Size::Whole,
+    };
+    Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None }
+}
+
+fn cut(life: u64) -> Event {
+    let end = Border::new(place(life, 30));
+    Event::Cut(Cut {
+        changes: vec![change()],
+        inside: "1".into(),
+        until: Arc::new(end.cursor.seen.clone()),
+        end: Some(end),
+    })
+}
+
+/// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
+struct Stage {
+    hub: Arc<Hub>,
+    feedback: Arc<Feedback>,
+    outbound: Arc<Outbound>,
+    client: TcpStream,
+    events: mpsc::Sender<Event>,
+    /// what the source is asked
+    requests: mpsc::Receiver<Request>,
+    trigger: shutdown::Trigger,
+    running: Tasks,
+}
+
+impl Stage {
+    /// Live, in this life of the server and with none before it.
+    async fn in_life(life: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let metrics = Arc::new(DeliveryMetrics::default());
+        let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
+        let (asks, requests) = mpsc::channel(1);
+        let feedback = Arc::new(Feedback::default());
+        let settings = Settings {
+            log_bytes: 1 << 20,
+            view_bytes: 1 << 24,
+            history_bytes: 1 << 20,
+            heartbeat: Duration::from_secs(60),
+            ping: Duration::from_secs(60),
+            replay_bytes_per_second: 0,
+            reach_within: Duration::from_secs(3),
+            shards: 1,
+            keys: None,
+            most: Most::default(),
+        };
+        let hub = Hub::new(settings, Source { requests: asks, feedback: feedback.clone() }, metrics);
+        let (events, received) = mpsc::channel(1);
+        let (trigger, shutdown) = shutdown::channel();
+        let mut running = Tasks::default();
+        hub.start(&mut running, received, &shutdown);
+        events
+            .send(Event::Channels {
+                channels: vec![Channel { name: "pets".into(), columns: None, floor: None, notifies: false }],
+                policies: vec![],
+            })
+            .await
+            .unwrap();
+        events.send(begin(life, &[Life { id: life, bound: None }], false)).await.unwrap();
+        events.send(Event::Live).await.unwrap();
+        hub.becomes_live().await;
+        Self { hub, feedback, outbound, client, events, requests, trigger, running }
+    }
+
+    /// A subscriber of pets on its way.
+    fn resume(&self, wish: Wish) -> tokio::task::JoinHandle<Result<Subscription, Failed>> {
+        let key = ViewKey::named("pets", Ask::default());
+        let (hub, outbound) = (self.hub.clone(), self.outbound.clone());
+        tokio::spawn(Resume::new(hub, outbound, key, None, "me".into(), None, Ticket::default()).run(wish))
+    }
+
+    /// Answers a request for the rows: there are none, as of a place.
+    async fn give_rows(&mut self, at: Cursor) {
+        match self.requests.recv().await {
+            Some(Request::Snapshot { answer, .. }) => answer.send(Answer::Border(Border::new(at))).await.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers a request for what was missed.
+    async fn give_past(&mut self, answers: Vec<Answer>) {
+        match self.requests.recv().await {
+            Some(Request::Replay { answer, .. }) => {
+                for one in answers {
+                    let _ = answer.send(one).await;
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the client was sent up to a word.
+    async fn sent_until(&mut self, word: &str) -> String {
+        self.outbound.flush(&mut DueCache::default());
+        let mut sent = Vec::new();
+        while !String::from_utf8_lossy(&sent).contains(word) {
+            assert_ne!(self.client.read_buf(&mut sent).await.unwrap(), 0, "{}", String::from_utf8_lossy(&sent));
+        }
+        String::from_utf8_lossy(&sent).into_owned()
+    }
+
+    /// What the client was sent until the end.
+    async fn end(mut self) -> String {
+        self.trigger.begin();
+        self.running.finish().await;
+        drop((self.outbound, self.hub));
+        let mut sent = Vec::new();
+        self.client.read_to_end(&mut sent).await.unwrap();
+        String::from_utf8_lossy(&sent).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_was_judged_in_another_life_does_not_enter() {
+    let stage = Stage::in_life(2).await;
+    let enter = |life| {
+        let key = ViewKey::named("pets", Ask::default());
+        stage.hub.enter(&key, None, &stage.outbound, &"me".into(), &Snapshot::all_before(10), life).unwrap()
+    };
+    assert!(matches!(enter(1), Entry::AnotherLife));
+    assert!(matches!(enter(2), Entry::Joined { .. }));
+    assert_eq!(stage.end().await, "");
+}
+
+/// The server crashes while a client waits for the rest of its cut. Its place is of the lost tail: a message sent
+/// now would carry that place into the new life, where it would be honoured.
+#[tokio::test]
+async fn a_place_is_not_carried_into_another_life_of_the_server() {
+    let stage = Stage::in_life(1).await;
+    let old = Life { id: 1, bound: None };
+    let wish = Wish {
+        since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
+        ..Wish::default()
+    };
+    let resuming = stage.resume(wish);
+    stage.feedback.nudged().await; // it waits until the stream has come to its place
+
+    stage.events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
+    stage.events.send(cut(2)).await.unwrap();
+    assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
+    assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
+}
+
+/// So that it reads no sooner than what it brings can be written.
+#[tokio::test]
+async fn the_source_hears_how_long_a_pass_takes() {
+    let stage = Stage::in_life(1).await;
+    let key = ViewKey::named("pets", Ask::default());
+    let subscription = stage.hub.join(&key, &stage.outbound, &"me".into(), None).unwrap();
+    assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
+    stage.events.send(cut(1)).await.unwrap();
+    let told = async {
+        while stage.feedback.take_longest_pass().is_zero() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    drop(subscription);
+    assert!(stage.end().await.contains("realtime_update"));
+}
+
+/// The messages in what was sent, by their type.
+fn types(sent: &str) -> Vec<&str> {
+    sent.split(r#"{"type":""#).skip(1).filter_map(|message| message.split('"').next()).collect()
+}
+
+/// A client that asked for rows takes them to be what it is to show, whatever it was told before `subscribed`.
+#[tokio::test]
+async fn rows_behind_which_something_is_missing_are_read_again() {
+    let wish = || Wish { snapshot: true, ..Wish::default() };
+    let (old, present) = (place(1, 5), place(1, 10));
+    // what was captured since the rows were read was pruned, or cannot be told
+    let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
+    for past in [vec![Answer::Gap(Gap::Retention)], vec![Answer::Changes(vec![unreadable]), Answer::Done]] {
+        let mut stage = Stage::in_life(1).await;
+        let resuming = stage.resume(wish());
+        stage.give_rows(old.clone()).await;
+        stage.give_past(past).await;
+        stage.give_rows(present.clone()).await;
+        let subscription = resuming.await.unwrap().unwrap();
+        let sent = stage.sent_until("subscribed").await;
+        drop(subscription);
+        stage.end().await;
+        assert_eq!(types(&sent), ["snapshot", "gap", "snapshot", "subscribed"]);
+    }
+    // each time: the client begins anew, and waits before it does
+    let mut stage = Stage::in_life(1).await;
+    let resuming = stage.resume(wish());
+    for _ in 0..SNAPSHOTS {
+        stage.give_rows(old.clone()).await;
+        stage.give_past(vec![Answer::Gap(Gap::Retention)]).await;
+    }
+    assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
+    assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
+}
+
+/// A writer of such changes keeps no client out.
+#[tokio::test]
+async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() {
+    let mut stage = Stage::in_life(1).await;
+    let resuming = stage.resume(Wish { snapshot: true, ..Wish::default() });
+    let unreadable = || Change { update: Some(Update::unreadable("pets".into())), ..change() };
+    for _ in 0..SNAPSHOTS {
+        stage.give_rows(place(1, 5)).await;
+        stage.give_past(vec![Answer::Changes(vec![change(), unreadable()]), Answer::Done]).await;
+    }
+    let subscription = resuming.await.unwrap().unwrap();
+    let sent = stage.sent_until("subscribed").await;
+    drop(subscription);
+    let sent = sent + &stage.end().await;
+    let again = ["snapshot", "realtime_update", "gap"].repeat(SNAPSHOTS as usize - 1);
+    assert_eq!(types(&sent), [again, vec!["snapshot", "realtime_update", "subscribed", "gap"]].concat());
+}
+
+#[tokio::test]
+async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
+    for snapshot in [true, false] {
+        let mut stage = Stage::in_life(1).await;
+        let resuming = stage.resume(Wish { since: Some(place(1, 5).token()), snapshot, gap: None });
+        let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
+        let after = Change { id: 3, ..change() };
+        stage.give_past(vec![Answer::Changes(vec![change(), unreadable, after]), Answer::Done]).await;
+        if snapshot {
+            stage.give_rows(place(1, 10)).await;
+        }
+        let subscription = resuming.await.unwrap().unwrap();
+        let sent = stage.sent_until("subscribed").await;
+        drop(subscription);
+        stage.end().await;
+        let wanted: &[&str] = match snapshot {
+            true => &["realtime_update", "gap", "snapshot", "subscribed"],
+            false => &["realtime_update", "gap", "realtime_update", "subscribed"],
+        };
+        assert_eq!(types(&sent), wanted);
+    }
+}

@@ -1,0 +1,86 @@
+//! Subscriptions of one socket that are on their way to the present. Owns their tasks: one that was called off says
+//! nothing more, and its end is not taken for that of another one.
+
+use std::task::{Context, Poll, ready};
+
+use serde_json::Value;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::catch_up::{Failed, Resume, Wish};
+use crate::delivery::fanout::hub::Subscription;
+use crate::delivery::selection::label::Label;
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::socket::writer::Ticket;
+
+/// How it ended.
+pub(crate) type Joined = Result<Subscription, (ViewKey, Option<Value>, Failed)>;
+
+/// Those on their way.
+#[derive(Default)]
+pub(crate) struct Joining {
+    tasks: JoinSet<Joined>,
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    asked: ViewKey,
+    /// the part of it that it is on its way to; `None` where that was not known yet
+    permitted: Option<ViewKey>,
+    ticket: Ticket,
+    task: AbortHandle,
+}
+
+impl Joining {
+    /// Sends one on its way, which may say what `ticket` allows.
+    pub(crate) fn send(
+        &mut self,
+        way: Resume,
+        wish: Wish,
+        asked: ViewKey,
+        permitted: Option<ViewKey>,
+        reference: Option<Value>,
+        ticket: Ticket,
+    ) {
+        let key = asked.clone();
+        let task =
+            self.tasks.spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (key, reference, failed)) });
+        self.waiting.push(Waiting { asked, permitted, ticket, task });
+    }
+
+    /// What they ask for.
+    pub(crate) fn asked(&self) -> impl ExactSizeIterator<Item = &ViewKey> {
+        self.waiting.iter().map(|waiting| &waiting.asked)
+    }
+
+    /// Calls those off that are meant.
+    pub(crate) fn cancel(&mut self, is_meant: impl Fn(&Label) -> bool) {
+        self.waiting.retain(|waiting| {
+            let goes = is_meant(&waiting.asked.label());
+            if goes {
+                waiting.ticket.void();
+                waiting.task.abort();
+            }
+            !goes
+        });
+    }
+
+    /// Whether each is on its way to what `permit` gives it now.
+    pub(crate) fn may_go_on(&self, permit: impl Fn(&ViewKey) -> Option<ViewKey>) -> bool {
+        self.waiting.iter().all(|waiting| waiting.permitted.is_some() && permit(&waiting.asked) == waiting.permitted)
+    }
+
+    /// Ready with one that has ended and was not called off, or with nothing when none is left.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Joined>> {
+        while let Some(ended) = ready!(self.tasks.poll_join_next_with_id(context)) {
+            let (task, joined) = match ended {
+                Ok((task, joined)) => (task, Some(joined)),
+                Err(error) => (error.id(), None),
+            };
+            let Some(place) = self.waiting.iter().position(|waiting| waiting.task.id() == task) else { continue };
+            let waiting = self.waiting.swap_remove(place);
+            // one that panicked has not answered
+            return Poll::Ready(Some(joined.unwrap_or(Err((waiting.asked, None, Failed::Unanswered)))));
+        }
+        Poll::Ready(None)
+    }
+}

@@ -1,0 +1,486 @@
+//! One client's conversation: commands, joins, goodbye. Owns its subscriptions and its patience; the writing of changes
+//! is the shard's, reading frames is tungstenite's.
+
+mod rights;
+
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use hyper_tungstenite::tungstenite::Message;
+use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use serde_json::Value;
+use tokio::time::Sleep;
+
+use super::catch_up::{Failed, Resume, Wish};
+use super::pending::Joining;
+use super::token_lease::Pass;
+use crate::delivery::access::auth::Identity;
+use crate::delivery::access::party::{Party, STRANGER_BYTES};
+use crate::delivery::fanout::hub::{Hub, JoinError, Subscription};
+use crate::delivery::selection::label::Label;
+use crate::delivery::selection::projection::Unfit;
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::socket::keepalive::Standing;
+use crate::delivery::socket::reader::{Full, Inbound};
+use crate::delivery::socket::writer::{DueCache, Gone, Order, Outbound, Ticket};
+use crate::delivery::wire::command::{self, Command};
+use crate::delivery::wire::frame::CloseCode;
+use crate::delivery::wire::protocol;
+
+/// What a socket may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// bytes of a message from a client
+    pub message_bytes: u32,
+    /// on one socket
+    pub subscriptions: u32,
+    /// commands of a client a second, and as many more at once; of `subscribe` and `unsubscribe`
+    /// besides twice as many as there may be subscriptions
+    pub commands_per_second: NonZeroU32,
+}
+
+/// After the close frame, how long the client may take to answer it.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// A client that goes on after so many commands were refused as too many is closed.
+const REFUSED: u32 = 100;
+/// Messages of one client that are answered before other tasks of the thread run.
+const COMMANDS_AT_A_TIME: usize = 64;
+
+/// A socket after its upgrade. It is small, since there are many: what only some of them need is behind a pointer.
+pub struct Session {
+    hub: Arc<Hub>,
+    outbound: Arc<Outbound>,
+    standing: Standing,
+    inbound: Inbound,
+    limits: Limits,
+    /// `None` where everybody may see everything
+    pass: Option<Box<Pass>>,
+    /// what it counts for
+    party: Box<Party>,
+    /// made at the first command
+    pace: Option<Box<Pace>>,
+    subscriptions: Vec<Subscription>,
+    /// it is told the end of each cut
+    wants_cuts: bool,
+    /// on their way to the present, or waiting until capture is live
+    joining: Option<Box<Joining>>,
+    /// set once a close frame was put
+    goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+struct Pace {
+    bucket: DefaultDirectRateLimiter,
+    /// a client that comes with all its subscriptions, or lets go of them, says so at once
+    joins: DefaultDirectRateLimiter,
+    refused: u32,
+}
+
+/// Why a session is over; the summary line of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// either side closed
+    Closed,
+    /// the connection broke
+    Broken,
+    /// the client did not answer a ping
+    Silent,
+}
+
+impl Session {
+    /// A session over `outbound`. `received` is what the client sent together with its handshake, `who` it is where
+    /// tokens are checked; `wants_cuts`: it is told the end of each cut.
+    pub fn new(
+        hub: Arc<Hub>,
+        outbound: Arc<Outbound>,
+        received: Vec<u8>,
+        limits: Limits,
+        who: Option<Arc<Identity>>,
+        party: Box<Party>,
+        wants_cuts: bool,
+    ) -> Self {
+        let user = who.as_ref().and_then(|who| who.user.clone());
+        let standing = hub.pulse().enter(&outbound, user, party.address());
+        // who has not said who he is may say that, and little else
+        let is_stranger = who.as_ref().is_some_and(|who| who.expires.is_none());
+        let message_bytes = if is_stranger { limits.message_bytes.min(STRANGER_BYTES) } else { limits.message_bytes };
+        let inbound = Inbound::new(&outbound, received, message_bytes, hub.unfinished());
+        // it may have been revoked since the handshake, when this socket was not among those that were told
+        if hub.keys().zip(who.as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
+            outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+        }
+        let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(Pass::new(keys.clone(), who)));
+        let (pace, subscriptions, joining, goodbye) = (None, Vec::new(), None, None);
+        Self {
+            hub,
+            outbound,
+            standing,
+            inbound,
+            limits,
+            pass,
+            party,
+            pace,
+            subscriptions,
+            wants_cuts,
+            joining,
+            goodbye,
+        }
+    }
+
+    /// Talks to the client until either side ends it, joining `first` at once.
+    pub async fn run(mut self, first: Option<Box<(ViewKey, Wish)>>) -> Ended {
+        if let Some(first) = first {
+            self.join(first.0, first.1, None);
+        }
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        self.outbound.wakes(context);
+        loop {
+            if self.wants_cuts {
+                self.outbound.tell_cuts(self.hub.frontier(), context);
+            }
+            self.outbound.flush(&mut DueCache::default());
+            match self.outbound.gone() {
+                Some(Gone::Silent) => return Poll::Ready(Ended::Silent),
+                Some(Gone::Broken | Gone::Closing) => return Poll::Ready(Ended::Broken),
+                None => {}
+            }
+            if self.outbound.is_closing() {
+                self.subscriptions.clear();
+                self.joining = None;
+                let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+                if goodbye.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Ended::Closed);
+                }
+            }
+            if self.outbound.takes_order(Order::Prune) {
+                self.subscriptions.retain(Subscription::is_open);
+            }
+            if self.outbound.takes_order(Order::Revoked) && !self.outbound.is_closing() {
+                self.look_at_revocation();
+                continue;
+            }
+            if self.outbound.takes_order(Order::Reconsider) && !self.outbound.is_closing() {
+                self.reconsider();
+                continue;
+            }
+            if self.poll_pass(context).is_ready()
+                || self.poll_joined(context).is_ready()
+                || self.outbound.poll_unblocked(context).is_ready()
+            {
+                continue;
+            }
+            if ready!(self.outbound.poll_readable(context)).is_err() {
+                return Poll::Ready(Ended::Broken);
+            }
+            match self.read() {
+                Reading::Goes => {}
+                Reading::Paused => {
+                    context.waker().wake_by_ref();
+                    self.outbound.flush(&mut DueCache::default());
+                    return Poll::Pending;
+                }
+                Reading::Over(ended) => return Poll::Ready(ended),
+            }
+        }
+    }
+
+    fn read(&mut self) -> Reading {
+        for _ in 0..COMMANDS_AT_A_TIME {
+            match self.inbound.read(&self.outbound, self.hub.unfinished()) {
+                // who was refused, or told to go, is answered nothing more
+                Ok(Message::Text(_) | Message::Binary(_)) if self.outbound.is_closing() => {}
+                #[cfg(feature = "autobahn")]
+                Ok(Message::Text(text)) => self.outbound.echo(0x81, text.as_bytes()),
+                #[cfg(feature = "autobahn")]
+                Ok(Message::Binary(bytes)) => self.outbound.echo(0x82, &bytes),
+                #[cfg(not(feature = "autobahn"))]
+                Ok(Message::Text(text)) => self.obey(&text),
+                #[cfg(not(feature = "autobahn"))]
+                Ok(Message::Binary(_)) if self.is_too_fast("") => {}
+                #[cfg(not(feature = "autobahn"))]
+                Ok(Message::Binary(_)) => {
+                    self.refuse(&protocol::error(
+                        "bad_message",
+                        "binary frames are not understood: send JSON as text",
+                        None,
+                    ));
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Close(_)) => {
+                    // tungstenite's answer is in the control frames; nothing may follow it
+                    self.outbound.flush(&mut DueCache::default());
+                    return Reading::Over(Ended::Closed);
+                }
+                Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    if let Err(Full) = self.inbound.note_held() {
+                        self.hub.metrics().count_limit("messages");
+                        self.outbound
+                            .close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
+                        // at once: to wait for its answer would be to read the rest
+                        self.outbound.flush(&mut DueCache::default());
+                        return Reading::Over(Ended::Closed);
+                    }
+                    return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
+                }
+                Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                    self.outbound
+                        .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
+                    return Reading::Goes;
+                }
+                Err(WsError::Protocol(e)) if !self.outbound.is_closing() => {
+                    self.outbound.close(CloseCode::Protocol, &e.to_string());
+                    return Reading::Goes;
+                }
+                Err(WsError::Utf8(_)) => {
+                    self.outbound.close(CloseCode::NotUtf8, "text that is not UTF-8");
+                    return Reading::Goes;
+                }
+                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => return Reading::Over(Ended::Closed),
+                Err(_) if self.outbound.is_closing() => return Reading::Over(Ended::Closed),
+                Err(_) => return Reading::Over(Ended::Broken),
+            }
+        }
+        Reading::Paused
+    }
+
+    /// Whether this command is one too many.
+    fn is_too_fast(&mut self, text: &str) -> bool {
+        let pace = self.pace.get_or_insert_with(|| {
+            let quota = Quota::per_second(self.limits.commands_per_second);
+            // to join all, and to leave all
+            let all = NonZeroU32::new(self.limits.subscriptions.saturating_mul(2)).unwrap_or(NonZeroU32::MIN);
+            let joins = RateLimiter::direct(quota.allow_burst(all));
+            Box::new(Pace { bucket: RateLimiter::direct(quota), joins, refused: 0 })
+        });
+        if command::joins_or_leaves(text) && pace.joins.check().is_ok() {
+            return false;
+        }
+        let Err(until) = pace.bucket.check() else { return false };
+        pace.refused += 1;
+        let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64();
+        if pace.refused > 1 {
+            self.hub.metrics().count_limit("commands");
+        } else if let Some(unlogged) = self.hub.metrics().refuse("commands") {
+            tracing::warn!(event = "rate_limited", limit = self.limits.commands_per_second, unlogged);
+        }
+        if pace.refused >= REFUSED {
+            self.outbound.close(CloseCode::RateLimited, "too many commands: come back later");
+        }
+        self.refuse(&protocol::rate_limited(wait, command::reference_of(text).as_ref()));
+        true
+    }
+
+    #[cfg_attr(feature = "autobahn", allow(dead_code, reason = "sockets echo"))]
+    fn obey(&mut self, text: &str) {
+        self.hub.metrics().received.inc();
+        if self.is_too_fast(text) {
+            return;
+        }
+        match command::parse(text) {
+            Err(error) => self.refuse(&error),
+            Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
+            Ok(Command::Test {}) => self.outbound.say(text),
+            Ok(Command::Cuts {}) => self.wants_cuts = true,
+            Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
+            Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
+                let ask = command::tagged(command::ask_of(filter, columns, old), view.as_deref());
+                let key = ask.map(|ask| (ask.is_everything(), ViewKey::named(&channel, ask)));
+                match key {
+                    Err(text) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),
+                    Ok((is_everything, ViewKey::User(..))) if snapshot || !is_everything => {
+                        let text = "a user's notifications have no view, snapshot, filter, columns or old";
+                        self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
+                    }
+                    Ok((_, key)) => self.subscribe(key, Wish { since, snapshot, gap: None }, r#ref),
+                }
+            }
+            Ok(Command::Unsubscribe { channel, view, r#ref }) => {
+                let is_meant = |label: &Label| {
+                    *label.channel == *channel
+                        && match (view.as_deref(), &label.tag) {
+                            (None, _) | (Some(""), None) => true,
+                            (Some(_), None) => false,
+                            (Some(view), Some(tag)) => tag.is(view),
+                        }
+                };
+                let left: Vec<Label> = self.asked().map(ViewKey::label).filter(is_meant).collect();
+                self.subscriptions.retain(|subscription| !is_meant(&subscription.key().label()));
+                if let Some(joining) = &mut self.joining {
+                    joining.cancel(is_meant);
+                }
+                for label in &left {
+                    self.outbound.say(&protocol::unsubscribed(label, r#ref.as_ref()));
+                }
+                if left.is_empty() {
+                    let shown: String = channel.chars().take(40).collect();
+                    let text = format!("not subscribed to {shown}");
+                    self.refuse(&protocol::error("not_subscribed", &text, r#ref.as_ref()));
+                }
+            }
+        }
+    }
+
+    fn subscribe(&mut self, key: ViewKey, wish: Wish, reference: Option<Value>) {
+        let label = key.label();
+        if self.asked().any(|known| known.label() == label) {
+            let view = label.tag.as_ref().map(|tag| format!(" by the view {tag}")).unwrap_or_default();
+            let text = format!("already subscribed to {label}{view}: unsubscribe first, or give this one another view");
+            self.refuse(&protocol::error("already_subscribed", &text, reference.as_ref()));
+        } else if self.asked().count() >= self.limits.subscriptions as usize {
+            let text = format!("a socket may have {} subscriptions", self.limits.subscriptions);
+            self.refuse(&protocol::error("too_many_subscriptions", &text, reference.as_ref()));
+        } else {
+            self.join(key, wish, reference);
+        }
+    }
+
+    fn join(&mut self, asked: ViewKey, wish: Wish, reference: Option<Value>) {
+        let (who, party) = (self.who(), self.party.name());
+        let permitted = self.hub.permit(&asked, who.as_deref());
+        // whoever only wants the stream needs no task of its own
+        if wish.is_the_stream() {
+            let joined =
+                permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, &party, reference.as_ref()));
+            match joined {
+                Ok(subscription) => return self.follow(subscription),
+                // it may have been made a moment ago: the way is to wait for the present
+                Err(JoinError::NotLive | JoinError::UnknownChannel) => {}
+                Err(JoinError::Unfit(_)) if permitted.as_ref().is_ok_and(|key| self.hub.lacks_column(key)) => {}
+                Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
+            }
+        }
+        let (hub, outbound, ticket) = (self.hub.clone(), self.outbound.clone(), Ticket::default());
+        let way = Resume::new(hub, outbound, asked.clone(), who, party, reference.clone(), ticket.clone());
+        self.joining.get_or_insert_default().send(way, wish, asked, permitted.ok(), reference, ticket);
+    }
+
+    fn follow(&mut self, subscription: Subscription) {
+        self.party.is_known();
+        self.inbound.allow(self.limits.message_bytes);
+        self.subscriptions.reserve_exact(1);
+        self.subscriptions.push(subscription);
+    }
+
+    /// Ready when a subscription has joined or failed; pending when none is on its way.
+    fn poll_joined(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(joining) = &mut self.joining else { return Poll::Pending };
+        match ready!(joining.poll_next(context)) {
+            Some(Ok(subscription)) => {
+                // else dropping it leaves
+                match subscription.is_open() {
+                    _ if self.outbound.is_closing() => {}
+                    true => self.follow(subscription),
+                    false => self.lost(&subscription),
+                }
+            }
+            Some(Err((key, reference, failed))) => self.failed(&key, reference.as_ref(), &failed),
+            None => self.joining = None,
+        }
+        Poll::Ready(())
+    }
+
+    /// Its view was taken away while it was on its way. Nobody has told the client, where it did not follow by then.
+    fn lost(&self, subscription: &Subscription) {
+        if subscription.leave() {
+            let failed = self.hub.lens(subscription.key()).err().map_or(Failed::UnknownChannel, Failed::from);
+            self.failed(subscription.key(), None, &failed);
+        }
+    }
+
+    fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &Failed) {
+        match failed {
+            Failed::Gone => {}
+            // nothing is lost: the cursor of the last message that was sent is good
+            Failed::Unanswered => {
+                self.outbound.close(
+                    CloseCode::PastUnread,
+                    "the past could not be read to its end: resume with your last cursor",
+                );
+            }
+            // a path's own: there is nothing else for it to do
+            Failed::TooMany(what) if reference.is_none() && self.asked().next().is_none() => {
+                self.count_too_many(what.limit);
+                self.outbound.close(CloseCode::Overloaded, what.reason);
+            }
+            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) | Failed::TooMany(_) => {
+                if let Failed::TooMany(what) = failed {
+                    self.count_too_many(what.limit);
+                }
+                if matches!(failed, Failed::Forbidden) {
+                    let channel: String = key.channel().map_or("user", |name| name).chars().take(40).collect();
+                    if let Some(unlogged) = self.hub.metrics().refuse("policy") {
+                        tracing::warn!(event = "forbidden", channel, unlogged);
+                    }
+                }
+                let (code, text) = explain(key, failed);
+                // where no command asks, the channel says what it is about
+                self.refuse(&match reference {
+                    Some(_) => protocol::error(code, &text, reference),
+                    None => protocol::channel_error(code, &text, &key.label()),
+                });
+            }
+        }
+    }
+
+    fn count_too_many(&self, limit: &'static str) {
+        if let Some(unlogged) = self.hub.metrics().refuse(limit) {
+            tracing::warn!(event = "subscription_refused", address = %self.party.address(), limit, unlogged);
+        }
+    }
+
+    /// What it is joined to, or on its way to.
+    fn asked(&self) -> impl Iterator<Item = &ViewKey> {
+        let joining = self.joining.iter().flat_map(|joining| joining.asked());
+        self.subscriptions.iter().map(Subscription::key).chain(joining)
+    }
+
+    fn refuse(&self, error: &str) {
+        self.hub.metrics().errors.inc();
+        self.outbound.say(error);
+    }
+}
+
+enum Reading {
+    /// everything that had arrived was read
+    Goes,
+    /// there may be more
+    Paused,
+    Over(Ended),
+}
+
+/// Why a channel cannot be had: code and text.
+fn explain(key: &ViewKey, failed: &Failed) -> (&'static str, String) {
+    match failed {
+        Failed::Unfit(Unfit(text)) => ("bad_filter", text.clone()),
+        Failed::TooMany(what) => ("too_many_views", what.reason.to_owned()),
+        Failed::Forbidden => ("forbidden", format!("your token does not let you see {}", key.label())),
+        Failed::UnknownChannel | Failed::Gone | Failed::Unanswered => {
+            ("unknown_channel", format!("there is no channel {}", key.label()))
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.hub.pulse().leave(self.standing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
+        // with its counts, what fits into an allocation of 232 bytes
+        assert!(size_of::<Outbound>() <= 208, "{} bytes", size_of::<Outbound>());
+    }
+}

@@ -1,0 +1,118 @@
+//! What a socket's token lets it see while it is open: told in time, renewed, looked at again. Owns the consequences for
+//! its subscriptions; what is allowed is the policies' to say.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use serde_json::Value;
+
+use crate::delivery::access::auth::Identity;
+use crate::delivery::conversation::catch_up::Wish;
+use crate::delivery::conversation::session::{Session, explain};
+use crate::delivery::conversation::token_lease::Due;
+use crate::delivery::fanout::hub::JoinError;
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::wire::frame::CloseCode;
+use crate::delivery::wire::protocol;
+use crate::lives::Gap;
+
+/// After so many seconds a token from an address that forges may be looked at again, if it lets that be.
+const FORGED_PAUSE: f64 = 5.0;
+
+impl Session {
+    /// Ready when the client had to be told something of its token.
+    pub(super) fn poll_pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(pass) = &mut self.pass else { return Poll::Pending };
+        if self.outbound.is_closing() {
+            return Poll::Pending;
+        }
+        match ready!(pass.poll_due(context)) {
+            Due::Expiring => {
+                let seconds = pass.remaining().unwrap_or_default().as_secs();
+                self.outbound.say(&protocol::token_expiring(seconds));
+            }
+            Due::Expired => self.outbound.close(CloseCode::Unauthenticated, "the token has expired"),
+            Due::Nobody if self.subscriptions.is_empty() && self.joining.is_none() => {
+                self.outbound.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
+            }
+            Due::Nobody | Due::Nothing => {}
+        }
+        Poll::Ready(())
+    }
+
+    pub(super) fn who(&self) -> Option<Arc<Identity>> {
+        self.pass.as_ref().map(|pass| pass.who().clone())
+    }
+
+    pub(super) fn authenticate(&mut self, token: &str, reference: Option<&Value>) {
+        let Some(pass) = &mut self.pass else {
+            let text = "this server checks no tokens: every channel is open";
+            return self.refuse(&protocol::error("not_supported", text, reference));
+        };
+        if self.party.shares().is_suspect(self.party.address()) {
+            self.hub.metrics().count_limit("forged");
+            return self.refuse(&protocol::rate_limited(FORGED_PAUSE, reference));
+        }
+        if let Err(reason) = pass.renew(token) {
+            if reason.is_forged() {
+                self.party.shares().suspect(self.party.address());
+            }
+            if let Some(unlogged) = self.hub.metrics().refuse("token") {
+                tracing::warn!(event = "auth_refused", %reason, unlogged);
+            }
+            return self.refuse(&protocol::error("unauthenticated", reason.0, reference));
+        }
+        let who = pass.who().clone();
+        // also one that came without a token counts for its user from now on
+        if let Err(what) = self.party.belongs_to(who.user.as_ref()) {
+            self.hub.metrics().count_limit(what.limit);
+            return self.outbound.close(CloseCode::Overloaded, what.reason);
+        }
+        self.party.is_known();
+        self.inbound.allow(self.limits.message_bytes);
+        let seconds = pass.remaining().map(|remaining| remaining.as_secs());
+        self.hub.pulse().belongs_to(self.standing, who.user.clone());
+        self.outbound.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
+        self.reconsider();
+    }
+
+    /// Some of its user's tokens were revoked, maybe this one.
+    pub(super) fn look_at_revocation(&self) {
+        if self.hub.keys().zip(self.who().as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
+            self.outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+        }
+    }
+
+    /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
+    /// channel, or ends.
+    pub(super) fn reconsider(&mut self) {
+        let who = self.who();
+        let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
+        if self.joining.as_ref().is_some_and(|joining| !joining.may_go_on(permit)) {
+            // what is on its way cannot turn
+            return self
+                .outbound
+                .close(CloseCode::RightsChanged, "your rights changed meanwhile: resume with your last cursor");
+        }
+        let had_some = !self.subscriptions.is_empty();
+        for subscription in std::mem::take(&mut self.subscriptions) {
+            let asked = subscription.key().asked();
+            match self.hub.permit(&asked, who.as_deref()) {
+                Ok(key) if key == *subscription.key() => self.subscriptions.push(subscription),
+                Err(JoinError::NotLive) => self.subscriptions.push(subscription),
+                Ok(_) => {
+                    drop(subscription);
+                    self.join(asked, Wish { gap: Some(Gap::Policy), ..Wish::default() }, None);
+                }
+                Err(error) => {
+                    drop(subscription);
+                    let (code, text) = explain(&asked, &error.into());
+                    self.refuse(&protocol::channel_error(code, &text, &asked.label()));
+                }
+            }
+        }
+        if had_some && self.subscriptions.is_empty() && self.joining.is_none() {
+            self.outbound.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
+        }
+    }
+}

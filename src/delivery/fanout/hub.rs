@@ -1,0 +1,626 @@
+//! Who watches what. Owns the views there are, their members, and where the stream has come to; knows neither Postgres
+//! nor HTTP.
+//!
+//! A cut is routed without the lock, since filters may cost time, and where they cost much of it, beside the threads that
+//! answer clients. Then it is applied under one lock: its frames go into the logs of the views it concerns and the hub's
+//! cursor moves past it. A subscriber joins under the same lock, so its first frame is the one after the cursor it was
+//! told; a view that was made since the routing began is routed before the lock is taken for good. Then each shard that
+//! holds subscribers of those views is woken once and writes to its sockets directly.
+
+mod apply;
+mod behind;
+mod explain;
+mod known;
+mod relieve;
+mod subscription;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use known::Known;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+use super::history::History;
+use super::route::Views;
+use super::shard::Shard;
+use super::view::{View, lock};
+use crate::change::{Column, Cut, Event, Floor, Request};
+use crate::cursor::{Border, Snapshot};
+use crate::delivery::access::auth::{Identity, Keys};
+use crate::delivery::access::floors::Floors;
+use crate::delivery::access::party::{Most, Shares, TooMany};
+use crate::delivery::access::policy::{Policies, Refused};
+use crate::delivery::selection::projection::{Lens, Unfit};
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::socket::frontier::Frontier;
+use crate::delivery::socket::keepalive::Pulse;
+use crate::delivery::socket::meter::Meter;
+use crate::delivery::socket::writer::{Outbound, Ticket};
+use crate::delivery::wire::frame::CloseCode;
+use crate::delivery::wire::protocol;
+use crate::feedback::Feedback;
+use crate::lives::Lives;
+use crate::metrics::DeliveryMetrics;
+use crate::shutdown::Shutdown;
+use crate::tasks::Tasks;
+
+/// While the database is away nobody is made to wait for what it would say.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// Requests of one user, or of one address without users, that are with the source at a time: more than are answered at
+/// once, so that it never waits for the next. Whoever has more waits in its own tasks, and keeps no place from others.
+const ASKED_AT_ONCE: usize = 8;
+
+/// How much is kept and how often is spoken.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// bytes of frames kept per view
+    pub log_bytes: u64,
+    /// bytes of frames kept for all views together
+    pub view_bytes: u64,
+    /// bytes of changes kept for those who come back
+    pub history_bytes: u64,
+    /// a view that was silent for this long gets a heartbeat
+    pub heartbeat: Duration,
+    /// each socket is pinged once in this time, and gone where nothing came from it since the last one
+    pub ping: Duration,
+    /// of the past, to one client; 0: any number
+    pub replay_bytes_per_second: u32,
+    /// the present has come within this time once it is asked for; a place that lies beyond it is of the future
+    pub reach_within: Duration,
+    /// threads that write
+    pub shards: usize,
+    /// what tokens are checked with; `None`: everybody may see everything
+    pub keys: Option<Arc<Keys>>,
+    /// what each user and each address may have
+    pub most: Most,
+}
+
+/// The hub.
+#[derive(Debug)]
+pub struct Hub {
+    state: Mutex<State>,
+    shards: Vec<Arc<Shard>>,
+    pulse: Pulse,
+    live: watch::Sender<bool>,
+    /// told at each border
+    borders: watch::Sender<()>,
+    frontier: Arc<Frontier>,
+    /// the channels were told
+    catalogued: watch::Sender<()>,
+    /// when the source is, or was last, asked to look at them
+    doubted: Mutex<Option<Instant>>,
+    source: Source,
+    /// of all logs
+    meter: Arc<Meter>,
+    /// bytes of messages of clients whose end has not come yet
+    unfinished: Arc<Meter>,
+    shares: Arc<Shares>,
+    /// who has how many requests with the source
+    asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    /// one subscriber's past is looked at through a costly filter at a time
+    sieve: Semaphore,
+    settings: Settings,
+    metrics: Arc<DeliveryMetrics>,
+}
+
+/// Messages whose end has not come yet may hold so much in all; 1,000 of the largest that are allowed by default.
+const UNFINISHED: u64 = 64 << 20;
+
+/// The way back to the source.
+#[derive(Debug)]
+pub struct Source {
+    /// takes what is asked for one subscriber
+    pub requests: mpsc::Sender<Request>,
+    /// tells it what helps it to keep time
+    pub feedback: Arc<Feedback>,
+}
+
+#[derive(Debug)]
+struct State {
+    known: Known,
+    /// the last place between two cuts; `None` until the source has told one
+    border: Option<Border>,
+    /// where the stream has come to: the border, or a place inside the cut that is arriving
+    cursor: Arc<str>,
+    is_at_border: bool,
+    /// views that were told a part of the cut that is arriving
+    amid: Vec<Arc<View>>,
+    lives: Option<Arc<Lives>>,
+    history: History,
+    /// the columns of each channel, where it has a table
+    channels: BTreeMap<Arc<str>, Option<Arc<[Column]>>>,
+    /// `None` until the source has told them
+    policies: Option<Policies>,
+    /// from when on each channel may be seen
+    floors: Floors,
+    /// the stream still brings changes from before some floor
+    awaits_floor: bool,
+}
+
+/// How a subscriber that comes with a place gets in.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made once for a subscriber, and taken apart at once")]
+pub enum Entry {
+    /// It is a member now, and hears of nothing before it follows.
+    Joined {
+        /// its membership
+        subscription: Subscription,
+        /// hold what it has missed
+        cuts: Vec<Arc<Cut>>,
+        /// where the view's log goes on
+        border: Border,
+    },
+    /// Memory does not reach back to its place.
+    BeyondMemory,
+    /// A cut is arriving.
+    Later,
+    /// The server has begun another life since the place was judged.
+    AnotherLife,
+    /// What may be seen was changed since.
+    Hidden,
+}
+
+/// Why a socket cannot join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JoinError {
+    /// Capture is not live; wait for [`Hub::becomes_live`].
+    NotLive,
+    /// There is no such channel.
+    UnknownChannel,
+    /// The channel cannot be seen that way.
+    Unfit(Unfit),
+    /// No policy lets the token see it.
+    Forbidden,
+    /// Who asks has as many different ones as one may.
+    TooMany(TooMany),
+}
+
+impl From<Unfit> for JoinError {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
+    }
+}
+
+pub use subscription::Subscription;
+
+impl Hub {
+    /// A hub with no channels; [`start`](Self::start) gives it life.
+    pub fn new(settings: Settings, source: Source, metrics: Arc<DeliveryMetrics>) -> Arc<Self> {
+        metrics.expect_closes(CloseCode::ALL.map(|code| (code.number(), code.reason())));
+        let shard = |index| Arc::new(Shard::new(index, source.feedback.clone(), metrics.clone()));
+        let shards = (0..settings.shards.max(1)).map(shard).collect();
+        let state = State {
+            known: Known::default(),
+            border: None,
+            cursor: Arc::default(),
+            is_at_border: true,
+            amid: Vec::new(),
+            lives: None,
+            history: History::new(settings.history_bytes),
+            channels: BTreeMap::new(),
+            policies: None,
+            floors: Floors::default(),
+            awaits_floor: false,
+        };
+        let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
+        let pulse = Pulse::new(settings.ping);
+        let (meter, unfinished) = (Meter::new(settings.view_bytes), Meter::new(UNFINISHED));
+        let (shares, asking, sieve) = (Shares::new(settings.most), Mutex::default(), Semaphore::new(1));
+        let state = Mutex::new(state);
+        Arc::new(Self {
+            state,
+            shards,
+            pulse,
+            live,
+            borders,
+            frontier: Arc::default(),
+            catalogued: watch::Sender::new(()),
+            doubted: Mutex::default(),
+            source,
+            meter,
+            unfinished,
+            shares,
+            asking,
+            sieve,
+            settings,
+            metrics,
+        })
+    }
+
+    /// What each user and each address has.
+    pub fn shares(&self) -> &Arc<Shares> {
+        &self.shares
+    }
+
+    /// Bytes that the logs of all views hold.
+    pub fn view_bytes(&self) -> u64 {
+        self.meter.held()
+    }
+
+    /// Counts the messages whose end has not come yet.
+    pub(crate) fn unfinished(&self) -> &Arc<Meter> {
+        &self.unfinished
+    }
+
+    /// Waits for the turn of somebody whose filters take long. While it is kept, no other's past is looked at: so they
+    /// take one thread's time in small pieces, and not that of all threads.
+    pub(crate) async fn sieve(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.sieve.acquire().await.ok()
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Arc<DeliveryMetrics> {
+        &self.metrics
+    }
+
+    /// What tokens are checked with; `None`: everybody may see everything.
+    pub fn keys(&self) -> Option<&Arc<Keys>> {
+        self.settings.keys.as_ref()
+    }
+
+    /// What somebody may see of what is asked for; `who` is `None` where everybody may see everything.
+    ///
+    /// # Errors
+    /// [`JoinError::Forbidden`], or [`JoinError::NotLive`] where the policies are not known yet.
+    pub fn permit(&self, asked: &ViewKey, who: Option<&Identity>) -> Result<ViewKey, JoinError> {
+        let Some(who) = who else {
+            // nobody, where tokens are checked: a request that was refused
+            return if self.settings.keys.is_some() { Err(JoinError::Forbidden) } else { Ok(asked.clone()) };
+        };
+        let state = lock(&self.state);
+        let policies = state.policies.as_ref().ok_or(JoinError::NotLive)?;
+        policies.permit(asked, who).map_err(|refused| match refused {
+            Refused::Forbidden => JoinError::Forbidden,
+            Refused::Claim(what) => JoinError::Unfit(Unfit(what)),
+        })
+    }
+
+    /// Whether somebody may go on from a place: not where what may be seen was changed since.
+    pub fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
+        lock(&self.state).lets_in(key, who, seen)
+    }
+
+    /// From when on a channel may be seen; another answer than before: what was read before is no longer to be told.
+    pub(crate) fn floor_of(&self, key: &ViewKey) -> Option<Floor> {
+        lock(&self.state).floors.of(key.channel()?).cloned()
+    }
+
+    /// A token as clients get it.
+    pub(crate) fn sealed(&self, token: &str) -> Arc<str> {
+        lock(&self.state).sealed(token)
+    }
+
+    /// How long so many bytes of the past may take at least, where there is a limit.
+    pub(crate) fn time_for(&self, bytes: u64) -> Option<Duration> {
+        let pace = self.settings.replay_bytes_per_second;
+        (pace > 0).then(|| Duration::from_secs_f64(bytes as f64 / f64::from(pace)))
+    }
+
+    /// How long a place is waited for that lies beyond what the stream has come to.
+    pub(crate) fn reach_within(&self) -> Duration {
+        self.settings.reach_within
+    }
+
+    /// How far all logs have come together.
+    pub(crate) fn frontier(&self) -> &Arc<Frontier> {
+        &self.frontier
+    }
+
+    /// Who looks after the sockets.
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Waits until capture is live.
+    pub async fn becomes_live(&self) {
+        // an error means that the hub is gone; the shutdown ends whoever waits
+        let _ = self.live.subscribe().wait_for(|live| *live).await;
+    }
+
+    /// Whether capture is live.
+    pub fn is_live(&self) -> bool {
+        *self.live.borrow()
+    }
+
+    /// Which cursors can be honoured; `None` until the source has told.
+    pub fn lives(&self) -> Option<Arc<Lives>> {
+        lock(&self.state).lives.clone()
+    }
+
+    /// Waits until the source has told of a life of the server. Cancel safe.
+    pub async fn learns_of(&self, incarnation: u64) {
+        let mut borders = self.borders.subscribe();
+        while !self.lives().is_some_and(|lives| lives.know(incarnation)) {
+            let _ = borders.changed().await;
+        }
+    }
+
+    /// Waits until the stream is between two cuts and has come to all that `seen` saw. Cancel safe.
+    pub async fn reaches(&self, seen: &Snapshot) -> Border {
+        let mut borders = self.borders.subscribe();
+        loop {
+            borders.mark_unchanged();
+            {
+                let state = lock(&self.state);
+                if state.is_at_border
+                    && let Some(border) = state.border.as_ref().filter(|border| border.cursor.seen.covers(seen))
+                {
+                    return border.clone();
+                }
+            }
+            self.source.feedback.nudge();
+            let _ = borders.changed().await;
+        }
+    }
+
+    /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a
+    /// channel that is unknown here may have been made a moment ago. Many who wait share a read.
+    pub async fn looks_again(&self) -> bool {
+        let mut borders = self.borders.subscribe();
+        let look = async {
+            // the first border may be of a read that had begun before
+            for _ in 0..2 {
+                borders.mark_unchanged();
+                self.source.feedback.nudge();
+                let _ = borders.changed().await;
+            }
+        };
+        tokio::time::timeout(LOOK_WITHIN, look).await.is_ok()
+    }
+
+    /// Waits until the source has read the channels again, within a second: a column that is unknown here may have been made a
+    /// moment ago. The source is asked once a second at most.
+    pub async fn looks_again_at_channels(&self) {
+        let mut catalogued = self.catalogued.subscribe();
+        let due = {
+            let mut doubted = lock(&self.doubted);
+            let now = Instant::now();
+            // requests within a second share the next look
+            let due = match *doubted {
+                Some(at) if at > now => at,
+                Some(at) => now.max(at + LOOK_WITHIN),
+                None => now,
+            };
+            *doubted = Some(due);
+            due
+        };
+        tokio::time::sleep_until(due).await;
+        catalogued.mark_unchanged();
+        self.source.feedback.doubt_channels();
+        let _ = tokio::time::timeout(LOOK_WITHIN, catalogued.changed()).await;
+    }
+
+    /// Whether a view names a column that its channel has not, or that its holder may not see: the time that a refusal takes
+    /// tells nobody which of both.
+    pub fn lacks_column(&self, key: &ViewKey) -> bool {
+        let ViewKey::Channel(name, ask) = key else { return false };
+        let state = lock(&self.state);
+        let Some(columns) = state.channels.get(name).and_then(|columns| columns.as_deref()) else { return false };
+        !ask.sees_what_it_names(columns)
+    }
+
+    /// Whether the stream is between two cuts and the source is connected.
+    pub fn is_at_border(&self) -> bool {
+        self.is_live() && lock(&self.state).is_at_border
+    }
+
+    /// The parts of cuts that hold what `seen` has missed, if memory reaches back so far.
+    pub fn history_since(&self, seen: &Snapshot) -> Option<Vec<Arc<Cut>>> {
+        let state = lock(&self.state);
+        state.history.reaches(seen).then(|| state.history.since(seen))
+    }
+
+    /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit, if there is one, is
+    /// to be kept until the answer has come to its end.
+    pub async fn ask(&self, mut request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut asking = lock(&self.asking);
+            // who has none with the source is not remembered
+            if asking.len() > 1024 {
+                asking.retain(|_, turns| Arc::strong_count(turns) > 1);
+            }
+            asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
+        };
+        let mut turn = turns.acquire_owned().await.ok();
+        if let Request::Snapshot { place, .. } = &mut request {
+            *place = turn.take();
+        }
+        let _ = self.source.requests.send(request).await;
+        turn
+    }
+
+    /// Whether a channel exists; `None` until the source has told which there are.
+    pub fn has_channel(&self, name: &str) -> Option<bool> {
+        let state = lock(&self.state);
+        (!state.cursor.is_empty()).then(|| state.channels.contains_key(name))
+    }
+
+    /// How a view shows its channel, by the columns that it has now.
+    ///
+    /// # Errors
+    /// [`JoinError::UnknownChannel`] or [`JoinError::Unfit`].
+    pub fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
+        lock(&self.state).lens(key)
+    }
+
+    /// All channels with their number of subscribers, and the number of users that are watched.
+    pub fn census(&self) -> (Vec<(Arc<str>, usize)>, usize) {
+        let state = lock(&self.state);
+        let channels = state
+            .channels
+            .keys()
+            .map(|name| (name.clone(), state.known.of_channel(name).map(|view| view.subscribers()).sum()))
+            .collect();
+        (channels, state.known.users())
+    }
+
+    /// Where the stream has come to.
+    pub fn cursor(&self) -> Arc<str> {
+        lock(&self.state).cursor.clone()
+    }
+
+    /// Joins a socket to a view: it is told `subscribed`, and then every frame from that cursor on.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn join(
+        self: &Arc<Self>,
+        key: &ViewKey,
+        outbound: &Arc<Outbound>,
+        who: &Arc<str>,
+        reference: Option<&serde_json::Value>,
+    ) -> Result<Subscription, JoinError> {
+        let mut state = self.joinable(key)?;
+        let subscription = self.member(&mut state, key, outbound, who)?;
+        let cursor = format!("{}{}", state.cursor, subscription.mark());
+        let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
+        subscription.follow(&[&message], &Ticket::default());
+        Ok(subscription)
+    }
+
+    /// Makes a socket that has come to `seen`, in that life of the server, a member of a view. It is to follow once it
+    /// was sent what it missed.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub fn enter(
+        self: &Arc<Self>,
+        key: &ViewKey,
+        who: Option<&Identity>,
+        outbound: &Arc<Outbound>,
+        party: &Arc<str>,
+        seen: &Snapshot,
+        life: u64,
+    ) -> Result<Entry, JoinError> {
+        let mut state = self.joinable(key)?;
+        if !state.lets_in(key, who, seen) {
+            return Ok(Entry::Hidden);
+        }
+        if state.lives.as_ref().is_none_or(|lives| lives.present() != life) {
+            return Ok(Entry::AnotherLife);
+        }
+        let here = state.border.clone().filter(|border| state.is_at_border && border.cursor.seen.covers(seen));
+        let Some(border) = here else { return Ok(Entry::Later) };
+        if !state.history.reaches(seen) {
+            return Ok(Entry::BeyondMemory);
+        }
+        let cuts = state.history.since(seen);
+        let subscription = self.member(&mut state, key, outbound, party)?;
+        Ok(Entry::Joined { subscription, cuts, border })
+    }
+
+    /// The state, if a view may be joined.
+    fn joinable(&self, key: &ViewKey) -> Result<MutexGuard<'_, State>, JoinError> {
+        let state = lock(&self.state);
+        match key {
+            _ if !self.is_live() => Err(JoinError::NotLive),
+            ViewKey::Channel(name, _) if !state.channels.contains_key(name) => Err(JoinError::UnknownChannel),
+            ViewKey::Channel(..) | ViewKey::User(..) => Ok(state),
+        }
+    }
+
+    fn member(
+        self: &Arc<Self>,
+        state: &mut State,
+        key: &ViewKey,
+        outbound: &Arc<Outbound>,
+        who: &Arc<str>,
+    ) -> Result<Subscription, JoinError> {
+        let (view, is_new) = match state.known.get(key) {
+            Some(view) => (view.clone(), None),
+            None => {
+                let lens = state.lens(key)?;
+                let log_bytes = self.settings.log_bytes;
+                (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(lens))
+            }
+        };
+        let look = key.is_narrowed().then(|| self.shares.look(who, view.number)).transpose();
+        let look = look.map_err(JoinError::TooMany)?.map(Box::new);
+        if let Some(lens) = is_new {
+            state.known.insert(&view, lens);
+        }
+        let shard = fastrand::usize(..self.shards.len());
+        let slot = lock(&view.members[shard]).insert(outbound.clone());
+        Ok(Subscription::new(self.clone(), view, outbound.clone(), look, shard, slot))
+    }
+
+    /// Begins its tasks: one that applies what the source tells, one that pings, and those that write.
+    pub fn start(self: &Arc<Self>, tasks: &mut Tasks, events: mpsc::Receiver<Event>, shutdown: &Shutdown) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            tasks.spawn(format!("shard {index}"), shard.clone().write(shutdown.clone()));
+        }
+        let (hub, down) = (self.clone(), shutdown.clone());
+        tasks.spawn("pulse", async move { hub.pulse.run(down).await });
+        tasks.spawn("hub", self.clone().run(events, shutdown.clone()));
+    }
+
+    /// Applies what the source tells until it ends or the shutdown begins.
+    async fn run(self: Arc<Self>, mut events: mpsc::Receiver<Event>, mut shutdown: Shutdown) {
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + self.settings.heartbeat, self.settings.heartbeat);
+        let mut views = Views::default();
+        let mut unwritten = 0;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.apply(&mut views, event, &mut unwritten).await,
+                    // the source ends at the shutdown, and tells why where it does so before
+                    None => return shutdown.begun().await,
+                },
+                _ = heartbeat.tick() => self.beat(),
+                () = shutdown.begun() => return,
+            }
+        }
+    }
+
+    /// After `unwritten` bytes were put into logs: a cut of a million rows must not push its own beginning off the log
+    /// before anybody wrote it, and all logs together hold no more than they may.
+    async fn settle(&self, unwritten: &mut u64) {
+        if *unwritten > self.settings.log_bytes / 4 {
+            self.passed().await;
+            *unwritten = 0;
+        }
+        if self.meter.is_over() {
+            self.passed().await;
+            self.relieve();
+        }
+    }
+
+    /// Waits until every shard has written what it was asked to. They never block, so this is a matter of system
+    /// calls, not of clients.
+    async fn passed(&self) {
+        for shard in &self.shards {
+            shard.passed().await;
+        }
+    }
+}
+
+impl State {
+    fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
+        let by_floors = match key.channel() {
+            Some(channel) => self.floors.let_in(channel, seen),
+            None => self.floors.notifying().all(|channel| self.floors.let_in(channel, seen)),
+        };
+        by_floors && who.is_none_or(|who| self.policies.as_ref().is_some_and(|rules| rules.let_in(key, who, seen)))
+    }
+
+    fn sealed(&self, token: &str) -> Arc<str> {
+        let seal = self.lives.as_ref().and_then(|lives| lives.seal.as_ref());
+        seal.map_or_else(|| token.into(), |seal| seal.put(token).into())
+    }
+
+    fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
+        match key {
+            ViewKey::User(_, None) => Ok(Arc::default()),
+            ViewKey::User(_, Some(rights)) => {
+                let columns = |name: &str| self.channels.get(name).map(|columns| columns.as_deref());
+                Ok(Arc::new(Lens::of_notifications(rights, columns)))
+            }
+            ViewKey::Channel(name, ask) => {
+                let columns = self.channels.get(name).ok_or(JoinError::UnknownChannel)?;
+                Ok(Arc::new(Lens::compile(ask, columns.as_deref())?))
+            }
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! What the source tells → the views. Owns what each event changes: cuts go into logs and history, channels and policies
+//! into what may be watched, and who has to hear of it is woken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::change::{Change, Channel, Cut, Event, Policy, Start};
+use crate::delivery::access::floors::Floors;
+use crate::delivery::access::policy::Policies;
+use crate::delivery::fanout::hub::{Hub, JoinError, State};
+use crate::delivery::fanout::route::{Routed, Shed, Views};
+use crate::delivery::fanout::view::{View, lock};
+use crate::delivery::selection::label::Label;
+use crate::delivery::selection::projection::Unfit;
+use crate::delivery::socket::send_queue::Lost;
+use crate::delivery::socket::writer::{Order, Outbound};
+use crate::delivery::wire::frame::{self, CloseCode};
+use crate::delivery::wire::protocol;
+use crate::lives::Gap;
+
+impl State {
+    /// Whether the stream still brings changes from before some floor.
+    fn notice_floors(&mut self) {
+        let seen = self.border.as_ref().map(|border| &border.cursor.seen);
+        self.awaits_floor = seen.is_none_or(|seen| self.floors.are_ahead_of(seen));
+    }
+}
+
+/// Filters that cost less than so much, as lenses count it, are asked where the cut arrives: to hand it to another thread
+/// and back costs as much as a fifth of it. The rest runs beside the threads that answer clients.
+const AT_ONCE: u64 = 256 * 1024;
+/// Views that come while a cut is routed are routed as well, so many times; those that came meanwhile, under the lock.
+const ROUNDS: usize = 4;
+
+impl Hub {
+    /// Applies an event; adds to `unwritten` the bytes that it added to logs.
+    pub(super) async fn apply(&self, views: &mut Views<Arc<View>>, event: Event, unwritten: &mut u64) {
+        match event {
+            Event::Cut(cut) => {
+                lock(&self.state).known.take_news().tell(views);
+                for part in in_parts(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
+                    *unwritten += self.apply_cut(views, part).await;
+                    self.settle(unwritten).await;
+                }
+            }
+            Event::From { mut border, lives, start, inside: _ } => {
+                let mut state = lock(&self.state);
+                state.lives = Some(lives);
+                border.token = state.sealed(&border.token);
+                // where a cut was broken off, its rest follows and ends at a border
+                if start != Start::Continues || state.is_at_border {
+                    state.cursor = border.token.clone();
+                    state.is_at_border = true;
+                    // not before who has lost something is told so: its cursor lies behind that
+                    if !matches!(start, Start::Gap(_)) {
+                        self.frontier.reach(border.token.clone());
+                    }
+                }
+                if start != Start::Continues {
+                    // what follows it is no part of the cut that was broken off
+                    std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
+                    state.history.restart(border.cursor.seen.clone());
+                }
+                state.border = Some(border);
+                state.notice_floors();
+                if let Start::Gap(gap) = start {
+                    self.metrics.count_gap(gap.as_str());
+                    self.append_to_views(state, |label, _| protocol::gap(label, gap), |_| true);
+                } else {
+                    drop(state);
+                }
+                self.borders.send_replace(());
+            }
+            Event::Live => {
+                if !self.live.send_replace(true) {
+                    self.append_to_all(protocol::heartbeat, |_| true);
+                }
+            }
+            Event::Down { reason } => {
+                self.live.send_replace(false);
+                self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
+            }
+            Event::Gap { gap, channel } => {
+                self.metrics.count_gap(gap.as_str());
+                let of_channel = |view: &View| view.key.channel() == Some(&channel);
+                self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
+            }
+            Event::Channels { channels, policies } => self.set_channels(channels, policies),
+            Event::Revoked { user, at } => {
+                if let Some(keys) = self.keys() {
+                    keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
+                }
+                // each looks whether its token is among them: some may be of after that moment
+                self.pulse.of_user(&user).iter().for_each(|outbound| outbound.order(Order::Revoked));
+            }
+        }
+    }
+
+    /// Bytes that it added to the logs.
+    async fn apply_cut(&self, views: &mut Views<Arc<View>>, mut cut: Cut) -> u64 {
+        {
+            let state = lock(&self.state);
+            if state.awaits_floor {
+                cut.changes.retain(|change| !state.floors.keep_out(change));
+            }
+            // a change that is alone has the place after the cut
+            if cut.changes.len() > 1 || cut.end.is_none() {
+                cut.inside = state.sealed(&cut.inside);
+            }
+            if let Some(end) = &mut cut.end {
+                end.token = state.sealed(&end.token);
+            }
+        }
+        let cut = Arc::new(cut);
+        let Routed { mut frames, mut shed } = self.route(views, &cut).await;
+        for _ in 0..ROUNDS {
+            let news = {
+                let mut state = lock(&self.state);
+                if !state.known.has_new_views() {
+                    break;
+                }
+                state.known.take_news()
+            };
+            let routed = self.route(&mut news.alone(), &cut).await;
+            frames.extend(routed.frames);
+            shed.extend(routed.shed);
+            news.tell(views);
+        }
+        let mut state = lock(&self.state);
+        if state.known.has_new_views() {
+            let news = state.known.take_news();
+            let routed = news.alone().route(&cut, self.meter.budget() / 4, |bytes| self.meter.hold(bytes));
+            frames.extend(routed.frames);
+            shed.extend(routed.shed);
+            news.tell(views);
+        }
+        let mut bytes = 0;
+        self.frontier.leave();
+        let mut touched = Vec::with_capacity(frames.len());
+        for (view, frames) in frames {
+            bytes += frames.bytes.len() as u64;
+            self.metrics.messages.inc_by(frames.count);
+            view.log.append(frames.bytes);
+            view.spoke.store(true, Relaxed);
+            touched.push(view);
+        }
+        // before the frontier comes to the end: it is of the cut
+        bytes += self.end_cut(&mut state, &mut touched, &cut);
+        if let Some(end) = &cut.end {
+            state.cursor = end.token.clone();
+            state.border = Some(end.clone());
+            self.frontier.reach(end.token.clone());
+            if state.awaits_floor {
+                state.notice_floors();
+            }
+        } else if let Some(last) = cut.changes.last() {
+            let mut token = cut.inside.to_string();
+            crate::cursor::push_id(&mut token, last.id);
+            state.cursor = token.into();
+        }
+        state.is_at_border = cut.end.is_some();
+        if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
+            self.metrics.note_change(last.at);
+        }
+        for gap in cut.changes.iter().filter_map(|change| change.update.as_ref()?.gap()) {
+            self.metrics.count_gap(gap.as_str());
+        }
+        self.metrics.cut_changes.observe(cut.changes.len() as f64);
+        let oldest = cut.changes.iter().map(|change| change.at).min().filter(|_| self.is_live());
+        state.history.push(cut);
+        drop(state);
+        self.borders.send_replace(());
+        self.wake(&touched, oldest);
+        self.shed(shed);
+        bytes
+    }
+
+    /// Views that were told a part of a cut, and nothing at its end, are told that it has ended. Bytes that this added.
+    fn end_cut(&self, state: &mut State, touched: &mut Vec<Arc<View>>, cut: &Cut) -> u64 {
+        let Some(end) = &cut.end else {
+            state.amid.extend(touched.iter().filter(|view| !view.is_amid(true)).cloned());
+            return 0;
+        };
+        touched.iter().for_each(|view| _ = view.is_amid(false));
+        let mut bytes = 0;
+        for view in std::mem::take(&mut state.amid) {
+            if !view.is_amid(false) {
+                let frame =
+                    self.frame_of(&protocol::channel_cut(&view.key.label(), &format!("{}{}", end.token, view.mark)));
+                bytes += frame.len() as u64;
+                view.log.append(frame);
+                touched.push(view);
+            }
+        }
+        bytes
+    }
+
+    /// What a cut gives the views, found out without the lock.
+    async fn route(&self, views: &mut Views<Arc<View>>, cut: &Arc<Cut>) -> Routed<Arc<View>> {
+        let most = self.meter.budget() / 4;
+        let work: u64 = cut.changes.iter().map(|change| views.estimate(change).0).sum();
+        if work <= AT_ONCE {
+            return views.route(cut, most, |bytes| self.meter.hold(bytes));
+        }
+        let (theirs, cut, meter) = (std::mem::take(views), cut.clone(), self.meter.clone());
+        let routing = tokio::task::spawn_blocking(move || {
+            let routed = theirs.route(&cut, most, |bytes| meter.hold(bytes));
+            (theirs, routed)
+        });
+        match routing.await {
+            Ok((theirs, routed)) => {
+                *views = theirs;
+                routed
+            }
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // the runtime goes down
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Views that were not looked at to the end: their sockets are told to come back, and lose nothing by it.
+    fn shed(&self, shed: Vec<(Arc<View>, Shed)>) {
+        for (view, why) in shed {
+            let (limit, reason) = match why {
+                Shed::Work => {
+                    ("filters", "your filters ask for too much work: use fewer, and resume with your last cursor")
+                }
+                Shed::Memory => ("memory", "what is kept for slow clients is full: resume with your last cursor"),
+            };
+            if let Some(unlogged) = self.metrics.refuse(limit) {
+                let channel = view.key.channel().map_or("user", |name| name);
+                tracing::warn!(event = "view_shed", channel, limit, unlogged);
+            }
+            view.sockets().iter().for_each(|outbound| outbound.close(CloseCode::Overloaded, reason));
+        }
+    }
+
+    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
+        let mut state = lock(&self.state);
+        let floors = Floors::new(&channels);
+        let policies = Policies::new(policies, &floors);
+        let raised: Vec<_> =
+            floors.raised_since(&state.floors).map(|(name, notifies)| (name.clone(), notifies)).collect();
+        if floors != state.floors {
+            state.history.forget(|change| floors.cover(change));
+            state.floors = floors;
+            state.notice_floors();
+        }
+        let before = state.policies.replace(policies);
+        // also who is on his way to a channel; not the first time, which those who are there wait for
+        if self.settings.keys.is_some() && before.is_some() && state.policies != before {
+            self.pulse.all().iter().for_each(|outbound| outbound.order(Order::Reconsider));
+        }
+        let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
+        let before = std::mem::replace(&mut state.channels, channels);
+        let is_altered = before != state.channels;
+        let altered = |view: &Arc<View>| match view.key.channel() {
+            Some(name) => before.get(name) != state.channels.get(name),
+            None => is_altered && !view.key.is_everything(),
+        };
+        let views: Vec<_> = state.known.iter().filter(|view| altered(view)).cloned().collect();
+        let mut closed = Vec::new();
+        for view in views {
+            let label = view.key.label();
+            let (code, kind, reason) = match state.lens(&view.key) {
+                Ok(lens) => {
+                    state.known.insert(&view, lens);
+                    continue;
+                }
+                Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),
+                Err(JoinError::UnknownChannel | JoinError::NotLive | JoinError::Forbidden | JoinError::TooMany(_)) => {
+                    let reason = format!("channel {label} is gone: its table is no longer watched");
+                    (CloseCode::UnknownChannel, "unknown_channel", reason)
+                }
+            };
+            state.known.remove(&view);
+            let message = protocol::channel_error(kind, &reason, &label).into();
+            closed.push(Lost { view, code, reason: reason.into(), message });
+        }
+        self.tell_of_floors(state, &raised);
+        self.catalogued.send_replace(());
+        // each socket once: it is closed where it follows nothing else
+        let mut sockets: HashMap<*const Outbound, (Arc<Outbound>, Vec<Lost>)> = HashMap::new();
+        for lost in closed {
+            for outbound in lost.view.sockets() {
+                let known = sockets.entry(Arc::as_ptr(&outbound)).or_insert_with(|| (outbound, Vec::new()));
+                known.1.push(lost.clone());
+            }
+        }
+        sockets.into_values().for_each(|(outbound, lost)| outbound.lose(&lost));
+    }
+
+    /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
+    /// once all were tried is from before, and is dropped: they are too slow, and come back.
+    fn tell_of_floors(&self, state: MutexGuard<'_, State>, raised: &[(Arc<str>, bool)]) {
+        if raised.is_empty() {
+            return;
+        }
+        let users = raised.iter().any(|(_, notifies)| *notifies);
+        let concerned = |view: &View| match view.key.channel() {
+            Some(name) => raised.iter().any(|(raised, _)| raised == name),
+            None => users,
+        };
+        let before: Vec<_> =
+            state.known.iter().filter(|view| concerned(view)).map(|view| (view.clone(), view.log.end())).collect();
+        self.metrics.count_gap(Gap::Policy.as_str());
+        self.append_to_views(state, |label, _| protocol::gap(label, Gap::Policy), concerned);
+        let shards = self.shards.clone();
+        tokio::spawn(async move {
+            for shard in &shards {
+                shard.passed().await;
+            }
+            before.iter().for_each(|(view, end)| view.log.forget_before(*end));
+        });
+    }
+
+    /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by
+    /// now is too slow, and thousands of views would keep what nobody needs.
+    pub(super) fn beat(&self) {
+        for view in lock(&self.state).known.iter() {
+            view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
+        }
+        if *self.live.borrow() {
+            self.append_to_all(protocol::heartbeat, |view| !view.spoke.swap(false, Relaxed));
+        }
+    }
+
+    /// Appends a message to views, made of the channel's name and the cursor.
+    fn append_to_all(&self, message: impl Fn(&Label, &str) -> String, wanted: impl Fn(&View) -> bool) {
+        self.append_to_views(lock(&self.state), message, wanted);
+    }
+
+    fn append_to_views(
+        &self,
+        state: MutexGuard<'_, State>,
+        message: impl Fn(&Label, &str) -> String,
+        wanted: impl Fn(&View) -> bool,
+    ) {
+        let views: Vec<_> = state.known.iter().filter(|view| wanted(view)).cloned().collect();
+        // all of them, or none, are told before the next end of a cut
+        self.frontier.leave();
+        for view in &views {
+            let cursor = format!("{}{}", state.cursor, view.mark);
+            view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
+        }
+        if state.is_at_border {
+            self.frontier.reach(state.cursor.clone());
+        }
+        drop(state);
+        self.wake(&views, None);
+    }
+
+    fn frame_of(&self, message: &str) -> Bytes {
+        self.meter.hold(frame::text_frame(message))
+    }
+
+    /// Has the shards write what was appended to these views; `oldest` as in [`Shard::wake`](super::super::shard::Shard).
+    pub(super) fn wake(&self, views: &[Arc<View>], oldest: Option<i64>) {
+        for shard in &self.shards {
+            shard.wake(views, oldest);
+        }
+    }
+}
+
+/// A cut as parts that give no more than `most` bytes each, by what `size` says of a change; one change is not divided.
+/// Each part but the last is what the source itself would hand over of a larger cut.
+fn in_parts(cut: Cut, most: u64, size: impl Fn(&Change) -> u64) -> Vec<Cut> {
+    let sizes: Vec<u64> = cut.changes.iter().map(size).collect();
+    if sizes.iter().sum::<u64>() <= most {
+        return vec![cut];
+    }
+    let Cut { changes, inside, until, end } = cut;
+    let mut parts = Vec::new();
+    let (mut part, mut bytes) = (Vec::new(), 0);
+    for (change, size) in changes.into_iter().zip(sizes) {
+        if bytes + size > most && !part.is_empty() {
+            let changes = std::mem::take(&mut part);
+            parts.push(Cut { changes, inside: inside.clone(), until: until.clone(), end: None });
+            bytes = 0;
+        }
+        bytes += size;
+        part.push(change);
+    }
+    parts.push(Cut { changes: part, inside, until, end });
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cursor::Snapshot;
+
+    #[test]
+    fn a_cut_is_divided_between_changes_and_ends_with_its_last_part() {
+        let change = |id| Change { id, tx: 1, at: 0, actor: None, update: None, notification: None };
+        let cut = |count| {
+            let until = Arc::new(Snapshot::all_before(9));
+            Cut { changes: (1..=count).map(change).collect(), inside: "1in".into(), until, end: None }
+        };
+        let ids = |most| -> Vec<Vec<i64>> {
+            let parts = in_parts(cut(5), most, |change| change.id as u64);
+            parts.iter().map(|part| part.changes.iter().map(|change| change.id).collect()).collect()
+        };
+        assert_eq!(ids(15), [vec![1, 2, 3, 4, 5]]);
+        assert_eq!(ids(6), [vec![1, 2, 3], vec![4], vec![5]]);
+        assert_eq!(ids(1), [[1], [2], [3], [4], [5]], "one that is too large by itself goes by itself");
+        assert_eq!(in_parts(cut(0), 0, |_| 1).len(), 1, "also a cut of nothing moves the cursor");
+    }
+}

@@ -1,0 +1,53 @@
+//! Who is how far behind: what each subscriber has not taken of what is in the logs. For people, who ask seldom. What the
+//! kernel has taken counts as taken.
+
+use std::cmp::Reverse;
+
+use serde_json::{Value, json};
+
+use super::Hub;
+use crate::delivery::selection::view_key::ViewKey;
+
+/// So many are told of one by one, those that wait longest.
+const TOLD: usize = 100;
+
+impl Hub {
+    /// The subscribers that are behind. Where everybody may ask, nobody is told who the others are.
+    pub fn behind(&self) -> Value {
+        let is_for_admins = self.settings.keys.is_some();
+        let sockets = self.pulse.everybody();
+        let mut behind: Vec<_> = sockets
+            .iter()
+            .flat_map(|member| {
+                member
+                    .outbound
+                    .behind()
+                    .into_iter()
+                    .map(move |(view, place)| (view.log().wait(place), view, place, member))
+            })
+            .collect();
+        let count = behind.len();
+        behind.sort_by_key(|(wait, ..)| Reverse(*wait));
+        behind.truncate(TOLD);
+        let subscribers: Vec<Value> = behind
+            .iter()
+            .map(|(wait, view, place, member)| {
+                let watches = match &view.key {
+                    key if is_for_admins => key.wish(),
+                    // a filter may say who it is
+                    ViewKey::Channel(name, _) => name.to_string(),
+                    ViewKey::User(..) => "user".to_owned(),
+                };
+                json!({
+                    "watches": watches,
+                    "user": member.user.as_deref().filter(|_| is_for_admins),
+                    "address": is_for_admins.then(|| member.address.to_string()),
+                    "messages": view.log().count(*place),
+                    "bytes": view.log().end() - place,
+                    "ms": wait.as_millis() as u64,
+                })
+            })
+            .collect();
+        json!({ "sockets": sockets.len(), "behind": count, "subscribers": subscribers })
+    }
+}

@@ -1,0 +1,84 @@
+//! A socket's membership of a view. Owns where it goes on; the hub says which views there are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Hub;
+use crate::delivery::access::party::Look;
+use crate::delivery::fanout::view::{View, lock};
+use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::socket::writer::{Outbound, Ticket};
+
+/// A socket's place in a view; dropping it leaves.
+#[derive(Debug)]
+pub struct Subscription {
+    hub: Arc<Hub>,
+    view: Arc<View>,
+    outbound: Arc<Outbound>,
+    /// what it counts for; `None` where it is the whole channel, or a user's
+    look: Option<Box<Look>>,
+    /// tells it from any other
+    number: u64,
+    /// where the view's log goes on for this subscriber
+    offset: u64,
+    shard: usize,
+    slot: usize,
+}
+
+impl Subscription {
+    /// Of a socket that was just put into this slot: it goes on where the view's log ends now.
+    pub(super) fn new(
+        hub: Arc<Hub>,
+        view: Arc<View>,
+        outbound: Arc<Outbound>,
+        look: Option<Box<Look>>,
+        shard: usize,
+        slot: usize,
+    ) -> Self {
+        if let Some(look) = &look {
+            view.is_paid_by(look.who(), true);
+        }
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let (number, offset) = (NUMBER.fetch_add(1, Relaxed), view.log.end());
+        Self { hub, view, outbound, look, number, offset, shard, slot }
+    }
+
+    /// Follows the view's cursors.
+    pub(super) fn mark(&self) -> &str {
+        &self.view.mark
+    }
+
+    /// What it watches.
+    pub fn key(&self) -> &ViewKey {
+        &self.view.key
+    }
+
+    /// From now on the socket gets what the view's log has had since it became a member, after `messages`.
+    pub fn follow(&self, messages: &[&str], ticket: &Ticket) {
+        self.outbound.join(self.view.clone(), self.number, self.offset, messages, ticket);
+    }
+
+    /// Stops following before it is dropped; `false` where it does not, as its socket was told that its view is no more.
+    pub(crate) fn leave(&self) -> bool {
+        self.outbound.leave(self.number)
+    }
+
+    /// Whether its view is still one: not where the channel is gone.
+    pub fn is_open(&self) -> bool {
+        lock(&self.hub.state).known.has(&self.view)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.outbound.leave(self.number);
+        let mut state = lock(&self.hub.state);
+        lock(&self.view.members[self.shard]).try_remove(self.slot);
+        if let Some(look) = &self.look {
+            self.view.is_paid_by(look.who(), false);
+        }
+        if state.known.has(&self.view) && self.view.subscribers() == 0 {
+            state.known.remove(&self.view);
+        }
+    }
+}

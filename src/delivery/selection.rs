@@ -1,0 +1,11 @@
+//! What a subscriber asks for and what it is shown of a change: rows by conditions, columns by name. Pure; knows neither who asks
+//! nor how it is sent.
+
+pub mod filter;
+pub mod label;
+mod like;
+pub(crate) mod memo;
+mod moment;
+pub mod projection;
+pub mod value;
+pub mod view_key;

@@ -1,0 +1,74 @@
+//! How far the logs of all views have come together: to a border between two cuts, or into the middle of one. Owns the
+//! sequence by which a socket knows that it saw all its logs at one border; knows no log and no socket.
+//!
+//! A cut goes into the logs of its views one after the other, and a large one in parts. Until its last part is in all of
+//! them the sequence is odd. Whoever reads an even number, the ends of some logs, and the same number again, has ends that
+//! lie at one border.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// The end of what is in the logs.
+#[derive(Debug, Default)]
+pub(crate) struct Frontier {
+    /// odd: a cut is arriving
+    sequence: AtomicU64,
+    border: Mutex<Border>,
+}
+
+#[derive(Debug, Default)]
+struct Border {
+    /// the cursor there
+    cursor: Arc<str>,
+    /// of sockets that have something to say at the next one
+    waiting: Vec<Waker>,
+}
+
+impl Frontier {
+    /// The rest of a cut, or a new one, is about to go into the logs.
+    pub(crate) fn leave(&self) {
+        if self.sequence.load(SeqCst).is_multiple_of(2) {
+            self.sequence.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Everything before this cursor is in the logs, and nothing behind it. Only the hub calls this and
+    /// [`leave`](Self::leave), under its lock.
+    pub(crate) fn reach(&self, cursor: Arc<str>) {
+        let waiting = {
+            let mut border = self.lock();
+            border.cursor = cursor;
+            // twice where none was arriving: what was read meanwhile is another border
+            self.sequence.fetch_add(if self.sequence.load(SeqCst).is_multiple_of(2) { 2 } else { 1 }, SeqCst);
+            std::mem::take(&mut border.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// What `look` sees, and the cursor if that was seen at one border.
+    pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> (T, Option<Arc<str>>) {
+        let before = self.sequence.load(SeqCst);
+        let seen = look();
+        let border = self.lock();
+        let is_border = before.is_multiple_of(2) && self.sequence.load(SeqCst) == before;
+        (seen, is_border.then(|| border.cursor.clone()))
+    }
+
+    /// Wakes at the next border; at once where it is one now. `since` is the caller's, and keeps it from waiting twice.
+    pub(crate) fn wait(&self, waker: &Waker, since: &mut u64) {
+        let mut border = self.lock();
+        let sequence = self.sequence.load(SeqCst);
+        if sequence.is_multiple_of(2) {
+            drop(border);
+            return waker.wake_by_ref();
+        }
+        if std::mem::replace(since, sequence) != sequence {
+            border.waiting.push(waker.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Border> {
+        self.border.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

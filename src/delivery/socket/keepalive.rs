@@ -1,0 +1,121 @@
+//! Whether clients are still there: one timer for all sockets. Owns when each is pinged, and the goodbye to all of them
+//! when the server goes down; knows nothing of what they talk about.
+//!
+//! The sockets stand on a ring. Each tick visits one place of it, so that a socket is visited once in a ping interval
+//! and ten thousand are not pinged at once. A timer of its own in each session would take more memory than the rest of
+//! the session.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::writer::Outbound;
+use crate::delivery::fanout::view::lock;
+use crate::delivery::wire::frame::CloseCode;
+use crate::shutdown::Shutdown;
+
+/// Places on the ring.
+const PLACES: usize = 32;
+
+/// The ring.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    /// `None` once the server goes down
+    ring: Mutex<Option<Vec<Slab<Member>>>>,
+    interval: Duration,
+}
+
+/// A socket, and whose it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Member {
+    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) address: IpAddr,
+}
+
+/// Where a socket stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    place: u32,
+    slot: u32,
+}
+
+impl Pulse {
+    /// Each socket is pinged once in `interval`.
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self { ring: Mutex::new(Some((0..PLACES).map(|_| Slab::new()).collect())), interval }
+    }
+
+    /// Takes a socket up, at any place. While the server goes down it is told so at once.
+    pub(crate) fn enter(&self, outbound: &Arc<Outbound>, user: Option<Arc<str>>, address: IpAddr) -> Standing {
+        let place = fastrand::usize(..PLACES);
+        let mut ring = lock(&self.ring);
+        let slot = match &mut *ring {
+            Some(ring) => ring[place].insert(Member { outbound: outbound.clone(), user, address }),
+            None => {
+                drain(outbound);
+                0
+            }
+        };
+        Standing { place: place as u32, slot: slot as u32 }
+    }
+
+    /// Whose socket it is now.
+    pub(crate) fn belongs_to(&self, standing: Standing, user: Option<Arc<str>>) {
+        if let Some(member) =
+            lock(&self.ring).as_mut().and_then(|ring| ring[standing.place as usize].get_mut(standing.slot as usize))
+        {
+            member.user = user;
+        }
+    }
+
+    /// All sockets.
+    pub(crate) fn all(&self) -> Vec<Arc<Outbound>> {
+        let ring = lock(&self.ring);
+        ring.iter().flatten().flatten().map(|(_, member)| member.outbound.clone()).collect()
+    }
+
+    /// All sockets, and whose each is.
+    pub(crate) fn everybody(&self) -> Vec<Member> {
+        lock(&self.ring).iter().flatten().flatten().map(|(_, member)| member.clone()).collect()
+    }
+
+    /// The sockets of a user.
+    pub(crate) fn of_user(&self, user: &str) -> Vec<Arc<Outbound>> {
+        let ring = lock(&self.ring);
+        let members = ring.iter().flatten().flatten().map(|(_, member)| member);
+        members.filter(|member| member.user.as_deref() == Some(user)).map(|member| member.outbound.clone()).collect()
+    }
+
+    /// Lets a socket go.
+    pub(crate) fn leave(&self, standing: Standing) {
+        if let Some(ring) = &mut *lock(&self.ring) {
+            ring[standing.place as usize].try_remove(standing.slot as usize);
+        }
+    }
+
+    /// Pings until the shutdown, then says goodbye to all.
+    pub(crate) async fn run(&self, mut shutdown: Shutdown) {
+        let mut ticks = tokio::time::interval(self.interval / PLACES as u32);
+        for place in (0..PLACES).cycle() {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = shutdown.begun() => break,
+            }
+            let here: Vec<_> = match &*lock(&self.ring) {
+                Some(ring) => ring[place].iter().map(|(_, member)| member.outbound.clone()).collect(),
+                None => break,
+            };
+            here.iter().for_each(|outbound| outbound.ping(self.interval));
+        }
+        for (_, member) in lock(&self.ring).take().into_iter().flatten().flatten() {
+            drain(&member.outbound);
+        }
+    }
+}
+
+fn drain(outbound: &Outbound) {
+    outbound.close(CloseCode::Draining, "the server goes down: reconnect");
+}

@@ -1,0 +1,565 @@
+//! What is owed to one socket: frames for it alone, and its places in the logs of its views. Owns their order on the
+//! wire and where frames begin there; knows no socket, only a function that takes bytes.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::cuts::Cuts;
+use super::frame_log::{DUE_SEGMENTS, Due, FellOff};
+use super::frontier::Frontier;
+use crate::delivery::fanout::view::View;
+use crate::delivery::wire::frame::{self, CloseCode};
+use crate::delivery::wire::protocol;
+
+/// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
+const ANSWER_BYTES: u32 = 1 << 20;
+
+/// What is owed.
+#[derive(Debug, Default)]
+pub(crate) struct Owed {
+    /// Frames for this socket alone: answers, pings, close. They leave at the next border of a frame.
+    control: Vec<u8>,
+    /// bytes of answers among them, since it was last empty
+    answers: u32,
+    readers: Vec<Reader>,
+    /// whose frame is cut in half on the wire: only its rest may follow
+    half: Half,
+    /// a close frame is the last thing in `control`
+    closing: bool,
+    /// the rest of a frame is not kept any more: whatever followed would stand in its middle
+    is_torn: bool,
+    /// where it is told the end of each cut
+    cuts: Option<Box<Cuts>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Half {
+    #[default]
+    None,
+    Control,
+    /// its index; small, as there are many sockets
+    Reader(u32),
+}
+
+/// A place in a view's log.
+#[derive(Debug)]
+struct Reader {
+    view: Arc<View>,
+    subscription: u64,
+    offset: u64,
+}
+
+/// A view that is no more, and how its sockets are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Lost {
+    pub(crate) view: Arc<View>,
+    /// where it is all that a socket follows
+    pub(crate) code: CloseCode,
+    pub(crate) reason: Arc<str>,
+    /// where a socket follows others
+    pub(crate) message: Arc<str>,
+}
+
+/// More answers wait than may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+/// What a write has done.
+pub(crate) enum Written {
+    /// nothing was due
+    Nothing,
+    /// so many bytes, and nothing more is due
+    All(usize),
+    /// so many bytes, and there may be more
+    Part(usize),
+}
+
+/// Why nothing was written.
+pub(crate) enum Unwritten {
+    /// a place is no longer kept
+    FellOff,
+    /// the socket says so
+    Io(io::Error),
+}
+
+/// Most sockets of a shard are at the same offset of the same view: what is due to one is due to the next.
+#[derive(Debug, Default)]
+pub struct DueCache(Option<(Arc<View>, u64, Due)>);
+
+impl Owed {
+    /// Lets `write` append whole frames that answer the client.
+    pub(crate) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooMany> {
+        let before = self.control.len();
+        write(&mut self.control);
+        self.answers = self.answers.saturating_add((self.control.len() - before) as u32);
+        if self.answers <= ANSWER_BYTES {
+            return Ok(());
+        }
+        // a close frame would only join the others
+        self.control = Vec::new();
+        Err(TooMany)
+    }
+
+    /// Appends whole frames for this socket alone, as many as its maker holds back others for.
+    pub(crate) fn put(&mut self, frames: &[u8]) {
+        self.control.extend_from_slice(frames);
+    }
+
+    /// Tells the end of each cut from now on; `waker` is the session's, which may become another one.
+    pub(crate) fn tell_cuts(&mut self, frontier: &Arc<Frontier>, waker: &Waker) {
+        if self.closing {
+            return;
+        }
+        match &mut self.cuts {
+            Some(cuts) => cuts.wakes(waker),
+            None => {
+                let until = self.readers.iter().map(|reader| reader.offset).collect();
+                self.cuts = Some(Box::new(Cuts::new(frontier.clone(), waker.clone(), until)));
+            }
+        }
+    }
+
+    /// Whether frames for this socket alone wait.
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Follows a view from `offset` on, after `messages`.
+    pub(crate) fn follow(&mut self, view: Arc<View>, subscription: u64, offset: u64, messages: &[&str]) {
+        messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
+        // most sockets follow one view: a vector of four places would be memory for three that never come
+        self.readers.reserve_exact(1);
+        self.readers.push(Reader { view, subscription, offset });
+        if let Some(cuts) = &mut self.cuts {
+            cuts.add(offset);
+        }
+    }
+
+    /// Stops following; `false` where this subscription does not.
+    pub(crate) fn leave(&mut self, subscription: u64) -> bool {
+        let index = self.readers.iter().position(|reader| reader.subscription == subscription);
+        if let Some(index) = index {
+            self.stop(index);
+        }
+        index.is_some()
+    }
+
+    fn stop(&mut self, index: usize) {
+        self.finish_half();
+        self.readers.remove(index);
+        if let Some(cuts) = &mut self.cuts {
+            cuts.remove(index);
+        }
+    }
+
+    /// Stops following views that are no more, and says of each its message; `false` where it follows no other. One that it
+    /// does not follow yet is not spoken of.
+    pub(crate) fn lose(&mut self, lost: &[Lost]) -> bool {
+        let of = |reader: &Reader| lost.iter().find(|lost| Arc::ptr_eq(&lost.view, &reader.view));
+        if !self.readers.is_empty() && self.readers.iter().all(|reader| of(reader).is_some()) {
+            return false;
+        }
+        while let Some((index, lost)) =
+            self.readers.iter().enumerate().find_map(|(index, reader)| Some((index, of(reader)?)))
+        {
+            self.stop(index);
+            frame::push_text_frame(&mut self.control, &lost.message);
+        }
+        true
+    }
+
+    /// Puts a close frame, which nothing follows; whether there was none yet.
+    pub(crate) fn close(&mut self, code: CloseCode, reason: &str) -> bool {
+        if self.closing {
+            return false;
+        }
+        self.finish_half();
+        self.readers.clear();
+        self.cuts = None;
+        frame::push_close_frame(&mut self.control, code, reason);
+        self.closing = true;
+        true
+    }
+
+    /// Whether a reader of `view` has not come to the end of its log.
+    pub(crate) fn is_behind(&self, view: &View) -> bool {
+        let mut readers = self.readers.iter();
+        readers.any(|reader| std::ptr::eq(&*reader.view, view) && reader.offset < view.log().end())
+    }
+
+    /// The views of which something is still due, and how far the reader of each has come.
+    pub(crate) fn behind(&self) -> Vec<(Arc<View>, u64)> {
+        let behind = self.readers.iter().filter(|reader| reader.offset < reader.view.log().end());
+        behind.map(|reader| (reader.view.clone(), reader.offset)).collect()
+    }
+
+    /// Where the reader of `view` is that has come least far.
+    pub(crate) fn place_in(&self, view: &View) -> Option<u64> {
+        let mine = self.readers.iter().filter(|reader| std::ptr::eq(&*reader.view, view));
+        mine.map(|reader| reader.offset).min()
+    }
+
+    /// Whether a close frame was put.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Whether nothing may follow what is on the wire.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.is_torn
+    }
+
+    /// Whether a view's frame is cut in half on the wire.
+    pub(crate) fn is_inside_a_frame(&self) -> bool {
+        matches!(self.half, Half::Reader(_))
+    }
+
+    /// Whether a place is no longer kept.
+    pub(crate) fn has_fallen_off(&self) -> bool {
+        self.readers.iter().any(|reader| reader.view.log().due(reader.offset).is_err())
+    }
+
+    /// One write of everything that is due: the frame that is cut in half goes on first, then control, then the views.
+    pub(crate) fn write(
+        &mut self,
+        cache: &mut DueCache,
+        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Result<Written, Unwritten> {
+        self.come_to_border();
+        // what nearly every socket is at nearly every time
+        if let ([reader], true, None) = (&mut self.readers[..], self.control.is_empty(), &self.cuts) {
+            let due = cache.due(reader)?;
+            let written = match &due.bytes[..] {
+                [] => return Ok(Written::Nothing),
+                [only] => send(&[IoSlice::new(only)])?,
+                many => send(&many.iter().map(|bytes| IoSlice::new(bytes)).collect::<Vec<_>>())?,
+            };
+            reader.offset += written as u64;
+            let is_all = written == length(due);
+            // what was due is bounded in segments, so there may be more
+            let has_more = due.bytes.len() >= DUE_SEGMENTS;
+            self.half = if is_all { Half::None } else { self.half_after(0) };
+            return Ok(if is_all && !has_more { Written::All(written) } else { Written::Part(written) });
+        }
+        let mut all_due = Vec::with_capacity(self.readers.len());
+        for (index, reader) in self.readers.iter().enumerate() {
+            let mut due = cache.due(reader)?.clone();
+            if let Some(cuts) = &self.cuts {
+                due.end_after(cuts.until(index) - reader.offset);
+            }
+            all_due.push(due);
+        }
+        let first = match self.half {
+            Half::Reader(index) => Some(index as usize),
+            Half::None | Half::Control => None,
+        };
+        let others = (0..self.readers.len()).filter(|index| Some(*index) != first);
+        // a reader's index, or control
+        let order: Vec<Option<usize>> = first.into_iter().map(Some).chain([None]).chain(others.map(Some)).collect();
+        let mut slices = Vec::new();
+        for part in &order {
+            match part {
+                None => slices.push(IoSlice::new(&self.control)),
+                Some(index) => slices.extend(all_due[*index].bytes.iter().map(|bytes| IoSlice::new(bytes))),
+            }
+        }
+        // the end of the cut leaves in the same write, where this one comes to it
+        let end = self.end_of_cut(&all_due);
+        slices.extend(end.as_deref().map(IoSlice::new));
+        slices.retain(|slice| !slice.is_empty());
+        if slices.is_empty() {
+            return Ok(Written::Nothing);
+        }
+        let written = send(&slices)?;
+        let all: usize = slices.iter().map(|slice| slice.len()).sum();
+        let before = all - end.as_ref().map_or(0, Vec::len);
+        drop(slices);
+        self.account(written.min(before), &order, &all_due);
+        if let (Some(end), Some(cuts), true) = (end, &mut self.cuts, written > before) {
+            cuts.told();
+            let rest = &end[written - before..];
+            if rest.is_empty() {
+                return Ok(Written::All(written));
+            }
+            self.control.extend_from_slice(rest);
+            self.half = Half::Control;
+        }
+        Ok(Written::Part(written))
+    }
+
+    /// The frame that tells the border, where what is due comes to it.
+    fn end_of_cut(&self, all_due: &[Due]) -> Option<Vec<u8>> {
+        let cuts = self.cuts.as_ref().filter(|_| !all_due.is_empty())?;
+        let cursor = cuts.due()?;
+        let after = self.readers.iter().zip(all_due).map(|(reader, due)| reader.offset + length(due) as u64);
+        cuts.are_there(after).then(|| self.cut_frame(cursor))
+    }
+
+    /// Views of other rights have other cursors at one place: then there is none that all of them take.
+    fn cut_frame(&self, cursor: &str) -> Vec<u8> {
+        let mark = &self.readers[0].view.mark;
+        let is_of_all = self.readers.iter().all(|reader| reader.view.mark == *mark);
+        let cursor = is_of_all.then(|| format!("{cursor}{mark}"));
+        frame::text_frame(&protocol::cut(cursor.as_deref()))
+    }
+
+    /// Where every reader has written what it may: tells the border, if it is one, and lets them go on.
+    fn come_to_border(&mut self) {
+        let Some(cuts) = &mut self.cuts else { return };
+        let readers = &self.readers;
+        if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
+            return;
+        }
+        let reached = cuts.go_on(|| readers.iter().map(|reader| reader.view.log().end()).collect());
+        if let Some(cursor) = reached {
+            let frame = self.cut_frame(&cursor);
+            self.control.extend_from_slice(&frame);
+        }
+    }
+
+    /// Moves on by what was written of the parts in their order.
+    fn account(&mut self, written: usize, order: &[Option<usize>], all_due: &[Due]) {
+        let had_control = self.has_control();
+        let mut left = written;
+        for part in order {
+            if left == 0 {
+                break;
+            }
+            let taken = match part {
+                None => {
+                    let taken = left.min(self.control.len());
+                    self.half = if taken == self.control.len() { Half::None } else { Half::Control };
+                    self.control.drain(..taken);
+                    taken
+                }
+                Some(index) => {
+                    let due = length(&all_due[*index]);
+                    let taken = left.min(due);
+                    self.readers[*index].offset += taken as u64;
+                    self.half = if taken == due { Half::None } else { self.half_after(*index) };
+                    taken
+                }
+            };
+            left -= taken;
+        }
+        if had_control && !self.has_control() {
+            // few sockets say anything of their own, and then seldom
+            self.control = Vec::new();
+            self.answers = 0;
+        }
+    }
+
+    /// Moves the rest of a frame that is cut in half into `control`, so that its reader may go.
+    fn finish_half(&mut self) {
+        let Half::Reader(index) = self.half else { return };
+        let reader = &mut self.readers[index as usize];
+        let Some(rest) = reader.view.log().rest_of_frame(reader.offset) else {
+            self.is_torn = true;
+            self.half = Half::None;
+            return;
+        };
+        // this reader may stay: what control sends now is not to be sent again
+        reader.offset += rest.len() as u64;
+        self.control.splice(..0, rest.iter().copied());
+        self.half = Half::Control;
+    }
+
+    fn half_after(&self, index: usize) -> Half {
+        let reader = &self.readers[index];
+        match reader.view.log().due(reader.offset) {
+            Ok(due) if due.at_border => Half::None,
+            Ok(_) | Err(FellOff) => Half::Reader(index as u32),
+        }
+    }
+}
+
+impl DueCache {
+    fn due(&mut self, reader: &Reader) -> Result<&Due, FellOff> {
+        let fits = self
+            .0
+            .as_ref()
+            .is_some_and(|(view, offset, _)| *offset == reader.offset && Arc::ptr_eq(view, &reader.view));
+        if !fits {
+            self.0 = Some((reader.view.clone(), reader.offset, reader.view.log().due(reader.offset)?));
+        }
+        self.0.as_ref().map(|(_, _, due)| due).ok_or(FellOff)
+    }
+}
+
+fn length(due: &Due) -> usize {
+    due.bytes.iter().map(Bytes::len).sum()
+}
+
+impl From<FellOff> for Unwritten {
+    fn from(FellOff: FellOff) -> Self {
+        Self::FellOff
+    }
+}
+
+impl From<io::Error> for Unwritten {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::selection::projection::Ask;
+    use crate::delivery::selection::view_key::ViewKey;
+    use crate::delivery::socket::meter::Meter;
+    use crate::delivery::wire::frame::{frame_length, text_frame};
+
+    fn view() -> Arc<View> {
+        Arc::new(View::new(ViewKey::named("pets", Ask::default()), 1 << 20, Meter::new(1 << 20), 1))
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// a frame of so many bytes for the first or the second view
+        Grow(bool, usize),
+        Answer(usize),
+        /// the kernel takes so many bytes
+        Write(usize),
+        /// the second view is left
+        Leave,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (any::<bool>(), 0_usize..300).prop_map(|(first, length)| Step::Grow(first, length)),
+            1 => (0_usize..300).prop_map(Step::Answer),
+            4 => (1_usize..400).prop_map(Step::Write),
+            1 => Just(Step::Leave),
+        ]
+    }
+
+    proptest! {
+        /// However the kernel cuts what is written, whole frames arrive, each once, and those of a view in order.
+        #[test]
+        fn the_wire_is_whole_however_it_is_cut(steps in prop::collection::vec(step(), 1..40)) {
+            let (one, two) = (view(), view());
+            let mut owed = Owed::default();
+            owed.follow(one.clone(), 1, 0, &["one"]);
+            owed.follow(two.clone(), 2, 0, &["two"]);
+            let mut wire = Vec::new();
+            let mut sent = 0;
+            let mut has_two = true;
+            let write = |owed: &mut Owed, wire: &mut Vec<u8>, most: usize| {
+                let written = owed.write(&mut DueCache::default(), |slices| {
+                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                    let taken = all.len().min(most);
+                    wire.extend(&all[..taken]);
+                    Ok(taken)
+                });
+                matches!(written, Ok(Written::Nothing))
+            };
+            for step in steps {
+                match step {
+                    Step::Grow(first, length) => {
+                        let (name, view) = if first { ("1", &one) } else { ("2", &two) };
+                        view.log.append(text_frame(&format!("{name} {sent} {}", "x".repeat(length))).into());
+                        sent += 1;
+                    }
+                    Step::Answer(length) => {
+                        let text = format!("0 {sent} {}", "y".repeat(length));
+                        owed.answer(|control| frame::push_text_frame(control, &text)).unwrap();
+                        sent += 1;
+                    }
+                    Step::Write(most) => { write(&mut owed, &mut wire, most); }
+                    Step::Leave => {
+                        owed.leave(2);
+                        has_two = false;
+                    }
+                }
+            }
+            while !write(&mut owed, &mut wire, 1000) {}
+            prop_assert!(!owed.is_torn());
+            let mut at = 0;
+            let mut numbers: [Vec<usize>; 3] = Default::default();
+            while at < wire.len() {
+                let length = frame_length(&wire[at..]).unwrap();
+                prop_assert!(at + length <= wire.len(), "a frame without its end");
+                let start = if wire[at + 1] == 126 { at + 4 } else { at + 2 };
+                let text = std::str::from_utf8(&wire[start..at + length]).unwrap();
+                if text != "one" && text != "two" {
+                    let mut words = text.split(' ');
+                    let whose: usize = words.next().unwrap().parse().unwrap();
+                    numbers[whose].push(words.next().unwrap().parse().unwrap());
+                }
+                at += length;
+            }
+            for (whose, numbers) in numbers.iter().enumerate() {
+                prop_assert!(numbers.is_sorted_by(|one, other| one < other), "{whose}: {numbers:?}");
+            }
+            let everything = numbers.iter().map(Vec::len).sum::<usize>();
+            prop_assert!(everything == sent || !has_two, "{everything} of {sent}");
+        }
+    }
+
+    proptest! {
+        /// However the kernel cuts what is written, and whenever: at each end of a cut both views were told as much.
+        #[test]
+        fn the_end_of_a_cut_comes_where_all_views_are_at_one_border(
+            steps in prop::collection::vec((0_usize..200, 0_usize..200, 0_usize..600, any::<bool>()), 1..40),
+        ) {
+            let views = [view(), view()];
+            let frontier = Arc::new(Frontier::default());
+            let mut owed = Owed::default();
+            owed.tell_cuts(&frontier, Waker::noop());
+            for (number, view) in views.iter().enumerate() {
+                owed.follow(view.clone(), number as u64, 0, &["joined"]);
+            }
+            let mut wire = Vec::new();
+            let mut write = |owed: &mut Owed, most: usize| {
+                let written = owed.write(&mut DueCache::default(), |slices| {
+                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                    wire.extend(&all[..all.len().min(most)]);
+                    Ok(all.len().min(most))
+                });
+                matches!(written, Ok(Written::Nothing))
+            };
+            for (first, second, most, in_the_middle) in &steps {
+                frontier.leave();
+                for (view, length) in views.iter().zip([first, second]) {
+                    view.log.append(text_frame(&"x".repeat(200 + length)).into());
+                    if *in_the_middle && *most > 0 {
+                        write(&mut owed, *most);
+                    }
+                }
+                frontier.reach("1A".into());
+                if *most > 0 {
+                    write(&mut owed, *most);
+                }
+            }
+            while !write(&mut owed, 1_000) {}
+            prop_assert!(!owed.is_torn());
+            let (mut at, mut told, mut last) = (0, 0, false);
+            while at < wire.len() {
+                let length = frame_length(&wire[at..]).unwrap();
+                last = wire[at..at + length].windows(5).any(|text| text == br#""cut""#);
+                if last {
+                    prop_assert!(told % 2 == 0, "{told} messages of two views");
+                } else if length > 100 {
+                    told += 1;
+                }
+                at += length;
+            }
+            prop_assert!(last, "the end of the last cut is told");
+            prop_assert_eq!(told, 2 * steps.len());
+        }
+    }
+
+    #[test]
+    fn answers_that_nobody_reads_are_bounded() {
+        let mut owed = Owed::default();
+        let text = "x".repeat(ANSWER_BYTES as usize / 2);
+        let mut answer = || owed.answer(|control| frame::push_text_frame(control, &text));
+        assert_eq!((answer(), answer()), (Ok(()), Err(TooMany)), "the headers are the bytes too many");
+    }
+}

@@ -1,0 +1,392 @@
+//! The writing half of a socket: what is owed to it leaves in one write. Owns the socket, its end, and who is woken for
+//! it; what is owed is `owed`'s.
+//!
+//! A shard writes to it directly when its views have grown; nothing is queued for it and no task is woken per
+//! delivery. When the kernel takes no more, the socket is *blocked*: shards pass it by, and its session goes on once
+//! the socket is writable.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
+
+use super::frontier::Frontier;
+pub use super::send_queue::DueCache;
+use super::send_queue::{Lost, Owed, TooMany, Unwritten, Written};
+use super::silence::Silence;
+use super::transport::Stream;
+use crate::delivery::fanout::view::View;
+use crate::delivery::wire::frame::{self, CloseCode};
+use crate::metrics::{Code, DeliveryMetrics};
+
+/// A socket's writing half. Shared by its session and its shard.
+#[derive(Debug)]
+pub struct Outbound {
+    stream: Stream,
+    state: Mutex<State>,
+    /// wakes the session: blocked, closing, or gone
+    session: AtomicWaker,
+    /// something came from the client since it was pinged
+    heard: AtomicBool,
+    /// what the session is to do, see [`Order`]
+    orders: AtomicU8,
+    /// wakes who waits in [`write`](Self::write): the control frames are written, or never will be
+    drained: Notify,
+    metrics: Arc<DeliveryMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    owed: Owed,
+    silence: Silence,
+    /// the kernel took less than there was; the session waits until it is writable
+    blocked: bool,
+    /// nothing can be written any more
+    gone: Option<Gone>,
+}
+
+/// Why the socket takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// a close frame is on its way
+    Closing,
+    /// the connection broke
+    Broken,
+    /// the client did not answer a ping
+    Silent,
+}
+
+/// What a session may be told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Order {
+    /// look again what its token may see
+    Reconsider = 1,
+    /// let go of subscriptions whose view is no more
+    Prune = 2,
+    /// look whether its token was revoked
+    Revoked = 4,
+}
+
+/// What a subscriber on its way to the present may still say. It is void once the client has unsubscribed: then nothing
+/// of it follows the answer, also where its task is just writing.
+#[derive(Debug, Clone, Default)]
+pub struct Ticket(Arc<AtomicBool>);
+
+impl Ticket {
+    /// From now on nothing more is said. To be called before the answer is put.
+    pub fn void(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_void(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Outbound {
+    /// Takes the socket over after its upgrade.
+    pub fn new(stream: impl Into<Stream>, metrics: Arc<DeliveryMetrics>) -> Self {
+        let (session, heard, drained) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
+        Self {
+            stream: stream.into(),
+            state: Mutex::default(),
+            session,
+            heard,
+            orders: AtomicU8::new(0),
+            drained,
+            metrics,
+        }
+    }
+
+    /// Puts a message for this socket alone in front of what its views owe it.
+    pub fn say(&self, message: &str) {
+        self.control(|control| frame::push_text_frame(control, message));
+    }
+
+    /// Sends back what came; `first` is the first byte of its frame.
+    #[cfg(feature = "autobahn")]
+    pub(crate) fn echo(&self, first: u8, payload: &[u8]) {
+        let mut frames = Vec::new();
+        frame::push_frame(&mut frames, first, payload);
+        self.lock().owed.put(&frames);
+    }
+
+    /// Lets `write` append whole frames to the control frames.
+    pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.lock();
+        if state.owed.is_closing() || state.gone.is_some() {
+            return;
+        }
+        if let Err(TooMany) = state.owed.answer(write) {
+            self.count_close(CloseCode::TooSlow);
+            state.gone = Some(Gone::Broken);
+            self.session.wake();
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Puts whole frames for this socket alone and waits until they are written: what a slow client has not taken is
+    /// held by whoever makes it, not here. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Gone`] when the socket is closing or broken, or the ticket void.
+    pub async fn write(&self, frames: &[u8], ticket: &Ticket) -> Result<(), Gone> {
+        {
+            let mut state = self.lock();
+            if state.owed.is_closing() || ticket.is_void() {
+                return Err(Gone::Closing);
+            }
+            state.owed.put(frames);
+        }
+        self.flush(&mut DueCache::default());
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            {
+                let state = self.lock();
+                if let Some(gone) = state.gone {
+                    return Err(gone);
+                }
+                if state.owed.is_closing() {
+                    return Err(Gone::Closing);
+                }
+                if !state.owed.has_control() {
+                    return Ok(());
+                }
+            }
+            drained.await;
+        }
+    }
+
+    /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
+    pub fn join(&self, view: Arc<View>, subscription: u64, offset: u64, messages: &[&str], ticket: &Ticket) {
+        let mut state = self.lock();
+        if !state.owed.is_closing() && !ticket.is_void() {
+            state.owed.follow(view, subscription, offset, messages);
+        }
+    }
+
+    /// Tells the end of each cut from now on, over all views that it follows. `context` is the session's.
+    pub(crate) fn tell_cuts(&self, frontier: &Arc<Frontier>, context: &Context<'_>) {
+        self.lock().owed.tell_cuts(frontier, context.waker());
+    }
+
+    /// Stops following; `false` where this subscription does not.
+    pub fn leave(&self, subscription: u64) -> bool {
+        let mut state = self.lock();
+        let was_there = state.owed.leave(subscription);
+        state.notice_torn();
+        was_there
+    }
+
+    /// Views of it are no more: it is told of each, or closed where it follows no other.
+    pub(crate) fn lose(&self, lost: &[Lost]) {
+        let mut state = self.lock();
+        if !state.owed.lose(lost)
+            && let Some(Lost { code, reason, .. }) = lost.last()
+        {
+            self.close_with(&mut state, *code, reason);
+        }
+        state.notice_torn();
+        drop(state);
+        self.order(Order::Prune);
+    }
+
+    /// Says goodbye: nothing follows the close frame.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.close_with(&mut self.lock(), code, reason);
+        self.session.wake();
+        self.drained.notify_waiters();
+    }
+
+    fn close_with(&self, state: &mut State, code: CloseCode, reason: &str) {
+        if state.owed.close(code, reason) {
+            self.count_close(code);
+        }
+        state.notice_torn();
+    }
+
+    fn count_close(&self, code: CloseCode) {
+        self.metrics.closes.get_or_create(&Code { code: code.number().into(), reason: code.reason() }).inc();
+    }
+
+    /// Writes whatever is due until the kernel takes no more.
+    pub fn flush(&self, cache: &mut DueCache) {
+        let mut state = self.lock();
+        if state.gone.is_some() {
+            return;
+        }
+        if state.blocked {
+            self.end_if_fallen_off(&mut state);
+            return;
+        }
+        let had_control = state.owed.has_control();
+        let is_written = loop {
+            match self.write_once(&mut state, cache) {
+                Ok(Written::Nothing) => break true,
+                Ok(Written::All(written)) => {
+                    self.count_written(&mut state, written);
+                    break true;
+                }
+                Ok(Written::Part(written)) => self.count_written(&mut state, written),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    state.blocked = true;
+                    break false;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    state.gone = Some(Gone::Broken);
+                    break false;
+                }
+            }
+        };
+        if state.gone.is_some() || (had_control && !state.owed.has_control()) {
+            self.drained.notify_waiters();
+        }
+        drop(state);
+        if !is_written {
+            self.session.wake();
+        }
+    }
+
+    fn count_written(&self, state: &mut State, bytes: usize) {
+        self.metrics.bytes.inc_by(bytes as u64);
+        state.silence.wrote(bytes);
+    }
+
+    fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<Written> {
+        match state.owed.write(cache, |slices: &[IoSlice<'_>]| self.stream.try_write(slices)) {
+            Ok(written) => Ok(written),
+            Err(Unwritten::Io(error)) => Err(error),
+            Err(Unwritten::FellOff) => self.fall_off(state),
+        }
+    }
+
+    /// A reader's place is no longer kept: say so if the wire is at a border, else there is nothing left to say.
+    fn fall_off(&self, state: &mut State) -> io::Result<Written> {
+        if state.owed.is_inside_a_frame() {
+            self.count_close(CloseCode::TooSlow);
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.close_with(state, CloseCode::TooSlow, "too slow: resume with your last cursor");
+        Ok(Written::Part(0))
+    }
+
+    fn end_if_fallen_off(&self, state: &mut State) {
+        if !state.owed.has_fallen_off() {
+            return;
+        }
+        match self.fall_off(state) {
+            Err(_) => state.gone = Some(Gone::Broken),
+            // the session writes what there is to say
+            Ok(_) => state.blocked = false,
+        }
+        self.session.wake();
+    }
+
+    /// Asks the client whether it is there, `interval` after the last time, unless it has been silent for too long.
+    pub(crate) fn ping(&self, interval: Duration) {
+        let heard = self.heard.swap(false, Relaxed);
+        let mut state = self.lock();
+        if state.silence.is_over(heard, interval) {
+            state.gone = Some(Gone::Silent);
+            drop(state);
+            self.session.wake();
+            self.drained.notify_waiters();
+        } else if heard {
+            drop(state);
+            self.control(frame::push_ping_frame);
+            self.flush(&mut DueCache::default());
+        }
+    }
+
+    /// Tells the session to do something.
+    pub(crate) fn order(&self, order: Order) {
+        self.orders.fetch_or(order as u8, Relaxed);
+        self.session.wake();
+    }
+
+    /// Whether that was ordered since the last time.
+    pub(crate) fn takes_order(&self, order: Order) -> bool {
+        self.orders.load(Relaxed) & order as u8 != 0
+            && self.orders.fetch_and(!(order as u8), Relaxed) & order as u8 != 0
+    }
+
+    /// The task that is woken when the socket is blocked, closing or gone.
+    pub(crate) fn wakes(&self, session: &Context<'_>) {
+        self.session.register(session.waker());
+    }
+
+    /// Whether the client has sent something, or closed.
+    ///
+    /// The task's waker takes the place of the one that the handshake left behind, and with it the memory of the
+    /// handshake's task goes (1.1 KiB a socket).
+    pub(crate) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = self.stream.poll_read_ready(context);
+        if ready.is_ready() {
+            self.heard.store(true, Relaxed);
+        }
+        ready
+    }
+
+    /// Whether a blocked socket takes more again; ready then, and pending where it was not blocked.
+    pub(crate) fn poll_unblocked(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.blocked && self.stream.poll_write_ready(context).is_ready() {
+            state.blocked = false;
+            state.silence.moved();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// How far the client has come in a view's log; `None` where it has not begun to read it.
+    pub(crate) fn place_in(&self, view: &View) -> Option<u64> {
+        self.lock().owed.place_in(view)
+    }
+
+    /// Whether the client has not taken all that a view owes it.
+    pub(crate) fn is_behind(&self, view: &View) -> bool {
+        self.lock().owed.is_behind(view)
+    }
+
+    /// The views of which the client has not taken everything, and how far it has come in each.
+    pub(crate) fn behind(&self) -> Vec<(Arc<View>, u64)> {
+        self.lock().owed.behind()
+    }
+
+    /// Whether a close frame was put.
+    pub fn is_closing(&self) -> bool {
+        self.lock().owed.is_closing()
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub fn gone(&self) -> Option<Gone> {
+        self.lock().gone
+    }
+
+    /// Reads what has arrived.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(buffer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn notice_torn(&mut self) {
+        if self.owed.is_torn() {
+            self.gone = Some(Gone::Broken);
+        }
+    }
+}

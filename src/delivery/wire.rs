@@ -1,0 +1,6 @@
+//! The language of a socket. Pure: [`command`] is what a client may say, [`protocol`] what the server says, [`frame`] how both
+//! stand on the wire.
+
+pub mod command;
+pub mod frame;
+pub mod protocol;

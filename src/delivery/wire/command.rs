@@ -1,0 +1,173 @@
+//! What a client may say. Pure: text in, a command or the error that answers it out.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::protocol::error;
+use crate::delivery::selection::label::Tag;
+use crate::delivery::selection::projection::Ask;
+
+/// What a client sent.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Command {
+    /// answered with `pong`
+    Ping {
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
+    /// answered with itself
+    Test {},
+    /// join a channel
+    Subscribe {
+        /// its name
+        channel: String,
+        /// what its messages have as `view`
+        #[serde(default)]
+        view: Option<String>,
+        /// resume from this cursor
+        #[serde(default)]
+        since: Option<String>,
+        /// the current rows first
+        #[serde(default)]
+        snapshot: bool,
+        /// conditions that its rows must satisfy
+        #[serde(default)]
+        filter: Option<Texts>,
+        /// only these columns
+        #[serde(default)]
+        columns: Option<Texts>,
+        /// an update tells the columns as they were
+        #[serde(default)]
+        old: bool,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
+    /// another token for this socket
+    Auth {
+        /// a JSON Web Token
+        token: String,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
+    /// tell the end of each cut from now on
+    Cuts {},
+    /// leave a channel, or one view of it
+    Unsubscribe {
+        /// its name
+        channel: String,
+        /// all views where it is absent; empty: the one without
+        #[serde(default)]
+        view: Option<String>,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
+}
+
+/// One text or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Texts {
+    /// one
+    One(String),
+    /// several
+    Many(Vec<String>),
+}
+
+impl Texts {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// What a subscription asks for, with the tag that its client has chosen; where it has chosen none, whatever is not the whole
+/// channel gets one.
+///
+/// # Errors
+/// What is wrong with the tag.
+pub fn tagged(ask: Ask, view: Option<&str>) -> Result<Ask, &'static str> {
+    match view {
+        Some(text) => Tag::chosen(text)
+            .map(|tag| ask.tagged(tag))
+            .ok_or("view has 1 to 32 characters: letters, digits, - and _ of ASCII"),
+        None if ask.is_narrowed() => {
+            let tag = Tag::of(&ask);
+            Ok(ask.tagged(tag))
+        }
+        None => Ok(ask),
+    }
+}
+
+/// What a subscription asks for. One text of columns is a list with commas, as in a query.
+pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
+    let columns = columns.map(|columns| match columns {
+        Texts::One(list) => list.split(',').map(str::to_owned).collect(),
+        other => other.into_vec(),
+    });
+    Ask::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
+}
+
+/// Commands this version knows, for the error that lists them.
+const COMMANDS: [&str; 6] = ["ping", "test", "subscribe", "unsubscribe", "auth", "cuts"];
+
+/// Reads a client's message.
+///
+/// # Errors
+/// The `error` message to answer with; the socket stays open.
+pub fn parse(text: &str) -> Result<Command, String> {
+    let value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(e) => {
+            let place = format!("the message is not valid JSON (line {}, column {})", e.line(), e.column());
+            return Err(error("bad_json", &place, None));
+        }
+    };
+    let reference = value.get("ref").cloned();
+    let Some(kind) = value.get("type").and_then(Value::as_str) else {
+        return Err(error("bad_message", "the message has no type", reference.as_ref()));
+    };
+    if !COMMANDS.contains(&kind) {
+        let shown: String = kind.chars().take(40).collect();
+        let text = format!("unknown command {shown}; known: {}", COMMANDS.join(", "));
+        return Err(error("unknown_command", &text, reference.as_ref()));
+    }
+    let kind = kind.to_owned();
+    serde_json::from_value(value).map_err(|e| error("bad_message", &format!("{kind}: {e}"), reference.as_ref()))
+}
+
+/// Whether a command joins or leaves a channel. To `parse` it takes as long as this.
+pub fn joins_or_leaves(text: &str) -> bool {
+    matches!(parse(text), Ok(Command::Subscribe { .. } | Command::Unsubscribe { .. }))
+}
+
+/// The `ref` of a command that is not obeyed; a long one is not read for it.
+pub fn reference_of(text: &str) -> Option<Value> {
+    let short = Some(text).filter(|text| text.len() <= 1024)?;
+    serde_json::from_str::<Value>(short).ok()?.get("ref").cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_command_is_answered_with_an_error() {
+        let code = |text: &str| {
+            let error: Value = serde_json::from_str(&parse(text).unwrap_err()).unwrap();
+            error["code"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(code("{"), "bad_json");
+        assert_eq!(code("[]"), "bad_message");
+        assert_eq!(code(r#"{"type":"dance"}"#), "unknown_command");
+        assert_eq!(code(r#"{"type":"subscribe"}"#), "bad_message");
+        assert_eq!(code(r#"{"type":"subscribe","channel":"pets","filter":3}"#), "bad_message");
+        assert!(matches!(parse(r#"{"type":"test","x":1}"#), Ok(Command::Test {})));
+    }
+}
