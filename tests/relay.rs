@@ -298,6 +298,26 @@ async fn a_start_gives_up_a_database_that_never_answers() {
     assert_eq!(error.kind(), rowcast::error::Kind::Connection, "{error}");
 }
 
+/// Postgres is restarted a moment after the relay could reach it.
+#[tokio::test]
+async fn a_start_that_loses_its_connection_tries_again() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
+    let other = db.another_client().await;
+    other.batch_execute("begin; lock table rowcast.revoked").await.unwrap();
+    let server = TestServer::start(&db.url);
+    let ended = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+        where datname = current_database() and application_name ~ '^rowcast read' and wait_event_type = 'Lock'";
+    while db.text(ended).await == "0" {
+        tokio::task::yield_now().await;
+    }
+    other.batch_execute("commit").await.unwrap();
+    let mut pets = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1)").await;
+    assert_eq!(pets.message().await["data"]["id"], 1);
+    server.stop().await.unwrap();
+}
+
 /// As at the boot of a machine on which Postgres is slower.
 #[tokio::test]
 async fn a_start_waits_for_a_database_that_is_away_and_answers_health_meanwhile() {

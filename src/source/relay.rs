@@ -61,7 +61,8 @@ pub enum Begin {
 /// connections.
 ///
 /// # Errors
-/// Only from the first connect: a wrong password, a missing schema, a standby. Afterwards it tries for ever.
+/// Only from the first connect, where trying again does not help: a wrong password, a missing schema, a standby. Afterwards it
+/// tries for ever.
 pub async fn run(
     database: Database,
     begin: Begin,
@@ -86,11 +87,25 @@ async fn follow(
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let channels = Arc::new(Mutex::new(Channels::of(directory)));
-    let mut relay = tokio::select! {
-        connected = Relay::connect(&database, &channels, begin, &metrics, &feedback, &out) => connected?,
-        () = shutdown.begun() => return Ok(()),
-    };
     let mut attempt = 0_u32;
+    let mut relay = loop {
+        let connected = tokio::select! {
+            connected = Relay::connect(&database, &channels, begin.clone(), &metrics, &feedback, &out) => connected,
+            () = shutdown.begun() => return Ok(()),
+        };
+        match connected {
+            // it could be reached, and was restarted meanwhile
+            Err(error) if error.kind() == Kind::Connection => {
+                attempt += 1;
+                tell_failed(&error, attempt, &metrics);
+                tokio::select! {
+                    () = pause_before(attempt) => {}
+                    () = shutdown.begun() => return Ok(()),
+                }
+            }
+            connected => break connected?,
+        }
+    };
     loop {
         let connected = Instant::now();
         let is_lost = relay.doorbell.is_lost();
@@ -110,12 +125,11 @@ async fn follow(
             return Ok(());
         }
         relay = loop {
-            let ceiling = BACKOFF_MAX.min(Duration::from_millis(50) * 2_u32.saturating_pow(attempt));
-            attempt = (attempt + 1).min(10);
             tokio::select! {
-                () = tokio::time::sleep(ceiling.mul_f64(fastrand::f64())) => {}
+                () = pause_before(attempt) => {}
                 () = shutdown.begun() => return Ok(()),
             }
+            attempt += 1;
             metrics.count_reconnect();
             // what was proven at the start may be another way now
             let again = async {
@@ -130,13 +144,24 @@ async fn follow(
             };
             match connected {
                 Ok(relay) => break relay,
-                Err(error) if metrics.tells(error.kind()) => {
-                    let remedy = error.remedy();
-                    tracing::warn!(event = "reconnect_failed", attempt, error = error::chain(&error), remedy);
-                }
-                Err(error) => tracing::debug!(event = "reconnect_failed", attempt, error = error::chain(&error)),
+                Err(error) => tell_failed(&error, attempt, &metrics),
             }
         };
+    }
+}
+
+/// Waits before the database is tried again, after so many attempts.
+async fn pause_before(attempt: u32) {
+    let ceiling = BACKOFF_MAX.min(Duration::from_millis(50).saturating_mul(2_u32.saturating_pow(attempt)));
+    tokio::time::sleep(ceiling.mul_f64(fastrand::f64())).await;
+}
+
+fn tell_failed(error: &Error, attempt: u32, metrics: &SourceMetrics) {
+    let (error, remedy, kind) = (error::chain(error), error.remedy(), error.kind());
+    if metrics.tells(kind) {
+        tracing::warn!(event = "reconnect_failed", attempt, error, remedy);
+    } else {
+        tracing::debug!(event = "reconnect_failed", attempt, error);
     }
 }
 
