@@ -8,7 +8,7 @@
 //! 2. **read** ([`source`]): the relay reads what became visible since its last snapshot, a *cut*, in order.
 //! 3. **log, route, hub** ([`delivery`]): each change is encoded once per channel view and appended to the view's
 //!    log; a subscriber is an offset into it.
-//! 4. **session** ([`delivery::session`], [`web`]): sockets write what is due to them.
+//! 4. **session** ([`delivery::conversation`], [`web`]): sockets write what is due to them.
 //!
 //! [`source`] and [`delivery`] meet in [`change`], on the way back also in [`feedback`], and nowhere else. [`cursor`] is a
 //! place in the stream, [`lives`] says how long it is good, and a [`seal`] that a server gave it out.
@@ -16,7 +16,7 @@
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `errand`, `metrics`, `change`, `cursor`, `lives`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`.
+//! `errand`, `metrics`, `change`, `cursor`, `lives`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
 
 pub mod backbone;
 pub mod change;
@@ -42,5 +42,6 @@ pub mod serve;
 
 pub mod shutdown;
 pub mod source;
+mod sync;
 pub mod tasks;
 pub mod web;

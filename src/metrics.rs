@@ -18,6 +18,7 @@ use crate::cursor::Snapshot;
 use crate::error::Kind;
 use crate::lives::Gap;
 use crate::refusals::Refusals;
+use crate::sync::lock;
 pub use text::{Form, encode};
 
 /// Where a client's changes may come from.
@@ -168,17 +169,17 @@ impl SourceMetrics {
 
     /// This node needs nothing of the outbox that `seen` saw; `None`: nothing at all.
     pub(crate) fn note_seen(&self, seen: Option<&Snapshot>) {
-        *self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = seen.cloned();
+        *lock(&self.seen) = seen.cloned();
     }
 
     /// What this node needs nothing of any more, as Postgres reads it.
     pub(crate) fn seen(&self) -> Option<String> {
-        let seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seen = lock(&self.seen);
         seen.as_ref().map(Snapshot::to_string)
     }
 
     pub(crate) fn set_mode(&self, mode: &'static str) {
-        *self.mode.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = mode;
+        *lock(&self.mode) = mode;
     }
 
     pub(crate) fn count_read(&self, rows: usize) {
@@ -201,7 +202,7 @@ impl SourceMetrics {
     /// Whether an error of the database is to be told now. An outage has many witnesses, and each of them tries again and
     /// again: of one kind one line a minute is told, whoever writes it.
     pub(crate) fn tells(&self, kind: Kind) -> bool {
-        let mut outage = self.outage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut outage = lock(&self.outage);
         let is_new = outage.is_none_or(|(told, at)| told != kind || at.elapsed() >= Duration::from_secs(60));
         if is_new {
             *outage = Some((kind, Instant::now()));
@@ -231,7 +232,7 @@ impl SourceMetrics {
     pub fn status(&self) -> serde_json::Value {
         serde_json::json!({
             "live": self.is_live(),
-            "mode": *self.mode.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+            "mode": *lock(&self.mode),
             "reads": self.reads.get(),
             "outbox_rows": self.rows.get(),
             "bells": self.bells.get(),

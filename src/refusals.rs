@@ -1,8 +1,9 @@
 //! Keeps refusals from flooding the log: of each kind a few a second are written, with the number of those that were
 //! not. Pure but for its counts.
 
+use crate::sync::lock;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Lines of a kind that are written within a second.
@@ -23,7 +24,7 @@ struct Lines {
 impl Refusals {
     /// Whether a line of this kind is to be written now, and if so, how many were not since the last one.
     pub fn note(&self, kind: &'static str, now: Instant) -> Option<u64> {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = lock(&self.0);
         let lines = kinds.entry(kind).or_insert(Lines { since: now, written: 0, unwritten: 0 });
         if now.duration_since(lines.since) >= WINDOW {
             (lines.since, lines.written) = (now, 0);

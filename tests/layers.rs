@@ -3,10 +3,10 @@
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "errand", "metrics",
     "change", "cursor", "lives", "seal", "feedback", "refusals", "fetch", "shutdown", "tasks", "naming", "error",
-    "lib",
+    "sync", "lib",
 ];
 /// Besides the order: delivery and web know no database, config knows only how URLs and a key are read.
 const FORBIDDEN: [(&str, &str); 4] =

@@ -2,13 +2,14 @@
 //! memory, one read serves all who wait. Owns its bytes and how long it is kept; knows no statement.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::cursor::Snapshot;
+use crate::sync::lock;
 
 /// Kept for so long: those who wait for the same come within moments.
 pub(super) const KEPT: Duration = Duration::from_secs(5);
@@ -94,7 +95,7 @@ impl Shelf {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Read>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@
 //! from exactly there. Rows have the form that capture gives them: the same settings, and only the columns that leave.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
@@ -20,6 +20,7 @@ use super::spool::Spool;
 use crate::change::{Answer, Json, Kind, Narrowing};
 use crate::cursor::{Border, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::sync::lock;
 
 /// The rows of a table are read within this time, at the pace of the database.
 pub(super) const WITHIN: Duration = Duration::from_secs(600);
@@ -58,7 +59,7 @@ impl Spare {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

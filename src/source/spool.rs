@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::turns::Turn;
 use crate::change::{Answer, Json};
+use crate::sync::lock;
 
 /// What waits for all readers together, and for those of one asker, in bytes. Beyond, the statement waits as long as its turn lasts.
 const ALL: usize = 64 << 20;
@@ -39,7 +40,7 @@ impl Default for Room {
 
 impl Room {
     fn of(&self, asker: &Arc<str>) -> Arc<Semaphore> {
-        let mut of_askers = self.of_askers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_askers = lock(&self.of_askers);
         of_askers.retain(|_, room| room.strong_count() > 0);
         if let Some(room) = of_askers.get(asker).and_then(Weak::upgrade) {
             return room;

@@ -2,7 +2,7 @@
 //! wait, and how long one that does not take its answer keeps its turn; knows neither what they ask for nor who answers.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -10,6 +10,7 @@ use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::time::Instant;
 
 use crate::change::Answer;
+use crate::sync::lock;
 
 /// So many wait for their turn; beyond that they wait before they ask.
 pub const WAITING: usize = 64;
@@ -133,10 +134,6 @@ fn less(counts: &mut Counts, asker: &Arc<str>) {
             counts.remove(asker);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! writes to a socket of the kernel as it does without TLS, and a client that does not read holds up the pair, and with
 //! it whoever writes: nothing is queued here but what the pair and TLS hold (about 200 KiB).
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, copy, split};
@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::TlsFiles;
 use crate::error::{self, Error, Kind, Result};
 use crate::shutdown::Shutdown;
+use crate::sync;
 
 /// Certificates are renewed days before they end; so often the files are looked at.
 const EVERY: Duration = Duration::from_secs(2);
@@ -72,7 +73,7 @@ impl Tls {
             }
             match config(&self.files, &now.0, &now.1) {
                 Ok(config) => {
-                    *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+                    *sync::write(&self.config) = config;
                     tracing::info!(event = "certificate_renewed");
                 }
                 // half of a renewal, most likely: the other file is still the old one
@@ -84,7 +85,7 @@ impl Tls {
 
     /// A client's connection, once the handshake is through.
     pub(super) async fn handshake(&self, tcp: TcpStream) -> Option<TlsStream<TcpStream>> {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = sync::read(&self.config).clone();
         match timeout(HANDSHAKE, TlsAcceptor::from(config).accept(tcp)).await {
             Ok(Ok(secured)) => Some(secured),
             Ok(Err(error)) => {

@@ -14,6 +14,7 @@ use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 
+use crate::sync;
 use key::Header;
 pub use key::Key;
 
@@ -147,7 +148,7 @@ impl Keys {
 
     /// The key set is this from now on. A key that it no longer has is no longer honoured.
     pub fn replace(&self, keys: Vec<Key>) {
-        *self.fetched.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(keys.into());
+        *sync::write(&self.fetched) = Some(keys.into());
     }
 
     /// Tokens that were issued to this user until `at` are no longer good. One that does not say when it was issued
@@ -155,7 +156,7 @@ impl Keys {
     pub fn revoke(&self, user: &str, at: SystemTime) {
         let now = SystemTime::now();
         let is_forgotten = |at: SystemTime| now.duration_since(at).unwrap_or_default() >= REVOKED;
-        let mut revoked = self.revoked.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut revoked = sync::write(&self.revoked);
         revoked.retain(|_, at| !is_forgotten(*at));
         if !is_forgotten(at) {
             let known = revoked.entry(user.into()).or_insert(at);
@@ -165,7 +166,7 @@ impl Keys {
 
     /// Whether that befell somebody whose token was good when it was checked.
     pub fn is_revoked(&self, identity: &Identity) -> bool {
-        let revoked = self.revoked.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let revoked = sync::read(&self.revoked);
         let Some(at) = identity.user.as_ref().and_then(|user| revoked.get(&**user)) else { return false };
         let issued = identity.claims.get("iat").and_then(Value::as_f64).filter(|at| (0.0..1e11).contains(at));
         issued.is_none_or(|issued| UNIX_EPOCH + Duration::from_secs_f64(issued) <= *at)
@@ -188,7 +189,7 @@ impl Keys {
         if header.crit.is_some() {
             return Err(Unauthenticated("the token asks for extensions (crit) that are not known here"));
         }
-        let fetched = self.fetched.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let fetched = sync::read(&self.fetched).clone();
         let known = self.fixed.iter().chain(fetched.iter().flat_map(|keys| keys.iter()));
         let mut refused = None;
         for key in known.filter(|key| key.fits(&header)).take(TRIED) {

@@ -2,10 +2,11 @@
 //! Owns what each of them has now (sockets, ways of looking at channels, tokens that were wrong); what is let in by a
 //! token is `auth`'s.
 
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Sockets without a token and without a subscription, in all: each may hold the beginning of one message of
@@ -297,10 +298,6 @@ impl<K: Hash + Eq> Counts<K> {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::history::History;
 use super::route::Views;
 use super::shard::Shard;
-use super::view::{View, lock};
+use super::view::View;
 use crate::change::{Column, Cut, Event, Floor, Request};
 use crate::cursor::{Border, Snapshot};
 use crate::delivery::access::auth::{Identity, Keys};
@@ -44,6 +44,7 @@ use crate::feedback::Feedback;
 use crate::lives::Lives;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
+use crate::sync::lock;
 use crate::tasks::Tasks;
 
 /// While the database is away nobody is made to wait for what it would say.

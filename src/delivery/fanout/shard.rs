@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use super::view::{View, lock};
+use super::view::View;
 use crate::delivery::socket::writer::{DueCache, Outbound};
 use crate::feedback::Feedback;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
+use crate::sync::lock;
 
 /// Sockets that a shard writes to before it lets other tasks of its thread run.
 const BATCH: usize = 128;

@@ -2,25 +2,24 @@
 //! writes is the shard.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use slab::Slab;
 
 use super::route::Watched;
 use crate::delivery::selection::view_key::ViewKey;
-use crate::delivery::socket::frame_log::Log;
+use crate::delivery::socket::frame_log::FrameLog;
 use crate::delivery::socket::meter::Meter;
 use crate::delivery::socket::writer::Outbound;
+use crate::sync::lock;
 
 /// A channel view: its log and the sockets that read it, by shard.
 #[derive(Debug)]
 pub struct View {
     pub(crate) key: ViewKey,
-    /// follows its cursors
-    pub(crate) mark: String,
     /// tells it from every other
     pub(crate) number: u64,
-    pub(crate) log: Log,
+    pub(crate) log: Arc<FrameLog>,
     pub(crate) members: Box<[Mutex<Slab<Arc<Outbound>>>]>,
     /// something was appended since the last look of the heartbeat
     pub(crate) spoke: AtomicBool,
@@ -42,12 +41,11 @@ impl View {
     pub(crate) fn new(key: ViewKey, log_bytes: u64, meter: Arc<Meter>, shards: usize) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let members = (0..shards).map(|_| Mutex::default()).collect();
-        let (number, log) = (NUMBER.fetch_add(1, Relaxed), Log::new(log_bytes, meter));
-        let mark = key.mark();
+        let number = NUMBER.fetch_add(1, Relaxed);
+        let log = Arc::new(FrameLog::new(log_bytes, meter, key.mark()));
         let (spoke, written, payers) = (AtomicBool::new(true), AtomicU64::new(0), Mutex::default());
         Self {
             key,
-            mark,
             number,
             log,
             members,
@@ -59,15 +57,10 @@ impl View {
         }
     }
 
-    /// The frames.
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
-
     /// How many of its sockets have not taken everything yet.
     pub(crate) fn behind(&self) -> usize {
         let behind = |members: &Mutex<Slab<Arc<Outbound>>>| {
-            lock(members).iter().filter(|(_, outbound)| outbound.is_behind(self)).count()
+            lock(members).iter().filter(|(_, outbound)| outbound.is_behind(&self.log)).count()
         };
         self.members.iter().map(behind).sum()
     }
@@ -105,7 +98,10 @@ impl View {
     pub(crate) fn slowest(&self) -> (u64, u64) {
         let (end, kept) = (self.log.end(), self.log.kept());
         let place = |members: &Mutex<Slab<Arc<Outbound>>>| {
-            lock(members).iter().map(|(_, outbound)| outbound.place_in(self).unwrap_or(end.saturating_sub(kept))).min()
+            lock(members)
+                .iter()
+                .map(|(_, outbound)| outbound.place_in(&self.log).unwrap_or(end.saturating_sub(kept)))
+                .min()
         };
         let slowest = self.members.iter().filter_map(place).min().unwrap_or(end).min(end);
         (kept.min(end - slowest), slowest)
@@ -133,8 +129,4 @@ impl Watched for Arc<View> {
     fn payers(&self) -> Vec<Arc<str>> {
         lock(&self.payers).iter().map(|(who, _)| who.clone()).collect()
     }
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

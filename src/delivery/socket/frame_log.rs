@@ -3,22 +3,25 @@
 //! off the end, it is told so.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::meter::Meter;
 use crate::delivery::wire::frame::{frame_length, is_border};
+use crate::sync::lock;
 
 /// The frames of a view.
 #[derive(Debug)]
-pub struct Log {
+pub struct FrameLog {
     kept: Mutex<Kept>,
     /// bytes that are kept at most, besides the newest segment
     budget: u64,
     /// of all logs
     meter: Arc<Meter>,
+    /// follows each cursor in its frames: which rights they were made for
+    mark: String,
 }
 
 #[derive(Debug, Default)]
@@ -67,10 +70,15 @@ const SEGMENT: u64 = 2 * size_of::<Segment>() as u64;
 /// Segments written at a time: a writev of more gains nothing (the kernel's own limit is 1,024).
 pub const DUE_SEGMENTS: usize = 64;
 
-impl Log {
-    /// An empty log that keeps `budget` bytes.
-    pub fn new(budget: u64, meter: Arc<Meter>) -> Self {
-        Self { kept: Mutex::default(), budget, meter }
+impl FrameLog {
+    /// An empty log that keeps `budget` bytes; `mark` follows the cursors of its frames.
+    pub fn new(budget: u64, meter: Arc<Meter>, mark: String) -> Self {
+        Self { kept: Mutex::default(), budget, meter, mark }
+    }
+
+    /// Follows each cursor in its frames.
+    pub fn mark(&self) -> &str {
+        &self.mark
     }
 
     /// Appends whole frames. Drops the oldest segments beyond the budget.
@@ -170,11 +178,11 @@ impl Log {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 
-impl Drop for Log {
+impl Drop for FrameLog {
     fn drop(&mut self) {
         self.meter.take(SEGMENT * self.lock().segments.len() as u64);
     }
@@ -185,8 +193,8 @@ mod tests {
     use super::*;
     use crate::delivery::wire::frame::text_frame;
 
-    fn log(budget: u64) -> Log {
-        Log::new(budget, Meter::new(1 << 20))
+    fn log(budget: u64) -> FrameLog {
+        FrameLog::new(budget, Meter::new(1 << 20), String::new())
     }
 
     fn frames(texts: &[&str]) -> Bytes {
@@ -215,7 +223,8 @@ mod tests {
     #[test]
     fn logs_that_are_gone_hold_nothing() {
         let meter = Meter::new(1000);
-        let (one, two) = (Log::new(1000, meter.clone()), Log::new(1000, meter.clone()));
+        let (one, two) =
+            (FrameLog::new(1000, meter.clone(), String::new()), FrameLog::new(1000, meter.clone(), String::new()));
         let shared = meter.hold(vec![0; 500]);
         one.append(shared.clone());
         two.append(shared);

@@ -5,8 +5,9 @@
 //! them the sequence is odd. Whoever reads an even number, the ends of some logs, and the same number again, has ends that
 //! lie at one border.
 
+use crate::sync::lock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 
 /// The end of what is in the logs.
@@ -69,6 +70,6 @@ impl Frontier {
     }
 
     fn lock(&self) -> MutexGuard<'_, Border> {
-        self.border.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.border)
     }
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::writer::Outbound;
-use crate::delivery::fanout::view::lock;
 use crate::delivery::wire::frame::CloseCode;
 use crate::shutdown::Shutdown;
+use crate::sync::lock;
 
 /// Places on the ring.
 const PLACES: usize = 32;

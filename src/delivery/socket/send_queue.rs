@@ -1,4 +1,4 @@
-//! What is owed to one socket: frames for it alone, and its places in the logs of its views. Owns their order on the
+//! What is owed to one socket: frames for it alone, and its offsets in the frame logs that it reads. Owns their order on the
 //! wire and where frames begin there; knows no socket, only a function that takes bytes.
 
 use std::io::{self, IoSlice};
@@ -8,9 +8,8 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::cuts::Cuts;
-use super::frame_log::{DUE_SEGMENTS, Due, FellOff};
+use super::frame_log::{DUE_SEGMENTS, Due, FellOff, FrameLog};
 use super::frontier::Frontier;
-use crate::delivery::fanout::view::View;
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
 
@@ -44,18 +43,18 @@ enum Half {
     Reader(u32),
 }
 
-/// A place in a view's log.
+/// A place in a frame log.
 #[derive(Debug)]
 struct Reader {
-    view: Arc<View>,
+    log: Arc<FrameLog>,
     subscription: u64,
     offset: u64,
 }
 
-/// A view that is no more, and how its sockets are told.
+/// A log that nothing follows in any more, and how its sockets are told.
 #[derive(Debug, Clone)]
 pub(crate) struct Lost {
-    pub(crate) view: Arc<View>,
+    pub(crate) log: Arc<FrameLog>,
     /// where it is all that a socket follows
     pub(crate) code: CloseCode,
     pub(crate) reason: Arc<str>,
@@ -85,9 +84,9 @@ pub(crate) enum Unwritten {
     Io(io::Error),
 }
 
-/// Most sockets of a shard are at the same offset of the same view: what is due to one is due to the next.
+/// Most sockets of a shard are at the same offset of the same log: what is due to one is due to the next.
 #[derive(Debug, Default)]
-pub struct DueCache(Option<(Arc<View>, u64, Due)>);
+pub struct DueCache(Option<(Arc<FrameLog>, u64, Due)>);
 
 impl Owed {
     /// Lets `write` append whole frames that answer the client.
@@ -127,12 +126,12 @@ impl Owed {
         !self.control.is_empty()
     }
 
-    /// Follows a view from `offset` on, after `messages`.
-    pub(crate) fn follow(&mut self, view: Arc<View>, subscription: u64, offset: u64, messages: &[&str]) {
+    /// Reads a log from `offset` on, after `messages`.
+    pub(crate) fn follow(&mut self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str]) {
         messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
-        // most sockets follow one view: a vector of four places would be memory for three that never come
+        // most sockets read one log: a vector of four places would be memory for three that never come
         self.readers.reserve_exact(1);
-        self.readers.push(Reader { view, subscription, offset });
+        self.readers.push(Reader { log, subscription, offset });
         if let Some(cuts) = &mut self.cuts {
             cuts.add(offset);
         }
@@ -155,10 +154,10 @@ impl Owed {
         }
     }
 
-    /// Stops following views that are no more, and says of each its message; `false` where it follows no other. One that it
+    /// Stops reading logs that are no more, and says of each its message; `false` where it reads no other. One that it
     /// does not follow yet is not spoken of.
     pub(crate) fn lose(&mut self, lost: &[Lost]) -> bool {
-        let of = |reader: &Reader| lost.iter().find(|lost| Arc::ptr_eq(&lost.view, &reader.view));
+        let of = |reader: &Reader| lost.iter().find(|lost| Arc::ptr_eq(&lost.log, &reader.log));
         if !self.readers.is_empty() && self.readers.iter().all(|reader| of(reader).is_some()) {
             return false;
         }
@@ -184,21 +183,21 @@ impl Owed {
         true
     }
 
-    /// Whether a reader of `view` has not come to the end of its log.
-    pub(crate) fn is_behind(&self, view: &View) -> bool {
+    /// Whether a reader of `log` has not come to the end of its log.
+    pub(crate) fn is_behind(&self, log: &FrameLog) -> bool {
         let mut readers = self.readers.iter();
-        readers.any(|reader| std::ptr::eq(&*reader.view, view) && reader.offset < view.log().end())
+        readers.any(|reader| std::ptr::eq(&*reader.log, log) && reader.offset < log.end())
     }
 
-    /// The views of which something is still due, and how far the reader of each has come.
-    pub(crate) fn behind(&self) -> Vec<(Arc<View>, u64)> {
-        let behind = self.readers.iter().filter(|reader| reader.offset < reader.view.log().end());
-        behind.map(|reader| (reader.view.clone(), reader.offset)).collect()
+    /// The logs of which something is still due, and how far the reader of each has come.
+    pub(crate) fn behind(&self) -> Vec<(Arc<FrameLog>, u64)> {
+        let behind = self.readers.iter().filter(|reader| reader.offset < reader.log.end());
+        behind.map(|reader| (reader.log.clone(), reader.offset)).collect()
     }
 
-    /// Where the reader of `view` is that has come least far.
-    pub(crate) fn place_in(&self, view: &View) -> Option<u64> {
-        let mine = self.readers.iter().filter(|reader| std::ptr::eq(&*reader.view, view));
+    /// Where the reader of `log` is that has come least far.
+    pub(crate) fn place_in(&self, log: &FrameLog) -> Option<u64> {
+        let mine = self.readers.iter().filter(|reader| std::ptr::eq(&*reader.log, log));
         mine.map(|reader| reader.offset).min()
     }
 
@@ -212,17 +211,17 @@ impl Owed {
         self.is_torn
     }
 
-    /// Whether a view's frame is cut in half on the wire.
+    /// Whether a frame of a log is cut in half on the wire.
     pub(crate) fn is_inside_a_frame(&self) -> bool {
         matches!(self.half, Half::Reader(_))
     }
 
     /// Whether a place is no longer kept.
     pub(crate) fn has_fallen_off(&self) -> bool {
-        self.readers.iter().any(|reader| reader.view.log().due(reader.offset).is_err())
+        self.readers.iter().any(|reader| reader.log.due(reader.offset).is_err())
     }
 
-    /// One write of everything that is due: the frame that is cut in half goes on first, then control, then the views.
+    /// One write of everything that is due: the frame that is cut in half goes on first, then control, then the logs.
     pub(crate) fn write(
         &mut self,
         cache: &mut DueCache,
@@ -300,8 +299,8 @@ impl Owed {
 
     /// Views of other rights have other cursors at one place: then there is none that all of them take.
     fn cut_frame(&self, cursor: &str) -> Vec<u8> {
-        let mark = &self.readers[0].view.mark;
-        let is_of_all = self.readers.iter().all(|reader| reader.view.mark == *mark);
+        let mark = self.readers[0].log.mark();
+        let is_of_all = self.readers.iter().all(|reader| reader.log.mark() == mark);
         let cursor = is_of_all.then(|| format!("{cursor}{mark}"));
         frame::text_frame(&protocol::cut(cursor.as_deref()))
     }
@@ -313,7 +312,7 @@ impl Owed {
         if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
             return;
         }
-        let reached = cuts.go_on(|| readers.iter().map(|reader| reader.view.log().end()).collect());
+        let reached = cuts.go_on(|| readers.iter().map(|reader| reader.log.end()).collect());
         if let Some(cursor) = reached {
             let frame = self.cut_frame(&cursor);
             self.control.extend_from_slice(&frame);
@@ -356,7 +355,7 @@ impl Owed {
     fn finish_half(&mut self) {
         let Half::Reader(index) = self.half else { return };
         let reader = &mut self.readers[index as usize];
-        let Some(rest) = reader.view.log().rest_of_frame(reader.offset) else {
+        let Some(rest) = reader.log.rest_of_frame(reader.offset) else {
             self.is_torn = true;
             self.half = Half::None;
             return;
@@ -369,7 +368,7 @@ impl Owed {
 
     fn half_after(&self, index: usize) -> Half {
         let reader = &self.readers[index];
-        match reader.view.log().due(reader.offset) {
+        match reader.log.due(reader.offset) {
             Ok(due) if due.at_border => Half::None,
             Ok(_) | Err(FellOff) => Half::Reader(index as u32),
         }
@@ -378,12 +377,10 @@ impl Owed {
 
 impl DueCache {
     fn due(&mut self, reader: &Reader) -> Result<&Due, FellOff> {
-        let fits = self
-            .0
-            .as_ref()
-            .is_some_and(|(view, offset, _)| *offset == reader.offset && Arc::ptr_eq(view, &reader.view));
+        let fits =
+            self.0.as_ref().is_some_and(|(log, offset, _)| *offset == reader.offset && Arc::ptr_eq(log, &reader.log));
         if !fits {
-            self.0 = Some((reader.view.clone(), reader.offset, reader.view.log().due(reader.offset)?));
+            self.0 = Some((reader.log.clone(), reader.offset, reader.log.due(reader.offset)?));
         }
         self.0.as_ref().map(|(_, _, due)| due).ok_or(FellOff)
     }
@@ -410,23 +407,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::delivery::selection::projection::Ask;
-    use crate::delivery::selection::view_key::ViewKey;
     use crate::delivery::socket::meter::Meter;
     use crate::delivery::wire::frame::{frame_length, text_frame};
 
-    fn view() -> Arc<View> {
-        Arc::new(View::new(ViewKey::named("pets", Ask::default()), 1 << 20, Meter::new(1 << 20), 1))
+    fn log() -> Arc<FrameLog> {
+        Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()))
     }
 
     #[derive(Debug, Clone)]
     enum Step {
-        /// a frame of so many bytes for the first or the second view
+        /// a frame of so many bytes for the first or the second log
         Grow(bool, usize),
         Answer(usize),
         /// the kernel takes so many bytes
         Write(usize),
-        /// the second view is left
+        /// the second log is left
         Leave,
     }
 
@@ -440,10 +435,10 @@ mod tests {
     }
 
     proptest! {
-        /// However the kernel cuts what is written, whole frames arrive, each once, and those of a view in order.
+        /// However the kernel cuts what is written, whole frames arrive, each once, and those of a log in order.
         #[test]
         fn the_wire_is_whole_however_it_is_cut(steps in prop::collection::vec(step(), 1..40)) {
-            let (one, two) = (view(), view());
+            let (one, two) = (log(), log());
             let mut owed = Owed::default();
             owed.follow(one.clone(), 1, 0, &["one"]);
             owed.follow(two.clone(), 2, 0, &["two"]);
@@ -462,8 +457,8 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Grow(first, length) => {
-                        let (name, view) = if first { ("1", &one) } else { ("2", &two) };
-                        view.log.append(text_frame(&format!("{name} {sent} {}", "x".repeat(length))).into());
+                        let (name, log) = if first { ("1", &one) } else { ("2", &two) };
+                        log.append(text_frame(&format!("{name} {sent} {}", "x".repeat(length))).into());
                         sent += 1;
                     }
                     Step::Answer(length) => {
@@ -503,17 +498,17 @@ mod tests {
     }
 
     proptest! {
-        /// However the kernel cuts what is written, and whenever: at each end of a cut both views were told as much.
+        /// However the kernel cuts what is written, and whenever: at each end of a cut both logs were told as much.
         #[test]
-        fn the_end_of_a_cut_comes_where_all_views_are_at_one_border(
+        fn the_end_of_a_cut_comes_where_all_logs_are_at_one_border(
             steps in prop::collection::vec((0_usize..200, 0_usize..200, 0_usize..600, any::<bool>()), 1..40),
         ) {
-            let views = [view(), view()];
+            let logs = [log(), log()];
             let frontier = Arc::new(Frontier::default());
             let mut owed = Owed::default();
             owed.tell_cuts(&frontier, Waker::noop());
-            for (number, view) in views.iter().enumerate() {
-                owed.follow(view.clone(), number as u64, 0, &["joined"]);
+            for (number, log) in logs.iter().enumerate() {
+                owed.follow(log.clone(), number as u64, 0, &["joined"]);
             }
             let mut wire = Vec::new();
             let mut write = |owed: &mut Owed, most: usize| {
@@ -526,8 +521,8 @@ mod tests {
             };
             for (first, second, most, in_the_middle) in &steps {
                 frontier.leave();
-                for (view, length) in views.iter().zip([first, second]) {
-                    view.log.append(text_frame(&"x".repeat(200 + length)).into());
+                for (log, length) in logs.iter().zip([first, second]) {
+                    log.append(text_frame(&"x".repeat(200 + length)).into());
                     if *in_the_middle && *most > 0 {
                         write(&mut owed, *most);
                     }
@@ -544,7 +539,7 @@ mod tests {
                 let length = frame_length(&wire[at..]).unwrap();
                 last = wire[at..at + length].windows(5).any(|text| text == br#""cut""#);
                 if last {
-                    prop_assert!(told % 2 == 0, "{told} messages of two views");
+                    prop_assert!(told % 2 == 0, "{told} messages of two logs");
                 } else if length > 100 {
                     told += 1;
                 }

@@ -7,21 +7,22 @@
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
+use super::frame_log::FrameLog;
 use super::frontier::Frontier;
 pub use super::send_queue::DueCache;
 use super::send_queue::{Lost, Owed, TooMany, Unwritten, Written};
 use super::silence::Silence;
 use super::transport::Stream;
-use crate::delivery::fanout::view::View;
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::metrics::{Code, DeliveryMetrics};
+use crate::sync::lock;
 
 /// A socket's writing half. Shared by its session and its shard.
 #[derive(Debug)]
@@ -164,10 +165,10 @@ impl Outbound {
     }
 
     /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
-    pub fn join(&self, view: Arc<View>, subscription: u64, offset: u64, messages: &[&str], ticket: &Ticket) {
+    pub fn join(&self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str], ticket: &Ticket) {
         let mut state = self.lock();
         if !state.owed.is_closing() && !ticket.is_void() {
-            state.owed.follow(view, subscription, offset, messages);
+            state.owed.follow(log, subscription, offset, messages);
         }
     }
 
@@ -346,17 +347,17 @@ impl Outbound {
     }
 
     /// How far the client has come in a view's log; `None` where it has not begun to read it.
-    pub(crate) fn place_in(&self, view: &View) -> Option<u64> {
-        self.lock().owed.place_in(view)
+    pub(crate) fn place_in(&self, log: &FrameLog) -> Option<u64> {
+        self.lock().owed.place_in(log)
     }
 
     /// Whether the client has not taken all that a view owes it.
-    pub(crate) fn is_behind(&self, view: &View) -> bool {
-        self.lock().owed.is_behind(view)
+    pub(crate) fn is_behind(&self, log: &FrameLog) -> bool {
+        self.lock().owed.is_behind(log)
     }
 
     /// The views of which the client has not taken everything, and how far it has come in each.
-    pub(crate) fn behind(&self) -> Vec<(Arc<View>, u64)> {
+    pub(crate) fn behind(&self) -> Vec<(Arc<FrameLog>, u64)> {
         self.lock().owed.behind()
     }
 
@@ -379,7 +380,7 @@ impl Outbound {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::delivery::access::floors::Floors;
 use crate::delivery::access::policy::Policies;
 use crate::delivery::fanout::hub::{Hub, JoinError, State};
 use crate::delivery::fanout::route::{Routed, Shed, Views};
-use crate::delivery::fanout::view::{View, lock};
+use crate::delivery::fanout::view::View;
 use crate::delivery::selection::label::Label;
 use crate::delivery::selection::projection::Unfit;
 use crate::delivery::socket::send_queue::Lost;
@@ -21,6 +21,7 @@ use crate::delivery::socket::writer::{Order, Outbound};
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
 use crate::lives::Gap;
+use crate::sync::lock;
 
 impl State {
     /// Whether the stream still brings changes from before some floor.
@@ -189,8 +190,8 @@ impl Hub {
         let mut bytes = 0;
         for view in std::mem::take(&mut state.amid) {
             if !view.is_amid(false) {
-                let frame =
-                    self.frame_of(&protocol::channel_cut(&view.key.label(), &format!("{}{}", end.token, view.mark)));
+                let frame = self
+                    .frame_of(&protocol::channel_cut(&view.key.label(), &format!("{}{}", end.token, view.log.mark())));
                 bytes += frame.len() as u64;
                 view.log.append(frame);
                 touched.push(view);
@@ -279,14 +280,15 @@ impl Hub {
             };
             state.known.remove(&view);
             let message = protocol::channel_error(kind, &reason, &label).into();
-            closed.push(Lost { view, code, reason: reason.into(), message });
+            let lost = Lost { log: view.log.clone(), code, reason: reason.into(), message };
+            closed.push((view, lost));
         }
         self.tell_of_floors(state, &raised);
         self.catalogued.send_replace(());
         // each socket once: it is closed where it follows nothing else
         let mut sockets: HashMap<*const Outbound, (Arc<Outbound>, Vec<Lost>)> = HashMap::new();
-        for lost in closed {
-            for outbound in lost.view.sockets() {
+        for (view, lost) in closed {
+            for outbound in view.sockets() {
                 let known = sockets.entry(Arc::as_ptr(&outbound)).or_insert_with(|| (outbound, Vec::new()));
                 known.1.push(lost.clone());
             }
@@ -344,7 +346,7 @@ impl Hub {
         // all of them, or none, are told before the next end of a cut
         self.frontier.leave();
         for view in &views {
-            let cursor = format!("{}{}", state.cursor, view.mark);
+            let cursor = format!("{}{}", state.cursor, view.log.mark());
             view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
         }
         if state.is_at_border {

@@ -2,11 +2,15 @@
 //! kernel has taken counts as taken.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::Hub;
 use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::socket::frame_log::FrameLog;
+use crate::sync::lock;
 
 /// So many are told of one by one, those that wait longest.
 const TOLD: usize = 100;
@@ -16,16 +20,22 @@ impl Hub {
     pub fn behind(&self) -> Value {
         let is_for_admins = self.settings.keys.is_some();
         let sockets = self.pulse.everybody();
-        let mut behind: Vec<_> = sockets
-            .iter()
-            .flat_map(|member| {
+        let views: HashMap<_, _> =
+            lock(&self.state).known.iter().map(|view| (Arc::as_ptr(&view.log), view.clone())).collect();
+        let mut behind = Vec::new();
+        for member in &sockets {
+            // a log without a view is of one that is no more
+            let of =
+                |(log, place): (Arc<FrameLog>, u64)| Some((log.wait(place), views.get(&Arc::as_ptr(&log))?, place));
+            behind.extend(
                 member
                     .outbound
                     .behind()
                     .into_iter()
-                    .map(move |(view, place)| (view.log().wait(place), view, place, member))
-            })
-            .collect();
+                    .filter_map(of)
+                    .map(|(wait, view, place)| (wait, view, place, member)),
+            );
+        }
         let count = behind.len();
         behind.sort_by_key(|(wait, ..)| Reverse(*wait));
         behind.truncate(TOLD);
@@ -42,8 +52,8 @@ impl Hub {
                     "watches": watches,
                     "user": member.user.as_deref().filter(|_| is_for_admins),
                     "address": is_for_admins.then(|| member.address.to_string()),
-                    "messages": view.log().count(*place),
-                    "bytes": view.log().end() - place,
+                    "messages": view.log.count(*place),
+                    "bytes": view.log.end() - place,
                     "ms": wait.as_millis() as u64,
                 })
             })

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use super::Hub;
 use crate::change::Change;
 use crate::delivery::fanout::told::Told;
-use crate::delivery::fanout::view::{View, lock};
+use crate::delivery::fanout::view::View;
 use crate::delivery::selection::projection::Lens;
 use crate::delivery::wire::protocol;
+use crate::sync::lock;
 
 /// So many views are told of one by one.
 const VIEWS: usize = 100;
@@ -47,7 +48,7 @@ impl Hub {
             .map(|(view, lens)| {
                 json!({
                     "watches": view.key.wish(),
-                    "by_policy": !view.mark.is_empty(),
+                    "by_policy": !view.log.mark().is_empty(),
                     "sockets": view.subscribers(),
                     "behind": view.behind(),
                     "told": told(view, lens),

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use super::Hub;
-use crate::delivery::fanout::view::lock;
+use crate::sync::lock;
 
 impl Hub {
     /// Drops what every reader has taken. Where that is not enough, the views whose slowest reader is furthest behind

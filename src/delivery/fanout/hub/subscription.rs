@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Hub;
 use crate::delivery::access::party::Look;
-use crate::delivery::fanout::view::{View, lock};
+use crate::delivery::fanout::view::View;
 use crate::delivery::selection::view_key::ViewKey;
 use crate::delivery::socket::writer::{Outbound, Ticket};
+use crate::sync::lock;
 
 /// A socket's place in a view; dropping it leaves.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Subscription {
 
     /// Follows the view's cursors.
     pub(super) fn mark(&self) -> &str {
-        &self.view.mark
+        self.view.log.mark()
     }
 
     /// What it watches.
@@ -55,7 +56,7 @@ impl Subscription {
 
     /// From now on the socket gets what the view's log has had since it became a member, after `messages`.
     pub fn follow(&self, messages: &[&str], ticket: &Ticket) {
-        self.outbound.join(self.view.clone(), self.number, self.offset, messages, ticket);
+        self.outbound.join(self.view.log.clone(), self.number, self.offset, messages, ticket);
     }
 
     /// Stops following before it is dropped; `false` where it does not, as its socket was told that its view is no more.
