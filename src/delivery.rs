@@ -9,15 +9,15 @@
 //! | [`socket`] | frames that are kept, and what each socket is still owed |
 //! | [`access`] | who may see what, and how much each may have |
 //! | [`wire`] | messages and frames as text and bytes |
-//! | [`selection`] | which rows and columns are asked for, and what of a change that shows |
+//! | [`scope`] | which rows and columns are asked for, and what of a change that shows |
 //!
-//! The path of a change: [`fanout::route`] says which views it concerns, a view's [`selection::projection`] what of it is shown
+//! The path of a change: [`fanout::route`] says which views it concerns, a view's [`scope::projection`] what of it is shown
 //! there, and [`wire::protocol`] writes the message, once per view; the view's [`socket::frame_log`] keeps the frame; the
 //! [`fanout::hub`] wakes the shards that hold the view's subscribers; a [`socket::writer`] writes what is due.
 
 pub mod access;
 pub mod conversation;
 pub mod fanout;
-pub mod selection;
+pub mod scope;
 pub mod socket;
 pub mod wire;

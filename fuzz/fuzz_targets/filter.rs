@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use rowcast::change::{Column, Kind};
-use rowcast::delivery::selection::filter::Condition;
+use rowcast::delivery::scope::filter::Condition;
 use serde_json::value::RawValue;
 
 static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {

@@ -15,8 +15,8 @@ use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, TooMany};
 use crate::delivery::conversation::catch_up::Wish;
 use crate::delivery::fanout::hub::JoinError;
-use crate::delivery::selection::projection::Unfit;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::projection::Unfit;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::command::{self, Texts};
 use crate::delivery::wire::frame::CloseCode;
 
@@ -63,9 +63,9 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     }
     let is_known = web.hub.has_channel(&name) != Some(false);
     let asked = Asked::read(request.uri().query().unwrap_or_default()).ok();
-    let ask =
+    let selection =
         asked.map(|asked| command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
-    let key = ViewKey::named(&name, ask.unwrap_or_default());
+    let key = ViewKey::named(&name, selection.unwrap_or_default());
     if is_known && !key.names_columns() {
         return;
     }
@@ -166,14 +166,14 @@ fn first_of(name: &str, asked: Asked, who: Option<&Identity>, web: &Web) -> Resu
     };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
     let decoded = decode(name).map_err(|_| unknown("the name after /ws/ is no UTF-8".to_owned()))?;
-    let ask = command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
+    let selection = command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
     // the slash that makes a user of it is the path's own, not one of a name
     let key = match name.strip_prefix("user/") {
         Some("") => return Err(unknown("the user id is missing".to_owned())),
         Some(user) => {
             ViewKey::User(decode(user).map_err(|_| unknown("the user id is no UTF-8".to_owned()))?.into(), None)
         }
-        None => ViewKey::Channel(decoded.into(), ask),
+        None => ViewKey::Channel(decoded.into(), selection),
     };
     let permitted = match web.hub.permit(&key, who) {
         Ok(permitted) => permitted,
@@ -210,7 +210,7 @@ fn first_of(name: &str, asked: Asked, who: Option<&Identity>, web: &Web) -> Resu
                 return Err(unknown(format!("there is no channel {shown}; there are: {}", known.join(", "))));
             }
             Some(true) => {
-                if let Err(JoinError::Unfit(Unfit(reason))) = web.hub.lens(&permitted) {
+                if let Err(JoinError::Unfit(Unfit(reason))) = web.hub.projection(&permitted) {
                     return Err(bad(reason));
                 }
             }

@@ -22,7 +22,7 @@ use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::Party;
 use crate::delivery::conversation::catch_up::Wish;
 use crate::delivery::conversation::session::Session;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::transport::Stream;
 use crate::delivery::socket::writer::Outbound;
 use crate::metrics::DeliveryMetrics;

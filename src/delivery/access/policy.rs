@@ -10,75 +10,13 @@ use serde_json::Value;
 use super::auth::Identity;
 use super::floors::Floors;
 use crate::change::Policy;
-use crate::cursor::{Snapshot, push_id};
-use crate::delivery::selection::filter::CLAIM_VALUES;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::cursor::Snapshot;
+use crate::delivery::scope::filter::CLAIM_VALUES;
+use crate::delivery::scope::grant::{Grant, Rights};
+use crate::delivery::scope::view_key::ViewKey;
 
 /// The policy channel that stands for the notifications of every user.
 const ANY_USER: &str = "user/*";
-
-/// The part of a channel that somebody may see. All of it where there is neither filter nor columns.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Grant {
-    /// conditions that rows must satisfy
-    pub filters: Vec<Box<str>>,
-    /// the columns that exist, for its holder; `None`: all
-    pub columns: Option<Vec<Box<str>>>,
-    /// the numbers of the columns that it names, where another one that has the name is not meant
-    pub bound: Vec<(Box<str>, i16)>,
-    /// who wrote is not told
-    pub hides_actor: bool,
-}
-
-/// The part of one user's notifications that somebody may see: what `rowcast.notify` says and what the DBA has chosen
-/// is told, and of rows what the policies of their channels show.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Rights {
-    /// by the channel's name, of those that notify users; the others' rows are not told
-    pub channels: Vec<(Arc<str>, Grant)>,
-    /// who called `rowcast.notify` is told
-    pub shows_sender: bool,
-}
-
-impl Grant {
-    /// Follows the cursors of a view, so that who comes back with other rights is told `gap` and not a replay of what he
-    /// did not see before: `~` and a hash (FNV-1a) that is the same on every server. Empty where all may be seen.
-    pub fn mark(&self) -> String {
-        if *self == Self::default() { String::new() } else { mark(self.parts()) }
-    }
-
-    fn parts(&self) -> impl Iterator<Item = (char, &str)> {
-        let columns = self.columns.iter().flatten().map(|name| ('c', &**name));
-        let filters = self.filters.iter().map(|filter| ('f', &**filter));
-        filters.chain(columns).chain(self.hides_actor.then_some(('a', "")))
-    }
-}
-
-impl Rights {
-    /// The same of a user's notifications; empty where rows tell nothing.
-    pub fn mark(&self) -> String {
-        if self.channels.is_empty() {
-            return String::new();
-        }
-        let parts = self.channels.iter().flat_map(|(name, grant)| [('n', &**name)].into_iter().chain(grant.parts()));
-        mark(parts.chain(self.shows_sender.then_some(('s', ""))))
-    }
-}
-
-fn mark<'a>(parts: impl Iterator<Item = (char, &'a str)>) -> String {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for (kind, text) in parts {
-        for byte in [kind as u8].into_iter().chain(text.bytes()).chain([0]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    let mut mark = String::from(MARK);
-    push_id(&mut mark, (hash >> 1).cast_signed());
-    mark
-}
-
-/// Stands between a cursor and the mark of its view.
-pub const MARK: char = '~';
 
 /// Why somebody sees nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,9 +58,9 @@ impl Policies {
                 let shows_sender = anybodys.is_some_and(|policy| policy.actor);
                 Ok(ViewKey::User(user.clone(), Some(Arc::new(Rights { channels: self.rights(who)?, shows_sender }))))
             }
-            ViewKey::Channel(channel, ask) => {
+            ViewKey::Channel(channel, selection) => {
                 let grant = grant(self.of(channel, &who.role).ok_or(Refused::Forbidden)?, who)?;
-                Ok(ViewKey::Channel(channel.clone(), ask.clone().within(grant)))
+                Ok(ViewKey::Channel(channel.clone(), selection.clone().within(grant)))
             }
         }
     }
@@ -233,7 +171,8 @@ mod tests {
 
     use super::*;
     use crate::change::{Column, Kind};
-    use crate::delivery::selection::projection::{Ask, Lens};
+    use crate::delivery::scope::projection::Projection;
+    use crate::delivery::scope::selection::Selection;
 
     fn somebody(role: &str, claims: &Value) -> Identity {
         Identity {
@@ -258,7 +197,7 @@ mod tests {
     }
 
     fn asked() -> ViewKey {
-        ViewKey::named("pets", Ask::default())
+        ViewKey::named("pets", Selection::default())
     }
 
     #[test]
@@ -325,7 +264,7 @@ mod tests {
             ("user/6", 29, false),
             ("user/6", 30, true),
         ] {
-            let asked = ViewKey::named(asked, Ask::default());
+            let asked = ViewKey::named(asked, Selection::default());
             assert_eq!(policies.let_in(&asked, &vet, &Snapshot::all_before(at)), may, "{asked:?} {at}");
         }
     }
@@ -350,7 +289,7 @@ mod tests {
             vec![Policy { channel: ANY_USER.into(), ..policy("support", &[], None) }],
             &Floors::default(),
         );
-        let five = ViewKey::named("user/5", Ask::default());
+        let five = ViewKey::named("user/5", Selection::default());
         assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "5"}))).is_ok());
         assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "55"}))).is_err());
         assert!(policies.permit(&five, &somebody("support", &json!({"sub": "55"}))).is_ok());
@@ -369,11 +308,11 @@ mod tests {
             });
             let policies = Policies::new(vec![policy("owner", &["owner=eq.{sub}"], None)], &Floors::default());
             for filters in [vec![], vec![filter.clone()], vec![format!("owner=eq.{other}")], vec![format!("owner=neq.{claim}")]] {
-                let asked = ViewKey::named("pets", Ask::new(filters, None, true));
-                let Ok(ViewKey::Channel(_, ask)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim}))) else { continue };
-                let Ok(lens) = Lens::compile(&ask, Some(&columns)) else { continue };
+                let asked = ViewKey::named("pets", Selection::new(filters, None, true));
+                let Ok(ViewKey::Channel(_, selection)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim}))) else { continue };
+                let Ok(projection) = Projection::compile(&selection, Some(&columns)) else { continue };
                 let row = json!({"owner": other, "name": "Luna"}).to_string();
-                prop_assert_eq!(lens.row(&row), None);
+                prop_assert_eq!(projection.row(&row), None);
             }
         }
     }

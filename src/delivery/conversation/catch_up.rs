@@ -24,12 +24,12 @@ use crate::change::{Answer, Change, Request};
 use crate::cursor::{Border, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
-use crate::delivery::access::policy::MARK;
 use crate::delivery::fanout::history::missed;
 use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
 use crate::delivery::fanout::told::Told;
-use crate::delivery::selection::projection::{Lens, Unfit};
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::grant::MARK;
+use crate::delivery::scope::projection::{Projection, Unfit};
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{Outbound, Ticket};
 use crate::delivery::wire::frame;
 use crate::delivery::wire::protocol;
@@ -104,7 +104,7 @@ impl<E: Into<Failed>> From<E> for Stop {
 
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 const CHUNK: usize = 64 * 1024;
-/// What filters may cost in one piece, see [`Lens::work`]: a millisecond, after which other tasks of the thread run.
+/// What filters may cost in one piece, see [`Projection::work`]: a millisecond, after which other tasks of the thread run.
 const PIECE: u64 = 1 << 20;
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
 /// said once the client is subscribed; what else is missing makes it begin anew, later.
@@ -126,7 +126,7 @@ pub struct Resume {
     who: Option<Arc<Identity>>,
     /// whose turn it is when the source is asked
     party: Arc<str>,
-    lens: Arc<Lens>,
+    projection: Arc<Projection>,
     reference: Option<Value>,
     replayed: u64,
     /// the rows follow where something is missing
@@ -162,7 +162,7 @@ impl Resume {
             key,
             who,
             party,
-            lens: Arc::default(),
+            projection: Arc::default(),
             reference,
             replayed: 0,
             wants_rows: false,
@@ -182,13 +182,13 @@ impl Resume {
     pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
         self.hub.becomes_live().await;
         self.key = self.hub.permit(&self.key, self.who.as_deref())?;
-        if self.hub.lens(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
+        if self.hub.projection(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
             self.hub.looks_again().await;
         }
         if self.hub.lacks_column(&self.key) {
             self.hub.looks_again_at_channels().await;
         }
-        self.lens = self.hub.lens(&self.key)?;
+        self.projection = self.hub.projection(&self.key)?;
         self.wants_rows = wish.snapshot;
         if let Some(token) = &wish.since {
             let joined = match self.honour(token).await {
@@ -254,7 +254,7 @@ impl Resume {
         };
         let Ok(cursor) = Cursor::parse(token) else { return Err(Gap::BadCursor.into()) };
         // what was missed is no difference to what was seen with other rights
-        if mark != self.lens.mark() {
+        if mark != self.projection.mark() {
             return Err(Gap::Policy.into());
         }
         // after a restart another node may have connected earlier: its cursors are of a life that is news here
@@ -312,7 +312,7 @@ impl Resume {
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
-                    let cursor = format!("{}{}", border.token, self.lens.mark());
+                    let cursor = format!("{}{}", border.token, self.projection.mark());
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     let late_gap = self.late_gap.get().map(|gap| {
                         self.hub.metrics().count_gap(gap.as_str());
@@ -415,7 +415,7 @@ impl Resume {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
-        let (narrowing, floor) = (self.lens.narrowing(), self.hub.floor_of(&self.key));
+        let (narrowing, floor) = (self.projection.narrowing(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
         self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, place: None }, &self.party).await;
         let mut part = String::new();
@@ -428,7 +428,7 @@ impl Resume {
             match answer {
                 Some(Answer::Rows(rows)) => {
                     let turn = self.sieve().await;
-                    for row in rows.iter().filter_map(|row| self.lens.row(row)) {
+                    for row in rows.iter().filter_map(|row| self.projection.row(row)) {
                         if !part.is_empty() {
                             part.push(',');
                         }
@@ -440,7 +440,7 @@ impl Resume {
                     }
                 }
                 Some(Answer::Keys(keys)) => {
-                    let keys: Vec<_> = keys.iter().filter_map(|key| self.lens.key(key)).collect();
+                    let keys: Vec<_> = keys.iter().filter_map(|key| self.projection.key(key)).collect();
                     if !keys.is_empty() {
                         self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
                     }
@@ -451,7 +451,7 @@ impl Resume {
                     }
                     self.life = border.cursor.incarnation;
                     let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(self.life)).await;
-                    let cursor = format!("{}{}", self.hub.sealed(&border.token), self.lens.mark());
+                    let cursor = format!("{}{}", self.hub.sealed(&border.token), self.projection.mark());
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
                     return Ok(Some(border.cursor.seen));
                 }
@@ -479,7 +479,7 @@ impl Resume {
 
     /// Waits for the turn to look through a filter that takes long, if this is one.
     async fn sieve(&self) -> Option<SemaphorePermit<'_>> {
-        if !self.lens.reads_text() {
+        if !self.projection.reads_text() {
             return None;
         }
         tokio::task::yield_now().await;
@@ -493,8 +493,8 @@ impl Resume {
             let mut work = 0;
             while work < PIECE {
                 let change = changes.next()?;
-                work += A_CHANGE + self.lens.work(change.size());
-                if let Some(told) = Told::of(&self.key, &self.lens, change) {
+                work += A_CHANGE + self.projection.work(change.size());
+                if let Some(told) = Told::of(&self.key, &self.projection, change) {
                     return Some(told);
                 }
             }

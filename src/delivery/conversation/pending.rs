@@ -8,8 +8,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::catch_up::{Failed, Resume, Wish};
 use crate::delivery::fanout::hub::Subscription;
-use crate::delivery::selection::label::Label;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::label::Label;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::Ticket;
 
 /// How it ended.

@@ -22,9 +22,9 @@ use super::token_lease::Pass;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, STRANGER_BYTES};
 use crate::delivery::fanout::hub::{Hub, JoinError, Subscription};
-use crate::delivery::selection::label::Label;
-use crate::delivery::selection::projection::Unfit;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::label::Label;
+use crate::delivery::scope::projection::Unfit;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::keepalive::Standing;
 use crate::delivery::socket::reader::{Full, Inbound};
 use crate::delivery::socket::writer::{DueCache, Gone, Order, Outbound, Ticket};
@@ -290,8 +290,8 @@ impl Session {
             Ok(Command::Cuts {}) => self.wants_cuts = true,
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
-                let ask = command::tagged(command::ask_of(filter, columns, old), view.as_deref());
-                let key = ask.map(|ask| (ask.is_everything(), ViewKey::named(&channel, ask)));
+                let selection = command::tagged(command::ask_of(filter, columns, old), view.as_deref());
+                let key = selection.map(|selection| (selection.is_everything(), ViewKey::named(&channel, selection)));
                 match key {
                     Err(text) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),
                     Ok((is_everything, ViewKey::User(..))) if snapshot || !is_everything => {
@@ -389,7 +389,7 @@ impl Session {
     /// Its view was taken away while it was on its way. Nobody has told the client, where it did not follow by then.
     fn lost(&self, subscription: &Subscription) {
         if subscription.leave() {
-            let failed = self.hub.lens(subscription.key()).err().map_or(Failed::UnknownChannel, Failed::from);
+            let failed = self.hub.projection(subscription.key()).err().map_or(Failed::UnknownChannel, Failed::from);
             self.failed(subscription.key(), None, &failed);
         }
     }

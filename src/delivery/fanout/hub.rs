@@ -32,8 +32,8 @@ use crate::delivery::access::auth::{Identity, Keys};
 use crate::delivery::access::floors::Floors;
 use crate::delivery::access::party::{Most, Shares, TooMany};
 use crate::delivery::access::policy::{Policies, Refused};
-use crate::delivery::selection::projection::{Lens, Unfit};
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::projection::{Projection, Unfit};
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frontier::Frontier;
 use crate::delivery::socket::keepalive::Pulse;
 use crate::delivery::socket::meter::Meter;
@@ -396,10 +396,10 @@ impl Hub {
     /// Whether a view names a column that its channel has not, or that its holder may not see: the time that a refusal takes
     /// tells nobody which of both.
     pub fn lacks_column(&self, key: &ViewKey) -> bool {
-        let ViewKey::Channel(name, ask) = key else { return false };
+        let ViewKey::Channel(name, selection) = key else { return false };
         let state = lock(&self.state);
         let Some(columns) = state.channels.get(name).and_then(|columns| columns.as_deref()) else { return false };
-        !ask.sees_what_it_names(columns)
+        !selection.sees_what_it_names(columns)
     }
 
     /// Whether the stream is between two cuts and the source is connected.
@@ -442,8 +442,8 @@ impl Hub {
     ///
     /// # Errors
     /// [`JoinError::UnknownChannel`] or [`JoinError::Unfit`].
-    pub fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
-        lock(&self.state).lens(key)
+    pub fn projection(&self, key: &ViewKey) -> Result<Arc<Projection>, JoinError> {
+        lock(&self.state).projection(key)
     }
 
     /// All channels with their number of subscribers, and the number of users that are watched.
@@ -532,15 +532,15 @@ impl Hub {
         let (view, is_new) = match state.known.get(key) {
             Some(view) => (view.clone(), None),
             None => {
-                let lens = state.lens(key)?;
+                let projection = state.projection(key)?;
                 let log_bytes = self.settings.log_bytes;
-                (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(lens))
+                (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(projection))
             }
         };
         let look = key.is_narrowed().then(|| self.shares.look(who, view.number)).transpose();
         let look = look.map_err(JoinError::TooMany)?.map(Box::new);
-        if let Some(lens) = is_new {
-            state.known.insert(&view, lens);
+        if let Some(projection) = is_new {
+            state.known.insert(&view, projection);
         }
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(outbound.clone());
@@ -611,16 +611,16 @@ impl State {
         seal.map_or_else(|| token.into(), |seal| seal.put(token).into())
     }
 
-    fn lens(&self, key: &ViewKey) -> Result<Arc<Lens>, JoinError> {
+    fn projection(&self, key: &ViewKey) -> Result<Arc<Projection>, JoinError> {
         match key {
             ViewKey::User(_, None) => Ok(Arc::default()),
             ViewKey::User(_, Some(rights)) => {
                 let columns = |name: &str| self.channels.get(name).map(|columns| columns.as_deref());
-                Ok(Arc::new(Lens::of_notifications(rights, columns)))
+                Ok(Arc::new(Projection::of_notifications(rights, columns)))
             }
-            ViewKey::Channel(name, ask) => {
+            ViewKey::Channel(name, selection) => {
                 let columns = self.channels.get(name).ok_or(JoinError::UnknownChannel)?;
-                Ok(Arc::new(Lens::compile(ask, columns.as_deref())?))
+                Ok(Arc::new(Projection::compile(selection, columns.as_deref())?))
             }
         }
     }

@@ -13,10 +13,12 @@ use bytes::Bytes;
 use encoded::Encoded;
 
 use crate::change::{Change, Cut, Kind, Update};
-use crate::delivery::access::policy::Rights;
-use crate::delivery::selection::projection::{Ask, Images, Lens, Shown};
-use crate::delivery::selection::value::Value;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::grant::Rights;
+use crate::delivery::scope::projection::Projection;
+use crate::delivery::scope::selection::Selection;
+use crate::delivery::scope::value::Value;
+use crate::delivery::scope::view_key::ViewKey;
+use crate::delivery::scope::visible::{RowImages, VisibleChange};
 use crate::delivery::wire::frame::{payload, push_text_frame};
 use crate::delivery::wire::protocol;
 
@@ -43,7 +45,7 @@ pub struct Views<V> {
 #[derive(Debug)]
 struct UserView<V> {
     rights: Option<Arc<Rights>>,
-    lens: Arc<Lens>,
+    projection: Arc<Projection>,
     view: V,
 }
 
@@ -51,7 +53,7 @@ struct UserView<V> {
 #[derive(Debug)]
 struct ChannelViews<V> {
     everything: Option<V>,
-    lenses: HashMap<Ask, Arc<Through<V>>>,
+    projections: HashMap<Selection, Arc<Through<V>>>,
     /// those that need a value: by column, by value
     by_value: HashMap<(Box<str>, Kind), ByValue<V>>,
     /// those that have to be asked about every change
@@ -62,10 +64,10 @@ struct ChannelViews<V> {
 
 type ByValue<V> = HashMap<Value, Vec<Arc<Through<V>>>>;
 
-/// A view through a lens.
+/// A view through a projection.
 #[derive(Debug)]
 struct Through<V> {
-    lens: Arc<Lens>,
+    projection: Arc<Projection>,
     view: V,
     /// the cut that it was asked about last, and what that has cost so far
     cut: AtomicU64,
@@ -112,19 +114,27 @@ impl<V> Default for Views<V> {
 
 impl<V> Default for ChannelViews<V> {
     fn default() -> Self {
-        Self { everything: None, lenses: HashMap::new(), by_value: HashMap::new(), others: Vec::new(), work: (0, 0) }
+        Self {
+            everything: None,
+            projections: HashMap::new(),
+            by_value: HashMap::new(),
+            others: Vec::new(),
+            work: (0, 0),
+        }
     }
 }
 
 impl<V: Watched> Views<V> {
     /// Adds a view, in the place of what was there.
-    pub fn insert(&mut self, key: &ViewKey, lens: Arc<Lens>, view: V) {
+    pub fn insert(&mut self, key: &ViewKey, projection: Arc<Projection>, view: V) {
         match key {
-            ViewKey::Channel(name, ask) => self.channels.entry(name.clone()).or_default().insert(ask, lens, view),
+            ViewKey::Channel(name, selection) => {
+                self.channels.entry(name.clone()).or_default().insert(selection, projection, view)
+            }
             ViewKey::User(user, rights) => {
                 let of_user = self.users.entry(user.clone()).or_default();
                 of_user.retain(|known| known.rights != *rights);
-                of_user.push(UserView { rights: rights.clone(), lens, view });
+                of_user.push(UserView { rights: rights.clone(), projection, view });
             }
         }
     }
@@ -132,10 +142,10 @@ impl<V: Watched> Views<V> {
     /// Removes a view that nobody watches any more.
     pub fn remove(&mut self, key: &ViewKey) {
         match key {
-            ViewKey::Channel(name, ask) => {
+            ViewKey::Channel(name, selection) => {
                 if let Some(views) = self.channels.get_mut(name) {
-                    views.remove(ask);
-                    if views.everything.is_none() && views.lenses.is_empty() {
+                    views.remove(selection);
+                    if views.everything.is_none() && views.projections.is_empty() {
                         self.channels.remove(name);
                     }
                 }
@@ -153,7 +163,7 @@ impl<V: Watched> Views<V> {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.channels.values().map(|of| of.lenses.len() + usize::from(of.everything.is_some())).sum::<usize>()
+        self.channels.values().map(|of| of.projections.len() + usize::from(of.everything.is_some())).sum::<usize>()
             + self.users.values().map(Vec::len).sum::<usize>()
     }
 
@@ -162,11 +172,13 @@ impl<V: Watched> Views<V> {
         self.channels.is_empty() && self.users.is_empty()
     }
 
-    /// What routing a change costs, about: in work as [`Lens::work`] counts it, and in bytes, if no two views were told
+    /// What routing a change costs, about: in work as [`Projection::work`] counts it, and in bytes, if no two views were told
     /// the same.
     pub fn estimate(&self, change: &Change) -> (u64, u64) {
         let Some(update) = &change.update else { return (0, 0) };
-        let Some(of) = self.channels.get(&update.channel).filter(|of| !of.lenses.is_empty()) else { return (0, 0) };
+        let Some(of) = self.channels.get(&update.channel).filter(|of| !of.projections.is_empty()) else {
+            return (0, 0);
+        };
         let images = if update.old.is_some() { 2 } else { 1 };
         let work = of.work.0 + of.work.1 * update.data.len() as u64;
         let reached = (of.others.len() + 2 * of.by_value.len()) as u64;
@@ -193,9 +205,9 @@ impl<V: Watched> Views<V> {
             }
             if let Some(told) = &change.notification {
                 for user in &told.users {
-                    for UserView { lens, view, .. } in self.users.get(&**user).into_iter().flatten() {
-                        let Some(noticed) = lens.notice(change, told) else { continue };
-                        let (inside, mark) = (&cut.inside, lens.mark());
+                    for UserView { projection, view, .. } in self.users.get(&**user).into_iter().flatten() {
+                        let Some(noticed) = projection.notice(change, told) else { continue };
+                        let (inside, mark) = (&cut.inside, projection.mark());
                         let message = protocol::notification(change, &told.kind, &noticed, user, inside, end, mark);
                         let frame = routing.frame(&message);
                         routing.give(view, frame);
@@ -211,16 +223,16 @@ impl<V: Watched> Views<V> {
 }
 
 impl<V: Watched> ChannelViews<V> {
-    fn insert(&mut self, ask: &Ask, lens: Arc<Lens>, view: V) {
-        if ask.is_everything() {
+    fn insert(&mut self, selection: &Selection, projection: Arc<Projection>, view: V) {
+        if selection.is_everything() {
             self.everything = Some(view);
             return;
         }
-        self.remove(ask);
-        let through = Arc::new(Through { lens, view, cut: AtomicU64::new(0), spent: AtomicU64::new(0) });
-        match through.lens.needs() {
+        self.remove(selection);
+        let through = Arc::new(Through { projection, view, cut: AtomicU64::new(0), spent: AtomicU64::new(0) });
+        match through.projection.needs() {
             None => {
-                let (one, byte) = work_of(&through.lens);
+                let (one, byte) = work_of(&through.projection);
                 self.work = (self.work.0 + one, self.work.1 + byte);
                 self.others.push(through.clone());
             }
@@ -231,18 +243,18 @@ impl<V: Watched> ChannelViews<V> {
                 }
             }
         }
-        self.lenses.insert(ask.clone(), through);
+        self.projections.insert(selection.clone(), through);
     }
 
-    fn remove(&mut self, ask: &Ask) {
-        if ask.is_everything() {
+    fn remove(&mut self, selection: &Selection) {
+        if selection.is_everything() {
             self.everything = None;
             return;
         }
-        let Some(through) = self.lenses.remove(ask) else { return };
-        match through.lens.needs() {
+        let Some(through) = self.projections.remove(selection) else { return };
+        match through.projection.needs() {
             None => {
-                let (one, byte) = work_of(&through.lens);
+                let (one, byte) = work_of(&through.projection);
                 self.work = (self.work.0 - one, self.work.1 - byte);
                 self.others.retain(|other| !Arc::ptr_eq(other, &through));
             }
@@ -264,11 +276,11 @@ impl<V: Watched> ChannelViews<V> {
         }
     }
 
-    /// Tells `ask` the lenses that an update may concern, each once.
-    fn asked<'a>(&'a self, images: &Images<'_>, mut ask: impl FnMut(&'a Through<V>)) {
+    /// Tells `ask` the projections that an update may concern, each once.
+    fn asked<'a>(&'a self, images: &RowImages<'_>, mut ask: impl FnMut(&'a Through<V>)) {
         if images.concern_all() {
             // such as a truncate: it is for everybody
-            return self.lenses.values().for_each(|through| ask(through));
+            return self.projections.values().for_each(|through| ask(through));
         }
         self.others.iter().for_each(|through| ask(through));
         for ((column, kind), by_value) in &self.by_value {
@@ -276,7 +288,8 @@ impl<V: Watched> ChannelViews<V> {
             for (i, value) in values.iter().enumerate() {
                 for through in by_value.get(value).into_iter().flatten() {
                     // an update may take a row from one value of an `in` to another
-                    let known = |known: &Value| through.lens.needs().is_some_and(|(.., needs)| needs.contains(known));
+                    let known =
+                        |known: &Value| through.projection.needs().is_some_and(|(.., needs)| needs.contains(known));
                     if !values[..i].iter().any(known) {
                         ask(through);
                     }
@@ -286,10 +299,10 @@ impl<V: Watched> ChannelViews<V> {
     }
 }
 
-/// What asking a lens costs, and how much more for each byte.
-fn work_of(lens: &Lens) -> (u64, u64) {
-    let one = lens.work(0);
-    (one, lens.work(1) - one)
+/// What asking a projection costs, and how much more for each byte.
+fn work_of(projection: &Projection) -> (u64, u64) {
+    let one = projection.work(0);
+    (one, projection.work(1) - one)
 }
 
 /// A cut on its way to the views.
@@ -325,9 +338,9 @@ struct Given<V> {
 impl<'a, V: Watched> Routing<'a, V> {
     fn update(&mut self, change: &'a Change, update: &'a Update, of: &'a ChannelViews<V>, end: Option<&str>) {
         let mut encoded = Encoded::default();
-        let is_shared = !of.lenses.is_empty();
+        let is_shared = !of.projections.is_empty();
         if let Some(view) = &of.everything {
-            let shown = Shown::of(update);
+            let shown = VisibleChange::of(update);
             let message = protocol::realtime_update(change, &update.channel, &shown, &self.cut.inside, end, "");
             let frame = self.frame(&message);
             self.give(view, frame.clone());
@@ -338,13 +351,13 @@ impl<'a, V: Watched> Routing<'a, V> {
         if !is_shared {
             return;
         }
-        let images = Images::of(update);
+        let images = RowImages::of(update);
         of.asked(&images, |through| {
             if self.shed.contains_key(&through.view.number()) {
                 return;
             }
             let before = images.work();
-            let shown = through.lens.show(update, &images);
+            let shown = through.projection.show(update, &images);
             // what was made for it was gone through twice: to make it, and to find out whether it was made before
             let made = shown.as_ref().map_or(0, |shown| match &shown.data {
                 Cow::Owned(data) => 2 * data.len() as u64,
@@ -354,7 +367,7 @@ impl<'a, V: Watched> Routing<'a, V> {
                 return self.shed(&through.view, Shed::Work);
             }
             let Some(shown) = shown else { return };
-            let mark = through.lens.mark();
+            let mark = through.projection.mark();
             let frame = match encoded.find(mark, &shown) {
                 Some(frame) => frame,
                 None if !self.has_room(through, shown.data.len()) => return self.shed(&through.view, Shed::Memory),
@@ -445,7 +458,7 @@ impl<'a, V: Watched> Routing<'a, V> {
         let allowed = WORK + WORK_A_BYTE * self.cut.changes.iter().map(Change::size).sum::<u64>();
         let Some(purses) = &mut self.purses else {
             let mut purses = HashMap::new();
-            for through in self.views.channels.values().flat_map(|of| of.lenses.values()) {
+            for through in self.views.channels.values().flat_map(|of| of.projections.values()) {
                 if through.cut.load(Relaxed) == self.number {
                     charge(&mut purses, through.view.payers(), through.spent.load(Relaxed));
                 }

@@ -1,36 +1,40 @@
 //! What a view is told of one change, live, in a resume and in an explanation alike.
 
 use crate::change::{Change, Notification};
-use crate::delivery::selection::projection::{Images, Lens, Noticed, Shown};
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::projection::Projection;
+use crate::delivery::scope::view_key::ViewKey;
+use crate::delivery::scope::visible::{RowImages, VisibleChange, VisibleNotification};
 use crate::delivery::wire::protocol;
 use crate::lives::Gap;
 
 /// What a view is told of one change.
 pub enum Told<'a> {
     /// of a channel
-    Update(&'a Change, &'a str, Shown<'a>, &'a str),
+    Update(&'a Change, &'a str, VisibleChange<'a>, &'a str),
     /// of a user
-    Notification(&'a Change, &'a Notification, Noticed<'a>, &'a str, &'a str),
+    Notification(&'a Change, &'a Notification, VisibleNotification<'a>, &'a str, &'a str),
 }
 
 impl<'a> Told<'a> {
-    /// What the view of `key` is told, seen through `lens` where it is a channel's; `None` where the change does not
+    /// What the view of `key` is told, seen through `projection` where it is a channel's; `None` where the change does not
     /// concern it.
-    pub fn of(key: &'a ViewKey, lens: &'a Lens, change: &'a Change) -> Option<Self> {
+    pub fn of(key: &'a ViewKey, projection: &'a Projection, change: &'a Change) -> Option<Self> {
         match key {
-            ViewKey::Channel(name, ask) => {
+            ViewKey::Channel(name, selection) => {
                 let update = change.update.as_ref().filter(|update| update.channel == *name)?;
-                let shown =
-                    if ask.is_everything() { Shown::of(update) } else { lens.show(update, &Images::of(update))? };
-                Some(Self::Update(change, name, shown, lens.mark()))
+                let shown = if selection.is_everything() {
+                    VisibleChange::of(update)
+                } else {
+                    projection.show(update, &RowImages::of(update))?
+                };
+                Some(Self::Update(change, name, shown, projection.mark()))
             }
             ViewKey::User(user, _) => {
                 let told = change.notification.as_ref()?;
                 if !told.users.iter().any(|known| **known == **user) {
                     return None;
                 }
-                Some(Self::Notification(change, told, lens.notice(change, told)?, user, lens.mark()))
+                Some(Self::Notification(change, told, projection.notice(change, told)?, user, projection.mark()))
             }
         }
     }

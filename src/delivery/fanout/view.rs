@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use slab::Slab;
 
 use super::route::Watched;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frame_log::FrameLog;
 use crate::delivery::socket::meter::Meter;
 use crate::delivery::socket::writer::Outbound;

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::protocol::error;
-use crate::delivery::selection::label::Tag;
-use crate::delivery::selection::projection::Ask;
+use crate::delivery::scope::label::Tag;
+use crate::delivery::scope::selection::Selection;
 
 /// What a client sent.
 #[derive(Debug, Deserialize)]
@@ -92,26 +92,26 @@ impl Texts {
 ///
 /// # Errors
 /// What is wrong with the tag.
-pub fn tagged(ask: Ask, view: Option<&str>) -> Result<Ask, &'static str> {
+pub fn tagged(selection: Selection, view: Option<&str>) -> Result<Selection, &'static str> {
     match view {
         Some(text) => Tag::chosen(text)
-            .map(|tag| ask.tagged(tag))
+            .map(|tag| selection.tagged(tag))
             .ok_or("view has 1 to 32 characters: letters, digits, - and _ of ASCII"),
-        None if ask.is_narrowed() => {
-            let tag = Tag::of(&ask);
-            Ok(ask.tagged(tag))
+        None if selection.is_narrowed() => {
+            let tag = Tag::of(&selection);
+            Ok(selection.tagged(tag))
         }
-        None => Ok(ask),
+        None => Ok(selection),
     }
 }
 
 /// What a subscription asks for. One text of columns is a list with commas, as in a query.
-pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Ask {
+pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Selection {
     let columns = columns.map(|columns| match columns {
         Texts::One(list) => list.split(',').map(str::to_owned).collect(),
         other => other.into_vec(),
     });
-    Ask::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
+    Selection::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
 }
 
 /// Commands this version knows, for the error that lists them.

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::change::Change;
 use crate::cursor::push_id;
-use crate::delivery::selection::label::{Label, Tag};
-use crate::delivery::selection::projection::{Noticed, Shown};
+use crate::delivery::scope::label::{Label, Tag};
+use crate::delivery::scope::visible::{VisibleChange, VisibleNotification};
 use crate::lives::Gap;
 
 /// Nothing of the cut follows on this channel.
@@ -21,7 +21,7 @@ const OMITTED: &str = r#","omitted":"row_bytes""#;
 pub fn realtime_update(
     change: &Change,
     channel: &str,
-    shown: &Shown<'_>,
+    shown: &VisibleChange<'_>,
     inside: &str,
     end: Option<&str>,
     mark: &str,
@@ -81,7 +81,7 @@ fn push_last(message: &mut String, end: Option<&str>) {
 pub fn notification(
     change: &Change,
     kind: &str,
-    told: &Noticed<'_>,
+    told: &VisibleNotification<'_>,
     user: &str,
     inside: &str,
     end: Option<&str>,
@@ -319,7 +319,7 @@ fn push_string(message: &mut String, text: &str) {
 mod tests {
     use super::*;
     use crate::change::{Notification, Update};
-    use crate::delivery::selection::projection::Lens;
+    use crate::delivery::scope::projection::Projection;
 
     /// The messages that docs/protocol.md shows and clients are tested against.
     const GOLDEN: &str = include_str!("../../../tests/golden/messages.json");
@@ -355,7 +355,7 @@ mod tests {
     }
 
     fn update_of(change: &Change, inside: &str) -> String {
-        realtime_update(change, "pets", &Shown::of(change.update.as_ref().unwrap()), inside, None, "")
+        realtime_update(change, "pets", &VisibleChange::of(change.update.as_ref().unwrap()), inside, None, "")
     }
 
     #[test]
@@ -363,20 +363,20 @@ mod tests {
         let change = change();
         let update = update_of(&change, "1AAAA");
         assert_eq!(serde_json::from_str::<Value>(&update).unwrap(), golden("realtime_update"));
-        let lens = Lens::default();
-        let noticed = lens.notice(&change, change.notification.as_ref().unwrap()).unwrap();
+        let projection = Projection::default();
+        let noticed = projection.notice(&change, change.notification.as_ref().unwrap()).unwrap();
         let told = notification(&change, "pet_created", &noticed, "123", "1AAAA", Some("1BBBB"), "");
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
         let pets = Label { channel: "pets".into(), tag: None };
         let view = Label { channel: "pets".into(), tag: Tag::chosen("luna") };
-        let shown = Shown { tag: view.tag.as_ref(), ..Shown::of(change.update.as_ref().unwrap()) };
+        let shown = VisibleChange { tag: view.tag.as_ref(), ..VisibleChange::of(change.update.as_ref().unwrap()) };
         for (name, message) in [
             ("cut_of_a_channel", channel_cut(&pets, "1BBBB")),
             ("realtime_update_of_a_view", realtime_update(&change, "pets", &shown, "1AAAA", None, "")),
             ("subscribed_to_a_view", subscribed(&view, "1BBBB", false, 0, None)),
             (
                 "gap_of_a_view",
-                realtime_update(&change, "pets", &Shown { gap: Some(Gap::Retention), ..shown }, "1", None, ""),
+                realtime_update(&change, "pets", &VisibleChange { gap: Some(Gap::Retention), ..shown }, "1", None, ""),
             ),
             ("subscribed", subscribed(&pets, "1BBBB", true, 7, Some(&1.into()))),
             ("snapshot", snapshot(&pets, r#"{"pet_id":1},{"pet_id":2}"#, None)),

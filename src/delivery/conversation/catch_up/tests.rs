@@ -9,7 +9,7 @@ use super::*;
 use crate::change::{Channel, Cut, Event, Start, Update};
 use crate::delivery::access::party::Most;
 use crate::delivery::fanout::hub::{Settings, Source};
-use crate::delivery::selection::projection::Ask;
+use crate::delivery::scope::selection::Selection;
 use crate::delivery::socket::send_queue::DueCache;
 use crate::feedback::Feedback;
 use crate::lives::{Life, Lives};
@@ -104,7 +104,7 @@ impl Stage {
 
     /// A subscriber of pets on its way.
     fn resume(&self, wish: Wish) -> tokio::task::JoinHandle<Result<Subscription, Failed>> {
-        let key = ViewKey::named("pets", Ask::default());
+        let key = ViewKey::named("pets", Selection::default());
         let (hub, outbound) = (self.hub.clone(), self.outbound.clone());
         tokio::spawn(Resume::new(hub, outbound, key, None, "me".into(), None, Ticket::default()).run(wish))
     }
@@ -154,7 +154,7 @@ impl Stage {
 async fn a_place_that_was_judged_in_another_life_does_not_enter() {
     let stage = Stage::in_life(2).await;
     let enter = |life| {
-        let key = ViewKey::named("pets", Ask::default());
+        let key = ViewKey::named("pets", Selection::default());
         stage.hub.enter(&key, None, &stage.outbound, &"me".into(), &Snapshot::all_before(10), life).unwrap()
     };
     assert!(matches!(enter(1), Entry::AnotherLife));
@@ -185,7 +185,7 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
 #[tokio::test]
 async fn the_source_hears_how_long_a_pass_takes() {
     let stage = Stage::in_life(1).await;
-    let key = ViewKey::named("pets", Ask::default());
+    let key = ViewKey::named("pets", Selection::default());
     let subscription = stage.hub.join(&key, &stage.outbound, &"me".into(), None).unwrap();
     assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
     stage.events.send(cut(1)).await.unwrap();

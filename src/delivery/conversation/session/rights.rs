@@ -11,7 +11,7 @@ use crate::delivery::conversation::catch_up::Wish;
 use crate::delivery::conversation::session::{Session, explain};
 use crate::delivery::conversation::token_lease::Due;
 use crate::delivery::fanout::hub::JoinError;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 use crate::lives::Gap;

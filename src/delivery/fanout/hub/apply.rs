@@ -14,8 +14,8 @@ use crate::delivery::access::policy::Policies;
 use crate::delivery::fanout::hub::{Hub, JoinError, State};
 use crate::delivery::fanout::route::{Routed, Shed, Views};
 use crate::delivery::fanout::view::View;
-use crate::delivery::selection::label::Label;
-use crate::delivery::selection::projection::Unfit;
+use crate::delivery::scope::label::Label;
+use crate::delivery::scope::projection::Unfit;
 use crate::delivery::socket::send_queue::Lost;
 use crate::delivery::socket::writer::{Order, Outbound};
 use crate::delivery::wire::frame::{self, CloseCode};
@@ -31,7 +31,7 @@ impl State {
     }
 }
 
-/// Filters that cost less than so much, as lenses count it, are asked where the cut arrives: to hand it to another thread
+/// Filters that cost less than so much, as projections count it, are asked where the cut arrives: to hand it to another thread
 /// and back costs as much as a fifth of it. The rest runs beside the threads that answer clients.
 const AT_ONCE: u64 = 256 * 1024;
 /// Views that come while a cut is routed are routed as well, so many times; those that came meanwhile, under the lock.
@@ -267,9 +267,9 @@ impl Hub {
         let mut closed = Vec::new();
         for view in views {
             let label = view.key.label();
-            let (code, kind, reason) = match state.lens(&view.key) {
-                Ok(lens) => {
-                    state.known.insert(&view, lens);
+            let (code, kind, reason) = match state.projection(&view.key) {
+                Ok(projection) => {
+                    state.known.insert(&view, projection);
                     continue;
                 }
                 Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),

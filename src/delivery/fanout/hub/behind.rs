@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Hub;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frame_log::FrameLog;
 use crate::sync::lock;
 

@@ -8,13 +8,13 @@ use super::Hub;
 use crate::change::Change;
 use crate::delivery::fanout::told::Told;
 use crate::delivery::fanout::view::View;
-use crate::delivery::selection::projection::Lens;
+use crate::delivery::scope::projection::Projection;
 use crate::delivery::wire::protocol;
 use crate::sync::lock;
 
 /// So many views are told of one by one.
 const VIEWS: usize = 100;
-/// What their filters may cost, see [`Lens::work`]: 16 ms. What the rest is told is left open.
+/// What their filters may cost, see [`Projection::work`]: 16 ms. What the rest is told is left open.
 const WORK: u64 = 16 << 20;
 
 impl Hub {
@@ -22,36 +22,36 @@ impl Hub {
     pub fn explain(&self, change: &Change) -> Value {
         let (update, notification) = (change.update.as_ref(), change.notification.as_ref());
         let users: Vec<&str> = notification.iter().flat_map(|told| &told.users).map(|user| &**user).collect();
-        let (passed, concerned, lenses): (bool, Vec<Arc<View>>, Vec<_>) = {
+        let (passed, concerned, projections): (bool, Vec<Arc<View>>, Vec<_>) = {
             let state = lock(&self.state);
             let passed = state.border.as_ref().is_some_and(|border| border.cursor.seen.sees(change.tx));
             let of_users = users.iter().flat_map(|user| state.known.of_user(user));
             let of_channel = update.into_iter().flat_map(|update| state.known.of_channel(&update.channel));
             let concerned: Vec<_> = of_channel.chain(of_users).cloned().collect();
-            let lenses = concerned.iter().take(VIEWS).map(|view| state.lens(&view.key).ok()).collect();
-            (passed, concerned, lenses)
+            let projections = concerned.iter().take(VIEWS).map(|view| state.projection(&view.key).ok()).collect();
+            (passed, concerned, projections)
         };
         // filters are asked without the lock, and no longer than a moment
         let size = update.map_or(0, |update| update.data.len() as u64);
         let mut work = WORK;
-        let mut told = |view: &View, lens: Option<Arc<Lens>>| {
-            let lens = lens?;
-            work = work.checked_sub(lens.work(size))?;
-            Some(match Told::of(&view.key, &lens, change)? {
+        let mut told = |view: &View, projection: Option<Arc<Projection>>| {
+            let projection = projection?;
+            work = work.checked_sub(projection.work(size))?;
+            Some(match Told::of(&view.key, &projection, change)? {
                 Told::Update(_, _, shown, _) => shown.action.to_owned(),
                 Told::Notification(_, told, ..) => told.kind.to_string(),
             })
         };
         let views: Vec<Value> = concerned
             .iter()
-            .zip(lenses)
-            .map(|(view, lens)| {
+            .zip(projections)
+            .map(|(view, projection)| {
                 json!({
                     "watches": view.key.wish(),
                     "by_policy": !view.log.mark().is_empty(),
                     "sockets": view.subscribers(),
                     "behind": view.behind(),
-                    "told": told(view, lens),
+                    "told": told(view, projection),
                 })
             })
             .collect();

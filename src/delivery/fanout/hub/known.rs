@@ -4,16 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::delivery::access::policy::Rights;
 use crate::delivery::fanout::route::Views;
 use crate::delivery::fanout::view::View;
-use crate::delivery::selection::projection::{Ask, Lens};
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::grant::Rights;
+use crate::delivery::scope::projection::Projection;
+use crate::delivery::scope::selection::Selection;
+use crate::delivery::scope::view_key::ViewKey;
 
 /// The views there are.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    channels: HashMap<Arc<str>, HashMap<Ask, Arc<View>>>,
+    channels: HashMap<Arc<str>, HashMap<Selection, Arc<View>>>,
     /// by what may be seen: mostly one for a user
     users: HashMap<Arc<str>, ByRights>,
     news: News,
@@ -27,8 +28,8 @@ pub(super) struct News(BTreeMap<u64, Word>);
 
 #[derive(Debug)]
 enum Word {
-    /// it is there from now on, or shows its channel through another lens
-    Is(Arc<View>, Arc<Lens>),
+    /// it is there from now on, or shows its channel through another projection
+    Is(Arc<View>, Arc<Projection>),
     /// it is gone
     Was(Arc<View>),
 }
@@ -37,7 +38,7 @@ impl Known {
     /// The view of a key.
     pub(super) fn get(&self, key: &ViewKey) -> Option<&Arc<View>> {
         match key {
-            ViewKey::Channel(name, ask) => self.channels.get(name)?.get(ask),
+            ViewKey::Channel(name, selection) => self.channels.get(name)?.get(selection),
             ViewKey::User(user, rights) => self.users.get(user)?.get(rights),
         }
     }
@@ -47,25 +48,25 @@ impl Known {
         self.get(&view.key).is_some_and(|known| Arc::ptr_eq(known, view))
     }
 
-    /// Adds a view, or tells that it shows its channel through another lens.
-    pub(super) fn insert(&mut self, view: &Arc<View>, lens: Arc<Lens>) {
+    /// Adds a view, or tells that it shows its channel through another projection.
+    pub(super) fn insert(&mut self, view: &Arc<View>, projection: Arc<Projection>) {
         match &view.key {
-            ViewKey::Channel(name, ask) => {
-                self.channels.entry(name.clone()).or_default().insert(ask.clone(), view.clone());
+            ViewKey::Channel(name, selection) => {
+                self.channels.entry(name.clone()).or_default().insert(selection.clone(), view.clone());
             }
             ViewKey::User(user, rights) => {
                 self.users.entry(user.clone()).or_default().insert(rights.clone(), view.clone());
             }
         }
-        self.news.0.insert(view.number, Word::Is(view.clone(), lens));
+        self.news.0.insert(view.number, Word::Is(view.clone(), projection));
     }
 
     /// Removes a view that nobody watches any more.
     pub(super) fn remove(&mut self, view: &Arc<View>) {
         match &view.key {
-            ViewKey::Channel(name, ask) => {
+            ViewKey::Channel(name, selection) => {
                 if let Some(views) = self.channels.get_mut(name) {
-                    views.remove(ask);
+                    views.remove(selection);
                     if views.is_empty() {
                         self.channels.remove(name);
                     }
@@ -80,7 +81,7 @@ impl Known {
                 }
             }
         }
-        // a lens that was changed is a word about a view that the router knows: it has to hear that it is gone
+        // a projection that was changed is a word about a view that the router knows: it has to hear that it is gone
         match self.news.0.remove(&view.number) {
             Some(Word::Is(..)) if !view.is_routed() => {}
             _ => {
@@ -129,9 +130,9 @@ impl News {
             }
         }
         for word in self.0.into_values() {
-            if let Word::Is(view, lens) = word {
+            if let Word::Is(view, projection) = word {
                 view.set_routed();
-                views.insert(&view.key, lens, view.clone());
+                views.insert(&view.key, projection, view.clone());
             }
         }
     }
@@ -140,8 +141,8 @@ impl News {
     pub(super) fn alone(&self) -> Views<Arc<View>> {
         let mut views = Views::default();
         for word in self.0.values() {
-            if let Word::Is(view, lens) = word {
-                views.insert(&view.key, lens.clone(), view.clone());
+            if let Word::Is(view, projection) = word {
+                views.insert(&view.key, projection.clone(), view.clone());
             }
         }
         views

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::Hub;
 use crate::delivery::access::party::Look;
 use crate::delivery::fanout::view::View;
-use crate::delivery::selection::view_key::ViewKey;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{Outbound, Ticket};
 use crate::sync::lock;
 

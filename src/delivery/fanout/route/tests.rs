@@ -1,7 +1,7 @@
 use super::*;
 use crate::change::Notification;
 use crate::cursor::{Border, Cursor, Snapshot};
-use crate::delivery::selection::label::Tag;
+use crate::delivery::scope::label::Tag;
 
 impl Watched for u64 {
     fn number(&self) -> u64 {
@@ -47,8 +47,8 @@ fn change(id: i64, channel: &str, users: &[&str]) -> Change {
 #[test]
 fn each_view_gets_its_frames_in_order_and_the_last_carries_the_end() {
     let mut views = Views::default();
-    views.insert(&ViewKey::named("pets", Ask::default()), Arc::default(), 1);
-    views.insert(&ViewKey::named("user/5", Ask::default()), Arc::default(), 5);
+    views.insert(&ViewKey::named("pets", Selection::default()), Arc::default(), 1);
+    views.insert(&ViewKey::named("user/5", Selection::default()), Arc::default(), 5);
     let changes = vec![change(1, "pets", &["5", "6"]), change(2, "users", &[]), change(3, "pets", &["5"])];
     let seen = Snapshot::all_before(9);
     let cursor = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: seen.clone(), inside: None };
@@ -73,10 +73,10 @@ fn each_filter_gets_its_rows_however_many_there_are() {
     });
     let mut views = Views::default();
     let mut insert = |view: u64, filters: &[&str]| {
-        let ask = Ask::new(filters.iter().map(ToString::to_string), None, false);
-        let lens = Arc::new(Lens::compile(&ask, Some(&columns)).unwrap());
-        let key = ViewKey::named("pets", ask);
-        views.insert(&key, lens, view);
+        let selection = Selection::new(filters.iter().map(ToString::to_string), None, false);
+        let projection = Arc::new(Projection::compile(&selection, Some(&columns)).unwrap());
+        let key = ViewKey::named("pets", selection);
+        views.insert(&key, projection, view);
         key
     };
     let keys: Vec<_> = (0..1000).map(|n| insert(n, &[&format!("owner=eq.{n}")])).collect();
@@ -112,9 +112,9 @@ fn name_columns() -> [crate::change::Column; 2] {
 
 fn look(views: &mut Views<u64>, view: u64, filters: &[&str], columns: Option<&[&str]>) {
     let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
-    let ask = Ask::new(filters.iter().map(ToString::to_string), columns, false);
-    let lens = Arc::new(Lens::compile(&ask, Some(&name_columns())).unwrap());
-    views.insert(&ViewKey::named("pets", ask), lens, view);
+    let selection = Selection::new(filters.iter().map(ToString::to_string), columns, false);
+    let projection = Arc::new(Projection::compile(&selection, Some(&name_columns())).unwrap());
+    views.insert(&ViewKey::named("pets", selection), projection, view);
 }
 
 fn rows(texts: &[String]) -> Cut {
@@ -130,7 +130,7 @@ fn rows(texts: &[String]) -> Cut {
 #[test]
 fn views_that_are_told_the_same_share_its_bytes() {
     let mut views = Views::default();
-    views.insert(&ViewKey::named("pets", Ask::default()), Arc::default(), 1);
+    views.insert(&ViewKey::named("pets", Selection::default()), Arc::default(), 1);
     for n in 2..100 {
         look(&mut views, n, &[&format!("id=gte.-{n}")], None);
     }
@@ -160,7 +160,7 @@ fn views_that_are_told_the_same_share_its_bytes() {
 fn who_asks_for_too_much_work_goes_and_nobody_else() {
     let mut views = Views::default();
     let text = "a".repeat(100_000) + "b";
-    views.insert(&ViewKey::named("pets", Ask::default()), Arc::default(), 1);
+    views.insert(&ViewKey::named("pets", Selection::default()), Arc::default(), 1);
     look(&mut views, 2000, &["name=like.%aab"], None);
     // another pattern each: 300 of them are 30 MB of text for one user
     for n in 1000..1300 {
@@ -195,7 +195,7 @@ fn a_view_of_several_users_stays_while_one_of_them_can_pay() {
 #[test]
 fn what_differs_between_views_is_made_up_to_a_bound() {
     let mut views = Views::default();
-    views.insert(&ViewKey::named("pets", Ask::default()), Arc::default(), 1);
+    views.insert(&ViewKey::named("pets", Selection::default()), Arc::default(), 1);
     // neither the first nor the last row, each without another one
     for n in 1..=40 {
         look(&mut views, 1000 + n, &["id=neq.0", &format!("id=neq.{n}")], None);
@@ -215,9 +215,9 @@ fn what_differs_between_views_is_made_up_to_a_bound() {
 fn who_fills_the_memory_of_a_cut_takes_it_from_nobody_else() {
     let mut views = Views::default();
     for tag in 0..200 {
-        let ask = Ask::default().tagged(Tag::chosen(&format!("t{tag}")).unwrap());
-        let lens = Arc::new(Lens::compile(&ask, Some(&name_columns())).unwrap());
-        views.insert(&ViewKey::named("pets", ask), lens, 1000 + tag);
+        let selection = Selection::default().tagged(Tag::chosen(&format!("t{tag}")).unwrap());
+        let projection = Arc::new(Projection::compile(&selection, Some(&name_columns())).unwrap());
+        views.insert(&ViewKey::named("pets", selection), projection, 1000 + tag);
     }
     look(&mut views, 2000, &["id=gte.0"], Some(&["id", "name"]));
     look(&mut views, 3000, &["id=lte.0"], None);

@@ -2,10 +2,13 @@
 //! nor how it is sent.
 
 pub mod filter;
+pub mod grant;
 pub mod label;
 mod like;
 pub(crate) mod memo;
 mod moment;
 pub mod projection;
+pub mod selection;
 pub mod value;
 pub mod view_key;
+pub mod visible;

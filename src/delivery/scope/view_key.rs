@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::grant::Rights;
 use super::label::Label;
-use super::projection::Ask;
-use crate::delivery::access::policy::Rights;
+use super::selection::Selection;
 
 const USER: &str = "user/";
 
@@ -12,29 +12,29 @@ const USER: &str = "user/";
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ViewKey {
     /// `/ws/{channel}`, and what is wanted of it
-    Channel(Arc<str>, Ask),
+    Channel(Arc<str>, Selection),
     /// `/ws/user/{user_id}`, and the part that may be seen; `None`: all
     User(Arc<str>, Option<Arc<Rights>>),
 }
 
 impl ViewKey {
-    /// What a name after `/ws/` stands for, seen through `ask` where it is a channel.
-    pub fn named(name: &str, ask: Ask) -> Self {
+    /// What a name after `/ws/` stands for, seen through `selection` where it is a channel.
+    pub fn named(name: &str, selection: Selection) -> Self {
         match name.strip_prefix(USER) {
             Some(user) => Self::User(user.into(), None),
-            None => Self::Channel(name.into(), ask),
+            None => Self::Channel(name.into(), selection),
         }
     }
 
     /// Whether it names columns of its channel.
     pub fn names_columns(&self) -> bool {
-        matches!(self, Self::Channel(_, ask) if ask.columns_named().next().is_some())
+        matches!(self, Self::Channel(_, selection) if selection.columns_named().next().is_some())
     }
 
     /// What messages name it by.
     pub fn label(&self) -> Label {
         match self {
-            Self::Channel(name, ask) => Label { channel: name.clone(), tag: ask.tag().cloned() },
+            Self::Channel(name, selection) => Label { channel: name.clone(), tag: selection.tag().cloned() },
             Self::User(user, _) => Label { channel: format!("{USER}{user}").into(), tag: None },
         }
     }
@@ -42,7 +42,7 @@ impl ViewKey {
     /// What was asked for, as a path would ask: `pets?filter=user_id=eq.5`.
     pub fn wish(&self) -> String {
         match self {
-            Self::Channel(name, ask) => format!("{name}{}", ask.parameters()),
+            Self::Channel(name, selection) => format!("{name}{}", selection.parameters()),
             Self::User(..) => self.label().to_string(),
         }
     }
@@ -50,15 +50,15 @@ impl ViewKey {
     /// What was asked for, whatever of it may be seen.
     pub fn asked(&self) -> Self {
         match self {
-            Self::Channel(name, ask) => Self::Channel(name.clone(), ask.asked()),
+            Self::Channel(name, selection) => Self::Channel(name.clone(), selection.asked()),
             Self::User(user, _) => Self::User(user.clone(), None),
         }
     }
 
-    /// Follows the cursors of the view, see [`Grant::mark`](super::policy::Grant::mark).
+    /// Follows the cursors of the view, see [`Grant::mark`](super::grant::Grant::mark).
     pub fn mark(&self) -> String {
         match self {
-            Self::Channel(_, ask) => ask.mark(),
+            Self::Channel(_, selection) => selection.mark(),
             Self::User(_, rights) => rights.as_ref().map(|rights| rights.mark()).unwrap_or_default(),
         }
     }
@@ -66,14 +66,14 @@ impl ViewKey {
     /// Whether it is all of what it names.
     pub fn is_everything(&self) -> bool {
         match self {
-            Self::Channel(_, ask) => ask.is_everything(),
+            Self::Channel(_, selection) => selection.is_everything(),
             Self::User(_, rights) => rights.is_none(),
         }
     }
 
     /// Whether less or more is asked for of a channel than everybody gets.
     pub fn is_narrowed(&self) -> bool {
-        matches!(self, Self::Channel(_, ask) if ask.is_narrowed())
+        matches!(self, Self::Channel(_, selection) if selection.is_narrowed())
     }
 
     /// The channel, if it is one.

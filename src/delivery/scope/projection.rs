@@ -7,32 +7,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::filter::{self, Condition, Test};
+use super::grant::{Grant, Rights};
 use super::label::Tag;
 use super::memo::Memo;
+use super::selection::Selection;
 use super::value::Value;
+use super::visible::{RowImages, VisibleChange, VisibleNotification};
 use crate::change::{Change, Column, Json, Kind, Narrowing, Notification, Size, Update};
-use crate::delivery::access::policy::{Grant, Rights};
 use crate::lives::Gap;
 use crate::row::Columns;
-
-/// What was asked for, in one order, so that equal wishes are equal. The default is everything.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Ask {
-    filters: Vec<Box<str>>,
-    columns: Option<Vec<Box<str>>>,
-    old: bool,
-    /// the part that may be seen; `None`: all
-    grant: Option<Arc<Grant>>,
-    /// in each of its messages: a socket may have several views of a channel
-    tag: Option<Tag>,
-}
 
 /// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
 const COLUMNS: usize = 1600;
 
 /// A wish that the channel's columns allow.
 #[derive(Debug, Default)]
-pub struct Lens {
+pub struct Projection {
     /// those of the grant first
     conditions: Vec<Condition>,
     granted: usize,
@@ -49,7 +39,7 @@ pub struct Lens {
 #[derive(Debug, Default)]
 struct Notices {
     /// of those that tell rows, by channel; none of the others
-    rows: HashMap<Arc<str>, Lens>,
+    rows: HashMap<Arc<str>, Projection>,
     shows_sender: bool,
 }
 
@@ -68,137 +58,22 @@ impl Unfit {
     }
 }
 
-/// What a view is told of a change.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Shown<'a> {
-    /// the change's, or `entered` and `left` where an update moves the row across the filter
-    pub action: &'a str,
-    /// the row after the change; before it, where the row is gone for this view
-    pub data: Cow<'a, str>,
-    /// of an update
-    pub changed: Cow<'a, [Box<str>]>,
-    /// of an update
-    pub old: Option<Cow<'a, str>>,
-    /// the row is too large: `data` is its key
-    pub omitted: bool,
-    /// the change cannot be told; this is told in its place
-    pub gap: Option<Gap>,
-    /// who wrote is not told
-    pub hides_actor: bool,
-    /// the view's
-    pub tag: Option<&'a Tag>,
-}
-
-/// What a user's view is told by a notification.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Noticed<'a> {
-    /// its data, or what may be seen of it
-    pub data: Cow<'a, str>,
-    /// the row is too large: its other columns are missing
-    pub omitted: bool,
-    /// who wrote is not told
-    pub hides_actor: bool,
-}
-
-/// The row of a change, after it and before it, where it has one.
-pub struct Images<'a> {
-    after: Option<Columns<'a>>,
-    /// of an update
-    before: Option<Columns<'a>>,
-    memo: Memo,
-    /// columns are missing
-    are_partial: bool,
-}
-
-impl Ask {
-    /// All of `filters` must hold; `None` for all columns; `old`: an update shows its columns as they were.
-    pub fn new(filters: impl IntoIterator<Item = String>, columns: Option<Vec<String>>, old: bool) -> Self {
-        let sorted = |texts: Vec<Box<str>>| {
-            let mut texts = texts;
-            texts.sort_unstable();
-            texts.dedup();
-            texts
-        };
-        let filters = sorted(filters.into_iter().map(Into::into).collect());
-        let columns = columns.map(|columns| sorted(columns.into_iter().map(Into::into).collect()));
-        Self { filters, columns, old, grant: None, tag: None }
-    }
-
-    /// The same with a tag in each of its messages.
-    pub fn tagged(self, tag: Tag) -> Self {
-        Self { tag: Some(tag), ..self }
-    }
-
-    /// What its messages have as `view`.
-    pub fn tag(&self) -> Option<&Tag> {
-        self.tag.as_ref()
-    }
-
-    /// The same of the part that may be seen.
-    pub fn within(self, grant: Grant) -> Self {
-        let sees_all = grant == Grant::default();
-        Self { grant: (!sees_all).then(|| Arc::new(grant)), ..self }
-    }
-
-    /// Follows the cursors of its view, see [`Grant::mark`].
-    pub fn mark(&self) -> String {
-        self.grant.as_ref().map(|grant| grant.mark()).unwrap_or_default()
-    }
-
-    /// What was asked for, whatever may be seen of it.
-    pub fn asked(&self) -> Self {
-        Self { grant: None, ..self.clone() }
-    }
-
-    /// As the query of a path has it, for people.
-    pub fn parameters(&self) -> String {
-        let filters = self.filters.iter().map(|filter| format!("filter={filter}"));
-        let columns = self.columns.iter().map(|columns| format!("columns={}", columns.join(",")));
-        let old = self.old.then(|| "old=true".to_owned());
-        let all: Vec<String> = filters.chain(columns).chain(old).collect();
-        if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
-    }
-
-    /// Whether less or more is asked for than everybody gets, whatever of it may be seen.
-    pub fn is_narrowed(&self) -> bool {
-        !self.filters.is_empty() || self.columns.is_some() || self.old || self.tag.is_some()
-    }
-
-    /// The columns that it names.
-    pub fn columns_named(&self) -> impl Iterator<Item = &str> {
-        let of_filters = self.filters.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name);
-        of_filters.chain(self.columns.iter().flatten().map(|name| &**name))
-    }
-
-    /// Whether each of them is there, and may be seen by whoever asks.
-    pub fn sees_what_it_names(&self, columns: &[Column]) -> bool {
-        let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
-        let is_seen = |name: &str| granted.is_none_or(|all| all.iter().any(|seen| **seen == *name));
-        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(name))
-    }
-
-    /// Whether it is what everybody gets who asks for nothing.
-    pub fn is_everything(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl Lens {
+impl Projection {
     /// Holds a wish against the channel's columns; `None` where it has no table.
     ///
     /// # Errors
     /// [`Unfit`], for people.
-    pub fn compile(ask: &Ask, columns: Option<&[Column]>) -> Result<Self, Unfit> {
-        if ask.filters.len() > filter::CONDITIONS {
-            let text = format!("{} filters are too many: {} are allowed", ask.filters.len(), filter::CONDITIONS);
+    pub fn compile(selection: &Selection, columns: Option<&[Column]>) -> Result<Self, Unfit> {
+        if selection.filters.len() > filter::CONDITIONS {
+            let text = format!("{} filters are too many: {} are allowed", selection.filters.len(), filter::CONDITIONS);
             return Err(Unfit(text));
         }
-        if let Some(names) = ask.columns.as_ref().filter(|names| names.len() > COLUMNS) {
+        if let Some(names) = selection.columns.as_ref().filter(|names| names.len() > COLUMNS) {
             return Err(Unfit(format!("{} columns are too many: a table has {COLUMNS} at most", names.len())));
         }
         let mut conditions = Vec::new();
         let (mut visible, mut granted) = (columns.map(Cow::Borrowed), None);
-        if let Some(grant) = &ask.grant {
+        if let Some(grant) = &selection.grant {
             // what the policy filters by may be hidden from its holder
             for text in &grant.filters {
                 let condition = Condition::granted(text, columns).map_err(|_| Unfit::grant())?;
@@ -222,58 +97,58 @@ impl Lens {
             }
         }
         let conditions_granted = conditions.len();
-        for text in &ask.filters {
+        for text in &selection.filters {
             conditions.push(Condition::compile(text, visible.as_deref()).map_err(Unfit)?);
         }
-        for name in ask.columns.iter().flatten() {
+        for name in selection.columns.iter().flatten() {
             filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
         }
-        let columns = ask.columns.clone().or(granted);
-        let hides_actor = ask.grant.as_ref().is_some_and(|grant| grant.hides_actor);
-        let (granted, old, mark, tag) = (conditions_granted, ask.old, ask.mark(), ask.tag.clone());
+        let columns = selection.columns.clone().or(granted);
+        let hides_actor = selection.grant.as_ref().is_some_and(|grant| grant.hides_actor);
+        let (granted, old, mark, tag) = (conditions_granted, selection.old, selection.mark(), selection.tag().cloned());
         Ok(Self { conditions, granted, columns, old, mark, tag, hides_actor, notices: None })
     }
 
     /// Of a user's notifications; `columns` are those of a channel, where it has a table. What no longer fits its table
     /// shows nothing.
     pub fn of_notifications<'a>(rights: &Rights, columns: impl Fn(&str) -> Option<Option<&'a [Column]>>) -> Self {
-        let lens = |(channel, grant): &(Arc<str>, Grant)| {
-            let lens = Self::compile(&Ask::default().within(grant.clone()), columns(channel)?).ok()?;
-            Some((channel.clone(), lens))
+        let projection = |(channel, grant): &(Arc<str>, Grant)| {
+            let projection = Self::compile(&Selection::default().within(grant.clone()), columns(channel)?).ok()?;
+            Some((channel.clone(), projection))
         };
-        let rows = rights.channels.iter().filter_map(lens).collect();
+        let rows = rights.channels.iter().filter_map(projection).collect();
         let notices = Notices { rows, shows_sender: rights.shows_sender };
         Self { mark: rights.mark(), notices: Some(Box::new(notices)), ..Self::default() }
     }
 
     /// What this user's view is told by the notification of a change; `None`: nothing.
-    pub fn notice<'a>(&'a self, change: &'a Change, told: &'a Notification) -> Option<Noticed<'a>> {
+    pub fn notice<'a>(&'a self, change: &'a Change, told: &'a Notification) -> Option<VisibleNotification<'a>> {
         let omitted = told.omitted;
-        let whole = |hides_actor| Some(Noticed { data: Cow::Borrowed(&*told.data), omitted, hides_actor });
+        let whole = |hides_actor| Some(VisibleNotification { data: Cow::Borrowed(&*told.data), omitted, hides_actor });
         let Some(notices) = &self.notices else { return whole(false) };
         let Some(update) = &change.update else { return whole(!notices.shows_sender) };
-        let lens = notices.rows.get(&update.channel);
+        let projection = notices.rows.get(&update.channel);
         if told.is_chosen {
-            return whole(lens.is_none_or(|lens| lens.hides_actor));
+            return whole(projection.is_none_or(|projection| projection.hides_actor));
         }
         // of a large row it may not be known whether it may be seen
-        let shown = lens?.show(update, &Images::of(update)).filter(|shown| shown.gap.is_none())?;
-        Some(Noticed { data: shown.data, omitted, hides_actor: shown.hides_actor })
+        let shown = projection?.show(update, &RowImages::of(update)).filter(|shown| shown.gap.is_none())?;
+        Some(VisibleNotification { data: shown.data, omitted, hides_actor: shown.hides_actor })
     }
 
     /// What this view is told of an update; `None`: nothing.
-    pub fn show<'a>(&'a self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
-        Some(Shown { hides_actor: self.hides_actor, tag: self.tag.as_ref(), ..self.look(update, images)? })
+    pub fn show<'a>(&'a self, update: &'a Update, images: &RowImages<'a>) -> Option<VisibleChange<'a>> {
+        Some(VisibleChange { hides_actor: self.hides_actor, tag: self.tag.as_ref(), ..self.look(update, images)? })
     }
 
-    fn look<'a>(&self, update: &'a Update, images: &Images<'a>) -> Option<Shown<'a>> {
+    fn look<'a>(&self, update: &'a Update, images: &RowImages<'a>) -> Option<VisibleChange<'a>> {
         // these are for everybody
         if (update.action == "truncated" && &*update.data == "null") || update.gap().is_some() {
-            return Some(Shown::of(update));
+            return Some(VisibleChange::of(update));
         }
         let Some(after) = &images.after else {
             // a publication that is no row: nothing says whether its parts may be seen
-            return (self.conditions.is_empty() && self.columns.is_none()).then(|| Shown::of(update));
+            return (self.conditions.is_empty() && self.columns.is_none()).then(|| VisibleChange::of(update));
         };
         if !update.size.is_whole() {
             return self.show_large(update, after, &images.memo);
@@ -302,18 +177,18 @@ impl Lens {
             None => Cow::Borrowed(&*update.data),
         };
         let old = old.and_then(|old| self.shown_of(old));
-        Some(Shown { action, data, changed, old, omitted: false, gap: None, hides_actor: false, tag: None })
+        Some(VisibleChange { action, data, changed, old, omitted: false, gap: None, hides_actor: false, tag: None })
     }
 
     /// What is told where of the row after the change there may be only the key, and of the row before nothing else.
     /// Whether it is, or was, in this view may not be known: then a gap is told.
-    fn show_large<'a>(&self, update: &'a Update, after: &Columns<'_>, memo: &Memo) -> Option<Shown<'a>> {
+    fn show_large<'a>(&self, update: &'a Update, after: &Columns<'_>, memo: &Memo) -> Option<VisibleChange<'a>> {
         let action = match (&*update.action, self.judge(after, memo)) {
             (action, _) if self.conditions.is_empty() => action,
             ("updated", Some(true)) => "entered",
             (action, Some(true)) => action,
             ("created" | "deleted", Some(false)) => return None,
-            _ => return Some(Shown { gap: Some(Gap::Unreadable), ..Shown::of(update) }),
+            _ => return Some(VisibleChange { gap: Some(Gap::Unreadable), ..VisibleChange::of(update) }),
         };
         let data = match &self.columns {
             Some(columns) => Cow::Owned(after.only(columns).into()),
@@ -323,7 +198,7 @@ impl Lens {
             "updated" => (self.visible(&update.changed), update.old_key.as_ref().and_then(|old| self.shown_of(old))),
             _ => (Cow::Borrowed(&[][..]), None),
         };
-        Some(Shown {
+        Some(VisibleChange {
             action,
             data,
             changed,
@@ -435,54 +310,16 @@ fn is_another(grant: &Grant, name: &str, columns: Option<&[Column]>) -> bool {
     columns.into_iter().flatten().any(|column| *column.name == *name && column.number != *meant)
 }
 
-impl<'a> Shown<'a> {
-    /// All of it.
-    pub fn of(update: &'a Update) -> Self {
-        let old = update.old_key.as_deref().map(Cow::Borrowed);
-        let (data, changed) = (Cow::Borrowed(&*update.data), Cow::Borrowed(&*update.changed));
-        let omitted = update.size == Size::Omitted;
-        Self { action: &update.action, data, changed, old, omitted, gap: update.gap(), hides_actor: false, tag: None }
-    }
-}
-
-impl<'a> Images<'a> {
-    /// Looks into the JSON of a change.
-    pub fn of(update: &'a Update) -> Self {
-        let after = Columns::parse(&update.data);
-        let old = update.old.as_deref().and_then(Columns::parse);
-        let before = after.as_ref().zip(old).map(|(after, old)| after.overlaid(&old));
-        Self { after, before, memo: Memo::default(), are_partial: !update.size.is_whole() }
-    }
-
-    /// What asking about it has cost so far, see [`Lens::work`].
-    pub(crate) fn work(&self) -> u64 {
-        self.memo.work()
-    }
-
-    /// Whether every view must be asked: there is no row whose values would say which, or not all of it.
-    pub(crate) fn concern_all(&self) -> bool {
-        self.after.is_none() || self.are_partial
-    }
-
-    /// The values that a column has after and before the change.
-    pub(crate) fn values(&self, column: &str, kind: Kind) -> impl Iterator<Item = Value> {
-        let of = |row: &Option<Columns<'a>>| row.as_ref().and_then(|row| Value::of(kind, row.get(column)?));
-        let (after, before) = (of(&self.after), of(&self.before));
-        let before = before.filter(|before| after.as_ref() != Some(before));
-        after.into_iter().chain(before)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lens(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Lens {
+    fn projection(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Projection {
         let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
             .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
-        let ask = Ask::new(filters.iter().map(ToString::to_string), columns, old);
-        Lens::compile(&ask, Some(&known)).unwrap()
+        let selection = Selection::new(filters.iter().map(ToString::to_string), columns, old);
+        Projection::compile(&selection, Some(&known)).unwrap()
     }
 
     fn update(action: &'static str, data: &str, changed: &[&str], old: Option<&str>) -> Update {
@@ -498,8 +335,8 @@ mod tests {
     }
 
     /// action, data, changed, old
-    fn shown(lens: &Lens, update: &Update) -> Option<(String, String, String, Option<String>)> {
-        let shown = lens.show(update, &Images::of(update))?;
+    fn shown(projection: &Projection, update: &Update) -> Option<(String, String, String, Option<String>)> {
+        let shown = projection.show(update, &RowImages::of(update))?;
         Some((
             shown.action.to_owned(),
             shown.data.to_string(),
@@ -521,51 +358,54 @@ mod tests {
     fn a_row_that_crosses_the_filter_enters_and_leaves() {
         let moved = update("updated", r#"{"id":1,"owner":8,"name":"Luna"}"#, &["owner"], Some(r#"{"owner":7}"#));
         assert_eq!(
-            shown(&lens(&["owner=eq.8"], None, false), &moved),
+            shown(&projection(&["owner=eq.8"], None, false), &moved),
             told("entered", r#"{"id":1,"owner":8,"name":"Luna"}"#, "", None)
         );
         assert_eq!(
-            shown(&lens(&["owner=eq.7"], None, false), &moved),
+            shown(&projection(&["owner=eq.7"], None, false), &moved),
             told("left", r#"{"id":1,"owner":7,"name":"Luna"}"#, "", None),
             "what it could see before, and nothing of what is there now"
         );
-        assert_eq!(shown(&lens(&["owner=eq.9"], None, true), &moved), None);
+        assert_eq!(shown(&projection(&["owner=eq.9"], None, true), &moved), None);
         assert_eq!(
-            shown(&lens(&["owner=in.(7,8)"], None, true), &moved),
+            shown(&projection(&["owner=in.(7,8)"], None, true), &moved),
             told("updated", r#"{"id":1,"owner":8,"name":"Luna"}"#, "owner", Some(r#"{"owner":7}"#))
         );
     }
 
     #[test]
     fn only_the_columns_that_were_asked_for_are_shown() {
-        let lens = lens(&["owner=eq.7"], Some(&["id", "name"]), true);
+        let projection = projection(&["owner=eq.7"], Some(&["id", "name"]), true);
         let row = r#"{"id":1,"owner":7,"name":"Luna"}"#;
         assert_eq!(
-            shown(&lens, &update("created", row, &[], None)),
+            shown(&projection, &update("created", row, &[], None)),
             told("created", r#"{"id":1,"name":"Luna"}"#, "", None)
         );
         let renamed = update("updated", row, &["owner", "name"], Some(r#"{"owner":7.0,"name":"Lu"}"#));
         assert_eq!(
-            shown(&lens, &renamed),
+            shown(&projection, &renamed),
             told("updated", r#"{"id":1,"name":"Luna"}"#, "name", Some(r#"{"name":"Lu"}"#))
         );
         let unseen = update("updated", row, &["owner"], Some(r#"{"owner":7.0}"#));
-        assert_eq!(shown(&lens, &unseen), None, "nothing that it sees is different");
-        assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
-        assert_eq!(lens.row(r#"{"id":1,"owner":8}"#), None);
+        assert_eq!(shown(&projection, &unseen), None, "nothing that it sees is different");
+        assert_eq!(projection.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
+        assert_eq!(projection.row(r#"{"id":1,"owner":8}"#), None);
     }
 
     #[test]
     fn of_a_large_row_a_view_is_told_what_is_known_and_a_gap_where_nothing_is() {
         let large = |action: &'static str, data: &str, size| Update { size, ..update(action, data, &[], None) };
-        let told = |lens: &Lens, update: &Update| {
-            let shown = lens.show(update, &Images::of(update))?;
+        let told = |projection: &Projection, update: &Update| {
+            let shown = projection.show(update, &RowImages::of(update))?;
             Some((shown.action.to_owned(), shown.data.to_string(), shown.omitted, shown.gap.is_some()))
         };
         let (key, whole) = (r#"{"id":1}"#, r#"{"id":1,"owner":7,"name":"L"}"#);
         let gap = |told: Option<(String, String, bool, bool)>| told.is_some_and(|(.., gap)| gap);
-        let (all, by_key, by_owner) =
-            (lens(&[], Some(&["id"]), true), lens(&["id=eq.1"], None, true), lens(&["owner=eq.7"], None, true));
+        let (all, by_key, by_owner) = (
+            projection(&[], Some(&["id"]), true),
+            projection(&["id=eq.1"], None, true),
+            projection(&["owner=eq.7"], None, true),
+        );
         for action in ["created", "updated", "deleted"] {
             let omitted = large(action, key, Size::Omitted);
             assert_eq!(told(&all, &omitted), Some((action.into(), key.into(), true, false)));
@@ -579,17 +419,17 @@ mod tests {
         assert!(gap(told(&by_key, &large("updated", r#"{"id":2}"#, Size::Omitted))), "it may have been 1");
         let shrunk = large("updated", whole, Size::BeforeOmitted);
         assert_eq!(told(&by_owner, &shrunk), Some(("entered".into(), whole.into(), false, false)));
-        assert!(gap(told(&lens(&["owner=eq.8"], None, true), &shrunk)), "it may have been 8");
+        assert!(gap(told(&projection(&["owner=eq.8"], None, true), &shrunk)), "it may have been 8");
     }
 
     #[test]
     fn a_row_that_is_gone_is_told_to_who_saw_it() {
-        let lens = lens(&["owner=eq.7"], None, false);
+        let projection = projection(&["owner=eq.7"], None, false);
         let gone = |owner| update("deleted", &format!(r#"{{"id":1,"owner":{owner}}}"#), &[], None);
-        assert!(shown(&lens, &gone(7)).is_some() && shown(&lens, &gone(8)).is_none());
-        assert!(shown(&lens, &update("truncated", "null", &[], None)).is_some());
-        assert!(shown(&lens, &update("flash", "[1]", &[], None)).is_none(), "a publication that is no row");
-        assert!(shown(&lens, &update("flash", r#"{"owner":7}"#, &[], None)).is_some());
+        assert!(shown(&projection, &gone(7)).is_some() && shown(&projection, &gone(8)).is_none());
+        assert!(shown(&projection, &update("truncated", "null", &[], None)).is_some());
+        assert!(shown(&projection, &update("flash", "[1]", &[], None)).is_none(), "a publication that is no row");
+        assert!(shown(&projection, &update("flash", r#"{"owner":7}"#, &[], None)).is_some());
     }
 
     #[test]
@@ -603,15 +443,15 @@ mod tests {
         };
         let compile = |filters: &[&str], columns: Option<&[&str]>| {
             let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
-            let ask = Ask::new(filters.iter().map(ToString::to_string), columns, true).within(grant());
-            Lens::compile(&ask, Some(&known))
+            let selection = Selection::new(filters.iter().map(ToString::to_string), columns, true).within(grant());
+            Projection::compile(&selection, Some(&known))
         };
         let row = r#"{"id":1,"owner":7,"name":"Luna"}"#;
-        let lens = compile(&[], None).unwrap();
-        assert_eq!(lens.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
-        assert_eq!(lens.row(r#"{"id":1,"owner":8,"name":"Luna"}"#), None);
+        let projection = compile(&[], None).unwrap();
+        assert_eq!(projection.row(row).unwrap(), r#"{"id":1,"name":"Luna"}"#);
+        assert_eq!(projection.row(r#"{"id":1,"owner":8,"name":"Luna"}"#), None);
         let renamed = Grant { filters: vec!["name=is.null".into()], ..Grant::default() };
-        let renamed = Lens::compile(&Ask::default().within(renamed), Some(&known)).unwrap();
+        let renamed = Projection::compile(&Selection::default().within(renamed), Some(&known)).unwrap();
         assert_eq!(renamed.row(r#"{"id":1,"title":"Luna"}"#), None, "a column that is gone is not null");
         let given_away = update(
             "updated",
@@ -619,9 +459,9 @@ mod tests {
             &["owner", "name"],
             Some(r#"{"owner":7,"name":"Luna"}"#),
         );
-        assert_eq!(shown(&lens, &given_away), told("left", r#"{"id":1,"name":"Luna"}"#, "", None));
+        assert_eq!(shown(&projection, &given_away), told("left", r#"{"id":1,"name":"Luna"}"#, "", None));
         let touched = update("updated", row, &["owner"], Some(r#"{"owner":7.0}"#));
-        assert_eq!(shown(&lens, &touched), None, "not even that something changed");
+        assert_eq!(shown(&projection, &touched), None, "not even that something changed");
         assert_eq!(compile(&["name=eq.Luna"], Some(&["id"])).unwrap().row(row).unwrap(), r#"{"id":1}"#);
         for error in [compile(&["owner=gt.3"], None).unwrap_err(), compile(&[], Some(&["owner"])).unwrap_err()] {
             assert!(error.0.ends_with("there is no column owner; there are: id, name"), "{error:?}");
@@ -629,12 +469,15 @@ mod tests {
     }
 
     #[test]
-    fn equal_wishes_are_equal() {
-        let ask = |filters: &[&str], columns: &[&str]| {
+    fn equal_selections_are_equal() {
+        let selection_of = |filters: &[&str], columns: &[&str]| {
             let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-            Ask::new(texts(filters), Some(texts(columns)), false)
+            Selection::new(texts(filters), Some(texts(columns)), false)
         };
-        assert_eq!(ask(&["a=eq.1", "b=eq.2"], &["x", "y"]), ask(&["b=eq.2", "a=eq.1", "a=eq.1"], &["y", "x"]));
+        assert_eq!(
+            selection_of(&["a=eq.1", "b=eq.2"], &["x", "y"]),
+            selection_of(&["b=eq.2", "a=eq.1", "a=eq.1"], &["y", "x"])
+        );
     }
 
     #[test]
@@ -646,23 +489,24 @@ mod tests {
             bound: vec![("id".into(), 1), ("pub".into(), 2)],
             hides_actor: false,
         };
-        let lens =
-            |filters: &[&str], columns: &[Column]| Lens::compile(&Ask::default().within(grant(filters)), Some(columns));
+        let projection = |filters: &[&str], columns: &[Column]| {
+            Projection::compile(&Selection::default().within(grant(filters)), Some(columns))
+        };
         let row = r#"{"id":"1","pub":"2"}"#;
         let (as_stated, exchanged) = ([column("id", 1), column("pub", 2)], [column("id", 1), column("pub", 3)]);
-        assert_eq!(lens(&[], &as_stated).unwrap().row(row).unwrap(), row);
-        assert_eq!(lens(&[], &exchanged).unwrap().row(row).unwrap(), r#"{"id":"1"}"#);
-        assert!(lens(&["pub=eq.2"], &as_stated).is_ok());
-        assert_eq!(lens(&["pub=eq.2"], &exchanged).unwrap_err(), Unfit::grant(), "by it nothing can be decided");
-        let asked = Ask::new([], Some(vec!["pub".into()]), false).within(grant(&[]));
-        assert!(Lens::compile(&asked, Some(&exchanged)).is_err(), "for its holder there is none of that name");
+        assert_eq!(projection(&[], &as_stated).unwrap().row(row).unwrap(), row);
+        assert_eq!(projection(&[], &exchanged).unwrap().row(row).unwrap(), r#"{"id":"1"}"#);
+        assert!(projection(&["pub=eq.2"], &as_stated).is_ok());
+        assert_eq!(projection(&["pub=eq.2"], &exchanged).unwrap_err(), Unfit::grant(), "by it nothing can be decided");
+        let asked = Selection::new([], Some(vec!["pub".into()]), false).within(grant(&[]));
+        assert!(Projection::compile(&asked, Some(&exchanged)).is_err(), "for its holder there is none of that name");
     }
 
     #[test]
     fn the_narrowest_equality_is_looked_up() {
-        let lens = lens(&["name=in.(a,b)", "owner=eq.7.0"], None, false);
-        let (column, _, values) = lens.needs().unwrap();
+        let projection = projection(&["name=in.(a,b)", "owner=eq.7.0"], None, false);
+        let (column, _, values) = projection.needs().unwrap();
         assert_eq!((column, values.len()), ("owner", 1));
-        assert_eq!(lens.narrowing().unwrap().values, ["7"]);
+        assert_eq!(projection.narrowing().unwrap().values, ["7"]);
     }
 }

@@ -1,0 +1,69 @@
+//! The part of a channel, or of a user's notifications, that somebody may see. Pure: what a policy and a token's claims make of
+//! it; it becomes a part of the view, so it is looked at once for each distinct grant, not for each subscriber.
+
+use std::sync::Arc;
+
+use crate::cursor::push_id;
+
+/// The part of a channel that somebody may see. All of it where there is neither filter nor columns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Grant {
+    /// conditions that rows must satisfy
+    pub filters: Vec<Box<str>>,
+    /// the columns that exist, for its holder; `None`: all
+    pub columns: Option<Vec<Box<str>>>,
+    /// the numbers of the columns that it names, where another one that has the name is not meant
+    pub bound: Vec<(Box<str>, i16)>,
+    /// who wrote is not told
+    pub hides_actor: bool,
+}
+
+/// The part of one user's notifications that somebody may see: what `rowcast.notify` says and what the DBA has chosen
+/// is told, and of rows what the policies of their channels show.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Rights {
+    /// by the channel's name, of those that notify users; the others' rows are not told
+    pub channels: Vec<(Arc<str>, Grant)>,
+    /// who called `rowcast.notify` is told
+    pub shows_sender: bool,
+}
+
+impl Grant {
+    /// Follows the cursors of a view, so that who comes back with other rights is told `gap` and not a replay of what he
+    /// did not see before: `~` and a hash (FNV-1a) that is the same on every server. Empty where all may be seen.
+    pub fn mark(&self) -> String {
+        if *self == Self::default() { String::new() } else { mark(self.parts()) }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = (char, &str)> {
+        let columns = self.columns.iter().flatten().map(|name| ('c', &**name));
+        let filters = self.filters.iter().map(|filter| ('f', &**filter));
+        filters.chain(columns).chain(self.hides_actor.then_some(('a', "")))
+    }
+}
+
+impl Rights {
+    /// The same of a user's notifications; empty where rows tell nothing.
+    pub fn mark(&self) -> String {
+        if self.channels.is_empty() {
+            return String::new();
+        }
+        let parts = self.channels.iter().flat_map(|(name, grant)| [('n', &**name)].into_iter().chain(grant.parts()));
+        mark(parts.chain(self.shows_sender.then_some(('s', ""))))
+    }
+}
+
+fn mark<'a>(parts: impl Iterator<Item = (char, &'a str)>) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (kind, text) in parts {
+        for byte in [kind as u8].into_iter().chain(text.bytes()).chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    let mut mark = String::from(MARK);
+    push_id(&mut mark, (hash >> 1).cast_signed());
+    mark
+}
+
+/// Stands between a cursor and the mark of its view.
+pub const MARK: char = '~';

@@ -1,0 +1,93 @@
+//! What a subscriber asks for of a channel: rows by conditions, columns by name; and the part of that which its holder may see.
+//! Pure. Equal selections share one view.
+
+use std::sync::Arc;
+
+use super::grant::Grant;
+use super::label::Tag;
+use crate::change::Column;
+
+/// What was asked for, in one order, so that equal wishes are equal. The default is everything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Selection {
+    pub(super) filters: Vec<Box<str>>,
+    pub(super) columns: Option<Vec<Box<str>>>,
+    pub(super) old: bool,
+    /// the part that may be seen; `None`: all
+    pub(super) grant: Option<Arc<Grant>>,
+    /// in each of its messages: a socket may have several views of a channel
+    tag: Option<Tag>,
+}
+
+impl Selection {
+    /// All of `filters` must hold; `None` for all columns; `old`: an update shows its columns as they were.
+    pub fn new(filters: impl IntoIterator<Item = String>, columns: Option<Vec<String>>, old: bool) -> Self {
+        let sorted = |texts: Vec<Box<str>>| {
+            let mut texts = texts;
+            texts.sort_unstable();
+            texts.dedup();
+            texts
+        };
+        let filters = sorted(filters.into_iter().map(Into::into).collect());
+        let columns = columns.map(|columns| sorted(columns.into_iter().map(Into::into).collect()));
+        Self { filters, columns, old, grant: None, tag: None }
+    }
+
+    /// The same with a tag in each of its messages.
+    pub fn tagged(self, tag: Tag) -> Self {
+        Self { tag: Some(tag), ..self }
+    }
+
+    /// What its messages have as `view`.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// The same of the part that may be seen.
+    pub fn within(self, grant: Grant) -> Self {
+        let sees_all = grant == Grant::default();
+        Self { grant: (!sees_all).then(|| Arc::new(grant)), ..self }
+    }
+
+    /// Follows the cursors of its view, see [`Grant::mark`].
+    pub fn mark(&self) -> String {
+        self.grant.as_ref().map(|grant| grant.mark()).unwrap_or_default()
+    }
+
+    /// What was asked for, whatever may be seen of it.
+    pub fn asked(&self) -> Self {
+        Self { grant: None, ..self.clone() }
+    }
+
+    /// As the query of a path has it, for people.
+    pub fn parameters(&self) -> String {
+        let filters = self.filters.iter().map(|filter| format!("filter={filter}"));
+        let columns = self.columns.iter().map(|columns| format!("columns={}", columns.join(",")));
+        let old = self.old.then(|| "old=true".to_owned());
+        let all: Vec<String> = filters.chain(columns).chain(old).collect();
+        if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
+    }
+
+    /// Whether less or more is asked for than everybody gets, whatever of it may be seen.
+    pub fn is_narrowed(&self) -> bool {
+        !self.filters.is_empty() || self.columns.is_some() || self.old || self.tag.is_some()
+    }
+
+    /// The columns that it names.
+    pub fn columns_named(&self) -> impl Iterator<Item = &str> {
+        let of_filters = self.filters.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name);
+        of_filters.chain(self.columns.iter().flatten().map(|name| &**name))
+    }
+
+    /// Whether each of them is there, and may be seen by whoever asks.
+    pub fn sees_what_it_names(&self, columns: &[Column]) -> bool {
+        let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
+        let is_seen = |name: &str| granted.is_none_or(|all| all.iter().any(|seen| **seen == *name));
+        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(name))
+    }
+
+    /// Whether it is what everybody gets who asks for nothing.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
