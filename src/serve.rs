@@ -29,7 +29,8 @@ use crate::tasks::Tasks;
 use crate::web::admit::Names;
 use crate::web::connections::{self, Connections};
 use crate::web::jwks;
-use crate::web::server::{self, Web};
+use crate::web::server;
+use crate::web::state::Web;
 use crate::web::tls::Tls;
 
 /// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.

@@ -20,14 +20,15 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use tokio_postgres::{Row, Statement};
 
 use super::catalog::Catalog;
-use super::client::Client;
+use super::client::{Client, Parameter};
 use super::decode::OutboxRow;
 use super::directory::Channels;
 use super::encoding::Encoding;
 use super::image::{Hashes, Images, Keys};
 use super::order::{Brief, Deeds, Order, Placed, Plan};
-use super::outbox::{Parameter, header};
-use super::part::{Captured, PART_CHANGES, Teller, concerns_catalog, depth, is_strange, length, number, text, text_in};
+use super::part::{
+    Captured, PART_CHANGES, Teller, concerns_catalog, depth, header, is_strange, length, number, text, text_in,
+};
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};

@@ -54,7 +54,10 @@ impl<'a> From<&'a Statement> for Asked<'a> {
     }
 }
 
-type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+/// What stands for a `$1`.
+pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
+
+type Parameters<'a> = &'a [Parameter<'a>];
 
 /// What clients and transactions have in common. Each is as in [`tokio_postgres`].
 macro_rules! asks {

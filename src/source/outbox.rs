@@ -12,15 +12,14 @@
 
 use std::sync::Arc;
 
-use futures_util::{Stream, TryStreamExt as _};
 use tokio::sync::{OwnedMutexGuard, mpsc};
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::Statement;
 
 use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
-use super::client::Client;
+use super::client::{Client, Parameter};
 use super::directory::Channels;
-use super::part::{Captured, Gathered, Teller, gather, number, parts, text};
+use super::part::{Captured, Gathered, Teller, gather, header, number, parts, text};
 use super::passed::Passed;
 use super::place::{Place, snapshot_and_lsn};
 use super::shapes::Shapes;
@@ -433,14 +432,3 @@ struct CutNow {
 fn ended<T>(_: mpsc::error::SendError<T>) -> Error {
     Error::new(Kind::Io, "delivery has ended")
 }
-
-/// The first row of a read.
-pub(super) async fn header<S>(rows: &mut S) -> Result<Row>
-where
-    S: Stream<Item = Result<Row, tokio_postgres::Error>> + Unpin,
-{
-    let header = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))?;
-    header.ok_or_else(|| Error::new(Kind::Database, "the read step returned no header"))
-}
-
-pub(super) type Parameter<'a> = &'a (dyn tokio_postgres::types::ToSql + Sync);

@@ -35,6 +35,18 @@ pub(super) enum Gathered {
     TooMuch,
 }
 
+/// The first row of a read.
+///
+/// # Errors
+/// When there is none, or the connection is lost.
+pub(super) async fn header<S>(rows: &mut S) -> Result<Row>
+where
+    S: Stream<Item = Result<Row, tokio_postgres::Error>> + Unpin,
+{
+    let header = rows.try_next().await.map_err(|e| Error::database("cannot read the outbox", e))?;
+    header.ok_or_else(|| Error::new(Kind::Database, "the read step returned no header"))
+}
+
 /// The rows of a cut, if they are few. No database sorts them: a sort that does not fit into `work_mem` becomes a file,
 /// which `temp_file_limit` forbids.
 ///

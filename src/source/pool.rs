@@ -16,28 +16,13 @@ use super::{tls, url};
 use crate::error::{self, Error, Kind, Result};
 use crate::naming::Naming;
 
+pub use super::session::Purpose;
+
 /// A dead peer is noticed within this time: TCP's own clocks on both sides of a connection.
 const DEAD_PEER: Duration = Duration::from_secs(5);
 
 /// One would do with poolers that give out the backend that came back last; with those that take turns, a few.
 const LOOKS: u32 = 3;
-
-/// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// hears the doorbell
-    Listen,
-    /// reads the outbox and holds the relay's locks
-    Read,
-    /// the catalogue, status
-    Query,
-    /// changes of the past and snapshots, for one subscriber
-    Replay,
-    /// holds the lock of the publisher
-    Publish,
-    /// migrate, watch, doctor and the like
-    Command,
-}
 
 /// A database with an installation in it, and this process as its client.
 #[derive(Clone)]

@@ -16,9 +16,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
-use super::client::Pool;
-use super::outbox::{self, Parameter};
-use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, parts, text};
+use super::client::{Parameter, Pool};
+use super::outbox;
+use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, header, parts, text};
 use super::place;
 use super::pool::{Database, Purpose};
 use super::shelf::{self, Read, Shelf};
@@ -169,7 +169,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let (from, to) = (past.seen.to_string(), giving.until.to_string());
     let parameters: [Parameter<'_>; 3] = [&from, &to, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
-    let header = outbox::header(&mut rows).await?;
+    let header = header(&mut rows).await?;
     // the floor as of the statement's own snapshot: what a prune has taken away is not in the rows
     let is_pruned =
         |floor: Option<&str>| floor.and_then(Snapshot::parse).is_some_and(|floor| !past.seen.covers(&floor));

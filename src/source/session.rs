@@ -1,4 +1,4 @@
-//! What each session of ours says of itself when it begins. Owns the settings; knows no connection.
+//! What a session of ours is for, and what it says of itself when it begins. Owns the settings; knows no connection.
 //!
 //! A role, a database or the server's configuration may have other defaults, and they are the application's: a session that
 //! inherits them reads in serializable transactions and makes the application's own fail, writes nothing, gives up after a
@@ -6,7 +6,22 @@
 //! the DBA's; what only a superuser may set (`session_replication_role`) concerns triggers and foreign keys, and the tables
 //! of rowcast have neither.
 
-use super::pool::Purpose;
+/// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// hears the doorbell
+    Listen,
+    /// reads the outbox and holds the relay's locks
+    Read,
+    /// the catalogue, status
+    Query,
+    /// changes of the past and snapshots, for one subscriber
+    Replay,
+    /// holds the lock of the publisher
+    Publish,
+    /// migrate, watch, doctor and the like
+    Command,
+}
 
 /// Names resolve in Postgres' own schema; transactions are short and see what was committed; text has one form; and plans
 /// are what they are on a server that nobody has tuned. To be set at once: startup options do not pass every pooler.

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt as _;
 use tokio_postgres::error::SqlState;
 
+use super::client::Parameter;
 use super::encoding::Bytes;
 use super::epoch;
-use super::outbox::Parameter;
 use super::place;
 use super::pool::{Database, Purpose, Session};
 use super::spool::Spool;

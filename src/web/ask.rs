@@ -10,7 +10,8 @@ use hyper::{Request, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::admit;
-use super::server::{Reply, Web, has_room, text};
+use super::reply::{Reply, text};
+use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, TooMany};
 use crate::delivery::conversation::catch_up::Wish;
@@ -139,7 +140,7 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
     }
     let overloaded =
         |limit, reason: String| refuse(limit, StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
-    if !has_room(web) {
+    if !web.has_room() {
         return Err(overloaded("sockets", format!("all {} sockets are in use: try again later", web.max_sockets)));
     }
     let too_many = |TooMany { limit, reason }| overloaded(limit, reason.to_owned());

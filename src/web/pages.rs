@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use hyper::{StatusCode, header};
 
-use super::server::{Reply, reply};
+use super::reply::{Reply, reply};
 use crate::naming::Naming;
 
 const HTML: &str = "text/html; charset=utf-8";

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::server::Web;
+use super::state::Web;
 
 /// Connections at a time.
 const PLACES: usize = 32;

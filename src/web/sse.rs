@@ -6,18 +6,15 @@
 //! for everybody, and a stream costs two more sockets and a copy. Where many are expected, WebSockets are the way.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http_body_util::{BodyExt as _, Either, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::protocol::Role;
 use tokio::net::UnixStream;
@@ -27,8 +24,9 @@ use tokio_tungstenite::WebSocketStream;
 
 use super::ask::{self, Admitted, Refusal};
 use super::connections::Connection;
-use super::server::{Reply, Web};
+use super::reply::{self, Reply};
 use super::socket::Open;
+use super::state::Web;
 use crate::delivery::conversation::session::Session;
 use crate::delivery::socket::writer::Outbound;
 use crate::delivery::wire::frame::CloseCode;
@@ -40,22 +38,6 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const COMMANDS: usize = 1 << 20;
 /// They come within this time.
 const COMMANDS_WITHIN: Duration = Duration::from_secs(10);
-
-/// The body of the response. It is dropped when the client goes, which is how that is noticed.
-#[derive(Debug)]
-pub struct Events(mpsc::Receiver<Bytes>);
-
-impl Body for Events {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event))))
-    }
-}
 
 /// Answers a request for `/sse/{name}`, or one for `/sse` that brings its commands.
 pub(super) async fn stream(
@@ -79,7 +61,7 @@ pub(super) async fn stream(
         }
         Err(refusal) => return ask::refused(refusal),
     }
-    let mut response = Response::new(Either::Right(Events(events)));
+    let mut response = reply::stream(events);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx would hold events back

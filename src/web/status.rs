@@ -6,7 +6,8 @@ use hyper::StatusCode;
 use serde_json::{Value, json as object};
 use tokio::sync::oneshot;
 
-use super::server::{Reply, Web, json, reply, text};
+use super::reply::{Reply, json, reply, text};
+use super::state::Web;
 use crate::metrics::{self, Form};
 use crate::question::{Captured, Question, Told};
 

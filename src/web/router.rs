@@ -1,0 +1,85 @@
+//! Which answer a request gets, by its path. Owns the routes; what each answers is the others'.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode, header};
+use tokio::sync::{mpsc, oneshot};
+
+use super::connections::Connection;
+use super::reply::{Reply, json, text};
+use super::state::Web;
+use super::{ask, pages, socket, sse, status};
+use crate::errand::Errand;
+
+/// The answer to one request.
+pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Connection>, web: &Arc<Web>) -> Reply {
+    let path = request.uri().path().to_owned();
+    if !web.admission.allow_host(request.headers(), web.names) {
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "everybody may see everything here, so a name that anybody may have made is refused: \
+             use localhost or an address, or put the page's origin into the setting origins\n",
+        );
+    }
+    if let Some(application) = &web.application
+        && let Some(errand) = path.strip_prefix("/clinic/")
+    {
+        return hand_on(application, errand, &request, web).await;
+    }
+    let brings_commands = request.method() == Method::POST && path == "/sse";
+    if request.method() != Method::GET && request.method() != Method::HEAD && !brings_commands {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+    }
+    let peer = connection.peer();
+    ask::learn(&request, &path, peer, web).await;
+    if path == "/ws" || path.starts_with("/ws/") {
+        return socket::upgrade(&mut request, &path, connection, web);
+    }
+    if let Some(name) = path.strip_prefix("/sse/").or(brings_commands.then_some("")) {
+        return sse::stream(&mut request, name, connection, web).await;
+    }
+    if is_about_the_server(&path)
+        && let Err(refusal) = ask::for_admin(&request, peer, web)
+    {
+        return ask::refused(refusal);
+    }
+    match path.as_str() {
+        "/websocket/status" => json(StatusCode::OK, &status::status(web)),
+        "/websocket/behind" => json(StatusCode::OK, &web.hub.behind()),
+        "/websocket/database" => status::database(web).await,
+        "/metrics" => {
+            let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+            status::metrics(web, accept.unwrap_or_default())
+        }
+        "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
+        _ => match path.strip_prefix("/explain/") {
+            Some(id) => status::explain(web, id).await,
+            None => pages::page(&path, web.application.is_some(), &web.naming)
+                .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not found: see / for what there is\n")),
+        },
+    }
+}
+
+/// Hands the clinic's application what the clinic's page asks of it, as a proxy before both would.
+async fn hand_on(application: &mpsc::Sender<Errand>, errand: &str, request: &Request<Incoming>, web: &Web) -> Reply {
+    if !web.admission.allow_origin(request.headers(), web.tls.is_some()) {
+        return text(StatusCode::FORBIDDEN, "a page of another origin\n");
+    }
+    let (answer, answered) = oneshot::channel();
+    let errand = Errand { may_write: request.method() == Method::POST, path: errand.to_owned(), answer };
+    if application.try_send(errand).is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the clinic's application is busy\n");
+    }
+    match answered.await {
+        Ok(answer) => text(StatusCode::OK, answer),
+        Err(_) => text(StatusCode::NOT_FOUND, "the clinic's application has not done this\n"),
+    }
+}
+
+fn is_about_the_server(path: &str) -> bool {
+    matches!(path, "/websocket/status" | "/websocket/behind" | "/websocket/database" | "/metrics")
+        || path.starts_with("/explain/")
+}
