@@ -6,8 +6,8 @@
 //! delivery gets the same events that it would get from the source itself. [`past`] answers those who come back. Who waits for the
 //! present has it read now: [`asked`].
 //!
-//! An entry carries the place before it and the place after it, as cursors. So whoever reads the stream knows what it has
-//! missed, also when Redis has lost the newest entries, or all of them: a place is a snapshot of Postgres, not a number
+//! An entry carries the position before it and the position after it, as cursors. So whoever reads the stream knows what it has
+//! missed, also when Redis has lost the newest entries, or all of them: a position is a snapshot of Postgres, not a number
 //! in Redis.
 
 pub mod append;
@@ -25,7 +25,7 @@ pub mod stream;
 pub struct Keys {
     /// the stream
     pub changes: String,
-    /// hash: the last id and the place after it, the last catalogue, the lives of the server
+    /// hash: the last id and the position after it, the last catalogue, the incarnations of the server
     pub state: String,
     /// list: a node wants the present to be read now
     pub asked: String,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::cursor::{Border, Snapshot};
-use crate::lives::{Gap, Lives};
+use crate::cursor::{Boundary, Snapshot};
+use crate::incarnations::{Gap, Incarnations};
 
 /// JSON text that is passed through as it came from Postgres.
 pub type Json = Box<str>;
@@ -161,12 +161,12 @@ pub struct Notification {
 pub struct Cut {
     /// in order
     pub changes: Vec<Change>,
-    /// the token of a place inside this cut, without its id
+    /// the token of a position inside this cut, without its id
     pub inside: Arc<str>,
     /// the snapshot at which the cut ends, for each of its parts
     pub until: Arc<Snapshot>,
-    /// the place after the cut; `None` while further parts follow
-    pub end: Option<Border>,
+    /// the position after the cut; `None` while further parts follow
+    pub end: Option<Boundary>,
 }
 
 /// A channel as subscribers may ask for it.
@@ -313,8 +313,8 @@ pub struct Narrowing {
     pub values: Vec<String>,
 }
 
-/// How a place from which changes follow lies to where the last ones ended. One word with the place, so that nobody can
-/// come in between who is told the place and not the gap.
+/// How a position from which changes follow lies to where the last ones ended. One word with the position, so that nobody can
+/// come in between who is told the position and not the gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
@@ -329,12 +329,12 @@ pub enum Start {
 /// What the source tells delivery, in order.
 #[derive(Debug)]
 pub enum Event {
-    /// The changes that follow come after this place. Sent at each connect, before any of them.
+    /// The changes that follow come after this position. Sent at each connect, before any of them.
     From {
-        /// the place
-        border: Border,
+        /// the position
+        boundary: Boundary,
         /// which cursors can be honoured
-        lives: Arc<Lives>,
+        incarnations: Arc<Incarnations>,
         /// how it lies to where the last changes ended
         start: Start,
         /// of the cut that begins there, what lies before this id has been told: its end, and the id
@@ -383,8 +383,8 @@ pub enum Request {
         until: Snapshot,
         /// of the cut, the subscriber has everything up to this id
         after: i64,
-        /// the life of the server in which these places are good
-        life: u64,
+        /// the incarnation of the server in which these positions are good
+        incarnation: u64,
         /// only this channel's; `None`: all
         channel: Option<Arc<str>>,
         /// in whose turn it is answered: a user, an address, or nobody's where the node itself asks
@@ -400,10 +400,10 @@ pub enum Request {
         narrowing: Option<Narrowing>,
         /// in whose turn it is answered
         asker: Arc<str>,
-        /// takes [`Answer::Rows`] and [`Answer::Keys`], then [`Answer::Border`]
+        /// takes [`Answer::Rows`] and [`Answer::Keys`], then [`Answer::Boundary`]
         answer: mpsc::Sender<Answer>,
         /// one of those that its asker may have; over when the rows were read, which may be before they were taken
-        place: Option<OwnedSemaphorePermit>,
+        position: Option<OwnedSemaphorePermit>,
     },
 }
 
@@ -432,8 +432,8 @@ pub enum Answer {
     Rows(Vec<Json>),
     /// of rows longer than `row_bytes`, the keys
     Keys(Vec<Json>),
-    /// the rows were those at this place
-    Border(Border),
+    /// the rows were those at this position
+    Boundary(Boundary),
     /// what follows is a cut of its own, which ends here; a part of the past may come as several
     Until(Snapshot),
     /// nothing more

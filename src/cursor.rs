@@ -14,7 +14,7 @@
 //!
 //! Behind it may stand `~` and a mark of the rights that it was got with ([`Grant`](crate::delivery::access::policy::Grant::mark)).
 //!
-//! What clients get has a [`Seal`](crate::seal::Seal) behind the fields, so that a place that no server gave out is
+//! What clients get has a [`Seal`](crate::seal::Seal) behind the fields, so that a position that no server gave out is
 //! refused. Between nodes there is none.
 
 use std::fmt::Write as _;
@@ -41,33 +41,33 @@ pub struct Snapshot {
 pub struct Cursor {
     /// which installation of which database, hashed; see `source::epoch`
     pub epoch: u64,
-    /// which life of the server, as in [`Life::id`](crate::lives::Life::id)
+    /// which incarnation of the server, as in [`Incarnation::id`](crate::incarnations::Incarnation::id)
     pub incarnation: u64,
     /// insert position of the write-ahead log, read after the snapshot: an upper bound of what it saw
     pub lsn: u64,
     /// the cut's beginning
     pub seen: Snapshot,
-    /// the cut's end and the last id delivered, when the place lies inside a cut
+    /// the cut's end and the last id delivered, when the position lies inside a cut
     pub inside: Option<(Snapshot, i64)>,
 }
 
 /// A place between two cuts, and its token: every transaction is either wholly before it or wholly after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Border {
+pub struct Boundary {
     /// never inside a cut
     pub cursor: Cursor,
     /// of the cursor
     pub token: Arc<str>,
 }
 
-impl Border {
-    /// The border at a cursor.
+impl Boundary {
+    /// The boundary at a cursor.
     pub fn new(cursor: Cursor) -> Self {
         let token = cursor.token().into();
         Self { cursor, token }
     }
 
-    /// An earlier place, with the life and position of this one: an upper bound of what it saw.
+    /// An earlier position, with the incarnation and LSN of this one: an upper bound of what it saw.
     #[must_use]
     pub fn at(&self, seen: &Snapshot) -> Self {
         Self::new(Cursor { seen: seen.clone(), ..self.cursor.clone() })
@@ -363,7 +363,7 @@ mod tests {
         }
 
         #[test]
-        fn a_sealed_token_is_the_same_place_and_no_other_can_be_made_of_it(
+        fn a_sealed_token_is_the_same_position_and_no_other_can_be_made_of_it(
             cursor in cursors(), at in any::<prop::sample::Index>(), bit in 0_u8..8,
         ) {
             let (seal, other) = (Seal::new(b"a key of the database"), Seal::new(b"another one's"));

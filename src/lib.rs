@@ -11,12 +11,12 @@
 //! 4. **session** ([`delivery::conversation`], [`web`]): sockets write what is due to them.
 //!
 //! [`source`] and [`delivery`] meet in [`change`], on the way back also in [`feedback`], and nowhere else. [`cursor`] is a
-//! place in the stream, [`lives`] says how long it is good, and a [`seal`] that a server gave it out.
+//! position in the stream, [`incarnations`] says how long it is good, and a [`seal`] that a server gave it out.
 //!
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `errand`, `metrics`, `change`, `cursor`, `lives`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
+//! `errand`, `metrics`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
 
 pub mod backbone;
 pub mod change;
@@ -31,7 +31,7 @@ pub mod errand;
 pub mod error;
 pub mod feedback;
 pub mod fetch;
-pub mod lives;
+pub mod incarnations;
 pub mod metrics;
 pub mod naming;
 pub mod question;

@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::cursor::Snapshot;
 use crate::error::Kind;
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 use crate::refusals::Refusals;
 use crate::sync::lock;
 pub use text::{Form, encode};

@@ -36,7 +36,7 @@ impl Seal {
         seal
     }
 
-    /// The token of a place for clients; also one without its id. The id is not sealed: it says which part of a cut is
+    /// The token of a position for clients; also one without its id. The id is not sealed: it says which part of a cut is
     /// known, and all of the cut may be asked for. Once for a cut, not for a message.
     pub fn put(&self, token: &str) -> String {
         let (fields, id) = token.split_at(token.find('.').unwrap_or(token.len()));

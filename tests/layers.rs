@@ -1,17 +1,44 @@
-//! Imports point downward: `source` and `delivery` meet only in `change`, and on the way back in `feedback`.
+//! Imports point downward: `source` and `delivery` meet only in `change`, and on the way back in `feedback`. No files import
+//! each other in a circle.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
 const ORDER: [&str; 25] = [
-    "cli", "demo", "serve", "web", "delivery", "backbone", "source", "config", "row", "question", "errand", "metrics",
-    "change", "cursor", "lives", "seal", "feedback", "refusals", "fetch", "shutdown", "tasks", "naming", "error",
-    "sync", "lib",
+    "cli",
+    "demo",
+    "serve",
+    "web",
+    "delivery",
+    "backbone",
+    "source",
+    "config",
+    "row",
+    "question",
+    "errand",
+    "metrics",
+    "change",
+    "cursor",
+    "incarnations",
+    "seal",
+    "feedback",
+    "refusals",
+    "fetch",
+    "shutdown",
+    "tasks",
+    "naming",
+    "error",
+    "sync",
+    "lib",
 ];
 /// Besides the order: delivery and web know no database, config knows only how URLs and a key are read.
 const FORBIDDEN: [(&str, &str); 4] =
     [("delivery", "source"), ("web", "source"), ("delivery", "backbone"), ("web", "backbone")];
 const ALLOWED: [(&str, &str); 3] = [("config", "source"), ("config", "delivery"), ("config", "backbone")];
+
+/// The rooms of `delivery`, in the same way.
+const ROOMS: [&str; 6] = ["conversation", "fanout", "socket", "access", "wire", "scope"];
 
 #[test]
 fn imports_point_downward() {
@@ -34,6 +61,117 @@ fn imports_point_downward() {
                 file.display()
             );
         }
+    }
+}
+
+#[test]
+fn the_rooms_of_delivery_use_those_below_them() {
+    for (file, used) in imports_of_files() {
+        let [_, room, ..] = &file.split("::").collect::<Vec<_>>()[..] else { continue };
+        if !file.starts_with("delivery::") {
+            continue;
+        }
+        let place = |room: &str| ROOMS.iter().position(|known| *known == room).expect("a room that has no place");
+        for other in used.iter().filter_map(|used| used.strip_prefix("delivery::")) {
+            let other = other.split("::").next().unwrap();
+            assert!(place(other) >= place(room), "{file} uses {other}");
+        }
+    }
+}
+
+/// A module and what lies in it are one: its file may name its parts, and they it.
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let imports = imports_of_files();
+    assert!(imports.len() > 100, "{} files", imports.len());
+    for start in imports.keys() {
+        let mut reached = BTreeMap::from([(start.clone(), String::new())]);
+        let mut next = vec![start.clone()];
+        while let Some(file) = next.pop() {
+            for used in &imports[&file] {
+                assert!(used != start, "{start} imports itself by way of {file}, {}", reached[&file]);
+                if !reached.contains_key(used) {
+                    reached.insert(used.clone(), file.clone());
+                    next.push(used.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Module → the modules that its file imports, but those that it lies in or that lie in it. Tests of a file do not count.
+fn imports_of_files() -> BTreeMap<String, BTreeSet<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    let module = |file: &Path| {
+        let parts: Vec<_> = file.strip_prefix(&root).unwrap().iter().map(|part| part.to_string_lossy()).collect();
+        parts.join("::").replace(".rs", "")
+    };
+    let known: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
+    let is_within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with("::"));
+    let imports = files.iter().map(|file| {
+        let own = module(file);
+        let text = std::fs::read_to_string(file).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let used = paths_in(code, &own)
+            .into_iter()
+            .filter_map(|path| {
+                // the longest beginning that is a file
+                let parts: Vec<&str> = path.split("::").collect();
+                (1..=parts.len()).rev().map(|length| parts[..length].join("::")).find(|module| known.contains(module))
+            })
+            .filter(|used| *used != own && !is_within(used, &own) && !is_within(&own, used))
+            .collect();
+        (own, used)
+    });
+    imports.collect()
+}
+
+/// The paths into this crate that a file names, from the crate's root on, without their names where they come in a group.
+fn paths_in(code: &str, own: &str) -> Vec<String> {
+    let code: String =
+        code.lines().map(|line| line.split("//").next().unwrap_or_default().trim()).collect::<Vec<_>>().join(" ");
+    let parent = |module: &str| module.rsplit_once("::").map_or(String::new(), |(parent, _)| parent.to_owned());
+    let joined = |start: &str, rest: &str| {
+        [start, rest].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("::")
+    };
+    let mut paths = Vec::new();
+    for (word, start) in [("crate::", String::new()), ("super::", parent(own))] {
+        for (at, _) in code.match_indices(word) {
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':')) {
+                continue;
+            }
+            let mut start = start.clone();
+            let mut rest = &code[at + word.len()..];
+            while let Some(further) = rest.strip_prefix("super::") {
+                (start, rest) = (parent(&start), further);
+            }
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | ':'))).unwrap_or(rest.len());
+            let (path, after) = rest.split_at(end);
+            match after.strip_prefix('{') {
+                Some(group) if path.is_empty() || path.ends_with("::") => {
+                    let group = group.split('}').next().unwrap_or_default();
+                    let names = group.split(',').map(|name| name.trim().split(['{', ' ']).next().unwrap_or_default());
+                    paths.extend(names.map(|name| joined(&start, &format!("{path}{name}"))));
+                }
+                _ => paths.push(joined(&start, path.trim_end_matches("::"))),
+            }
+        }
+    }
+    paths
+}
+
+#[test]
+fn a_path_is_found_however_it_is_written() {
+    for (code, paths) in [
+        ("use super::part::{Captured, header};", &["source::part::Captured", "source::part::header"][..]),
+        ("use super::{bulk, relay::Relay};", &["source::bulk", "source::relay::Relay"]),
+        ("use crate::error::{self, Error};", &["error::self", "error::Error"]),
+        ("let x = crate::row::text_of(super::super::incarnations::Gap);", &["row::text_of", "incarnations::Gap"]),
+        ("// use super::bulk;\npub(crate) fn f() {}", &[]),
+    ] {
+        assert_eq!(paths_in(code, "source::outbox"), paths, "{code}");
     }
 }
 

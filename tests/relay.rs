@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use futures_util::SinkExt as _;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use rowcast::lives::{Life, Lives};
-use rowcast::source::place::Place;
+use rowcast::incarnations::{Incarnation, Incarnations};
+use rowcast::source::position::Position;
 use serde_json::Value;
 
 use super::support::postgres::TestDatabase;
@@ -272,7 +272,7 @@ async fn a_server_that_freezes_is_noticed_and_what_it_held_back_arrives() {
 
 /// What a node begins with is the newest changes, and whatever commits later: also where it was written before them.
 #[tokio::test]
-async fn the_place_where_a_relay_begins_claims_nothing_that_still_runs() {
+async fn the_position_where_a_relay_begins_claims_nothing_that_still_runs() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
     let slow = db.another_client().await;
@@ -281,9 +281,10 @@ async fn the_place_where_a_relay_begins_claims_nothing_that_still_runs() {
         slow.query_one("select pg_current_xact_id()::text", &[]).await.unwrap().get::<_, &str>(0).parse().unwrap();
     db.run("insert into counters select generate_series(1, 15000)").await;
     db.run("insert into counters select generate_series(15001, 30000)").await;
-    let lives = Arc::new(Lives { epoch: 1, lives: vec![Life { id: 1, bound: None }], seal: None });
-    let place = Place::recent(&db.client, lives).await.unwrap();
-    assert!(place.seen().sees(3) && !place.seen().sees(xid), "{}", place.seen());
+    let incarnations =
+        Arc::new(Incarnations { epoch: 1, incarnations: vec![Incarnation { id: 1, bound: None }], seal: None });
+    let position = Position::recent(&db.client, incarnations).await.unwrap();
+    assert!(position.seen().sees(3) && !position.seen().sees(xid), "{}", position.seen());
     slow.batch_execute("commit").await.unwrap();
 }
 

@@ -62,7 +62,7 @@ const REVOKED: &str = "revoked/";
 pub struct State {
     /// id of the last entry
     pub last: String,
-    /// the place after it
+    /// the position after it
     pub to: Cursor,
     /// body of the last catalogue; empty before the first
     pub channels: String,
@@ -142,7 +142,7 @@ impl Appender {
         Self { connection, keys, retention, last, script: redis::Script::new(APPEND) }
     }
 
-    /// Appends what is said between two places; `event` is what it was said of.
+    /// Appends what is said between two positions; `event` is what it was said of.
     ///
     /// # Errors
     /// [`Kind::Connection`]: whether it was written is not known, and the end has to be read again.

@@ -1,4 +1,4 @@
-//! One of several candidates publishes. Owns the election and the publisher's life: what the source tells goes into the
+//! One of several candidates publishes. Owns the election and the publisher's term: what the source tells goes into the
 //! stream; knows no subscriber.
 //!
 //! Whose session stands in `rowcast.publisher` is the publisher, as long as it lives. That spares work, no more: that nothing
@@ -18,14 +18,14 @@ use super::follower::SILENT;
 use super::link::{Connection, Link, backoff};
 use super::{Keys, asked};
 use crate::change::{Event, Start};
-use crate::cursor::{Border, Cursor, inside_prefix};
+use crate::cursor::{Boundary, Cursor, inside_prefix};
 use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::{self, Shutdown};
 use crate::source::epoch;
-use crate::source::place::Place;
 use crate::source::pool::{Database, Purpose, Session};
+use crate::source::position::Position;
 use crate::source::relay::{self, Begin};
 
 /// Whether this session is the publisher, of which there is one.
@@ -71,7 +71,7 @@ impl Candidate {
     /// Is the publisher whenever no other candidate is, until the shutdown.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut attempt = 0;
-        // the place after the last entry that this candidate wrote, while nobody else did
+        // the position after the last entry that this candidate wrote, while nobody else did
         let mut wrote = None;
         loop {
             let turn = async {
@@ -205,8 +205,8 @@ impl Candidate {
         let (last, to, catalogue) =
             state.map_or_else(Default::default, |state| (state.last, Some(state.to), state.channels));
         let begin = match (&to, &*wrote) {
-            (Some(to), _) => Begin::After(Place::taken_over(to.clone())),
-            (None, Some(wrote)) => Begin::LatestSince(Place::taken_over(wrote.clone())),
+            (Some(to), _) => Begin::After(Position::taken_over(to.clone())),
+            (None, Some(wrote)) => Begin::LatestSince(Position::taken_over(wrote.clone())),
             (None, None) => Begin::Latest,
         };
         let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
@@ -282,7 +282,7 @@ fn silent() -> Error {
 /// What the source tells → the stream.
 struct Writer<'a> {
     appender: Appender,
-    /// the place after the last entry
+    /// the position after the last entry
     to: Option<Cursor>,
     /// the last one, which is read again and again
     catalogue: String,
@@ -291,7 +291,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     async fn write(&mut self, mut told: mpsc::Receiver<Event>) -> Result<Ended> {
-        // a stream begins with a place: what was told before it comes after it
+        // a stream begins with a position: what was told before it comes after it
         let mut early: Vec<Event> = Vec::new();
         loop {
             let moved = match timeout(BEAT, told.recv()).await {
@@ -333,7 +333,7 @@ impl Writer<'_> {
             return Ok(Ok(()));
         }
         let at = self.to.as_ref().map(Cursor::token).unwrap_or_default();
-        let to = entry::place_after(event).unwrap_or_else(|| at.clone());
+        let to = entry::position_after(event).unwrap_or_else(|| at.clone());
         let appended = self.appender.append(&at, &to, &said, Some(event)).await?;
         if appended.is_ok() {
             self.metrics.count_appended(said.body.len() as u64);
@@ -361,9 +361,11 @@ fn begin_where_the_last_one_ended(event: &mut Event, to: &Cursor) {
                 cut.inside = inside_prefix(&Cursor { seen: to.seen.clone(), inside, ..from }).into();
             }
         }
-        Event::From { border, start: Start::Continues, inside, .. } if border.cursor.incarnation == to.incarnation => {
+        Event::From { boundary, start: Start::Continues, inside, .. }
+            if boundary.cursor.incarnation == to.incarnation =>
+        {
             *inside = to.inside.clone();
-            *border = Border::new(Cursor { inside: None, ..to.clone() });
+            *boundary = Boundary::new(Cursor { inside: None, ..to.clone() });
         }
         _ => {}
     }

@@ -3,8 +3,8 @@
 //!
 //! | field | |
 //! |---|---|
-//! | `at` | cursor token of the place before the entry; empty where nothing came before |
-//! | `to` | cursor token of the place after it |
+//! | `at` | cursor token of the position before the entry; empty where nothing came before |
+//! | `to` | cursor token of the position after it |
 //! | `kind` | `from`, `channels`, `cut`, `gap`, `revoked`, `live`, `down`, `beat` |
 //! | `body` | JSON |
 
@@ -14,15 +14,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, Channel, Cut, Event, Policy, Start};
-use crate::cursor::{Border, Cursor, push_id};
-use crate::lives::{Gap, Lives};
+use crate::cursor::{Boundary, Cursor, push_id};
+use crate::incarnations::{Gap, Incarnations};
 
 /// An entry that was read.
 #[derive(Debug)]
 pub struct Entry {
-    /// the place before it; `None` where nothing came before
+    /// the position before it; `None` where nothing came before
     pub at: Option<Cursor>,
-    /// the place after it
+    /// the position after it
     pub to: Cursor,
     /// what it says; `None`: only that the publisher lives
     pub event: Option<Event>,
@@ -43,8 +43,8 @@ pub struct BadEntry(pub &'static str);
 
 #[derive(Serialize, Deserialize)]
 struct FromBody<'a> {
-    border: Cow<'a, str>,
-    lives: Cow<'a, Lives>,
+    boundary: Cow<'a, str>,
+    incarnations: Cow<'a, Incarnations>,
     start: Start,
 }
 
@@ -93,8 +93,12 @@ pub fn beat() -> Said {
 /// [`BadEntry`] for a row that is not valid JSON, which Postgres does not make.
 pub fn write(event: &Event) -> Result<Said, BadEntry> {
     let (kind, body) = match event {
-        Event::From { border, lives, start, inside: _ } => {
-            let body = FromBody { border: Cow::Borrowed(&border.token), lives: Cow::Borrowed(lives), start: *start };
+        Event::From { boundary, incarnations, start, inside: _ } => {
+            let body = FromBody {
+                boundary: Cow::Borrowed(&boundary.token),
+                incarnations: Cow::Borrowed(incarnations),
+                start: *start,
+            };
             ("from", serde_json::to_string(&body))
         }
         Event::Channels { channels, policies } => {
@@ -118,10 +122,12 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
     body.map(|body| Said { kind, body }).map_err(|_| BadEntry("a row that is not valid JSON"))
 }
 
-/// The place after an event, where that is not the place before it.
-pub fn place_after(event: &Event) -> Option<String> {
+/// The position after an event, where that is not the position before it.
+pub fn position_after(event: &Event) -> Option<String> {
     match event {
-        Event::From { border, inside, .. } => Some(Cursor { inside: inside.clone(), ..border.cursor.clone() }.token()),
+        Event::From { boundary, inside, .. } => {
+            Some(Cursor { inside: inside.clone(), ..boundary.cursor.clone() }.token())
+        }
         Event::Cut(cut) => match (&cut.end, cut.changes.last()) {
             (Some(end), _) => Some(end.token.to_string()),
             (None, Some(last)) => {
@@ -146,10 +152,10 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
     let event = match kind {
         "from" => {
             let from: FromBody<'_> = serde_json::from_str(body).map_err(bad)?;
-            let border = border_of(&from.border)?;
+            let boundary = boundary_of(&from.boundary)?;
             Event::From {
-                border,
-                lives: Arc::new(from.lives.into_owned()),
+                boundary,
+                incarnations: Arc::new(from.incarnations.into_owned()),
                 start: from.start,
                 inside: to.inside.clone(),
             }
@@ -158,7 +164,7 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
         "cut" => {
             let cut: CutBody<'_> = serde_json::from_str(body).map_err(bad)?;
             let until = inside_of(&cut.inside).ok_or(BadEntry("inside is no place"))?.1;
-            let end = cut.end.map(|end| border_of(&end)).transpose()?;
+            let end = cut.end.map(|end| boundary_of(&end)).transpose()?;
             let (inside, changes) = (cut.inside.as_ref().into(), cut.changes.into_owned());
             Event::Cut(Cut { changes, inside, until: Arc::new(until), end })
         }
@@ -190,16 +196,16 @@ pub fn channels(body: &str) -> Result<Event, BadEntry> {
     Ok(Event::Channels { channels: read.channels.into_owned(), policies: read.policies.into_owned() })
 }
 
-/// The lives in the body of `from`.
+/// The incarnations in the body of `from`.
 ///
 /// # Errors
 /// [`BadEntry`].
-pub fn lives(body: &str) -> Result<Lives, BadEntry> {
+pub fn incarnations(body: &str) -> Result<Incarnations, BadEntry> {
     let from: FromBody<'_> = serde_json::from_str(body).map_err(|_| BadEntry("lives of another form"))?;
-    Ok(from.lives.into_owned())
+    Ok(from.incarnations.into_owned())
 }
 
-/// The cut of which `inside` is the token without an id: the place where it begins, and the snapshot where it ends.
+/// The cut of which `inside` is the token without an id: the position where it begins, and the snapshot where it ends.
 pub fn inside_of(inside: &str) -> Option<(Cursor, crate::cursor::Snapshot)> {
     let mut token = inside.to_owned();
     push_id(&mut token, 1);
@@ -208,9 +214,9 @@ pub fn inside_of(inside: &str) -> Option<(Cursor, crate::cursor::Snapshot)> {
     Some((Cursor { inside: None, ..cursor }, end))
 }
 
-fn border_of(token: &str) -> Result<Border, BadEntry> {
+fn boundary_of(token: &str) -> Result<Boundary, BadEntry> {
     match Cursor::parse(token) {
-        Ok(cursor) if cursor.inside.is_none() => Ok(Border::new(cursor)),
+        Ok(cursor) if cursor.inside.is_none() => Ok(Boundary::new(cursor)),
         _ => Err(BadEntry("a border that is none")),
     }
 }
@@ -222,25 +228,25 @@ mod tests {
     use super::*;
     use crate::change::{Column, Floor, Kind, Notification, Update};
     use crate::cursor::Snapshot;
-    use crate::lives::Life;
+    use crate::incarnations::Incarnation;
     use crate::seal::Seal;
 
-    fn border(xid: u64) -> Border {
+    fn boundary(xid: u64) -> Boundary {
         let seen = Snapshot::all_before(xid);
-        Border::new(Cursor { epoch: 7, incarnation: 1, lsn: xid * 10, seen, inside: None })
+        Boundary::new(Cursor { epoch: 7, incarnation: 1, lsn: xid * 10, seen, inside: None })
     }
 
     /// As it is after the way through an entry.
     fn told(event: &Event) -> Event {
         let said = write(event).unwrap();
-        let to = place_after(event).unwrap_or_else(|| border(9).token.to_string());
+        let to = position_after(event).unwrap_or_else(|| boundary(9).token.to_string());
         read(0, "", &to, said.kind, &said.body).unwrap().event.unwrap()
     }
 
     #[test]
     fn what_is_read_is_what_was_written() {
-        let lives = [Life { id: 1, bound: None }, Life { id: 2, bound: Some(5) }].to_vec();
-        let lives = Lives { epoch: 7, lives, seal: Some(Seal::new(b"key")) };
+        let incarnations = [Incarnation { id: 1, bound: None }, Incarnation { id: 2, bound: Some(5) }].to_vec();
+        let incarnations = Incarnations { epoch: 7, incarnations, seal: Some(Seal::new(b"key")) };
         let update = Update {
             channel: "pets".into(),
             action: "updated".into(),
@@ -265,7 +271,7 @@ mod tests {
             update: Some(update),
             notification: Some(notification),
         };
-        let (from, until) = (border(10), border(13));
+        let (from, until) = (boundary(10), boundary(13));
         let cut = |end| Cut {
             changes: vec![change.clone()],
             inside: until.inside(&from.cursor.seen).into(),
@@ -285,10 +291,15 @@ mod tests {
             actor: true,
         };
         for event in [
-            Event::From { border: from.clone(), lives: Arc::new(lives.clone()), start: Start::Continues, inside: None },
             Event::From {
-                border: from.clone(),
-                lives: Arc::new(lives),
+                boundary: from.clone(),
+                incarnations: Arc::new(incarnations.clone()),
+                start: Start::Continues,
+                inside: None,
+            },
+            Event::From {
+                boundary: from.clone(),
+                incarnations: Arc::new(incarnations),
                 start: Start::Gap(Gap::Retention),
                 inside: None,
             },
@@ -302,16 +313,16 @@ mod tests {
         ] {
             assert_eq!(format!("{:?}", told(&event)), format!("{event:?}"));
         }
-        let of_before = read(5, "", &border(9).token, "revoked", r#"{"text":"7"}"#).unwrap().event.unwrap();
+        let of_before = read(5, "", &boundary(9).token, "revoked", r#"{"text":"7"}"#).unwrap().event.unwrap();
         assert!(matches!(of_before, Event::Revoked { at: 5, .. }), "as an earlier version wrote it");
-        let place = place_after(&Event::Cut(cut(None))).unwrap();
-        assert_eq!(Cursor::parse(&place).unwrap().inside, Some((until.cursor.seen.clone(), 4)));
+        let position = position_after(&Event::Cut(cut(None))).unwrap();
+        assert_eq!(Cursor::parse(&position).unwrap().inside, Some((until.cursor.seen.clone(), 4)));
     }
 
     proptest! {
         #[test]
         fn no_entry_makes_it_panic(kind in "from|channels|cut|gap|revoked|down|x", body in "\\PC{0,60}") {
-            let _ = read(0, "", &border(9).token, &kind, &body);
+            let _ = read(0, "", &boundary(9).token, &kind, &body);
         }
     }
 }

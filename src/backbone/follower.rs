@@ -19,10 +19,10 @@ use super::merge::{self, Step};
 use super::stream::{self, AT_A_TIME, Clock, Id, locate};
 use super::{Keys, asked};
 use crate::change::{Cut, Event, Request, Start};
-use crate::cursor::{Border, Cursor, Snapshot};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
-use crate::lives::Lives;
+use crate::incarnations::Incarnations;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
@@ -45,8 +45,8 @@ pub struct Follower {
     outbox: Option<mpsc::Sender<Request>>,
     metrics: Arc<SourceMetrics>,
     history_bytes: u64,
-    place: Option<Cursor>,
-    lives: Option<Arc<Lives>>,
+    position: Option<Cursor>,
+    incarnations: Option<Arc<Incarnations>>,
     /// the last entry that was read
     read: Id,
     /// catalogues up to this entry are older than the one that this node has
@@ -80,8 +80,8 @@ impl Follower {
             outbox,
             metrics,
             history_bytes,
-            place: None,
-            lives: None,
+            position: None,
+            incarnations: None,
             read: Id::default(),
             catalogue_of: Id::default(),
             at_a_time: AT_A_TIME,
@@ -148,7 +148,7 @@ impl Follower {
         let connected = Instant::now();
         let mut clock = Clock::of(&mut connection).await?;
         let state = self.stream_begins(&mut connection).await?;
-        self.find_place(&mut connection, &state).await?;
+        self.find_position(&mut connection, &state).await?;
         loop {
             let asked = self.at_a_time;
             let read = stream::read_after(&mut connection, &self.keys, self.read, asked).await;
@@ -178,7 +178,7 @@ impl Follower {
                 // nothing new, or Redis has lost what was read already and begins again below it
                 let state = self.stream_begins(&mut connection).await?;
                 if Id::parse(&state.last).is_none_or(|last| last < self.read) {
-                    self.find_place(&mut connection, &state).await?;
+                    self.find_position(&mut connection, &state).await?;
                 }
                 clock = Clock::of(&mut connection).await?;
             }
@@ -198,7 +198,7 @@ impl Follower {
         if self.is_live && !is_heard {
             self.tell_down("no publisher writes the stream; changes are delayed, not lost").await?;
         }
-        if !self.is_live && is_heard && self.publishes && self.place.is_some() {
+        if !self.is_live && is_heard && self.publishes && self.position.is_some() {
             self.is_live = true;
             // before it is told: whoever hears it finds a node that is ready
             self.metrics.set_live(true);
@@ -237,18 +237,18 @@ impl Follower {
         }
     }
 
-    /// Where to read from: the entry at which this node's place lies, or, for one that has none, some of the latest.
-    async fn find_place(&mut self, connection: &mut Connection, state: &State) -> Result<()> {
+    /// Where to read from: the entry at which this node's position lies, or, for one that has none, some of the latest.
+    async fn find_position(&mut self, connection: &mut Connection, state: &State) -> Result<()> {
         self.publishes = state.is_live;
         self.hear_of_the_catalogue(state).await?;
         // of one that has read nothing yet, all of them
         self.hear_of_revocations(state).await?;
         let last = Id::parse(&state.last).unwrap_or_default();
-        if let Some(place) = &self.place {
+        if let Some(position) = &self.position {
             if last < self.read || self.read == Id::default() {
-                let begin = locate(connection, &self.keys, &place.seen).await?;
+                let begin = locate(connection, &self.keys, &position.seen).await?;
                 self.read = begin.map_or(Id::default(), Id::before);
-                tracing::info!(event = "stream_rewound", place = %self.read, "Redis has lost entries that were read");
+                tracing::info!(event = "stream_rewound", position = %self.read, "Redis has lost entries that were read");
             }
             return Ok(());
         }
@@ -272,11 +272,11 @@ impl Follower {
                 self.publishes = false;
                 self.tell_down(reason).await?;
             }
-            Some(Event::From { border, lives, start, inside }) => {
-                self.goes_on_from(at.as_ref(), border, lives, start, inside).await?;
+            Some(Event::From { boundary, incarnations, start, inside }) => {
+                self.goes_on_from(at.as_ref(), boundary, incarnations, start, inside).await?;
             }
             Some(Event::Cut(cut)) => {
-                if self.place.is_none() {
+                if self.position.is_none() {
                     let Some(at) = at.as_ref().filter(|at| at.inside.is_none()) else { return Ok(Next::On) };
                     self.begin(connection, at.clone()).await?;
                 }
@@ -291,81 +291,84 @@ impl Follower {
         Ok(Next::On)
     }
 
-    /// Begins at a place, with no past.
+    /// Begins at a position, with no past.
     async fn begin(&mut self, connection: &mut Connection, at: Cursor) -> Result<()> {
-        let lives = Arc::new(self.present_lives(connection).await?);
-        self.lives = Some(lives.clone());
-        self.place = Some(at.clone());
-        self.send(Event::From { border: Border::new(at), lives, start: Start::First, inside: None }).await
+        let incarnations = Arc::new(self.present_incarnations(connection).await?);
+        self.incarnations = Some(incarnations.clone());
+        self.position = Some(at.clone());
+        self.send(Event::From { boundary: Boundary::new(at), incarnations, start: Start::First, inside: None }).await
     }
 
-    async fn present_lives(&mut self, connection: &mut Connection) -> Result<Lives> {
+    async fn present_incarnations(&mut self, connection: &mut Connection) -> Result<Incarnations> {
         let state = self.stream_begins(connection).await?;
-        entry::lives(&state.from).map_err(|bad| malformed(bad.0))
+        entry::incarnations(&state.from).map_err(|bad| malformed(bad.0))
     }
 
-    /// The stream begins at a border, or goes on there in another life of the server.
+    /// The stream begins at a boundary, or goes on there in another incarnation of the server.
     async fn goes_on_from(
         &mut self,
         at: Option<&Cursor>,
-        border: Border,
-        lives: Arc<Lives>,
+        boundary: Boundary,
+        incarnations: Arc<Incarnations>,
         start: Start,
         inside: Option<(Snapshot, i64)>,
     ) -> Result<()> {
-        let Some(place) = self.place.clone() else {
+        let Some(position) = self.position.clone() else {
             // what of its cut came before is not known here
             if inside.is_some() {
                 return Ok(());
             }
-            self.lives = Some(lives.clone());
-            self.place = Some(border.cursor.clone());
-            return self.send(Event::From { border, lives, start: Start::First, inside: None }).await;
+            self.incarnations = Some(incarnations.clone());
+            self.position = Some(boundary.cursor.clone());
+            return self.send(Event::From { boundary, incarnations, start: Start::First, inside: None }).await;
         };
-        if at.is_some_and(|at| merge::is_in_sequence(&place, at)) {
-            self.lives = Some(lives.clone());
-            self.place = Some(Cursor { inside, ..border.cursor.clone() });
-            return self.send(Event::From { border, lives, start, inside: None }).await;
+        if at.is_some_and(|at| merge::is_in_sequence(&position, at)) {
+            self.incarnations = Some(incarnations.clone());
+            self.position = Some(Cursor { inside, ..boundary.cursor.clone() });
+            return self.send(Event::From { boundary, incarnations, start, inside: None }).await;
         }
-        self.move_into(lives, border).await
+        self.move_into(incarnations, boundary).await
     }
 
-    /// Takes this node's place over into a life of the server, or gives it up for `border`.
-    async fn move_into(&mut self, lives: Arc<Lives>, border: Border) -> Result<()> {
-        let Some(place) = self.place.clone() else { return Ok(()) };
-        self.lives = Some(lives.clone());
-        match lives.judge(place.epoch, place.incarnation, place.lsn) {
+    /// Takes this node's position over into an incarnation of the server, or gives it up for `boundary`.
+    async fn move_into(&mut self, incarnations: Arc<Incarnations>, boundary: Boundary) -> Result<()> {
+        let Some(position) = self.position.clone() else { return Ok(()) };
+        self.incarnations = Some(incarnations.clone());
+        match incarnations.judge(position.epoch, position.incarnation, position.lsn) {
             Ok(()) => {
-                let place = Cursor { incarnation: border.cursor.incarnation, ..place };
-                let border = Border::new(Cursor { inside: None, ..place.clone() });
-                self.place = Some(place);
-                self.send(Event::From { border, lives, start: Start::Continues, inside: None }).await
+                let position = Cursor { incarnation: boundary.cursor.incarnation, ..position };
+                let boundary = Boundary::new(Cursor { inside: None, ..position.clone() });
+                self.position = Some(position);
+                self.send(Event::From { boundary, incarnations, start: Start::Continues, inside: None }).await
             }
-            Err(gap) => self.give_up(gap, border).await,
+            Err(gap) => self.give_up(gap, boundary).await,
         }
     }
 
-    /// Tells what is news of a cut that begins `at` a place.
+    /// Tells what is news of a cut that begins `at` a position.
     async fn take(&mut self, connection: &mut Connection, id: Id, at: Option<&Cursor>, mut cut: Cut) -> Result<Next> {
         loop {
-            let Some(place) = self.place.clone() else { return Ok(Next::On) };
-            cut = match merge::step(&place, at, cut) {
+            let Some(position) = self.position.clone() else { return Ok(Next::On) };
+            cut = match merge::step(&position, at, cut) {
                 Step::Skip => return Ok(Next::On),
                 Step::Take(cut, next) => {
-                    self.place = Some(next);
+                    self.position = Some(next);
                     self.send(Event::Cut(cut)).await?;
                     return Ok(Next::On);
                 }
                 Step::AnotherLife(cut) => {
                     let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
-                    if self.lives.as_ref().is_some_and(|lives| lives.is_earlier(from.incarnation, place.incarnation))
-                        && from.epoch == place.epoch
+                    if self
+                        .incarnations
+                        .as_ref()
+                        .is_some_and(|incarnations| incarnations.is_earlier(from.incarnation, position.incarnation))
+                        && from.epoch == position.epoch
                     {
-                        // of a life that this node has left behind already
+                        // of an incarnation that this node has left behind already
                         return Ok(Next::On);
                     }
-                    let lives = Arc::new(self.present_lives(connection).await?);
-                    self.move_into(lives, Border::new(from)).await?;
+                    let incarnations = Arc::new(self.present_incarnations(connection).await?);
+                    self.move_into(incarnations, Boundary::new(from)).await?;
                     cut
                 }
                 Step::Missing(until, cut) => {
@@ -373,7 +376,7 @@ impl Follower {
                         return Ok(Next::Back(earlier));
                     }
                     let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
-                    self.heal(&place, until, from).await?;
+                    self.heal(&position, until, from).await?;
                     cut
                 }
             };

@@ -1,4 +1,4 @@
-//! What of a cut is news to a node that has come to a place. Pure: snapshots in, changes out.
+//! What of a cut is news to a node that has come to a position. Pure: snapshots in, changes out.
 //!
 //! Mostly a cut begins where the node is. It does not where Redis has lost its newest entries and the publisher wrote them
 //! again, cut otherwise; where the node moves over from another stream; where entries were trimmed before it read
@@ -15,71 +15,71 @@ use crate::cursor::{Cursor, Snapshot, inside_prefix};
 pub enum Step {
     /// Nothing in it is news.
     Skip,
-    /// What is news of it, and the place after it.
+    /// What is news of it, and the position after it.
     Take(Cut, Cursor),
-    /// Between the place and this cut something is missing: the changes up to this snapshot, which the cut hands back.
+    /// Between the position and this cut something is missing: the changes up to this snapshot, which the cut hands back.
     Missing(Snapshot, Cut),
-    /// It is of another life of the server than the place.
+    /// It is of another incarnation of the server than the position.
     AnotherLife(Cut),
 }
 
-/// What a node at `place` does with a cut, or a part of one, that begins `at` a place.
-pub fn step(place: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
+/// What a node at `position` does with a cut, or a part of one, that begins `at` a position.
+pub fn step(position: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
     // whoever wrote the entry made both tokens; it was read, so it can be read again
     let Some((from, until)) = inside_of(&cut.inside) else { return Step::Skip };
-    if (from.epoch, from.incarnation) != (place.epoch, place.incarnation) {
+    if (from.epoch, from.incarnation) != (position.epoch, position.incarnation) {
         return Step::AnotherLife(cut);
     }
     // of a part, what of its cut came before it
     let before = at.and_then(|at| at.inside.as_ref()).filter(|(end, _)| *end == until).map_or(0, |(_, id)| *id);
-    let after = match &place.inside {
-        // the rest of the cut in which the place lies comes first
-        Some((end, id)) if *end != until || !place.seen.covers(&from.seen) || *id < before => {
+    let after = match &position.inside {
+        // the rest of the cut in which the position lies comes first
+        Some((end, id)) if *end != until || !position.seen.covers(&from.seen) || *id < before => {
             return Step::Missing(end.clone(), cut);
         }
         Some((_, id)) => *id,
-        None if place.seen != until && place.seen.covers(&until) => return Step::Skip,
+        None if position.seen != until && position.seen.covers(&until) => return Step::Skip,
         // where each knows something that the other does not, what follows is not to be told again
-        None if !place.seen.covers(&from.seen) => {
-            let until = if from.seen.covers(&place.seen) { from.seen } else { until };
+        None if !position.seen.covers(&from.seen) => {
+            let until = if from.seen.covers(&position.seen) { from.seen } else { until };
             return Step::Missing(until, cut);
         }
-        None if before > 0 && place.seen != until => return Step::Missing(until, cut),
+        None if before > 0 && position.seen != until => return Step::Missing(until, cut),
         None => 0,
     };
     let last = cut.changes.last().map(|change| change.id);
-    cut.changes.retain(|change| change.id > after && !place.seen.sees(change.tx));
-    if place.seen != from.seen {
+    cut.changes.retain(|change| change.id > after && !position.seen.sees(change.tx));
+    if position.seen != from.seen {
         let inside = Some((until.clone(), 1));
-        cut.inside = Arc::from(inside_prefix(&Cursor { seen: place.seen.clone(), inside, ..from.clone() }));
+        cut.inside = Arc::from(inside_prefix(&Cursor { seen: position.seen.clone(), inside, ..from.clone() }));
     }
     let next = match (&cut.end, last) {
         (Some(end), _) => end.cursor.clone(),
         // also where nothing of it is news: what follows is another part of the same cut
-        (None, Some(id)) => Cursor { seen: place.seen.clone(), inside: Some((until, id.max(after))), ..from },
+        (None, Some(id)) => Cursor { seen: position.seen.clone(), inside: Some((until, id.max(after))), ..from },
         (None, None) => return Step::Skip,
     };
     Step::Take(cut, next)
 }
 
-/// Whether a node at `place` is where an entry begins.
-pub fn is_in_sequence(place: &Cursor, at: &Cursor) -> bool {
+/// Whether a node at `position` is where an entry begins.
+pub fn is_in_sequence(position: &Cursor, at: &Cursor) -> bool {
     let with = |cursor: &Cursor| (cursor.epoch, cursor.incarnation);
-    with(place) == with(at) && place.seen == at.seen && place.inside == at.inside
+    with(position) == with(at) && position.seen == at.seen && position.inside == at.inside
 }
 
-/// Whether who has seen all that `seen` saw can begin with an entry at this place, and misses nothing.
+/// Whether who has seen all that `seen` saw can begin with an entry at this position, and misses nothing.
 pub fn can_begin(seen: &Snapshot, at: &Cursor) -> bool {
     // in the middle of a cut: what of it was before is not known to whoever has not seen all of it
     seen.covers(at.inside.as_ref().map_or(&at.seen, |(end, _)| end))
 }
 
-/// Whether something that a node at `place` does not know lies before an entry that begins `at` a place and is no cut.
-pub fn misses(place: &Cursor, at: &Cursor) -> bool {
-    place.incarnation == at.incarnation
-        && match (&place.inside, &at.inside) {
+/// Whether something that a node at `position` does not know lies before an entry that begins `at` a position and is no cut.
+pub fn misses(position: &Cursor, at: &Cursor) -> bool {
+    position.incarnation == at.incarnation
+        && match (&position.inside, &at.inside) {
             (Some((end, id)), Some((same, before))) if end == same => id < before,
-            _ => !can_begin(&place.seen, at),
+            _ => !can_begin(&position.seen, at),
         }
 }
 
@@ -89,10 +89,10 @@ mod tests {
 
     use super::*;
     use crate::change::Change;
-    use crate::cursor::Border;
+    use crate::cursor::Boundary;
 
-    fn border(seen: Snapshot) -> Border {
-        Border::new(Cursor { epoch: 7, incarnation: 1, lsn: 1, seen, inside: None })
+    fn boundary(seen: Snapshot) -> Boundary {
+        Boundary::new(Cursor { epoch: 7, incarnation: 1, lsn: 1, seen, inside: None })
     }
 
     fn change(id: i64, tx: u64) -> Change {
@@ -109,7 +109,7 @@ mod tests {
 
     /// The parts of the cut between two moments, and where each begins.
     fn cuts(ends: &[usize], from: usize, until: usize, size: usize) -> Vec<(Cursor, Cut)> {
-        let (seen, now) = (at(ends, from), border(at(ends, until)));
+        let (seen, now) = (at(ends, from), boundary(at(ends, until)));
         let changes: Vec<Change> = (0..20_u64)
             .filter(|i| now.cursor.seen.sees(10 + i) && !seen.sees(10 + i))
             .map(|i| change(i as i64 + 1, 10 + i))
@@ -117,15 +117,15 @@ mod tests {
         let parts: Vec<Vec<Change>> = changes.chunks(size).map(<[_]>::to_vec).collect();
         let count = parts.len().max(1);
         let parts = parts.into_iter().chain(changes.is_empty().then(Vec::new));
-        let mut at = border(seen.clone()).cursor;
-        let mut place_after = |changes: &[Change]| {
+        let mut at = boundary(seen.clone()).cursor;
+        let mut position_after = |changes: &[Change]| {
             let inside = changes.last().map(|last| (now.cursor.seen.clone(), last.id));
             std::mem::replace(&mut at, Cursor { seen: seen.clone(), inside, ..now.cursor.clone() })
         };
         parts
             .enumerate()
             .map(|(i, changes)| {
-                let at = place_after(&changes);
+                let at = position_after(&changes);
                 let (inside, until) = (now.inside(&seen).into(), Arc::new(now.cursor.seen.clone()));
                 (at, Cut { changes, inside, until, end: (i + 1 == count).then(|| now.clone()) })
             })
@@ -135,21 +135,21 @@ mod tests {
     /// A stream that was emptied begins with the newest changes; of the older ones, a transaction has ended meanwhile that
     /// ran when this node was there.
     #[test]
-    fn of_two_places_that_each_know_more_the_next_cut_makes_one() {
+    fn of_two_positions_that_each_know_more_the_next_cut_makes_one() {
         let snapshot = |text| Snapshot::parse(text).unwrap();
-        let (begin, end) = (snapshot("15:15:"), border(snapshot("25:25:")));
-        let mut place = border(snapshot("10:20:10")).cursor;
+        let (begin, end) = (snapshot("15:15:"), boundary(snapshot("25:25:")));
+        let mut position = boundary(snapshot("10:20:10")).cursor;
         let cut = || {
             let changes = (15..25).map(|tx| change(tx as i64, tx)).collect();
             let until = Arc::new(end.cursor.seen.clone());
             Cut { changes, inside: end.inside(&begin).into(), until, end: Some(end.clone()) }
         };
-        let Step::Missing(until, cut) = step(&place, None, cut()) else { panic!("10 is missing") };
+        let Step::Missing(until, cut) = step(&position, None, cut()) else { panic!("10 is missing") };
         assert_eq!(until, end.cursor.seen, "15 to 19 are not to be forgotten");
         // it was read: 10, and 20 to 24
-        place.seen = until;
-        let Step::Take(cut, place) = step(&place, None, cut) else { panic!("it goes on after the cut") };
-        assert!(cut.changes.is_empty() && place.seen == end.cursor.seen);
+        position.seen = until;
+        let Step::Take(cut, position) = step(&position, None, cut) else { panic!("it goes on after the cut") };
+        assert!(cut.changes.is_empty() && position.seen == end.cursor.seen);
     }
 
     proptest! {
@@ -163,7 +163,7 @@ mod tests {
             // entries that are trimmed before they are read
             lost in prop::collection::vec(prop::bool::weighted(0.2), 64),
         ) {
-            let mut place = border(at(&ends, 0)).cursor;
+            let mut position = boundary(at(&ends, 0)).cursor;
             let (mut broken, mut lost) = (broken.into_iter().cycle(), lost.into_iter().cycle());
             let mut taken: Vec<i64> = Vec::new();
             let mut time = 0_usize;
@@ -174,25 +174,25 @@ mod tests {
                     for (at, cut) in cuts(&ends, from, until, size) {
                         let mut read = Some(cut).filter(|_| lost.next() == Some(false));
                         while let Some(cut) = read.take() {
-                            match step(&place, Some(&at), cut) {
+                            match step(&position, Some(&at), cut) {
                                 Step::Take(cut, next) => {
                                     taken.extend(cut.changes.iter().map(|change| change.id));
-                                    place = next;
+                                    position = next;
                                 }
                                 Step::Skip => {}
                                 // as it comes from the outbox
                                 Step::Missing(until, cut) => {
-                                    prop_assert!(place.inside.is_some() || !place.seen.covers(&until));
-                                    let after = place.inside.take().map_or(0, |(_, id)| id);
-                                    let missed = (0..20_u64).filter(|i| !place.seen.sees(10 + i) && until.sees(10 + i));
+                                    prop_assert!(position.inside.is_some() || !position.seen.covers(&until));
+                                    let after = position.inside.take().map_or(0, |(_, id)| id);
+                                    let missed = (0..20_u64).filter(|i| !position.seen.sees(10 + i) && until.sees(10 + i));
                                     taken.extend(missed.map(|i| i as i64 + 1).filter(|id| *id > after));
-                                    place.seen = until;
+                                    position.seen = until;
                                     read = Some(cut);
                                 }
                                 Step::AnotherLife(_) => prop_assert!(false),
                             }
                         }
-                        if broken.next() == Some(true) && place.inside.is_some() {
+                        if broken.next() == Some(true) && position.inside.is_some() {
                             continue 'readings;
                         }
                     }
@@ -200,10 +200,10 @@ mod tests {
                     time = time.max(until);
                 }
             }
-            let after = place.inside.as_ref().map_or(0, |(_, id)| *id);
-            let end = place.inside.as_ref().map_or(&place.seen, |(end, _)| end);
+            let after = position.inside.as_ref().map_or(0, |(_, id)| *id);
+            let end = position.inside.as_ref().map_or(&position.seen, |(end, _)| end);
             let mut wanted: Vec<i64> = (0..20_u64)
-                .filter(|i| place.seen.sees(10 + i) || (end.sees(10 + i) && (*i as i64) < after))
+                .filter(|i| position.seen.sees(10 + i) || (end.sees(10 + i) && (*i as i64) < after))
                 .map(|i| i as i64 + 1)
                 .filter(|id| !at(&ends, 0).sees(9 + *id as u64))
                 .collect();

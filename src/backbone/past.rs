@@ -15,7 +15,7 @@ use super::stream::{AT_A_TIME, Id, locate, range};
 use crate::change::{Answer, Change, Event, Request, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 use crate::shutdown::Shutdown;
 use crate::source::turns::{Turn, Turns, WAITING};
 
@@ -43,7 +43,7 @@ pub async fn run(
         }
         tokio::select! {
             // some have had their turn here, and wait for the outbox
-            request = requests.recv(), if turns.has_place() && running.len() < WAITING => {
+            request = requests.recv(), if turns.has_turn() && running.len() < WAITING => {
                 let Some(request) = request else { return shutdown.begun().await };
                 turns.wait(request.asker().clone(), request);
             }
@@ -58,7 +58,7 @@ async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>,
         return;
     }
     match &request {
-        Request::Replay { seen, until, after, channel, answer, life: _, asker: _ } => {
+        Request::Replay { seen, until, after, channel, answer, incarnation: _, asker: _ } => {
             let channel = channel.as_deref();
             let past = Past { seen, until, after: *after, channel, answer, turn: &turn };
             match timeout(WITHIN, Box::pin(replay(link, keys, &past))).await {
@@ -129,12 +129,12 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
     // the rest of a cut is told by id, whichever cuts of the stream hold it: it is put in order first
     let mut sorted = (past.after > 0).then(Vec::new);
     let mut bytes = 0;
-    let mut place = past.seen.clone();
+    let mut position = past.seen.clone();
     let mut told_until: Option<Snapshot> = None;
     let mut from = begin.to_string();
-    // the place after the last entry that was read
+    // the position after the last entry that was read
     let mut reached = None;
-    while !place.covers(past.until) {
+    while !position.covers(past.until) {
         let read = range(&mut connection, keys, &from, "+", AT_A_TIME).await?;
         let Some(last) = read.last() else { return Ok(told_until.is_some()) };
         from = format!("({}", last.id);
@@ -147,10 +147,10 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
             }
             let cut = match event {
                 Some(Event::Cut(cut)) => cut,
-                // where the stream goes on, nothing lies between; in another life of the server ids may be used again
-                Some(Event::From { border, start: Start::Continues, .. }) => {
-                    if at.is_some_and(|at| at.seen == place) || !place.covers(&border.cursor.seen) {
-                        place = border.cursor.seen;
+                // where the stream goes on, nothing lies between; in another incarnation of the server ids may be used again
+                Some(Event::From { boundary, start: Start::Continues, .. }) => {
+                    if at.is_some_and(|at| at.seen == position) || !position.covers(&boundary.cursor.seen) {
+                        position = boundary.cursor.seen;
                     }
                     reached = Some(to);
                     continue;
@@ -163,14 +163,14 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
             };
             reached = Some(to);
             let Some((begins, until)) = inside_of(&cut.inside) else { continue };
-            if place.covers(&until) {
+            if position.covers(&until) {
                 continue;
             }
-            if !place.covers(&begins.seen) {
+            if !position.covers(&begins.seen) {
                 return Ok(told_until.is_some());
             }
             let changes: Vec<Change> =
-                cut.changes.into_iter().filter(|change| past.wants(change) && !place.sees(change.tx)).collect();
+                cut.changes.into_iter().filter(|change| past.wants(change) && !position.sees(change.tx)).collect();
             if let Some(sorted) = &mut sorted {
                 bytes += changes.iter().map(Change::size).sum::<u64>();
                 if bytes > SORTED_BYTES {
@@ -191,13 +191,13 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
                 }
             }
             if cut.end.is_some() {
-                place = until;
+                position = until;
             }
-            if place.covers(past.until) {
+            if position.covers(past.until) {
                 break;
             }
         }
-        if read.len() < AT_A_TIME && !place.covers(past.until) {
+        if read.len() < AT_A_TIME && !position.covers(past.until) {
             // the end of the stream: it was cut short while it was read
             return Ok(told_until.is_some());
         }

@@ -1,4 +1,4 @@
-//! Reading the stream: ids, entries, their age, and where a place lies. Owns the reading commands; does not know what an
+//! Reading the stream: ids, entries, their age, and where a position lies. Owns the reading commands; does not know what an
 //! entry is read for.
 
 use std::fmt;
@@ -111,7 +111,7 @@ pub async fn range(connection: &mut Connection, keys: &Keys, from: &str, to: &st
 }
 
 /// The last entry with which somebody can begin who has seen what `seen` saw; `None` where the stream begins later. By
-/// halving the time: places only move on.
+/// halving the time: positions only move on.
 ///
 /// # Errors
 /// When the connection is lost.
@@ -126,9 +126,9 @@ pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -
     while low < high {
         let middle = low + (high - low) / 2;
         let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
-        // the entry with which the stream began has no place before it
-        let place = |raw: &Raw| raw.at().or_else(|| Cursor::parse(raw.field("to")).ok());
-        match raw.filter(|raw| place(raw).is_some_and(|place| can_begin(seen, &place))) {
+        // the entry with which the stream began has no position before it
+        let position = |raw: &Raw| raw.at().or_else(|| Cursor::parse(raw.field("to")).ok());
+        match raw.filter(|raw| position(raw).is_some_and(|position| can_begin(seen, &position))) {
             Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
             None => high = middle,
         }

@@ -59,7 +59,7 @@ pub(super) async fn socket(
     Ok(socket)
 }
 
-/// Prints the life of a change, as the server tells it.
+/// Prints the way of a change, as the server tells it.
 pub(super) async fn explain(url: &str, id: i64, token: Option<&str>, as_json: bool) -> Result<()> {
     let text = get(url, &format!("/explain/{id}"), token).await?;
     let told = if as_json {

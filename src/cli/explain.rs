@@ -1,4 +1,4 @@
-//! `rowcast explain`: the life of a change in words. Pure; what there is to tell is the server's.
+//! `rowcast explain`: the way of a change in words. Pure; what there is to tell is the server's.
 
 use std::fmt::Write as _;
 

@@ -1,16 +1,16 @@
-//! Which database this is, and which lives its server had. Owns the reading of both; what follows from them for a
+//! Which database this is, and which incarnations its server had. Owns the reading of both; what follows from them for a
 //! cursor is decided in `cursor`.
 
 use super::client::Client;
 use crate::error::{Error, Kind, Result};
-use crate::lives::{Life, Lives};
+use crate::incarnations::{Incarnation, Incarnations};
 use crate::seal::Seal;
 
-/// Notes the present life of the server and reads all of them.
+/// Notes the present incarnation of the server and reads all of them.
 ///
 /// # Errors
 /// [`Kind::Schema`] where rowcast is not installed, [`Kind::Database`] on a standby.
-pub async fn note(client: &Client) -> Result<Lives> {
+pub async fn note(client: &Client) -> Result<Incarnations> {
     let standby: bool = client
         .query_one("select pg_catalog.pg_is_in_recovery()", &[])
         .await
@@ -34,19 +34,19 @@ pub async fn note(client: &Client) -> Result<Lives> {
     // a copy of a database goes on counting where the original was, so the number alone does not tell them apart
     let rows = client
         .query(
-            "select (number::pg_catalog.int8 << 16) | (pg_catalog.hashtextextended(life, 0) & 65535),
+            "select (number::pg_catalog.int8 << 16) | (pg_catalog.hashtextextended(incarnation, 0) & 65535),
                     (bound - '0/0')::pg_catalog.int8
-               from rowcast.note_life()",
+               from rowcast.note_incarnation()",
             &[],
         )
         .await
         .map_err(|e| Error::database("cannot note the server's life", e))?;
-    let lives = rows
+    let incarnations = rows
         .iter()
-        .map(|row| Life {
+        .map(|row| Incarnation {
             id: row.get::<_, i64>(0).cast_unsigned(),
             bound: row.get::<_, Option<i64>>(1).map(i64::cast_unsigned),
         })
         .collect();
-    Ok(Lives { epoch, lives, seal })
+    Ok(Incarnations { epoch, incarnations, seal })
 }

@@ -1,4 +1,4 @@
-//! The read step: what became visible between two snapshots, in order. Owns the statements and moves the place on;
+//! The read step: what became visible between two snapshots, in order. Owns the statements and moves the position on;
 //! knows neither when to read nor who listens.
 //!
 //! A cut is `visible in now and not in prev`, found as `xid >= xmax(prev)` union `xid = any (xip(prev))`. Never a scan
@@ -21,16 +21,16 @@ use super::client::{Client, Parameter};
 use super::directory::Channels;
 use super::part::{Captured, Gathered, Teller, gather, header, number, parts, text};
 use super::passed::Passed;
-use super::place::{Place, snapshot_and_lsn};
+use super::position::{Position, snapshot_and_lsn};
 use super::shapes::Shapes;
 use crate::change::{Change, Cut, Event, Start};
 use crate::cursor::{Snapshot, inside_prefix};
 use crate::error::{Error, Kind, Result};
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 
 /// Settings of a session that reads the outbox. JIT cost 7 ms a read instead of 0.03; a waiting lock request of a relay
 /// would make writers skip their bell, so none may wait long. Nobody waits for its one write, the note of the durable
-/// position, to be flushed. The plan is made once: both places are looked up by the index whatever they are, which is
+/// position, to be flushed. The plan is made once: both positions are looked up by the index whatever they are, which is
 /// why scans are off, and planning six index scans took 0.45 of the 0.62 ms of a read.
 pub(super) const SESSION: &str = "set jit = off; set enable_seqscan = off; set plan_cache_mode = force_generic_plan; \
     set max_parallel_workers_per_gather = 0; set lock_timeout = '1s'; set idle_in_transaction_session_timeout = '5s'; \
@@ -114,7 +114,7 @@ pub struct Reader {
     passed: Passed,
     read_past: Statement,
     bulk: bulk::Statements,
-    place: Place,
+    position: Position,
     /// of this reader alone; they outlive its connection
     channels: OwnedMutexGuard<Channels>,
     shapes: Shapes,
@@ -141,7 +141,7 @@ impl Reader {
     /// [`Kind::Schema`] where the schema is missing or another version's.
     pub async fn prepare(
         client: Client,
-        place: Place,
+        position: Position,
         channels: OwnedMutexGuard<Channels>,
         out: mpsc::Sender<Event>,
     ) -> Result<Self> {
@@ -151,9 +151,9 @@ impl Reader {
         let read_on = client.prepare(READ_ON).await.map_err(explain)?;
         let read_past = client.prepare(READ_PAST).await.map_err(explain)?;
         let bulk = bulk::Statements::prepare(&client).await?;
-        let passed = Passed::before(&place.seen);
+        let passed = Passed::before(&position.seen);
         let shapes = Shapes::default();
-        Ok(Self { client, read, read_on, passed, read_past, bulk, place, channels, shapes, out })
+        Ok(Self { client, read, read_on, passed, read_past, bulk, position, channels, shapes, out })
     }
 
     /// The reading connection: the relay's locks live on it, since its death means that this relay reads no more.
@@ -162,8 +162,8 @@ impl Reader {
     }
 
     /// The place reached.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn position(&self) -> &Position {
+        &self.position
     }
 
     /// The channels, as last read.
@@ -217,8 +217,8 @@ impl Reader {
     ///
     /// # Errors
     /// When delivery is gone; so for the next one.
-    pub async fn announce_place(&mut self, start: Start) -> Result<()> {
-        let event = self.place.told(start);
+    pub async fn announce_position(&mut self, start: Start) -> Result<()> {
+        let event = self.position.told(start);
         self.send(event).await
     }
 
@@ -228,16 +228,16 @@ impl Reader {
     }
 
     /// One read step: sends the cut that ends now, in parts. Waits while delivery is behind. A cut without a row is not
-    /// told unless `tell` asks for it: the place before it is as good, and it is known to be on disk the sooner.
+    /// told unless `tell` asks for it: the position before it is as good, and it is known to be on disk the sooner.
     ///
     /// # Errors
-    /// When the connection is lost; the place then lies where delivery got to, also inside the cut.
+    /// When the connection is lost; the position then lies where delivery got to, also inside the cut.
     pub async fn read(&mut self, holds_quiet: bool, tell: bool) -> Result<Found> {
         let explain = |e| Error::database("cannot read the outbox", e);
         let mut found = Found { rows: 0, xmin: 0, is_overtaken: false, may_keep_quiet: true };
-        if let Some((end, lsn, id)) = self.place.inside.clone() {
+        if let Some((end, lsn, id)) = self.position.inside.clone() {
             // all of the cut, so that it is put in the same order; what was delivered is left out
-            let (seen, until) = (self.place.seen.to_string(), end.to_string());
+            let (seen, until) = (self.position.seen.to_string(), end.to_string());
             let parameters: [Parameter<'_>; 3] = [&seen, &until, &None::<i32>];
             let mut rows = Box::pin(self.client.query_raw(&self.read_past, parameters).await.map_err(explain)?);
             let header = header(&mut rows).await?;
@@ -248,7 +248,7 @@ impl Reader {
             drop(rows);
             found.rows += self.deliver(gathered, end, lsn, id, true).await?;
         }
-        let seen = self.place.seen.to_string();
+        let seen = self.position.seen.to_string();
         let parameters: [Parameter<'_>; 2] = [&seen, &holds_quiet];
         let read = if self.passed.are_many() { &self.read } else { &self.read_on };
         let mut rows = Box::pin(self.client.query_raw(read, parameters).await.map_err(explain)?);
@@ -277,21 +277,21 @@ impl Reader {
             .query_one("select (rowcast.note_durable() - '0/0')::int8", &[])
             .await
             .map_err(|e| Error::database("cannot note the durable position", e))?;
-        self.place.witness.durable_up_to(row.get::<_, i64>(0).cast_unsigned());
+        self.position.witness.durable_up_to(row.get::<_, i64>(0).cast_unsigned());
         Ok(())
     }
 
     /// A relay that was stopped for longer than the retention has missed what was pruned: says whether it has.
     async fn notice_floor(&mut self, floor: Option<&str>) -> Result<bool> {
         let Some(floor) = floor.and_then(Snapshot::parse) else { return Ok(false) };
-        if self.place.seen.covers(&floor) {
+        if self.position.seen.covers(&floor) {
             return Ok(false);
         }
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
         let told = self.out.reserve().await.map_err(ended)?;
-        self.place.seen = floor;
-        self.place.inside = None;
-        told.send(self.place.told(Start::Gap(Gap::Retention)));
+        self.position.seen = floor;
+        self.position.inside = None;
+        told.send(self.position.told(Start::Gap(Gap::Retention)));
         Ok(true)
     }
 
@@ -304,7 +304,7 @@ impl Reader {
 
     /// Hands a cut over, the rows up to the id `after` excepted.
     async fn deliver(&mut self, cut: Gathered, end: Snapshot, lsn: u64, after: i64, tell: bool) -> Result<usize> {
-        let inside: Arc<str> = inside_prefix(&self.place.cursor(lsn, Some((end.clone(), 1)))).into();
+        let inside: Arc<str> = inside_prefix(&self.position.cursor(lsn, Some((end.clone(), 1)))).into();
         let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default() };
         let (changes, count) = match cut {
             Gathered::Whole(rows) => {
@@ -321,22 +321,22 @@ impl Reader {
         };
         let CutNow { inside, until, .. } = &cut_now;
         self.passed.note(until, count);
-        let untold = count == 0 && !tell && self.place.inside.is_none();
+        let untold = count == 0 && !tell && self.position.inside.is_none();
         let mut parts = parts(changes);
         let last = parts.pop().unwrap_or_default();
         for part in parts {
             self.send_part(&cut_now, part).await?;
         }
-        // from here to the end nothing waits: whoever gives this read up finds the place where delivery got to
+        // from here to the end nothing waits: whoever gives this read up finds the position where delivery got to
         let told = self.out.reserve().await.map_err(ended)?;
-        self.place.seen = (**until).clone();
-        self.place.lsn = lsn;
-        self.place.inside = None;
-        self.place.witness.end_cut(until, lsn);
+        self.position.seen = (**until).clone();
+        self.position.lsn = lsn;
+        self.position.inside = None;
+        self.position.witness.end_cut(until, lsn);
         if !untold {
-            self.place.witness.told(lsn);
+            self.position.witness.told(lsn);
             let (inside, until) = (inside.clone(), until.clone());
-            told.send(Event::Cut(Cut { changes: last, inside, until, end: Some(self.place.border()) }));
+            told.send(Event::Cut(Cut { changes: last, inside, until, end: Some(self.position.boundary()) }));
         }
         Ok(count)
     }
@@ -344,7 +344,7 @@ impl Reader {
     /// Hands over a large cut but for its last part, which it returns with the number of rows. Nothing where rows were
     /// pruned meanwhile.
     async fn deliver_large(&mut self, cut: &mut CutNow) -> Result<Option<(Vec<Change>, usize)>> {
-        let mut bulk = Bulk::new(&self.place.seen, &cut.until, None, bulk::MOST);
+        let mut bulk = Bulk::new(&self.position.seen, &cut.until, None, bulk::MOST);
         let (mut held, mut count) = (Vec::new(), 0);
         while let Some(floor) = bulk.read_places(&self.client, &self.bulk).await? {
             if self.notice_floor(floor.as_deref()).await? {
@@ -375,8 +375,8 @@ impl Reader {
         let told = self.out.reserve().await.map_err(ended)?;
         let (inside, until) = (cut.inside.clone(), cut.until.clone());
         told.send(Event::Cut(Cut { changes, inside, until, end: None }));
-        self.place.witness.told(cut.lsn);
-        self.place.inside = Some(((*cut.until).clone(), cut.lsn, last));
+        self.position.witness.told(cut.lsn);
+        self.position.inside = Some(((*cut.until).clone(), cut.lsn, last));
         Ok(())
     }
 
@@ -388,7 +388,7 @@ impl Reader {
         let strange: Vec<i32> = rows.iter().filter(is_strange).map(Captured::channel).collect();
         self.learn(strange).await?;
         for row in rows {
-            self.place.witness.note(row.identity());
+            self.position.witness.note(row.identity());
             // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
             for user in row.revoked() {
                 self.send(Event::Revoked { user: user.into(), at: row.moment() }).await?;
@@ -420,7 +420,7 @@ impl Reader {
 
 /// The cut that is being handed over.
 struct CutNow {
-    /// token of a place inside it, without the id
+    /// token of a position inside it, without the id
     inside: Arc<str>,
     until: Arc<Snapshot>,
     lsn: u64,

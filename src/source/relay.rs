@@ -12,13 +12,13 @@ use tokio::time::{Instant, timeout};
 use super::directory::{Channels, Directory};
 use super::doorbell::{self, Doorbell, Rhythm};
 use super::outbox::{Found, Reader};
-use super::place::Place;
 use super::pool::{Database, Purpose};
+use super::position::Position;
 use super::{epoch, sleep, thread};
 use crate::change::{Event, Start};
 use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 use crate::metrics::SourceMetrics;
 use crate::shutdown::Shutdown;
 
@@ -51,10 +51,10 @@ const HEALTHY: Duration = Duration::from_secs(10);
 pub enum Begin {
     /// with the latest changes, so that whoever was connected before can resume from memory
     Latest,
-    /// the same, and not later than after this place
-    LatestSince(Place),
-    /// after this place: it goes on
-    After(Place),
+    /// the same, and not later than after this position
+    LatestSince(Position),
+    /// after this position: it goes on
+    After(Position),
 }
 
 /// Follows the outbox until the shutdown: tells `out` every change from where it begins, over any number of lost
@@ -114,7 +114,7 @@ async fn follow(
             () = is_lost => doorbell::lost(),
             () = shutdown.begun() => return Ok(()),
         };
-        let place = relay.into_place();
+        let position = relay.into_position();
         if connected.elapsed() > HEALTHY {
             attempt = 0;
         }
@@ -134,7 +134,7 @@ async fn follow(
             // what was proven at the start may be another way now
             let again = async {
                 database.prove_own().await?;
-                Relay::connect(&database, &channels, Begin::After(place.clone()), &metrics, &feedback, &out).await
+                Relay::connect(&database, &channels, Begin::After(position.clone()), &metrics, &feedback, &out).await
             };
             // a server that is frozen accepts connections and says nothing
             let again = timeout(CONNECT_WITHIN, again);
@@ -174,7 +174,7 @@ struct Relay {
     feedback: Arc<Feedback>,
     /// delivery waits for the present: a subscriber is ahead of what was read
     is_asked: bool,
-    /// when delivery was last told a place
+    /// when delivery was last told a position
     told: Instant,
     durable_noted: Instant,
 }
@@ -202,25 +202,27 @@ impl Relay {
             .map_err(|e| error::Error::database("cannot end stale connections", e))?;
         // LISTEN before the first read: what commits in between rings or is read
         let doorbell = Doorbell::listen(database).await?;
-        let lives = Arc::new(epoch::note(&client).await?);
-        let (start, place) = match begin {
-            Begin::Latest => (Start::First, Place::recent(&client, lives).await?),
-            Begin::LatestSince(place) => (Start::First, Place::recent_since(&client, lives, place).await?),
-            Begin::After(place) => match place.continued_in(&client, lives.clone()).await? {
-                Some(place) => (Start::Continues, place),
+        let incarnations = Arc::new(epoch::note(&client).await?);
+        let (start, position) = match begin {
+            Begin::Latest => (Start::First, Position::recent(&client, incarnations).await?),
+            Begin::LatestSince(position) => {
+                (Start::First, Position::recent_since(&client, incarnations, position).await?)
+            }
+            Begin::After(position) => match position.continued_in(&client, incarnations.clone()).await? {
+                Some(position) => (Start::Continues, position),
                 // what is read once more would reach the sockets that are open a second time
-                None => (Start::Gap(Gap::Failover), Place::present(&client, lives).await?),
+                None => (Start::Gap(Gap::Failover), Position::present(&client, incarnations).await?),
             },
         };
         // free: the reader of the connection before this one is gone
         let channels = channels.clone().lock_owned().await;
-        let mut reader = Reader::prepare(client, place, channels, out.clone()).await?;
+        let mut reader = Reader::prepare(client, position, channels, out.clone()).await?;
         reader.announce_channels().await?;
         // who goes on reads what was revoked meanwhile
         if start == Start::First {
             reader.announce_revoked().await?;
         }
-        reader.announce_place(start).await?;
+        reader.announce_position(start).await?;
         if start == Start::Gap(Gap::Failover) {
             tracing::error!(
                 event = "gap",
@@ -246,8 +248,8 @@ impl Relay {
         })
     }
 
-    fn into_place(self) -> Place {
-        self.reader.place().clone()
+    fn into_position(self) -> Position {
+        self.reader.position().clone()
     }
 
     /// Catches up, then follows. It is here and not in `connect` that the first cut is read: when the connection
@@ -381,10 +383,10 @@ impl Relay {
         let found = self.reader.read(holds_quiet, tell).await?;
         if tell || found.rows > 0 {
             self.told = Instant::now();
-            self.metrics.note_seen(Some(self.reader.place().seen()));
+            self.metrics.note_seen(Some(self.reader.position().seen()));
         }
         self.metrics.count_read(found.rows);
-        if self.durable_noted.elapsed() > DURABLE && self.reader.place().is_waiting_for_the_disk() {
+        if self.durable_noted.elapsed() > DURABLE && self.reader.position().is_waiting_for_the_disk() {
             self.durable_noted = Instant::now();
             self.reader.note_durable().await?;
         }

@@ -19,8 +19,8 @@ use super::catalog::Catalog;
 use super::client::{Parameter, Pool};
 use super::outbox;
 use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, header, parts, text};
-use super::place;
 use super::pool::{Database, Purpose};
+use super::position;
 use super::shelf::{self, Read, Shelf};
 use super::snapshot::{self, Spare};
 use super::spool::{Room, Spool};
@@ -28,7 +28,7 @@ use super::turns::{Turn, Turns};
 use crate::change::{Answer, Change, Request};
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
@@ -65,7 +65,7 @@ pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Re
             running.spawn(async move { answer(database, pool, request, turn, &shelf, room, &spare).await });
         }
         tokio::select! {
-            request = requests.recv(), if turns.has_place() => {
+            request = requests.recv(), if turns.has_turn() => {
                 let Some(request) = request else { return shutdown.begun().await };
                 turns.wait(request.asker().clone(), request);
             }
@@ -94,15 +94,15 @@ async fn answer(
         return;
     }
     let answered = match request {
-        Request::Replay { seen, until, after, life, channel, asker: _, answer } => {
-            let past = Past { seen, until, after, life, channel };
+        Request::Replay { seen, until, after, incarnation, channel, asker: _, answer } => {
+            let past = Past { seen, until, after, incarnation, channel };
             let taker = Taker { parts: answer, turn };
-            match shelf.find(past.life, past.channel.as_ref(), &past.seen, &past.until) {
+            match shelf.find(past.incarnation, past.channel.as_ref(), &past.seen, &past.until) {
                 Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &past, &taker))).await,
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, asker, answer, place: _place } => {
+        Request::Snapshot { channel, narrowing, asker, answer, position: _position } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
             let reading = snapshot::read(&database, spare, &channel, narrowing.as_ref(), spool);
@@ -133,7 +133,7 @@ struct Past {
     seen: Snapshot,
     until: Snapshot,
     after: i64,
-    life: u64,
+    incarnation: u64,
     channel: Option<Arc<str>>,
 }
 
@@ -157,7 +157,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
     let mut shared = if past.after == 0 && answer.turn.some_wait() {
-        let (now, _) = place::now(&session).await?;
+        let (now, _) = position::now(&session).await?;
         now.covers(&past.until).then(|| Read::between(past.seen.clone(), now))
     } else {
         None
@@ -221,7 +221,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     }
     let shared = giving.shared;
     if let Some(read) = shared {
-        shelf.put(past.life, past.channel.as_ref(), read);
+        shelf.put(past.incarnation, past.channel.as_ref(), read);
     }
     let _ = answer.give(Answer::Done).await;
     Ok(())

@@ -16,7 +16,7 @@ pub(super) const KEPT: Duration = Duration::from_secs(5);
 /// A longer past is read by each on his own.
 const BYTES: u64 = 32 << 20;
 
-/// Of which life of the server, and which channel; `None`: all.
+/// Of which incarnation of the server, and which channel; `None`: all.
 type Key = (u64, Option<Arc<str>>);
 
 /// What was read lately, for each channel once.
@@ -71,21 +71,21 @@ impl Shelf {
     /// What holds all that `until` saw and `seen` did not.
     pub(super) fn find(
         &self,
-        life: u64,
+        incarnation: u64,
         channel: Option<&Arc<str>>,
         seen: &Snapshot,
         until: &Snapshot,
     ) -> Option<Arc<Read>> {
-        let read = self.lock().get(&(life, channel.cloned())).cloned()?;
+        let read = self.lock().get(&(incarnation, channel.cloned())).cloned()?;
         (read.at.elapsed() < KEPT && seen.covers(&read.from) && read.until.covers(until)).then_some(read)
     }
 
     /// Keeps what was read, in the place of what reaches less far.
-    pub(super) fn put(&self, life: u64, channel: Option<&Arc<str>>, read: Read) {
+    pub(super) fn put(&self, incarnation: u64, channel: Option<&Arc<str>>, read: Read) {
         let mut kept = self.lock();
         let all: u64 = kept.values().map(|read| read.bytes).sum();
         if all + read.bytes <= 2 * BYTES {
-            kept.insert((life, channel.cloned()), Arc::new(read));
+            kept.insert((incarnation, channel.cloned()), Arc::new(read));
         }
     }
 
@@ -114,8 +114,8 @@ mod tests {
         let found = shelf.find(1, None, &at(12), &at(19)).unwrap();
         let ids: Vec<i64> = found.missed(&at(12), &at(19), 0).map(|change| change.id).collect();
         assert_eq!(ids, [1]);
-        for (life, seen, until) in [(1, 9, 19), (1, 12, 21), (2, 12, 19)] {
-            assert!(shelf.find(life, None, &at(seen), &at(until)).is_none());
+        for (incarnation, seen, until) in [(1, 9, 19), (1, 12, 21), (2, 12, 19)] {
+            assert!(shelf.find(incarnation, None, &at(seen), &at(until)).is_none());
         }
         assert!(shelf.find(1, Some(&"pets".into()), &at(12), &at(19)).is_none());
     }

@@ -1,4 +1,4 @@
-//! The current rows of a watched table, and the place in the stream at which they were current. Owns that transaction;
+//! The current rows of a watched table, and the position in the stream at which they were current. Owns that transaction;
 //! knows no subscriber.
 //!
 //! The rows are read in one REPEATABLE READ transaction. Its snapshot is a cursor like any other: the stream goes on
@@ -14,11 +14,11 @@ use tokio_postgres::error::SqlState;
 use super::client::Parameter;
 use super::encoding::Bytes;
 use super::epoch;
-use super::place;
 use super::pool::{Database, Purpose, Session};
+use super::position;
 use super::spool::Spool;
 use crate::change::{Answer, Json, Kind, Narrowing};
-use crate::cursor::{Border, Cursor};
+use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::sync::lock;
 
@@ -91,7 +91,7 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
  where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
  group by c.id, t.oid, t.relkind";
 
-/// Reads the rows of a channel's table: [`Answer::Rows`], then [`Answer::Border`]. With a `narrowing`, those that it lets
+/// Reads the rows of a channel's table: [`Answer::Rows`], then [`Answer::Boundary`]. With a `narrowing`, those that it lets
 /// through: one user's rows of a large table are found by an index, if there is one.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub(super) async fn read(
         Some(session) => session,
         None => database.session(Purpose::Replay).await?,
     };
-    let lives = epoch::note(&session).await?;
+    let incarnations = epoch::note(&session).await?;
     // as capture pins them. row_security = off: a policy that would hide rows is an error, not a smaller snapshot
     let settings = format!(
         "set client_encoding = 'UTF8'; set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1;
@@ -125,13 +125,19 @@ pub(super) async fn read(
         _ => "text",
     };
     let (mut renamed, mut has_asked) = (0, false);
-    let (border, statement) = loop {
+    let (boundary, statement) = loop {
         session.batch_execute("begin isolation level repeatable read read only").await.map_err(explain)?;
-        let (seen, lsn) = place::now(&session).await?;
-        let border = Border::new(Cursor { epoch: lives.epoch, incarnation: lives.present(), lsn, seen, inside: None });
+        let (seen, lsn) = position::now(&session).await?;
+        let boundary = Boundary::new(Cursor {
+            epoch: incarnations.epoch,
+            incarnation: incarnations.present(),
+            lsn,
+            seen,
+            inside: None,
+        });
         let statement = session.query_opt(STATEMENT, &[&&**channel, &column, &kind]).await.map_err(explain)?;
         // a channel without a table has no rows
-        let Some(statement) = statement else { break (border, None) };
+        let Some(statement) = statement else { break (boundary, None) };
         if statement.get(1) {
             return Err(Error::new(
                 ErrorKind::Database,
@@ -152,7 +158,7 @@ pub(super) async fn read(
                 let named =
                     session.query_one("select pg_catalog.to_regclass($1)::oid", &[&statement.get::<_, &str>(3)]).await;
                 if named.map_err(explain)?.get::<_, Option<u32>>(0) == Some(statement.get(2)) {
-                    break (border, Some(prepared));
+                    break (boundary, Some(prepared));
                 }
                 if renamed >= RENAMED {
                     return Err(Error::new(
@@ -221,7 +227,7 @@ pub(super) async fn read(
             return Ok(());
         }
     }
-    let _ = answer.give(Answer::Border(border)).await;
+    let _ = answer.give(Answer::Boundary(boundary)).await;
     if session.batch_execute("rollback").await.is_ok() {
         spare.put(session);
     }

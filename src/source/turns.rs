@@ -51,7 +51,7 @@ impl<T> Turns<T> {
     }
 
     /// Whether one more may wait.
-    pub fn has_place(&self) -> bool {
+    pub fn has_turn(&self) -> bool {
         self.waiting.len() < WAITING
     }
 
@@ -190,10 +190,10 @@ mod tests {
     fn so_many_wait_and_no_more() {
         let mut turns = Turns::new(1);
         for n in 0..WAITING as u32 {
-            assert!(turns.has_place());
+            assert!(turns.has_turn());
             turns.wait(n.to_string().into(), n);
         }
-        assert!(!turns.has_place());
+        assert!(!turns.has_turn());
         for n in 0..WAITING as u32 {
             assert_eq!(taken(&mut turns).unwrap().0, n, "one place: first come, first served");
         }

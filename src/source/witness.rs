@@ -1,7 +1,7 @@
 //! What was delivered and may not have reached the disk yet. Owns that memory and the test against the outbox after a
 //! crash; does not decide when to ask.
 //!
-//! After a crash, a relay's place lies beyond the last position that is known to have survived. It may go on all the
+//! After a crash, a relay's position lies beyond the last position that is known to have survived. It may go on all the
 //! same if every row it delivered since is still in the outbox, with the same id, transaction and time: ids and
 //! transaction ids can both be given out again. Without this test every crash would cost every subscriber a `gap`,
 //! also where nothing was lost.
@@ -40,14 +40,14 @@ pub struct Witness {
 
 impl Witness {
     /// Nothing was delivered after `place`.
-    pub fn new(place: Snapshot) -> Self {
+    pub fn new(position: Snapshot) -> Self {
         let (cuts, open) = (VecDeque::new(), Vec::new());
-        Self { durable: place, cuts, open, count: 0, incomplete: None, told: 0, noted: 0, relied_on: 0 }
+        Self { durable: position, cuts, open, count: 0, incomplete: None, told: 0, noted: 0, relied_on: 0 }
     }
 
-    /// Another relay delivered what lies before `place`, up to this position in the log.
-    pub fn of_another(place: Snapshot, lsn: u64) -> Self {
-        Self { incomplete: Some(lsn), told: lsn, ..Self::new(place) }
+    /// Another relay delivered what lies before `place`, up to this LSN.
+    pub fn of_another(position: Snapshot, lsn: u64) -> Self {
+        Self { incomplete: Some(lsn), told: lsn, ..Self::new(position) }
     }
 
     /// Clients were told a cursor with this position.

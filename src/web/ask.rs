@@ -14,7 +14,7 @@ use super::reply::{Reply, text};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, TooMany};
-use crate::delivery::conversation::catch_up::Wish;
+use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::fanout::hub::JoinError;
 use crate::delivery::scope::projection::Unfit;
 use crate::delivery::scope::view_key::ViewKey;
@@ -44,7 +44,7 @@ pub(super) fn refused(refusal: Refusal) -> Reply {
 /// A request that may become a socket.
 pub(super) struct Admitted {
     /// what is joined at once
-    pub(super) first: Option<(ViewKey, Wish)>,
+    pub(super) first: Option<(ViewKey, SubscribeOptions)>,
     /// `None` where everybody may see everything
     pub(super) who: Option<Arc<Identity>>,
     /// what it counts for
@@ -73,9 +73,9 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     let Ok(who) = who_of(request, web.admission.address(peer, request.headers()), web) else { return };
     let Ok(permitted) = web.hub.permit(&key, who.as_ref()) else { return };
     if !is_known {
-        web.hub.looks_again().await;
+        web.hub.wait_for_fresh_read().await;
     } else if web.hub.lacks_column(&permitted) {
-        web.hub.looks_again_at_channels().await;
+        web.hub.wait_for_fresh_channels().await;
     }
 }
 
@@ -157,7 +157,12 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
 }
 
 /// What a name watches: a channel, a user, or (none) whatever the client asks for.
-fn first_of(name: &str, asked: Asked, who: Option<&Identity>, web: &Web) -> Result<Option<(ViewKey, Wish)>, Refusal> {
+fn first_of(
+    name: &str,
+    asked: Asked,
+    who: Option<&Identity>,
+    web: &Web,
+) -> Result<Option<(ViewKey, SubscribeOptions)>, Refusal> {
     let unknown = |reason: String| Refusal { status: StatusCode::NOT_FOUND, code: CloseCode::UnknownChannel, reason };
     if name.is_empty() {
         return match asked.named.first() {
@@ -223,7 +228,7 @@ fn first_of(name: &str, asked: Asked, who: Option<&Identity>, web: &Web) -> Resu
 /// What the query parameters ask for.
 #[derive(Default)]
 struct Asked {
-    wish: Wish,
+    wish: SubscribeOptions,
     filters: Vec<String>,
     columns: Option<String>,
     old: bool,

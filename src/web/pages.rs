@@ -34,7 +34,7 @@ const DEMO: &[(&str, &str, &str)] = &[
 ];
 
 /// What is at a path, if anything. SQL in it is to be pasted, so it is in the words of the installation.
-pub fn page(path: &str, is_demo: bool, naming: &Naming) -> Option<Reply> {
+pub(super) fn page(path: &str, is_demo: bool, naming: &Naming) -> Option<Reply> {
     let demo = if is_demo { DEMO } else { &[] };
     let (_, content_type, text) = PAGES.iter().chain(demo).find(|(known, ..)| *known == path)?;
     let mut reply = match naming.of(text) {

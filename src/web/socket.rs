@@ -21,17 +21,22 @@ use super::reply::{Reply, text};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::Party;
-use crate::delivery::conversation::catch_up::Wish;
+use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::conversation::session::Session;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::transport::Stream;
-use crate::delivery::socket::writer::Outbound;
+use crate::delivery::socket::writer::SocketWriter;
 use crate::metrics::DeliveryMetrics;
 
 const SUBPROTOCOL: &str = "rowcast.v1";
 
 /// Answers a request for a socket.
-pub fn upgrade(request: &mut Request<Incoming>, path: &str, connection: &Arc<Connection>, web: &Arc<Web>) -> Reply {
+pub(super) fn upgrade(
+    request: &mut Request<Incoming>,
+    path: &str,
+    connection: &Arc<Connection>,
+    web: &Arc<Web>,
+) -> Reply {
     let name = path.strip_prefix("/ws").map(|rest| rest.trim_start_matches('/')).unwrap_or_default();
     let peer = connection.peer();
     let address = web.admission.address(peer, request.headers());
@@ -70,7 +75,7 @@ pub fn upgrade(request: &mut Request<Incoming>, path: &str, connection: &Arc<Con
 }
 
 /// What is joined at once, who it is, what it counts for, and whether it is told the end of each cut.
-type Seat = (Option<Box<(ViewKey, Wish)>>, Option<Arc<Identity>>, Box<Party>, bool);
+type Seat = (Option<Box<(ViewKey, SubscribeOptions)>>, Option<Arc<Identity>>, Box<Party>, bool);
 
 async fn converse(
     websocket: HyperWebsocket,
@@ -80,16 +85,16 @@ async fn converse(
 ) {
     // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
     let Some((stream, received)) = Box::pin(bare_socket(websocket)).await else { return };
-    let outbound = Arc::new(Outbound::new(stream, web.hub.metrics().clone()));
+    let writer = Arc::new(SocketWriter::new(stream, web.hub.metrics().clone()));
     let (first, who, party, wants_cuts) = match seat {
         Ok(seat) => seat,
         Err((refusal, party)) => {
-            outbound.close(refusal.code, &refusal.reason);
+            writer.close(refusal.code, &refusal.reason);
             (None, None, party, false)
         }
     };
     let began = std::time::Instant::now();
-    let session = Session::new(web.hub.clone(), outbound, received, web.limits, who, party, wants_cuts);
+    let session = Session::new(web.hub.clone(), writer, received, web.limits, who, party, wants_cuts);
     let ended = session.run(first).await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
     drop(open);

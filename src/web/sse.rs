@@ -28,7 +28,7 @@ use super::reply::{self, Reply};
 use super::socket::Open;
 use super::state::Web;
 use crate::delivery::conversation::session::Session;
-use crate::delivery::socket::writer::Outbound;
+use crate::delivery::socket::writer::SocketWriter;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 
@@ -135,8 +135,8 @@ async fn serve(admitted: Admitted, commands: Vec<Box<str>>, web: Arc<Web>, sende
         Ok(pair) => pair,
         Err(error) => return tracing::warn!(event = "event_stream_failed", %error),
     };
-    let outbound = Arc::new(Outbound::new(ours, web.hub.metrics().clone()));
-    let session = Session::new(web.hub.clone(), outbound, Vec::new(), web.limits, who, party, wants_cuts);
+    let writer = Arc::new(SocketWriter::new(ours, web.hub.metrics().clone()));
+    let session = Session::new(web.hub.clone(), writer, Vec::new(), web.limits, who, party, wants_cuts);
     // whichever ends first takes the other with it: the session's socket closes, or the body's receiver is gone
     tokio::select! {
         ended = session.run(first.map(Box::new)) => tracing::debug!(event = "event_stream_ended", ?ended),

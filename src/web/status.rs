@@ -1,6 +1,6 @@
 //! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/websocket/behind`, who is
 //! how far behind; `/metrics`, figures for Prometheus; `/websocket/database`, what the database says of itself;
-//! `/explain/{id}`, the life of one change. Reads and asks, changes nothing.
+//! `/explain/{id}`, the way of one change. Reads and asks, changes nothing.
 
 use hyper::StatusCode;
 use serde_json::{Value, json as object};
@@ -12,7 +12,7 @@ use crate::metrics::{self, Form};
 use crate::question::{Captured, Question, Told};
 
 /// The status: counts since the start, `lag_ms` of the last change from capture to the log.
-pub fn status(web: &Web) -> Value {
+pub(super) fn status(web: &Web) -> Value {
     let metrics = web.hub.metrics();
     let (channels, users) = web.hub.census();
     let channels: serde_json::Map<String, Value> =
@@ -37,7 +37,7 @@ pub fn status(web: &Web) -> Value {
 }
 
 /// The metrics, in the form that the header `Accept` asks for.
-pub fn metrics(web: &Web, accept: &str) -> Reply {
+pub(super) fn metrics(web: &Web, accept: &str) -> Reply {
     let form = Form::accepted(accept);
     let (channels, users) = web.hub.census();
     let channels = channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers));
@@ -46,15 +46,15 @@ pub fn metrics(web: &Web, accept: &str) -> Reply {
 }
 
 /// What the database says of itself.
-pub async fn database(web: &Web) -> Reply {
+pub(super) async fn database(web: &Web) -> Reply {
     match ask(web, Question::Database).await {
         Ok(text) => reply(StatusCode::OK, "application/json", text),
         Err(error) => json(StatusCode::SERVICE_UNAVAILABLE, &object!({ "error": error })),
     }
 }
 
-/// The life of a change.
-pub async fn explain(web: &Web, id: &str) -> Reply {
+/// The way of a change.
+pub(super) async fn explain(web: &Web, id: &str) -> Reply {
     let Some(id) = id.parse::<i64>().ok().filter(|id| *id > 0) else {
         return text(StatusCode::BAD_REQUEST, "the id of a change is a whole number: the id of a message\n");
     };

@@ -126,14 +126,14 @@ async fn translate(secured: TlsStream<TcpStream>, far: UnixStream) {
         let _ = copy(&mut from_client, &mut to_server).await;
         let _ = to_server.shutdown().await;
     };
-    let outbound = async {
+    let writer = async {
         let _ = copy(&mut from_server, &mut to_client).await;
         let _ = to_client.shutdown().await;
     };
-    let mut outbound = std::pin::pin!(outbound);
+    let mut writer = std::pin::pin!(writer);
     tokio::select! {
-        () = outbound.as_mut() => {}
-        () = inbound => outbound.await,
+        () = writer.as_mut() => {}
+        () = inbound => writer.await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a follower does where the stream has lost something. Owns the order of the places where it looks: further back in
+//! What a follower does where the stream has lost something. Owns the order of the positions where it looks: further back in
 //! the stream, then the outbox, then a gap.
 
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::backbone::link::Connection;
 use crate::backbone::merge;
 use crate::backbone::stream::{Id, locate};
 use crate::change::{Answer, Cut, Event, Request, Start};
-use crate::cursor::{Border, Cursor, Snapshot};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
-use crate::lives::{Gap, Lives};
+use crate::incarnations::{Gap, Incarnations};
 
 impl Follower {
-    /// Sees to it that nothing is missing before an entry that begins `at` a place and is no cut. Where to read on, if it
+    /// Sees to it that nothing is missing before an entry that begins `at` a position and is no cut. Where to read on, if it
     /// is further back in the stream. Else it is not left to the next cut, which may be hours away; the rest of one that
     /// goes on here is told by its next part.
     pub(super) async fn fill(&mut self, connection: &mut Connection, id: Id, at: &Cursor) -> Result<Option<Id>> {
@@ -27,29 +27,29 @@ impl Follower {
         let earlier = self.search(connection, id).await?;
         // the rest of the cut in which this node is, then what follows it
         while earlier.is_none() && at.inside.is_none() && self.misses(at) {
-            let Some(place) = self.place.clone() else { break };
-            // of two places that each know something which the other does not, the next cut makes one
-            if place.inside.is_none() && !at.seen.covers(&place.seen) {
+            let Some(position) = self.position.clone() else { break };
+            // of two positions that each know something which the other does not, the next cut makes one
+            if position.inside.is_none() && !at.seen.covers(&position.seen) {
                 break;
             }
-            let until = place.inside.as_ref().map_or(&at.seen, |(end, _)| end).clone();
-            self.heal(&place, until, at.clone()).await?;
+            let until = position.inside.as_ref().map_or(&at.seen, |(end, _)| end).clone();
+            self.heal(&position, until, at.clone()).await?;
         }
         Ok(earlier)
     }
 
     fn misses(&self, at: &Cursor) -> bool {
-        self.place.as_ref().is_some_and(|place| merge::misses(place, at))
+        self.position.as_ref().is_some_and(|position| merge::misses(position, at))
     }
 
     /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once. Where it is
     /// not, what was revoked or allowed meanwhile is heard of at once: the next entry may come after it.
     pub(super) async fn search(&mut self, connection: &mut Connection, id: Id) -> Result<Option<Id>> {
-        let Some(place) = &self.place else { return Ok(None) };
+        let Some(position) = &self.position else { return Ok(None) };
         if self.searched_for.replace(id) == Some(id) {
             return Ok(None);
         }
-        let begin = locate(connection, &self.keys, &place.seen).await?;
+        let begin = locate(connection, &self.keys, &position.seen).await?;
         let earlier = begin.filter(|begin| *begin < id).map(Id::before);
         if earlier.is_none() {
             let state = self.stream_begins(connection).await?;
@@ -78,38 +78,38 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads what is missing from the outbox: what `until` saw and the place did not.
-    pub(super) async fn heal(&mut self, place: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
-        let lsn = from.lsn.max(place.lsn);
+    /// Reads what is missing from the outbox: what `until` saw and the position did not.
+    pub(super) async fn heal(&mut self, position: &Cursor, until: Snapshot, from: Cursor) -> Result<()> {
+        let lsn = from.lsn.max(position.lsn);
         // one gap for all that is missing, also where it is of two cuts
         let beyond = if from.seen.covers(&until) { from.seen.clone() } else { until.clone() };
-        let beyond = Border::new(Cursor { seen: beyond, lsn, ..from.clone() });
+        let beyond = Boundary::new(Cursor { seen: beyond, lsn, ..from.clone() });
         let Some(outbox) = self.outbox.clone() else { return self.give_up(Gap::Retention, beyond).await };
-        let border = Border::new(Cursor { seen: until.clone(), lsn, ..from });
-        let inside: Arc<str> = border.inside(&place.seen).into();
-        let after = place.inside.as_ref().map_or(0, |(_, id)| *id);
+        let boundary = Boundary::new(Cursor { seen: until.clone(), lsn, ..from });
+        let inside: Arc<str> = boundary.inside(&position.seen).into();
+        let after = position.inside.as_ref().map_or(0, |(_, id)| *id);
         tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
         let (answer, mut answers) = mpsc::channel(1);
-        let (seen, ends) = (place.seen.clone(), until.clone());
-        let life = border.cursor.incarnation;
+        let (seen, ends) = (position.seen.clone(), until.clone());
+        let incarnation = boundary.cursor.incarnation;
         let asker = Arc::default();
-        let request = Request::Replay { seen, until: ends, after, life, channel: None, asker, answer };
+        let request = Request::Replay { seen, until: ends, after, incarnation, channel: None, asker, answer };
         outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
         while let Some(part) = answers.recv().await {
             match part {
                 Answer::Changes(changes) => {
                     let Some(last) = changes.last().map(|change| change.id) else { continue };
                     let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
-                    self.place = Some(Cursor { lsn, inside: Some((until.clone(), last)), ..place.clone() });
+                    self.position = Some(Cursor { lsn, inside: Some((until.clone(), last)), ..position.clone() });
                     self.send(Event::Cut(cut)).await?;
                 }
                 Answer::Done => {
-                    self.place = Some(border.cursor.clone());
+                    self.position = Some(boundary.cursor.clone());
                     let (changes, until) = (Vec::new(), Arc::new(until));
-                    return self.send(Event::Cut(Cut { changes, inside, until, end: Some(border) })).await;
+                    return self.send(Event::Cut(Cut { changes, inside, until, end: Some(boundary) })).await;
                 }
                 Answer::Gap(gap) => return self.give_up(gap, beyond).await,
-                Answer::Rows(_) | Answer::Keys(_) | Answer::Border(_) | Answer::Until(_) | Answer::Refused => {}
+                Answer::Rows(_) | Answer::Keys(_) | Answer::Boundary(_) | Answer::Until(_) | Answer::Refused => {}
             }
         }
         self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
@@ -118,18 +118,17 @@ impl Follower {
         Err(Error::new(Kind::Connection, text).hint("see to the way to Postgres; rowcast tries again by itself"))
     }
 
-    /// Goes on from a border: what lies between is lost to this node.
-    pub(super) async fn give_up(&mut self, gap: Gap, border: Border) -> Result<()> {
+    /// Goes on from a boundary: what lies between is lost to this node.
+    pub(super) async fn give_up(&mut self, gap: Gap, boundary: Boundary) -> Result<()> {
         tracing::error!(
             event = "gap",
             reason = gap.as_str(),
             "changes are missing from the stream, and cannot be had from elsewhere"
         );
-        self.place = Some(border.cursor.clone());
-        let lives = self
-            .lives
-            .clone()
-            .unwrap_or_else(|| Arc::new(Lives { epoch: border.cursor.epoch, lives: Vec::new(), seal: None }));
-        self.send(Event::From { border, lives, start: Start::Gap(gap), inside: None }).await
+        self.position = Some(boundary.cursor.clone());
+        let incarnations = self.incarnations.clone().unwrap_or_else(|| {
+            Arc::new(Incarnations { epoch: boundary.cursor.epoch, incarnations: Vec::new(), seal: None })
+        });
+        self.send(Event::From { boundary, incarnations, start: Start::Gap(gap), inside: None }).await
     }
 }

@@ -2,7 +2,7 @@
 //! hub's.
 //!
 //! A floor is where what may be seen was changed: a column was excluded, another table feeds the channel. What lies
-//! before it was decoded by the rules of then, wherever it is kept. So nobody goes on from a place that has not seen all
+//! before it was decoded by the rules of then, wherever it is kept. So nobody goes on from a position that has not seen all
 //! of it, and nothing from before it is told, also where it arrives late.
 
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ impl Floors {
         self.0.get(channel)?.floor.as_ref()
     }
 
-    /// Whether a channel may be seen by who goes on from a place.
+    /// Whether a channel may be seen by who goes on from a position.
     pub fn let_in(&self, channel: &str, seen: &Snapshot) -> bool {
         self.of(channel).is_none_or(|floor| seen.covers(&floor.seen))
     }

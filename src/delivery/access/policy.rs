@@ -77,7 +77,7 @@ impl Policies {
         Ok(rights)
     }
 
-    /// Whether by the policies somebody may go on from a place: one that was stated later shows nothing from before.
+    /// Whether by the policies somebody may go on from a position: one that was stated later shows nothing from before.
     pub fn let_in(&self, asked: &ViewKey, who: &Identity, seen: &Snapshot) -> bool {
         let is_in = |policy: &Policy| policy.floor.as_ref().is_none_or(|floor| seen.covers(floor));
         match asked {

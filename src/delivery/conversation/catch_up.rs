@@ -1,12 +1,12 @@
-//! How a subscriber that was here before, or wants the current rows first, gets from its place to the present. Owns the
+//! How a subscriber that was here before, or wants the current rows first, gets from its position to the present. Owns the
 //! steps of that way; where changes come from is the history's and the source's.
 //!
 //! | step | what the client gets |
 //! |---|---|
 //! | judge the cursor | where it cannot be honoured: `gap` |
-//! | snapshot, where asked for and no cursor was honoured | `snapshot` messages; its place is the transaction's snapshot |
-//! | reach | nothing: the stream must have come to the client's place, which another node may have given out |
-//! | replay | what was missed, as one cut from the client's place to the border where it joins: from memory, or from the outbox until memory reaches |
+//! | snapshot, where asked for and no cursor was honoured | `snapshot` messages; its position is the transaction's snapshot |
+//! | reach | nothing: the stream must have come to the client's position, which another node may have given out |
+//! | replay | what was missed, as one cut from the client's position to the boundary where it joins: from memory, or from the outbox until memory reaches |
 //! | join | `subscribed`, then the stream |
 //!
 //! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
@@ -21,7 +21,7 @@ use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
 
 use crate::change::{Answer, Change, Request};
-use crate::cursor::{Border, Cursor, Snapshot};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
@@ -30,14 +30,14 @@ use crate::delivery::fanout::told::Told;
 use crate::delivery::scope::grant::MARK;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::writer::{Outbound, Ticket};
+use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::frame;
 use crate::delivery::wire::protocol;
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 
 /// What a subscriber asks for besides the stream.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub struct SubscribeOptions {
     /// resume from this cursor
     pub since: Option<String>,
     /// the current rows first; together with `since`: where the cursor cannot be honoured
@@ -46,7 +46,7 @@ pub struct Wish {
     pub gap: Option<Gap>,
 }
 
-impl Wish {
+impl SubscribeOptions {
     /// Whether only what comes from now on is wanted.
     pub fn is_the_stream(&self) -> bool {
         self.since.is_none() && !self.snapshot && self.gap.is_none()
@@ -85,7 +85,7 @@ impl From<JoinError> for Failed {
 
 /// What ends a step of the way.
 enum Stop {
-    /// Something is missing from the place on.
+    /// Something is missing from the position on.
     Gap(Gap),
     Failed(Failed),
 }
@@ -114,14 +114,14 @@ const A_CHANGE: u64 = 64;
 /// A client that takes nothing of its past for so long comes back for the rest: meanwhile it would hold what memory has
 /// long let go of.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-/// A life of the server that another node has seen begin is news here for so long at most.
+/// An incarnation of the server that another node has seen begin is news here for so long at most.
 const LEARN_WITHIN: Duration = Duration::from_secs(3);
 
 /// One subscriber on its way.
-pub struct Resume {
+pub struct CatchUp {
     hub: Arc<Hub>,
-    outbound: Arc<Outbound>,
-    ticket: Ticket,
+    writer: Arc<SocketWriter>,
+    cancel: CancelFlag,
     key: ViewKey,
     who: Option<Arc<Identity>>,
     /// whose turn it is when the source is asked
@@ -139,26 +139,26 @@ pub struct Resume {
     began: Instant,
     /// where its past came from
     from: &'static str,
-    /// the life of the server in which its place was found to be good
-    life: u64,
+    /// the incarnation of the server in which its position was found to be good
+    incarnation: u64,
 }
 
-impl Resume {
+impl CatchUp {
     /// A subscriber over `outbound` that asks for `key`; `who` is `None` where everybody may see everything.
     pub fn new(
         hub: Arc<Hub>,
-        outbound: Arc<Outbound>,
+        writer: Arc<SocketWriter>,
         key: ViewKey,
         who: Option<Arc<Identity>>,
         party: Arc<str>,
         reference: Option<Value>,
-        ticket: Ticket,
+        cancel: CancelFlag,
     ) -> Self {
         let (sent, began) = (AtomicU64::new(0), Instant::now());
         Self {
             hub,
-            outbound,
-            ticket,
+            writer,
+            cancel,
             key,
             who,
             party,
@@ -171,7 +171,7 @@ impl Resume {
             sent,
             began,
             from: "memory",
-            life: 0,
+            incarnation: 0,
         }
     }
 
@@ -179,14 +179,14 @@ impl Resume {
     ///
     /// # Errors
     /// [`Failed`].
-    pub async fn run(mut self, wish: Wish) -> Result<Subscription, Failed> {
-        self.hub.becomes_live().await;
+    pub async fn run(mut self, wish: SubscribeOptions) -> Result<Subscription, Failed> {
+        self.hub.wait_until_live().await;
         self.key = self.hub.permit(&self.key, self.who.as_deref())?;
         if self.hub.projection(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
-            self.hub.looks_again().await;
+            self.hub.wait_for_fresh_read().await;
         }
         if self.hub.lacks_column(&self.key) {
-            self.hub.looks_again_at_channels().await;
+            self.hub.wait_for_fresh_channels().await;
         }
         self.projection = self.hub.projection(&self.key)?;
         self.wants_rows = wish.snapshot;
@@ -225,13 +225,13 @@ impl Resume {
             }
         }
         if let Some(gap) = wish.gap {
-            self.hub.becomes_live().await;
+            self.hub.wait_until_live().await;
             self.tell_gap(gap).await?;
         }
         loop {
-            match self.hub.join(&self.key, &self.outbound, &self.party, self.reference.as_ref()) {
+            match self.hub.join(&self.key, &self.writer, &self.party, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
-                Err(JoinError::NotLive) => self.hub.becomes_live().await,
+                Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -257,41 +257,41 @@ impl Resume {
         if mark != self.projection.mark() {
             return Err(Gap::Policy.into());
         }
-        // after a restart another node may have connected earlier: its cursors are of a life that is news here
-        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(cursor.incarnation)).await;
-        self.hub.becomes_live().await;
-        let Some(lives) = self.hub.lives() else { return Err(Gap::BadCursor.into()) };
-        if let Err(gap) = lives.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
+        // after a restart another node may have connected earlier: its cursors are of an incarnation that is news here
+        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(cursor.incarnation)).await;
+        self.hub.wait_until_live().await;
+        let Some(incarnations) = self.hub.incarnations() else { return Err(Gap::BadCursor.into()) };
+        if let Err(gap) = incarnations.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
             return Err(gap.into());
         }
-        if lives.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
+        if incarnations.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
             return Err(Gap::BadCursor.into());
         }
-        self.life = lives.present();
+        self.incarnation = incarnations.present();
         let Cursor { seen, inside, .. } = cursor;
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
-        let border = self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
-        // while it waited the server may have crashed: the place was judged in the life before, and what is sent now
+        let boundary = self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
+        // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
         // would carry it into the next one
-        if border.cursor.incarnation != self.life {
+        if boundary.cursor.incarnation != self.incarnation {
             return Err(Failed::Unanswered.into());
         }
         let Some((end, id)) = inside else { return Ok(seen) };
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
-        let border = self.at(&border, &end);
-        let rest = self.inside(&border, &seen);
+        let boundary = self.at(&boundary, &end);
+        let rest = self.inside(&boundary, &seen);
         match self.hub.history_since(&seen) {
             Some(cuts) => {
                 let missed = missed(&cuts, &seen, &end, id, Some);
-                let count = self.send(missed.into_iter(), &rest, Some(&border.token)).await?;
+                let count = self.send(missed.into_iter(), &rest, Some(&boundary.token)).await?;
                 self.replayed += count;
             }
             None => {
-                self.replay(seen, id, &border).await?;
+                self.replay(seen, id, &boundary).await?;
             }
         }
         Ok(end)
@@ -300,19 +300,19 @@ impl Resume {
     /// Sends what was missed since `seen` and joins where that ends.
     async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
         loop {
-            let border = self.reach(&seen).await?;
-            if border.cursor.incarnation != self.life {
+            let boundary = self.reach(&seen).await?;
+            if boundary.cursor.incarnation != self.incarnation {
                 return Err(Failed::Unanswered.into());
             }
-            match self.hub.enter(&self.key, self.who.as_deref(), &self.outbound, &self.party, &seen, self.life) {
-                Ok(Entry::Joined { subscription, cuts, border }) => {
-                    let inside = self.inside(&border, &seen);
-                    let missed = missed(&cuts, &seen, &border.cursor.seen, 0, Some);
-                    let count = self.send(missed.into_iter(), &inside, Some(&border.token)).await?;
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.party, &seen, self.incarnation) {
+                Ok(Entry::Joined { subscription, cuts, boundary }) => {
+                    let inside = self.inside(&boundary, &seen);
+                    let missed = missed(&cuts, &seen, &boundary.cursor.seen, 0, Some);
+                    let count = self.send(missed.into_iter(), &inside, Some(&boundary.token)).await?;
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
-                    let cursor = format!("{}{}", border.token, self.projection.mark());
+                    let cursor = format!("{}{}", boundary.token, self.projection.mark());
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     let late_gap = self.late_gap.get().map(|gap| {
                         self.hub.metrics().count_gap(gap.as_str());
@@ -320,53 +320,53 @@ impl Resume {
                     });
                     // in one: no end of a cut may come between
                     let messages: Vec<&str> = [&message].into_iter().chain(&late_gap).map(String::as_str).collect();
-                    subscription.follow(&messages, &self.ticket);
+                    subscription.follow(&messages, &self.cancel);
                     self.hub.metrics().count_resume(self.from);
                     return Ok(subscription);
                 }
                 Ok(Entry::BeyondMemory) => {
-                    self.replay(seen, 0, &border).await?;
-                    seen = border.cursor.seen;
+                    self.replay(seen, 0, &boundary).await?;
+                    seen = boundary.cursor.seen;
                 }
                 Ok(Entry::Later) => {}
-                // the place may speak of what was lost: it has to be judged anew
-                Ok(Entry::AnotherLife) => return Err(Failed::Unanswered.into()),
+                // the position may speak of what was lost: it has to be judged anew
+                Ok(Entry::AnotherIncarnation) => return Err(Failed::Unanswered.into()),
                 Ok(Entry::Hidden) => return Err(Gap::Policy.into()),
-                Err(JoinError::NotLive) => self.hub.becomes_live().await,
+                Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Waits until the stream has come to a place.
-    async fn reach(&self, seen: &Snapshot) -> Result<Border, Gap> {
+    /// Waits until the stream has come to a position.
+    async fn reach(&self, seen: &Snapshot) -> Result<Boundary, Gap> {
         loop {
             match tokio::time::timeout(self.hub.reach_within(), self.hub.reaches(seen)).await {
-                Ok(border) => return Ok(border),
+                Ok(boundary) => return Ok(boundary),
                 // a place of the future, unless the source stands still and nobody has noticed yet
-                Err(_) if self.hub.is_at_border() && self.hub.looks_again().await => {
+                Err(_) if self.hub.is_at_boundary() && self.hub.wait_for_fresh_read().await => {
                     let reached = tokio::time::timeout(Duration::ZERO, self.hub.reaches(seen)).await;
                     return reached.map_err(|_| Gap::BadCursor);
                 }
                 // a large cut is on its way, or the source is down
-                Err(_) => self.hub.becomes_live().await,
+                Err(_) => self.hub.wait_until_live().await,
             }
         }
     }
 
-    /// Sends what the source has between two places, after the id `after` of the cut between them.
-    async fn replay(&mut self, mut seen: Snapshot, after: i64, border: &Border) -> Result<(), Stop> {
+    /// Sends what the source has between two positions, after the id `after` of the cut between them.
+    async fn replay(&mut self, mut seen: Snapshot, after: i64, boundary: &Boundary) -> Result<(), Stop> {
         self.from = "outbox";
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
-        let mut until = border.cursor.seen.clone();
-        let (from, life) = (seen.clone(), self.life);
+        let mut until = boundary.cursor.seen.clone();
+        let (from, incarnation) = (seen.clone(), self.incarnation);
         let asker = self.party.clone();
         // where it began: what of it is told was decoded by the rules of then
         let began = from.clone();
-        let request = Request::Replay { seen: from, until: until.clone(), after, life, channel, asker, answer };
+        let request = Request::Replay { seen: from, until: until.clone(), after, incarnation, channel, asker, answer };
         let _turn = self.hub.ask(request, &self.party).await;
-        let mut inside = self.inside(border, &seen);
+        let mut inside = self.inside(boundary, &seen);
         // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
@@ -384,23 +384,23 @@ impl Resume {
                 Some(Answer::Until(next)) => {
                     self.from = "stream";
                     if next != until {
-                        let end = self.at(border, &until);
+                        let end = self.at(boundary, &until);
                         let before = std::mem::take(&mut held);
                         self.replayed += self.send(before.iter(), &inside, Some(&end.token)).await?;
                         // the first cut begins where the client is
-                        if !seen.covers(&until) && until != border.cursor.seen {
+                        if !seen.covers(&until) && until != boundary.cursor.seen {
                             seen = until;
                         }
-                        inside = self.inside(&border.at(&next), &seen);
+                        inside = self.inside(&boundary.at(&next), &seen);
                         until = next;
                     }
                 }
                 Some(Answer::Done) => {
-                    self.replayed += self.send(held.iter(), &inside, Some(&border.token)).await?;
+                    self.replayed += self.send(held.iter(), &inside, Some(&boundary.token)).await?;
                     return Ok(());
                 }
                 Some(Answer::Gap(gap)) => return Err(gap.into()),
-                Some(Answer::Rows(_) | Answer::Keys(_) | Answer::Border(_) | Answer::Refused) => {}
+                Some(Answer::Rows(_) | Answer::Keys(_) | Answer::Boundary(_) | Answer::Refused) => {}
                 // what came so far is the client's: it gets further each time
                 None => {
                     self.send(held.iter(), &inside, None).await?;
@@ -410,14 +410,14 @@ impl Resume {
         }
     }
 
-    /// Sends the current rows; returns the place at which they were current, or nothing where they cannot be read.
+    /// Sends the current rows; returns the position at which they were current, or nothing where they cannot be read.
     async fn snapshot(&mut self) -> Result<Option<Snapshot>, Failed> {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
         let (narrowing, floor) = (self.projection.narrowing(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
-        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, place: None }, &self.party).await;
+        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, position: None }, &self.party).await;
         let mut part = String::new();
         loop {
             let answer = answers.recv().await;
@@ -445,15 +445,15 @@ impl Resume {
                         self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
                     }
                 }
-                Some(Answer::Border(border)) => {
+                Some(Answer::Boundary(boundary)) => {
                     if !part.is_empty() {
                         self.say(&protocol::snapshot(&label, &part, None)).await?;
                     }
-                    self.life = border.cursor.incarnation;
-                    let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.learns_of(self.life)).await;
-                    let cursor = format!("{}{}", self.hub.sealed(&border.token), self.projection.mark());
+                    self.incarnation = boundary.cursor.incarnation;
+                    let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(self.incarnation)).await;
+                    let cursor = format!("{}{}", self.hub.sealed(&boundary.token), self.projection.mark());
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
-                    return Ok(Some(border.cursor.seen));
+                    return Ok(Some(boundary.cursor.seen));
                 }
                 Some(Answer::Refused) => return Ok(None),
                 Some(Answer::Changes(_) | Answer::Gap(_) | Answer::Until(_) | Answer::Done) => {}
@@ -466,15 +466,15 @@ impl Resume {
         self.hub.lets_in(&self.key, self.who.as_deref(), seen)
     }
 
-    /// [`Border::at`], as clients get it.
-    fn at(&self, border: &Border, seen: &Snapshot) -> Border {
-        let border = border.at(seen);
-        Border { token: self.hub.sealed(&border.token), ..border }
+    /// [`Boundary::at`], as clients get it.
+    fn at(&self, boundary: &Boundary, seen: &Snapshot) -> Boundary {
+        let boundary = boundary.at(seen);
+        Boundary { token: self.hub.sealed(&boundary.token), ..boundary }
     }
 
-    /// [`Border::inside`], as clients get it.
-    fn inside(&self, border: &Border, seen: &Snapshot) -> Arc<str> {
-        self.hub.sealed(&border.inside(seen))
+    /// [`Boundary::inside`], as clients get it.
+    fn inside(&self, boundary: &Boundary, seen: &Snapshot) -> Arc<str> {
+        self.hub.sealed(&boundary.inside(seen))
     }
 
     /// Waits for the turn to look through a filter that takes long, if this is one.
@@ -552,7 +552,7 @@ impl Resume {
 
     /// Writes whole frames, and then waits as long as all so far take at the pace that is set.
     async fn put(&self, frames: &[u8]) -> Result<(), Failed> {
-        let written = timeout(TAKEN_WITHIN, self.outbound.write(frames, &self.ticket)).await;
+        let written = timeout(TAKEN_WITHIN, self.writer.write(frames, &self.cancel)).await;
         written.map_err(|_| Failed::Unanswered)?.map_err(|_| Failed::Gone)?;
         let sent = self.sent.fetch_add(frames.len() as u64, Relaxed) + frames.len() as u64;
         if let Some(due) = self.hub.time_for(sent) {

@@ -6,18 +6,18 @@ use std::task::{Context, Poll, ready};
 use serde_json::Value;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::catch_up::{Failed, Resume, Wish};
+use super::catch_up::{CatchUp, Failed, SubscribeOptions};
 use crate::delivery::fanout::hub::Subscription;
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::writer::Ticket;
+use crate::delivery::socket::writer::CancelFlag;
 
 /// How it ended.
 pub(crate) type Joined = Result<Subscription, (ViewKey, Option<Value>, Failed)>;
 
 /// Those on their way.
 #[derive(Default)]
-pub(crate) struct Joining {
+pub(crate) struct Pending {
     tasks: JoinSet<Joined>,
     waiting: Vec<Waiting>,
 }
@@ -26,25 +26,25 @@ struct Waiting {
     asked: ViewKey,
     /// the part of it that it is on its way to; `None` where that was not known yet
     permitted: Option<ViewKey>,
-    ticket: Ticket,
+    cancel: CancelFlag,
     task: AbortHandle,
 }
 
-impl Joining {
+impl Pending {
     /// Sends one on its way, which may say what `ticket` allows.
     pub(crate) fn send(
         &mut self,
-        way: Resume,
-        wish: Wish,
+        way: CatchUp,
+        wish: SubscribeOptions,
         asked: ViewKey,
         permitted: Option<ViewKey>,
         reference: Option<Value>,
-        ticket: Ticket,
+        cancel: CancelFlag,
     ) {
         let key = asked.clone();
         let task =
             self.tasks.spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (key, reference, failed)) });
-        self.waiting.push(Waiting { asked, permitted, ticket, task });
+        self.waiting.push(Waiting { asked, permitted, cancel, task });
     }
 
     /// What they ask for.
@@ -57,7 +57,7 @@ impl Joining {
         self.waiting.retain(|waiting| {
             let goes = is_meant(&waiting.asked.label());
             if goes {
-                waiting.ticket.void();
+                waiting.cancel.void();
                 waiting.task.abort();
             }
             !goes
@@ -76,8 +76,8 @@ impl Joining {
                 Ok((task, joined)) => (task, Some(joined)),
                 Err(error) => (error.id(), None),
             };
-            let Some(place) = self.waiting.iter().position(|waiting| waiting.task.id() == task) else { continue };
-            let waiting = self.waiting.swap_remove(place);
+            let Some(position) = self.waiting.iter().position(|waiting| waiting.task.id() == task) else { continue };
+            let waiting = self.waiting.swap_remove(position);
             // one that panicked has not answered
             return Poll::Ready(Some(joined.unwrap_or(Err((waiting.asked, None, Failed::Unanswered)))));
         }

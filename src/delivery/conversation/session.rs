@@ -16,18 +16,18 @@ use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use serde_json::Value;
 use tokio::time::Sleep;
 
-use super::catch_up::{Failed, Resume, Wish};
-use super::pending::Joining;
-use super::token_lease::Pass;
+use super::catch_up::{CatchUp, Failed, SubscribeOptions};
+use super::pending::Pending;
+use super::token_lease::TokenLease;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, STRANGER_BYTES};
 use crate::delivery::fanout::hub::{Hub, JoinError, Subscription};
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::projection::Unfit;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::keepalive::Standing;
-use crate::delivery::socket::reader::{Full, Inbound};
-use crate::delivery::socket::writer::{DueCache, Gone, Order, Outbound, Ticket};
+use crate::delivery::socket::keepalive::RingSlot;
+use crate::delivery::socket::reader::{Full, SocketReader};
+use crate::delivery::socket::writer::{CancelFlag, DueCache, Gone, Order, SocketWriter};
 use crate::delivery::wire::command::{self, Command};
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
@@ -54,12 +54,12 @@ const COMMANDS_AT_A_TIME: usize = 64;
 /// A socket after its upgrade. It is small, since there are many: what only some of them need is behind a pointer.
 pub struct Session {
     hub: Arc<Hub>,
-    outbound: Arc<Outbound>,
-    standing: Standing,
-    inbound: Inbound,
+    writer: Arc<SocketWriter>,
+    standing: RingSlot,
+    inbound: SocketReader,
     limits: Limits,
     /// `None` where everybody may see everything
-    pass: Option<Box<Pass>>,
+    pass: Option<Box<TokenLease>>,
     /// what it counts for
     party: Box<Party>,
     /// made at the first command
@@ -68,7 +68,7 @@ pub struct Session {
     /// it is told the end of each cut
     wants_cuts: bool,
     /// on their way to the present, or waiting until capture is live
-    joining: Option<Box<Joining>>,
+    pending: Option<Box<Pending>>,
     /// set once a close frame was put
     goodbye: Option<Pin<Box<Sleep>>>,
 }
@@ -96,7 +96,7 @@ impl Session {
     /// tokens are checked; `wants_cuts`: it is told the end of each cut.
     pub fn new(
         hub: Arc<Hub>,
-        outbound: Arc<Outbound>,
+        writer: Arc<SocketWriter>,
         received: Vec<u8>,
         limits: Limits,
         who: Option<Arc<Identity>>,
@@ -104,35 +104,22 @@ impl Session {
         wants_cuts: bool,
     ) -> Self {
         let user = who.as_ref().and_then(|who| who.user.clone());
-        let standing = hub.pulse().enter(&outbound, user, party.address());
+        let standing = hub.keepalive().enter(&writer, user, party.address());
         // who has not said who he is may say that, and little else
         let is_stranger = who.as_ref().is_some_and(|who| who.expires.is_none());
         let message_bytes = if is_stranger { limits.message_bytes.min(STRANGER_BYTES) } else { limits.message_bytes };
-        let inbound = Inbound::new(&outbound, received, message_bytes, hub.unfinished());
+        let inbound = SocketReader::new(&writer, received, message_bytes, hub.unfinished());
         // it may have been revoked since the handshake, when this socket was not among those that were told
         if hub.keys().zip(who.as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
-            outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+            writer.close(CloseCode::Unauthenticated, "the token was revoked");
         }
-        let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(Pass::new(keys.clone(), who)));
-        let (pace, subscriptions, joining, goodbye) = (None, Vec::new(), None, None);
-        Self {
-            hub,
-            outbound,
-            standing,
-            inbound,
-            limits,
-            pass,
-            party,
-            pace,
-            subscriptions,
-            wants_cuts,
-            joining,
-            goodbye,
-        }
+        let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(TokenLease::new(keys.clone(), who)));
+        let (pace, subscriptions, pending, goodbye) = (None, Vec::new(), None, None);
+        Self { hub, writer, standing, inbound, limits, pass, party, pace, subscriptions, wants_cuts, pending, goodbye }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
-    pub async fn run(mut self, first: Option<Box<(ViewKey, Wish)>>) -> Ended {
+    pub async fn run(mut self, first: Option<Box<(ViewKey, SubscribeOptions)>>) -> Ended {
         if let Some(first) = first {
             self.join(first.0, first.1, None);
         }
@@ -140,50 +127,50 @@ impl Session {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
-        self.outbound.wakes(context);
+        self.writer.wakes(context);
         loop {
             if self.wants_cuts {
-                self.outbound.tell_cuts(self.hub.frontier(), context);
+                self.writer.tell_cuts(self.hub.frontier(), context);
             }
-            self.outbound.flush(&mut DueCache::default());
-            match self.outbound.gone() {
+            self.writer.flush(&mut DueCache::default());
+            match self.writer.gone() {
                 Some(Gone::Silent) => return Poll::Ready(Ended::Silent),
                 Some(Gone::Broken | Gone::Closing) => return Poll::Ready(Ended::Broken),
                 None => {}
             }
-            if self.outbound.is_closing() {
+            if self.writer.is_closing() {
                 self.subscriptions.clear();
-                self.joining = None;
+                self.pending = None;
                 let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
                 if goodbye.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Ended::Closed);
                 }
             }
-            if self.outbound.takes_order(Order::Prune) {
+            if self.writer.takes_order(Order::Prune) {
                 self.subscriptions.retain(Subscription::is_open);
             }
-            if self.outbound.takes_order(Order::Revoked) && !self.outbound.is_closing() {
+            if self.writer.takes_order(Order::Revoked) && !self.writer.is_closing() {
                 self.look_at_revocation();
                 continue;
             }
-            if self.outbound.takes_order(Order::Reconsider) && !self.outbound.is_closing() {
+            if self.writer.takes_order(Order::Reconsider) && !self.writer.is_closing() {
                 self.reconsider();
                 continue;
             }
             if self.poll_pass(context).is_ready()
                 || self.poll_joined(context).is_ready()
-                || self.outbound.poll_unblocked(context).is_ready()
+                || self.writer.poll_unblocked(context).is_ready()
             {
                 continue;
             }
-            if ready!(self.outbound.poll_readable(context)).is_err() {
+            if ready!(self.writer.poll_readable(context)).is_err() {
                 return Poll::Ready(Ended::Broken);
             }
             match self.read() {
                 Reading::Goes => {}
                 Reading::Paused => {
                     context.waker().wake_by_ref();
-                    self.outbound.flush(&mut DueCache::default());
+                    self.writer.flush(&mut DueCache::default());
                     return Poll::Pending;
                 }
                 Reading::Over(ended) => return Poll::Ready(ended),
@@ -193,13 +180,13 @@ impl Session {
 
     fn read(&mut self) -> Reading {
         for _ in 0..COMMANDS_AT_A_TIME {
-            match self.inbound.read(&self.outbound, self.hub.unfinished()) {
+            match self.inbound.read(&self.writer, self.hub.unfinished()) {
                 // who was refused, or told to go, is answered nothing more
-                Ok(Message::Text(_) | Message::Binary(_)) if self.outbound.is_closing() => {}
+                Ok(Message::Text(_) | Message::Binary(_)) if self.writer.is_closing() => {}
                 #[cfg(feature = "autobahn")]
-                Ok(Message::Text(text)) => self.outbound.echo(0x81, text.as_bytes()),
+                Ok(Message::Text(text)) => self.writer.echo(0x81, text.as_bytes()),
                 #[cfg(feature = "autobahn")]
-                Ok(Message::Binary(bytes)) => self.outbound.echo(0x82, &bytes),
+                Ok(Message::Binary(bytes)) => self.writer.echo(0x82, &bytes),
                 #[cfg(not(feature = "autobahn"))]
                 Ok(Message::Text(text)) => self.obey(&text),
                 #[cfg(not(feature = "autobahn"))]
@@ -215,35 +202,35 @@ impl Session {
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
                     // tungstenite's answer is in the control frames; nothing may follow it
-                    self.outbound.flush(&mut DueCache::default());
+                    self.writer.flush(&mut DueCache::default());
                     return Reading::Over(Ended::Closed);
                 }
                 Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     if let Err(Full) = self.inbound.note_held() {
                         self.hub.metrics().count_limit("messages");
-                        self.outbound
+                        self.writer
                             .close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
                         // at once: to wait for its answer would be to read the rest
-                        self.outbound.flush(&mut DueCache::default());
+                        self.writer.flush(&mut DueCache::default());
                         return Reading::Over(Ended::Closed);
                     }
                     return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
                 }
                 Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-                    self.outbound
+                    self.writer
                         .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
                     return Reading::Goes;
                 }
-                Err(WsError::Protocol(e)) if !self.outbound.is_closing() => {
-                    self.outbound.close(CloseCode::Protocol, &e.to_string());
+                Err(WsError::Protocol(e)) if !self.writer.is_closing() => {
+                    self.writer.close(CloseCode::Protocol, &e.to_string());
                     return Reading::Goes;
                 }
                 Err(WsError::Utf8(_)) => {
-                    self.outbound.close(CloseCode::NotUtf8, "text that is not UTF-8");
+                    self.writer.close(CloseCode::NotUtf8, "text that is not UTF-8");
                     return Reading::Goes;
                 }
                 Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => return Reading::Over(Ended::Closed),
-                Err(_) if self.outbound.is_closing() => return Reading::Over(Ended::Closed),
+                Err(_) if self.writer.is_closing() => return Reading::Over(Ended::Closed),
                 Err(_) => return Reading::Over(Ended::Broken),
             }
         }
@@ -271,7 +258,7 @@ impl Session {
             tracing::warn!(event = "rate_limited", limit = self.limits.commands_per_second, unlogged);
         }
         if pace.refused >= REFUSED {
-            self.outbound.close(CloseCode::RateLimited, "too many commands: come back later");
+            self.writer.close(CloseCode::RateLimited, "too many commands: come back later");
         }
         self.refuse(&protocol::rate_limited(wait, command::reference_of(text).as_ref()));
         true
@@ -285,8 +272,8 @@ impl Session {
         }
         match command::parse(text) {
             Err(error) => self.refuse(&error),
-            Ok(Command::Ping { r#ref }) => self.outbound.say(&protocol::pong(r#ref.as_ref())),
-            Ok(Command::Test {}) => self.outbound.say(text),
+            Ok(Command::Ping { r#ref }) => self.writer.say(&protocol::pong(r#ref.as_ref())),
+            Ok(Command::Test {}) => self.writer.say(text),
             Ok(Command::Cuts {}) => self.wants_cuts = true,
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
@@ -298,7 +285,7 @@ impl Session {
                         let text = "a user's notifications have no view, snapshot, filter, columns or old";
                         self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                     }
-                    Ok((_, key)) => self.subscribe(key, Wish { since, snapshot, gap: None }, r#ref),
+                    Ok((_, key)) => self.subscribe(key, SubscribeOptions { since, snapshot, gap: None }, r#ref),
                 }
             }
             Ok(Command::Unsubscribe { channel, view, r#ref }) => {
@@ -312,11 +299,11 @@ impl Session {
                 };
                 let left: Vec<Label> = self.asked().map(ViewKey::label).filter(is_meant).collect();
                 self.subscriptions.retain(|subscription| !is_meant(&subscription.key().label()));
-                if let Some(joining) = &mut self.joining {
-                    joining.cancel(is_meant);
+                if let Some(pending) = &mut self.pending {
+                    pending.cancel(is_meant);
                 }
                 for label in &left {
-                    self.outbound.say(&protocol::unsubscribed(label, r#ref.as_ref()));
+                    self.writer.say(&protocol::unsubscribed(label, r#ref.as_ref()));
                 }
                 if left.is_empty() {
                     let shown: String = channel.chars().take(40).collect();
@@ -327,7 +314,7 @@ impl Session {
         }
     }
 
-    fn subscribe(&mut self, key: ViewKey, wish: Wish, reference: Option<Value>) {
+    fn subscribe(&mut self, key: ViewKey, wish: SubscribeOptions, reference: Option<Value>) {
         let label = key.label();
         if self.asked().any(|known| known.label() == label) {
             let view = label.tag.as_ref().map(|tag| format!(" by the view {tag}")).unwrap_or_default();
@@ -341,13 +328,13 @@ impl Session {
         }
     }
 
-    fn join(&mut self, asked: ViewKey, wish: Wish, reference: Option<Value>) {
+    fn join(&mut self, asked: ViewKey, wish: SubscribeOptions, reference: Option<Value>) {
         let (who, party) = (self.who(), self.party.name());
         let permitted = self.hub.permit(&asked, who.as_deref());
         // whoever only wants the stream needs no task of its own
         if wish.is_the_stream() {
             let joined =
-                permitted.clone().and_then(|key| self.hub.join(&key, &self.outbound, &party, reference.as_ref()));
+                permitted.clone().and_then(|key| self.hub.join(&key, &self.writer, &party, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present
@@ -356,9 +343,9 @@ impl Session {
                 Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
             }
         }
-        let (hub, outbound, ticket) = (self.hub.clone(), self.outbound.clone(), Ticket::default());
-        let way = Resume::new(hub, outbound, asked.clone(), who, party, reference.clone(), ticket.clone());
-        self.joining.get_or_insert_default().send(way, wish, asked, permitted.ok(), reference, ticket);
+        let (hub, writer, cancel) = (self.hub.clone(), self.writer.clone(), CancelFlag::default());
+        let way = CatchUp::new(hub, writer, asked.clone(), who, party, reference.clone(), cancel.clone());
+        self.pending.get_or_insert_default().send(way, wish, asked, permitted.ok(), reference, cancel);
     }
 
     fn follow(&mut self, subscription: Subscription) {
@@ -370,18 +357,18 @@ impl Session {
 
     /// Ready when a subscription has joined or failed; pending when none is on its way.
     fn poll_joined(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(joining) = &mut self.joining else { return Poll::Pending };
-        match ready!(joining.poll_next(context)) {
+        let Some(pending) = &mut self.pending else { return Poll::Pending };
+        match ready!(pending.poll_next(context)) {
             Some(Ok(subscription)) => {
                 // else dropping it leaves
                 match subscription.is_open() {
-                    _ if self.outbound.is_closing() => {}
+                    _ if self.writer.is_closing() => {}
                     true => self.follow(subscription),
                     false => self.lost(&subscription),
                 }
             }
             Some(Err((key, reference, failed))) => self.failed(&key, reference.as_ref(), &failed),
-            None => self.joining = None,
+            None => self.pending = None,
         }
         Poll::Ready(())
     }
@@ -399,7 +386,7 @@ impl Session {
             Failed::Gone => {}
             // nothing is lost: the cursor of the last message that was sent is good
             Failed::Unanswered => {
-                self.outbound.close(
+                self.writer.close(
                     CloseCode::PastUnread,
                     "the past could not be read to its end: resume with your last cursor",
                 );
@@ -407,7 +394,7 @@ impl Session {
             // a path's own: there is nothing else for it to do
             Failed::TooMany(what) if reference.is_none() && self.asked().next().is_none() => {
                 self.count_too_many(what.limit);
-                self.outbound.close(CloseCode::Overloaded, what.reason);
+                self.writer.close(CloseCode::Overloaded, what.reason);
             }
             Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) | Failed::TooMany(_) => {
                 if let Failed::TooMany(what) = failed {
@@ -437,13 +424,13 @@ impl Session {
 
     /// What it is joined to, or on its way to.
     fn asked(&self) -> impl Iterator<Item = &ViewKey> {
-        let joining = self.joining.iter().flat_map(|joining| joining.asked());
-        self.subscriptions.iter().map(Subscription::key).chain(joining)
+        let pending = self.pending.iter().flat_map(|pending| pending.asked());
+        self.subscriptions.iter().map(Subscription::key).chain(pending)
     }
 
     fn refuse(&self, error: &str) {
         self.hub.metrics().errors.inc();
-        self.outbound.say(error);
+        self.writer.say(error);
     }
 }
 
@@ -469,7 +456,7 @@ fn explain(key: &ViewKey, failed: &Failed) -> (&'static str, String) {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.hub.pulse().leave(self.standing);
+        self.hub.keepalive().leave(self.standing);
     }
 }
 
@@ -481,6 +468,6 @@ mod tests {
     fn a_session_is_small() {
         assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
         // with its counts, what fits into an allocation of 232 bytes
-        assert!(size_of::<Outbound>() <= 208, "{} bytes", size_of::<Outbound>());
+        assert!(size_of::<SocketWriter>() <= 208, "{} bytes", size_of::<SocketWriter>());
     }
 }

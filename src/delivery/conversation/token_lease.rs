@@ -19,7 +19,7 @@ const NOBODY: Duration = Duration::from_secs(10);
 const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Who is at the other end, and until when.
-pub(crate) struct Pass {
+pub(crate) struct TokenLease {
     keys: Arc<Keys>,
     who: Arc<Identity>,
     next: Due,
@@ -39,7 +39,7 @@ pub(crate) enum Due {
     Nothing,
 }
 
-impl Pass {
+impl TokenLease {
     /// Of somebody whose token these keys have checked, or of nobody in particular.
     pub(crate) fn new(keys: Arc<Keys>, who: Arc<Identity>) -> Self {
         let (next, at) = Self::first(&who);

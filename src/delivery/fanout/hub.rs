@@ -27,7 +27,7 @@ use super::route::Views;
 use super::shard::Shard;
 use super::view::View;
 use crate::change::{Column, Cut, Event, Floor, Request};
-use crate::cursor::{Border, Snapshot};
+use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::{Identity, Keys};
 use crate::delivery::access::floors::Floors;
 use crate::delivery::access::party::{Most, Shares, TooMany};
@@ -35,13 +35,13 @@ use crate::delivery::access::policy::{Policies, Refused};
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frontier::Frontier;
-use crate::delivery::socket::keepalive::Pulse;
+use crate::delivery::socket::keepalive::Keepalive;
 use crate::delivery::socket::meter::Meter;
-use crate::delivery::socket::writer::{Outbound, Ticket};
+use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 use crate::feedback::Feedback;
-use crate::lives::Lives;
+use crate::incarnations::Incarnations;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
@@ -68,7 +68,7 @@ pub struct Settings {
     pub ping: Duration,
     /// of the past, to one client; 0: any number
     pub replay_bytes_per_second: u32,
-    /// the present has come within this time once it is asked for; a place that lies beyond it is of the future
+    /// the present has come within this time once it is asked for; a position that lies beyond it is of the future
     pub reach_within: Duration,
     /// threads that write
     pub shards: usize,
@@ -83,10 +83,10 @@ pub struct Settings {
 pub struct Hub {
     state: Mutex<State>,
     shards: Vec<Arc<Shard>>,
-    pulse: Pulse,
+    keepalive: Keepalive,
     live: watch::Sender<bool>,
-    /// told at each border
-    borders: watch::Sender<()>,
+    /// told at each boundary
+    boundaries: watch::Sender<()>,
     frontier: Arc<Frontier>,
     /// the channels were told
     catalogued: watch::Sender<()>,
@@ -121,14 +121,14 @@ pub struct Source {
 #[derive(Debug)]
 struct State {
     known: Known,
-    /// the last place between two cuts; `None` until the source has told one
-    border: Option<Border>,
-    /// where the stream has come to: the border, or a place inside the cut that is arriving
+    /// the last position between two cuts; `None` until the source has told one
+    boundary: Option<Boundary>,
+    /// where the stream has come to: the boundary, or a position inside the cut that is arriving
     cursor: Arc<str>,
-    is_at_border: bool,
+    is_at_boundary: bool,
     /// views that were told a part of the cut that is arriving
     amid: Vec<Arc<View>>,
-    lives: Option<Arc<Lives>>,
+    incarnations: Option<Arc<Incarnations>>,
     history: History,
     /// the columns of each channel, where it has a table
     channels: BTreeMap<Arc<str>, Option<Arc<[Column]>>>,
@@ -140,7 +140,7 @@ struct State {
     awaits_floor: bool,
 }
 
-/// How a subscriber that comes with a place gets in.
+/// How a subscriber that comes with a position gets in.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "made once for a subscriber, and taken apart at once")]
 pub enum Entry {
@@ -151,14 +151,14 @@ pub enum Entry {
         /// hold what it has missed
         cuts: Vec<Arc<Cut>>,
         /// where the view's log goes on
-        border: Border,
+        boundary: Boundary,
     },
-    /// Memory does not reach back to its place.
+    /// Memory does not reach back to its position.
     BeyondMemory,
     /// A cut is arriving.
     Later,
-    /// The server has begun another life since the place was judged.
-    AnotherLife,
+    /// The server has begun another incarnation since the position was judged.
+    AnotherIncarnation,
     /// What may be seen was changed since.
     Hidden,
 }
@@ -166,7 +166,7 @@ pub enum Entry {
 /// Why a socket cannot join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinError {
-    /// Capture is not live; wait for [`Hub::becomes_live`].
+    /// Capture is not live; wait for [`Hub::wait_until_live`].
     NotLive,
     /// There is no such channel.
     UnknownChannel,
@@ -194,28 +194,28 @@ impl Hub {
         let shards = (0..settings.shards.max(1)).map(shard).collect();
         let state = State {
             known: Known::default(),
-            border: None,
+            boundary: None,
             cursor: Arc::default(),
-            is_at_border: true,
+            is_at_boundary: true,
             amid: Vec::new(),
-            lives: None,
+            incarnations: None,
             history: History::new(settings.history_bytes),
             channels: BTreeMap::new(),
             policies: None,
             floors: Floors::default(),
             awaits_floor: false,
         };
-        let (live, borders) = (watch::Sender::new(false), watch::Sender::new(()));
-        let pulse = Pulse::new(settings.ping);
+        let (live, boundaries) = (watch::Sender::new(false), watch::Sender::new(()));
+        let keepalive = Keepalive::new(settings.ping);
         let (meter, unfinished) = (Meter::new(settings.view_bytes), Meter::new(UNFINISHED));
         let (shares, asking, sieve) = (Shares::new(settings.most), Mutex::default(), Semaphore::new(1));
         let state = Mutex::new(state);
         Arc::new(Self {
             state,
             shards,
-            pulse,
+            keepalive,
             live,
-            borders,
+            boundaries,
             frontier: Arc::default(),
             catalogued: watch::Sender::new(()),
             doubted: Mutex::default(),
@@ -278,7 +278,7 @@ impl Hub {
         })
     }
 
-    /// Whether somebody may go on from a place: not where what may be seen was changed since.
+    /// Whether somebody may go on from a position: not where what may be seen was changed since.
     pub fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
         lock(&self.state).lets_in(key, who, seen)
     }
@@ -299,7 +299,7 @@ impl Hub {
         (pace > 0).then(|| Duration::from_secs_f64(bytes as f64 / f64::from(pace)))
     }
 
-    /// How long a place is waited for that lies beyond what the stream has come to.
+    /// How long a position is waited for that lies beyond what the stream has come to.
     pub(crate) fn reach_within(&self) -> Duration {
         self.settings.reach_within
     }
@@ -310,12 +310,12 @@ impl Hub {
     }
 
     /// Who looks after the sockets.
-    pub(crate) fn pulse(&self) -> &Pulse {
-        &self.pulse
+    pub(crate) fn keepalive(&self) -> &Keepalive {
+        &self.keepalive
     }
 
     /// Waits until capture is live.
-    pub async fn becomes_live(&self) {
+    pub async fn wait_until_live(&self) {
         // an error means that the hub is gone; the shutdown ends whoever waits
         let _ = self.live.subscribe().wait_for(|live| *live).await;
     }
@@ -326,46 +326,46 @@ impl Hub {
     }
 
     /// Which cursors can be honoured; `None` until the source has told.
-    pub fn lives(&self) -> Option<Arc<Lives>> {
-        lock(&self.state).lives.clone()
+    pub fn incarnations(&self) -> Option<Arc<Incarnations>> {
+        lock(&self.state).incarnations.clone()
     }
 
-    /// Waits until the source has told of a life of the server. Cancel safe.
-    pub async fn learns_of(&self, incarnation: u64) {
-        let mut borders = self.borders.subscribe();
-        while !self.lives().is_some_and(|lives| lives.know(incarnation)) {
-            let _ = borders.changed().await;
+    /// Waits until the source has told of an incarnation of the server. Cancel safe.
+    pub async fn wait_for_incarnation(&self, incarnation: u64) {
+        let mut boundaries = self.boundaries.subscribe();
+        while !self.incarnations().is_some_and(|incarnations| incarnations.know(incarnation)) {
+            let _ = boundaries.changed().await;
         }
     }
 
     /// Waits until the stream is between two cuts and has come to all that `seen` saw. Cancel safe.
-    pub async fn reaches(&self, seen: &Snapshot) -> Border {
-        let mut borders = self.borders.subscribe();
+    pub async fn reaches(&self, seen: &Snapshot) -> Boundary {
+        let mut boundaries = self.boundaries.subscribe();
         loop {
-            borders.mark_unchanged();
+            boundaries.mark_unchanged();
             {
                 let state = lock(&self.state);
-                if state.is_at_border
-                    && let Some(border) = state.border.as_ref().filter(|border| border.cursor.seen.covers(seen))
+                if state.is_at_boundary
+                    && let Some(boundary) = state.boundary.as_ref().filter(|boundary| boundary.cursor.seen.covers(seen))
                 {
-                    return border.clone();
+                    return boundary.clone();
                 }
             }
             self.source.feedback.nudge();
-            let _ = borders.changed().await;
+            let _ = boundaries.changed().await;
         }
     }
 
     /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a
     /// channel that is unknown here may have been made a moment ago. Many who wait share a read.
-    pub async fn looks_again(&self) -> bool {
-        let mut borders = self.borders.subscribe();
+    pub async fn wait_for_fresh_read(&self) -> bool {
+        let mut boundaries = self.boundaries.subscribe();
         let look = async {
-            // the first border may be of a read that had begun before
+            // the first boundary may be of a read that had begun before
             for _ in 0..2 {
-                borders.mark_unchanged();
+                boundaries.mark_unchanged();
                 self.source.feedback.nudge();
-                let _ = borders.changed().await;
+                let _ = boundaries.changed().await;
             }
         };
         tokio::time::timeout(LOOK_WITHIN, look).await.is_ok()
@@ -373,7 +373,7 @@ impl Hub {
 
     /// Waits until the source has read the channels again, within a second: a column that is unknown here may have been made a
     /// moment ago. The source is asked once a second at most.
-    pub async fn looks_again_at_channels(&self) {
+    pub async fn wait_for_fresh_channels(&self) {
         let mut catalogued = self.catalogued.subscribe();
         let due = {
             let mut doubted = lock(&self.doubted);
@@ -403,8 +403,8 @@ impl Hub {
     }
 
     /// Whether the stream is between two cuts and the source is connected.
-    pub fn is_at_border(&self) -> bool {
-        self.is_live() && lock(&self.state).is_at_border
+    pub fn is_at_boundary(&self) -> bool {
+        self.is_live() && lock(&self.state).is_at_boundary
     }
 
     /// The parts of cuts that hold what `seen` has missed, if memory reaches back so far.
@@ -425,8 +425,8 @@ impl Hub {
             asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
         };
         let mut turn = turns.acquire_owned().await.ok();
-        if let Request::Snapshot { place, .. } = &mut request {
-            *place = turn.take();
+        if let Request::Snapshot { position, .. } = &mut request {
+            *position = turn.take();
         }
         let _ = self.source.requests.send(request).await;
         turn
@@ -469,19 +469,19 @@ impl Hub {
     pub fn join(
         self: &Arc<Self>,
         key: &ViewKey,
-        outbound: &Arc<Outbound>,
+        writer: &Arc<SocketWriter>,
         who: &Arc<str>,
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
-        let subscription = self.member(&mut state, key, outbound, who)?;
+        let subscription = self.member(&mut state, key, writer, who)?;
         let cursor = format!("{}{}", state.cursor, subscription.mark());
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
-        subscription.follow(&[&message], &Ticket::default());
+        subscription.follow(&[&message], &CancelFlag::default());
         Ok(subscription)
     }
 
-    /// Makes a socket that has come to `seen`, in that life of the server, a member of a view. It is to follow once it
+    /// Makes a socket that has come to `seen`, in that incarnation of the server, a member of a view. It is to follow once it
     /// was sent what it missed.
     ///
     /// # Errors
@@ -490,26 +490,26 @@ impl Hub {
         self: &Arc<Self>,
         key: &ViewKey,
         who: Option<&Identity>,
-        outbound: &Arc<Outbound>,
+        writer: &Arc<SocketWriter>,
         party: &Arc<str>,
         seen: &Snapshot,
-        life: u64,
+        incarnation: u64,
     ) -> Result<Entry, JoinError> {
         let mut state = self.joinable(key)?;
         if !state.lets_in(key, who, seen) {
             return Ok(Entry::Hidden);
         }
-        if state.lives.as_ref().is_none_or(|lives| lives.present() != life) {
-            return Ok(Entry::AnotherLife);
+        if state.incarnations.as_ref().is_none_or(|incarnations| incarnations.present() != incarnation) {
+            return Ok(Entry::AnotherIncarnation);
         }
-        let here = state.border.clone().filter(|border| state.is_at_border && border.cursor.seen.covers(seen));
-        let Some(border) = here else { return Ok(Entry::Later) };
+        let here = state.boundary.clone().filter(|boundary| state.is_at_boundary && boundary.cursor.seen.covers(seen));
+        let Some(boundary) = here else { return Ok(Entry::Later) };
         if !state.history.reaches(seen) {
             return Ok(Entry::BeyondMemory);
         }
         let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, outbound, party)?;
-        Ok(Entry::Joined { subscription, cuts, border })
+        let subscription = self.member(&mut state, key, writer, party)?;
+        Ok(Entry::Joined { subscription, cuts, boundary })
     }
 
     /// The state, if a view may be joined.
@@ -526,7 +526,7 @@ impl Hub {
         self: &Arc<Self>,
         state: &mut State,
         key: &ViewKey,
-        outbound: &Arc<Outbound>,
+        writer: &Arc<SocketWriter>,
         who: &Arc<str>,
     ) -> Result<Subscription, JoinError> {
         let (view, is_new) = match state.known.get(key) {
@@ -543,8 +543,8 @@ impl Hub {
             state.known.insert(&view, projection);
         }
         let shard = fastrand::usize(..self.shards.len());
-        let slot = lock(&view.members[shard]).insert(outbound.clone());
-        Ok(Subscription::new(self.clone(), view, outbound.clone(), look, shard, slot))
+        let slot = lock(&view.members[shard]).insert(writer.clone());
+        Ok(Subscription::new(self.clone(), view, writer.clone(), look, shard, slot))
     }
 
     /// Begins its tasks: one that applies what the source tells, one that pings, and those that write.
@@ -553,7 +553,7 @@ impl Hub {
             tasks.spawn(format!("shard {index}"), shard.clone().write(shutdown.clone()));
         }
         let (hub, down) = (self.clone(), shutdown.clone());
-        tasks.spawn("pulse", async move { hub.pulse.run(down).await });
+        tasks.spawn("pulse", async move { hub.keepalive.run(down).await });
         tasks.spawn("hub", self.clone().run(events, shutdown.clone()));
     }
 
@@ -607,7 +607,7 @@ impl State {
     }
 
     fn sealed(&self, token: &str) -> Arc<str> {
-        let seal = self.lives.as_ref().and_then(|lives| lives.seal.as_ref());
+        let seal = self.incarnations.as_ref().and_then(|incarnations| incarnations.seal.as_ref());
         seal.map_or_else(|| token.into(), |seal| seal.put(token).into())
     }
 

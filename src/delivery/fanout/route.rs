@@ -197,7 +197,7 @@ impl<V: Watched> Views<V> {
         for (i, change) in cut.changes.iter().enumerate() {
             let is_last = i + 1 == cut.changes.len();
             of_last = routing.arena.len();
-            let end = cut.end.as_ref().filter(|_| is_last).map(|border| &*border.token);
+            let end = cut.end.as_ref().filter(|_| is_last).map(|boundary| &*boundary.token);
             if let Some(update) = &change.update
                 && let Some(of) = self.channels.get(&update.channel)
             {

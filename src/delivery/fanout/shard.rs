@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
 use super::view::View;
-use crate::delivery::socket::writer::{DueCache, Outbound};
+use crate::delivery::socket::writer::{DueCache, SocketWriter};
 use crate::feedback::Feedback;
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown::Shutdown;
@@ -92,7 +92,7 @@ impl Shard {
         let mut cache = DueCache::default();
         let mut next = 0;
         loop {
-            let batch: Vec<Arc<Outbound>> = {
+            let batch: Vec<Arc<SocketWriter>> = {
                 let members = lock(&view.members[self.index]);
                 let end = members.capacity().min(next + BATCH);
                 let batch = (next..end).filter_map(|slot| members.get(slot).cloned()).collect();
@@ -102,8 +102,8 @@ impl Shard {
                 next = end;
                 batch
             };
-            for outbound in &batch {
-                outbound.flush(&mut cache);
+            for writer in &batch {
+                writer.flush(&mut cache);
             }
             tokio::task::yield_now().await;
         }

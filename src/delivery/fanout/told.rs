@@ -5,7 +5,7 @@ use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::scope::visible::{RowImages, VisibleChange, VisibleNotification};
 use crate::delivery::wire::protocol;
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 
 /// What a view is told of one change.
 pub enum Told<'a> {

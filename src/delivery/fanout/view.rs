@@ -10,7 +10,7 @@ use super::route::Watched;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frame_log::FrameLog;
 use crate::delivery::socket::meter::Meter;
-use crate::delivery::socket::writer::Outbound;
+use crate::delivery::socket::writer::SocketWriter;
 use crate::sync::lock;
 
 /// A channel view: its log and the sockets that read it, by shard.
@@ -20,7 +20,7 @@ pub struct View {
     /// tells it from every other
     pub(crate) number: u64,
     pub(crate) log: Arc<FrameLog>,
-    pub(crate) members: Box<[Mutex<Slab<Arc<Outbound>>>]>,
+    pub(crate) members: Box<[Mutex<Slab<Arc<SocketWriter>>>]>,
     /// something was appended since the last look of the heartbeat
     pub(crate) spoke: AtomicBool,
     /// where its log ended at the last look of the heartbeat
@@ -59,8 +59,8 @@ impl View {
 
     /// How many of its sockets have not taken everything yet.
     pub(crate) fn behind(&self) -> usize {
-        let behind = |members: &Mutex<Slab<Arc<Outbound>>>| {
-            lock(members).iter().filter(|(_, outbound)| outbound.is_behind(&self.log)).count()
+        let behind = |members: &Mutex<Slab<Arc<SocketWriter>>>| {
+            lock(members).iter().filter(|(_, writer)| writer.is_behind(&self.log)).count()
         };
         self.members.iter().map(behind).sum()
     }
@@ -97,20 +97,17 @@ impl View {
     /// as the log reaches.
     pub(crate) fn slowest(&self) -> (u64, u64) {
         let (end, kept) = (self.log.end(), self.log.kept());
-        let place = |members: &Mutex<Slab<Arc<Outbound>>>| {
-            lock(members)
-                .iter()
-                .map(|(_, outbound)| outbound.place_in(&self.log).unwrap_or(end.saturating_sub(kept)))
-                .min()
+        let place = |members: &Mutex<Slab<Arc<SocketWriter>>>| {
+            lock(members).iter().map(|(_, writer)| writer.place_in(&self.log).unwrap_or(end.saturating_sub(kept))).min()
         };
         let slowest = self.members.iter().filter_map(place).min().unwrap_or(end).min(end);
         (kept.min(end - slowest), slowest)
     }
 
     /// All its sockets.
-    pub(crate) fn sockets(&self) -> Vec<Arc<Outbound>> {
-        let of = |members: &Mutex<Slab<Arc<Outbound>>>| -> Vec<_> {
-            lock(members).iter().map(|(_, outbound)| outbound.clone()).collect()
+    pub(crate) fn sockets(&self) -> Vec<Arc<SocketWriter>> {
+        let of = |members: &Mutex<Slab<Arc<SocketWriter>>>| -> Vec<_> {
+            lock(members).iter().map(|(_, writer)| writer.clone()).collect()
         };
         self.members.iter().flat_map(of).collect()
     }

@@ -6,7 +6,7 @@ use super::label::Tag;
 use super::memo::Memo;
 use super::value::Value;
 use crate::change::{Kind, Size, Update};
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 use crate::row::Columns;
 
 /// What a view is told of a change.

@@ -1,7 +1,7 @@
 //! How far a socket may write that is told the end of each cut, and where that end is due. Owns the place that all its
 //! readers go to together; knows neither a log nor a frame, only offsets.
 //!
-//! Nothing is written beyond a place that all have come to together before that is said. A slow socket passes over borders:
+//! Nothing is written beyond offsets that all have come to together before that is said. A slow socket passes over boundaries:
 //! it is told the newest.
 
 use std::sync::Arc;
@@ -17,18 +17,18 @@ pub(crate) struct Cuts {
     waker: Waker,
     /// how far each reader may write now
     until: Vec<u64>,
-    /// the cursor of that place, where it is a border
-    border: Option<Arc<str>>,
-    /// something was said since the last border that was told
+    /// the cursor there, where it is a boundary
+    boundary: Option<Arc<str>>,
+    /// something was said since the last boundary that was told
     is_due: bool,
     /// see [`Frontier::wait`]
     waits_since: u64,
 }
 
 impl Cuts {
-    /// Of readers at these offsets; the next border is told them in any case.
+    /// Of readers at these offsets; the next boundary is told them in any case.
     pub(crate) fn new(frontier: Arc<Frontier>, waker: Waker, until: Vec<u64>) -> Self {
-        Self { frontier, waker, until, border: None, is_due: true, waits_since: 0 }
+        Self { frontier, waker, until, boundary: None, is_due: true, waits_since: 0 }
     }
 
     /// The session's waker may become another one.
@@ -36,10 +36,10 @@ impl Cuts {
         self.waker.clone_from(waker);
     }
 
-    /// One more reader, at another border than that of the others.
+    /// One more reader, at another boundary than that of the others.
     pub(crate) fn add(&mut self, offset: u64) {
         self.until.push(offset);
-        (self.border, self.is_due) = (None, true);
+        (self.boundary, self.is_due) = (None, true);
     }
 
     /// One reader less.
@@ -57,26 +57,26 @@ impl Cuts {
         offsets.zip(&self.until).all(|(offset, until)| offset >= *until)
     }
 
-    /// The border that is due once the readers are there.
+    /// The boundary that is due once the readers are there.
     pub(crate) fn due(&self) -> Option<&Arc<str>> {
-        self.border.as_ref().filter(|_| self.is_due)
+        self.boundary.as_ref().filter(|_| self.is_due)
     }
 
     /// It was told.
     pub(crate) fn told(&mut self) {
-        (self.border, self.is_due) = (None, false);
+        (self.boundary, self.is_due) = (None, false);
     }
 
-    /// All readers have written what they may, and go on to the `ends` of their logs: the cursor of the border that is to be
+    /// All readers have written what they may, and go on to the `ends` of their logs: the cursor of the boundary that is to be
     /// told first, if they are at one. Where nothing follows, and a cut is arriving, the session is woken at its end.
     pub(crate) fn go_on(&mut self, ends: impl FnOnce() -> Vec<u64>) -> Option<Arc<str>> {
-        let (ends, border) = self.frontier.look(ends);
+        let (ends, boundary) = self.frontier.look(ends);
         let is_more = ends != self.until;
-        let reached = self.border.take().or_else(|| border.clone().filter(|_| !is_more));
+        let reached = self.boundary.take().or_else(|| boundary.clone().filter(|_| !is_more));
         let reached = reached.filter(|_| self.is_due && !ends.is_empty());
         self.is_due &= reached.is_none();
         if is_more {
-            (self.is_due, self.until, self.border) = (true, ends, border);
+            (self.is_due, self.until, self.boundary) = (true, ends, boundary);
         } else if self.is_due && !ends.is_empty() {
             self.frontier.wait(&self.waker, &mut self.waits_since);
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::meter::Meter;
-use crate::delivery::wire::frame::{frame_length, is_border};
+use crate::delivery::wire::frame::{frame_length, is_frame_boundary};
 use crate::sync::lock;
 
 /// The frames of a view.
@@ -45,7 +45,7 @@ pub struct Due {
     /// oldest first; the first one begins at the reader's offset
     pub bytes: Vec<Bytes>,
     /// whether the reader's offset is where a frame begins
-    pub at_border: bool,
+    pub at_frame_boundary: bool,
 }
 
 impl Due {
@@ -127,7 +127,7 @@ impl FrameLog {
     pub fn due(&self, offset: u64) -> Result<Due, FellOff> {
         let kept = self.lock();
         if offset >= kept.end {
-            return Ok(Due { bytes: Vec::new(), at_border: true });
+            return Ok(Due { bytes: Vec::new(), at_frame_boundary: true });
         }
         let first = kept.segments.partition_point(|segment| segment.start <= offset).checked_sub(1).ok_or(FellOff)?;
         let segment = &kept.segments[first];
@@ -135,7 +135,7 @@ impl FrameLog {
         let mut bytes = Vec::with_capacity((kept.segments.len() - first).min(DUE_SEGMENTS));
         bytes.push(segment.bytes.slice(skip..));
         bytes.extend(kept.segments.range(first + 1..).take(DUE_SEGMENTS - 1).map(|segment| segment.bytes.clone()));
-        Ok(Due { at_border: skip == 0 || is_border(&segment.bytes, skip), bytes })
+        Ok(Due { at_frame_boundary: skip == 0 || is_frame_boundary(&segment.bytes, skip), bytes })
     }
 
     /// For how long the oldest frame that follows `offset` has been here.
@@ -216,8 +216,8 @@ mod tests {
     fn a_reader_inside_a_frame_is_told_so() {
         let log = log(1000);
         log.append(frames(&["one", "two"]));
-        assert!(log.due(5).unwrap().at_border);
-        assert!(!log.due(6).unwrap().at_border);
+        assert!(log.due(5).unwrap().at_frame_boundary);
+        assert!(!log.due(6).unwrap().at_frame_boundary);
     }
 
     #[test]

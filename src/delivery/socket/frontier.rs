@@ -1,9 +1,9 @@
-//! How far the logs of all views have come together: to a border between two cuts, or into the middle of one. Owns the
-//! sequence by which a socket knows that it saw all its logs at one border; knows no log and no socket.
+//! How far the logs of all views have come together: to a boundary between two cuts, or into the middle of one. Owns the
+//! sequence by which a socket knows that it saw all its logs at one boundary; knows no log and no socket.
 //!
 //! A cut goes into the logs of its views one after the other, and a large one in parts. Until its last part is in all of
 //! them the sequence is odd. Whoever reads an even number, the ends of some logs, and the same number again, has ends that
-//! lie at one border.
+//! lie at one boundary.
 
 use crate::sync::lock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -15,11 +15,11 @@ use std::task::Waker;
 pub(crate) struct Frontier {
     /// odd: a cut is arriving
     sequence: AtomicU64,
-    border: Mutex<Border>,
+    boundary: Mutex<Boundary>,
 }
 
 #[derive(Debug, Default)]
-struct Border {
+struct Boundary {
     /// the cursor there
     cursor: Arc<str>,
     /// of sockets that have something to say at the next one
@@ -38,38 +38,38 @@ impl Frontier {
     /// [`leave`](Self::leave), under its lock.
     pub(crate) fn reach(&self, cursor: Arc<str>) {
         let waiting = {
-            let mut border = self.lock();
-            border.cursor = cursor;
-            // twice where none was arriving: what was read meanwhile is another border
+            let mut boundary = self.lock();
+            boundary.cursor = cursor;
+            // twice where none was arriving: what was read meanwhile is another boundary
             self.sequence.fetch_add(if self.sequence.load(SeqCst).is_multiple_of(2) { 2 } else { 1 }, SeqCst);
-            std::mem::take(&mut border.waiting)
+            std::mem::take(&mut boundary.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// What `look` sees, and the cursor if that was seen at one border.
+    /// What `look` sees, and the cursor if that was seen at one boundary.
     pub(crate) fn look<T>(&self, look: impl FnOnce() -> T) -> (T, Option<Arc<str>>) {
         let before = self.sequence.load(SeqCst);
         let seen = look();
-        let border = self.lock();
-        let is_border = before.is_multiple_of(2) && self.sequence.load(SeqCst) == before;
-        (seen, is_border.then(|| border.cursor.clone()))
+        let boundary = self.lock();
+        let is_frame_boundary = before.is_multiple_of(2) && self.sequence.load(SeqCst) == before;
+        (seen, is_frame_boundary.then(|| boundary.cursor.clone()))
     }
 
-    /// Wakes at the next border; at once where it is one now. `since` is the caller's, and keeps it from waiting twice.
+    /// Wakes at the next boundary; at once where it is one now. `since` is the caller's, and keeps it from waiting twice.
     pub(crate) fn wait(&self, waker: &Waker, since: &mut u64) {
-        let mut border = self.lock();
+        let mut boundary = self.lock();
         let sequence = self.sequence.load(SeqCst);
         if sequence.is_multiple_of(2) {
-            drop(border);
+            drop(boundary);
             return waker.wake_by_ref();
         }
         if std::mem::replace(since, sequence) != sequence {
-            border.waiting.push(waker.clone());
+            boundary.waiting.push(waker.clone());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Border> {
-        lock(&self.border)
+    fn lock(&self) -> MutexGuard<'_, Boundary> {
+        lock(&self.boundary)
     }
 }

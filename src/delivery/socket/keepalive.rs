@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::writer::Outbound;
+use super::writer::SocketWriter;
 use crate::delivery::wire::frame::CloseCode;
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
@@ -21,7 +21,7 @@ const PLACES: usize = 32;
 
 /// The ring.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct Keepalive {
     /// `None` once the server goes down
     ring: Mutex<Option<Vec<Slab<Member>>>>,
     interval: Duration,
@@ -30,40 +30,40 @@ pub(crate) struct Pulse {
 /// A socket, and whose it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Member {
-    pub(crate) outbound: Arc<Outbound>,
+    pub(crate) writer: Arc<SocketWriter>,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) address: IpAddr,
 }
 
 /// Where a socket stands.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Standing {
+pub(crate) struct RingSlot {
     place: u32,
     slot: u32,
 }
 
-impl Pulse {
+impl Keepalive {
     /// Each socket is pinged once in `interval`.
     pub(crate) fn new(interval: Duration) -> Self {
         Self { ring: Mutex::new(Some((0..PLACES).map(|_| Slab::new()).collect())), interval }
     }
 
     /// Takes a socket up, at any place. While the server goes down it is told so at once.
-    pub(crate) fn enter(&self, outbound: &Arc<Outbound>, user: Option<Arc<str>>, address: IpAddr) -> Standing {
+    pub(crate) fn enter(&self, writer: &Arc<SocketWriter>, user: Option<Arc<str>>, address: IpAddr) -> RingSlot {
         let place = fastrand::usize(..PLACES);
         let mut ring = lock(&self.ring);
         let slot = match &mut *ring {
-            Some(ring) => ring[place].insert(Member { outbound: outbound.clone(), user, address }),
+            Some(ring) => ring[place].insert(Member { writer: writer.clone(), user, address }),
             None => {
-                drain(outbound);
+                drain(writer);
                 0
             }
         };
-        Standing { place: place as u32, slot: slot as u32 }
+        RingSlot { place: place as u32, slot: slot as u32 }
     }
 
     /// Whose socket it is now.
-    pub(crate) fn belongs_to(&self, standing: Standing, user: Option<Arc<str>>) {
+    pub(crate) fn belongs_to(&self, standing: RingSlot, user: Option<Arc<str>>) {
         if let Some(member) =
             lock(&self.ring).as_mut().and_then(|ring| ring[standing.place as usize].get_mut(standing.slot as usize))
         {
@@ -72,9 +72,9 @@ impl Pulse {
     }
 
     /// All sockets.
-    pub(crate) fn all(&self) -> Vec<Arc<Outbound>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SocketWriter>> {
         let ring = lock(&self.ring);
-        ring.iter().flatten().flatten().map(|(_, member)| member.outbound.clone()).collect()
+        ring.iter().flatten().flatten().map(|(_, member)| member.writer.clone()).collect()
     }
 
     /// All sockets, and whose each is.
@@ -83,14 +83,14 @@ impl Pulse {
     }
 
     /// The sockets of a user.
-    pub(crate) fn of_user(&self, user: &str) -> Vec<Arc<Outbound>> {
+    pub(crate) fn of_user(&self, user: &str) -> Vec<Arc<SocketWriter>> {
         let ring = lock(&self.ring);
         let members = ring.iter().flatten().flatten().map(|(_, member)| member);
-        members.filter(|member| member.user.as_deref() == Some(user)).map(|member| member.outbound.clone()).collect()
+        members.filter(|member| member.user.as_deref() == Some(user)).map(|member| member.writer.clone()).collect()
     }
 
     /// Lets a socket go.
-    pub(crate) fn leave(&self, standing: Standing) {
+    pub(crate) fn leave(&self, standing: RingSlot) {
         if let Some(ring) = &mut *lock(&self.ring) {
             ring[standing.place as usize].try_remove(standing.slot as usize);
         }
@@ -105,17 +105,17 @@ impl Pulse {
                 () = shutdown.begun() => break,
             }
             let here: Vec<_> = match &*lock(&self.ring) {
-                Some(ring) => ring[place].iter().map(|(_, member)| member.outbound.clone()).collect(),
+                Some(ring) => ring[place].iter().map(|(_, member)| member.writer.clone()).collect(),
                 None => break,
             };
-            here.iter().for_each(|outbound| outbound.ping(self.interval));
+            here.iter().for_each(|writer| writer.ping(self.interval));
         }
         for (_, member) in lock(&self.ring).take().into_iter().flatten().flatten() {
-            drain(&member.outbound);
+            drain(&member.writer);
         }
     }
 }
 
-fn drain(outbound: &Outbound) {
-    outbound.close(CloseCode::Draining, "the server goes down: reconnect");
+fn drain(writer: &SocketWriter) {
+    writer.close(CloseCode::Draining, "the server goes down: reconnect");
 }

@@ -9,7 +9,7 @@ use hyper_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 use hyper_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::meter::Meter;
-use super::writer::Outbound;
+use super::writer::SocketWriter;
 use crate::delivery::wire::frame::header_lengths;
 
 /// Bytes that are read at a time; commands are short.
@@ -18,7 +18,7 @@ const CHUNK: usize = 1024;
 const BUDGET: usize = 64 * 1024;
 
 /// The reading half. Between two messages it is one null pointer.
-pub(crate) struct Inbound {
+pub(crate) struct SocketReader {
     parser: Option<Box<WebSocket<Wire>>>,
     message_bytes: u32,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Full;
 
 /// What tungstenite reads from and writes to: the socket's bytes in, its own answers out.
 struct Wire {
-    outbound: Arc<Outbound>,
+    writer: Arc<SocketWriter>,
     replies: Vec<u8>,
     frames: Frames,
     /// bytes that may still be read in this turn
@@ -40,13 +40,13 @@ struct Wire {
     held: u64,
 }
 
-impl Inbound {
+impl SocketReader {
     /// `received` is what came together with the handshake; a message may have `message_bytes`. `meter` counts what all
     /// hold of messages whose end has not come.
-    pub(crate) fn new(outbound: &Arc<Outbound>, received: Vec<u8>, message_bytes: u32, meter: &Arc<Meter>) -> Self {
+    pub(crate) fn new(writer: &Arc<SocketWriter>, received: Vec<u8>, message_bytes: u32, meter: &Arc<Meter>) -> Self {
         let mut inbound = Self { parser: None, message_bytes };
         if !received.is_empty() {
-            inbound.parser = Some(inbound.parser(outbound, received, meter));
+            inbound.parser = Some(inbound.parser(writer, received, meter));
         }
         inbound
     }
@@ -82,14 +82,14 @@ impl Inbound {
     ///
     /// # Errors
     /// `Error::Io` of kind `WouldBlock` when nothing more has arrived; what tungstenite says.
-    pub(crate) fn read(&mut self, outbound: &Arc<Outbound>, meter: &Arc<Meter>) -> Result<Message, Error> {
+    pub(crate) fn read(&mut self, writer: &Arc<SocketWriter>, meter: &Arc<Meter>) -> Result<Message, Error> {
         if self.parser.is_none() {
             let mut chunk = [0; CHUNK];
-            let length = outbound.try_read(&mut chunk)?;
+            let length = writer.try_read(&mut chunk)?;
             if length == 0 {
                 return Err(Error::ConnectionClosed);
             }
-            self.parser = Some(self.parser(outbound, chunk[..length].to_vec(), meter));
+            self.parser = Some(self.parser(writer, chunk[..length].to_vec(), meter));
         }
         let Some(parser) = &mut self.parser else { return Ok(Message::Text(Utf8Bytes::default())) };
         parser.get_mut().budget = BUDGET;
@@ -101,7 +101,7 @@ impl Inbound {
         let wire = parser.get_mut();
         let replies = std::mem::take(&mut wire.replies);
         if !replies.is_empty() {
-            outbound.control(|control| control.extend_from_slice(&replies));
+            writer.control(|control| control.extend_from_slice(&replies));
         }
         let is_dry = matches!(&read, Err(Error::Io(e)) if e.kind() == io::ErrorKind::WouldBlock);
         if is_dry && wire.budget > 0 && wire.frames.are_complete() {
@@ -115,7 +115,7 @@ impl Inbound {
         self.parser.as_ref().is_some_and(|parser| parser.get_ref().budget == 0)
     }
 
-    fn parser(&self, outbound: &Arc<Outbound>, received: Vec<u8>, meter: &Arc<Meter>) -> Box<WebSocket<Wire>> {
+    fn parser(&self, writer: &Arc<SocketWriter>, received: Vec<u8>, meter: &Arc<Meter>) -> Box<WebSocket<Wire>> {
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = CHUNK;
         config.write_buffer_size = 0;
@@ -124,8 +124,8 @@ impl Inbound {
         config.max_frame_size = Some(self.message_bytes as usize);
         let mut frames = Frames::default();
         frames.advance(&received);
-        let (outbound, meter) = (outbound.clone(), meter.clone());
-        let wire = Wire { outbound, replies: Vec::new(), frames, budget: BUDGET, meter, held: 0 };
+        let (writer, meter) = (writer.clone(), meter.clone());
+        let wire = Wire { writer, replies: Vec::new(), frames, budget: BUDGET, meter, held: 0 };
         Box::new(WebSocket::from_partially_read(wire, received, Role::Server, Some(config)))
     }
 }
@@ -142,7 +142,7 @@ impl Read for Wire {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let most = buffer.len().min(self.budget);
-        let length = self.outbound.try_read(&mut buffer[..most])?;
+        let length = self.writer.try_read(&mut buffer[..most])?;
         self.budget -= length;
         self.frames.advance(&buffer[..length]);
         Ok(length)

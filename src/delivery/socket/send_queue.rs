@@ -18,8 +18,8 @@ const ANSWER_BYTES: u32 = 1 << 20;
 
 /// What is owed.
 #[derive(Debug, Default)]
-pub(crate) struct Owed {
-    /// Frames for this socket alone: answers, pings, close. They leave at the next border of a frame.
+pub(crate) struct SendQueue {
+    /// Frames for this socket alone: answers, pings, close. They leave at the next boundary of a frame.
     control: Vec<u8>,
     /// bytes of answers among them, since it was last empty
     answers: u32,
@@ -88,7 +88,7 @@ pub(crate) enum Unwritten {
 #[derive(Debug, Default)]
 pub struct DueCache(Option<(Arc<FrameLog>, u64, Due)>);
 
-impl Owed {
+impl SendQueue {
     /// Lets `write` append whole frames that answer the client.
     pub(crate) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooMany> {
         let before = self.control.len();
@@ -227,7 +227,7 @@ impl Owed {
         cache: &mut DueCache,
         send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Result<Written, Unwritten> {
-        self.come_to_border();
+        self.come_to_boundary();
         // what nearly every socket is at nearly every time
         if let ([reader], true, None) = (&mut self.readers[..], self.control.is_empty(), &self.cuts) {
             let due = cache.due(reader)?;
@@ -289,7 +289,7 @@ impl Owed {
         Ok(Written::Part(written))
     }
 
-    /// The frame that tells the border, where what is due comes to it.
+    /// The frame that tells the boundary, where what is due comes to it.
     fn end_of_cut(&self, all_due: &[Due]) -> Option<Vec<u8>> {
         let cuts = self.cuts.as_ref().filter(|_| !all_due.is_empty())?;
         let cursor = cuts.due()?;
@@ -305,8 +305,8 @@ impl Owed {
         frame::text_frame(&protocol::cut(cursor.as_deref()))
     }
 
-    /// Where every reader has written what it may: tells the border, if it is one, and lets them go on.
-    fn come_to_border(&mut self) {
+    /// Where every reader has written what it may: tells the boundary, if it is one, and lets them go on.
+    fn come_to_boundary(&mut self) {
         let Some(cuts) = &mut self.cuts else { return };
         let readers = &self.readers;
         if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
@@ -369,7 +369,7 @@ impl Owed {
     fn half_after(&self, index: usize) -> Half {
         let reader = &self.readers[index];
         match reader.log.due(reader.offset) {
-            Ok(due) if due.at_border => Half::None,
+            Ok(due) if due.at_frame_boundary => Half::None,
             Ok(_) | Err(FellOff) => Half::Reader(index as u32),
         }
     }
@@ -439,14 +439,14 @@ mod tests {
         #[test]
         fn the_wire_is_whole_however_it_is_cut(steps in prop::collection::vec(step(), 1..40)) {
             let (one, two) = (log(), log());
-            let mut owed = Owed::default();
-            owed.follow(one.clone(), 1, 0, &["one"]);
-            owed.follow(two.clone(), 2, 0, &["two"]);
+            let mut queue = SendQueue::default();
+            queue.follow(one.clone(), 1, 0, &["one"]);
+            queue.follow(two.clone(), 2, 0, &["two"]);
             let mut wire = Vec::new();
             let mut sent = 0;
             let mut has_two = true;
-            let write = |owed: &mut Owed, wire: &mut Vec<u8>, most: usize| {
-                let written = owed.write(&mut DueCache::default(), |slices| {
+            let write = |queue: &mut SendQueue, wire: &mut Vec<u8>, most: usize| {
+                let written = queue.write(&mut DueCache::default(), |slices| {
                     let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
                     let taken = all.len().min(most);
                     wire.extend(&all[..taken]);
@@ -463,18 +463,18 @@ mod tests {
                     }
                     Step::Answer(length) => {
                         let text = format!("0 {sent} {}", "y".repeat(length));
-                        owed.answer(|control| frame::push_text_frame(control, &text)).unwrap();
+                        queue.answer(|control| frame::push_text_frame(control, &text)).unwrap();
                         sent += 1;
                     }
-                    Step::Write(most) => { write(&mut owed, &mut wire, most); }
+                    Step::Write(most) => { write(&mut queue, &mut wire, most); }
                     Step::Leave => {
-                        owed.leave(2);
+                        queue.leave(2);
                         has_two = false;
                     }
                 }
             }
-            while !write(&mut owed, &mut wire, 1000) {}
-            prop_assert!(!owed.is_torn());
+            while !write(&mut queue, &mut wire, 1000) {}
+            prop_assert!(!queue.is_torn());
             let mut at = 0;
             let mut numbers: [Vec<usize>; 3] = Default::default();
             while at < wire.len() {
@@ -500,19 +500,19 @@ mod tests {
     proptest! {
         /// However the kernel cuts what is written, and whenever: at each end of a cut both logs were told as much.
         #[test]
-        fn the_end_of_a_cut_comes_where_all_logs_are_at_one_border(
+        fn the_end_of_a_cut_comes_where_all_logs_are_at_one_boundary(
             steps in prop::collection::vec((0_usize..200, 0_usize..200, 0_usize..600, any::<bool>()), 1..40),
         ) {
             let logs = [log(), log()];
             let frontier = Arc::new(Frontier::default());
-            let mut owed = Owed::default();
-            owed.tell_cuts(&frontier, Waker::noop());
+            let mut queue = SendQueue::default();
+            queue.tell_cuts(&frontier, Waker::noop());
             for (number, log) in logs.iter().enumerate() {
-                owed.follow(log.clone(), number as u64, 0, &["joined"]);
+                queue.follow(log.clone(), number as u64, 0, &["joined"]);
             }
             let mut wire = Vec::new();
-            let mut write = |owed: &mut Owed, most: usize| {
-                let written = owed.write(&mut DueCache::default(), |slices| {
+            let mut write = |queue: &mut SendQueue, most: usize| {
+                let written = queue.write(&mut DueCache::default(), |slices| {
                     let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
                     wire.extend(&all[..all.len().min(most)]);
                     Ok(all.len().min(most))
@@ -524,16 +524,16 @@ mod tests {
                 for (log, length) in logs.iter().zip([first, second]) {
                     log.append(text_frame(&"x".repeat(200 + length)).into());
                     if *in_the_middle && *most > 0 {
-                        write(&mut owed, *most);
+                        write(&mut queue, *most);
                     }
                 }
                 frontier.reach("1A".into());
                 if *most > 0 {
-                    write(&mut owed, *most);
+                    write(&mut queue, *most);
                 }
             }
-            while !write(&mut owed, 1_000) {}
-            prop_assert!(!owed.is_torn());
+            while !write(&mut queue, 1_000) {}
+            prop_assert!(!queue.is_torn());
             let (mut at, mut told, mut last) = (0, 0, false);
             while at < wire.len() {
                 let length = frame_length(&wire[at..]).unwrap();
@@ -552,9 +552,9 @@ mod tests {
 
     #[test]
     fn answers_that_nobody_reads_are_bounded() {
-        let mut owed = Owed::default();
+        let mut queue = SendQueue::default();
         let text = "x".repeat(ANSWER_BYTES as usize / 2);
-        let mut answer = || owed.answer(|control| frame::push_text_frame(control, &text));
+        let mut answer = || queue.answer(|control| frame::push_text_frame(control, &text));
         assert_eq!((answer(), answer()), (Ok(()), Err(TooMany)), "the headers are the bytes too many");
     }
 }

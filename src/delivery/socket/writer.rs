@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::frame_log::FrameLog;
 use super::frontier::Frontier;
 pub use super::send_queue::DueCache;
-use super::send_queue::{Lost, Owed, TooMany, Unwritten, Written};
+use super::send_queue::{Lost, SendQueue, TooMany, Unwritten, Written};
 use super::silence::Silence;
 use super::transport::Stream;
 use crate::delivery::wire::frame::{self, CloseCode};
@@ -26,7 +26,7 @@ use crate::sync::lock;
 
 /// A socket's writing half. Shared by its session and its shard.
 #[derive(Debug)]
-pub struct Outbound {
+pub struct SocketWriter {
     stream: Stream,
     state: Mutex<State>,
     /// wakes the session: blocked, closing, or gone
@@ -42,7 +42,7 @@ pub struct Outbound {
 
 #[derive(Debug, Default)]
 struct State {
-    owed: Owed,
+    queue: SendQueue,
     silence: Silence,
     /// the kernel took less than there was; the session waits until it is writable
     blocked: bool,
@@ -76,9 +76,9 @@ pub(crate) enum Order {
 /// What a subscriber on its way to the present may still say. It is void once the client has unsubscribed: then nothing
 /// of it follows the answer, also where its task is just writing.
 #[derive(Debug, Clone, Default)]
-pub struct Ticket(Arc<AtomicBool>);
+pub struct CancelFlag(Arc<AtomicBool>);
 
-impl Ticket {
+impl CancelFlag {
     /// From now on nothing more is said. To be called before the answer is put.
     pub fn void(&self) {
         self.0.store(true, Relaxed);
@@ -89,7 +89,7 @@ impl Ticket {
     }
 }
 
-impl Outbound {
+impl SocketWriter {
     /// Takes the socket over after its upgrade.
     pub fn new(stream: impl Into<Stream>, metrics: Arc<DeliveryMetrics>) -> Self {
         let (session, heard, drained) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
@@ -114,16 +114,16 @@ impl Outbound {
     pub(crate) fn echo(&self, first: u8, payload: &[u8]) {
         let mut frames = Vec::new();
         frame::push_frame(&mut frames, first, payload);
-        self.lock().owed.put(&frames);
+        self.lock().queue.put(&frames);
     }
 
     /// Lets `write` append whole frames to the control frames.
     pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
-        if state.owed.is_closing() || state.gone.is_some() {
+        if state.queue.is_closing() || state.gone.is_some() {
             return;
         }
-        if let Err(TooMany) = state.owed.answer(write) {
+        if let Err(TooMany) = state.queue.answer(write) {
             self.count_close(CloseCode::TooSlow);
             state.gone = Some(Gone::Broken);
             self.session.wake();
@@ -136,13 +136,13 @@ impl Outbound {
     ///
     /// # Errors
     /// [`Gone`] when the socket is closing or broken, or the ticket void.
-    pub async fn write(&self, frames: &[u8], ticket: &Ticket) -> Result<(), Gone> {
+    pub async fn write(&self, frames: &[u8], cancel: &CancelFlag) -> Result<(), Gone> {
         {
             let mut state = self.lock();
-            if state.owed.is_closing() || ticket.is_void() {
+            if state.queue.is_closing() || cancel.is_void() {
                 return Err(Gone::Closing);
             }
-            state.owed.put(frames);
+            state.queue.put(frames);
         }
         self.flush(&mut DueCache::default());
         loop {
@@ -153,10 +153,10 @@ impl Outbound {
                 if let Some(gone) = state.gone {
                     return Err(gone);
                 }
-                if state.owed.is_closing() {
+                if state.queue.is_closing() {
                     return Err(Gone::Closing);
                 }
-                if !state.owed.has_control() {
+                if !state.queue.has_control() {
                     return Ok(());
                 }
             }
@@ -165,22 +165,22 @@ impl Outbound {
     }
 
     /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
-    pub fn join(&self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str], ticket: &Ticket) {
+    pub fn join(&self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str], cancel: &CancelFlag) {
         let mut state = self.lock();
-        if !state.owed.is_closing() && !ticket.is_void() {
-            state.owed.follow(log, subscription, offset, messages);
+        if !state.queue.is_closing() && !cancel.is_void() {
+            state.queue.follow(log, subscription, offset, messages);
         }
     }
 
     /// Tells the end of each cut from now on, over all views that it follows. `context` is the session's.
     pub(crate) fn tell_cuts(&self, frontier: &Arc<Frontier>, context: &Context<'_>) {
-        self.lock().owed.tell_cuts(frontier, context.waker());
+        self.lock().queue.tell_cuts(frontier, context.waker());
     }
 
     /// Stops following; `false` where this subscription does not.
     pub fn leave(&self, subscription: u64) -> bool {
         let mut state = self.lock();
-        let was_there = state.owed.leave(subscription);
+        let was_there = state.queue.leave(subscription);
         state.notice_torn();
         was_there
     }
@@ -188,7 +188,7 @@ impl Outbound {
     /// Views of it are no more: it is told of each, or closed where it follows no other.
     pub(crate) fn lose(&self, lost: &[Lost]) {
         let mut state = self.lock();
-        if !state.owed.lose(lost)
+        if !state.queue.lose(lost)
             && let Some(Lost { code, reason, .. }) = lost.last()
         {
             self.close_with(&mut state, *code, reason);
@@ -206,7 +206,7 @@ impl Outbound {
     }
 
     fn close_with(&self, state: &mut State, code: CloseCode, reason: &str) {
-        if state.owed.close(code, reason) {
+        if state.queue.close(code, reason) {
             self.count_close(code);
         }
         state.notice_torn();
@@ -226,7 +226,7 @@ impl Outbound {
             self.end_if_fallen_off(&mut state);
             return;
         }
-        let had_control = state.owed.has_control();
+        let had_control = state.queue.has_control();
         let is_written = loop {
             match self.write_once(&mut state, cache) {
                 Ok(Written::Nothing) => break true,
@@ -246,7 +246,7 @@ impl Outbound {
                 }
             }
         };
-        if state.gone.is_some() || (had_control && !state.owed.has_control()) {
+        if state.gone.is_some() || (had_control && !state.queue.has_control()) {
             self.drained.notify_waiters();
         }
         drop(state);
@@ -261,16 +261,16 @@ impl Outbound {
     }
 
     fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<Written> {
-        match state.owed.write(cache, |slices: &[IoSlice<'_>]| self.stream.try_write(slices)) {
+        match state.queue.write(cache, |slices: &[IoSlice<'_>]| self.stream.try_write(slices)) {
             Ok(written) => Ok(written),
             Err(Unwritten::Io(error)) => Err(error),
             Err(Unwritten::FellOff) => self.fall_off(state),
         }
     }
 
-    /// A reader's place is no longer kept: say so if the wire is at a border, else there is nothing left to say.
+    /// What a reader is to write is no longer kept: say so if the wire is at a boundary, else there is nothing left to say.
     fn fall_off(&self, state: &mut State) -> io::Result<Written> {
-        if state.owed.is_inside_a_frame() {
+        if state.queue.is_inside_a_frame() {
             self.count_close(CloseCode::TooSlow);
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -279,7 +279,7 @@ impl Outbound {
     }
 
     fn end_if_fallen_off(&self, state: &mut State) {
-        if !state.owed.has_fallen_off() {
+        if !state.queue.has_fallen_off() {
             return;
         }
         match self.fall_off(state) {
@@ -348,22 +348,22 @@ impl Outbound {
 
     /// How far the client has come in a view's log; `None` where it has not begun to read it.
     pub(crate) fn place_in(&self, log: &FrameLog) -> Option<u64> {
-        self.lock().owed.place_in(log)
+        self.lock().queue.place_in(log)
     }
 
     /// Whether the client has not taken all that a view owes it.
     pub(crate) fn is_behind(&self, log: &FrameLog) -> bool {
-        self.lock().owed.is_behind(log)
+        self.lock().queue.is_behind(log)
     }
 
     /// The views of which the client has not taken everything, and how far it has come in each.
     pub(crate) fn behind(&self) -> Vec<(Arc<FrameLog>, u64)> {
-        self.lock().owed.behind()
+        self.lock().queue.behind()
     }
 
     /// Whether a close frame was put.
     pub fn is_closing(&self) -> bool {
-        self.lock().owed.is_closing()
+        self.lock().queue.is_closing()
     }
 
     /// Why nothing can be written any more, if so.
@@ -386,7 +386,7 @@ impl Outbound {
 
 impl State {
     fn notice_torn(&mut self) {
-        if self.owed.is_torn() {
+        if self.queue.is_torn() {
             self.gone = Some(Gone::Broken);
         }
     }

@@ -135,7 +135,7 @@ fn push_header(out: &mut Vec<u8>, first: u8, length: usize) {
 
 /// Whether a frame begins at `offset` of a segment, found by walking the headers of its frames. Only a reader that
 /// could not write everything asks.
-pub fn is_border(segment: &[u8], offset: usize) -> bool {
+pub fn is_frame_boundary(segment: &[u8], offset: usize) -> bool {
     let mut at = 0;
     while at < offset {
         let Some(length) = frame_length(&segment[at..]) else { return false };
@@ -184,17 +184,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn borders_are_found_at_any_length(lengths in prop::collection::vec(0_usize..70_000, 1..5)) {
+        fn boundaries_are_found_at_any_length(lengths in prop::collection::vec(0_usize..70_000, 1..5)) {
             let texts: Vec<String> = lengths.iter().map(|&n| "x".repeat(n)).collect();
-            let mut borders = vec![0];
+            let mut boundaries = vec![0];
             let mut bytes = Vec::new();
             for text in &texts {
                 bytes.extend(text_frame(text));
-                borders.push(bytes.len());
+                boundaries.push(bytes.len());
             }
-            for &border in &borders {
-                prop_assert!(is_border(&bytes, border));
-                prop_assert_eq!(is_border(&bytes, border + 1), borders.contains(&(border + 1)));
+            for &boundary in &boundaries {
+                prop_assert!(is_frame_boundary(&bytes, boundary));
+                prop_assert_eq!(is_frame_boundary(&bytes, boundary + 1), boundaries.contains(&(boundary + 1)));
             }
         }
     }

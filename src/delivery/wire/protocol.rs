@@ -9,7 +9,7 @@ use crate::change::Change;
 use crate::cursor::push_id;
 use crate::delivery::scope::label::{Label, Tag};
 use crate::delivery::scope::visible::{VisibleChange, VisibleNotification};
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 
 /// Nothing of the cut follows on this channel.
 const LAST: &str = r#","last":true"#;

@@ -12,19 +12,19 @@ use crate::delivery::fanout::hub::{Settings, Source};
 use crate::delivery::scope::selection::Selection;
 use crate::delivery::socket::send_queue::DueCache;
 use crate::feedback::Feedback;
-use crate::lives::{Life, Lives};
+use crate::incarnations::{Incarnation, Incarnations};
 use crate::metrics::DeliveryMetrics;
 use crate::shutdown;
 use crate::tasks::Tasks;
 
-fn place(life: u64, before: u64) -> Cursor {
-    Cursor { epoch: 7, incarnation: life, lsn: 100, seen: Snapshot::all_before(before), inside: None }
+fn position(incarnation: u64, before: u64) -> Cursor {
+    Cursor { epoch: 7, incarnation: incarnation, lsn: 100, seen: Snapshot::all_before(before), inside: None }
 }
 
-fn begin(life: u64, lives: &[Life], continues: bool) -> Event {
-    let lives = Arc::new(Lives { epoch: 7, lives: lives.to_vec(), seal: None });
+fn begin(incarnation: u64, incarnations: &[Incarnation], continues: bool) -> Event {
+    let incarnations = Arc::new(Incarnations { epoch: 7, incarnations: incarnations.to_vec(), seal: None });
     let start = if continues { Start::Continues } else { Start::First };
-    Event::From { border: Border::new(place(life, 10)), lives, start, inside: None }
+    Event::From { boundary: Boundary::new(position(incarnation, 10)), incarnations, start, inside: None }
 }
 
 fn change() -> Change {
@@ -40,8 +40,8 @@ fn change() -> Change {
     Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None }
 }
 
-fn cut(life: u64) -> Event {
-    let end = Border::new(place(life, 30));
+fn cut(incarnation: u64) -> Event {
+    let end = Boundary::new(position(incarnation, 30));
     Event::Cut(Cut {
         changes: vec![change()],
         inside: "1".into(),
@@ -54,7 +54,7 @@ fn cut(life: u64) -> Event {
 struct Stage {
     hub: Arc<Hub>,
     feedback: Arc<Feedback>,
-    outbound: Arc<Outbound>,
+    writer: Arc<SocketWriter>,
     client: TcpStream,
     events: mpsc::Sender<Event>,
     /// what the source is asked
@@ -64,12 +64,12 @@ struct Stage {
 }
 
 impl Stage {
-    /// Live, in this life of the server and with none before it.
-    async fn in_life(life: u64) -> Self {
+    /// Live, in this incarnation of the server and with none before it.
+    async fn in_incarnation(incarnation: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let metrics = Arc::new(DeliveryMetrics::default());
-        let outbound = Arc::new(Outbound::new(listener.accept().await.unwrap().0, metrics.clone()));
+        let writer = Arc::new(SocketWriter::new(listener.accept().await.unwrap().0, metrics.clone()));
         let (asks, requests) = mpsc::channel(1);
         let feedback = Arc::new(Feedback::default());
         let settings = Settings {
@@ -96,23 +96,23 @@ impl Stage {
             })
             .await
             .unwrap();
-        events.send(begin(life, &[Life { id: life, bound: None }], false)).await.unwrap();
+        events.send(begin(incarnation, &[Incarnation { id: incarnation, bound: None }], false)).await.unwrap();
         events.send(Event::Live).await.unwrap();
-        hub.becomes_live().await;
-        Self { hub, feedback, outbound, client, events, requests, trigger, running }
+        hub.wait_until_live().await;
+        Self { hub, feedback, writer, client, events, requests, trigger, running }
     }
 
     /// A subscriber of pets on its way.
-    fn resume(&self, wish: Wish) -> tokio::task::JoinHandle<Result<Subscription, Failed>> {
+    fn resume(&self, wish: SubscribeOptions) -> tokio::task::JoinHandle<Result<Subscription, Failed>> {
         let key = ViewKey::named("pets", Selection::default());
-        let (hub, outbound) = (self.hub.clone(), self.outbound.clone());
-        tokio::spawn(Resume::new(hub, outbound, key, None, "me".into(), None, Ticket::default()).run(wish))
+        let (hub, writer) = (self.hub.clone(), self.writer.clone());
+        tokio::spawn(CatchUp::new(hub, writer, key, None, "me".into(), None, CancelFlag::default()).run(wish))
     }
 
-    /// Answers a request for the rows: there are none, as of a place.
+    /// Answers a request for the rows: there are none, as of a position.
     async fn give_rows(&mut self, at: Cursor) {
         match self.requests.recv().await {
-            Some(Request::Snapshot { answer, .. }) => answer.send(Answer::Border(Border::new(at))).await.unwrap(),
+            Some(Request::Snapshot { answer, .. }) => answer.send(Answer::Boundary(Boundary::new(at))).await.unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -131,7 +131,7 @@ impl Stage {
 
     /// What the client was sent up to a word.
     async fn sent_until(&mut self, word: &str) -> String {
-        self.outbound.flush(&mut DueCache::default());
+        self.writer.flush(&mut DueCache::default());
         let mut sent = Vec::new();
         while !String::from_utf8_lossy(&sent).contains(word) {
             assert_ne!(self.client.read_buf(&mut sent).await.unwrap(), 0, "{}", String::from_utf8_lossy(&sent));
@@ -143,7 +143,7 @@ impl Stage {
     async fn end(mut self) -> String {
         self.trigger.begin();
         self.running.finish().await;
-        drop((self.outbound, self.hub));
+        drop((self.writer, self.hub));
         let mut sent = Vec::new();
         self.client.read_to_end(&mut sent).await.unwrap();
         String::from_utf8_lossy(&sent).into_owned()
@@ -151,31 +151,31 @@ impl Stage {
 }
 
 #[tokio::test]
-async fn a_place_that_was_judged_in_another_life_does_not_enter() {
-    let stage = Stage::in_life(2).await;
-    let enter = |life| {
+async fn a_position_that_was_judged_in_another_incarnation_does_not_enter() {
+    let stage = Stage::in_incarnation(2).await;
+    let enter = |incarnation| {
         let key = ViewKey::named("pets", Selection::default());
-        stage.hub.enter(&key, None, &stage.outbound, &"me".into(), &Snapshot::all_before(10), life).unwrap()
+        stage.hub.enter(&key, None, &stage.writer, &"me".into(), &Snapshot::all_before(10), incarnation).unwrap()
     };
-    assert!(matches!(enter(1), Entry::AnotherLife));
+    assert!(matches!(enter(1), Entry::AnotherIncarnation));
     assert!(matches!(enter(2), Entry::Joined { .. }));
     assert_eq!(stage.end().await, "");
 }
 
 /// The server crashes while a client waits for the rest of its cut. Its place is of the lost tail: a message sent
-/// now would carry that place into the new life, where it would be honoured.
+/// now would carry that position into the new incarnation, where it would be honoured.
 #[tokio::test]
-async fn a_place_is_not_carried_into_another_life_of_the_server() {
-    let stage = Stage::in_life(1).await;
-    let old = Life { id: 1, bound: None };
-    let wish = Wish {
-        since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..place(1, 10) }.token()),
-        ..Wish::default()
+async fn a_position_is_not_carried_into_another_incarnation_of_the_server() {
+    let stage = Stage::in_incarnation(1).await;
+    let old = Incarnation { id: 1, bound: None };
+    let wish = SubscribeOptions {
+        since: Some(Cursor { inside: Some((Snapshot::all_before(20), 1)), ..position(1, 10) }.token()),
+        ..SubscribeOptions::default()
     };
     let resuming = stage.resume(wish);
-    stage.feedback.nudged().await; // it waits until the stream has come to its place
+    stage.feedback.nudged().await; // it waits until the stream has come to its position
 
-    stage.events.send(begin(2, &[old, Life { id: 2, bound: Some(50) }], true)).await.unwrap();
+    stage.events.send(begin(2, &[old, Incarnation { id: 2, bound: Some(50) }], true)).await.unwrap();
     stage.events.send(cut(2)).await.unwrap();
     assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
     assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
@@ -184,9 +184,9 @@ async fn a_place_is_not_carried_into_another_life_of_the_server() {
 /// So that it reads no sooner than what it brings can be written.
 #[tokio::test]
 async fn the_source_hears_how_long_a_pass_takes() {
-    let stage = Stage::in_life(1).await;
+    let stage = Stage::in_incarnation(1).await;
     let key = ViewKey::named("pets", Selection::default());
-    let subscription = stage.hub.join(&key, &stage.outbound, &"me".into(), None).unwrap();
+    let subscription = stage.hub.join(&key, &stage.writer, &"me".into(), None).unwrap();
     assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
     stage.events.send(cut(1)).await.unwrap();
     let told = async {
@@ -207,12 +207,12 @@ fn types(sent: &str) -> Vec<&str> {
 /// A client that asked for rows takes them to be what it is to show, whatever it was told before `subscribed`.
 #[tokio::test]
 async fn rows_behind_which_something_is_missing_are_read_again() {
-    let wish = || Wish { snapshot: true, ..Wish::default() };
-    let (old, present) = (place(1, 5), place(1, 10));
+    let wish = || SubscribeOptions { snapshot: true, ..SubscribeOptions::default() };
+    let (old, present) = (position(1, 5), position(1, 10));
     // what was captured since the rows were read was pruned, or cannot be told
     let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
     for past in [vec![Answer::Gap(Gap::Retention)], vec![Answer::Changes(vec![unreadable]), Answer::Done]] {
-        let mut stage = Stage::in_life(1).await;
+        let mut stage = Stage::in_incarnation(1).await;
         let resuming = stage.resume(wish());
         stage.give_rows(old.clone()).await;
         stage.give_past(past).await;
@@ -224,7 +224,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
         assert_eq!(types(&sent), ["snapshot", "gap", "snapshot", "subscribed"]);
     }
     // each time: the client begins anew, and waits before it does
-    let mut stage = Stage::in_life(1).await;
+    let mut stage = Stage::in_incarnation(1).await;
     let resuming = stage.resume(wish());
     for _ in 0..SNAPSHOTS {
         stage.give_rows(old.clone()).await;
@@ -237,11 +237,11 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
 /// A writer of such changes keeps no client out.
 #[tokio::test]
 async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() {
-    let mut stage = Stage::in_life(1).await;
-    let resuming = stage.resume(Wish { snapshot: true, ..Wish::default() });
+    let mut stage = Stage::in_incarnation(1).await;
+    let resuming = stage.resume(SubscribeOptions { snapshot: true, ..SubscribeOptions::default() });
     let unreadable = || Change { update: Some(Update::unreadable("pets".into())), ..change() };
     for _ in 0..SNAPSHOTS {
-        stage.give_rows(place(1, 5)).await;
+        stage.give_rows(position(1, 5)).await;
         stage.give_past(vec![Answer::Changes(vec![change(), unreadable()]), Answer::Done]).await;
     }
     let subscription = resuming.await.unwrap().unwrap();
@@ -255,13 +255,13 @@ async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() 
 #[tokio::test]
 async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
     for snapshot in [true, false] {
-        let mut stage = Stage::in_life(1).await;
-        let resuming = stage.resume(Wish { since: Some(place(1, 5).token()), snapshot, gap: None });
+        let mut stage = Stage::in_incarnation(1).await;
+        let resuming = stage.resume(SubscribeOptions { since: Some(position(1, 5).token()), snapshot, gap: None });
         let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
         let after = Change { id: 3, ..change() };
         stage.give_past(vec![Answer::Changes(vec![change(), unreadable, after]), Answer::Done]).await;
         if snapshot {
-            stage.give_rows(place(1, 10)).await;
+            stage.give_rows(position(1, 10)).await;
         }
         let subscription = resuming.await.unwrap().unwrap();
         let sent = stage.sent_until("subscribed").await;

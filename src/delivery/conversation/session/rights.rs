@@ -7,14 +7,14 @@ use std::task::{Context, Poll, ready};
 use serde_json::Value;
 
 use crate::delivery::access::auth::Identity;
-use crate::delivery::conversation::catch_up::Wish;
+use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::conversation::session::{Session, explain};
 use crate::delivery::conversation::token_lease::Due;
 use crate::delivery::fanout::hub::JoinError;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 
 /// After so many seconds a token from an address that forges may be looked at again, if it lets that be.
 const FORGED_PAUSE: f64 = 5.0;
@@ -23,17 +23,17 @@ impl Session {
     /// Ready when the client had to be told something of its token.
     pub(super) fn poll_pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(pass) = &mut self.pass else { return Poll::Pending };
-        if self.outbound.is_closing() {
+        if self.writer.is_closing() {
             return Poll::Pending;
         }
         match ready!(pass.poll_due(context)) {
             Due::Expiring => {
                 let seconds = pass.remaining().unwrap_or_default().as_secs();
-                self.outbound.say(&protocol::token_expiring(seconds));
+                self.writer.say(&protocol::token_expiring(seconds));
             }
-            Due::Expired => self.outbound.close(CloseCode::Unauthenticated, "the token has expired"),
-            Due::Nobody if self.subscriptions.is_empty() && self.joining.is_none() => {
-                self.outbound.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
+            Due::Expired => self.writer.close(CloseCode::Unauthenticated, "the token has expired"),
+            Due::Nobody if self.subscriptions.is_empty() && self.pending.is_none() => {
+                self.writer.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
             }
             Due::Nobody | Due::Nothing => {}
         }
@@ -66,20 +66,20 @@ impl Session {
         // also one that came without a token counts for its user from now on
         if let Err(what) = self.party.belongs_to(who.user.as_ref()) {
             self.hub.metrics().count_limit(what.limit);
-            return self.outbound.close(CloseCode::Overloaded, what.reason);
+            return self.writer.close(CloseCode::Overloaded, what.reason);
         }
         self.party.is_known();
         self.inbound.allow(self.limits.message_bytes);
         let seconds = pass.remaining().map(|remaining| remaining.as_secs());
-        self.hub.pulse().belongs_to(self.standing, who.user.clone());
-        self.outbound.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
+        self.hub.keepalive().belongs_to(self.standing, who.user.clone());
+        self.writer.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
         self.reconsider();
     }
 
     /// Some of its user's tokens were revoked, maybe this one.
     pub(super) fn look_at_revocation(&self) {
         if self.hub.keys().zip(self.who().as_ref()).is_some_and(|(keys, who)| keys.is_revoked(who)) {
-            self.outbound.close(CloseCode::Unauthenticated, "the token was revoked");
+            self.writer.close(CloseCode::Unauthenticated, "the token was revoked");
         }
     }
 
@@ -88,10 +88,10 @@ impl Session {
     pub(super) fn reconsider(&mut self) {
         let who = self.who();
         let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
-        if self.joining.as_ref().is_some_and(|joining| !joining.may_go_on(permit)) {
+        if self.pending.as_ref().is_some_and(|pending| !pending.may_go_on(permit)) {
             // what is on its way cannot turn
             return self
-                .outbound
+                .writer
                 .close(CloseCode::RightsChanged, "your rights changed meanwhile: resume with your last cursor");
         }
         let had_some = !self.subscriptions.is_empty();
@@ -102,7 +102,7 @@ impl Session {
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
                 Ok(_) => {
                     drop(subscription);
-                    self.join(asked, Wish { gap: Some(Gap::Policy), ..Wish::default() }, None);
+                    self.join(asked, SubscribeOptions { gap: Some(Gap::Policy), ..SubscribeOptions::default() }, None);
                 }
                 Err(error) => {
                     drop(subscription);
@@ -111,8 +111,8 @@ impl Session {
                 }
             }
         }
-        if had_some && self.subscriptions.is_empty() && self.joining.is_none() {
-            self.outbound.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
+        if had_some && self.subscriptions.is_empty() && self.pending.is_none() {
+            self.writer.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
         }
     }
 }

@@ -17,16 +17,16 @@ use crate::delivery::fanout::view::View;
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::projection::Unfit;
 use crate::delivery::socket::send_queue::Lost;
-use crate::delivery::socket::writer::{Order, Outbound};
+use crate::delivery::socket::writer::{Order, SocketWriter};
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
-use crate::lives::Gap;
+use crate::incarnations::Gap;
 use crate::sync::lock;
 
 impl State {
     /// Whether the stream still brings changes from before some floor.
     fn notice_floors(&mut self) {
-        let seen = self.border.as_ref().map(|border| &border.cursor.seen);
+        let seen = self.boundary.as_ref().map(|boundary| &boundary.cursor.seen);
         self.awaits_floor = seen.is_none_or(|seen| self.floors.are_ahead_of(seen));
     }
 }
@@ -48,25 +48,25 @@ impl Hub {
                     self.settle(unwritten).await;
                 }
             }
-            Event::From { mut border, lives, start, inside: _ } => {
+            Event::From { mut boundary, incarnations, start, inside: _ } => {
                 let mut state = lock(&self.state);
-                state.lives = Some(lives);
-                border.token = state.sealed(&border.token);
-                // where a cut was broken off, its rest follows and ends at a border
-                if start != Start::Continues || state.is_at_border {
-                    state.cursor = border.token.clone();
-                    state.is_at_border = true;
+                state.incarnations = Some(incarnations);
+                boundary.token = state.sealed(&boundary.token);
+                // where a cut was broken off, its rest follows and ends at a boundary
+                if start != Start::Continues || state.is_at_boundary {
+                    state.cursor = boundary.token.clone();
+                    state.is_at_boundary = true;
                     // not before who has lost something is told so: its cursor lies behind that
                     if !matches!(start, Start::Gap(_)) {
-                        self.frontier.reach(border.token.clone());
+                        self.frontier.reach(boundary.token.clone());
                     }
                 }
                 if start != Start::Continues {
                     // what follows it is no part of the cut that was broken off
                     std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
-                    state.history.restart(border.cursor.seen.clone());
+                    state.history.restart(boundary.cursor.seen.clone());
                 }
-                state.border = Some(border);
+                state.boundary = Some(boundary);
                 state.notice_floors();
                 if let Start::Gap(gap) = start {
                     self.metrics.count_gap(gap.as_str());
@@ -74,7 +74,7 @@ impl Hub {
                 } else {
                     drop(state);
                 }
-                self.borders.send_replace(());
+                self.boundaries.send_replace(());
             }
             Event::Live => {
                 if !self.live.send_replace(true) {
@@ -96,7 +96,7 @@ impl Hub {
                     keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
                 }
                 // each looks whether its token is among them: some may be of after that moment
-                self.pulse.of_user(&user).iter().for_each(|outbound| outbound.order(Order::Revoked));
+                self.keepalive.of_user(&user).iter().for_each(|writer| writer.order(Order::Revoked));
             }
         }
     }
@@ -108,7 +108,7 @@ impl Hub {
             if state.awaits_floor {
                 cut.changes.retain(|change| !state.floors.keep_out(change));
             }
-            // a change that is alone has the place after the cut
+            // a change that is alone has the position after the cut
             if cut.changes.len() > 1 || cut.end.is_none() {
                 cut.inside = state.sealed(&cut.inside);
             }
@@ -153,7 +153,7 @@ impl Hub {
         bytes += self.end_cut(&mut state, &mut touched, &cut);
         if let Some(end) = &cut.end {
             state.cursor = end.token.clone();
-            state.border = Some(end.clone());
+            state.boundary = Some(end.clone());
             self.frontier.reach(end.token.clone());
             if state.awaits_floor {
                 state.notice_floors();
@@ -163,7 +163,7 @@ impl Hub {
             crate::cursor::push_id(&mut token, last.id);
             state.cursor = token.into();
         }
-        state.is_at_border = cut.end.is_some();
+        state.is_at_boundary = cut.end.is_some();
         if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
             self.metrics.note_change(last.at);
         }
@@ -174,7 +174,7 @@ impl Hub {
         let oldest = cut.changes.iter().map(|change| change.at).min().filter(|_| self.is_live());
         state.history.push(cut);
         drop(state);
-        self.borders.send_replace(());
+        self.boundaries.send_replace(());
         self.wake(&touched, oldest);
         self.shed(shed);
         bytes
@@ -236,7 +236,7 @@ impl Hub {
                 let channel = view.key.channel().map_or("user", |name| name);
                 tracing::warn!(event = "view_shed", channel, limit, unlogged);
             }
-            view.sockets().iter().for_each(|outbound| outbound.close(CloseCode::Overloaded, reason));
+            view.sockets().iter().for_each(|writer| writer.close(CloseCode::Overloaded, reason));
         }
     }
 
@@ -254,7 +254,7 @@ impl Hub {
         let before = state.policies.replace(policies);
         // also who is on his way to a channel; not the first time, which those who are there wait for
         if self.settings.keys.is_some() && before.is_some() && state.policies != before {
-            self.pulse.all().iter().for_each(|outbound| outbound.order(Order::Reconsider));
+            self.keepalive.all().iter().for_each(|writer| writer.order(Order::Reconsider));
         }
         let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
         let before = std::mem::replace(&mut state.channels, channels);
@@ -286,14 +286,14 @@ impl Hub {
         self.tell_of_floors(state, &raised);
         self.catalogued.send_replace(());
         // each socket once: it is closed where it follows nothing else
-        let mut sockets: HashMap<*const Outbound, (Arc<Outbound>, Vec<Lost>)> = HashMap::new();
+        let mut sockets: HashMap<*const SocketWriter, (Arc<SocketWriter>, Vec<Lost>)> = HashMap::new();
         for (view, lost) in closed {
-            for outbound in view.sockets() {
-                let known = sockets.entry(Arc::as_ptr(&outbound)).or_insert_with(|| (outbound, Vec::new()));
+            for writer in view.sockets() {
+                let known = sockets.entry(Arc::as_ptr(&writer)).or_insert_with(|| (writer, Vec::new()));
                 known.1.push(lost.clone());
             }
         }
-        sockets.into_values().for_each(|(outbound, lost)| outbound.lose(&lost));
+        sockets.into_values().for_each(|(writer, lost)| writer.lose(&lost));
     }
 
     /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
@@ -349,7 +349,7 @@ impl Hub {
             let cursor = format!("{}{}", state.cursor, view.log.mark());
             view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
         }
-        if state.is_at_border {
+        if state.is_at_boundary {
             self.frontier.reach(state.cursor.clone());
         }
         drop(state);

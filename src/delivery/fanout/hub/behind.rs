@@ -19,7 +19,7 @@ impl Hub {
     /// The subscribers that are behind. Where everybody may ask, nobody is told who the others are.
     pub fn behind(&self) -> Value {
         let is_for_admins = self.settings.keys.is_some();
-        let sockets = self.pulse.everybody();
+        let sockets = self.keepalive.everybody();
         let views: HashMap<_, _> =
             lock(&self.state).known.iter().map(|view| (Arc::as_ptr(&view.log), view.clone())).collect();
         let mut behind = Vec::new();
@@ -29,7 +29,7 @@ impl Hub {
                 |(log, place): (Arc<FrameLog>, u64)| Some((log.wait(place), views.get(&Arc::as_ptr(&log))?, place));
             behind.extend(
                 member
-                    .outbound
+                    .writer
                     .behind()
                     .into_iter()
                     .filter_map(of)

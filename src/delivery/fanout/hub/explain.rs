@@ -18,13 +18,13 @@ const VIEWS: usize = 100;
 const WORK: u64 = 16 << 20;
 
 impl Hub {
-    /// The life of a change from the log on. No value of its row is in it.
+    /// The way of a change from the log on. No value of its row is in it.
     pub fn explain(&self, change: &Change) -> Value {
         let (update, notification) = (change.update.as_ref(), change.notification.as_ref());
         let users: Vec<&str> = notification.iter().flat_map(|told| &told.users).map(|user| &**user).collect();
         let (passed, concerned, projections): (bool, Vec<Arc<View>>, Vec<_>) = {
             let state = lock(&self.state);
-            let passed = state.border.as_ref().is_some_and(|border| border.cursor.seen.sees(change.tx));
+            let passed = state.boundary.as_ref().is_some_and(|boundary| boundary.cursor.seen.sees(change.tx));
             let of_users = users.iter().flat_map(|user| state.known.of_user(user));
             let of_channel = update.into_iter().flat_map(|update| state.known.of_channel(&update.channel));
             let concerned: Vec<_> = of_channel.chain(of_users).cloned().collect();

@@ -7,7 +7,7 @@ use super::Hub;
 use crate::delivery::access::party::Look;
 use crate::delivery::fanout::view::View;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::writer::{Outbound, Ticket};
+use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::sync::lock;
 
 /// A socket's place in a view; dropping it leaves.
@@ -15,7 +15,7 @@ use crate::sync::lock;
 pub struct Subscription {
     hub: Arc<Hub>,
     view: Arc<View>,
-    outbound: Arc<Outbound>,
+    writer: Arc<SocketWriter>,
     /// what it counts for; `None` where it is the whole channel, or a user's
     look: Option<Box<Look>>,
     /// tells it from any other
@@ -31,7 +31,7 @@ impl Subscription {
     pub(super) fn new(
         hub: Arc<Hub>,
         view: Arc<View>,
-        outbound: Arc<Outbound>,
+        writer: Arc<SocketWriter>,
         look: Option<Box<Look>>,
         shard: usize,
         slot: usize,
@@ -41,7 +41,7 @@ impl Subscription {
         }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (number, offset) = (NUMBER.fetch_add(1, Relaxed), view.log.end());
-        Self { hub, view, outbound, look, number, offset, shard, slot }
+        Self { hub, view, writer, look, number, offset, shard, slot }
     }
 
     /// Follows the view's cursors.
@@ -55,13 +55,13 @@ impl Subscription {
     }
 
     /// From now on the socket gets what the view's log has had since it became a member, after `messages`.
-    pub fn follow(&self, messages: &[&str], ticket: &Ticket) {
-        self.outbound.join(self.view.log.clone(), self.number, self.offset, messages, ticket);
+    pub fn follow(&self, messages: &[&str], cancel: &CancelFlag) {
+        self.writer.join(self.view.log.clone(), self.number, self.offset, messages, cancel);
     }
 
     /// Stops following before it is dropped; `false` where it does not, as its socket was told that its view is no more.
     pub(crate) fn leave(&self) -> bool {
-        self.outbound.leave(self.number)
+        self.writer.leave(self.number)
     }
 
     /// Whether its view is still one: not where the channel is gone.
@@ -72,7 +72,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.outbound.leave(self.number);
+        self.writer.leave(self.number);
         let mut state = lock(&self.hub.state);
         lock(&self.view.members[self.shard]).try_remove(self.slot);
         if let Some(look) = &self.look {

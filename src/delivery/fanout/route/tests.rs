@@ -1,6 +1,6 @@
 use super::*;
 use crate::change::Notification;
-use crate::cursor::{Border, Cursor, Snapshot};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::scope::label::Tag;
 
 impl Watched for u64 {
@@ -52,7 +52,7 @@ fn each_view_gets_its_frames_in_order_and_the_last_carries_the_end() {
     let changes = vec![change(1, "pets", &["5", "6"]), change(2, "users", &[]), change(3, "pets", &["5"])];
     let seen = Snapshot::all_before(9);
     let cursor = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: seen.clone(), inside: None };
-    let end = Some(Border { cursor, token: "1end".into() });
+    let end = Some(Boundary { cursor, token: "1end".into() });
     let routed = route(&views, &Cut { changes, inside: "1in".into(), until: seen.into(), end });
     assert_eq!(routed.frames.len(), 2);
     for (view, frames) in &routed.frames {

@@ -1,4 +1,4 @@
-//! The lives of the database server, and which cursors outlive them. Pure: owns the rule; who notes a life and how is
+//! The incarnations of the database server, and which cursors outlive them. Pure: owns the rule; who notes an incarnation and how is
 //! the source's.
 
 use serde::{Deserialize, Serialize};
@@ -41,61 +41,61 @@ impl Gap {
     }
 }
 
-/// The lives of the server that cursors may come from, the present one last.
+/// The incarnations of the server that cursors may come from, the present one last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lives {
+pub struct Incarnations {
     /// which installation of which database
     pub epoch: u64,
     /// in the order in which they began
-    pub lives: Vec<Life>,
+    pub incarnations: Vec<Incarnation>,
     /// what its cursors are sealed with; `None`: they are not
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<Seal>,
 }
 
-/// One life of the server, from a start to a restart, crash or promotion.
+/// One incarnation of the server, from a start to a restart, crash or promotion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Life {
+pub struct Incarnation {
     /// its number, and 16 bits that tell it from the same number of a copy of the database
     pub id: u64,
-    /// cursors of earlier lives are good up to this position in the log; `None`: all of them
+    /// cursors of earlier incarnations are good up to this LSN; `None`: all of them
     pub bound: Option<u64>,
 }
 
-impl Lives {
-    /// The present life.
+impl Incarnations {
+    /// The present incarnation.
     pub fn present(&self) -> u64 {
-        self.lives.last().map_or(0, |life| life.id)
+        self.incarnations.last().map_or(0, |incarnation| incarnation.id)
     }
 
-    /// Whether a life is among them.
+    /// Whether an incarnation is among them.
     pub fn know(&self, incarnation: u64) -> bool {
-        self.lives.iter().any(|life| life.id == incarnation)
+        self.incarnations.iter().any(|each| each.id == incarnation)
     }
 
-    /// Whether one life came before another; not where one of them is not known.
+    /// Whether one incarnation came before another; not where one of them is not known.
     pub fn is_earlier(&self, one: u64, other: u64) -> bool {
-        let at = |id| self.lives.iter().position(|life| life.id == id);
+        let at = |id| self.incarnations.iter().position(|incarnation| incarnation.id == id);
         at(one).zip(at(other)).is_some_and(|(one, other)| one < other)
     }
 
-    /// The position up to which everything has survived since a life; `None` where that life is not known.
+    /// The LSN up to which everything has survived since an incarnation; `None` where that incarnation is not known.
     pub fn survived_since(&self, incarnation: u64) -> Option<u64> {
-        let at = self.lives.iter().position(|life| life.id == incarnation)?;
-        Some(self.lives[at + 1..].iter().filter_map(|life| life.bound).min().unwrap_or(u64::MAX))
+        let at = self.incarnations.iter().position(|each| each.id == incarnation)?;
+        Some(self.incarnations[at + 1..].iter().filter_map(|incarnation| incarnation.bound).min().unwrap_or(u64::MAX))
     }
 
-    /// Whether what was seen up to `lsn` in the life `incarnation` is still true. After a crash, or the promotion of
+    /// Whether what was seen up to `lsn` in `incarnation` is still true. After a crash, or the promotion of
     /// a standby that was behind, transaction ids of the lost tail are used again: a bare snapshot then lost changes
     /// in 193 of 1,534 cursors, silently.
     ///
     /// # Errors
-    /// [`Gap::BadCursor`] for another database, [`Gap::Failover`] for a place that may have been lost.
+    /// [`Gap::BadCursor`] for another database, [`Gap::Failover`] for a position that may have been lost.
     pub fn judge(&self, epoch: u64, incarnation: u64, lsn: u64) -> Result<(), Gap> {
         if epoch != self.epoch {
             return Err(Gap::BadCursor);
         }
-        // a life nobody knows: of a copy of this database that went another way, or its note was in the lost tail
+        // an incarnation nobody knows: of a copy of this database that went another way, or its note was in the lost tail
         let survived = self.survived_since(incarnation).ok_or(Gap::Failover)?;
         if lsn <= survived { Ok(()) } else { Err(Gap::Failover) }
     }
@@ -107,17 +107,22 @@ mod tests {
 
     #[test]
     fn a_cursor_is_good_as_long_as_no_crash_lost_what_it_saw() {
-        let life = |id, bound| Life { id, bound };
-        let lives = Lives {
+        let incarnation = |id, bound| Incarnation { id, bound };
+        let incarnations = Incarnations {
             epoch: 7,
-            lives: vec![life(1, None), life(2, None), life(3, Some(500)), life(4, None)],
+            incarnations: vec![
+                incarnation(1, None),
+                incarnation(2, None),
+                incarnation(3, Some(500)),
+                incarnation(4, None),
+            ],
             seal: None,
         };
-        assert_eq!(lives.judge(7, 4, 9_000), Ok(()), "the present life");
-        assert_eq!(lives.judge(7, 3, 9_000), Ok(()), "a planned restart in between");
-        assert_eq!(lives.judge(7, 1, 500), Ok(()), "what had reached the disk");
-        assert_eq!(lives.judge(7, 2, 501), Err(Gap::Failover), "what may not");
-        assert_eq!(lives.judge(7, 9, 1), Err(Gap::Failover), "a life of a copy");
-        assert_eq!(lives.judge(8, 4, 1), Err(Gap::BadCursor), "another database");
+        assert_eq!(incarnations.judge(7, 4, 9_000), Ok(()), "the present life");
+        assert_eq!(incarnations.judge(7, 3, 9_000), Ok(()), "a planned restart in between");
+        assert_eq!(incarnations.judge(7, 1, 500), Ok(()), "what had reached the disk");
+        assert_eq!(incarnations.judge(7, 2, 501), Err(Gap::Failover), "what may not");
+        assert_eq!(incarnations.judge(7, 9, 1), Err(Gap::Failover), "a life of a copy");
+        assert_eq!(incarnations.judge(8, 4, 1), Err(Gap::BadCursor), "another database");
     }
 }

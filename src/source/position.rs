@@ -1,4 +1,4 @@
-//! The place a relay has come to, and where it begins: kept over lost connections, taken over into a new life of the
+//! The position that a relay has come to, and where it begins: kept over lost connections, taken over into a new incarnation of the
 //! server if nothing that was delivered is lost. Reads no change.
 
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::client::Client;
 use super::witness::Witness;
 use crate::change::{Event, Start};
-use crate::cursor::{Border, Cursor, Snapshot};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
-use crate::lives::{Life, Lives};
+use crate::incarnations::{Incarnation, Incarnations};
 
 /// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
 const RECENT_CHANGES: i64 = 20_000;
@@ -19,8 +19,8 @@ const FIRST_TRANSACTION: u64 = 3;
 
 /// The place reached: what the relay goes on from, over reconnects.
 #[derive(Debug, Clone)]
-pub struct Place {
-    pub(super) lives: Arc<Lives>,
+pub struct Position {
+    pub(super) incarnations: Arc<Incarnations>,
     pub(super) seen: Snapshot,
     pub(super) lsn: u64,
     /// delivered of the cut that ends at this snapshot (with its LSN): everything up to the id
@@ -28,22 +28,22 @@ pub struct Place {
     pub(super) witness: Witness,
 }
 
-impl Place {
+impl Position {
     /// The present: nothing before it will be read.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn present(client: &Client, lives: Arc<Lives>) -> Result<Self> {
+    pub async fn present(client: &Client, incarnations: Arc<Incarnations>) -> Result<Self> {
         let (seen, lsn) = now(client).await?;
-        Ok(Self { lives, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
+        Ok(Self { incarnations, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
     }
 
     /// The place from which a relay starts: the latest changes are read once more, as one cut.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn recent(client: &Client, lives: Arc<Lives>) -> Result<Self> {
-        let present = Self::present(client, lives).await?;
+    pub async fn recent(client: &Client, incarnations: Arc<Incarnations>) -> Result<Self> {
+        let present = Self::present(client, incarnations).await?;
         // what is sorted here takes 2 MB; where the server's default is less, it would become a file, which may be forbidden
         let explain = |e| Error::database("cannot find the latest changes", e);
         client.batch_execute(WORK_MEM).await.map_err(explain)?;
@@ -74,9 +74,9 @@ impl Place {
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn recent_since(client: &Client, lives: Arc<Lives>, known: Self) -> Result<Self> {
-        let recent = Self::recent(client, lives.clone()).await?;
-        let known = known.continued_in(client, lives).await?.filter(|known| !known.seen.covers(&recent.seen));
+    pub async fn recent_since(client: &Client, incarnations: Arc<Incarnations>, known: Self) -> Result<Self> {
+        let recent = Self::recent(client, incarnations.clone()).await?;
+        let known = known.continued_in(client, incarnations).await?.filter(|known| !known.seen.covers(&recent.seen));
         // a part of a cut is told again: a start has no past
         Ok(known.map_or(recent, |known| Self { inside: None, ..known }))
     }
@@ -85,9 +85,13 @@ impl Place {
     /// server only as far as that had reached the disk.
     pub fn taken_over(cursor: Cursor) -> Self {
         let Cursor { epoch, incarnation, lsn, seen, inside } = cursor;
-        let lives = Arc::new(Lives { epoch, lives: vec![Life { id: incarnation, bound: None }], seal: None });
+        let incarnations = Arc::new(Incarnations {
+            epoch,
+            incarnations: vec![Incarnation { id: incarnation, bound: None }],
+            seal: None,
+        });
         let inside = inside.map(|(end, id)| (end, lsn, id));
-        Self { lives, witness: Witness::of_another(seen.clone(), lsn), seen, lsn, inside }
+        Self { incarnations, witness: Witness::of_another(seen.clone(), lsn), seen, lsn, inside }
     }
 
     /// What was delivered of the stream, its last cut perhaps not wholly.
@@ -95,23 +99,23 @@ impl Place {
         &self.seen
     }
 
-    /// Takes the place over into the server's present life; `None` where changes that were delivered may be lost.
+    /// Takes the position over into the server's present incarnation; `None` where changes that were delivered may be lost.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub async fn continued_in(mut self, client: &Client, lives: Arc<Lives>) -> Result<Option<Self>> {
+    pub async fn continued_in(mut self, client: &Client, incarnations: Arc<Incarnations>) -> Result<Option<Self>> {
         let lsn = self.inside.as_ref().map_or(self.lsn, |(_, lsn, _)| *lsn);
-        if lives.judge(self.lives.epoch, self.lives.present(), lsn).is_err() {
-            if lives.epoch != self.lives.epoch {
+        if incarnations.judge(self.incarnations.epoch, self.incarnations.present(), lsn).is_err() {
+            if incarnations.epoch != self.incarnations.epoch {
                 return Ok(None);
             }
-            let Some(survived) = lives.survived_since(self.lives.present()) else { return Ok(None) };
+            let Some(survived) = incarnations.survived_since(self.incarnations.present()) else { return Ok(None) };
             let Some(given_out_again) = self.witness.testify(client, survived).await? else { return Ok(None) };
             tracing::info!(event = "delivered_survived", "everything that was delivered survived the crash");
             self.seen = self.seen.before(given_out_again);
             self.inside = self.inside.map(|(end, lsn, id)| (end.before(given_out_again), lsn, id));
         }
-        self.lives = lives;
+        self.incarnations = incarnations;
         Ok(Some(self))
     }
 
@@ -120,20 +124,26 @@ impl Place {
         self.witness.is_waiting()
     }
 
-    /// What delivery is told of the place: that what follows comes after it.
+    /// What delivery is told of the position: that what follows comes after it.
     pub(super) fn told(&mut self, start: Start) -> Event {
         self.witness.told(self.lsn);
         let inside = self.inside.as_ref().map(|(end, _, id)| (end.clone(), *id));
-        Event::From { border: self.border(), lives: self.lives.clone(), start, inside }
+        Event::From { boundary: self.boundary(), incarnations: self.incarnations.clone(), start, inside }
     }
 
-    /// The place as a border between cuts; inside a cut, the one before it.
-    pub fn border(&self) -> Border {
-        Border::new(self.cursor(self.lsn, None))
+    /// The position as a boundary between cuts; inside a cut, the one before it.
+    pub fn boundary(&self) -> Boundary {
+        Boundary::new(self.cursor(self.lsn, None))
     }
 
     pub(super) fn cursor(&self, lsn: u64, inside: Option<(Snapshot, i64)>) -> Cursor {
-        Cursor { epoch: self.lives.epoch, incarnation: self.lives.present(), lsn, seen: self.seen.clone(), inside }
+        Cursor {
+            epoch: self.incarnations.epoch,
+            incarnation: self.incarnations.present(),
+            lsn,
+            seen: self.seen.clone(),
+            inside,
+        }
     }
 }
 
