@@ -1,11 +1,11 @@
-//! A place in the stream of changes, and its token. Pure: owns snapshots and their arithmetic, knows no connection.
+//! A position in the stream of changes, and its token. Pure: owns snapshots and their arithmetic, knows no connection.
 //!
 //! A cursor is a Postgres snapshot, not a sequence number: sequence order is not commit order (`where id > last`
 //! lost 45 % of the changes under 8 writers). It speaks of transactions, not of a node's memory, so any node serves it.
 //!
 //! Token grammar: `1` version, base64url without padding of the fields below as unsigned LEB128 varints, and, for a
-//! place inside a cut, `.`, the number of digits and the digits of the last change's id, both in base 36. Lengths
-//! stand in front, so that a truncated token is never taken for another place:
+//! position inside a cut, `.`, the number of digits and the digits of the last change's id, both in base 36. Lengths
+//! stand in front, so that a truncated token is never taken for another position:
 //!
 //! ```text
 //! length of what follows · epoch (8 bytes) · incarnation · lsn · snapshot [· snapshot of the cut's end]
@@ -35,7 +35,7 @@ pub struct Snapshot {
     xip: Vec<u64>,
 }
 
-/// A place in the stream: everything visible in `seen` was delivered, and of the cut that ends at `inside`'s
+/// A position in the stream: everything visible in `seen` was delivered, and of the cut that ends at `inside`'s
 /// snapshot the changes up to its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
@@ -51,7 +51,7 @@ pub struct Cursor {
     pub inside: Option<(Snapshot, i64)>,
 }
 
-/// A place between two cuts, and its token: every transaction is either wholly before it or wholly after it.
+/// A position between two cuts, and its token: every transaction is either wholly before it or wholly after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Boundary {
     /// never inside a cut
@@ -63,6 +63,7 @@ pub struct Boundary {
 impl Boundary {
     /// The boundary at a cursor.
     pub fn new(cursor: Cursor) -> Self {
+        debug_assert!(cursor.inside.is_none(), "I1: a boundary inside a cut");
         let token = cursor.token().into();
         Self { cursor, token }
     }
@@ -73,7 +74,7 @@ impl Boundary {
         Self::new(Cursor { seen: seen.clone(), ..self.cursor.clone() })
     }
 
-    /// The place inside the cut from `seen` to here, without its id: what a client gets that catches up.
+    /// The position inside the cut from `seen` to here, without its id: what a client gets that catches up.
     pub fn inside(&self, seen: &Snapshot) -> String {
         let inside = Some((self.cursor.seen.clone(), 1));
         inside_prefix(&Cursor { seen: seen.clone(), inside, ..self.cursor.clone() })
@@ -289,7 +290,7 @@ fn read_id(text: &str) -> Option<i64> {
     (digits.len() == length as usize && id > 0 && digits.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(id)
 }
 
-/// The token of any place inside a cut, up to and without the `.` of its id.
+/// The token of any position inside a cut, up to and without the `.` of its id.
 pub fn inside_prefix(cursor: &Cursor) -> String {
     let mut token = cursor.token();
     if let Some(dot) = token.find('.') {

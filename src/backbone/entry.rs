@@ -146,8 +146,8 @@ pub fn position_after(event: &Event) -> Option<String> {
 /// # Errors
 /// [`BadEntry`] with what is wrong.
 pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<Entry, BadEntry> {
-    let at = if at.is_empty() { None } else { Some(Cursor::parse(at).map_err(|_| BadEntry("at is no place"))?) };
-    let to = Cursor::parse(to).map_err(|_| BadEntry("to is no place"))?;
+    let at = if at.is_empty() { None } else { Some(Cursor::parse(at).map_err(|_| BadEntry("at is no position"))?) };
+    let to = Cursor::parse(to).map_err(|_| BadEntry("to is no position"))?;
     let bad = |_| BadEntry("a body of another form");
     let event = match kind {
         "from" => {
@@ -163,7 +163,7 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
         "channels" => channels(body)?,
         "cut" => {
             let cut: CutBody<'_> = serde_json::from_str(body).map_err(bad)?;
-            let until = inside_of(&cut.inside).ok_or(BadEntry("inside is no place"))?.1;
+            let until = inside_of(&cut.inside).ok_or(BadEntry("inside is no position"))?.1;
             let end = cut.end.map(|end| boundary_of(&end)).transpose()?;
             let (inside, changes) = (cut.inside.as_ref().into(), cut.changes.into_owned());
             Event::Cut(Cut { changes, inside, until: Arc::new(until), end })

@@ -153,7 +153,7 @@ mod tests {
     }
 
     proptest! {
-        /// However often the stream is cut anew, from whichever place, each change is taken once, and none is passed over.
+        /// However often the stream is cut anew, from whichever position, each change is taken once, and none is passed over.
         #[test]
         fn each_change_is_taken_once(
             ends in prop::collection::vec(1_usize..40, 20),

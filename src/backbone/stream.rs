@@ -81,7 +81,7 @@ impl Raw {
         entry::read(written, self.field("at"), self.field("to"), self.field("kind"), self.field("body"))
     }
 
-    /// The place before it, without its body being read; `None` where nothing came before, or it cannot be read.
+    /// The position before it, without its body being read; `None` where nothing came before, or it cannot be read.
     fn at(&self) -> Option<Cursor> {
         Cursor::parse(self.field("at")).ok()
     }

@@ -135,7 +135,7 @@ pub struct Found {
 }
 
 impl Reader {
-    /// Prepares the session's statements; reading goes on from `place`.
+    /// Prepares the session's statements; reading goes on from `position`.
     ///
     /// # Errors
     /// [`Kind::Schema`] where the schema is missing or another version's.
@@ -161,7 +161,7 @@ impl Reader {
         &self.client
     }
 
-    /// The place reached.
+    /// The position reached.
     pub fn position(&self) -> &Position {
         &self.position
     }
@@ -289,8 +289,7 @@ impl Reader {
         }
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
         let told = self.out.reserve().await.map_err(ended)?;
-        self.position.seen = floor;
-        self.position.inside = None;
+        self.position.skip_to(floor);
         told.send(self.position.told(Start::Gap(Gap::Retention)));
         Ok(true)
     }
@@ -329,10 +328,7 @@ impl Reader {
         }
         // from here to the end nothing waits: whoever gives this read up finds the position where delivery got to
         let told = self.out.reserve().await.map_err(ended)?;
-        self.position.seen = (**until).clone();
-        self.position.lsn = lsn;
-        self.position.inside = None;
-        self.position.witness.end_cut(until, lsn);
+        self.position.end_cut(until, lsn);
         if !untold {
             self.position.witness.told(lsn);
             let (inside, until) = (inside.clone(), until.clone());
@@ -375,8 +371,7 @@ impl Reader {
         let told = self.out.reserve().await.map_err(ended)?;
         let (inside, until) = (cut.inside.clone(), cut.until.clone());
         told.send(Event::Cut(Cut { changes, inside, until, end: None }));
-        self.position.witness.told(cut.lsn);
-        self.position.inside = Some(((*cut.until).clone(), cut.lsn, last));
+        self.position.hand_over(&cut.until, cut.lsn, last);
         Ok(())
     }
 

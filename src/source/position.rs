@@ -17,7 +17,7 @@ const WORK_MEM: &str = "set work_mem = '8MB'";
 /// The id of the first transaction that a server gives out.
 const FIRST_TRANSACTION: u64 = 3;
 
-/// The place reached: what the relay goes on from, over reconnects.
+/// The position reached: what the relay goes on from, over reconnects.
 #[derive(Debug, Clone)]
 pub struct Position {
     pub(super) incarnations: Arc<Incarnations>,
@@ -38,7 +38,7 @@ impl Position {
         Ok(Self { incarnations, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
     }
 
-    /// The place from which a relay starts: the latest changes are read once more, as one cut.
+    /// The position from which a relay starts: the latest changes are read once more, as one cut.
     ///
     /// # Errors
     /// When the database cannot be asked.
@@ -69,7 +69,7 @@ impl Position {
         Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })
     }
 
-    /// The place from which a relay starts that goes on for another one whose changes nobody else has: the latest ones,
+    /// The position from which a relay starts that goes on for another one whose changes nobody else has: the latest ones,
     /// and whatever came after `known`.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Position {
         Ok(known.map_or(recent, |known| Self { inside: None, ..known }))
     }
 
-    /// A place that another relay came to. What that one delivered is not known here, so it outlives a crash of the
+    /// A position that another relay came to. What that one delivered is not known here, so it outlives a crash of the
     /// server only as far as that had reached the disk.
     pub fn taken_over(cursor: Cursor) -> Self {
         let Cursor { epoch, incarnation, lsn, seen, inside } = cursor;
@@ -122,6 +122,29 @@ impl Position {
     /// Whether anything was delivered that is not known to be on disk.
     pub fn is_waiting_for_the_disk(&self) -> bool {
         self.witness.is_waiting()
+    }
+
+    /// The changes up to `last` of the cut that ends at `until` were handed over.
+    pub(super) fn hand_over(&mut self, until: &Snapshot, lsn: u64, last: i64) {
+        let before = self.inside.as_ref().filter(|(end, ..)| end == until).map_or(0, |(.., id)| *id);
+        debug_assert!(last > before, "I3: id {last} is handed over after {before}");
+        self.witness.told(lsn);
+        self.inside = Some((until.clone(), lsn, last));
+    }
+
+    /// The cut that ends at `until` was handed over to its end.
+    pub(super) fn end_cut(&mut self, until: &Snapshot, lsn: u64) {
+        debug_assert!(until.covers(&self.seen), "I2: from {} back to {until}", self.seen);
+        self.seen = until.clone();
+        self.lsn = lsn;
+        self.inside = None;
+        self.witness.end_cut(until, lsn);
+    }
+
+    /// What lies before `floor` is gone, and will not be handed over.
+    pub(super) fn skip_to(&mut self, floor: Snapshot) {
+        self.seen = floor;
+        self.inside = None;
     }
 
     /// What delivery is told of the position: that what follows comes after it.

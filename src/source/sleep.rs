@@ -77,3 +77,6 @@ async fn ask(client: &Client, question: &str) -> Result<bool> {
     let row = client.query_one(question, &[]).await.map_err(|e| Error::database("sleep protocol", e))?;
     Ok(row.get(0))
 }
+
+#[cfg(test)]
+mod model;

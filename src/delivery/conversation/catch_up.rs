@@ -246,7 +246,7 @@ impl CatchUp {
         }
     }
 
-    /// The place between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
+    /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
     async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
         let (token, mark) = match token.find(MARK) {
             Some(at) => token.split_at(at),
@@ -343,7 +343,7 @@ impl CatchUp {
         loop {
             match tokio::time::timeout(self.hub.reach_within(), self.hub.reaches(seen)).await {
                 Ok(boundary) => return Ok(boundary),
-                // a place of the future, unless the source stands still and nobody has noticed yet
+                // a position of the future, unless the source stands still and nobody has noticed yet
                 Err(_) if self.hub.is_at_boundary() && self.hub.wait_for_fresh_read().await => {
                     let reached = tokio::time::timeout(Duration::ZERO, self.hub.reaches(seen)).await;
                     return reached.map_err(|_| Gap::BadCursor);

@@ -33,6 +33,10 @@ impl History {
         if cut.changes.is_empty() {
             return;
         }
+        debug_assert!(
+            self.base.as_ref().is_none_or(|base| cut.until.covers(base)),
+            "I5: a cut from before the history"
+        );
         self.bytes += size(&cut);
         self.parts.push_back(cut);
         while self.bytes > self.budget

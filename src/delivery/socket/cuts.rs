@@ -57,6 +57,11 @@ impl Cuts {
         offsets.zip(&self.until).all(|(offset, until)| offset >= *until)
     }
 
+    /// Whether there is a limit for each of the readers at these offsets, and none is beyond its own.
+    pub(crate) fn hold(&self, offsets: impl ExactSizeIterator<Item = u64>) -> bool {
+        offsets.len() == self.until.len() && offsets.zip(&self.until).all(|(offset, until)| offset <= *until)
+    }
+
     /// The boundary that is due once the readers are there.
     pub(crate) fn due(&self) -> Option<&Arc<str>> {
         self.boundary.as_ref().filter(|_| self.is_due)

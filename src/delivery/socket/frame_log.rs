@@ -88,6 +88,8 @@ impl FrameLog {
         }
         let mut kept = self.lock();
         let start = kept.end;
+        let newest = kept.segments.back().map_or(start, |newest| newest.start + newest.bytes.len() as u64);
+        debug_assert_eq!(newest, start, "I6: a hole between two segments");
         kept.end += frames.len() as u64;
         kept.segments.push_back(Segment { start, bytes: frames, appended: Instant::now() });
         self.meter.add(SEGMENT);
@@ -126,6 +128,7 @@ impl FrameLog {
     /// [`FellOff`] when a part of it is no longer kept.
     pub fn due(&self, offset: u64) -> Result<Due, FellOff> {
         let kept = self.lock();
+        debug_assert!(offset <= kept.end, "I6: a reader at {offset}, the log ends at {}", kept.end);
         if offset >= kept.end {
             return Ok(Due { bytes: Vec::new(), at_frame_boundary: true });
         }

@@ -41,7 +41,9 @@ impl Frontier {
             let mut boundary = self.lock();
             boundary.cursor = cursor;
             // twice where none was arriving: what was read meanwhile is another boundary
-            self.sequence.fetch_add(if self.sequence.load(SeqCst).is_multiple_of(2) { 2 } else { 1 }, SeqCst);
+            let more = if self.sequence.load(SeqCst).is_multiple_of(2) { 2 } else { 1 };
+            let before = self.sequence.fetch_add(more, SeqCst);
+            debug_assert!((before + more).is_multiple_of(2), "I8: a boundary while a cut arrives");
             std::mem::take(&mut boundary.waiting)
         };
         waiting.into_iter().for_each(Waker::wake);

@@ -45,7 +45,8 @@ impl Meter {
 
     /// It is gone.
     pub(crate) fn take(&self, bytes: u64) {
-        self.held.fetch_sub(bytes, Relaxed);
+        let held = self.held.fetch_sub(bytes, Relaxed);
+        debug_assert!(held >= bytes, "I9: {bytes} bytes are given back of {held}");
     }
 
     /// Bytes that are held.

@@ -228,6 +228,10 @@ impl SendQueue {
         send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Result<Written, Unwritten> {
         self.come_to_boundary();
+        debug_assert!(
+            self.cuts.as_ref().is_none_or(|cuts| cuts.hold(self.readers.iter().map(|reader| reader.offset))),
+            "I7: a reader is beyond the boundary that is to be told"
+        );
         // what nearly every socket is at nearly every time
         if let ([reader], true, None) = (&mut self.readers[..], self.control.is_empty(), &self.cuts) {
             let due = cache.due(reader)?;
