@@ -389,8 +389,8 @@ pub enum Request {
         channel: Option<Arc<str>>,
         /// in whose turn it is answered: a user, an address, or nobody's where the node itself asks
         asker: Arc<str>,
-        /// takes [`Answer::Changes`], then [`Answer::Done`]
-        answer: mpsc::Sender<Answer>,
+        /// takes the changes, then [`ReplayPart::Done`]
+        answer: mpsc::Sender<ReplayPart>,
     },
     /// The current rows of a channel's table.
     Snapshot {
@@ -400,10 +400,10 @@ pub enum Request {
         narrowing: Option<Narrowing>,
         /// in whose turn it is answered
         asker: Arc<str>,
-        /// takes [`Answer::Rows`] and [`Answer::Keys`], then [`Answer::Boundary`]
-        answer: mpsc::Sender<Answer>,
+        /// takes the rows, then [`RowsPart::Boundary`]
+        answer: mpsc::Sender<RowsPart>,
         /// one of those that its asker may have; over when the rows were read, which may be before they were taken
-        position: Option<OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
     },
 }
 
@@ -418,28 +418,34 @@ impl Request {
     /// Whether nobody waits for the answer any more.
     pub fn is_void(&self) -> bool {
         match self {
-            Self::Replay { answer, .. } | Self::Snapshot { answer, .. } => answer.is_closed(),
+            Self::Replay { answer, .. } => answer.is_closed(),
+            Self::Snapshot { answer, .. } => answer.is_closed(),
         }
     }
 }
 
-/// A part of an answer. A channel that closes before the last part means that the source failed and has logged why.
+/// A part of what was missed. A channel that closes before the last part means that the source failed and has logged why.
 #[derive(Debug)]
-pub enum Answer {
+pub enum ReplayPart {
     /// changes, in order
     Changes(Vec<Change>),
-    /// rows as JSON objects
-    Rows(Vec<Json>),
-    /// of rows longer than `row_bytes`, the keys
-    Keys(Vec<Json>),
-    /// the rows were those at this position
-    Boundary(Boundary),
     /// what follows is a cut of its own, which ends here; a part of the past may come as several
     Until(Snapshot),
     /// nothing more
     Done,
     /// changes are missing
     Gap(Gap),
+}
+
+/// A part of the current rows. A channel that closes before the last part means that the source failed and has logged why.
+#[derive(Debug)]
+pub enum RowsPart {
+    /// rows as JSON objects
+    Rows(Vec<Json>),
+    /// of rows longer than `row_bytes`, the keys
+    Keys(Vec<Json>),
+    /// the last part: the rows were those at this position
+    Boundary(Boundary),
     /// the database refuses it, for good
     Refused,
 }

@@ -12,7 +12,7 @@ use super::append;
 use super::entry::{Entry, inside_of};
 use super::link::Link;
 use super::stream::{AT_A_TIME, Id, locate, range};
-use crate::change::{Answer, Change, Event, Request, Start};
+use crate::change::{Change, Event, ReplayPart, Request, RowsPart, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
 use crate::incarnations::Gap;
@@ -76,7 +76,7 @@ async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>,
         }
         Request::Snapshot { channel, answer, .. } if outbox.is_none() => {
             tracing::warn!(event = "no_snapshot", %channel, "this node has no database to read current rows from: give it --database-url");
-            let _ = answer.send(Answer::Refused).await;
+            let _ = answer.send(RowsPart::Refused).await;
         }
         Request::Snapshot { .. } => {}
     }
@@ -87,7 +87,7 @@ async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>,
             let _ = outbox.send(request).await;
         }
         (None, Request::Replay { answer, .. }) => {
-            let _ = answer.send(Answer::Gap(Gap::Retention)).await;
+            let _ = answer.send(ReplayPart::Gap(Gap::Retention)).await;
         }
         (None, Request::Snapshot { .. }) => {}
     }
@@ -99,13 +99,13 @@ struct Past<'a> {
     until: &'a Snapshot,
     after: i64,
     channel: Option<&'a str>,
-    answer: &'a mpsc::Sender<Answer>,
+    answer: &'a mpsc::Sender<ReplayPart>,
     turn: &'a Turn,
 }
 
 impl Past<'_> {
     /// Gives a part, unless the subscriber is gone or keeps others waiting.
-    async fn give(&self, part: Answer) -> Result<(), ()> {
+    async fn give(&self, part: ReplayPart) -> Result<(), ()> {
         if self.turn.give(self.answer, part).await { Ok(()) } else { Err(()) }
     }
 
@@ -181,12 +181,12 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
             } else if !changes.is_empty() {
                 if told_until.as_ref() != Some(&until) {
                     let end = if past.until.covers(&until) { until.clone() } else { past.until.clone() };
-                    if past.give(Answer::Until(end)).await.is_err() {
+                    if past.give(ReplayPart::Until(end)).await.is_err() {
                         return Ok(true);
                     }
                     told_until = Some(until.clone());
                 }
-                if past.give(Answer::Changes(changes)).await.is_err() {
+                if past.give(ReplayPart::Changes(changes)).await.is_err() {
                     return Ok(true);
                 }
             }
@@ -204,9 +204,9 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
     }
     if let Some(mut sorted) = sorted {
         sorted.sort_unstable_by_key(|change| change.id);
-        let _ = past.answer.send(Answer::Until(past.until.clone())).await;
-        let _ = past.answer.send(Answer::Changes(sorted)).await;
+        let _ = past.answer.send(ReplayPart::Until(past.until.clone())).await;
+        let _ = past.answer.send(ReplayPart::Changes(sorted)).await;
     }
-    let _ = past.answer.send(Answer::Done).await;
+    let _ = past.answer.send(ReplayPart::Done).await;
     Ok(true)
 }

@@ -25,7 +25,7 @@ use super::shelf::{self, Read, Shelf};
 use super::snapshot::{self, Spare};
 use super::spool::{Room, Spool};
 use super::turns::{Turn, Turns};
-use crate::change::{Answer, Change, Request};
+use crate::change::{Change, ReplayPart, Request, RowsPart};
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
 use crate::incarnations::Gap;
@@ -38,7 +38,7 @@ pub(super) const WITHIN: Duration = Duration::from_secs(60);
 /// Takes the parts of one answer.
 #[derive(Debug)]
 pub(super) struct Taker {
-    parts: mpsc::Sender<Answer>,
+    parts: mpsc::Sender<ReplayPart>,
     turn: Turn,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Taker {
 pub(super) struct Refused;
 
 impl Taker {
-    pub(super) async fn give(&self, part: Answer) -> std::result::Result<(), Refused> {
+    pub(super) async fn give(&self, part: ReplayPart) -> std::result::Result<(), Refused> {
         if self.turn.give(&self.parts, part).await { Ok(()) } else { Err(Refused) }
     }
 }
@@ -102,7 +102,7 @@ async fn answer(
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, asker, answer, position: _position } => {
+        Request::Snapshot { channel, narrowing, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
             let reading = snapshot::read(&database, spare, &channel, narrowing.as_ref(), spool);
@@ -116,7 +116,7 @@ async fn answer(
                 && error.kind() == Kind::Database
                 && !has_begun.load(Relaxed)
             {
-                let _ = answer.send(Answer::Refused).await;
+                let _ = answer.send(RowsPart::Refused).await;
             }
             read
         }
@@ -142,11 +142,11 @@ async fn hand_out(read: &Read, past: &Past, answer: &Taker) -> Result<()> {
     let missed: Vec<&Change> = read.missed(&past.seen, &past.until, past.after).collect();
     for part in missed.chunks(PART_CHANGES) {
         let part = part.iter().copied().cloned().collect();
-        if answer.give(Answer::Changes(part)).await.is_err() {
+        if answer.give(ReplayPart::Changes(part)).await.is_err() {
             return Ok(());
         }
     }
-    let _ = answer.give(Answer::Done).await;
+    let _ = answer.give(ReplayPart::Done).await;
     Ok(())
 }
 
@@ -174,7 +174,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let is_pruned =
         |floor: Option<&str>| floor.and_then(Snapshot::parse).is_some_and(|floor| !past.seen.covers(&floor));
     if is_pruned(text(&header, 7).as_deref()) {
-        let _ = answer.give(Answer::Gap(Gap::Retention)).await;
+        let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
         return Ok(());
     }
     let gathered = gather(&mut rows).await?;
@@ -195,7 +195,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
             let mut bulk = Bulk::new(&past.seen, &giving.until, channel, bulk::MOST);
             while let Some(floor) = bulk.read_places(&session, &statements).await? {
                 if is_pruned(floor.as_deref()) {
-                    let _ = answer.give(Answer::Gap(Gap::Retention)).await;
+                    let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
                     return Ok(());
                 }
                 if bulk.concerns(&catalog) {
@@ -207,7 +207,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
                         let floor = "select floor::text from rowcast.installation";
                         let row = session.query_one(floor, &[]).await.map_err(explain)?;
                         if is_pruned(text(&row, 0).as_deref()) {
-                            let _ = answer.give(Answer::Gap(Gap::Retention)).await;
+                            let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
                             return Ok(());
                         }
                     }
@@ -223,7 +223,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     if let Some(read) = shared {
         shelf.put(past.incarnation, past.channel.as_ref(), read);
     }
-    let _ = answer.give(Answer::Done).await;
+    let _ = answer.give(ReplayPart::Done).await;
     Ok(())
 }
 
@@ -248,7 +248,7 @@ impl Giving<'_> {
             if self.is_wider {
                 part.retain(|change| self.past.until.sees(change.tx));
             }
-            self.answer.give(Answer::Changes(part)).await?;
+            self.answer.give(ReplayPart::Changes(part)).await?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use super::epoch;
 use super::pool::{Database, Purpose, Session};
 use super::position;
 use super::spool::Spool;
-use crate::change::{Answer, Json, Kind, Narrowing};
+use crate::change::{Json, Kind, Narrowing, RowsPart};
 use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::sync::lock;
@@ -91,7 +91,7 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
  where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
  group by c.id, t.oid, t.relkind";
 
-/// Reads the rows of a channel's table: [`Answer::Rows`], then [`Answer::Boundary`]. With a `narrowing`, those that it lets
+/// Reads the rows of a channel's table: [`RowsPart::Rows`], then [`RowsPart::Boundary`]. With a `narrowing`, those that it lets
 /// through: one user's rows of a large table are found by an index, if there is one.
 ///
 /// # Errors
@@ -203,7 +203,7 @@ pub(super) async fn read(
             let row: Json = row.into();
             if !is_whole {
                 keys.push(row);
-                if keys.len() >= KEYS && answer.give(Answer::Keys(std::mem::take(&mut keys))).await.is_err() {
+                if keys.len() >= KEYS && answer.give(RowsPart::Keys(std::mem::take(&mut keys))).await.is_err() {
                     return Ok(());
                 }
                 continue;
@@ -212,7 +212,7 @@ pub(super) async fn read(
             part.push(row);
             if bytes >= PART_BYTES {
                 bytes = 0;
-                if answer.give(Answer::Rows(std::mem::take(&mut part))).await.is_err() {
+                if answer.give(RowsPart::Rows(std::mem::take(&mut part))).await.is_err() {
                     return Ok(());
                 }
             }
@@ -220,14 +220,14 @@ pub(super) async fn read(
         if is_spoilt {
             tracing::warn!(event = "text_spoilt", %channel, "bytes that are no text of the database's encoding were replaced");
         }
-        if !part.is_empty() && answer.give(Answer::Rows(part)).await.is_err() {
+        if !part.is_empty() && answer.give(RowsPart::Rows(part)).await.is_err() {
             return Ok(());
         }
-        if !keys.is_empty() && answer.give(Answer::Keys(keys)).await.is_err() {
+        if !keys.is_empty() && answer.give(RowsPart::Keys(keys)).await.is_err() {
             return Ok(());
         }
     }
-    let _ = answer.give(Answer::Boundary(boundary)).await;
+    let _ = answer.give(RowsPart::Boundary(boundary)).await;
     if session.batch_execute("rollback").await.is_ok() {
         spare.put(session);
     }

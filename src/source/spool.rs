@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::turns::Turn;
-use crate::change::{Answer, Json};
+use crate::change::{Json, RowsPart};
 use crate::sync::lock;
 
 /// What waits for all readers together, and for those of one asker, in bytes. Beyond, the statement waits as long as its turn lasts.
@@ -54,7 +54,7 @@ impl Room {
 /// Hands the parts of one answer over, in order.
 #[derive(Debug)]
 pub(super) struct Spool {
-    to: mpsc::Sender<Answer>,
+    to: mpsc::Sender<RowsPart>,
     turn: Turn,
     all: Arc<Semaphore>,
     mine: Arc<Semaphore>,
@@ -79,11 +79,11 @@ enum What {
     Rows(Vec<u8>),
     Keys(Vec<u8>),
     /// small
-    Other(Answer),
+    Other(RowsPart),
 }
 
 impl Spool {
-    pub(super) fn new(to: mpsc::Sender<Answer>, turn: Turn, room: &Room, asker: &Arc<str>) -> Self {
+    pub(super) fn new(to: mpsc::Sender<RowsPart>, turn: Turn, room: &Room, asker: &Arc<str>) -> Self {
         let (all, mine) = (room.all.clone(), room.of(asker));
         Self { to, turn, all, mine, has_begun: Arc::default(), waiting: None }
     }
@@ -94,7 +94,7 @@ impl Spool {
     }
 
     /// Hands a part over; `Ok` also where it waits for its reader.
-    pub(super) async fn give(&mut self, part: Answer) -> Result<(), Refused> {
+    pub(super) async fn give(&mut self, part: RowsPart) -> Result<(), Refused> {
         self.has_begun.store(true, Relaxed);
         if self.waiting.is_none() {
             match timeout(AT_ONCE, self.to.reserve()).await {
@@ -107,8 +107,8 @@ impl Spool {
             }
         }
         let what = match part {
-            Answer::Rows(rows) => What::Rows(pack(&rows)),
-            Answer::Keys(keys) => What::Keys(pack(&keys)),
+            RowsPart::Rows(rows) => What::Rows(pack(&rows)),
+            RowsPart::Keys(keys) => What::Keys(pack(&keys)),
             other => What::Other(other),
         };
         let _room = match &what {
@@ -142,11 +142,11 @@ impl Spool {
     }
 }
 
-async fn hand_over(mut parts: mpsc::UnboundedReceiver<Packed>, to: mpsc::Sender<Answer>) {
+async fn hand_over(mut parts: mpsc::UnboundedReceiver<Packed>, to: mpsc::Sender<RowsPart>) {
     while let Some(Packed { what, _room }) = parts.recv().await {
         let part = match what {
-            What::Rows(bytes) => Answer::Rows(unpack(&bytes)),
-            What::Keys(bytes) => Answer::Keys(unpack(&bytes)),
+            What::Rows(bytes) => RowsPart::Rows(unpack(&bytes)),
+            What::Keys(bytes) => RowsPart::Keys(unpack(&bytes)),
             What::Other(part) => part,
         };
         if to.send(part).await.is_err() {
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::source::turns::Turns;
 
-    fn spool(to: mpsc::Sender<Answer>) -> Spool {
+    fn spool(to: mpsc::Sender<RowsPart>) -> Spool {
         let mut turns = Turns::new(1);
         turns.wait("somebody".into(), ());
         Spool::new(to, turns.take().unwrap().1, &Room::default(), &"somebody".into())
@@ -190,19 +190,19 @@ mod tests {
         let (to, mut from) = mpsc::channel(1);
         let mut spool = spool(to);
         for number in 0..50 {
-            spool.give(Answer::Rows(rows(number))).await.unwrap();
+            spool.give(RowsPart::Rows(rows(number))).await.unwrap();
         }
-        spool.give(Answer::Keys(rows(50))).await.unwrap();
-        spool.give(Answer::Done).await.unwrap();
+        spool.give(RowsPart::Keys(rows(50))).await.unwrap();
+        spool.give(RowsPart::Refused).await.unwrap();
         let (room, mine) = (spool.all.clone(), spool.mine.clone());
         drop(spool);
         assert!(room.available_permits() < ALL);
         for number in 0..50 {
-            let Some(Answer::Rows(told)) = from.recv().await else { panic!("rows") };
+            let Some(RowsPart::Rows(told)) = from.recv().await else { panic!("rows") };
             assert_eq!(told, rows(number));
         }
-        assert!(matches!(from.recv().await, Some(Answer::Keys(keys)) if keys == rows(50)));
-        assert!(matches!(from.recv().await, Some(Answer::Done)));
+        assert!(matches!(from.recv().await, Some(RowsPart::Keys(keys)) if keys == rows(50)));
+        assert!(matches!(from.recv().await, Some(RowsPart::Refused)));
         assert!(from.recv().await.is_none());
         assert_eq!((room.available_permits(), mine.available_permits()), (ALL, ONE));
     }
@@ -228,10 +228,10 @@ mod tests {
         let (to, from) = mpsc::channel(1);
         let mut spool = spool(to);
         for number in 0..3 {
-            spool.give(Answer::Rows(rows(number))).await.unwrap();
+            spool.give(RowsPart::Rows(rows(number))).await.unwrap();
         }
         drop(from);
-        while spool.give(Answer::Rows(rows(9))).await.is_ok() {
+        while spool.give(RowsPart::Rows(rows(9))).await.is_ok() {
             tokio::task::yield_now().await;
         }
     }

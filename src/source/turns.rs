@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::time::Instant;
 
-use crate::change::Answer;
 use crate::sync::lock;
 
 /// So many wait for their turn; beyond that they wait before they ask.
@@ -84,7 +83,7 @@ impl Turn {
 
     /// Gives a part of the answer; says whether the asker has taken it. One that is slow keeps its turn as long as nobody
     /// waits for it.
-    pub async fn give(&self, parts: &mpsc::Sender<Answer>, part: Answer) -> bool {
+    pub async fn give<T: Send>(&self, parts: &mpsc::Sender<T>, part: T) -> bool {
         let mut part = match parts.try_send(part) {
             Ok(()) => return true,
             Err(TrySendError::Closed(_)) => return false,

@@ -11,7 +11,7 @@ use crate::backbone::entry;
 use crate::backbone::link::Connection;
 use crate::backbone::merge;
 use crate::backbone::stream::{Id, locate};
-use crate::change::{Answer, Cut, Event, Request, Start};
+use crate::change::{Cut, Event, ReplayPart, Request, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::incarnations::{Gap, Incarnations};
@@ -97,19 +97,20 @@ impl Follower {
         outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
         while let Some(part) = answers.recv().await {
             match part {
-                Answer::Changes(changes) => {
+                ReplayPart::Changes(changes) => {
                     let Some(last) = changes.last().map(|change| change.id) else { continue };
                     let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
                     self.position = Some(Cursor { lsn, inside: Some((until.clone(), last)), ..position.clone() });
                     self.send(Event::Cut(cut)).await?;
                 }
-                Answer::Done => {
+                ReplayPart::Done => {
                     self.position = Some(boundary.cursor.clone());
                     let (changes, until) = (Vec::new(), Arc::new(until));
                     return self.send(Event::Cut(Cut { changes, inside, until, end: Some(boundary) })).await;
                 }
-                Answer::Gap(gap) => return self.give_up(gap, beyond).await,
-                Answer::Rows(_) | Answer::Keys(_) | Answer::Boundary(_) | Answer::Until(_) | Answer::Refused => {}
+                ReplayPart::Gap(gap) => return self.give_up(gap, beyond).await,
+                // the outbox gives one cut
+                ReplayPart::Until(_) => {}
             }
         }
         self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;

@@ -20,19 +20,19 @@ use serde_json::Value;
 use tokio::sync::{SemaphorePermit, mpsc};
 use tokio::time::{Instant, timeout};
 
-use crate::change::{Answer, Change, Request};
+use crate::change::{Change, ReplayPart, Request, RowsPart};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
 use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
 use crate::delivery::fanout::told::Told;
-use crate::delivery::scope::grant::MARK;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::frame;
 use crate::delivery::wire::protocol;
+use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
 
 /// What a subscriber asks for besides the stream.
@@ -248,13 +248,10 @@ impl CatchUp {
 
     /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
     async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
-        let (token, mark) = match token.find(MARK) {
-            Some(at) => token.split_at(at),
-            None => (token, ""),
-        };
+        let ResumeToken { cursor: token, rights } = ResumeToken::parse(token);
         let Ok(cursor) = Cursor::parse(token) else { return Err(Gap::BadCursor.into()) };
         // what was missed is no difference to what was seen with other rights
-        if mark != self.projection.mark() {
+        if rights != self.projection.mark() {
             return Err(Gap::Policy.into());
         }
         // after a restart another node may have connected earlier: its cursors are of an incarnation that is news here
@@ -312,7 +309,7 @@ impl CatchUp {
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
-                    let cursor = format!("{}{}", boundary.token, self.projection.mark());
+                    let cursor = ResumeToken { cursor: &boundary.token, rights: self.projection.mark() }.to_string();
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     let late_gap = self.late_gap.get().map(|gap| {
                         self.hub.metrics().count_gap(gap.as_str());
@@ -375,13 +372,13 @@ impl CatchUp {
                 return Err(Gap::Policy.into());
             }
             match answer {
-                Some(Answer::Changes(changes)) => {
+                Some(ReplayPart::Changes(changes)) => {
                     if self.is_told_any(&changes).await {
                         let before = std::mem::replace(&mut held, changes);
                         self.replayed += self.send(before.iter(), &inside, None).await?;
                     }
                 }
-                Some(Answer::Until(next)) => {
+                Some(ReplayPart::Until(next)) => {
                     self.from = "stream";
                     if next != until {
                         let end = self.at(boundary, &until);
@@ -395,12 +392,11 @@ impl CatchUp {
                         until = next;
                     }
                 }
-                Some(Answer::Done) => {
+                Some(ReplayPart::Done) => {
                     self.replayed += self.send(held.iter(), &inside, Some(&boundary.token)).await?;
                     return Ok(());
                 }
-                Some(Answer::Gap(gap)) => return Err(gap.into()),
-                Some(Answer::Rows(_) | Answer::Keys(_) | Answer::Boundary(_) | Answer::Refused) => {}
+                Some(ReplayPart::Gap(gap)) => return Err(gap.into()),
                 // what came so far is the client's: it gets further each time
                 None => {
                     self.send(held.iter(), &inside, None).await?;
@@ -417,7 +413,7 @@ impl CatchUp {
         self.from = "snapshot";
         let (narrowing, floor) = (self.projection.narrowing(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
-        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, position: None }, &self.party).await;
+        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, permit: None }, &self.party).await;
         let mut part = String::new();
         loop {
             let answer = answers.recv().await;
@@ -426,7 +422,7 @@ impl CatchUp {
                 return Err(Failed::Unanswered);
             }
             match answer {
-                Some(Answer::Rows(rows)) => {
+                Some(RowsPart::Rows(rows)) => {
                     let turn = self.sieve().await;
                     for row in rows.iter().filter_map(|row| self.projection.row(row)) {
                         if !part.is_empty() {
@@ -439,24 +435,24 @@ impl CatchUp {
                         self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
                     }
                 }
-                Some(Answer::Keys(keys)) => {
+                Some(RowsPart::Keys(keys)) => {
                     let keys: Vec<_> = keys.iter().filter_map(|key| self.projection.key(key)).collect();
                     if !keys.is_empty() {
                         self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
                     }
                 }
-                Some(Answer::Boundary(boundary)) => {
+                Some(RowsPart::Boundary(boundary)) => {
                     if !part.is_empty() {
                         self.say(&protocol::snapshot(&label, &part, None)).await?;
                     }
                     self.incarnation = boundary.cursor.incarnation;
                     let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(self.incarnation)).await;
-                    let cursor = format!("{}{}", self.hub.sealed(&boundary.token), self.projection.mark());
+                    let cursor = self.hub.sealed(&boundary.token);
+                    let cursor = ResumeToken { cursor: &cursor, rights: self.projection.mark() }.to_string();
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
                     return Ok(Some(boundary.cursor.seen));
                 }
-                Some(Answer::Refused) => return Ok(None),
-                Some(Answer::Changes(_) | Answer::Gap(_) | Answer::Until(_) | Answer::Done) => {}
+                Some(RowsPart::Refused) => return Ok(None),
                 None => return Err(Failed::Unanswered),
             }
         }

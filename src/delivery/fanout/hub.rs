@@ -40,6 +40,7 @@ use crate::delivery::socket::meter::Meter;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
+use crate::delivery::wire::resume_token::ResumeToken;
 use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
 use crate::metrics::DeliveryMetrics;
@@ -425,8 +426,8 @@ impl Hub {
             asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
         };
         let mut turn = turns.acquire_owned().await.ok();
-        if let Request::Snapshot { position, .. } = &mut request {
-            *position = turn.take();
+        if let Request::Snapshot { permit, .. } = &mut request {
+            *permit = turn.take();
         }
         let _ = self.source.requests.send(request).await;
         turn
@@ -475,7 +476,7 @@ impl Hub {
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         let subscription = self.member(&mut state, key, writer, who)?;
-        let cursor = format!("{}{}", state.cursor, subscription.mark());
+        let cursor = ResumeToken { cursor: &state.cursor, rights: subscription.mark() }.to_string();
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&[&message], &CancelFlag::default());
         Ok(subscription)

@@ -12,6 +12,7 @@ use super::frame_log::{DUE_SEGMENTS, Due, FellOff, FrameLog};
 use super::frontier::Frontier;
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
+use crate::delivery::wire::resume_token::ResumeToken;
 
 /// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
 const ANSWER_BYTES: u32 = 1 << 20;
@@ -305,7 +306,7 @@ impl SendQueue {
     fn cut_frame(&self, cursor: &str) -> Vec<u8> {
         let mark = self.readers[0].log.mark();
         let is_of_all = self.readers.iter().all(|reader| reader.log.mark() == mark);
-        let cursor = is_of_all.then(|| format!("{cursor}{mark}"));
+        let cursor = is_of_all.then(|| ResumeToken { cursor, rights: mark }.to_string());
         frame::text_frame(&protocol::cut(cursor.as_deref()))
     }
 

@@ -112,13 +112,13 @@ impl Stage {
     /// Answers a request for the rows: there are none, as of a position.
     async fn give_rows(&mut self, at: Cursor) {
         match self.requests.recv().await {
-            Some(Request::Snapshot { answer, .. }) => answer.send(Answer::Boundary(Boundary::new(at))).await.unwrap(),
+            Some(Request::Snapshot { answer, .. }) => answer.send(RowsPart::Boundary(Boundary::new(at))).await.unwrap(),
             other => panic!("{other:?}"),
         }
     }
 
     /// Answers a request for what was missed.
-    async fn give_past(&mut self, answers: Vec<Answer>) {
+    async fn give_past(&mut self, answers: Vec<ReplayPart>) {
         match self.requests.recv().await {
             Some(Request::Replay { answer, .. }) => {
                 for one in answers {
@@ -211,7 +211,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
     let (old, present) = (position(1, 5), position(1, 10));
     // what was captured since the rows were read was pruned, or cannot be told
     let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
-    for past in [vec![Answer::Gap(Gap::Retention)], vec![Answer::Changes(vec![unreadable]), Answer::Done]] {
+    for past in [vec![ReplayPart::Gap(Gap::Retention)], vec![ReplayPart::Changes(vec![unreadable]), ReplayPart::Done]] {
         let mut stage = Stage::in_incarnation(1).await;
         let resuming = stage.resume(wish());
         stage.give_rows(old.clone()).await;
@@ -228,7 +228,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
     let resuming = stage.resume(wish());
     for _ in 0..SNAPSHOTS {
         stage.give_rows(old.clone()).await;
-        stage.give_past(vec![Answer::Gap(Gap::Retention)]).await;
+        stage.give_past(vec![ReplayPart::Gap(Gap::Retention)]).await;
     }
     assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
     assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
@@ -242,7 +242,7 @@ async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() 
     let unreadable = || Change { update: Some(Update::unreadable("pets".into())), ..change() };
     for _ in 0..SNAPSHOTS {
         stage.give_rows(position(1, 5)).await;
-        stage.give_past(vec![Answer::Changes(vec![change(), unreadable()]), Answer::Done]).await;
+        stage.give_past(vec![ReplayPart::Changes(vec![change(), unreadable()]), ReplayPart::Done]).await;
     }
     let subscription = resuming.await.unwrap().unwrap();
     let sent = stage.sent_until("subscribed").await;
@@ -259,7 +259,7 @@ async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
         let resuming = stage.resume(SubscribeOptions { since: Some(position(1, 5).token()), snapshot, gap: None });
         let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
         let after = Change { id: 3, ..change() };
-        stage.give_past(vec![Answer::Changes(vec![change(), unreadable, after]), Answer::Done]).await;
+        stage.give_past(vec![ReplayPart::Changes(vec![change(), unreadable, after]), ReplayPart::Done]).await;
         if snapshot {
             stage.give_rows(position(1, 10)).await;
         }

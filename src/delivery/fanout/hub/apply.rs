@@ -20,6 +20,7 @@ use crate::delivery::socket::send_queue::Lost;
 use crate::delivery::socket::writer::{Order, SocketWriter};
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
+use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
 use crate::sync::lock;
 
@@ -191,8 +192,10 @@ impl Hub {
         let mut bytes = 0;
         for view in std::mem::take(&mut state.amid) {
             if !view.is_amid(false) {
-                let frame = self
-                    .frame_of(&protocol::channel_cut(&view.key.label(), &format!("{}{}", end.token, view.log.mark())));
+                let frame = self.frame_of(&protocol::channel_cut(
+                    &view.key.label(),
+                    &ResumeToken { cursor: &end.token, rights: view.log.mark() }.to_string(),
+                ));
                 bytes += frame.len() as u64;
                 view.log.append(frame);
                 touched.push(view);
@@ -347,7 +350,7 @@ impl Hub {
         // all of them, or none, are told before the next end of a cut
         self.frontier.leave();
         for view in &views {
-            let cursor = format!("{}{}", state.cursor, view.log.mark());
+            let cursor = ResumeToken { cursor: &state.cursor, rights: view.log.mark() }.to_string();
             view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
         }
         if state.is_at_boundary {
