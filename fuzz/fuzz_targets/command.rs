@@ -8,8 +8,8 @@ fuzz_target!(|text: &str| {
     let reference = command::reference_of(text);
     match command::parse(text) {
         Ok(Command::Subscribe { filter, columns, old, .. }) => {
-            let ask = command::ask_of(filter, columns, old);
-            assert_eq!(ask.asked(), ask, "nobody has granted anything");
+            let selection = command::selection_of(filter, columns, old);
+            assert_eq!(selection.asked(), selection, "nobody has granted anything");
         }
         Ok(_) => {}
         Err(answer) => {

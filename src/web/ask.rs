@@ -64,8 +64,8 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     }
     let is_known = web.hub.has_channel(&name) != Some(false);
     let asked = Asked::read(request.uri().query().unwrap_or_default()).ok();
-    let selection =
-        asked.map(|asked| command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
+    let selection = asked
+        .map(|asked| command::selection_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
     let key = ViewKey::named(&name, selection.unwrap_or_default());
     if is_known && !key.names_columns() {
         return;
@@ -172,7 +172,7 @@ fn first_of(
     };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
     let decoded = decode(name).map_err(|_| unknown("the name after /ws/ is no UTF-8".to_owned()))?;
-    let selection = command::ask_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
+    let selection = command::selection_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
     // the slash that makes a user of it is the path's own, not one of a name
     let key = match name.strip_prefix("user/") {
         Some("") => return Err(unknown("the user id is missing".to_owned())),

@@ -277,7 +277,7 @@ impl Session {
             Ok(Command::Cuts {}) => self.wants_cuts = true,
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
-                let selection = command::tagged(command::ask_of(filter, columns, old), view.as_deref());
+                let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());
                 let key = selection.map(|selection| (selection.is_everything(), ViewKey::named(&channel, selection)));
                 match key {
                     Err(text) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),

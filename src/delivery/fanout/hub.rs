@@ -131,8 +131,8 @@ struct State {
     amid: Vec<Arc<View>>,
     incarnations: Option<Arc<Incarnations>>,
     history: History,
-    /// the columns of each channel, where it has a table
-    channels: BTreeMap<Arc<str>, Option<Arc<[Column]>>>,
+    /// the columns of each channel, where it has a table; `None` until the source has told them
+    channels: Option<BTreeMap<Arc<str>, Columns>>,
     /// `None` until the source has told them
     policies: Option<Policies>,
     /// from when on each channel may be seen
@@ -140,6 +140,9 @@ struct State {
     /// the stream still brings changes from before some floor
     awaits_floor: bool,
 }
+
+/// Those of a channel's table, where it has one.
+type Columns = Option<Arc<[Column]>>;
 
 /// How a subscriber that comes with a position gets in.
 #[derive(Debug)]
@@ -201,7 +204,7 @@ impl Hub {
             amid: Vec::new(),
             incarnations: None,
             history: History::new(settings.history_bytes),
-            channels: BTreeMap::new(),
+            channels: None,
             policies: None,
             floors: Floors::default(),
             awaits_floor: false,
@@ -399,7 +402,7 @@ impl Hub {
     pub fn lacks_column(&self, key: &ViewKey) -> bool {
         let ViewKey::Channel(name, selection) = key else { return false };
         let state = lock(&self.state);
-        let Some(columns) = state.channels.get(name).and_then(|columns| columns.as_deref()) else { return false };
+        let Some(Some(columns)) = state.channel(name) else { return false };
         !selection.sees_what_it_names(columns)
     }
 
@@ -436,7 +439,7 @@ impl Hub {
     /// Whether a channel exists; `None` until the source has told which there are.
     pub fn has_channel(&self, name: &str) -> Option<bool> {
         let state = lock(&self.state);
-        (!state.cursor.is_empty()).then(|| state.channels.contains_key(name))
+        state.channels.as_ref().map(|channels| channels.contains_key(name))
     }
 
     /// How a view shows its channel, by the columns that it has now.
@@ -452,7 +455,8 @@ impl Hub {
         let state = lock(&self.state);
         let channels = state
             .channels
-            .keys()
+            .iter()
+            .flat_map(BTreeMap::keys)
             .map(|name| (name.clone(), state.known.of_channel(name).map(|view| view.subscribers()).sum()))
             .collect();
         (channels, state.known.users())
@@ -518,7 +522,7 @@ impl Hub {
         let state = lock(&self.state);
         match key {
             _ if !self.is_live() => Err(JoinError::NotLive),
-            ViewKey::Channel(name, _) if !state.channels.contains_key(name) => Err(JoinError::UnknownChannel),
+            ViewKey::Channel(name, _) if state.channel(name).is_none() => Err(JoinError::UnknownChannel),
             ViewKey::Channel(..) | ViewKey::User(..) => Ok(state),
         }
     }
@@ -599,6 +603,11 @@ impl Hub {
 }
 
 impl State {
+    /// The columns of a channel, where it has a table; `None` where there is no such channel, or none is known yet.
+    fn channel(&self, name: &str) -> Option<Option<&[Column]>> {
+        self.channels.as_ref()?.get(name).map(|columns| columns.as_deref())
+    }
+
     fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
         let by_floors = match key.channel() {
             Some(channel) => self.floors.let_in(channel, seen),
@@ -616,12 +625,12 @@ impl State {
         match key {
             ViewKey::User(_, None) => Ok(Arc::default()),
             ViewKey::User(_, Some(rights)) => {
-                let columns = |name: &str| self.channels.get(name).map(|columns| columns.as_deref());
+                let columns = |name: &str| self.channel(name);
                 Ok(Arc::new(Projection::of_notifications(rights, columns)))
             }
             ViewKey::Channel(name, selection) => {
-                let columns = self.channels.get(name).ok_or(JoinError::UnknownChannel)?;
-                Ok(Arc::new(Projection::compile(selection, columns.as_deref())?))
+                let columns = self.channel(name).ok_or(JoinError::UnknownChannel)?;
+                Ok(Arc::new(Projection::compile(selection, columns)?))
             }
         }
     }

@@ -106,7 +106,7 @@ pub fn tagged(selection: Selection, view: Option<&str>) -> Result<Selection, &'s
 }
 
 /// What a subscription asks for. One text of columns is a list with commas, as in a query.
-pub fn ask_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Selection {
+pub fn selection_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Selection {
     let columns = columns.map(|columns| match columns {
         Texts::One(list) => list.split(',').map(str::to_owned).collect(),
         other => other.into_vec(),

@@ -18,7 +18,7 @@ use crate::shutdown;
 use crate::tasks::Tasks;
 
 fn position(incarnation: u64, before: u64) -> Cursor {
-    Cursor { epoch: 7, incarnation: incarnation, lsn: 100, seen: Snapshot::all_before(before), inside: None }
+    Cursor { epoch: 7, incarnation, lsn: 100, seen: Snapshot::all_before(before), inside: None }
 }
 
 fn begin(incarnation: u64, incarnations: &[Incarnation], continues: bool) -> Event {

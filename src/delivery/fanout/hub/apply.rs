@@ -261,10 +261,10 @@ impl Hub {
             self.keepalive.all().iter().for_each(|writer| writer.order(Order::Reconsider));
         }
         let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
-        let before = std::mem::replace(&mut state.channels, channels);
-        let is_altered = before != state.channels;
+        let before = state.channels.replace(channels).unwrap_or_default();
+        let is_altered = state.channels.as_ref() != Some(&before);
         let altered = |view: &Arc<View>| match view.key.channel() {
-            Some(name) => before.get(name) != state.channels.get(name),
+            Some(name) => before.get(name).map(|columns| columns.as_deref()) != state.channel(name),
             None => is_altered && !view.key.is_everything(),
         };
         let views: Vec<_> = state.known.iter().filter(|view| altered(view)).cloned().collect();
