@@ -34,9 +34,9 @@ pub async fn note(client: &Client) -> Result<Incarnations> {
     // a copy of a database goes on counting where the original was, so the number alone does not tell them apart
     let rows = client
         .query(
-            "select (number::pg_catalog.int8 << 16) | (pg_catalog.hashtextextended(incarnation, 0) & 65535),
+            "select (number::pg_catalog.int8 << 16) | (pg_catalog.hashtextextended(life, 0) & 65535),
                     (bound - '0/0')::pg_catalog.int8
-               from rowcast.note_incarnation()",
+               from rowcast.note_life()",
             &[],
         )
         .await

@@ -12,13 +12,13 @@
 //! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
 //! in the view's log.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{SemaphorePermit, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::change::{Change, ReplayPart, Request, RowsPart};
 use crate::cursor::{Boundary, Cursor, Snapshot};
@@ -26,11 +26,9 @@ use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
 use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
-use crate::delivery::fanout::told::Told;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
-use crate::delivery::wire::frame;
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
@@ -104,16 +102,9 @@ impl<E: Into<Failed>> From<E> for Stop {
 
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 const CHUNK: usize = 64 * 1024;
-/// What filters may cost in one piece, see [`Projection::work`]: a millisecond, after which other tasks of the thread run.
-const PIECE: u64 = 1 << 20;
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
 /// said once the client is subscribed; what else is missing makes it begin anew, later.
 const SNAPSHOTS: u32 = 3;
-/// What each change costs besides, whatever the filter.
-const A_CHANGE: u64 = 64;
-/// A client that takes nothing of its past for so long comes back for the rest: meanwhile it would hold what memory has
-/// long let go of.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// An incarnation of the server that another node has seen begin is news here for so long at most.
 const LEARN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -472,91 +463,8 @@ impl CatchUp {
     fn inside(&self, boundary: &Boundary, seen: &Snapshot) -> Arc<str> {
         self.hub.sealed(&boundary.inside(seen))
     }
-
-    /// Waits for the turn to look through a filter that takes long, if this is one.
-    async fn sieve(&self) -> Option<SemaphorePermit<'_>> {
-        if !self.projection.reads_text() {
-            return None;
-        }
-        tokio::task::yield_now().await;
-        self.hub.sieve().await
-    }
-
-    /// The next of the changes that is told, in pieces between which other tasks run.
-    async fn next_told<'a>(&'a self, changes: &mut (impl Iterator<Item = &'a Change> + Send)) -> Option<Told<'a>> {
-        loop {
-            let _turn = self.sieve().await;
-            let mut work = 0;
-            while work < PIECE {
-                let change = changes.next()?;
-                work += A_CHANGE + self.projection.work(change.size());
-                if let Some(told) = Told::of(&self.key, &self.projection, change) {
-                    return Some(told);
-                }
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    async fn is_told_any(&self, changes: &[Change]) -> bool {
-        self.next_told(&mut changes.iter()).await.is_some()
-    }
-
-    /// Sends in order what is told of the changes, and says how many. `inside` is the token of their cut without the id,
-    /// `end` the cursor after the last.
-    async fn send<'a>(
-        &'a self,
-        mut changes: impl Iterator<Item = &'a Change> + Send,
-        inside: &str,
-        end: Option<&str>,
-    ) -> Result<u64, Stop> {
-        let mut frames = Vec::new();
-        let mut count = 0;
-        let mut next = self.next_told(&mut changes).await;
-        while let Some(told) = next {
-            let gap = told.gap().filter(|_| self.wants_rows);
-            if let Some(gap) = gap.filter(|_| !self.tells_gap_late) {
-                self.put(&frames).await?;
-                return Err(gap.into());
-            }
-            next = self.next_told(&mut changes).await;
-            if let Some(gap) = gap {
-                let _ = self.late_gap.set(gap);
-                if next.is_none() {
-                    self.put(&frames).await?;
-                }
-                continue;
-            }
-            frame::push_text_frame(&mut frames, &told.message(inside, end.filter(|_| next.is_none())));
-            count += 1;
-            if frames.len() >= CHUNK || next.is_none() {
-                self.put(&frames).await?;
-                frames.clear();
-            }
-        }
-        Ok(count)
-    }
-
-    async fn tell_gap(&self, gap: Gap) -> Result<(), Failed> {
-        self.hub.metrics().count_gap(gap.as_str());
-        self.say(&protocol::gap(&self.key.label(), gap)).await
-    }
-
-    async fn say(&self, message: &str) -> Result<(), Failed> {
-        self.put(&frame::text_frame(message)).await
-    }
-
-    /// Writes whole frames, and then waits as long as all so far take at the pace that is set.
-    async fn put(&self, frames: &[u8]) -> Result<(), Failed> {
-        let written = timeout(TAKEN_WITHIN, self.writer.write(frames, &self.cancel)).await;
-        written.map_err(|_| Failed::Unanswered)?.map_err(|_| Failed::Gone)?;
-        let sent = self.sent.fetch_add(frames.len() as u64, Relaxed) + frames.len() as u64;
-        if let Some(due) = self.hub.time_for(sent) {
-            tokio::time::sleep_until(self.began + due).await;
-        }
-        Ok(())
-    }
 }
 
+mod send;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! One client's conversation: commands, joins, goodbye. Owns its subscriptions and its patience; the writing of changes
 //! is the shard's, reading frames is tungstenite's.
 
+mod pace;
 mod rights;
 
 use std::num::NonZeroU32;
@@ -9,8 +10,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use hyper_tungstenite::tungstenite::Message;
 use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use serde_json::Value;
@@ -31,6 +30,7 @@ use crate::delivery::socket::writer::{CancelFlag, DueCache, Gone, Order, SocketW
 use crate::delivery::wire::command::{self, Command};
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
+use pace::{Pace, TooFast};
 
 /// What a socket may do.
 #[derive(Debug, Clone, Copy)]
@@ -71,13 +71,6 @@ pub struct Session {
     pending: Option<Box<Pending>>,
     /// set once a close frame was put
     goodbye: Option<Pin<Box<Sleep>>>,
-}
-
-struct Pace {
-    bucket: DefaultDirectRateLimiter,
-    /// a client that comes with all its subscriptions, or lets go of them, says so at once
-    joins: DefaultDirectRateLimiter,
-    refused: u32,
 }
 
 /// Why a session is over; the summary line of its connection.
@@ -237,30 +230,19 @@ impl Session {
         Reading::Paused
     }
 
-    /// Whether this command is one too many.
+    /// Whether this command is one too many; then it is answered.
     fn is_too_fast(&mut self, text: &str) -> bool {
-        let pace = self.pace.get_or_insert_with(|| {
-            let quota = Quota::per_second(self.limits.commands_per_second);
-            // to join all, and to leave all
-            let all = NonZeroU32::new(self.limits.subscriptions.saturating_mul(2)).unwrap_or(NonZeroU32::MIN);
-            let joins = RateLimiter::direct(quota.allow_burst(all));
-            Box::new(Pace { bucket: RateLimiter::direct(quota), joins, refused: 0 })
-        });
-        if command::joins_or_leaves(text) && pace.joins.check().is_ok() {
-            return false;
-        }
-        let Err(until) = pace.bucket.check() else { return false };
-        pace.refused += 1;
-        let wait = until.wait_time_from(DefaultClock::default().now()).as_secs_f64();
-        if pace.refused > 1 {
+        let pace = self.pace.get_or_insert_with(|| Box::new(Pace::new(&self.limits)));
+        let Err(TooFast { wait, refused }) = pace.allow(text) else { return false };
+        if refused > 1 {
             self.hub.metrics().count_limit("commands");
         } else if let Some(unlogged) = self.hub.metrics().refuse("commands") {
             tracing::warn!(event = "rate_limited", limit = self.limits.commands_per_second, unlogged);
         }
-        if pace.refused >= REFUSED {
+        if refused >= REFUSED {
             self.writer.close(CloseCode::RateLimited, "too many commands: come back later");
         }
-        self.refuse(&protocol::rate_limited(wait, command::reference_of(text).as_ref()));
+        self.refuse(&protocol::rate_limited(wait.as_secs_f64(), command::reference_of(text).as_ref()));
         true
     }
 

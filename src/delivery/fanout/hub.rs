@@ -10,12 +10,14 @@
 mod apply;
 mod behind;
 mod explain;
+mod join;
 mod known;
 mod relieve;
 mod subscription;
+mod wait;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use known::Known;
@@ -30,17 +32,14 @@ use crate::change::{Column, Cut, Event, Floor, Request};
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::{Identity, Keys};
 use crate::delivery::access::floors::Floors;
-use crate::delivery::access::party::{Most, Shares, TooMany};
+use crate::delivery::access::party::{Most, Shares};
 use crate::delivery::access::policy::{Policies, Refused};
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frontier::Frontier;
 use crate::delivery::socket::keepalive::Keepalive;
 use crate::delivery::socket::meter::Meter;
-use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::frame::CloseCode;
-use crate::delivery::wire::protocol;
-use crate::delivery::wire::resume_token::ResumeToken;
 use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
 use crate::metrics::DeliveryMetrics;
@@ -48,8 +47,6 @@ use crate::shutdown::Shutdown;
 use crate::sync::lock;
 use crate::tasks::Tasks;
 
-/// While the database is away nobody is made to wait for what it would say.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// Requests of one user, or of one address without users, that are with the source at a time: more than are answered at
 /// once, so that it never waits for the next. Whoever has more waits in its own tasks, and keeps no place from others.
 const ASKED_AT_ONCE: usize = 8;
@@ -144,50 +141,7 @@ struct State {
 /// Those of a channel's table, where it has one.
 type Columns = Option<Arc<[Column]>>;
 
-/// How a subscriber that comes with a position gets in.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "made once for a subscriber, and taken apart at once")]
-pub enum Entry {
-    /// It is a member now, and hears of nothing before it follows.
-    Joined {
-        /// its membership
-        subscription: Subscription,
-        /// hold what it has missed
-        cuts: Vec<Arc<Cut>>,
-        /// where the view's log goes on
-        boundary: Boundary,
-    },
-    /// Memory does not reach back to its position.
-    BeyondMemory,
-    /// A cut is arriving.
-    Later,
-    /// The server has begun another incarnation since the position was judged.
-    AnotherIncarnation,
-    /// What may be seen was changed since.
-    Hidden,
-}
-
-/// Why a socket cannot join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JoinError {
-    /// Capture is not live; wait for [`Hub::wait_until_live`].
-    NotLive,
-    /// There is no such channel.
-    UnknownChannel,
-    /// The channel cannot be seen that way.
-    Unfit(Unfit),
-    /// No policy lets the token see it.
-    Forbidden,
-    /// Who asks has as many different ones as one may.
-    TooMany(TooMany),
-}
-
-impl From<Unfit> for JoinError {
-    fn from(unfit: Unfit) -> Self {
-        Self::Unfit(unfit)
-    }
-}
-
+pub use join::{Entry, JoinError};
 pub use subscription::Subscription;
 
 impl Hub {
@@ -318,12 +272,6 @@ impl Hub {
         &self.keepalive
     }
 
-    /// Waits until capture is live.
-    pub async fn wait_until_live(&self) {
-        // an error means that the hub is gone; the shutdown ends whoever waits
-        let _ = self.live.subscribe().wait_for(|live| *live).await;
-    }
-
     /// Whether capture is live.
     pub fn is_live(&self) -> bool {
         *self.live.borrow()
@@ -332,69 +280,6 @@ impl Hub {
     /// Which cursors can be honoured; `None` until the source has told.
     pub fn incarnations(&self) -> Option<Arc<Incarnations>> {
         lock(&self.state).incarnations.clone()
-    }
-
-    /// Waits until the source has told of an incarnation of the server. Cancel safe.
-    pub async fn wait_for_incarnation(&self, incarnation: u64) {
-        let mut boundaries = self.boundaries.subscribe();
-        while !self.incarnations().is_some_and(|incarnations| incarnations.know(incarnation)) {
-            let _ = boundaries.changed().await;
-        }
-    }
-
-    /// Waits until the stream is between two cuts and has come to all that `seen` saw. Cancel safe.
-    pub async fn reaches(&self, seen: &Snapshot) -> Boundary {
-        let mut boundaries = self.boundaries.subscribe();
-        loop {
-            boundaries.mark_unchanged();
-            {
-                let state = lock(&self.state);
-                if state.is_at_boundary
-                    && let Some(boundary) = state.boundary.as_ref().filter(|boundary| boundary.cursor.seen.covers(seen))
-                {
-                    return boundary.clone();
-                }
-            }
-            self.source.feedback.nudge();
-            let _ = boundaries.changed().await;
-        }
-    }
-
-    /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a
-    /// channel that is unknown here may have been made a moment ago. Many who wait share a read.
-    pub async fn wait_for_fresh_read(&self) -> bool {
-        let mut boundaries = self.boundaries.subscribe();
-        let look = async {
-            // the first boundary may be of a read that had begun before
-            for _ in 0..2 {
-                boundaries.mark_unchanged();
-                self.source.feedback.nudge();
-                let _ = boundaries.changed().await;
-            }
-        };
-        tokio::time::timeout(LOOK_WITHIN, look).await.is_ok()
-    }
-
-    /// Waits until the source has read the channels again, within a second: a column that is unknown here may have been made a
-    /// moment ago. The source is asked once a second at most.
-    pub async fn wait_for_fresh_channels(&self) {
-        let mut catalogued = self.catalogued.subscribe();
-        let due = {
-            let mut doubted = lock(&self.doubted);
-            let now = Instant::now();
-            // requests within a second share the next look
-            let due = match *doubted {
-                Some(at) if at > now => at,
-                Some(at) => now.max(at + LOOK_WITHIN),
-                None => now,
-            };
-            *doubted = Some(due);
-            due
-        };
-        tokio::time::sleep_until(due).await;
-        catalogued.mark_unchanged();
-        self.source.feedback.doubt_channels();
-        let _ = tokio::time::timeout(LOOK_WITHIN, catalogued.changed()).await;
     }
 
     /// Whether a view names a column that its channel has not, or that its holder may not see: the time that a refusal takes
@@ -465,91 +350,6 @@ impl Hub {
     /// Where the stream has come to.
     pub fn cursor(&self) -> Arc<str> {
         lock(&self.state).cursor.clone()
-    }
-
-    /// Joins a socket to a view: it is told `subscribed`, and then every frame from that cursor on.
-    ///
-    /// # Errors
-    /// [`JoinError`].
-    pub fn join(
-        self: &Arc<Self>,
-        key: &ViewKey,
-        writer: &Arc<SocketWriter>,
-        who: &Arc<str>,
-        reference: Option<&serde_json::Value>,
-    ) -> Result<Subscription, JoinError> {
-        let mut state = self.joinable(key)?;
-        let subscription = self.member(&mut state, key, writer, who)?;
-        let cursor = ResumeToken { cursor: &state.cursor, rights: subscription.mark() }.to_string();
-        let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
-        subscription.follow(&[&message], &CancelFlag::default());
-        Ok(subscription)
-    }
-
-    /// Makes a socket that has come to `seen`, in that incarnation of the server, a member of a view. It is to follow once it
-    /// was sent what it missed.
-    ///
-    /// # Errors
-    /// [`JoinError`].
-    pub fn enter(
-        self: &Arc<Self>,
-        key: &ViewKey,
-        who: Option<&Identity>,
-        writer: &Arc<SocketWriter>,
-        party: &Arc<str>,
-        seen: &Snapshot,
-        incarnation: u64,
-    ) -> Result<Entry, JoinError> {
-        let mut state = self.joinable(key)?;
-        if !state.lets_in(key, who, seen) {
-            return Ok(Entry::Hidden);
-        }
-        if state.incarnations.as_ref().is_none_or(|incarnations| incarnations.present() != incarnation) {
-            return Ok(Entry::AnotherIncarnation);
-        }
-        let here = state.boundary.clone().filter(|boundary| state.is_at_boundary && boundary.cursor.seen.covers(seen));
-        let Some(boundary) = here else { return Ok(Entry::Later) };
-        if !state.history.reaches(seen) {
-            return Ok(Entry::BeyondMemory);
-        }
-        let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, writer, party)?;
-        Ok(Entry::Joined { subscription, cuts, boundary })
-    }
-
-    /// The state, if a view may be joined.
-    fn joinable(&self, key: &ViewKey) -> Result<MutexGuard<'_, State>, JoinError> {
-        let state = lock(&self.state);
-        match key {
-            _ if !self.is_live() => Err(JoinError::NotLive),
-            ViewKey::Channel(name, _) if state.channel(name).is_none() => Err(JoinError::UnknownChannel),
-            ViewKey::Channel(..) | ViewKey::User(..) => Ok(state),
-        }
-    }
-
-    fn member(
-        self: &Arc<Self>,
-        state: &mut State,
-        key: &ViewKey,
-        writer: &Arc<SocketWriter>,
-        who: &Arc<str>,
-    ) -> Result<Subscription, JoinError> {
-        let (view, is_new) = match state.known.get(key) {
-            Some(view) => (view.clone(), None),
-            None => {
-                let projection = state.projection(key)?;
-                let log_bytes = self.settings.log_bytes;
-                (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(projection))
-            }
-        };
-        let look = key.is_narrowed().then(|| self.shares.look(who, view.number)).transpose();
-        let look = look.map_err(JoinError::TooMany)?.map(Box::new);
-        if let Some(projection) = is_new {
-            state.known.insert(&view, projection);
-        }
-        let shard = fastrand::usize(..self.shards.len());
-        let slot = lock(&view.members[shard]).insert(writer.clone());
-        Ok(Subscription::new(self.clone(), view, writer.clone(), look, shard, slot))
     }
 
     /// Begins its tasks: one that applies what the source tells, one that pings, and those that write.
