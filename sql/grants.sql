@@ -81,15 +81,16 @@ begin
 end $do$;
 
 grant usage on schema rowcast to rowcast_capture;
-grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2 to rowcast_capture;
+grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2, rowcast.outbox_3, rowcast.outbox_4, rowcast.outbox_5 to rowcast_capture;
 grant usage on sequence rowcast.outbox_id to rowcast_capture;
 -- reads the state with each change, and sets it where the outbox is full
-grant usage, select, update on sequence rowcast.capture_state to rowcast_capture;
+grant usage, select, update on sequence rowcast.capture_state, rowcast.capture_state_brief to rowcast_capture;
 grant select on rowcast.setting to rowcast_capture, rowcast_relay;
 grant select, insert on rowcast.hidden_column to rowcast_capture;
 grant select (id, name, target, user_column) on rowcast.channel to rowcast_capture;
 grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(int, "char", json, json, text, text[]),
-  rowcast.ring(text, "char", json), rowcast.bound_outbox(), rowcast.row_bytes(),
+  rowcast.append_brief(int, "char", json, json, text, text[]),
+  rowcast.ring(text, "char", json), rowcast.bound_outbox(), rowcast.bound_outbox_brief(), rowcast.row_bytes(),
   rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.json_key(anyelement, oid, int),
   rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]),
@@ -99,13 +100,15 @@ grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(i
 grant create on schema rowcast to rowcast_capture;
 alter function rowcast.capture() owner to rowcast_capture;
 alter function rowcast.capture_truncate() owner to rowcast_capture;
+alter function rowcast.capture_brief() owner to rowcast_capture;
+alter function rowcast.capture_truncate_brief() owner to rowcast_capture;
 alter function rowcast.notify(text, text, jsonb) owner to rowcast_capture;
 alter function rowcast.publish(text, text, jsonb) owner to rowcast_capture;
 revoke create on schema rowcast from rowcast_capture;
 
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
-grant select on sequence rowcast.outbox_id, rowcast.capture_state to rowcast_relay;
+grant select on sequence rowcast.outbox_id, rowcast.capture_state, rowcast.capture_state_brief to rowcast_relay;
 grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.prune(), rowcast.note_tally(), rowcast.keep_excluded(), rowcast.note_forms(), rowcast.grant_added(regclass), rowcast.note_tables(), rowcast.watch_newcomer(regclass), rowcast.unwatched_of(text, text[]),
   rowcast.free_channel(regclass, text), rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),

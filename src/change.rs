@@ -67,6 +67,11 @@ pub struct Change {
 }
 
 impl Change {
+    /// Whether it stands for changes that are kept no longer.
+    pub fn is_gone(&self) -> bool {
+        self.update.as_ref().and_then(Update::gap) == Some(Gap::Retention)
+    }
+
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> u64 {
         let length = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.len());
@@ -123,18 +128,33 @@ impl Size {
 /// The action of what stands for a change that cannot be read. No text of Postgres has this character, so nobody can
 /// publish it.
 const UNREADABLE: &str = "\0unreadable";
+/// The same of what stands for changes that are kept no longer.
+const GONE: &str = "\0gone";
 
 impl Update {
     /// In the place of a change of a channel that cannot be read. It is told among the changes, so that it reaches whoever
     /// would have been told them: now, from memory, from the stream, from the outbox.
     pub fn unreadable(channel: Arc<str>) -> Self {
-        let (action, data) = (Cow::Borrowed(UNREADABLE), "null".into());
+        Self::missing(channel, UNREADABLE)
+    }
+
+    /// In the place of changes of a channel that were kept briefly, and went before they were read.
+    pub fn gone(channel: Arc<str>) -> Self {
+        Self::missing(channel, GONE)
+    }
+
+    fn missing(channel: Arc<str>, action: &'static str) -> Self {
+        let (action, data) = (Cow::Borrowed(action), "null".into());
         Self { channel, action, data, changed: Vec::new(), old: None, old_key: None, size: Size::Whole }
     }
 
     /// What is missing in the place of a change.
     pub fn gap(&self) -> Option<Gap> {
-        (self.action == UNREADABLE).then_some(Gap::Unreadable)
+        match &*self.action {
+            UNREADABLE => Some(Gap::Unreadable),
+            GONE => Some(Gap::Retention),
+            _ => None,
+        }
     }
 }
 

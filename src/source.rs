@@ -16,6 +16,7 @@ pub mod epoch;
 mod image;
 pub mod inspect;
 pub mod install;
+mod kept;
 pub mod newcomers;
 pub mod node;
 pub mod order;

@@ -4,6 +4,7 @@
 mod access;
 mod backbone;
 mod bounds;
+mod briefly;
 mod capture;
 mod cli;
 mod cost;

@@ -1,6 +1,7 @@
--- rowcast.append(channel id, op, old, new, actor, users) -> bool, whether to ring
+-- rowcast.append(channel id, op, old, new, actor, users) -> bool, whether to ring; rowcast.append_brief
 -- Writes one row into the segment of the outbox that takes new rows, then tests whether anybody needs a bell. Runs with
--- the rights of its caller. rowcast.capture has the same statement in line, for rows without anything special.
+-- the rights of its caller. rowcast.capture has the same statement in line, for rows without anything special. The second
+-- one is for changes of tables that are kept briefly, which have segments of their own.
 --
 -- While capture is paused or the outbox is full only what steers the relay is written: a channel or a policy that
 -- changed, a user who was revoked.
@@ -11,24 +12,26 @@ do $do$
 declare
   into_segment text := $insert$
     insert into rowcast.outbox_%1$s (channel, op, old, new, actor, users, depth)
-      values (append.channel, append.op, append.old, append.new, append.actor, append.users,
+      values (append%2$s.channel, append%2$s.op, append%2$s.old, append%2$s.new, append%2$s.actor, append%2$s.users,
               pg_catalog.pg_trigger_depth())
       returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0,
         rowcast.bell_mode() operator(pg_catalog.<>) 'never'
         and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
              or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
       into looks, rings;$insert$;
+  outbox pg_catalog.record;
 begin
-  execute pg_catalog.format($function$
-create or replace function rowcast.append(channel int, op "char", old json, new json, actor text, users text[])
+  for outbox in values ('', 0), ('_brief', 3) loop
+    execute pg_catalog.format($function$
+create or replace function rowcast.append%4$s(channel int, op "char", old json, new json, actor text, users text[])
 returns bool language plpgsql as $body$
 declare
-  state pg_catalog.int8 := pg_catalog.pg_sequence_last_value('rowcast.capture_state'::pg_catalog.regclass);
+  state pg_catalog.int8 := pg_catalog.pg_sequence_last_value('rowcast.capture_state%4$s'::pg_catalog.regclass);
   looks pg_catalog.bool;
   rings pg_catalog.bool;
 begin
   if state operator(pg_catalog.>=) 3 then
-    if append.op operator(pg_catalog.<>) all ('{C,R}'::pg_catalog."char"[]) then
+    if append%4$s.op operator(pg_catalog.<>) all ('{C,R}'::pg_catalog."char"[]) then
       return false;
     end if;
     state := state operator(pg_catalog.%%) 3;
@@ -38,10 +41,13 @@ begin
   else%1$s
   end if;
   if looks then
-    perform rowcast.bound_outbox();
+    perform rowcast.bound_outbox%4$s();
   end if;
   return rings;
 end $body$ $function$,
-    pg_catalog.format(into_segment, 0), pg_catalog.format(into_segment, 1), pg_catalog.format(into_segment, 2));
+      pg_catalog.format(into_segment, outbox.column2, outbox.column1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1, outbox.column1),
+      pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2, outbox.column1), outbox.column1);
+  end loop;
 end $do$;
 comment on function rowcast.append(int, "char", json, json, text, text[]) is 'writes one row into the outbox; says whether the doorbell is to be rung';
+comment on function rowcast.append_brief(int, "char", json, json, text, text[]) is 'the same for tables that are kept briefly';

@@ -1,4 +1,4 @@
--- rowcast.capture() -> trigger, AFTER .. FOR EACH ROW
+-- rowcast.capture() -> trigger, AFTER .. FOR EACH ROW; rowcast.capture_brief()
 -- Writes the change into the outbox, in the writer's own transaction, and rings the doorbell where somebody sleeps.
 -- arguments: 0 channel id, 1 channel name, and for a table with something special also
 --            2 'x' where a column's text depends on output settings, else ''
@@ -10,7 +10,8 @@
 -- column is dropped. One statement for a table with nothing special: each expression of PL/pgSQL is made ready anew
 -- in every transaction, and with 25 of them 8 writers kept 0.60 of their throughput instead of 0.68. It stands here once
 -- for each segment of the outbox: which one takes new rows is the state of a sequence (V2), and a table that is chosen by
--- a value would cost a row 2 microseconds.
+-- a value would cost a row 2 microseconds. For the same reason tables that are kept briefly have a function of their own,
+-- which is the same text with other segments and another sequence.
 --
 -- An update that changes nothing is left out here, not by a WHEN of the trigger, which Postgres reads from its text and
 -- makes ready in every statement: 8 of 67 microseconds of a single-row update. *<> compares images: IS DISTINCT FROM
@@ -47,12 +48,14 @@ declare
                      or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
                then 1 else 0 end
         into todo;$insert$;
+  outbox pg_catalog.record;
 begin
-  execute pg_catalog.format($function$
-create or replace function rowcast.capture() returns trigger
+  for outbox in values ('', 0), ('_brief', 3) loop
+    execute pg_catalog.format($function$
+create or replace function rowcast.capture%4$s() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $body$
 declare
-  state pg_catalog.int8 := pg_catalog.pg_sequence_last_value('rowcast.capture_state'::pg_catalog.regclass);
+  state pg_catalog.int8 := pg_catalog.pg_sequence_last_value('rowcast.capture_state%4$s'::pg_catalog.regclass);
   todo pg_catalog.int4;  -- 1: ring; 2: look at the outbox's size
   is_large pg_catalog.bool;
   op pg_catalog."char";
@@ -80,7 +83,7 @@ begin
         perform rowcast.ring(tg_argv[1], tg_op::pg_catalog."char", coalesce(pg_catalog.row_to_json(new.*), pg_catalog.row_to_json(old.*)));
       end if;
       if todo operator(pg_catalog.>=) 2 then
-        perform rowcast.bound_outbox();
+        perform rowcast.bound_outbox%4$s();
       end if;
       return null;
     end if;
@@ -159,14 +162,17 @@ begin
   if op is null or (op operator(pg_catalog.=) 'U' and before::pg_catalog.text operator(pg_catalog.=) after::pg_catalog.text) then
     return null;
   end if;
-  if rowcast.append(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users) then
+  if rowcast.append%4$s(tg_argv[0]::pg_catalog.int4, op, before, after, rowcast.actor(), users) then
     perform rowcast.ring(tg_argv[1], op, coalesce(after, before));
   end if;
   if is_large then
-    perform rowcast.bound_outbox();
+    perform rowcast.bound_outbox%4$s();
   end if;
   return null;
 end $body$ $function$,
-    pg_catalog.format(into_segment, 0), pg_catalog.format(into_segment, 1), pg_catalog.format(into_segment, 2));
+      pg_catalog.format(into_segment, outbox.column2), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1),
+      pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2), outbox.column1);
+  end loop;
 end $do$;
 comment on function rowcast.capture() is 'row trigger of watched tables: writes the change into the outbox and rings the doorbell';
+comment on function rowcast.capture_brief() is 'the same of tables that are kept briefly';

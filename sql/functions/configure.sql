@@ -3,6 +3,7 @@
 --   notify       row | empty | always | never: how the doorbell rings
 --   retention    an interval of a minute or more; how long changes are kept. Default 24 hours
 --   outbox_size  such as '10 GB'; the oldest changes go earlier when the outbox is larger. Default 10 GB
+--   brief_retention, brief_size  the same for tables that are kept briefly (rowcast.keep_briefly). Default 1 hour, 1 GB
 --   actor        show | hide: whether anybody is told who wrote. Default show
 --   row_bytes    such as '8 MB', at least 4 MB: a row whose JSON is longer is told by its key alone. Default 8 MB
 -- tables touched: rowcast.setting (insert, update)
@@ -15,9 +16,9 @@ begin
   begin
     if name = 'notify' then
       perform value where value in ('row', 'empty', 'always', 'never');
-    elsif name = 'retention' then
+    elsif name in ('retention', 'brief_retention') then
       perform value where value::interval >= interval '1 minute';
-    elsif name = 'outbox_size' then
+    elsif name in ('outbox_size', 'brief_size') then
       perform value where pg_size_bytes(value) >= 64 * 1024 * 1024;
     elsif name = 'actor' then
       perform value where value in ('show', 'hide');
@@ -26,7 +27,7 @@ begin
       perform value where pg_size_bytes(value) between 4 * 1024 * 1024 and 128 * 1024 * 1024;
     else
       raise exception 'unknown setting %', coalesce(name, 'null')
-        using errcode = 'undefined_object', hint = 'known settings: actor, notify, outbox_size, retention, row_bytes';
+        using errcode = 'undefined_object', hint = 'known settings: actor, brief_retention, brief_size, notify, outbox_size, retention, row_bytes';
     end if;
     if not found then
       raise invalid_parameter_value;
@@ -36,6 +37,7 @@ begin
       using errcode = 'invalid_parameter_value',
             hint = case name when 'notify' then 'it is one of: row, empty, always, never'
                              when 'retention' then 'it is an interval of a minute or more, such as 24 hours'
+                             when 'brief_retention' then 'it is an interval of a minute or more, such as 1 hour'
                              when 'actor' then 'it is one of: show, hide'
                              when 'row_bytes' then 'it is a size of 4 MB to 128 MB, such as 8 MB'
                              else 'it is a size of 64 MB or more, such as 10 GB' end;
@@ -57,4 +59,4 @@ begin
                    format('select %s', pg_size_bytes(configure.value)));
   end if;
 end $$;
-comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify, retention, outbox_size, row_bytes or actor';
+comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or actor';

@@ -8,7 +8,7 @@ language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
   return query select call from (
     select 1, s.name, format('select rowcast.configure(%L, %L);', s.name, s.value) from rowcast.setting s
-     where s.name in ('notify', 'retention', 'outbox_size', 'actor', 'row_bytes')
+     where s.name in ('notify', 'retention', 'outbox_size', 'brief_retention', 'brief_size', 'actor', 'row_bytes')
     union all
     select 2, c.name, format('select rowcast.create_channel(%L);', c.name) from rowcast.channel c where c.target is null
     union all
@@ -22,6 +22,11 @@ begin
      cross join lateral (select case when exists (select from rowcast.displaced d where d.channel = c.id) then format('%I.%I', c.given_schema, c.given_name)
                                      when t.oid is not null then format('%I.%I', n.nspname, t.relname) end) d(name)
      where c.target is not null
+    union all
+    select 3, c.name || ' ', format('select rowcast.keep_briefly(%L);', format('%I.%I', n.nspname, t.relname))
+      from rowcast.channel c join pg_class t on t.oid = c.target join pg_namespace n on n.oid = t.relnamespace
+     where c.briefly and not exists (select from rowcast.displaced d where d.channel = c.id)
+       and not exists (select from pg_inherits i where i.inhrelid = c.target and t.relispartition)
     union all
     -- a column of such a name would be told
     select 3, c.name || ' ', format('-- of channel %I no column may leave that takes the name %I', c.name, gone)

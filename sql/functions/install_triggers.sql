@@ -36,9 +36,10 @@ begin
       case when entry.user_query is null then '' else 'rowcast.users' || suffix end, entry.given_exclude::text, coalesce(entry.allowed::text, ''),
       (select c.relnatts from pg_class c where c.oid = target));
   end if;
-  execute format('create trigger %I after insert or update or delete on %s for each row execute function rowcast.capture(%s)', '!rowcast' || suffix, target, arguments);
-  execute format('create trigger %I after truncate on %s for each statement execute function rowcast.capture_truncate(%L, %L)',
-    '!rowcast_t' || suffix, target, entry.id, entry.name);
+  execute format('create trigger %I after insert or update or delete on %s for each row execute function %s(%s)', '!rowcast' || suffix, target,
+    case when entry.briefly then 'rowcast.capture_brief' else 'rowcast.capture' end, arguments);
+  execute format('create trigger %I after truncate on %s for each statement execute function %s(%L, %L)', '!rowcast_t' || suffix, target,
+    case when entry.briefly then 'rowcast.capture_truncate_brief' else 'rowcast.capture_truncate' end, entry.id, entry.name);
   if entry.replicated then
     execute (select string_agg(format('alter table %s enable always trigger %I', target, t.tgname), '; ')
                from pg_trigger t where t.tgrelid = target and t.tgname in ('!rowcast' || suffix, '!rowcast_t' || suffix, '!!rowcast_users' || suffix));

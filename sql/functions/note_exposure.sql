@@ -10,7 +10,7 @@
 create or replace function rowcast.note_exposure() returns trigger
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
-  labels constant text[] := '{floor,floored_by,since,singular,given_rule,exclude,given_exclude,hidden_names,given_schema,given_name,form}';
+  labels constant text[] := '{floor,floored_by,since,singular,given_rule,exclude,given_exclude,hidden_names,given_schema,given_name,form,briefly}';
   is_stated bool := true;
   was text[] := '{}';
   hidden text[];

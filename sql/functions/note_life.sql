@@ -6,7 +6,7 @@
 -- A database that was restored from a dump has changes of transactions that its own server has not begun: they would be
 -- read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew.
 -- A crash empties the application's unlogged tables: their channels are told `gap`.
--- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also rowcast.outbox_0..2, segment, installation
+-- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also rowcast.outbox_0..5, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
@@ -35,11 +35,13 @@ begin
      or exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
     -- no writer may wait behind this: it is tried again at the next connect
     perform set_config('lock_timeout', '200ms', true);
-    truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2;
-    update rowcast.segment s set opened_at = case s.number when 0 then now() end, closed = null, closed_at = null;
-    update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot();
+    truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2, rowcast.outbox_3, rowcast.outbox_4, rowcast.outbox_5;
+    update rowcast.segment s set opened_at = case when s.number = 0 or (s.number = 3 and exists (select from rowcast.segment b where b.number > 2 and b.opened_at is not null)) then now() end,
+                                 closed = null, closed_at = null;
+    update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot(),
+                                    brief_floor = null, brief_floored_by = null, brief_left_out_until = null;
     delete from rowcast.incarnation;
-    perform rowcast.write_to(0);
+    perform rowcast.write_to(0), rowcast.write_to(3);
   end if;
   select * into last from rowcast.incarnation i order by i.number desc limit 1;
   had_life := last.number is not null;

@@ -103,9 +103,15 @@ begin
     end if;
   end if;
 
-  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed, replicated, given_schema, given_name)
+  if (rule_column is not null or rule_query is not null)
+     and (former.briefly or exists (select from rowcast.channel c where c.target = note_watch.target and c.briefly)) then
+    raise exception 'cannot watch table % with a user rule: its changes are kept briefly, and those of users are not', target
+      using errcode = 'object_not_in_prerequisite_state', hint = format('keep them like all others first: select rowcast.keep_briefly(%L, false);', coalesce(former.target, target)::text);
+  end if;
+
+  insert into rowcast.channel as c (name, target, singular, user_column, user_query, notification, exclude, target_oid, origin, given_rule, given_exclude, given_columns, allowed, replicated, given_schema, given_name, briefly)
     values (note_watch.channel, note_watch.target, note_watch.singular, rule_column, rule_query, note_watch.notification, hidden, note_watch.target, rowcast.origin(), user_rule, note_watch.exclude, note_watch.columns, allowed, coalesce(note_watch.replicated, false),
-      (select n.nspname from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = note_watch.target), table_name)
+      (select n.nspname from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = note_watch.target), table_name, coalesce(former.briefly, false))
     on conflict on constraint channel_target_watched_once do update
       set name = excluded.name, singular = excluded.singular, user_column = excluded.user_column,
           user_query = excluded.user_query, notification = excluded.notification, exclude = excluded.exclude,

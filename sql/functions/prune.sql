@@ -14,14 +14,42 @@
 -- event trigger may refuse it, or fail under our search_path.
 --
 -- Where the outbox was full, capture goes on once there is room, and the floor is raised (see rowcast.note_left_out).
--- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..2 (truncate), rowcast.node (read),
--- sequence rowcast.capture_state
+--
+-- Tables that are kept briefly have three segments, a retention, a size, a state and a floor of their own. All of it is the
+-- same for them.
+-- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..5 (truncate), rowcast.node (read),
+-- sequences rowcast.capture_state, capture_state_brief
 create or replace function rowcast.prune() returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
-  retention interval := coalesce((select value from rowcast.setting where name = 'retention'), '24 hours');
-  most bigint := pg_size_bytes(coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB'));
-  size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number))) from rowcast.segment);
+  done text[];
+begin
+  -- a table's lock, for which one needs a right: a number might be held by anybody
+  begin
+    lock table rowcast.segment in share row exclusive mode nowait;
+  exception when lock_not_available then
+    return 'another session prunes: ' || rowcast.holders('rowcast.segment');
+  end;
+  done := rowcast.prune_part(false);
+  if exists (select from rowcast.segment where number > 2 and opened_at is not null) then
+    done := done || rowcast.prune_part(true);
+  end if;
+  return coalesce(nullif(array_to_string(done, '; '), ''), 'nothing to do');
+end $$;
+comment on function rowcast.prune() is 'drops changes older than the retention, a segment at a time';
+
+-- rowcast.prune_part(briefly) -> text[], what was done
+-- One of the two: the outbox, or that of tables that are kept briefly. The caller holds the lock of rowcast.segment.
+create or replace function rowcast.prune_part(briefly boolean) returns text[]
+language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  first int := case when briefly then 3 else 0 end;
+  retention interval := case when briefly then coalesce((select value from rowcast.setting where name = 'brief_retention'), '1 hour')
+                             else coalesce((select value from rowcast.setting where name = 'retention'), '24 hours') end;
+  most bigint := pg_size_bytes(case when briefly then coalesce((select value from rowcast.setting where name = 'brief_size'), '1 GB')
+                                    else coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB') end);
+  states regclass := case when briefly then 'rowcast.capture_state_brief' else 'rowcast.capture_state' end;
+  size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number))) from rowcast.segment where number / 3 = first / 3);
   is_paused bool;
   state bigint;
   current rowcast.segment;
@@ -30,15 +58,9 @@ declare
   stray bool;
   done text[] := '{}';
 begin
-  -- a table's lock, for which one needs a right: a number might be held by anybody
-  begin
-    lock table rowcast.segment in share row exclusive mode nowait;
-  exception when lock_not_available then
-    return 'another session prunes: ' || rowcast.holders('rowcast.segment');
-  end;
-  select * into current from rowcast.segment where opened_at is not null order by opened_at desc limit 1;
+  select * into current from rowcast.segment where number / 3 = first / 3 and opened_at is not null order by opened_at desc limit 1;
 
-  for old in select * from rowcast.segment where opened_at < current.opened_at order by opened_at loop
+  for old in select * from rowcast.segment where number / 3 = first / 3 and opened_at < current.opened_at order by opened_at loop
     begin
       if old.closed is null then
         -- share mode: nobody has written to it in a transaction that still runs, a prepared one included
@@ -67,10 +89,13 @@ begin
       size := size - pg_total_relation_size(format('rowcast.outbox_%s', old.number));
       execute format('truncate rowcast.outbox_%s', old.number);
       update rowcast.segment set opened_at = null, closed = null, closed_at = null where number = old.number;
+      update rowcast.installation i set brief_floor = old.closed, brief_floored_by = pg_current_xact_id()
+       where briefly and (i.brief_floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
+                                                >= (pg_snapshot_xmax(i.brief_floor), -(select count(*) from pg_snapshot_xip(i.brief_floor))));
       update rowcast.installation i set floor = old.closed
        -- not back behind what rowcast.note_left_out has set
-       where i.floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
-                             >= (pg_snapshot_xmax(i.floor), -(select count(*) from pg_snapshot_xip(i.floor)));
+       where not briefly and (i.floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
+                                                >= (pg_snapshot_xmax(i.floor), -(select count(*) from pg_snapshot_xip(i.floor))));
       done := done || format('segment %s is emptied: its changes were older than %s', old.number, old.closed_at);
     exception when lock_not_available then
       done := done || format('segment %s is in use', old.number);
@@ -82,13 +107,13 @@ begin
   begin
     perform from rowcast.installation for update nowait;
   exception when lock_not_available then
-    return array_to_string(done || 'another session pauses or resumes capture'::text, '; ');
+    return done || 'another session pauses or resumes capture'::text;
   end;
   is_paused := exists (select from rowcast.setting where name = 'paused');
-  state := (select last_value from rowcast.capture_state);
+  state := first + pg_sequence_last_value(states);
   if current.opened_at < clock_timestamp() - retention / 2
      or pg_total_relation_size(format('rowcast.outbox_%s', current.number)) > most / 3 then
-    select number into next from rowcast.segment where opened_at is null order by (number - current.number + 3) % 3 limit 1;
+    select number into next from rowcast.segment where number / 3 = first / 3 and opened_at is null order by (number - current.number + 3) % 3 limit 1;
     if found then
       update rowcast.segment set opened_at = clock_timestamp() where number = next;
       current.number := next;
@@ -98,25 +123,25 @@ begin
   -- the state follows what the tables say, whatever became of the transaction that last changed it
   if is_paused then
     if state <> current.number + 6 then
-      perform setval('rowcast.capture_state', current.number + 6);
+      perform setval(states, current.number - first + 6);
     end if;
-  elsif state < 3 then
+  elsif state < first + 3 then
     if state <> current.number then
       perform rowcast.write_to(current.number);
     end if;
   elsif current_setting('transaction_isolation') <> 'read committed' then
     done := done || 'changes are left out: call rowcast.prune() at read committed, for the floor has to see what began meanwhile'::text;
-  elsif state >= 6 or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
+  elsif state >= first + 6 or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
     perform rowcast.write_to(current.number);
-    perform rowcast.note_left_out();
+    perform rowcast.note_left_out(briefly);
     done := done || 'changes are captured again: some were left out'::text;
   else
     done := done || 'changes are left out: the outbox is full'::text;
   end if;
-  if current_setting('transaction_isolation') = 'read committed' and exists (select from rowcast.installation i where not exists (
-       select from pg_snapshot_xip(pg_current_snapshot()) x where x < i.left_out_until) and i.left_out_until is not null) then
-    perform rowcast.note_left_out();
+  if current_setting('transaction_isolation') = 'read committed' and exists (select from rowcast.installation i cross join lateral (select case when briefly then i.brief_left_out_until else i.left_out_until end) u(until) where not exists (
+       select from pg_snapshot_xip(pg_current_snapshot()) x where x < u.until) and u.until is not null) then
+    perform rowcast.note_left_out(briefly);
   end if;
-  return coalesce(nullif(array_to_string(done, '; '), ''), 'nothing to do');
+  return done;
 end $$;
-comment on function rowcast.prune() is 'drops changes older than the retention, a segment at a time';
+comment on function rowcast.prune_part(boolean) is 'what rowcast.prune does with the outbox, or with that of tables that are kept briefly';

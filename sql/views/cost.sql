@@ -3,8 +3,9 @@
 -- counted while a row is written. What surrounds the images, 100 bytes of the outbox and 170 of the write-ahead log, was measured
 -- with benches/wal.
 create view rowcast.cost as
-with outbox(blocks, since) as (
-  select sum(pg_relation_size(t.relation)) / current_setting('block_size')::int, min(s.opened_at) filter (where pg_relation_size(t.relation) > 0)
+with outbox(blocks, since, since_briefly) as (
+  select sum(pg_relation_size(t.relation)) / current_setting('block_size')::int, min(s.opened_at) filter (where pg_relation_size(t.relation) > 0 and s.number < 3),
+         min(s.opened_at) filter (where pg_relation_size(t.relation) > 0 and s.number > 2)
     from rowcast.segment s cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
 ), looked(share) as (
   select least(1, 1000 / greatest(blocks, 1)) from outbox
@@ -22,7 +23,7 @@ with outbox(blocks, since) as (
    group by o.channel
 )
 select c.name as channel, c.target as "table", n.changes,
-       round(n.changes / greatest(1, extract(epoch from clock_timestamp() - o.since)), 3) as per_second,
+       round(n.changes / greatest(1, extract(epoch from clock_timestamp() - case when c.briefly then o.since_briefly else o.since end)), 3) as per_second,
        n.old_bytes + n.new_bytes + n.chunks + 100 * n.changes as outbox_bytes, n.old_bytes, n.new_bytes,
        n.old_bytes + n.new_bytes + n.chunks + 170 * n.changes as wal_bytes,
        n.large, n.omitted, round(t.us, 1) as trigger_us, round(100 * l.share, 2) as looked_at

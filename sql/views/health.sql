@@ -4,6 +4,15 @@ create view rowcast.health as
 with segment(relation, bytes, opened_at, has_rows, is_old) as (
   select t.relation, pg_total_relation_size(t.relation), s.opened_at, pg_relation_size(t.relation) > 0, s.opened_at < max(s.opened_at) over ()
     from rowcast.segment s cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
+   where s.number < 3
+), brief(tables, bytes, oldest, is_full, most, retention) as (
+  select (select count(*) from rowcast.channel where briefly), sum(pg_total_relation_size(t.relation))::bigint,
+         min(s.opened_at) filter (where pg_relation_size(t.relation) > 0),
+         (select last_value between 3 and 5 from rowcast.capture_state_brief),
+         pg_size_bytes(coalesce((select value from rowcast.setting where name = 'brief_size'), '1 GB')),
+         coalesce((select value from rowcast.setting where name = 'brief_retention'), '1 hour')::interval
+    from rowcast.segment s cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
+   where s.number > 2
 ), outbox(bytes, oldest, most, retention) as (
   select sum(bytes)::bigint, min(opened_at) filter (where has_rows),
          pg_size_bytes(coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB')),
@@ -73,6 +82,12 @@ with segment(relation, bytes, opened_at, has_rows, is_old) as (
   select 3, 'outbox', case when bytes > most then 'warn' else 'ok' end, pg_size_pretty(bytes),
          case when bytes > most then 'larger than outbox_size (' || pg_size_pretty(most) || '): sql/inspect/outbox_growth.sql says what fills it' end
     from outbox
+  union all
+  select 3.1, 'brief outbox', case when is_full then 'fail' when bytes > most or oldest < clock_timestamp() - greatest(2 * retention, '10 minutes') then 'warn' else 'ok' end,
+         case when is_full then 'full: changes of tables that are kept briefly are left out; it has ' else '' end || pg_size_pretty(bytes) || ', of ' || tables || ' tables whose changes are kept for ' || retention,
+         case when is_full or bytes > most then 'they write more than brief_size (' || pg_size_pretty(most) || ') between two prunes: select rowcast.configure(''brief_size'', ''..'');'
+              when oldest < clock_timestamp() - greatest(2 * retention, '10 minutes') then 'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed' end
+    from brief where tables > 0 or oldest is not null
   union all
   select 4, 'retention', case when is_late then 'warn' else 'ok' end,
          'changes are kept for ' || retention || ', ' || coalesce('the oldest segment was opened ' || date_trunc('second', clock_timestamp() - oldest) || ' ago', 'the outbox is empty'),

@@ -1,5 +1,6 @@
 -- rowcast.watched: one row a channel, with the state of its triggers and what has drifted since watch was called.
 --   replicated  what logical replication writes is captured as well
+--   briefly     its changes are kept for brief_retention: rowcast.keep_briefly
 --   also_on     channels of tables that it is a partition of: they are told each of its changes as well
 -- Partitions are found in pg_inherits: pg_partition_tree opens each, and would wait for whoever has locked one.
 create view rowcast.watched as
@@ -38,7 +39,7 @@ with trigger_state as (
     left join pg_database d on d.oid = s.setdatabase
    where (s.setdatabase = 0 or d.datname = current_database()) and exists (select from unnest(s.setconfig) c where c = 'rowcast.mute=on')
 ), watched as (
-  select c.target as "table", c.name as channel, c.singular, c.replicated, s.names, s.parts,
+  select c.target as "table", c.name as channel, c.singular, c.replicated, c.briefly, s.names, s.parts,
          array(with recursive above(relid) as (select h.inhparent from pg_inherits h where h.inhrelid = c.target union select h.inhparent from above a join pg_inherits h on h.inhrelid = a.relid)
                select o.name from above a join rowcast.channel o on o.target = a.relid join pg_class k on k.oid = a.relid and k.relkind = 'p' order by 1) as also_on,
          case when g.is_given then c.given_rule else coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column and not a.attisdropped)) end as user_rule,
@@ -117,6 +118,6 @@ select w."table", w.channel, w.singular, w.user_rule, w.notification, w.exclude,
               from rowcast.channel c where c.name = w.channel)
          else rowcast.watch_call(w."table"::text, w.channel, w.user_rule, w.notification, w.exclude, w.singular, w.columns, w.replicated or w.drift like 'subscription%')
        end as remedy,
-       w.replicated, w.also_on
+       w.replicated, w.also_on, w.briefly
   from watched w;
 comment on view rowcast.watched is 'channels: table, user rule, excluded columns, state of the triggers, drift and its remedy';

@@ -25,6 +25,7 @@ use super::decode::OutboxRow;
 use super::directory::Channels;
 use super::encoding::Encoding;
 use super::image::{Hashes, Images, Keys};
+use super::kept::{Kept, kept};
 use super::order::{Brief, Deeds, Order, Placed, Plan};
 use super::part::{
     Captured, PART_CHANGES, Teller, concerns_catalog, depth, header, is_strange, length, number, text, text_in,
@@ -42,9 +43,11 @@ const BATCH_BYTES: usize = 16 << 20;
 const XIDS: usize = 1_000;
 
 /// Where the rows of the cut ($1, $2] lie, of channel $3 or of all, above the id $4. No value of theirs is looked into.
-const PLACES: &str = "
-select null::int8, null::xid8, null::int4, null::\"char\", null::cid, null::oid, null::tid, null::int4, \
-       (select floor::text from rowcast.installation), null::int4
+const PLACES: &str = concat!(
+    "
+select null::int8, null::xid8, null::int4, null::\"char\", null::cid, null::oid, null::tid, null::int4, (select ",
+    kept!(),
+    " from rowcast.installation), null::int4
 union all
 select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.stored, null, o.depth from (
   select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.depth,
@@ -57,7 +60,8 @@ select o.id, o.xid, o.channel, o.op, o.cmin, o.tableoid, o.ctid, o.stored, null,
          coalesce(pg_column_size(o.old), 0) + coalesce(pg_column_size(o.new), 0) + coalesce(pg_column_size(o.users), 0)
     from rowcast.outbox o
    where o.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot))) and pg_visible_in_snapshot(o.xid, (select $2::text::pg_snapshot)) and o.id > $4
-     and ($3::int4 is null or o.channel = $3)) o";
+     and ($3::int4 is null or o.channel = $3)) o"
+);
 
 /// Whether a row is larger than what is ever read. The stored, compressed size is looked at first, which costs nothing: no
 /// compression is better than 255:1, so that below 128 KiB no image can be beyond 32 MiB.
@@ -94,7 +98,7 @@ impl Statements {
     pub(super) async fn prepare(client: &Client) -> Result<Self> {
         let explain = |e| Error::database("cannot prepare the reading of a large cut", e);
         let mut fetch = Vec::new();
-        for number in 0..3 {
+        for number in 0..6 {
             let table = format!("rowcast.outbox_{number}");
             let row = client.query_one(&format!("select '{table}'::regclass::oid"), &[]).await.map_err(explain)?;
             let sql = format!(
@@ -180,15 +184,11 @@ impl Bulk {
         }
     }
 
-    /// Reads the places of the next range, mostly of all: says whether there was one, and the floor as of then.
+    /// Reads the places of the next range, mostly of all: says whether there was one, and the floors as of then.
     ///
     /// # Errors
     /// When the database cannot be asked.
-    pub(super) async fn read_places(
-        &mut self,
-        client: &Client,
-        statements: &Statements,
-    ) -> Result<Option<Option<String>>> {
+    pub(super) async fn read_places(&mut self, client: &Client, statements: &Statements) -> Result<Option<Kept>> {
         if !self.is_range {
             return Ok(None);
         }
@@ -198,7 +198,7 @@ impl Bulk {
         self.next = 0;
         let parameters: [Parameter<'_>; 4] = [&self.from, &self.until, &self.channel, &self.passed];
         let mut rows = Box::pin(client.query_raw(&statements.places, parameters).await.map_err(explain)?);
-        let floor = text(&header(&mut rows).await?, 8).map(std::borrow::Cow::into_owned);
+        let kept = Kept::parse(text(&header(&mut rows).await?, 8).as_deref());
         while let Some(row) = rows.try_next().await.map_err(explain)? {
             let oid = number::<u32>(&row, 5).unwrap_or_default();
             let segment = statements.fetch.iter().position(|(known, _)| *known == oid).unwrap_or_default();
@@ -224,7 +224,7 @@ impl Bulk {
         if let Some(last) = self.places.last() {
             self.passed = last.id;
         }
-        Ok(Some(floor))
+        Ok(Some(kept))
     }
 
     /// Keeps the lowest ids.

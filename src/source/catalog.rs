@@ -60,7 +60,7 @@ select c.id, c.name, c.singular,
        -- one from the future is of the cluster that a dump was taken from
        case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
        c.floored_by::text,
-       c.exclude <> '{}' or c.given_exclude <> '{}' or c.hidden_names <> '{}' or c.allowed is not null
+       c.exclude <> '{}' or c.given_exclude <> '{}' or c.hidden_names <> '{}' or c.allowed is not null, c.briefly
   from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))";
 const BELL: &str = "
@@ -120,6 +120,8 @@ pub struct Channel {
     pub is_named_by_policies: bool,
     /// some are excluded
     pub has_exclusions: bool,
+    /// its changes are in the outbox for a short time only
+    pub is_kept_briefly: bool,
 }
 
 impl Channel {
@@ -202,6 +204,11 @@ impl Catalog {
     /// The id of a channel.
     pub fn id(&self, name: &str) -> Option<i32> {
         self.channels.iter().find(|(_, channel)| *channel.name == *name).map(|(id, _)| *id)
+    }
+
+    /// The channels whose changes are in the outbox for a short time only.
+    pub(super) fn kept_briefly(&self) -> impl Iterator<Item = Arc<str>> {
+        self.channels.values().filter(|channel| channel.is_kept_briefly).map(|channel| channel.name.clone())
     }
 
     /// Whether a channel's table has a primary key.
@@ -287,6 +294,7 @@ impl Names {
             shape: self.some(row, 14).unwrap_or_default(),
             is_named_by_policies: row.get(15),
             has_exclusions: row.get(18),
+            is_kept_briefly: row.get(19),
             excluded,
         }
     }

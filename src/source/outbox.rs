@@ -19,6 +19,7 @@ use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
 use super::client::{Client, Parameter};
 use super::directory::Channels;
+use super::kept::{self, KEPT, Kept, kept};
 use super::part::{Captured, Gathered, Teller, gather, header, number, parts, text};
 use super::passed::Passed;
 use super::position::{Position, snapshot_and_lsn};
@@ -37,17 +38,20 @@ pub(super) const SESSION: &str = "set jit = off; set enable_seqscan = off; set p
     set statement_timeout = 0; set timezone = 'UTC'; set synchronous_commit = off; set work_mem = '8MB'";
 
 /// The header row tells: whether no relay wants to sleep (asked only by one that holds QUIET), `now`, the position in
-/// the log read after it, and the floor.
+/// the log read after it, and the floors.
 macro_rules! header {
     () => {
-        "
+        concat!(
+            "
 select 0::int8, null::xid8, null::timestamptz, \
        case when $2 then (pg_try_advisory_lock(1919907683, 2) and pg_advisory_unlock(1919907683, 2))::int4 end, \
-       null::\"char\", pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text, floor::text, null::text[], \
-       null::cid, false, null::int4
+       null::\"char\", pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text, ",
+            kept!(),
+            ", null::text[], null::cid, false, null::int4
   from rowcast.installation
 union all
 "
+        )
     };
 }
 
@@ -84,12 +88,14 @@ const READ_ON: &str = concat!(
     and not pg_visible_in_snapshot(o.xid, (select $1::text::pg_snapshot)) limit 2001)"
 );
 
-/// A cut (prev, now] of the past, of one channel or of all. The header row brings the floor, read in the same snapshot: a
+/// A cut (prev, now] of the past, of one channel or of all. The header row brings the floors, read in the same snapshot: a
 /// segment that is emptied meanwhile shows in it.
 pub(super) const READ_PAST: &str = concat!(
     "
 select 0::int8, null::xid8, null::timestamptz, null::int4, null::\"char\", null::text, null::text, \
-       (select floor::text from rowcast.installation), null::text[], null::cid, false, null::int4
+       (select ",
+    kept!(),
+    " from rowcast.installation), null::text[], null::cid, false, null::int4
 union all
 ((",
     rows!(),
@@ -241,12 +247,13 @@ impl Reader {
             let parameters: [Parameter<'_>; 3] = [&seen, &until, &None::<i32>];
             let mut rows = Box::pin(self.client.query_raw(&self.read_past, parameters).await.map_err(explain)?);
             let header = header(&mut rows).await?;
-            if self.notice_floor(text(&header, 7).as_deref()).await? {
+            let kept = Kept::parse(text(&header, 7).as_deref());
+            if self.notice_floor(&kept).await? {
                 return Ok(found);
             }
             let gathered = gather(&mut rows).await?;
             drop(rows);
-            found.rows += self.deliver(gathered, end, lsn, id, true).await?;
+            found.rows += self.deliver(gathered, end, lsn, id, true, &kept).await?;
         }
         let seen = self.position.seen.to_string();
         let parameters: [Parameter<'_>; 2] = [&seen, &holds_quiet];
@@ -258,12 +265,13 @@ impl Reader {
         let (now, lsn) = snapshot_and_lsn(&snapshot, &text(&header, 6).unwrap_or_default())?;
         found.xmin = now.xmin();
         found.is_overtaken = now.xmin() < now.xmax();
-        if self.notice_floor(text(&header, 7).as_deref()).await? {
+        let kept = Kept::parse(text(&header, 7).as_deref());
+        if self.notice_floor(&kept).await? {
             return Ok(found);
         }
         let gathered = gather(&mut rows).await?;
         drop(rows);
-        found.rows += self.deliver(gathered, now, lsn, 0, tell).await?;
+        found.rows += self.deliver(gathered, now, lsn, 0, tell, &kept).await?;
         Ok(found)
     }
 
@@ -282,37 +290,54 @@ impl Reader {
     }
 
     /// A relay that was stopped for longer than the retention has missed what was pruned: says whether it has.
-    async fn notice_floor(&mut self, floor: Option<&str>) -> Result<bool> {
-        let Some(floor) = floor.and_then(Snapshot::parse) else { return Ok(false) };
-        if self.position.seen.covers(&floor) {
-            return Ok(false);
-        }
+    async fn notice_floor(&mut self, kept: &Kept) -> Result<bool> {
+        let Some(floor) = kept.missed_by(&self.position.seen) else { return Ok(false) };
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
         let told = self.out.reserve().await.map_err(ended)?;
-        self.position.skip_to(floor);
+        self.position.skip_to(floor.clone());
         told.send(self.position.told(Start::Gap(Gap::Retention)));
         Ok(true)
     }
 
-    /// The same, asked by itself: rows that were there a moment ago are not.
-    async fn notice_prune(&mut self) -> Result<bool> {
+    /// The floors, asked by themselves: rows that were there a moment ago are not.
+    async fn kept_now(&self) -> Result<Kept> {
         let explain = |e| Error::database("cannot read the outbox", e);
-        let row = self.client.query_one("select floor::text from rowcast.installation", &[]).await.map_err(explain)?;
-        self.notice_floor(text(&row, 0).as_deref()).await
+        let row = self.client.query_one(KEPT, &[]).await.map_err(explain)?;
+        Ok(Kept::parse(Some(row.get(0))))
+    }
+
+    /// What tells the channels that are kept briefly that something was gone before it was read; once for a cut.
+    fn gone(&self, cut: &mut CutNow, kept: &Kept, changes: &[Change]) -> Vec<Change> {
+        let by = kept.missed_briefly_by(&self.position.seen).filter(|by| cut.gone != Some(*by));
+        let Some(by) = by else { return Vec::new() };
+        cut.gone = Some(by);
+        tracing::warn!(event = "gone_unread", "changes that are kept briefly were pruned before they were read");
+        kept::gone(by, self.channels.known(), changes)
     }
 
     /// Hands a cut over, the rows up to the id `after` excepted.
-    async fn deliver(&mut self, cut: Gathered, end: Snapshot, lsn: u64, after: i64, tell: bool) -> Result<usize> {
+    async fn deliver(
+        &mut self,
+        cut: Gathered,
+        end: Snapshot,
+        lsn: u64,
+        after: i64,
+        tell: bool,
+        kept: &Kept,
+    ) -> Result<usize> {
         let inside: Arc<str> = inside_prefix(&self.position.cursor(lsn, Some((end.clone(), 1)))).into();
-        let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default() };
+        let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default(), gone: None };
         let (changes, count) = match cut {
             Gathered::Whole(rows) => {
                 let rows: Vec<Captured<'_>> =
                     rows.iter().map(|row| Captured::of(row, self.channels.known().encoding)).collect();
                 self.understand(&rows).await?;
-                (cut_now.teller.whole(&rows, self.channels.known(), after), rows.len())
+                let changes = cut_now.teller.whole(&rows, self.channels.known(), after);
+                let mut told = self.gone(&mut cut_now, kept, &changes);
+                told.extend(changes);
+                (told, rows.len())
             }
-            Gathered::TooMuch => match self.deliver_large(&mut cut_now).await? {
+            Gathered::TooMuch => match self.deliver_large(&mut cut_now, kept).await? {
                 Some(rest) => rest,
                 // what it was part of is gone, and told as such
                 None => return Ok(0),
@@ -320,7 +345,7 @@ impl Reader {
         };
         let CutNow { inside, until, .. } = &cut_now;
         self.passed.note(until, count);
-        let untold = count == 0 && !tell && self.position.inside.is_none();
+        let untold = count == 0 && changes.is_empty() && !tell && self.position.inside.is_none();
         let mut parts = parts(changes);
         let last = parts.pop().unwrap_or_default();
         for part in parts {
@@ -339,19 +364,24 @@ impl Reader {
 
     /// Hands over a large cut but for its last part, which it returns with the number of rows. Nothing where rows were
     /// pruned meanwhile.
-    async fn deliver_large(&mut self, cut: &mut CutNow) -> Result<Option<(Vec<Change>, usize)>> {
+    async fn deliver_large(&mut self, cut: &mut CutNow, kept: &Kept) -> Result<Option<(Vec<Change>, usize)>> {
         let mut bulk = Bulk::new(&self.position.seen, &cut.until, None, bulk::MOST);
-        let (mut held, mut count) = (Vec::new(), 0);
-        while let Some(floor) = bulk.read_places(&self.client, &self.bulk).await? {
-            if self.notice_floor(floor.as_deref()).await? {
+        let (mut held, mut count) = (self.gone(cut, kept, &[]), 0);
+        while let Some(kept) = bulk.read_places(&self.client, &self.bulk).await? {
+            if self.notice_floor(&kept).await? {
                 return Ok(None);
             }
+            held.extend(self.gone(cut, &kept, &held));
             self.learn(bulk.strange_to(&self.channels)).await?;
             count += bulk.count();
             bulk.settle(&self.client, &self.bulk, self.channels.known()).await?;
             while let Some(fetched) = bulk.fetch(&self.client, &self.bulk, cut.after).await? {
-                if fetched.is_incomplete && self.notice_prune().await? {
-                    return Ok(None);
+                if fetched.is_incomplete {
+                    let kept = self.kept_now().await?;
+                    if self.notice_floor(&kept).await? {
+                        return Ok(None);
+                    }
+                    held.extend(self.gone(cut, &kept, &held));
                 }
                 let rows = fetched.rows(self.channels.known().encoding);
                 self.understand(&rows).await?;
@@ -422,6 +452,8 @@ struct CutNow {
     /// told up to this id
     after: i64,
     teller: Teller,
+    /// told that something was gone, by this transaction
+    gone: Option<u64>,
 }
 
 fn ended<T>(_: mpsc::error::SendError<T>) -> Error {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::client::Client;
+use super::kept::{Kept, kept};
 use super::witness::Witness;
 use crate::change::{Event, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
@@ -49,14 +50,18 @@ impl Position {
         client.batch_execute(WORK_MEM).await.map_err(explain)?;
         let row = client
             .query_one(
-                "select (select floor::text from rowcast.installation), o.count, o.oldest::text
+                concat!(
+                    "select (select ",
+                    kept!(),
+                    " from rowcast.installation), o.count, o.oldest::text
                    from (select count(*) as count, (array_agg(xid order by xid))[1] as oldest
-                           from (select xid from rowcast.outbox order by xid desc limit $1) latest) o",
+                           from (select xid from rowcast.outbox order by xid desc limit $1) latest) o"
+                ),
                 &[&RECENT_CHANGES],
             )
             .await
             .map_err(explain)?;
-        let floor = row.get::<_, Option<&str>>(0).and_then(Snapshot::parse);
+        let Kept { all: floor, brief } = Kept::parse(row.get(0));
         let (count, oldest): (i64, Option<&str>) = (row.get(1), row.get(2));
         // what was still running among the older ones has not been seen
         let recent = oldest.and_then(|xid| xid.parse().ok()).map(|oldest| present.seen.before(oldest));
@@ -65,6 +70,16 @@ impl Position {
             _ if count < RECENT_CHANGES => floor.unwrap_or_else(|| Snapshot::all_before(FIRST_TRANSACTION)),
             Some(recent) if floor.as_ref().is_none_or(|floor| recent.covers(floor)) => recent,
             _ => return Ok(present),
+        };
+        // all of every table lies behind the position
+        let seen = match brief {
+            Some((brief, _)) if !seen.covers(&brief) => {
+                if !brief.covers(&seen) {
+                    return Ok(present);
+                }
+                brief
+            }
+            _ => seen,
         };
         Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })
     }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::bulk::{self, Bulk};
 use super::catalog::Catalog;
 use super::client::{Parameter, Pool};
+use super::kept::{self, KEPT, Kept};
 use super::outbox;
 use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, header, parts, text};
 use super::pool::{Database, Purpose};
@@ -165,18 +166,29 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let is_wider = shared.is_some();
     let until = shared.as_ref().map_or(&past.until, Read::until).clone();
     let channel = past.channel.as_ref().and_then(|name| catalog.id(name));
-    let mut giving = Giving { past, answer, is_wider, until, shared: shared.take() };
+    let mut giving = Giving { past, answer, is_wider, until, shared: shared.take(), is_incomplete: false };
     let (from, to) = (past.seen.to_string(), giving.until.to_string());
     let parameters: [Parameter<'_>; 3] = [&from, &to, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
     let header = header(&mut rows).await?;
-    // the floor as of the statement's own snapshot: what a prune has taken away is not in the rows
-    let is_pruned =
-        |floor: Option<&str>| floor.and_then(Snapshot::parse).is_some_and(|floor| !past.seen.covers(&floor));
-    if is_pruned(text(&header, 7).as_deref()) {
+    // the floors as of the statement's own snapshot: what a prune has taken away is not in the rows
+    let is_brief = channel.is_some_and(|id| catalog.get(id).is_some_and(|channel| channel.is_kept_briefly));
+    let is_pruned = |kept: &Kept| {
+        kept.missed_by(&past.seen).is_some() || (is_brief && kept.missed_briefly_by(&past.seen).is_some())
+    };
+    let kept = Kept::parse(text(&header, 7).as_deref());
+    if is_pruned(&kept) {
         let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
         return Ok(());
     }
+    // of all channels: those that are kept briefly are told apart
+    let mut told = None;
+    let mut gone = |kept: &Kept, catalog: &Catalog, changes: &[Change]| {
+        let by = kept.missed_briefly_by(&past.seen).filter(|by| past.channel.is_none() && told != Some(*by));
+        let Some(by) = by else { return Vec::new() };
+        told = Some(by);
+        kept::gone(by, catalog, changes)
+    };
     let gathered = gather(&mut rows).await?;
     drop(rows);
     let mut teller = Teller::default();
@@ -186,15 +198,19 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
             if rows.iter().any(|row| row.concerns(&catalog)) {
                 catalog = Catalog::load(pool).await?;
             }
-            if giving.give(teller.whole(&rows, &catalog, past.after)).await.is_err() {
+            let changes = teller.whole(&rows, &catalog, past.after);
+            let mut given = gone(&kept, &catalog, &changes);
+            giving.is_incomplete |= !given.is_empty();
+            given.extend(changes);
+            if giving.give(given).await.is_err() {
                 return Ok(());
             }
         }
         Gathered::TooMuch => {
             let statements = bulk::Statements::prepare(&session).await?;
             let mut bulk = Bulk::new(&past.seen, &giving.until, channel, bulk::MOST);
-            while let Some(floor) = bulk.read_places(&session, &statements).await? {
-                if is_pruned(floor.as_deref()) {
+            while let Some(mut kept) = bulk.read_places(&session, &statements).await? {
+                if is_pruned(&kept) {
                     let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
                     return Ok(());
                 }
@@ -204,23 +220,25 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
                 bulk.settle(&session, &statements, &catalog).await?;
                 while let Some(fetched) = bulk.fetch(&session, &statements, past.after).await? {
                     if fetched.is_incomplete {
-                        let floor = "select floor::text from rowcast.installation";
-                        let row = session.query_one(floor, &[]).await.map_err(explain)?;
-                        if is_pruned(text(&row, 0).as_deref()) {
+                        let row = session.query_one(KEPT, &[]).await.map_err(explain)?;
+                        kept = Kept::parse(Some(row.get(0)));
+                        if is_pruned(&kept) {
                             let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
                             return Ok(());
                         }
                     }
                     let changes = bulk.changes(&fetched, &fetched.rows(catalog.encoding), &mut teller, &catalog);
-                    if giving.give(changes).await.is_err() {
+                    let mut given = gone(&kept, &catalog, &changes);
+                    giving.is_incomplete |= !given.is_empty();
+                    given.extend(changes);
+                    if giving.give(given).await.is_err() {
                         return Ok(());
                     }
                 }
             }
         }
     }
-    let shared = giving.shared;
-    if let Some(read) = shared {
+    if let Some(read) = giving.shared.filter(|_| !giving.is_incomplete) {
         shelf.put(past.incarnation, past.channel.as_ref(), read);
     }
     let _ = answer.give(ReplayPart::Done).await;
@@ -237,6 +255,8 @@ struct Giving<'a> {
     is_wider: bool,
     /// for others
     shared: Option<Read>,
+    /// something was gone, for a position that another one need not have
+    is_incomplete: bool,
 }
 
 impl Giving<'_> {
@@ -246,7 +266,8 @@ impl Giving<'_> {
                 self.shared = read.add(&part).then_some(read);
             }
             if self.is_wider {
-                part.retain(|change| self.past.until.sees(change.tx));
+                // what is gone may have gone later
+                part.retain(|change| self.past.until.sees(change.tx) || change.is_gone());
             }
             self.answer.give(ReplayPart::Changes(part)).await?;
         }

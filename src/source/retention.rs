@@ -79,7 +79,7 @@ async fn look(pool: &Pool, metrics: &SourceMetrics) -> Result<()> {
     let size = client
         .query_one(
             "select sum(pg_catalog.pg_total_relation_size(format('rowcast.outbox_%s', number)::regclass))::int8,
-                    coalesce(extract(epoch from now() - min(opened_at)), 0)::int8,
+                    coalesce(extract(epoch from now() - min(opened_at) filter (where number < 3)), 0)::int8,
                     (select extract(epoch from s.value::interval)::int8 from rowcast.setting s where s.name = 'retention')
                from rowcast.segment",
             &[],
