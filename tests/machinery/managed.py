@@ -12,7 +12,7 @@ import cluster as kit
 
 from .guides import block
 from .stage import Database, Stage, Wrong, expect
-from .tools import postgres_16_and_18
+from .tools import postgres_14_and_18
 from .upgrade import Server
 
 OWNER = "cloud"
@@ -22,7 +22,7 @@ def run(stage: Stage, stack: ExitStack) -> str:
     """The machine."""
     place = stage.directory / "managed"
     subprocess.run(["install", "-d", "-o", stage.directory.owner(), place], check=True)
-    server = Server(stage, stack, postgres_16_and_18()[1], "managed-data", place)
+    server = Server(stage, stack, postgres_14_and_18()[1], "managed-data", place)
     server.start()
     superuser = Database(stage, stack, "postgres", str(kit.USER), place)
     superuser.sql(f"create role {OWNER} login createrole createdb", f"create database shop owner {OWNER}")

