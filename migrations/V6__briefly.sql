@@ -1,7 +1,7 @@
 -- An outbox of its own for tables whose changes are kept briefly: rowcast.keep_briefly. Frozen once released.
 
 -- Three more segments, which take turns like the others, and beside them. They are a part of rowcast.outbox from the first
--- call on: three index scans that find nothing would cost each read a tenth.
+-- call on: three index scans that find nothing cost each read 3 to 8 of 53 to 65 microseconds.
 create table rowcast.outbox_3 () inherits (rowcast.outbox) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 create table rowcast.outbox_4 () inherits (rowcast.outbox) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);
 create table rowcast.outbox_5 () inherits (rowcast.outbox) with (autovacuum_enabled = false, toast.autovacuum_enabled = false);

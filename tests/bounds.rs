@@ -107,6 +107,34 @@ async fn a_large_value_that_did_not_change_is_kept_once() {
 }
 
 #[tokio::test]
+async fn of_a_wide_row_the_old_image_is_what_differs() {
+    let db = TestDatabase::new().await;
+    db.run("create table docs (id int primary key, n int, body text, secret text, data json)").await;
+    for options in ["", ", exclude => '{secret}'", ", columns => '{id,n,body,data}'"] {
+        db.run(&format!("select rowcast.watch('docs'{options})")).await;
+        db.run(r#"delete from docs; insert into docs select 1, 1, string_agg(md5(i::text), ''), 's', '{"a": 1}' from generate_series(1, 40) i"#)
+            .await;
+        let server = TestServer::start(&db.url);
+        let mut docs = server.subscribed("/ws/docs?old=true").await;
+        db.run("update docs set n = 2, data = null").await;
+        let old = "(select old from rowcast.outbox where op = 'U' order by id desc limit 1)::jsonb";
+        assert_eq!(db.text(&format!("select {old}")).await, r#"{"n": 1, "data": {"a": 1}}"#, "{options}");
+        let told = update(&mut docs).await;
+        assert_eq!((&told["changed"], &told["old"]), (&json!(["n", "data"]), &json!({"n": 1, "data": {"a": 1}})));
+        assert_eq!(told["data"]["body"].as_str().unwrap().len(), 1280);
+        // a key that changes, and JSON that json_each cannot read, which is kept whole
+        db.run(r#"update docs set id = 2; update docs set data = '{"a": "\u0000"}', n = 3"#).await;
+        assert_eq!(update(&mut docs).await["old"], json!({"id": 1}));
+        assert_eq!(update(&mut docs).await["changed"], json!(["n", "data"]));
+        db.run("update docs set n = 4").await;
+        assert_eq!(update(&mut docs).await["old"], json!({"n": 3}));
+        db.run("delete from docs").await;
+        assert_eq!(update(&mut docs).await["data"]["body"].as_str().unwrap().len(), 1280);
+        server.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_actor_is_short() {
     let db = TestDatabase::new().await;
     db.run("create table pets (id int); select rowcast.watch('pets')").await;

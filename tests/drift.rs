@@ -164,6 +164,19 @@ async fn a_column_that_is_added_beside_an_excluded_one_is_in_snapshots_at_once()
 
 /// Of each statement, whether subscribers have to load again: no change of a row says it.
 #[tokio::test]
+async fn ddl_that_comes_right_after_a_watch_is_a_gap_too() {
+    let db = TestDatabase::new().await;
+    db.run("create table job (id int primary key, price int); select rowcast.watch('job')").await;
+    let floor = "select floor from rowcast.channel";
+    let before = db.text(floor).await;
+    db.run("alter table job rename column price to cost; select rowcast.note_forms()").await;
+    let after = db.text(floor).await;
+    assert_ne!(before, after);
+    db.run("select rowcast.watch('job'); select rowcast.note_forms()").await;
+    assert_eq!(db.text(floor).await, after, "nothing has changed since");
+}
+
+#[tokio::test]
 async fn ddl_that_changes_what_rows_say_is_a_gap() {
     let db = TestDatabase::new().await;
     db.run(

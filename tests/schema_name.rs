@@ -509,3 +509,31 @@ async fn the_questions_of_a_dba_are_put_into_its_words() {
     std::fs::remove_file(&file).unwrap();
     uninstalled(&db, "asked").await;
 }
+
+#[tokio::test]
+async fn a_migrate_survives_that_another_database_uninstalls_the_last_installation() {
+    let (leaving, coming) = (TestDatabase::new().await, TestDatabase::empty().await);
+    installed(&leaving.url, "parting").await;
+    // the migrate has found the roles, and stands before it grants them anything
+    coming
+        .run(
+            "create function public.stand() returns event_trigger language plpgsql set search_path = pg_catalog as $$ begin
+               perform pg_advisory_lock(77); perform pg_advisory_unlock(77); end $$;
+             create event trigger stand on ddl_command_start when tag in ('REVOKE') execute function public.stand()",
+        )
+        .await;
+    let holder = coming.another_client().await;
+    holder.batch_execute("select pg_advisory_lock(77)").await.unwrap();
+    let url = coming.url.clone();
+    let migrate = tokio::spawn(async move { rowcast(&url, &["--schema", "parting", "migrate"]).await });
+    let stands = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+                   where l.locktype = 'advisory' and not l.granted and l.objid = 77 and d.datname = current_database()";
+    while coming.text(stands).await == "0" {}
+    uninstalled(&leaving, "parting").await;
+    holder.batch_execute("select pg_advisory_unlock(77)").await.unwrap();
+    let (done, said) = migrate.await.unwrap();
+    assert!(done, "{said}");
+    assert_eq!(coming.text("select count(*) from pg_roles where rolname like 'parting%'").await, "2");
+    coming.run("drop event trigger stand; create table t (n int primary key); select parting.watch('t'); insert into t values (1)").await;
+    uninstalled(&coming, "parting").await;
+}

@@ -29,16 +29,10 @@ begin
     if op operator(pg_catalog.<>) 'I' then old := rowcast.json_key(o, rel, channel); end if;
     if op operator(pg_catalog.<>) 'D' and new is null then new := rowcast.json_key(n, rel, channel); end if;
   elsif op operator(pg_catalog.=) 'U' and pg_catalog.octet_length(old::pg_catalog.text) operator(pg_catalog.>) 2000 then
-    begin
-      select coalesce(pg_catalog.json_object_agg(b.key, b.value), '{}') into old
-        from pg_catalog.json_each(old) b join pg_catalog.json_each(new) a on a.key operator(pg_catalog.=) b.key
-       where a.value::pg_catalog.text operator(pg_catalog.<>) b.value::pg_catalog.text;
-      if old::pg_catalog.text operator(pg_catalog.=) '{}' then
-        what := null;
-      end if;
-    exception when others then
-      null;  -- a \u0000 in a value of type json, which json_each refuses: the image stays whole
-    end;
+    old := rowcast.json_differing(old, new);
+    if old::pg_catalog.text operator(pg_catalog.=) '{}' then
+      what := null;
+    end if;
   end if;
 end $$;
 comment on function rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]) is 'images of a change of a large row';

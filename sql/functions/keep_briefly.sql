@@ -34,7 +34,8 @@ begin
     return;
   end if;
   if not exists (select from pg_inherits where inhparent = 'rowcast.outbox'::regclass and inhrelid = 'rowcast.outbox_3'::regclass) then
-    perform set_config('lock_timeout', '2s', true);
+    -- the table stays locked meanwhile
+    perform set_config('lock_timeout', '500ms', true);
     begin
       lock table only rowcast.outbox in access exclusive mode;
     exception when lock_not_available then

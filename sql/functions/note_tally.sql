@@ -44,7 +44,9 @@ begin
        from part) n
    where c.target is not null;
   select i.tallied, i.tallied is null or i.tallied_at < clock_timestamp() - interval '10 minutes' or s.last_value >= 3 or b.last_value >= 3
-         or coalesce(greatest(pg_snapshot_xmax(i.floor), pg_snapshot_xmax(i.brief_floor)) >= pg_snapshot_xmax(i.tallied), false) into before, begins
+         or coalesce(pg_snapshot_xmax(i.floor) >= pg_snapshot_xmax(i.tallied), false)
+         -- which moves often, behind what was counted
+         or coalesce(pg_snapshot_xmax(i.brief_floor) > pg_snapshot_xmax(i.tallied), false) into before, begins
     from rowcast.installation i cross join rowcast.capture_state s cross join rowcast.capture_state_brief b;
   present := pg_current_snapshot();
 

@@ -129,6 +129,8 @@ begin
     on conflict on constraint stated_table_has_one_name do update set number = excluded.number, is_out = false;
   update rowcast.stated_table s set is_out = false where s.number = note_watch.target and s.is_out;
 
+  -- else DDL that comes before a relay's first look would be told to nobody
+  update rowcast.channel c set form = (select f.form from rowcast.form f where f.channel = entry.id) where c.id = entry.id and c.form is null;
   perform rowcast.grant_snapshot(target);
   if rowcast.bell_mode() in ('row', 'always')
      and exists (select from pg_roles r where r.rolcanlogin and not r.rolsuper and not pg_has_role(r.oid, 'rowcast_relay', 'usage')

@@ -32,7 +32,7 @@ macro_rules! sql_files {
 
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
-    "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "capture_pinned" "capture_large" "capture"
+    "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "json_differing" "capture_pinned" "capture_large" "capture"
     "capture_truncate" "write_to" "note_left_out" "note_tally" "holders" "prune" "pause" "resume" "note_life" "note_durable" "note_node" "take_publishing" "origin" "keep_excluded" "notify" "publish"
     "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "watch_call" "free_channel" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "grant_added" "revoke_snapshot"
     "tell_policy" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "keep_briefly" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "state_schema" "watch_with_prefix" "watch_newcomer" "note_tables" "watch_schema" "watch_each" "dump" "uninstall");
@@ -47,6 +47,8 @@ const HISTORY_TABLE: &str = "create table if not exists rowcast.schema_history \
     (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))";
 /// A migrate waits so long for another one to end.
 const TURN_WITHIN: Duration = Duration::from_secs(60);
+/// What of the server says that a role is not there, or not any more. Messages may be in any language.
+const OF_A_ROLE: [&str; 4] = ["get_role_oid", "get_rolespec_oid", "get_rolespec_tuple", "shdepLockAndCheckObject"];
 /// What is there already, for sql/grants.sql.
 const BEFORE: &str = "select set_config('rowcast.before', coalesce(array_agg(o.oid), '{}')::text, true) from (
     select oid from pg_namespace where nspname = 'rowcast'
@@ -124,7 +126,7 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated> {
     loop {
         match attempt(client).await {
             Ok(migrated) => return Ok(migrated),
-            // the schema was made by another one meanwhile
+            // the schema was made by another one meanwhile, or the roles were dropped
             Err(Failed::Beaten(_)) if Instant::now() < deadline => {}
             Err(Failed::Locked(doing, error)) => return Err(locked(client, &doing, error).await),
             Err(Failed::Inside(doing, error)) => return Err(blamed(client, &doing, error).await),
@@ -146,6 +148,12 @@ impl Failed {
     fn of(doing: impl std::fmt::Display, error: tokio_postgres::Error) -> Self {
         if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return Self::Locked(doing.to_string(), error);
+        }
+        // roles are the cluster's: another database has uninstalled its own installation, the last one but for this
+        if error.code() == Some(&SqlState::UNDEFINED_OBJECT)
+            && error.as_db_error().and_then(|e| e.routine()).is_some_and(|routine| OF_A_ROLE.contains(&routine))
+        {
+            return Self::Beaten(Error::database(doing, error));
         }
         if error.as_db_error().is_some_and(|e| e.hint().is_none() && e.where_().is_some()) {
             return Self::Inside(doing.to_string(), error);

@@ -94,12 +94,10 @@ async fn look(pool: &Pool, metrics: &SourceMetrics) -> Result<()> {
 
 /// An outbox that cannot be pruned is said so before it fills the disk.
 async fn warn_of_size(client: &Client) -> Result<()> {
-    let row = client
-        .query_one("select state, detail, remedy from rowcast.health where finding = 'outbox'", &[])
-        .await
-        .map_err(|e| Error::database("cannot read the size of the outbox", e))?;
-    if row.get::<_, &str>(0) != "ok" {
-        let (detail, remedy): (&str, Option<&str>) = (row.get(1), row.get(2));
+    let sizes = "select detail, remedy from rowcast.health where finding in ('outbox', 'brief outbox') and state <> 'ok'";
+    let rows = client.query(sizes, &[]).await.map_err(|e| Error::database("cannot read the size of the outbox", e))?;
+    for row in rows {
+        let (detail, remedy): (&str, Option<&str>) = (row.get(0), row.get(1));
         tracing::warn!(event = "outbox_grows", detail, remedy);
     }
     Ok(())
