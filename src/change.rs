@@ -67,11 +67,6 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether it stands for changes that are kept no longer.
-    pub fn is_gone(&self) -> bool {
-        self.update.as_ref().and_then(Update::gap) == Some(Gap::Retention)
-    }
-
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> u64 {
         let length = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.len());

@@ -93,7 +93,7 @@ async fn the_owner_of_a_database_can_dump_it_once_he_is_given_what_is_printed() 
     )
     .await;
     let said = String::from_utf8(rowcast().unwrap().stdout).unwrap();
-    assert!(said.contains("version 5") && !said.contains("backups"), "{said}");
+    assert!(said.contains("version 6") && !said.contains("backups"), "{said}");
     dumped(&db, &theirs, &[]).await.unwrap().expect("after an update");
     db.run(&format!("alter database {} owner to postgres; alter schema public owner to postgres; drop owned by {owner} cascade; drop role {owner}",
         db.text("select quote_ident(current_database())").await)).await;

@@ -49,14 +49,16 @@ impl Kept {
     }
 }
 
-/// In front of what a position missed: what tells the channels that are kept briefly that something is gone. In the place of
-/// the transaction that has emptied it, so that whoever comes back from before it hears of it, too.
-pub(super) fn gone(by: u64, catalog: &Catalog, changes: &[Change]) -> Vec<Change> {
-    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros();
-    // ids begin with 1, and what is told of nothing is told now
-    let (id, at) = changes.first().map_or_else(|| (1, now() as i64), |first| (first.id, first.at));
-    let told =
-        |name: Arc<str>| Change { id, tx: by, at, actor: None, update: Some(Update::gone(name)), notification: None };
+/// What tells the channels that are kept briefly that something is gone, each to be handed over by itself, after what has this
+/// id. In the place of the transaction that has emptied it, so that whoever comes back from before it hears of it, too.
+pub(super) fn gone(by: u64, catalog: &Catalog, after: i64) -> Vec<Change> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+    // ids begin with 1, which is no row's: a channel that is watched has drawn some
+    let id = after.max(1);
+    let told = move |name: Arc<str>| {
+        let update = Some(Update::gone(name));
+        Change { id, tx: by, at: now, actor: None, update, notification: None }
+    };
     catalog.kept_briefly().map(told).collect()
 }
 

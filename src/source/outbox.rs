@@ -306,13 +306,17 @@ impl Reader {
         Ok(Kept::parse(Some(row.get(0))))
     }
 
-    /// What tells the channels that are kept briefly that something was gone before it was read; once for a cut.
-    fn gone(&self, cut: &mut CutNow, kept: &Kept, changes: &[Change]) -> Vec<Change> {
+    /// Tells the channels that are kept briefly that something was gone before it was read; once for a cut.
+    async fn tell_gone(&mut self, cut: &mut CutNow, kept: &Kept) -> Result<()> {
         let by = kept.missed_briefly_by(&self.position.seen).filter(|by| cut.gone != Some(*by));
-        let Some(by) = by else { return Vec::new() };
+        let Some(by) = by else { return Ok(()) };
         cut.gone = Some(by);
         tracing::warn!(event = "gone_unread", "changes that are kept briefly were pruned before they were read");
-        kept::gone(by, self.channels.known(), changes)
+        let after = self.position.inside.as_ref().map_or(cut.after, |(_, _, id)| *id);
+        for gone in kept::gone(by, self.channels.known(), after) {
+            self.send_part(cut, vec![gone]).await?;
+        }
+        Ok(())
     }
 
     /// Hands a cut over, the rows up to the id `after` excepted.
@@ -332,10 +336,8 @@ impl Reader {
                 let rows: Vec<Captured<'_>> =
                     rows.iter().map(|row| Captured::of(row, self.channels.known().encoding)).collect();
                 self.understand(&rows).await?;
-                let changes = cut_now.teller.whole(&rows, self.channels.known(), after);
-                let mut told = self.gone(&mut cut_now, kept, &changes);
-                told.extend(changes);
-                (told, rows.len())
+                self.tell_gone(&mut cut_now, kept).await?;
+                (cut_now.teller.whole(&rows, self.channels.known(), after), rows.len())
             }
             Gathered::TooMuch => match self.deliver_large(&mut cut_now, kept).await? {
                 Some(rest) => rest,
@@ -345,7 +347,7 @@ impl Reader {
         };
         let CutNow { inside, until, .. } = &cut_now;
         self.passed.note(until, count);
-        let untold = count == 0 && changes.is_empty() && !tell && self.position.inside.is_none();
+        let untold = count == 0 && !tell && self.position.inside.is_none();
         let mut parts = parts(changes);
         let last = parts.pop().unwrap_or_default();
         for part in parts {
@@ -366,12 +368,13 @@ impl Reader {
     /// pruned meanwhile.
     async fn deliver_large(&mut self, cut: &mut CutNow, kept: &Kept) -> Result<Option<(Vec<Change>, usize)>> {
         let mut bulk = Bulk::new(&self.position.seen, &cut.until, None, bulk::MOST);
-        let (mut held, mut count) = (self.gone(cut, kept, &[]), 0);
+        let (mut held, mut count) = (Vec::new(), 0);
+        self.tell_gone(cut, kept).await?;
         while let Some(kept) = bulk.read_places(&self.client, &self.bulk).await? {
             if self.notice_floor(&kept).await? {
                 return Ok(None);
             }
-            held.extend(self.gone(cut, &kept, &held));
+            self.tell_gone(cut, &kept).await?;
             self.learn(bulk.strange_to(&self.channels)).await?;
             count += bulk.count();
             bulk.settle(&self.client, &self.bulk, self.channels.known()).await?;
@@ -381,7 +384,7 @@ impl Reader {
                     if self.notice_floor(&kept).await? {
                         return Ok(None);
                     }
-                    held.extend(self.gone(cut, &kept, &held));
+                    self.tell_gone(cut, &kept).await?;
                 }
                 let rows = fetched.rows(self.channels.known().encoding);
                 self.understand(&rows).await?;

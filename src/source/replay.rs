@@ -166,7 +166,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
     let is_wider = shared.is_some();
     let until = shared.as_ref().map_or(&past.until, Read::until).clone();
     let channel = past.channel.as_ref().and_then(|name| catalog.id(name));
-    let mut giving = Giving { past, answer, is_wider, until, shared: shared.take(), is_incomplete: false };
+    let mut giving = Giving { past, answer, is_wider, until, shared: shared.take(), gone: None, last: past.after };
     let (from, to) = (past.seen.to_string(), giving.until.to_string());
     let parameters: [Parameter<'_>; 3] = [&from, &to, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
@@ -181,14 +181,6 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
         let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
         return Ok(());
     }
-    // of all channels: those that are kept briefly are told apart
-    let mut told = None;
-    let mut gone = |kept: &Kept, catalog: &Catalog, changes: &[Change]| {
-        let by = kept.missed_briefly_by(&past.seen).filter(|by| past.channel.is_none() && told != Some(*by));
-        let Some(by) = by else { return Vec::new() };
-        told = Some(by);
-        kept::gone(by, catalog, changes)
-    };
     let gathered = gather(&mut rows).await?;
     drop(rows);
     let mut teller = Teller::default();
@@ -198,11 +190,9 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
             if rows.iter().any(|row| row.concerns(&catalog)) {
                 catalog = Catalog::load(pool).await?;
             }
-            let changes = teller.whole(&rows, &catalog, past.after);
-            let mut given = gone(&kept, &catalog, &changes);
-            giving.is_incomplete |= !given.is_empty();
-            given.extend(changes);
-            if giving.give(given).await.is_err() {
+            if giving.tell_gone(&kept, &catalog).await.is_err()
+                || giving.give(teller.whole(&rows, &catalog, past.after)).await.is_err()
+            {
                 return Ok(());
             }
         }
@@ -228,17 +218,14 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
                         }
                     }
                     let changes = bulk.changes(&fetched, &fetched.rows(catalog.encoding), &mut teller, &catalog);
-                    let mut given = gone(&kept, &catalog, &changes);
-                    giving.is_incomplete |= !given.is_empty();
-                    given.extend(changes);
-                    if giving.give(given).await.is_err() {
+                    if giving.tell_gone(&kept, &catalog).await.is_err() || giving.give(changes).await.is_err() {
                         return Ok(());
                     }
                 }
             }
         }
     }
-    if let Some(read) = giving.shared.filter(|_| !giving.is_incomplete) {
+    if let Some(read) = giving.shared.filter(|_| giving.gone.is_none()) {
         shelf.put(past.incarnation, past.channel.as_ref(), read);
     }
     let _ = answer.give(ReplayPart::Done).await;
@@ -255,19 +242,34 @@ struct Giving<'a> {
     is_wider: bool,
     /// for others
     shared: Option<Read>,
-    /// something was gone, for a position that another one need not have
-    is_incomplete: bool,
+    /// something was gone, by this transaction: another position need not have missed it
+    gone: Option<u64>,
+    /// given up to this id
+    last: i64,
 }
 
 impl Giving<'_> {
+    /// Of all channels: those that are kept briefly are told apart that something is gone.
+    async fn tell_gone(&mut self, kept: &Kept, catalog: &Catalog) -> std::result::Result<(), Refused> {
+        let by =
+            kept.missed_briefly_by(&self.past.seen).filter(|by| self.past.channel.is_none() && self.gone != Some(*by));
+        let Some(by) = by else { return Ok(()) };
+        self.gone = Some(by);
+        for gone in kept::gone(by, catalog, self.last) {
+            // it may have gone later than what was asked for ends
+            self.answer.give(ReplayPart::Changes(vec![gone])).await?;
+        }
+        Ok(())
+    }
+
     async fn give(&mut self, changes: Vec<Change>) -> std::result::Result<(), Refused> {
         for mut part in parts(changes) {
+            self.last = part.last().map_or(self.last, |change| change.id);
             if let Some(mut read) = self.shared.take() {
                 self.shared = read.add(&part).then_some(read);
             }
             if self.is_wider {
-                // what is gone may have gone later
-                part.retain(|change| self.past.until.sees(change.tx) || change.is_gone());
+                part.retain(|change| self.past.until.sees(change.tx));
             }
             self.answer.give(ReplayPart::Changes(part)).await?;
         }

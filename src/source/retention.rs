@@ -94,7 +94,8 @@ async fn look(pool: &Pool, metrics: &SourceMetrics) -> Result<()> {
 
 /// An outbox that cannot be pruned is said so before it fills the disk.
 async fn warn_of_size(client: &Client) -> Result<()> {
-    let sizes = "select detail, remedy from rowcast.health where finding in ('outbox', 'brief outbox') and state <> 'ok'";
+    let sizes =
+        "select detail, remedy from rowcast.health where finding in ('outbox', 'brief outbox') and state <> 'ok'";
     let rows = client.query(sizes, &[]).await.map_err(|e| Error::database("cannot read the size of the outbox", e))?;
     for row in rows {
         let (detail, remedy): (&str, Option<&str>) = (row.get(0), row.get(1));
