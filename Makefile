@@ -10,7 +10,7 @@ FOREIGN_SEED ?= 2608
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-machinery test-edges test-versions test-faults test-deploy foreign soak check bench clean
+.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-oldest-rust schema-dump bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,11 +24,19 @@ demo-reset: ## forget the demo's database
 
 test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
 
-check: ## format, lints, documentation, licences
+check: check-docs ## format, lints, documentation, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
+
+check-docs: ## the documentation of the code, without warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+check-oldest-rust: ## that it compiles with the oldest Rust that Cargo.toml allows; fetches that one
+	scripts/check-oldest-rust
+
+schema-dump: postgres ## write tests/golden/schema.sql anew, for a change of the schema that is meant
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private ROWCAST_WRITE_GOLDEN=1 $(CARGO) test --locked --test tests -- schema_dump::
 
 test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
@@ -64,8 +72,9 @@ EDGES ?= cost:: drift:: event_triggers:: inspect:: install:: neighbours::
 test-edges: iproute2 ## what the versions of Postgres differ in, on the oldest and the newest that are supported
 	ROWCAST_TEST_ONLY="$(EDGES)" scripts/test-versions 14 18
 
-test-versions: iproute2 ## the suite on each supported version of Postgres; fetches those that are not installed
-	scripts/test-versions
+VERSIONS ?= 14 15 16 17 18
+test-versions: iproute2 ## the suite on each supported version of Postgres, or VERSIONS="16 18"; fetches those that are not installed
+	scripts/test-versions $(VERSIONS)
 
 test-faults: postgres redis iproute2 ## short soaks with faults, a crash of each kind, random foreign databases
 	$(CARGO) build --locked
