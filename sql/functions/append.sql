@@ -13,10 +13,12 @@ declare
     insert into rowcast.outbox_%1$s (channel, op, old, new, actor, users, depth)
       values (append.channel, append.op, append.old, append.new, append.actor, append.users,
               pg_catalog.pg_trigger_depth())
-      returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0,
+      returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023)
+        operator(pg_catalog.=) 0,
         rowcast.bell_mode() operator(pg_catalog.<>) 'never'
         and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
-             or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
+             or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1)
+               and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
       into looks, rings;$insert$;
 begin
   execute pg_catalog.format($function$
@@ -44,4 +46,5 @@ begin
 end $body$ $function$,
     pg_catalog.format(into_segment, 0), pg_catalog.format(into_segment, 1), pg_catalog.format(into_segment, 2));
 end $do$;
-comment on function rowcast.append(int, "char", json, json, text, text[]) is 'writes one row into the outbox; says whether the doorbell is to be rung';
+comment on function rowcast.append(int, "char", json, json, text, text[]) is
+  'writes one row into the outbox; says whether the doorbell is to be rung';

@@ -1,6 +1,7 @@
 -- rowcast.resume() -> boolean
 -- Ends rowcast.pause(): changes are captured again, and subscribers are told `gap`. False where capture was not paused.
--- tables touched: rowcast.setting (delete), rowcast.segment (select), rowcast.installation (update), sequence rowcast.capture_state
+-- tables touched: rowcast.setting (delete), rowcast.segment (select), rowcast.installation (update), sequence
+-- rowcast.capture_state
 create or replace function rowcast.resume() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
