@@ -10,7 +10,7 @@ FOREIGN_SEED ?= 2608
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-oldest-rust schema-dump bench clean
+.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-python check-oldest-rust schema-dump bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,13 +24,16 @@ demo-reset: ## forget the demo's database
 
 test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
 
-check: check-docs ## format, lints, documentation, licences
+check: check-docs check-python ## format, lints, documentation, licences, the Python programs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/check-licences
 
 check-docs: ## the documentation of the code, without warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+check-python: ## the Python programs of tests/ and benches/: lint, form, types, their own tests; lines of SQL
+	scripts/check-python
 
 check-oldest-rust: ## that it compiles with the oldest Rust that Cargo.toml allows; fetches that one
 	scripts/check-oldest-rust

@@ -4,6 +4,7 @@ Owns finding the programs, leaving root, temporary files and the end of every pr
 measured. Needs Python 3.9 and Postgres 14 to 18 (server, psql and pgbench).
 """
 
+import argparse
 import contextlib
 import http.client
 import json
@@ -17,7 +18,9 @@ import sys
 import tempfile
 import time
 import urllib.parse
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn, Self
 
 from harness.repository import ROOT
 
@@ -40,10 +43,10 @@ class Failure(Exception):
     """Something a user can act on; shown without a traceback."""
 
 
-def main(benchmark):
+def main(benchmark: Callable[[contextlib.ExitStack], int | None]) -> NoReturn:
     """Runs `benchmark(stack)`; whatever it put on the stack ends with it, also on Ctrl-C, SIGTERM and failure."""
 
-    def leave(number, _frame):
+    def leave(number: int, _frame: object) -> NoReturn:
         for each in SIGNALS:  # a second Ctrl-C would only leave processes behind
             signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
@@ -59,24 +62,37 @@ def main(benchmark):
     sys.exit(code)
 
 
-def note(text):
+def note(text: str) -> None:
     """Progress, for whoever waits; the results go to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that every benchmark has."""
-    parser.add_argument("--rowcast", "--binary", metavar="FILE", type=Path, default=ROOT / "target/release/rowcast",
-                        help="the program to measure (default: target/release/rowcast)")
-    parser.add_argument("--set", metavar="NAME=VALUE", action="append", default=[],
-                        help="a setting of the private Postgres, e.g. synchronous_commit=off; may be repeated")
-    parser.add_argument("--dir", metavar="DIR", help="where the private cluster lies while it runs (default: $TMPDIR, else /var/tmp)")
+    parser.add_argument(
+        "--rowcast",
+        "--binary",
+        metavar="FILE",
+        type=Path,
+        default=ROOT / "target/release/rowcast",
+        help="the program to measure (default: target/release/rowcast)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a setting of the private Postgres, e.g. synchronous_commit=off; may be repeated",
+    )
+    parser.add_argument(
+        "--dir", metavar="DIR", help="where the private cluster lies while it runs (default: $TMPDIR, else /var/tmp)"
+    )
 
 
 class Cluster:
     """A private Postgres in a temporary directory, reached by its Unix socket alone; superuser bench, database bench."""
 
-    def __init__(self, stack, arguments, **settings):
+    def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace, **settings: str) -> None:
         self.settings = {**SETTINGS, **settings}
         for pair in arguments.set:
             name, equals, value = pair.partition("=")
@@ -90,29 +106,37 @@ class Cluster:
         self.rowcast_program = arguments.rowcast
         self.dir = Path(tempfile.mkdtemp(prefix="rowcast-bench-", dir=temporary_parent(arguments.dir)))
         stack.callback(shutil.rmtree, self.dir, ignore_errors=True)
-        self._as_server = {}
+        self._as_server: dict[str, Any] = {}
         if os.geteuid() == 0:
             account = unprivileged_account()
             self._as_server = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
             os.chown(self.dir, account.pw_uid, account.pw_gid)
         if is_in_memory(self.dir):
-            note(f"warning: {self.dir} lies in memory, where fsync costs nothing; name a directory on a disk with --dir")
+            note(
+                f"warning: {self.dir} lies in memory, where fsync costs nothing; name a directory on a disk with --dir"
+            )
         # nothing of the caller's environment may change what is measured
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "ROWCAST_", "WEBSOCKET_"))}
         self.env.update(LC_ALL="C", PGHOST=str(self.dir), PGUSER=USER, PGDATABASE=DATABASE, PGAPPNAME="bench")
         self.url = f"postgres://{USER}@{urllib.parse.quote(str(self.dir), safe='')}/{DATABASE}"
         self._start(stack)
 
-    def _client(self, name):
+    def _client(self, name: str) -> str:
         for found in (self.bin / name, shutil.which(name)):
             if found and os.access(found, os.X_OK):
                 return str(found)
-        raise Failure(f"there is no {name}, neither in {self.bin} nor on PATH; install Postgres's client and contrib programs")
+        raise Failure(
+            f"there is no {name}, neither in {self.bin} nor on PATH; install Postgres's client and contrib programs"
+        )
 
-    def _start(self, stack):
+    def _start(self, stack: contextlib.ExitStack) -> None:
         self.data = data = self.dir / "data"
-        run([self.bin / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
-            cwd=self.dir, env=self.env, **self._as_server)
+        run(
+            [self.bin / "initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            cwd=self.dir,
+            env=self.env,
+            **self._as_server,
+        )
         settings = {**self.settings, "listen_addresses": "", "unix_socket_directories": str(self.dir)}
         with open(data / "postgresql.conf", "a", encoding="utf-8") as conf:
             for name, value in settings.items():
@@ -122,54 +146,72 @@ class Cluster:
         stack.callback(lambda: stop(self._server, signal.SIGINT, "postgres", 60))
         self._wait_for(["-d", "postgres", "-c", f"create database {DATABASE}"])
 
-    def _launch(self, data):
+    def _launch(self, data: Path) -> subprocess.Popen[bytes]:
         with open(self.dir / "postgres.log", "ab") as out:
             # a session of its own: Ctrl-C is for the benchmark, which then stops everything in order
-            return subprocess.Popen([self.bin / "postgres", "-D", data], stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.dir,
-                                    env=self.env, start_new_session=True, **self._as_server)
+            return subprocess.Popen(
+                [self.bin / "postgres", "-D", data],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                cwd=self.dir,
+                env=self.env,
+                start_new_session=True,
+                **self._as_server,
+            )
 
-    def _wait_for(self, statement):
+    def _wait_for(self, statement: list[str]) -> None:
         deadline = time.monotonic() + 30
-        while subprocess.run([self.psql_program, "-X", "-q", *statement], env=self.env, stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+        while (
+            subprocess.run(
+                [self.psql_program, "-X", "-q", *statement],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ).returncode
+            != 0
+        ):
             if self._server.poll() is not None or time.monotonic() > deadline:
                 raise Failure(f"the private Postgres did not start:\n{tail(self.dir / 'postgres.log')}")
             time.sleep(0.05)
 
-    def restart(self):
+    def restart(self) -> None:
         """A fast restart: sessions are ended, what was committed stays. Returns when statements run again."""
         self.stop()
         self.start()
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends it: sessions are ended, what was committed stays."""
         stop(self._server, signal.SIGINT, "postgres", 60)
 
-    def start(self):
+    def start(self) -> None:
         """Starts it again after it went down. Returns when statements run."""
         self._server = self._launch(self.data)
         self._wait_for(["-c", "select 1"])
 
-    def psql(self, *statements):
+    def psql(self, *statements: str) -> str:
         """Runs statements, each in a transaction of its own; returns what they print, fields parted by |."""
         commands = [part for statement in statements for part in ("-c", statement)]
-        return output([self.psql_program, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *commands], env=self.env).rstrip("\n")
+        return output(
+            [self.psql_program, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *commands], env=self.env
+        ).rstrip("\n")
 
-    def pgbench(self, *arguments):
+    def pgbench(self, *arguments: object) -> str:
         """Runs pgbench and returns its report."""
         return output([self.pgbench_program, *map(str, arguments)], env=self.env)
 
-    def file(self, name, text):
+    def file(self, name: str, text: str) -> Path:
         """Writes a file beside the cluster."""
         path = self.dir / name
         path.write_text(text, encoding="utf-8")
         return path
 
-    def rowcast(self, *arguments):
+    def rowcast(self, *arguments: str) -> str:
         """Runs a rowcast command to its end."""
         return output([self.rowcast_program, *arguments], env={**self.env, "DATABASE_URL": self.url})
 
-    def clear_outbox(self):
+    def clear_outbox(self) -> None:
         """Empties rowcast's outbox. Only while no relay runs."""
         self.psql("truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2")
 
@@ -178,14 +220,25 @@ class Relay:
     """A `rowcast serve` with log level warn and the given flags; ready, when the constructor returns, to serve
     `host:port`."""
 
-    def __init__(self, cluster, *flags, port=None):
+    def __init__(self, cluster: Any, *flags: object, port: int | None = None) -> None:
         self.host, self.port = "127.0.0.1", port or free_port()
         self.log = cluster.dir / "rowcast.log"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
-        env = {**cluster.env, "DATABASE_URL": cluster.url, "ROWCAST_LISTEN": f"{self.host}:{self.port}", "ROWCAST_LOG": "warn"}
+        env = {
+            **cluster.env,
+            "DATABASE_URL": cluster.url,
+            "ROWCAST_LISTEN": f"{self.host}:{self.port}",
+            "ROWCAST_LOG": "warn",
+        }
         with open(self.log, "ab") as out:
-            self._process = subprocess.Popen([cluster.rowcast_program, "serve", *flags], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                             env=env, start_new_session=True)
+            self._process = subprocess.Popen(
+                [cluster.rowcast_program, "serve", *map(str, flags)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=env,
+                start_new_session=True,
+            )
         self.pid = self._process.pid
         deadline = time.monotonic() + 15
         try:
@@ -198,29 +251,29 @@ class Relay:
             self._process.wait()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         stop(self._process, signal.SIGTERM, "rowcast serve", 30)
 
-    def kill(self):
+    def kill(self) -> None:
         """Ends it as a crash would."""
         self._process.kill()
         self._process.wait()
 
-    def status(self):
+    def status(self) -> dict[str, Any]:
         """The answer of /websocket/status."""
         code, body = self._get("/websocket/status")
         if code != 200:
             raise Failure(f"/websocket/status answers {code}")
         return json.loads(body)
 
-    def source(self):
+    def source(self) -> dict[str, Any]:
         """How it reads Postgres: that part of the status."""
         return self.status()["source"]
 
-    def wait_until_asleep(self):
+    def wait_until_asleep(self) -> None:
         """A relay starts awake, and one that is awake stays so as long as changes come within a tenth of a second."""
         deadline = time.monotonic() + 5
         while (mode := self.source()["mode"]) != "asleep":
@@ -228,11 +281,11 @@ class Relay:
                 raise Failure(f"the relay is {mode} although nothing is written; it should sleep")
             time.sleep(0.05)
 
-    def cpu_seconds(self):
+    def cpu_seconds(self) -> float | None:
         """User and system time it has used, or None where /proc does not tell."""
         return cpu_seconds(self.pid)
 
-    def peak_memory(self):
+    def peak_memory(self) -> int | None:
         """The most bytes of memory that it ever held, or None where /proc does not tell."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
@@ -240,13 +293,13 @@ class Relay:
         except (OSError, StopIteration):
             return None
 
-    def warnings(self):
+    def warnings(self) -> str:
         """What it logged since it was started."""
         with open(self.log, "rb") as log:
             log.seek(self._log_from)
             return log.read().decode("utf-8", "replace").strip()
 
-    def _get(self, path):
+    def _get(self, path: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=5)
         try:
             connection.request("GET", path)
@@ -258,7 +311,7 @@ class Relay:
             connection.close()
 
 
-def cpu_seconds(pid):
+def cpu_seconds(pid: int) -> float | None:
     """User and system time that a process has used, or None where /proc does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -267,7 +320,7 @@ def cpu_seconds(pid):
         return None
 
 
-def stop(process, number, name, seconds):
+def stop(process: subprocess.Popen[bytes], number: int, name: str, seconds: float) -> None:
     """Ends a process that we started, gently first."""
     if process.poll() is not None:
         note(f"warning: {name} had ended by itself with code {process.returncode}")
@@ -288,31 +341,35 @@ def stop(process, number, name, seconds):
             process.wait()
 
 
-def run(command, **options):
+def run(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end; a failure shows what it wrote."""
     options.setdefault("stdin", subprocess.DEVNULL)
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
     if done.returncode != 0:
-        raise Failure(f"{' '.join(map(str, command))}\nended with code {done.returncode}:\n{(done.stderr or done.stdout).strip()}")
+        raise Failure(
+            f"{' '.join(map(str, command))}\nended with code {done.returncode}:\n{(done.stderr or done.stdout).strip()}"
+        )
     return done
 
 
-def output(command, **options):
+def output(command: Sequence[object], **options: Any) -> str:
     """What a program wrote to stdout."""
     return run(command, **options).stdout
 
 
-def tail(path, lines=20):
+def tail(path: Path, lines: int = 20) -> str:
     """The last lines of a file."""
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def temporary_parent(named):
+def temporary_parent(named: str | None) -> str:
     """/var/tmp rather than /tmp, which lies in memory on many systems."""
-    return named or os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir())
+    return (
+        named or os.environ.get("TMPDIR") or ("/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir())
+    )
 
 
-def is_in_memory(path):
+def is_in_memory(path: Path) -> bool:
     """Whether a path lies on a tmpfs, as far as /proc tells."""
     best = ("", "")
     with contextlib.suppress(OSError):
@@ -323,7 +380,7 @@ def is_in_memory(path):
     return best[1] in ("tmpfs", "ramfs")
 
 
-def unprivileged_account():
+def unprivileged_account() -> pwd.struct_passwd:
     """Postgres refuses to run as root."""
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
@@ -331,7 +388,7 @@ def unprivileged_account():
     raise Failure("Postgres refuses to run as root, and there is neither a user postgres nor nobody")
 
 
-def free_port():
+def free_port() -> int:
     """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

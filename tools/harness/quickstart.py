@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness.repository import ROOT
@@ -83,7 +83,9 @@ def main(stack):
     failed = names_differ()
     busy = [f"{port} ({name})" for port, name in PORTS.items() if not is_free(port)]
     if busy:
-        raise kit.Failure(f"ports in use that the page needs: {', '.join(busy)}; with unshare(1) it would have a network of its own")
+        raise kit.Failure(
+            f"ports in use that the page needs: {', '.join(busy)}; with unshare(1) it would have a network of its own"
+        )
     failed += Page(stack, arguments).run()
     print("Nothing is wrong." if not failed else f"{failed} WRONG.")
     return 1 if failed else 0
@@ -99,7 +101,11 @@ class Page:
         self.stack = stack
         self.cluster = kit.Cluster(stack, arguments, fsync="off")
         # the page's database: postgres://me@localhost/mydb
-        self.cluster.psql("alter system set listen_addresses = 'localhost'", "create role me login superuser", "create database mydb owner me")
+        self.cluster.psql(
+            "alter system set listen_addresses = 'localhost'",
+            "create role me login superuser",
+            "create database mydb owner me",
+        )
         self.cluster.restart()
         self.dir = Path(self.cluster.dir) / "reader"
         programs = self.dir / "bin"
@@ -108,7 +114,18 @@ class Page:
         (programs / "psql").symlink_to(self.cluster.psql_program)
         if (CLIENT / "node_modules").is_dir():
             (self.dir / "node_modules").symlink_to(CLIENT / "node_modules")
-        unwanted = ("PG", "ROWCAST_", "WEBSOCKET_", "DATABASE_URL", "http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+        unwanted = (
+            "PG",
+            "ROWCAST_",
+            "WEBSOCKET_",
+            "DATABASE_URL",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+        )
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
         self.env.update(PATH=f"{programs}:{os.environ['PATH']}", LC_ALL="C.UTF-8")
         self.prelude = ""  # what the reader typed into each terminal
@@ -131,7 +148,9 @@ class Page:
         there = {title: len(texts) for title, texts in sections.items()}
         known = {title: len(runners) for title, runners in steps.items()}
         if there != known:
-            raise kit.Failure(f"docs/quickstart.md has other blocks than this test knows:\n  page {there}\n  test {known}")
+            raise kit.Failure(
+                f"docs/quickstart.md has other blocks than this test knows:\n  page {there}\n  test {known}"
+            )
         failed = 0
         for title, runners in steps.items():
             for (_, text), runner in zip(sections[title], runners):
@@ -160,8 +179,16 @@ class Page:
 
     def shell(self, text):
         """A block that ends by itself."""
-        done = subprocess.run(["sh", "-euc", self.prelude + text], cwd=self.dir, env=self.env, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=BLOCK_WITHIN)
+        done = subprocess.run(
+            ["sh", "-euc", self.prelude + text],
+            cwd=self.dir,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=BLOCK_WITHIN,
+        )
         if done.returncode != 0:
             raise kit.Failure(f"{text}\nended with code {done.returncode}:\n{done.stdout.strip()}")
 
@@ -169,7 +196,9 @@ class Page:
         """The server, until the test ends."""
         server = Program(self.stack, self, "the server", ["sh", "-euc", self.prelude + "exec " + text])
         deadline = time.monotonic() + 15
-        while subprocess.run(["curl", "-sfo", "/dev/null", "http://127.0.0.1:8000/readyz"], env=self.env).returncode != 0:
+        while (
+            subprocess.run(["curl", "-sfo", "/dev/null", "http://127.0.0.1:8000/readyz"], env=self.env).returncode != 0
+        ):
             if time.monotonic() > deadline or server.has_ended():
                 raise kit.Failure(f"it is not ready:\n{server.said()}")
             time.sleep(0.05)
@@ -184,16 +213,23 @@ class Page:
         self.shows(["node", "live.mjs"])
 
     def python(self, text):
-        need("the package websockets", python_has_websockets(), f"it is fetched into {VENV.relative_to(ROOT)} where python3 -m venv works "
-             "and PyPI answers")
+        need(
+            "the package websockets",
+            python_has_websockets(),
+            f"it is fetched into {VENV.relative_to(ROOT)} where python3 -m venv works and PyPI answers",
+        )
         (self.dir / "live.py").write_text(text, encoding="utf-8")
         self.shows([str(VENV / "bin/python3"), "live.py"])
 
     def react(self, text):
         node_with("esbuild", "react")
         (self.dir / "main.jsx").write_text(text, encoding="utf-8")
-        kit.run(["node", "-e", BUNDLER, CLIENT, "main.jsx", "main.js"], cwd=self.dir, env={**self.env, "NODE_PATH": str(CLIENT / "node_modules")},
-                timeout=BLOCK_WITHIN)
+        kit.run(
+            ["node", "-e", BUNDLER, CLIENT, "main.jsx", "main.js"],
+            cwd=self.dir,
+            env={**self.env, "NODE_PATH": str(CLIENT / "node_modules")},
+            timeout=BLOCK_WITHIN,
+        )
         self.page("react.html", '<!doctype html><script type="module" src="main.js"></script>')
 
     def page(self, file, text):
@@ -215,10 +251,12 @@ class Page:
         with contextlib.ExitStack() as stack:
             program = Program(stack, self, command[0], command)
             deadline = time.monotonic() + SHOWN_WITHIN
-            names = []
+            names: list[Any] = []
             while not any(name in program.said() for name in names):
                 if program.has_ended() or time.monotonic() > deadline:
-                    raise kit.Failure(f"it showed no row of {len(names)} that were written while it ran; it said:\n{program.said()[-2000:] or 'nothing'}")
+                    raise kit.Failure(
+                        f"it showed no row of {len(names)} that were written while it ran; it said:\n{program.said()[-2000:] or 'nothing'}"
+                    )
                 self.count += 1
                 names.append(f"pet-{self.count}-")
                 self.write(names[-1])
@@ -227,8 +265,11 @@ class Page:
                     time.sleep(0.02)
 
     def write(self, name):
-        kit.run([self.cluster.psql_program, "-Xq", "-c", f"insert into pets (name, species) values ('{name}', 'cat')"],
-                env={**self.cluster.env, "PGDATABASE": "mydb"}, timeout=BLOCK_WITHIN)
+        kit.run(
+            [self.cluster.psql_program, "-Xq", "-c", f"insert into pets (name, species) values ('{name}', 'cat')"],
+            env={**self.cluster.env, "PGDATABASE": "mydb"},
+            timeout=BLOCK_WITHIN,
+        )
 
     # ── cookbook.md ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -238,8 +279,10 @@ class Page:
         url = self.cluster.url.rpartition("/")[0] + "/clinic"
         kit.run([self.cluster.rowcast_program, "migrate"], env={**self.cluster.env, "DATABASE_URL": url})
         for file in ("schema.sql", "seed.sql"):
-            kit.run([self.cluster.psql_program, "-Xq", "-v", "ON_ERROR_STOP=1", "-f", ROOT / "sql/clinic" / file],
-                    env={**self.cluster.env, "PGDATABASE": "clinic"})
+            kit.run(
+                [self.cluster.psql_program, "-Xq", "-v", "ON_ERROR_STOP=1", "-f", ROOT / "sql/clinic" / file],
+                env={**self.cluster.env, "PGDATABASE": "clinic"},
+            )
         failed = 0
         for title, texts in blocks(ROOT / "docs/cookbook.md").items():
             for language, text in texts:
@@ -248,8 +291,15 @@ class Page:
         return failed
 
     def sql(self, text):
-        done = subprocess.run([self.cluster.psql_program, "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-"], input=text, text=True, timeout=BLOCK_WITHIN,
-                              env={**self.cluster.env, "PGDATABASE": "clinic"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [self.cluster.psql_program, "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-"],
+            input=text,
+            text=True,
+            timeout=BLOCK_WITHIN,
+            env={**self.cluster.env, "PGDATABASE": "clinic"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         if done.returncode != 0:
             raise kit.Failure(f"{text}\nended with code {done.returncode}:\n{done.stdout.strip()}")
 
@@ -260,8 +310,15 @@ class Program:
     def __init__(self, stack, page, name, command):
         self._parts = []
         self._name = name
-        self._process = subprocess.Popen([str(part) for part in command], cwd=page.dir, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                         stderr=subprocess.STDOUT, env={**page.env, "NODE_PATH": str(CLIENT / "node_modules")}, start_new_session=True)
+        self._process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=page.dir,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**page.env, "NODE_PATH": str(CLIENT / "node_modules")},
+            start_new_session=True,
+        )
         stack.callback(self._end)
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -272,7 +329,7 @@ class Program:
         return self._process.poll() is not None
 
     def _listen(self):
-        for part in iter(lambda: self._process.stdout.read1(65536), b""):
+        for part in iter(lambda: os.read(self._process.stdout.fileno(), 65536), b""):
             self._parts.append(part.decode("utf-8", "replace"))
 
     def _end(self):
@@ -297,7 +354,10 @@ def names_differ():
 
     def check(what, there, named):
         nonlocal failed
-        for problem, names in (("not in docs/operations.md", there - named), ("in docs/operations.md alone", named - there)):
+        for problem, names in (
+            ("not in docs/operations.md", there - named),
+            ("in docs/operations.md alone", named - there),
+        ):
             if names:
                 failed += 1
                 print(f"WRONG    {what} {problem}: {', '.join(sorted(map(str, names)))}", flush=True)
@@ -315,8 +375,15 @@ def names_differ():
         default = re.search(r'default: Some\("([^"]*)"\)', body)
         settings.add((name, " ".join(env), default[1] if default else ""))
     tick = re.compile(r"`([^`]+)`")
-    check("setting", settings, {(tick.findall(row[0])[0], " ".join(tick.findall(row[1])), " ".join(tick.findall(row[2])))
-                                for row in rows("Settings") if len(row) == 4 and tick.search(row[0])})
+    check(
+        "setting",
+        settings,
+        {
+            (tick.findall(row[0])[0], " ".join(tick.findall(row[1])), " ".join(tick.findall(row[2])))
+            for row in rows("Settings")
+            if len(row) == 4 and tick.search(row[0])
+        },
+    )
 
     events = set()
     for file in (ROOT / "src").rglob("*.rs"):
@@ -333,8 +400,11 @@ def names_differ():
         failed += 1
         print(f"WRONG    metric of deploy/ that is not in docs/operations.md: {name}", flush=True)
     unused = {name for name in known if not any(sample.startswith(name) for sample in used)}
-    print(f"{'ok      ' if not failed else 'see     '} names: {len(settings)} settings, {len(events)} events, {len(known)} metrics"
-          f" (no panel or alert: {', '.join(sorted(unused)) or 'none'})", flush=True)
+    print(
+        f"{'ok      ' if not failed else 'see     '} names: {len(settings)} settings, {len(events)} events, {len(known)} metrics"
+        f" (no panel or alert: {', '.join(sorted(unused)) or 'none'})",
+        flush=True,
+    )
     return failed
 
 
@@ -351,7 +421,9 @@ def expressions(part):
 
 def blocks(path):
     """Heading → its fenced blocks, each (language, text)."""
-    found, title, language, lines = {}, "", None, []
+    found: dict[str, list[tuple[str, str]]] = {}
+    lines: list[str] = []
+    title, language = "", None
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("```") and language is None:
             language, lines = line[3:].strip(), []
@@ -382,7 +454,11 @@ def node_with(*packages):
 def python_has_websockets():
     if not os.access(VENV / "bin/python3", os.X_OK):
         return False
-    done = subprocess.run([VENV / "bin/python3", "-c", "import websockets.asyncio.client"], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        [VENV / "bin/python3", "-c", "import websockets.asyncio.client"],
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
     return done.returncode == 0
 
 
@@ -392,7 +468,18 @@ def prepare_python():
         if not os.access(VENV / "bin/python3", os.X_OK):
             kit.run([sys.executable, "-m", "venv", VENV], timeout=60)
         if not python_has_websockets():
-            kit.run([VENV / "bin/python3", "-m", "pip", "install", "-q", "--disable-pip-version-check", "websockets>=13,<17"], timeout=120)
+            kit.run(
+                [
+                    VENV / "bin/python3",
+                    "-m",
+                    "pip",
+                    "install",
+                    "-q",
+                    "--disable-pip-version-check",
+                    "websockets>=13,<17",
+                ],
+                timeout=120,
+            )
 
 
 def go_into_own_network():
@@ -402,10 +489,19 @@ def go_into_own_network():
         command = ["unshare", *way]
         inside = [*command, sys.executable, "-c", UP]
         with contextlib.suppress(OSError):
-            if subprocess.run(inside, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+            if (
+                subprocess.run(
+                    inside, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                ).returncode
+                == 0
+            ):
                 again = f"{UP}\nimport os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
                 sys.stdout.flush()
-                os.execvpe(command[0], [*command, sys.executable, "-c", again, ROOT / "tools", sys.argv[0], *sys.argv[1:]], {**os.environ, INSIDE: "1"})
+                os.execvpe(
+                    command[0],
+                    [*command, sys.executable, "-c", again, str(ROOT / "tools"), sys.argv[0], *sys.argv[1:]],
+                    {**os.environ, INSIDE: "1"},
+                )
 
 
 # Brings up the loopback of a new network: SIOCSIFFLAGS, IFF_UP.

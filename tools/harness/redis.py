@@ -13,26 +13,46 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 from harness import cluster as kit
 
 STREAM = "{rowcast}:changes"
 # a rewrite of the append-only file in the middle of a run is noise, as a checkpoint of Postgres is
-OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0",
-           "--maxmemory-policy", "noeviction", "--daemonize", "no")
+OPTIONS = (
+    "--bind",
+    "127.0.0.1",
+    "--save",
+    "",
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "everysec",
+    "--auto-aof-rewrite-percentage",
+    "0",
+    "--maxmemory-policy",
+    "noeviction",
+    "--daemonize",
+    "no",
+)
 
 
 class Redis:
     """An empty one; it answers when the constructor returns."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster: kit.Cluster) -> None:
         self._directory = Path(tempfile.mkdtemp(prefix="redis-", dir=cluster.dir))
         port = kit.free_port()
         self.url, self._address = f"redis://127.0.0.1:{port}", ("127.0.0.1", port)
         log = self._directory / "redis.log"
-        self._process = subprocess.Popen([program(), *OPTIONS, "--dir", str(self._directory), "--port", str(port), "--logfile", str(log)],
-                                         env=cluster.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                         start_new_session=True)
+        self._process = subprocess.Popen(
+            [program(), *OPTIONS, "--dir", str(self._directory), "--port", str(port), "--logfile", str(log)],
+            env=cluster.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self.pid = self._process.pid
         deadline = time.monotonic() + 15
         try:
@@ -45,48 +65,52 @@ class Redis:
             self._process.wait()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         kit.stop(self._process, signal.SIGTERM, "redis-server", 30)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _answers(self):
+    def _answers(self) -> bool:
         with suppress(OSError):
             return self.command("PING") == "PONG"
         return False
 
-    def calls(self):
+    def calls(self) -> dict[str, int]:
         """How often each command was run since the start; those inside of scripts too."""
-        lines = (line.partition(":calls=") for line in self.command("INFO", "commandstats").splitlines() if ":calls=" in line)
+        lines = (
+            line.partition(":calls=") for line in self.command("INFO", "commandstats").splitlines() if ":calls=" in line
+        )
         return {name.removeprefix("cmdstat_"): int(rest.partition(",")[0]) for name, _, rest in lines}
 
-    def commands(self):
+    def commands(self) -> int:
         """How many commands were run since the start; those inside of scripts too."""
         lines = self.command("INFO", "stats").splitlines()
         return next(int(line.partition(":")[2]) for line in lines if line.startswith("total_commands_processed:"))
 
-    def command(self, *words):
+    def command(self, *words: object) -> Any:
         """Runs a command; its answer, in Python's types."""
         with socket.create_connection(self._address, 20) as opened:
             return ask(opened, *words)
 
 
-def program():
+def program() -> str:
     """redis-server."""
     found = shutil.which(os.environ.get("ROWCAST_REDIS_SERVER", "redis-server"))
     if not found:
-        raise kit.Failure("there is no redis-server on PATH; install Redis 7, or a Valkey and name it in ROWCAST_REDIS_SERVER")
+        raise kit.Failure(
+            "there is no redis-server on PATH; install Redis 7, or a Valkey and name it in ROWCAST_REDIS_SERVER"
+        )
     return found
 
 
-def version():
+def version() -> str:
     """As the program says it."""
     return kit.output([program(), "--version"]).strip()
 
 
-def ask(opened, *words):
+def ask(opened: socket.socket, *words: object) -> Any:
     """Runs a command over a connection; its answer, in Python's types."""
     encoded = [str(word).encode() for word in words]
     opened.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded))
@@ -94,7 +118,7 @@ def ask(opened, *words):
         return read_answer(answer)
 
 
-def read_answer(answer):
+def read_answer(answer: BinaryIO) -> Any:
     """An answer of the protocol's second version."""
     line = answer.readline()
     if not line.endswith(b"\r\n"):

@@ -15,9 +15,45 @@ from harness.repository import ROOT
 
 WIDTH = 120
 # a text, a quoted name, a comment, a dollar quote, a word with its dots, a number, an operator, anything else
-TOKEN = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\$\w*\$|[A-Za-z_][\w.]*|\d[\w.]*|::|[-+*/<>=~!@#%^&|`?]+|\s+|.""", re.DOTALL)
-CLAUSES = {"from", "where", "group", "having", "union", "left", "cross", "join", "returning", "on conflict", "values", "limit", "set"}
-STARTS = {"select", "set", "values", "perform", "raise", "create", "insert", "execute", "from", "order", "group", "with", "call", "grant", "revoke", "using", "returning", "update", "delete"}
+TOKEN = re.compile(
+    r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\$\w*\$|[A-Za-z_][\w.]*|\d[\w.]*|::|[-+*/<>=~!@#%^&|`?]+|\s+|.""", re.DOTALL
+)
+CLAUSES = {
+    "from",
+    "where",
+    "group",
+    "having",
+    "union",
+    "left",
+    "cross",
+    "join",
+    "returning",
+    "on conflict",
+    "values",
+    "limit",
+    "set",
+}
+STARTS = {
+    "select",
+    "set",
+    "values",
+    "perform",
+    "raise",
+    "create",
+    "insert",
+    "execute",
+    "from",
+    "order",
+    "group",
+    "with",
+    "call",
+    "grant",
+    "revoke",
+    "using",
+    "returning",
+    "update",
+    "delete",
+}
 RANKS = ("statement", "function", "clause", "branch", "then", "logic", "comma", "raise", "is", "concat", "operator")
 
 
@@ -50,13 +86,21 @@ def breaks(words: list[str]) -> list[tuple[int, str, int]]:
             depth -= 1
             cases -= word == "end"
         rank = ""
-        if previous == ";" or (word == "end" and following in ("if", "loop")):
-            rank = "statement"
-        elif is_choice and not cases and (previous in ("then", "else") or word == "else"):
+        if (
+            previous == ";"
+            or (word == "end" and following in ("if", "loop"))
+            or is_choice
+            and not cases
+            and (previous in ("then", "else") or word == "else")
+        ):
             rank = "statement"
         elif word in ("returns", "language") and depth <= 0:
             rank = "function"
-        elif (word in CLAUSES and (word != "left" or following in ("join", "outer")) and previous not in ("left", "cross", "distinct", "is", "delete", "not", "update", "on", "select")) or (word == "order" and following == "by"):
+        elif (
+            word in CLAUSES
+            and (word != "left" or following in ("join", "outer"))
+            and previous not in ("left", "cross", "distinct", "is", "delete", "not", "update", "on", "select")
+        ) or (word == "order" and following == "by"):
             rank = "clause"
         elif word in ("when", "else"):
             rank = "branch"
@@ -72,9 +116,13 @@ def breaks(words: list[str]) -> list[tuple[int, str, int]]:
             rank = "is"
         elif word == "then" and following and not is_choice:
             rank = "then"
-        elif word == "is" and following == "distinct":
-            rank = "operator"
-        elif re.fullmatch(r"<>|=|<|>|<=|>=|operator", word) and previous not in ("hint", "errcode") and following != "case":
+        elif (
+            word == "is"
+            and following == "distinct"
+            or re.fullmatch(r"<>|=|<|>|<=|>=|operator", word)
+            and previous not in ("hint", "errcode")
+            and following != "case"
+        ):
             rank = "operator"
         if rank and place and words[index - 1].isspace():
             found.append((index, rank, depth))
@@ -120,11 +168,17 @@ def part(line: str) -> list[str]:
     if len(pieces) == 1:
         return part_text(words, indent)
     # a line that goes on with a list, or with conditions, has its first item where the others come to stand
-    goes_on = {"comma": outermost <= 0 and words[0] not in STARTS, "logic": outermost <= 0 and words[0] in ("and", "or"), "clause": outermost <= 0 and words[0] in CLAUSES}
+    goes_on = {
+        "comma": outermost <= 0 and words[0] not in STARTS,
+        "logic": outermost <= 0 and words[0] in ("and", "or"),
+        "clause": outermost <= 0 and words[0] in CLAUSES,
+    }
     hanging = indent if goes_on.get(RANKS[rank], False) else indent + 2
     lines: list[str] = []
     for number, piece in enumerate(pieces):
-        is_outer = RANKS[rank] == "function" or (RANKS[rank] == "statement" and piece.startswith(("end ", "else", "elsif")))
+        is_outer = RANKS[rank] == "function" or (
+            RANKS[rank] == "statement" and piece.startswith(("end ", "else", "elsif"))
+        )
         lines += part(" " * (indent if number == 0 or is_outer else hanging) + piece)
     return lines
 
@@ -135,7 +189,11 @@ def part_text(words: list[str], indent: int) -> list[str]:
     text = words[longest]
     before, after = " " * indent + "".join(words[:longest]), "".join(words[longest + 1 :])
     spaces = [at for at, sign in enumerate(text) if sign == " " and len(before) + at + 2 <= WIDTH and at > 20]
-    spaces = [at for at in spaces if "rowcast" not in text[max(0, at - 16) : at + 16] and text[at - 1] != "'" and text[at + 1] != "'"]
+    spaces = [
+        at
+        for at in spaces
+        if "rowcast" not in text[max(0, at - 16) : at + 16] and text[at - 1] != "'" and text[at + 1] != "'"
+    ]
     if not text.startswith("'") or not spaces:
         return [" " * indent + "".join(words)]
     at = spaces[-1] + 1
@@ -150,7 +208,9 @@ def fill(lines: list[str]) -> list[str]:
     assert head and rest
     hanging = rest.group() if len(lines) > 1 else head.group().replace("*", " ")
     filled, current = [], head.group()
-    for word in " ".join([lines[0][head.end() :], *(line.strip().lstrip("-").strip() for line in lines[1:])]).split(" "):
+    for word in " ".join([lines[0][head.end() :], *(line.strip().lstrip("-").strip() for line in lines[1:])]).split(
+        " "
+    ):
         if len(current) + len(word) + 1 > WIDTH:
             filled.append(current.rstrip())
             current = hanging
@@ -171,7 +231,13 @@ def fixed(text: str) -> str:
             prefix = re.match(r"\s*-- *", line)
             assert prefix
             # the first line of a file, and what is numbered, stands alone
-            while index < len(lines) and (index > 1 or " -> " not in line) and not re.match(r"\s*-- *\d", lines[index]) and re.match(r"\s*--\s*[^\s*-]", lines[index]) and not lines[index].lstrip().startswith("-- tables"):
+            while (
+                index < len(lines)
+                and (index > 1 or " -> " not in line)
+                and not re.match(r"\s*-- *\d", lines[index])
+                and re.match(r"\s*--\s*[^\s*-]", lines[index])
+                and not lines[index].lstrip().startswith("-- tables")
+            ):
                 following = re.match(r"\s*-- *", lines[index])
                 assert following
                 if len(paragraph) > 1 and following.group() != re.match(r"\s*-- *", paragraph[1]).group():  # type: ignore[union-attr]

@@ -10,7 +10,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,14 +31,24 @@ def main(stack):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="rows are written in each run (default: 4)")
-    parser.add_argument("--load", metavar="FILE", type=Path, default=fanout.LOAD, help="the client end (default: benches/load/target/release/load)")
-    parser.add_argument("--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works")
+    parser.add_argument(
+        "--load",
+        metavar="FILE",
+        type=Path,
+        default=fanout.LOAD,
+        help="the client end (default: benches/load/target/release/load)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works"
+    )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 1
     if not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml")
+        raise kit.Failure(
+            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
+        )
     cpus, files = fanout.pin(), fanout.raise_file_limit()
     load = report.load_average()
     cluster = kit.Cluster(stack, arguments, autovacuum="off")
@@ -52,11 +61,15 @@ def main(stack):
     bench = Access(cluster, arguments, cpus, files)
     lines = [*bench.handshakes(), *bench.policies(), *bench.own_rows()]
     print(report.table(["what", "CPU µs", "ratio"], lines))
-    print(f"\n- {'Nothing was lost, repeated, out of order or told to others.' if not bench.faults else f'{bench.faults} FAULTS: see stderr.'} "
-          f"Each figure is the median of {arguments.rounds} rounds (least-greatest).")
-    print(f"- {f'The server had CPU {cpus[0]}, everything else CPU {cpus[1]}' if cpus else 'Nothing was pinned to a CPU'}; open files: {files:,} each.")
+    print(
+        f"\n- {'Nothing was lost, repeated, out of order or told to others.' if not bench.wrong else f'{bench.wrong} FAULTS: see stderr.'} "
+        f"Each figure is the median of {arguments.rounds} rounds (least-greatest)."
+    )
+    print(
+        f"- {f'The server had CPU {cpus[0]}, everything else CPU {cpus[1]}' if cpus else 'Nothing was pinned to a CPU'}; open files: {files:,} each."
+    )
     print(report.origin(cluster, load))
-    return 1 if bench.faults else 0
+    return 1 if bench.wrong else 0
 
 
 class Access(fanout.Bench):
@@ -64,7 +77,7 @@ class Access(fanout.Bench):
 
     def __init__(self, cluster, arguments, cpus, files):
         super().__init__(cluster, arguments, {}, cpus, files)
-        self.faults = 0
+        self.wrong = 0
 
     def measure(self, title, flags, run, key):
         """The figure of each round."""
@@ -76,46 +89,81 @@ class Access(fanout.Bench):
                 with self.on_server_cpu():
                     server = stack.enter_context(Server(self.cluster, *flags))
                 line = run(server)
-            wrong = {key: line[key] for key in ("lost", "repeated", "disordered", "misdirected", "ended") if line.get(key)}
-            self.faults += sum(wrong.values())
-            kit.note(f"round {number + 1}/{self.arguments.rounds}  {title}: {line[key]:g} µs" + (f"  FAULTS: {wrong}" if wrong else ""))
+            wrong = {
+                key: line[key] for key in ("lost", "repeated", "disordered", "misdirected", "ended") if line.get(key)
+            }
+            self.wrong += sum(wrong.values())
+            kit.note(
+                f"round {number + 1}/{self.arguments.rounds}  {title}: {line[key]:g} µs"
+                + (f"  FAULTS: {wrong}" if wrong else "")
+            )
             found.append(line[key])
         return found
 
     def tokens(self, name, claims, sign):
         """A file with a token for each of the claims, good for an hour."""
-        return self.cluster.file(name, "".join(sign({"exp": int(time.time()) + 3600, **claim}) + "\n" for claim in claims))
+        return self.cluster.file(
+            name, "".join(sign({"exp": int(time.time()) + 3600, **claim}) + "\n" for claim in claims)
+        )
 
     def against(self, runs):
         """Lines of the table: the first run is what the others are compared with."""
         base = statistics.median(runs[0][1])
-        return [[title, report.spread(found, "{:.2f}".format), f"{statistics.median(found) / base:.2f}"] for title, found in runs]
+        return [
+            [title, report.spread(found, "{:.2f}".format), f"{statistics.median(found) / base:.2f}"]
+            for title, found in runs
+        ]
 
     def handshakes(self):
         """Sockets are opened as fast as it goes; each handshake has its token checked, by a key that is in memory."""
         sockets = self.scaled(5000)
-        kinds = [("no tokens", (), None), ("HS256", ("--jwt-secret", SECRET), hs256),
-                 ("RS256, 2,048 bits", ("--jwt-public-key", f"@{KEYS}/rsa.public.pem"), rs256),
-                 ("ES256", ("--jwt-public-key", f"@{KEYS}/p256.public.pem"), es256),
-                 ("EdDSA", ("--jwt-public-key", f"@{KEYS}/ed25519.public.pem"), eddsa)]
+        kinds = [
+            ("no tokens", (), None),
+            ("HS256", ("--jwt-secret", SECRET), hs256),
+            ("RS256, 2,048 bits", ("--jwt-public-key", f"@{KEYS}/rsa.public.pem"), rs256),
+            ("ES256", ("--jwt-public-key", f"@{KEYS}/p256.public.pem"), es256),
+            ("EdDSA", ("--jwt-public-key", f"@{KEYS}/ed25519.public.pem"), eddsa),
+        ]
         runs = []
         for title, flags, sign in kinds:
             path, options = "/ws/fan", []
             if sign:
                 path, options = PATH, ["--tokens", self.tokens("one.tokens", [{"role": "role0"}], sign)]
             flags = (*flags, "--max-sockets-per-user", "0")
-            runs.append((f"a handshake, {title}", self.measure(title, flags, lambda server: self.load(
-                "idle", server, sockets, "--hold", 0.1, *options, path=path), "open_cpu_us_per_connection")))
+            runs.append(
+                (
+                    f"a handshake, {title}",
+                    self.measure(
+                        title,
+                        flags,
+                        lambda server: self.load("idle", server, sockets, "--hold", 0.1, *options, path=path),
+                        "open_cpu_us_per_connection",
+                    ),
+                )
+            )
         return self.against(runs)
 
     def policies(self):
         """The same rows to the same number of sockets."""
         sockets, runs = self.scaled(1000), []
         tokens = self.tokens("roles.tokens", [{"role": f"role{role}"} for role in range(ROLES)], hs256)
-        for title, flags, path, options in (("no policies", (), "/ws/fan", []),
-                                            (f"{ROLES} roles with a filter each", ("--jwt-secret", SECRET), PATH, ["--tokens", tokens])):
-            runs.append((f"a delivery, {sockets:,} sockets flat out, {title}", self.measure(title, flags, lambda server: self.fanout(
-                server, sockets, server.feed(2, 8), "--window", 32, *options, path=path), "cpu_us_per_delivery")))
+        for title, flags, path, options in (
+            ("no policies", (), "/ws/fan", []),
+            (f"{ROLES} roles with a filter each", ("--jwt-secret", SECRET), PATH, ["--tokens", tokens]),
+        ):
+            runs.append(
+                (
+                    f"a delivery, {sockets:,} sockets flat out, {title}",
+                    self.measure(
+                        title,
+                        flags,
+                        lambda server: self.fanout(
+                            server, sockets, server.feed(2, 8), "--window", 32, *options, path=path
+                        ),
+                        "cpu_us_per_delivery",
+                    ),
+                )
+            )
         return self.against(runs)
 
     def own_rows(self):
@@ -124,8 +172,27 @@ class Access(fanout.Bench):
         for full in (100, 5000):
             users = self.scaled(full)
             tokens = self.tokens("users.tokens", [{"role": "owner", "sub": str(user)} for user in range(users)], hs256)
-            runs.append((f"a change, {users:,} users who see own rows, 100 changes/s", self.measure(f"{users:,} users", ("--jwt-secret", SECRET), lambda server: self.fanout(
-                server, users, server.feed(1, 1), "--rate", 100, "--tokens", tokens, "--addressed", path=PATH), "cpu_us_per_message")))
+            runs.append(
+                (
+                    f"a change, {users:,} users who see own rows, 100 changes/s",
+                    self.measure(
+                        f"{users:,} users",
+                        ("--jwt-secret", SECRET),
+                        lambda server: self.fanout(
+                            server,
+                            users,
+                            server.feed(1, 1),
+                            "--rate",
+                            100,
+                            "--tokens",
+                            tokens,
+                            "--addressed",
+                            path=PATH,
+                        ),
+                        "cpu_us_per_message",
+                    ),
+                )
+            )
         return self.against(runs)
 
 

@@ -7,15 +7,14 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import resource
 import socket
 import statistics
-import sys
 import threading
 import time
 import urllib.parse
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -27,8 +26,15 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n
 
 def main(stack):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", type=int, nargs="+", choices=range(1, len(PARTS) + 1), default=range(1, len(PARTS) + 1),
-                        metavar="N", help="only these: 1 costly filters, 2 distinct filters, 3 snapshots, 4 connections, 5 forged tokens")
+    parser.add_argument(
+        "--parts",
+        type=int,
+        nargs="+",
+        choices=range(1, len(PARTS) + 1),
+        default=range(1, len(PARTS) + 1),
+        metavar="N",
+        help="only these: 1 costly filters, 2 distinct filters, 3 snapshots, 4 connections, 5 forged tokens",
+    )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -46,8 +52,10 @@ def main(stack):
 
 def token(**claims):
     """A token by HS256."""
+
     def part(value):
         return base64.urlsafe_b64encode(value).rstrip(b"=")
+
     claims = {"exp": int(time.time()) + 3600, "role": "member", **claims}
     signed = part(b'{"alg":"HS256"}') + b"." + part(json.dumps(claims).encode())
     return (signed + b"." + part(hmac.digest(SECRET.encode(), signed, hashlib.sha256))).decode()
@@ -55,8 +63,12 @@ def token(**claims):
 
 def table(cluster, name="pets"):
     """An empty table that members may see."""
-    cluster.psql(f"drop table if exists public.{name}", f"create table public.{name} (id int primary key, name text, owner text)",
-                 f"select rowcast.watch('public.{name}')", f"select rowcast.allow('{name}', 'member')")
+    cluster.psql(
+        f"drop table if exists public.{name}",
+        f"create table public.{name} (id int primary key, name text, owner text)",
+        f"select rowcast.watch('public.{name}')",
+        f"select rowcast.allow('{name}', 'member')",
+    )
 
 
 def mute(relay, path):
@@ -129,14 +141,16 @@ def filters(cluster):
             with kit.Relay(cluster, "--jwt-secret", SECRET) as relay, contextlib.ExitStack() as stack:
                 other = WebSocket(relay.host, relay.port, f"/ws/pets?token={token(sub='6')}", timeout=120)
                 heard(other, lambda message: message["type"] == "subscribed")
-                quiet = []
+                quiet: list[Any] = []
                 for _ in range(3):
                     began = time.monotonic()
                     cluster.psql(f"insert into pets values ({-len(quiet) - 1}, repeat('c', {length}) || 'b', '7')")
                     heard(other, lambda message: message["type"] == "realtime_update")
                     quiet.append(time.monotonic() - began)
                 for n in range(100):
-                    like = "".join("&filter=name=like." + urllib.parse.quote(worst(n if distinct else 0, m)) for m in range(9))
+                    like = "".join(
+                        "&filter=name=like." + urllib.parse.quote(worst(n if distinct else 0, m)) for m in range(9)
+                    )
                     stack.callback(mute(relay, f"/ws/pets?filter=id=gte.-{n}{like}&token={token(sub='5')}").close)
                 cpu = relay.cpu_seconds()
                 with Health(relay) as asked:
@@ -145,16 +159,28 @@ def filters(cluster):
                     told = heard(other, lambda message: message.get("id") and message["data"]["id"] == 1) - began
                     time.sleep(1)
                 cpu = relay.cpu_seconds() - cpu
-                yield (f"100 sockets of one user with 9 `like` each, {what}; a row of {length:,} characters",
-                       f"`/healthz` p99 {asked.p99() * 1000:.0f} ms, longest {max(asked.took) * 1000:.0f}; another user told after "
-                       f"{told * 1000:.0f} ms (without them {statistics.median(quiet) * 1000:.0f}); CPU of the server {cpu:.2f} s")
+                yield (
+                    f"100 sockets of one user with 9 `like` each, {what}; a row of {length:,} characters",
+                    (
+                        f"`/healthz` p99 {asked.p99() * 1000:.0f} ms, longest {max(asked.took) * 1000:.0f}; another user told after "
+                        f"{told * 1000:.0f} ms (without them {statistics.median(quiet) * 1000:.0f}); CPU of the server {cpu:.2f} s"
+                    ),
+                )
 
 
 def distinct(cluster):
     """Filters that are told the same, and filters that are not."""
-    cases = (("100 sockets of one user, `id=gte.-N&old=true`", 100, 6, token(sub="5"), "filter=id=gte.-{n}&old=true"),
-             ("600 sockets of one address without users, `id=gte.-N`", 600, 3, None, "filter=id=gte.-{n}"),
-             ("100 sockets of one user, each without another row of each cut", 100, 6, token(sub="5"), "filter=owner=neq.{n}"))
+    cases = (
+        ("100 sockets of one user, `id=gte.-N&old=true`", 100, 6, token(sub="5"), "filter=id=gte.-{n}&old=true"),
+        ("600 sockets of one address without users, `id=gte.-N`", 600, 3, None, "filter=id=gte.-{n}"),
+        (
+            "100 sockets of one user, each without another row of each cut",
+            100,
+            6,
+            token(sub="5"),
+            "filter=owner=neq.{n}",
+        ),
+    )
     for what, sockets, megabytes, its, query in cases:
         table(cluster)
         cluster.psql("select rowcast.allow('pets', 'anon')")
@@ -164,11 +190,16 @@ def distinct(cluster):
                 stack.callback(mute(relay, path).close)
             before = resident(relay.pid)
             for cut in range(megabytes):
-                cluster.psql(f"insert into pets select {cut} * 1000 + n, repeat(md5(n::text), 32), n from generate_series(1, 1000) n")
+                cluster.psql(
+                    f"insert into pets select {cut} * 1000 + n, repeat(md5(n::text), 32), n from generate_series(1, 1000) n"
+                )
             while relay_messages(relay) < megabytes * 1000:
                 time.sleep(0.05)
             time.sleep(0.5)
-            yield f"{what}, that do not read; {megabytes} MB are written", f"memory of the server {before >> 20} → {resident(relay.pid) >> 20} MiB"
+            yield (
+                f"{what}, that do not read; {megabytes} MB are written",
+                f"memory of the server {before >> 20} → {resident(relay.pid) >> 20} MiB",
+            )
 
 
 def relay_messages(relay):
@@ -185,7 +216,10 @@ def snapshots(cluster):
     """60 large ones by one user, then a small one by another."""
     table(cluster)
     table(cluster, "quiet")
-    cluster.psql("insert into pets select n, repeat(md5(n::text), 32), n from generate_series(1, 60000) n", "insert into quiet values (1), (2), (3)")
+    cluster.psql(
+        "insert into pets select n, repeat(md5(n::text), 32), n from generate_series(1, 60000) n",
+        "insert into quiet values (1), (2), (3)",
+    )
     with kit.Relay(cluster, "--jwt-secret", SECRET) as relay, contextlib.ExitStack() as stack:
         for _ in range(60):
             stack.callback(mute(relay, f"/ws/pets?snapshot=true&token={token(sub='5')}").close)
@@ -214,8 +248,10 @@ def connections(cluster):
                 except (Refused, OSError):
                     pass
             took = health(relay)
-            yield (f"{what}; the server may have 300 descriptors",
-                   f"{opened} are let in at once; `/healthz` answers after {'never' if took is None else f'{took * 1000:.0f} ms'}")
+            yield (
+                f"{what}; the server may have 300 descriptors",
+                f"{opened} are let in at once; `/healthz` answers after {'never' if took is None else f'{took * 1000:.0f} ms'}",
+            )
         cluster.rowcast_program = program
     with kit.Relay(cluster, "--jwt-secret", SECRET) as relay, contextlib.ExitStack() as stack:
         before, opened = resident(relay.pid), 0
@@ -228,7 +264,10 @@ def connections(cluster):
                 # a text frame of 60,000 bytes whose end does not come
                 held.sendall(b"\x81\xfe" + (60_000).to_bytes(2, "big") + bytes(4) + b"x" * 59_000)
         time.sleep(1)
-        yield "1,500 sockets without a token, each with 59 KB of a message", f"{opened} are let in; memory of the server {before >> 20} → {resident(relay.pid) >> 20} MiB"
+        yield (
+            "1,500 sockets without a token, each with 59 KB of a message",
+            f"{opened} are let in; memory of the server {before >> 20} → {resident(relay.pid) >> 20} MiB",
+        )
 
 
 def forged(cluster):
@@ -237,7 +276,7 @@ def forged(cluster):
     with kit.Relay(cluster, "--jwt-secret", SECRET) as relay:
         bad = token(sub="5")[:-4] + "AAAA"
         request = f"GET /ws/pets HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bad}\r\n\r\n".encode()
-        statuses = {}
+        statuses: dict[Any, Any] = {}
         cpu, began = relay.cpu_seconds(), time.monotonic()
         with socket.create_connection((relay.host, relay.port), 30) as asked:
             for _ in range(5000):

@@ -3,6 +3,7 @@ what filters, users and clients that never read cost rowcast."""
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import resource
@@ -13,7 +14,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -29,11 +32,16 @@ MANY = 10_000
 # about 300 bytes as JSON. What the load looks for stands side by side
 COLUMNS = "id bigint generated always as identity primary key, publisher int, n bigint, t bigint, owner int, body text"
 TABLES = (  # one for rowcast, one whose rows are also for users, one for those that listen to NOTIFY
-    f"create table public.fan ({COLUMNS})", f"create table public.inbox ({COLUMNS})", f"create table public.told ({COLUMNS})",
+    f"create table public.fan ({COLUMNS})",
+    f"create table public.inbox ({COLUMNS})",
+    f"create table public.told ({COLUMNS})",
     "select rowcast.watch('public.fan'), rowcast.watch('public.inbox', user_rule => 'owner')",
-    "create function public.tell() returns trigger language plpgsql as $$ begin "
-    "perform pg_notify('fan', row_to_json(new)::text); return null; end $$",
-    "create trigger tell after insert on public.told for each row execute function public.tell()")
+    (
+        "create function public.tell() returns trigger language plpgsql as $$ begin "
+        "perform pg_notify('fan', row_to_json(new)::text); return null; end $$"
+    ),
+    "create trigger tell after insert on public.told for each row execute function public.tell()",
+)
 ROWCAST = "rowcast"
 
 
@@ -41,20 +49,43 @@ def main(stack):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="rows are written in each run (default: 4)")
-    parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS), metavar="NAME",
-                        help=f"compare with these ({', '.join(PEERS)}; default: all that can be run here)")
-    parser.add_argument("--parts", type=int, nargs="+", choices=range(1, len(PARTS) + 1), default=range(1, len(PARTS) + 1), metavar="N",
-                        help="only these: 1 flat out, 2 one message at a time, 3 idle, 4 latency; rowcast alone: 5 filters, 6 users, "
-                             "7 clients that never read, 8 idle")
-    parser.add_argument("--load", metavar="FILE", type=Path, default=LOAD, help="the client end (default: benches/load/target/release/load)")
-    parser.add_argument("--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=list(PEERS),
+        default=list(PEERS),
+        metavar="NAME",
+        help=f"compare with these ({', '.join(PEERS)}; default: all that can be run here)",
+    )
+    parser.add_argument(
+        "--parts",
+        type=int,
+        nargs="+",
+        choices=range(1, len(PARTS) + 1),
+        default=range(1, len(PARTS) + 1),
+        metavar="N",
+        help="only these: 1 flat out, 2 one message at a time, 3 idle, 4 latency; rowcast alone: 5 filters, 6 users, "
+        "7 clients that never read, 8 idle",
+    )
+    parser.add_argument(
+        "--load",
+        metavar="FILE",
+        type=Path,
+        default=LOAD,
+        help="the client end (default: benches/load/target/release/load)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works"
+    )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         parser.set_defaults(rounds=1, seconds=1)
         arguments = parser.parse_args()
     if not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml")
+        raise kit.Failure(
+            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
+        )
 
     cpus = pin()
     files = raise_file_limit()
@@ -68,9 +99,13 @@ def main(stack):
         PARTS[number - 1](bench)
     print("\n\n".join(filter(None, (bench.comparison(), bench.details()))))
     faults = sum(bench.faults.values())
-    print(f"\n- {'Nothing was lost, repeated or out of order.' if not faults else f'{faults:,} FAULTS: see stderr.'} "
-          f"Each figure is the median of {arguments.rounds} rounds (least-greatest); a ratio is of medians, peer to rowcast.")
-    print(f"- {f'The server had CPU {cpus[0]}, everything else CPU {cpus[1]}' if cpus else 'Nothing was pinned to a CPU'}; open files: {files:,} each.")
+    print(
+        f"\n- {'Nothing was lost, repeated or out of order.' if not faults else f'{faults:,} FAULTS: see stderr.'} "
+        f"Each figure is the median of {arguments.rounds} rounds (least-greatest); a ratio is of medians, peer to rowcast."
+    )
+    print(
+        f"- {f'The server had CPU {cpus[0]}, everything else CPU {cpus[1]}' if cpus else 'Nothing was pinned to a CPU'}; open files: {files:,} each."
+    )
     for name, reason in missing:
         print(f"- Not run: {name}: {reason}")
     print(report.origin(cluster, load))
@@ -84,46 +119,81 @@ def flat_out(bench):
     """As fast as the server can, with a few messages under way: it is never idle and never buried."""
     for full, (window, rows) in FLAT_OUT.items():
         sockets = bench.scaled(full)
-        bench.compare(f"flat out, {sockets:,} sockets", lambda server, n=sockets, window=window, rows=rows: bench.fanout(
-            server, n, server.feed(2, rows), "--window", window), {"CPU µs per delivery": "cpu_us_per_delivery"})
+        bench.compare(
+            f"flat out, {sockets:,} sockets",
+            lambda server, n=sockets, window=window, rows=rows: bench.fanout(
+                server, n, server.feed(2, rows), "--window", window
+            ),
+            {"CPU µs per delivery": "cpu_us_per_delivery"},
+        )
 
 
 def one_at_a_time(bench):
     """The next message leaves when the last one is everywhere: nothing can be put into one write."""
     sockets = bench.scaled(1000)
-    bench.compare(f"one message at a time, {sockets:,} sockets", lambda server: bench.fanout(
-        server, sockets, server.feed(1, 1), "--one-at-a-time", "--spin"), {"CPU µs per delivery": "cpu_us_per_delivery"})
+    bench.compare(
+        f"one message at a time, {sockets:,} sockets",
+        lambda server: bench.fanout(server, sockets, server.feed(1, 1), "--one-at-a-time", "--spin"),
+        {"CPU µs per delivery": "cpu_us_per_delivery"},
+    )
 
 
 def idle(bench):
     """Sockets that wait."""
     sockets = bench.scaled(MANY)
-    bench.compare(f"{sockets:,} idle sockets", lambda server: bench.idle(server, sockets),
-                  {"KiB each": "kib_per_connection", "s to open all": "open_seconds"})
+    bench.compare(
+        f"{sockets:,} idle sockets",
+        lambda server: bench.idle(server, sockets),
+        {"KiB each": "kib_per_connection", "s to open all": "open_seconds"},
+    )
 
 
 def latency(bench):
     """From the writer's clock to the read, at a rate that is kept whether or not the last rows were delivered."""
     sockets = bench.scaled(100)
-    bench.compare(f"1,000 transactions/s, {sockets:,} sockets", lambda server: bench.fanout(
-        server, sockets, server.feed(4, 1), "--rate", 1000, "--warm-up", bench.arguments.seconds / 2, seconds=bench.arguments.seconds * 1.5),
-        {"p50 ms": "p50_ms", "p99 ms": "p99_ms", "the writer's own answer, p50 ms": "answer_p50_ms", "the same, p99 ms": "answer_p99_ms"},
-        [name for name in bench.servers if name not in NOT_FED_BY_POSTGRES])
+    bench.compare(
+        f"1,000 transactions/s, {sockets:,} sockets",
+        lambda server: bench.fanout(
+            server,
+            sockets,
+            server.feed(4, 1),
+            "--rate",
+            1000,
+            "--warm-up",
+            bench.arguments.seconds / 2,
+            seconds=bench.arguments.seconds * 1.5,
+        ),
+        {
+            "p50 ms": "p50_ms",
+            "p99 ms": "p99_ms",
+            "the writer's own answer, p50 ms": "answer_p50_ms",
+            "the same, p99 ms": "answer_p99_ms",
+        },
+        [name for name in bench.servers if name not in NOT_FED_BY_POSTGRES],
+    )
 
 
 def filters(bench):
     """Each socket has a filter of its own, and each row fits one of them."""
     for full in (100, MANY):
         sockets = bench.scaled(full)
-        bench.alone(f"{sockets:,} distinct filters, a socket each, each row for one", lambda server, n=sockets: bench.fanout(
-            server, n, server.feed(2, 16), "--window", 64, path="/ws/fan?filter=owner=eq.{n}"))
+        bench.alone(
+            f"{sockets:,} distinct filters, a socket each, each row for one",
+            lambda server, n=sockets: bench.fanout(
+                server, n, server.feed(2, 16), "--window", 64, path="/ws/fan?filter=owner=eq.{n}"
+            ),
+        )
 
 
 def users(bench):
     """Each socket is a user's, and each row notifies one of them."""
     sockets = bench.scaled(MANY)
-    bench.alone(f"{sockets:,} users, a socket each, each row notifies one", lambda server: bench.fanout(
-        server, sockets, server.feed(2, 16, "public.inbox"), "--window", 64, path="/ws/user/{n}"))
+    bench.alone(
+        f"{sockets:,} users, a socket each, each row notifies one",
+        lambda server: bench.fanout(
+            server, sockets, server.feed(2, 16, "public.inbox"), "--window", 64, path="/ws/user/{n}"
+        ),
+    )
 
 
 def never_read(bench):
@@ -132,9 +202,22 @@ def never_read(bench):
     readers = bench.scaled(1000)
     for lazy in (0, readers):
         beside = f"{lazy:,} that never read" if lazy else "nobody"
-        bench.alone(f"50 rows/s of 8 kB, {readers:,} sockets beside {beside}", lambda server, lazy=lazy: bench.fanout(
-            server, readers, server.feed(2, 1), "--rate", 50, "--body", 8000, "--never-read", lazy, "--peak",
-            seconds=bench.arguments.seconds * 4))
+        bench.alone(
+            f"50 rows/s of 8 kB, {readers:,} sockets beside {beside}",
+            lambda server, lazy=lazy: bench.fanout(
+                server,
+                readers,
+                server.feed(2, 1),
+                "--rate",
+                50,
+                "--body",
+                8000,
+                "--never-read",
+                lazy,
+                "--peak",
+                seconds=bench.arguments.seconds * 4,
+            ),
+        )
 
 
 def more_idle(bench):
@@ -149,7 +232,10 @@ class Bench:
 
     def __init__(self, cluster, arguments, peers, cpus, files):
         self.cluster, self.arguments, self.cpus, self.files = cluster, arguments, cpus, files
-        self.servers = {ROWCAST: lambda: Rowcast(cluster), **{name: lambda peer=peer: peer(cluster) for name, peer in peers.items()}}
+        self.servers: dict[str, Callable[[], Any]] = {
+            ROWCAST: lambda: Rowcast(cluster),
+            **{name: functools.partial(peer, cluster) for name, peer in peers.items()},
+        }
         self.compared, self.alone_lines = {}, []
         self.faults = dict.fromkeys(self.servers, 0)
 
@@ -168,7 +254,7 @@ class Bench:
         self.alone_lines.append((title, self.rounds(title, run, [ROWCAST])[ROWCAST]))
 
     def rounds(self, title, run, names):
-        found = {name: [] for name in names}
+        found: dict[Any, Any] = {name: [] for name in names}
         for number in range(self.arguments.rounds):
             for name in names:
                 self.cluster.psql("truncate public.fan, public.inbox, public.told restart identity")
@@ -179,11 +265,18 @@ class Bench:
                         server = stack.enter_context(self.servers[name]())
                     line = run(server)
                     line["too_slow"] = server.closed_too_slow()
-                wrong = {key: line[key] for key in ("lost", "repeated", "disordered", "misdirected", "ended") if line.get(key)}
+                wrong = {
+                    key: line[key]
+                    for key in ("lost", "repeated", "disordered", "misdirected", "ended")
+                    if line.get(key)
+                }
                 self.faults[name] += sum(wrong.values())
                 found[name].append(line)
-                kit.note(f"round {number + 1}/{self.arguments.rounds}  {title}  {name}: "
-                         + ", ".join(f"{key} {value:g}" for key, value in line.items()) + (f"  FAULTS: {wrong}" if wrong else ""))
+                kit.note(
+                    f"round {number + 1}/{self.arguments.rounds}  {title}  {name}: "
+                    + ", ".join(f"{key} {value:g}" for key, value in line.items())
+                    + (f"  FAULTS: {wrong}" if wrong else "")
+                )
         return found
 
     @contextlib.contextmanager
@@ -205,8 +298,20 @@ class Bench:
         return self.load("fanout", server, sockets, "--seconds", seconds or self.arguments.seconds, *flat, path=path)
 
     def load(self, mode, server, sockets, *options, path=None):
-        done = kit.run([self.arguments.load, mode, "--url", f"ws://127.0.0.1:{server.port}{path or server.path}", "--connections", sockets,
-                        "--server-pid", server.pid, *server.options, *options])
+        done = kit.run(
+            [
+                self.arguments.load,
+                mode,
+                "--url",
+                f"ws://127.0.0.1:{server.port}{path or server.path}",
+                "--connections",
+                sockets,
+                "--server-pid",
+                server.pid,
+                *server.options,
+                *options,
+            ]
+        )
         if done.stderr:
             kit.note(f"warning: {done.stderr.strip()}")
         return json.loads(done.stdout)
@@ -223,9 +328,13 @@ class Bench:
             row = [title, report.spread(found[ROWCAST], "{:.2f}".format)]
             for name in list(self.servers)[1:]:
                 values = found.get(name)
-                row += [report.spread(values, "{:.2f}".format), f"{statistics.median(values) / own:.2f}" if own else ""] if values else ["", ""]
+                row += (
+                    [report.spread(values, "{:.2f}".format), f"{statistics.median(values) / own:.2f}" if own else ""]
+                    if values
+                    else ["", ""]
+                )
             rows.append(row)
-        faults = ["lost, repeated, out of order, ended"]
+        faults: list[object] = ["lost, repeated, out of order, ended"]
         for name in self.servers:
             faults += [self.faults[name]] if name == ROWCAST else [self.faults[name], ""]
         return report.table(head, [*rows, faults])
@@ -234,12 +343,27 @@ class Bench:
         """The second table; empty where none of its parts was asked for."""
         if not self.alone_lines:
             return ""
-        figures = {"CPU µs per change": ("cpu_us_per_message", 1, "{:.1f}"), "p50 ms": ("p50_ms", 1, "{:.2f}"), "p99 ms": ("p99_ms", 1, "{:.2f}"),
-                   "s to open all": ("open_seconds", 1, "{:.2f}"), "KiB per socket": ("kib_per_connection", 1, "{:.2f}"),
-                   "memory, MiB": ("memory_open_kib", 1024, "{:.1f}"), "most memory, MiB": ("peak_memory_kib", 1024, "{:.1f}"),
-                   "most of the kernel's TCP, MiB": ("peak_tcp_kib", 1024, "{:.1f}"), "closed as too slow": ("too_slow", 1, "{:.0f}")}
-        rows = [[title, *(report.spread([line[key] / unit for line in lines], form.format) if key in lines[0] else ""
-                          for key, unit, form in figures.values())] for title, lines in self.alone_lines]
+        figures = {
+            "CPU µs per change": ("cpu_us_per_message", 1, "{:.1f}"),
+            "p50 ms": ("p50_ms", 1, "{:.2f}"),
+            "p99 ms": ("p99_ms", 1, "{:.2f}"),
+            "s to open all": ("open_seconds", 1, "{:.2f}"),
+            "KiB per socket": ("kib_per_connection", 1, "{:.2f}"),
+            "memory, MiB": ("memory_open_kib", 1024, "{:.1f}"),
+            "most memory, MiB": ("peak_memory_kib", 1024, "{:.1f}"),
+            "most of the kernel's TCP, MiB": ("peak_tcp_kib", 1024, "{:.1f}"),
+            "closed as too slow": ("too_slow", 1, "{:.0f}"),
+        }
+        rows = [
+            [
+                title,
+                *(
+                    report.spread([line[key] / unit for line in lines], form.format) if key in lines[0] else ""
+                    for key, unit, form in figures.values()
+                ),
+            ]
+            for title, lines in self.alone_lines
+        ]
         return report.table([f"{ROWCAST} alone", *figures], rows)
 
 
@@ -283,8 +407,15 @@ class Peer:
         self.port, self._url = port, cluster.url
         log = cluster.dir / "peer.log"
         with open(log, "wb") as out:
-            self._process = subprocess.Popen(command, cwd=cluster.dir, env={**cluster.env, "PORT": str(port), **env}, stdin=subprocess.DEVNULL,
-                                             stdout=out, stderr=out, start_new_session=True)
+            self._process = subprocess.Popen(
+                command,
+                cwd=cluster.dir,
+                env={**cluster.env, "PORT": str(port), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
         self.pid = self._process.pid
         deadline = time.monotonic() + 20
         try:
@@ -340,7 +471,14 @@ class Nchan(Peer):
         return True
 
     def feed(self, publishers, _rows):
-        return ["--publish", "http", "--post-url", f"http://127.0.0.1:{self.port}/publish", "--publishers", 1 if publishers == 1 else 4]
+        return [
+            "--publish",
+            "http",
+            "--post-url",
+            f"http://127.0.0.1:{self.port}/publish",
+            "--publishers",
+            1 if publishers == 1 else 4,
+        ]
 
 
 def node_ws():
@@ -349,29 +487,45 @@ def node_ws():
         if not shutil.which(program):
             raise Missing(f"there is no {program}; on Debian: apt-get install nodejs npm")
     source = HERE / "peers/node_ws"
-    home = installed(source / "package.json", lambda home: [["npm", "install", "--prefix", home, "--no-audit", "--no-fund"]])
-    return lambda cluster: Peer(cluster, ["node", source / "server.js"], kit.free_port(), NODE_PATH=str(home / "node_modules"))
+    home = installed(
+        source / "package.json", lambda home: [["npm", "install", "--prefix", home, "--no-audit", "--no-fund"]]
+    )
+    return lambda cluster: Peer(
+        cluster, ["node", source / "server.js"], kit.free_port(), NODE_PATH=str(home / "node_modules")
+    )
 
 
 def uwebsockets():
     """uWebSockets behind Python's socketify, with asyncpg."""
     source = HERE / "peers/uwebsockets"
-    home = installed(source / "requirements.txt", lambda home: [
-        [sys.executable, "-m", "venv", home / "venv"], [home / "venv/bin/pip", "install", "--quiet", "-r", home / "requirements.txt"]])
+    home = installed(
+        source / "requirements.txt",
+        lambda home: [
+            [sys.executable, "-m", "venv", home / "venv"],
+            [home / "venv/bin/pip", "install", "--quiet", "-r", home / "requirements.txt"],
+        ],
+    )
     python = home / "venv/bin/python"
     try:
         kit.run([python, "-c", "import asyncpg, socketify"])
     except kit.Failure as failure:  # the package has no libuv of its own
-        raise Missing(f"{'there is no libuv' if 'libuv' in str(failure) else failure}; on Debian: apt-get install libuv1") from failure
+        raise Missing(
+            f"{'there is no libuv' if 'libuv' in str(failure) else failure}; on Debian: apt-get install libuv1"
+        ) from failure
     return lambda cluster: Peer(cluster, [python, source / "server.py"], kit.free_port())
 
 
 def nchan():
     """nginx with nchan."""
-    places = [Path(root) / "ngx_nchan_module.so" for root in ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")]
+    places = [
+        Path(root) / "ngx_nchan_module.so"
+        for root in ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/share/nginx/modules")
+    ]
     module = next((place for place in places if place.exists()), None)
     if not module or not shutil.which("nginx"):
-        raise Missing("there is no nginx with nchan; on Debian: apt-get install --no-install-recommends nginx libnginx-mod-nchan")
+        raise Missing(
+            "there is no nginx with nchan; on Debian: apt-get install --no-install-recommends nginx libnginx-mod-nchan"
+        )
     return lambda cluster: Nchan(cluster, module)
 
 

@@ -4,9 +4,9 @@ import argparse
 import contextlib
 import signal
 import socket
-import sys
 import threading
 import time
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -44,14 +44,18 @@ def main(stack):
     cluster.rowcast("migrate")
     for statement in TABLE.split(";\n", 2):
         cluster.psql(statement)
-    found = {name: [] for name in SHAPES}
+    found: dict[Any, Any] = {name: [] for name in SHAPES}
     for number in range(rounds):
         for name, (transactions, rows) in SHAPES.items():
             shape = (transactions, max(rows // part, 1)) if transactions == 1 else (transactions // part, rows)
             found[name].append(take_in(cluster, *shape))
             kit.note(f"round {number + 1}/{rounds}  {name}: {found[name][-1]:,.0f} changes/s")
     print("Changes a second, from the first read of the outbox until the last one was read from a socket.\n")
-    print(report.table(["written", "changes/s"], [[name, report.spread(rates, "{:,.0f}".format)] for name, rates in found.items()]))
+    print(
+        report.table(
+            ["written", "changes/s"], [[name, report.spread(rates, "{:,.0f}".format)] for name, rates in found.items()]
+        )
+    )
     print(report.origin(cluster, load))
 
 
@@ -96,7 +100,7 @@ class Reader:
                 self.is_ready.set()
             self.count += data.count(MARK)
             self.last = time.monotonic()
-            end = data[1 - len(MARK):]  # a mark may be cut in half, and a whole one does not fit into this
+            end = data[1 - len(MARK) :]  # a mark may be cut in half, and a whole one does not fit into this
 
     def finish(self, wanted):
         until = time.monotonic() + 30

@@ -8,8 +8,8 @@ import os
 import random
 import select
 import subprocess
-import sys
 import time
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -19,8 +19,10 @@ from harness.websocket import Inbox
 TABLE = """create table public.reading (
   id bigint generated always as identity primary key, n bigint not null, sent numeric(20,6), sensor text not null,
   value double precision not null, unit text not null, note text not null, valid boolean not null)"""
-INSERT = ("insert into public.reading (n, sent, sensor, value, unit, note, valid) values ({n}, extract(epoch from clock_timestamp()), "
-          "'ward 3, bed 12', 37.2, 'degrees Celsius', 'measured every minute; nothing unusual since the last change of the battery', true);")
+INSERT = (
+    "insert into public.reading (n, sent, sensor, value, unit, note, valid) values ({n}, extract(epoch from clock_timestamp()), "
+    "'ward 3, bed 12', 37.2, 'degrees Celsius', 'measured every minute; nothing unusual since the last change of the battery', true);"
+)
 CHANNEL = "reading"
 WARM_UP = 20
 
@@ -45,16 +47,23 @@ def main(stack):
     cluster.rowcast("migrate")
     cluster.psql(TABLE)
     cluster.rowcast("watch", "public.reading")
-    results = {}
+    results: dict[Any, Any] = {}
     for number in range(arguments.rounds):
         with kit.Relay(cluster) as relay:
             for name, figures in [*one_at_a_time(cluster, relay, arguments), *at_a_rate(cluster, relay, arguments)]:
                 results.setdefault(name, []).append(figures)
-                kit.note(f"round {number + 1}/{arguments.rounds}  {name}: " + ", ".join(f"{k} {v:.2f}" for k, v in figures.items()))
+                kit.note(
+                    f"round {number + 1}/{arguments.rounds}  {name}: "
+                    + ", ".join(f"{k} {v:.2f}" for k, v in figures.items())
+                )
             if relay.warnings():
                 kit.note(f"warning: rowcast logged:\n{relay.warnings()}")
     print_results(cluster, results, arguments, load)
-    return 1 if any(figures.get("lost") or figures.get("twice") for rounds in results.values() for figures in rounds) else 0
+    return (
+        1
+        if any(figures.get("lost") or figures.get("twice") for rounds in results.values() for figures in rounds)
+        else 0
+    )
 
 
 def subscribe(inbox, relay, count):
@@ -63,7 +72,9 @@ def subscribe(inbox, relay, count):
     seen = inbox.wait_for(lambda seen: len(seen) >= count, 10)
     kinds = {json.loads(text)["type"] for _, _, text in seen or []}
     if kinds != {"subscribed"}:
-        raise kit.Failure(f"expected {count} times subscribed within 10 s, got {kinds} {[each.closed for each in mine if each.closed]}")
+        raise kit.Failure(
+            f"expected {count} times subscribed within 10 s, got {kinds} {[each.closed for each in mine if each.closed]}"
+        )
 
 
 def updates(inbox, limit=None):
@@ -79,7 +90,9 @@ def updates(inbox, limit=None):
 def one_at_a_time(cluster, relay, arguments):
     """The next insert leaves when the frame of the last one is there, and 15 to 40 ms have passed: the relay sleeps."""
     inbox = Inbox()
-    psql = subprocess.Popen([cluster.psql_program, "-X", "-q", "-A", "-t"], env=cluster.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    psql = subprocess.Popen(
+        [cluster.psql_program, "-X", "-q", "-A", "-t"], env=cluster.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         subscribe(inbox, relay, 1)
         relay.wait_until_asleep()
@@ -101,7 +114,9 @@ def one_at_a_time(cluster, relay, arguments):
         psql.stdout.close()
         inbox.close()
     reads = after["found_by_safety_read"] - before["found_by_safety_read"]
-    kit.note(f"relay asleep in {modes.count('asleep')} of {len(modes)} looks; changes first seen by the safety read: {reads}")
+    kit.note(
+        f"relay asleep in {modes.count('asleep')} of {len(modes)} looks; changes first seen by the safety read: {reads}"
+    )
     if set(modes) != {"asleep"}:
         kit.note(f"warning: the relay did not sleep all the time: {modes}")
     return [
@@ -128,7 +143,7 @@ def insert_and_wait(psql, inbox, n):
             answer = time.time_ns() - sent
             if os.read(psql.stdout.fileno(), 4096) != b"done\n":
                 raise kit.Failure("psql ended or said something else than done")
-        for owner, stamp, message in updates(inbox):
+        for _owner, stamp, message in updates(inbox):
             if frame is not None or message["data"]["n"] != n:
                 raise kit.Failure(f"insert {n}: a frame of insert {message['data']['n']} came")
             frame = stamp - sent
@@ -143,7 +158,8 @@ def at_a_rate(cluster, relay, arguments):
     first = int(cluster.psql("select last_value from rowcast.outbox_id"))
     inbox = Inbox()
     pgbench = None
-    delays, got = [], {}
+    delays: list[float] = []
+    got: dict[Any, list[int]] = {}
     try:
         subscribe(inbox, relay, arguments.sockets)
         got = {owner: [] for owner in inbox.sockets}
@@ -157,8 +173,28 @@ def at_a_rate(cluster, relay, arguments):
 
         cpu, own, began = relay.cpu_seconds(), time.process_time(), time.monotonic()
         with open(cluster.dir / "pgbench.log", "w+b") as log:
-            pgbench = subprocess.Popen([cluster.pgbench_program, "-n", "-M", "prepared", "-c", "4", "-j", "1", "-R", str(arguments.rate),
-                                        "-T", str(arguments.seconds), "-f", script], env=cluster.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            pgbench = subprocess.Popen(
+                [
+                    cluster.pgbench_program,
+                    "-n",
+                    "-M",
+                    "prepared",
+                    "-c",
+                    "4",
+                    "-j",
+                    "1",
+                    "-R",
+                    str(arguments.rate),
+                    "-T",
+                    str(arguments.seconds),
+                    "-f",
+                    script,
+                ],
+                env=cluster.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
             deadline = time.monotonic() + arguments.seconds + 60
             quiet_since = None
             # until pgbench is done and no message came for two seconds; pings come all the time
@@ -189,14 +225,19 @@ def at_a_rate(cluster, relay, arguments):
         kit.note(f"warning: {len(closed)} sockets were closed, the first with {closed[0]}")
     kit.note(f"the reading end was busy {busy:.0%} of the time")
     if cpu is not None and delays:
-        kit.note(f"rowcast used {cpu * 1e6 / len(delays):.1f} µs of CPU per delivery, taking the changes from Postgres included")
+        kit.note(
+            f"rowcast used {cpu * 1e6 / len(delays):.1f} µs of CPU per delivery, taking the changes from Postgres included"
+        )
     name = f"{arguments.rate} transactions/s, {arguments.sockets} sockets: row's clock → frame"
     return [(name, {**distribution(delays), "lost": lost, "twice": twice})]
 
 
 def distribution(nanoseconds):
     ordered = sorted(value / 1e6 for value in nanoseconds)
-    return {"count": len(ordered), **{name: report.percentile(ordered, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}}
+    return {
+        "count": len(ordered),
+        **{name: report.percentile(ordered, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))},
+    }
 
 
 def print_results(cluster, results, arguments, load):
@@ -206,8 +247,14 @@ def print_results(cluster, results, arguments, load):
         faults = [sum(figures[key] for figures in rounds) if key in rounds[0] else "" for key in ("lost", "twice")]
         return [name, f"{count:,}", *times, *faults]
 
-    print(f"Milliseconds. p50, p99 and max are each the median of {arguments.rounds} rounds (least-greatest); counts are of all rounds together.\n")
-    print(report.table(["", "measured", "p50", "p99", "max", "lost", "twice"], [line(*result) for result in results.items()]))
+    print(
+        f"Milliseconds. p50, p99 and max are each the median of {arguments.rounds} rounds (least-greatest); counts are of all rounds together.\n"
+    )
+    print(
+        report.table(
+            ["", "measured", "p50", "p99", "max", "lost", "twice"], [line(*result) for result in results.items()]
+        )
+    )
     print("\n- The inserts one at a time wait for each other's frame: one that is lost ends the run with an error.")
     print(report.origin(cluster, load))
 

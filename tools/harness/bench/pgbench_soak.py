@@ -4,8 +4,8 @@ the row it had, and the subscribers' last view must equal the tables. Exit code 
 import argparse
 import json
 import subprocess
-import sys
 import time
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -42,10 +42,16 @@ def main(stack):
     rows, differences = compare(cluster, subscribers)
 
     print(f"{transactions:,} transactions of pgbench, every change counted at its subscriber.\n")
-    print(report.table(["channel", *rows[0][1]], [[name, *(f"{value:,}" for value in counts.values())] for name, counts in rows]))
+    print(
+        report.table(
+            ["channel", *rows[0][1]], [[name, *(f"{value:,}" for value in counts.values())] for name, counts in rows]
+        )
+    )
     print(f"\n- {'No difference.' if not differences else f'{differences:,} DIFFERENCES.'}")
-    print(f"- Relay: {source['reads']:,} reads, {source['outbox_rows']:,} rows, {source['reconnects']} reconnects, "
-          f"{source['found_by_safety_read']} reads that found something without a bell.")
+    print(
+        f"- Relay: {source['reads']:,} reads, {source['outbox_rows']:,} rows, {source['reconnects']} reconnects, "
+        f"{source['found_by_safety_read']} reads that found something without a bell."
+    )
     print(report.origin(cluster, load))
     return 1 if differences else 0
 
@@ -70,11 +76,16 @@ class Subscriber:
 
 def soak(cluster, relay, arguments):
     """Runs pgbench and listens until everything that it wrote has come, or nothing came for ten seconds."""
-    channels = dict(line.split("|") for line in cluster.psql("select target::regclass, name from rowcast.channel").splitlines())
+    channels = dict(
+        line.split("|") for line in cluster.psql("select target::regclass, name from rowcast.channel").splitlines()
+    )
     inbox = Inbox()
     pgbench = None
     try:
-        subscribers = [Subscriber(table, channels[table], inbox.open(relay.host, relay.port, f"/ws/{channels[table]}")) for table in TABLES]
+        subscribers = [
+            Subscriber(table, channels[table], inbox.open(relay.host, relay.port, f"/ws/{channels[table]}"))
+            for table in TABLES
+        ]
         by_socket = {subscriber.socket: subscriber for subscriber in subscribers}
         seen = inbox.wait_for(lambda seen: len(seen) >= len(TABLES), 10) or []
         if [json.loads(text)["type"] for _, _, text in seen] != ["subscribed"] * len(TABLES):
@@ -82,8 +93,13 @@ def soak(cluster, relay, arguments):
         log = cluster.dir / "pgbench.log"
         with open(log, "wb") as out:
             # without -n it first truncates pgbench_history, which is a change as well
-            pgbench = subprocess.Popen([cluster.pgbench_program, "-c", str(arguments.clients), "-j", "2", "-T", str(arguments.seconds)],
-                                       env=cluster.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            pgbench = subprocess.Popen(
+                [cluster.pgbench_program, "-c", str(arguments.clients), "-j", "2", "-T", str(arguments.seconds)],
+                env=cluster.env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
         expected, last = None, time.monotonic()
         while True:
             if inbox.collect(0.05):
@@ -93,7 +109,10 @@ def soak(cluster, relay, arguments):
             if expected is None and pgbench.poll() is not None:
                 if pgbench.returncode != 0:
                     raise kit.Failure(f"pgbench failed:\n{kit.tail(log)}")
-                expected, last = int(cluster.psql("select count(*) from rowcast.outbox where op <> 'C'")), time.monotonic()
+                expected, last = (
+                    int(cluster.psql("select count(*) from rowcast.outbox where op <> 'C'")),
+                    time.monotonic(),
+                )
             if expected is None or inbox.pending():
                 continue
             if sum(len(s.received) for s in subscribers) >= expected:
@@ -107,7 +126,9 @@ def soak(cluster, relay, arguments):
             pgbench.kill()
             pgbench.wait()
         inbox.close()
-    report_line = next(line for line in log.read_text(encoding="utf-8").splitlines() if "transactions actually processed" in line)
+    report_line = next(
+        line for line in log.read_text(encoding="utf-8").splitlines() if "transactions actually processed" in line
+    )
     return subscribers, int(report_line.split(":")[1].split("/")[0])
 
 
@@ -128,11 +149,13 @@ def compare_channel(cluster, subscriber):
     """What the outbox and the table say against what came."""
     key, balance = subscriber.key or "missing", subscriber.balance
     actions = {"I": "created", "U": "updated", "D": "deleted", "T": "truncated"}
-    truth, broken_chain, before = {}, 0, {}
+    before: dict[str | None, str | None] = {}
+    truth, broken_chain = {}, 0
     for line in cluster.psql(
-            f"""select o.id, o.op, coalesce(o.new, o.old)->>'{key}', coalesce(o.new, o.old)->>'{balance}', o.old->>'{balance}'
+        f"""select o.id, o.op, coalesce(o.new, o.old)->>'{key}', coalesce(o.new, o.old)->>'{balance}', o.old->>'{balance}'
                   from rowcast.outbox o join rowcast.channel c on c.id = o.channel
-                 where c.name = '{subscriber.channel}' and o.op <> 'C' order by o.id""").splitlines():
+                 where c.name = '{subscriber.channel}' and o.op <> 'C' order by o.id"""
+    ).splitlines():
         number, op, row, now, old = (field or None for field in line.split("|"))
         truth[int(number)] = (actions[op], row and int(row), now and int(now))
         if op == "U":
@@ -142,7 +165,9 @@ def compare_channel(cluster, subscriber):
 
     ids = [each[0] for each in subscriber.received]
     got = set(ids)
-    disordered, last_id, view = 0, {}, {}
+    last_id: dict[Any, int] = {}
+    view: dict[Any, Any] = {}
+    disordered = 0
     for number, _, row, value in subscriber.received:
         if subscriber.key:
             disordered += number <= last_id.get(row, 0)
@@ -150,8 +175,8 @@ def compare_channel(cluster, subscriber):
             view[row] = value
     stale = 0
     if subscriber.key:
-        table = dict(map(int, line.split("|")) for line in
-                     cluster.psql(f"select {subscriber.key}, {balance} from public.{subscriber.table}").splitlines())
+        lines = cluster.psql(f"select {subscriber.key}, {balance} from public.{subscriber.table}").splitlines()
+        table = {int(row): int(value) for row, value in (line.split("|") for line in lines)}
         touched = {row for _, row, _ in truth.values()}
         stale = sum(view.get(row) != table[row] for row in touched)
     else:

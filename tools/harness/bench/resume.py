@@ -10,10 +10,9 @@ import os
 import random
 import resource
 import select
-import statistics
 import subprocess
-import sys
 import time
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -38,17 +37,28 @@ def main(stack):
     parser.add_argument("--missed", type=int, default=10_000, help="changes that one client missed (default: 10000)")
     parser.add_argument("--clients", type=int, default=2000, help="that come back at once (default: 2000)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the snapshot (default: 1000000)")
-    parser.add_argument("--behind", type=int, default=200_000, help="changes behind the open transaction (default: 200000)")
+    parser.add_argument(
+        "--behind", type=int, default=200_000, help="changes behind the open transaction (default: 200000)"
+    )
     parser.add_argument("--inserts", type=int, default=200, help="one at a time, beside it (default: 200)")
     parser.add_argument("--pruned", type=int, default=200_000, help="changes of the pruned segment (default: 200000)")
     parser.add_argument("--seconds", type=int, default=5, help="the live client listens before the prune (default: 5)")
-    parser.add_argument("--parts", type=int, nargs="+", choices=range(1, len(PARTS) + 1), default=range(1, len(PARTS) + 1), metavar="N",
-                        help="only these of the five tables")
+    parser.add_argument(
+        "--parts",
+        type=int,
+        nargs="+",
+        choices=range(1, len(PARTS) + 1),
+        default=range(1, len(PARTS) + 1),
+        metavar="N",
+        help="only these of the five tables",
+    )
     parser.add_argument("--quick", action="store_true", help="one round, a tenth of everything: to see that it works")
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.quick:
-        parser.set_defaults(rounds=1, missed=1000, clients=200, rows=100_000, behind=20_000, inserts=50, pruned=20_000, seconds=2)
+        parser.set_defaults(
+            rounds=1, missed=1000, clients=200, rows=100_000, behind=20_000, inserts=50, pruned=20_000, seconds=2
+        )
         arguments = parser.parse_args()
 
     gc.disable()  # no cycles are made here, and a collection in the middle would look like a slow server
@@ -63,8 +73,10 @@ def main(stack):
         tables.append(text)
         faults += wrong
     print("\n\n".join(tables))
-    print(f"\n- {'Every client got what it missed, once.' if not faults else f'{faults:,} FAULTS: see stderr.'} "
-          f"Each figure is the median of {arguments.rounds} rounds (least-greatest).")
+    print(
+        f"\n- {'Every client got what it missed, once.' if not faults else f'{faults:,} FAULTS: see stderr.'} "
+        f"Each figure is the median of {arguments.rounds} rounds (least-greatest)."
+    )
     print(report.origin(cluster, load))
     return 1 if faults else 0
 
@@ -74,7 +86,7 @@ def main(stack):
 
 def one_resume(cluster, arguments):
     """One client comes back after many changes, to a server that has them in memory and to one that has not."""
-    found = {}
+    found: dict[Any, Any] = {}
     for name, flags in (("memory", ()), ("outbox", NO_MEMORY)):
         cluster.clear_outbox()
         with serving(cluster, *flags) as relay:
@@ -87,13 +99,32 @@ def one_resume(cluster, arguments):
                     began = time.time_ns()
                     with listening(relay, f"/ws/{CHANNEL}?since={place}") as inbox:
                         messages = until_subscribed(inbox, 1)
-                line = {"ms": (messages[-1][1] - began) / 1e6, **count(), "faults": faults_of([text for _, _, text in messages], ids)}
+                line = {
+                    "ms": (messages[-1][1] - began) / 1e6,
+                    **count(),
+                    "faults": faults_of([text for _, _, text in messages], ids),
+                }
                 found.setdefault(name, []).append(line)
                 say(f"resume from {name}", line)
-    head = [f"1. {arguments.missed:,} changes missed by one client", "connect → `subscribed`, ms", "sessions for it", "statements in them",
-            "other statements of the relay meanwhile", "lost, twice or refused"]
-    rows = [[f"from {name}", middle(lines, "ms", "{:,.0f}"), middle(lines, "sessions"), middle(lines, "statements"), middle(lines, "others"),
-             total(lines, "faults")] for name, lines in found.items()]
+    head = [
+        f"1. {arguments.missed:,} changes missed by one client",
+        "connect → `subscribed`, ms",
+        "sessions for it",
+        "statements in them",
+        "other statements of the relay meanwhile",
+        "lost, twice or refused",
+    ]
+    rows = [
+        [
+            f"from {name}",
+            middle(lines, "ms", "{:,.0f}"),
+            middle(lines, "sessions"),
+            middle(lines, "statements"),
+            middle(lines, "others"),
+            total(lines, "faults"),
+        ]
+        for name, lines in found.items()
+    ]
     return report.table(head, rows), sum(total(lines, "faults") for lines in found.values())
 
 
@@ -103,15 +134,21 @@ def one_resume(cluster, arguments):
 def storm(cluster, arguments):
     """All clients come back at once to a server that was started again, each with the cursor of its own last socket."""
     clients = as_many_as_files_allow(arguments.clients)
-    found = {}
+    found: dict[Any, Any] = {}
     for name, flags in (("memory", ()), ("outbox", NO_MEMORY)):
         for _ in range(arguments.rounds):
             cluster.clear_outbox()
-            write(cluster, 2000, 100)  # a server that starts keeps the newest changes: 64 KiB must be too little for them
+            write(
+                cluster, 2000, 100
+            )  # a server that starts keeps the newest changes: 64 KiB must be too little for them
             with serving(cluster, *flags) as relay, listening(relay, *[f"/ws/{CHANNEL}"] * clients) as inbox:
                 places = [message["cursor"] for _, _, message in until_subscribed(inbox, clients)]
             ids = write(cluster, 100, 1)
-            with serving(cluster, *flags) as relay, listening(relay, *["/ws"] * clients) as inbox, counted(cluster) as count:
+            with (
+                serving(cluster, *flags) as relay,
+                listening(relay, *["/ws"] * clients) as inbox,
+                counted(cluster) as count,
+            ):
                 relay.wait_until_asleep()
                 line, messages = storm_once(relay, inbox, places)
                 line.update(count())
@@ -119,10 +156,27 @@ def storm(cluster, arguments):
             line["faults"] = sum(faults_of(texts, ids) for texts in messages.values()) + clients - len(messages)
             found.setdefault(name, []).append(line)
             say(f"{clients} resumes from {name}", line)
-    head = [f"2. {clients:,} clients at once after a restart, 100 changes missed by each", "first `subscribe` → half are `subscribed`, s",
-            "→ all are, s", "sessions for it", "statements of the relay", "processor time of rowcast, s", "lost, twice or refused"]
-    rows = [[f"from {name}", middle(lines, "half", "{:.2f}"), middle(lines, "last", "{:.2f}"), middle(lines, "sessions"),
-             middle(lines, "all"), middle(lines, "cpu", "{:.2f}"), total(lines, "faults")] for name, lines in found.items()]
+    head = [
+        f"2. {clients:,} clients at once after a restart, 100 changes missed by each",
+        "first `subscribe` → half are `subscribed`, s",
+        "→ all are, s",
+        "sessions for it",
+        "statements of the relay",
+        "processor time of rowcast, s",
+        "lost, twice or refused",
+    ]
+    rows = [
+        [
+            f"from {name}",
+            middle(lines, "half", "{:.2f}"),
+            middle(lines, "last", "{:.2f}"),
+            middle(lines, "sessions"),
+            middle(lines, "all"),
+            middle(lines, "cpu", "{:.2f}"),
+            total(lines, "faults"),
+        ]
+        for name, lines in found.items()
+    ]
     if clients < arguments.clients:
         rows.append([f"({arguments.clients:,} were asked for; `ulimit -n` allows {clients:,})", "", "", "", "", "", ""])
     return report.table(head, rows), sum(total(lines, "faults") for lines in found.values())
@@ -162,11 +216,14 @@ def as_many_as_files_allow(clients):
 
 def snapshot(cluster, arguments):
     """The current rows of a large table, alone and beside a client that asks for them and reads nothing."""
-    cluster.psql(TABLE.format(table=LARGE), f"insert into public.{LARGE} ({COLUMNS}) select n, {ROW} from generate_series(1, {arguments.rows}) n",
-                 f"vacuum analyze public.{LARGE}")
+    cluster.psql(
+        TABLE.format(table=LARGE),
+        f"insert into public.{LARGE} ({COLUMNS}) select n, {ROW} from generate_series(1, {arguments.rows}) n",
+        f"vacuum analyze public.{LARGE}",
+    )
     cluster.rowcast("watch", f"public.{LARGE}")
     path = f"/ws/{LARGE}?snapshot=true"
-    found = {}
+    found: dict[Any, Any] = {}
     for _ in range(arguments.rounds):
         for name in ("alone", "beside a client that reads nothing"):
             with serving(cluster) as relay, contextlib.ExitStack() as idle:
@@ -182,16 +239,36 @@ def snapshot(cluster, arguments):
                     seen = until_subscribed(inbox, 1, 120, decode=False)
                 seconds = (seen[-1][1] - began) / 1e9
                 after = relay.peak_memory()
-                line = {"seconds": seconds, "rows": arguments.rows / seconds, "mb": sum(len(text) for _, _, text in seen) / 1e6,
-                        "before": before and before / 2**20, "after": after and after / 2**20}
+                line = {
+                    "seconds": seconds,
+                    "rows": arguments.rows / seconds,
+                    "mb": sum(len(text) for _, _, text in seen) / 1e6,
+                    "before": before and before / 2**20,
+                    "after": after and after / 2**20,
+                }
             got = collections.Counter(row["id"] for _, _, text in seen for row in json.loads(text).get("rows", ()))
             line["faults"] = abs(arguments.rows - len(got)) + sum(got.values()) - len(got)
             found.setdefault(name, []).append(line)
             say(f"snapshot {name}", line)
-    head = [f"3. snapshot of {arguments.rows:,} rows, {found['alone'][0]['mb']:,.0f} MB of messages", "connect → `subscribed`, s", "rows/s",
-            "greatest memory of rowcast before, MiB", "after, MiB", "rows lost or twice"]
-    rows = [[name, middle(lines, "seconds", "{:.2f}"), middle(lines, "rows"), middle(lines, "before", "{:.1f}"), middle(lines, "after", "{:.1f}"),
-             total(lines, "faults")] for name, lines in found.items()]
+    head = [
+        f"3. snapshot of {arguments.rows:,} rows, {found['alone'][0]['mb']:,.0f} MB of messages",
+        "connect → `subscribed`, s",
+        "rows/s",
+        "greatest memory of rowcast before, MiB",
+        "after, MiB",
+        "rows lost or twice",
+    ]
+    rows = [
+        [
+            name,
+            middle(lines, "seconds", "{:.2f}"),
+            middle(lines, "rows"),
+            middle(lines, "before", "{:.1f}"),
+            middle(lines, "after", "{:.1f}"),
+            total(lines, "faults"),
+        ]
+        for name, lines in found.items()
+    ]
     return report.table(head, rows), sum(total(lines, "faults") for lines in found.values())
 
 
@@ -200,7 +277,7 @@ def snapshot(cluster, arguments):
 
 def beside_a_long_transaction(cluster, arguments):
     """One transaction has written and stays open, many changes are committed behind it: what a read costs then."""
-    found = {}
+    found: dict[Any, Any] = {}
     for _ in range(arguments.rounds):
         cluster.clear_outbox()
         with serving(cluster) as relay, Psql(cluster) as long, Psql(cluster) as writer:
@@ -216,12 +293,27 @@ def beside_a_long_transaction(cluster, arguments):
                     say(f"inserts while {name}", line)
                     if name == "it is open":
                         long.ask("commit;")
-                        line["faults"] = 0 if inbox.wait_for(lambda seen: any(is_insert(text, -1) for _, _, text in seen), 10) else 1
+                        line["faults"] = (
+                            0 if inbox.wait_for(lambda seen: any(is_insert(text, -1) for _, _, text in seen), 10) else 1
+                        )
                         relay.wait_until_asleep()
-    head = [f"4. {arguments.inserts:,} single INSERTs after {arguments.behind:,} changes behind a transaction that has written",
-            "statement sent → frame, p50 ms", "p99 ms", "greatest, ms", "reads of the outbox meanwhile", "its own change lost"]
-    rows = [[name, *(middle(lines, key, "{:.2f}") for key in ("p50", "p99", "max")), middle(lines, "reads"), total(lines, "faults")]
-            for name, lines in found.items()]
+    head = [
+        f"4. {arguments.inserts:,} single INSERTs after {arguments.behind:,} changes behind a transaction that has written",
+        "statement sent → frame, p50 ms",
+        "p99 ms",
+        "greatest, ms",
+        "reads of the outbox meanwhile",
+        "its own change lost",
+    ]
+    rows = [
+        [
+            name,
+            *(middle(lines, key, "{:.2f}") for key in ("p50", "p99", "max")),
+            middle(lines, "reads"),
+            total(lines, "faults"),
+        ]
+        for name, lines in found.items()
+    ]
     return report.table(head, rows), sum(total(lines, "faults") for lines in found.values())
 
 
@@ -262,12 +354,23 @@ def prune(cluster, arguments):
         cluster.clear_outbox()
         with serving(cluster) as relay:
             write(cluster, arguments.pruned, 100)
-            size, index, count, row = map(float, cluster.psql(
-                "select sum(pg_total_relation_size(s)), sum(pg_indexes_size(s)) from unnest(array['rowcast.outbox_0', 'rowcast.outbox_1', "
-                "'rowcast.outbox_2']::regclass[]) s", "select count(*), avg(octet_length(new::text)) from rowcast.outbox where op = 'I'")
-                .replace("\n", "|").split("|"))
+            size, index, count, row = map(
+                float,
+                cluster.psql(
+                    "select sum(pg_total_relation_size(s)), sum(pg_indexes_size(s)) from unnest(array['rowcast.outbox_0', 'rowcast.outbox_1', "
+                    "'rowcast.outbox_2']::regclass[]) s",
+                    "select count(*), avg(octet_length(new::text)) from rowcast.outbox where op = 'I'",
+                )
+                .replace("\n", "|")
+                .split("|"),
+            )
             turn_segments(cluster)
-            line = {"bytes": size / count, "index": index / count, "row": row, **listen_to_prune(cluster, relay, arguments)}
+            line = {
+                "bytes": size / count,
+                "index": index / count,
+                "row": row,
+                **listen_to_prune(cluster, relay, arguments),
+            }
         lines.append(line)
         say("prune", line)
     head = ["5. outbox", "result"]
@@ -286,7 +389,10 @@ def prune(cluster, arguments):
 
 def turn_segments(cluster):
     """New changes go to the next segment and the full one is closed, as after half a day."""
-    for expected, statement in (("takes new changes", f"{AGE_OPEN}; select rowcast.prune()"), ("is closed", "select rowcast.prune()")):
+    for expected, statement in (
+        ("takes new changes", f"{AGE_OPEN}; select rowcast.prune()"),
+        ("is closed", "select rowcast.prune()"),
+    ):
         prune_until(expected, lambda statement=statement: cluster.psql(statement))
 
 
@@ -297,7 +403,9 @@ def prune_until(expected, ask, wait=time.sleep):
         if expected in done:
             return calls, done
         if "in use" not in done:
-            raise kit.Failure(f"prune said {done!r} and should have said that a segment {expected}; was another prune faster?")
+            raise kit.Failure(
+                f"prune said {done!r} and should have said that a segment {expected}; was another prune faster?"
+            )
         wait(0.1)
     raise kit.Failure(f"100 calls of prune, and no segment {expected}")
 
@@ -345,16 +453,22 @@ def listen_to_prune(cluster, relay, arguments):
             if written <= set(ids):
                 break
     milliseconds = float(done.partition("Time: ")[2].split()[0])
-    return {"ms": milliseconds, "calls": calls, "quiet": longest_pause(stamps, quiet, began, inside=True),
-            "pause": longest_pause(stamps, began, ended),
-            "faults": len(written - set(ids)) + len(ids) - len(set(ids))}
+    return {
+        "ms": milliseconds,
+        "calls": calls,
+        "quiet": longest_pause(stamps, quiet, began, inside=True),
+        "pause": longest_pause(stamps, began, ended),
+        "faults": len(written - set(ids)) + len(ids) - len(set(ids)),
+    }
 
 
 def longest_pause(stamps, since, until, inside=False):
     """Milliseconds between two frames. A pause of which only a part lies between the two moments counts, unless it must
     lie inside."""
     pauses = [(earlier, later) for earlier, later in zip(stamps, stamps[1:]) if later > since and earlier < until]
-    return max((later - earlier) / 1e6 for earlier, later in pauses if not inside or since <= earlier and later <= until)
+    return max(
+        (later - earlier) / 1e6 for earlier, later in pauses if not inside or since <= earlier and later <= until
+    )
 
 
 # what the parts share
@@ -397,9 +511,13 @@ def counted(cluster):
         with open(log, "rb") as file:
             file.seek(start)
             lines = file.read().decode("utf-8", "replace").splitlines()
-        statements = [line.partition("|")[0] for line in lines if "|LOG:  statement: " in line or "|LOG:  execute " in line]
+        statements = [
+            line.partition("|")[0] for line in lines if "|LOG:  statement: " in line or "|LOG:  execute " in line
+        ]
         return {
-            "sessions": sum("connection authorized:" in line and "application_name=rowcast replay" in line for line in lines),
+            "sessions": sum(
+                "connection authorized:" in line and "application_name=rowcast replay" in line for line in lines
+            ),
             "statements": sum(name.startswith("rowcast replay") for name in statements),
             "others": sum(name.startswith("rowcast") and not name.startswith("rowcast replay") for name in statements),
         }
@@ -416,9 +534,13 @@ def write(cluster, changes, rows):
     if changes % (clients * rows):
         raise kit.Failure(f"{changes} changes are no whole number of transactions of {rows}")
     first = int(cluster.psql("select last_value from rowcast.outbox_id"))
-    script = cluster.file("write.sql", f"insert into public.{CHANNEL} ({COLUMNS}) select 0, {ROW} from generate_series(1, {rows});\n")
+    script = cluster.file(
+        "write.sql", f"insert into public.{CHANNEL} ({COLUMNS}) select 0, {ROW} from generate_series(1, {rows});\n"
+    )
     cluster.pgbench("-n", "-M", "prepared", "-c", clients, "-t", changes // clients // rows, "-f", script)
-    ids = list(map(int, cluster.psql(f"select id from rowcast.outbox where op = 'I' and id > {first} order by id").split()))
+    ids = list(
+        map(int, cluster.psql(f"select id from rowcast.outbox where op = 'I' and id > {first} order by id").split())
+    )
     if len(ids) != changes:
         raise kit.Failure(f"the outbox holds {len(ids)} of {changes} changes")
     return ids
@@ -463,8 +585,11 @@ def faults_of(messages, ids):
     """How much of what one client got is not exactly these changes, once, and `subscribed` with recovered."""
     got = [message["id"] for message in messages if message["type"] == "realtime_update"]
     lost, twice = len(set(ids) - set(got)), len(got) - len(set(got) & set(ids))
-    refused = [message for message in messages
-               if message["type"] not in ("realtime_update", "subscribed", "heartbeat") or message.get("recovered") is False]
+    refused = [
+        message
+        for message in messages
+        if message["type"] not in ("realtime_update", "subscribed", "heartbeat") or message.get("recovered") is False
+    ]
     if lost or twice or refused:
         kit.note(f"warning: a client lost {lost}, got {twice} too many, and was told {refused[:3]}")
     return lost + twice + len(refused)
@@ -474,8 +599,12 @@ class Psql:
     """A psql that is held open: a session that stays, and no start of a program in what is measured."""
 
     def __init__(self, cluster):
-        self._process = subprocess.Popen([cluster.psql_program, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"], env=cluster.env,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [cluster.psql_program, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"],
+            env=cluster.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self._read = b""
         self.ask("select 1;")
 
@@ -538,7 +667,10 @@ def total(lines, key):
 
 
 def say(name, line):
-    kit.note(f"{name}: " + ", ".join(f"{key} {'?' if value is None else format(value, '.2f')}" for key, value in line.items()))
+    kit.note(
+        f"{name}: "
+        + ", ".join(f"{key} {'?' if value is None else format(value, '.2f')}" for key, value in line.items())
+    )
 
 
 PARTS = (one_resume, storm, snapshot, beside_a_long_transaction, prune)

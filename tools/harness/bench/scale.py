@@ -11,9 +11,9 @@ import re
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -33,12 +33,18 @@ LOADS = 4
 WINDOW, ROWS = 32, 8
 TAKE_OVER_RATE = 50  # rows a second
 TAKE_OVER_WITHIN = 12  # seconds
-ENDS = {"is told to end": signal.SIGTERM, "is killed": signal.SIGKILL, "is stopped, as a machine that is suspended": signal.SIGSTOP}
+ENDS = {
+    "is told to end": signal.SIGTERM,
+    "is killed": signal.SIGKILL,
+    "is stopped, as a machine that is suspended": signal.SIGSTOP,
+}
 # seconds that those who follow are there longer than the one who publishes
 LONGER = 3
 # what a relay that sleeps holds: src/source/sleep.rs
-ASLEEP = ("select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = 2 "
-          "and mode = 'ShareLock' and granted")
+ASLEEP = (
+    "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = 2 "
+    "and mode = 'ShareLock' and granted"
+)
 BACKENDS = "select pid from pg_stat_activity where application_name like 'rowcast %'"
 
 
@@ -46,23 +52,50 @@ def main(stack):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of 1, 2, 4 and 5 (default: 3)")
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement; in 3 twice as long (default: 5)")
-    parser.add_argument("--parts", type=int, nargs="+", choices=range(1, len(PARTS) + 1), default=range(1, len(PARTS) + 1), metavar="N",
-                        help="only these: 1 latency, 2 throughput, 3 cost to Postgres, 4 fan-out, 5 take-over")
+    parser.add_argument(
+        "--parts",
+        type=int,
+        nargs="+",
+        choices=range(1, len(PARTS) + 1),
+        default=range(1, len(PARTS) + 1),
+        metavar="N",
+        help="only these: 1 latency, 2 throughput, 3 cost to Postgres, 4 fan-out, 5 take-over",
+    )
     parser.add_argument("--inserts", type=int, default=300, help="one at a time, in 1 (default: 300)")
     parser.add_argument("--rows", type=int, default=200_000, help="of the one statement in 2 (default: 200000)")
     parser.add_argument("--rate", type=int, default=300, help="transactions a second in 3 (default: 300)")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="in 3 (default: 1 2 4 8)")
-    parser.add_argument("--gateways", type=int, nargs="+", choices=(1, 2, 4), default=[1, 2, 4], metavar="N", help="in 4 (default: 1 2 4)")
+    parser.add_argument(
+        "--nodes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="in 3 (default: 1 2 4 8)"
+    )
+    parser.add_argument(
+        "--gateways",
+        type=int,
+        nargs="+",
+        choices=(1, 2, 4),
+        default=[1, 2, 4],
+        metavar="N",
+        help="in 4 (default: 1 2 4)",
+    )
     parser.add_argument("--sockets", type=int, default=2000, help="in 4, of all gateways together (default: 2000)")
-    parser.add_argument("--load", metavar="FILE", type=Path, default=fanout.LOAD, help="the client end (default: benches/load/target/release/load)")
-    parser.add_argument("--quick", action="store_true", help="one round, 1 s each, less of everything: to see that it works")
+    parser.add_argument(
+        "--load",
+        metavar="FILE",
+        type=Path,
+        default=fanout.LOAD,
+        help="the client end (default: benches/load/target/release/load)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one round, 1 s each, less of everything: to see that it works"
+    )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         parser.set_defaults(rounds=1, seconds=1, inserts=50, rows=20_000, nodes=[1, 2], gateways=[1, 4], sockets=200)
         arguments = parser.parse_args()
     if 4 in arguments.parts and not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml")
+        raise kit.Failure(
+            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
+        )
 
     redis = version()
     give_up_after(600 + 150 * arguments.rounds * arguments.seconds)
@@ -72,13 +105,20 @@ def main(stack):
     # each node has up to nine sessions
     cluster = kit.Cluster(stack, arguments, autovacuum="off", max_connections="200")
     cluster.rowcast("migrate")
-    cluster.psql(latency.TABLE, "select rowcast.watch('public.reading')", *intake.TABLE.split(";\n", 2),
-                 *(f"create table public.{name} ({fanout.COLUMNS})" for name in ("fan", "unwatched")), "select rowcast.watch('public.fan')")
+    cluster.psql(
+        latency.TABLE,
+        "select rowcast.watch('public.reading')",
+        *intake.TABLE.split(";\n", 2),
+        *(f"create table public.{name} ({fanout.COLUMNS})" for name in ("fan", "unwatched")),
+        "select rowcast.watch('public.fan')",
+    )
     bench = Bench(cluster, arguments)
     for number in sorted(set(arguments.parts)):
         print(f"{PARTS[number - 1](bench)}\n", flush=True)
-    print(f"- {'Nothing was lost, repeated or out of order.' if not bench.faults else f'{bench.faults:,} FAULTS: see stderr.'} "
-          "Nothing was pinned to a CPU. A gateway has a database too, and its publisher is another process.")
+    print(
+        f"- {'Nothing was lost, repeated or out of order.' if not bench.faults else f'{bench.faults:,} FAULTS: see stderr.'} "
+        "Nothing was pinned to a CPU. A gateway has a database too, and its publisher is another process."
+    )
     print(f"- {redis}; appendonly yes, appendfsync everysec, no rewrite of the append-only file.")
     print(report.origin(cluster, load))
     return 1 if bench.faults else 0
@@ -110,7 +150,9 @@ class Bench:
                 kit.note(f"warning: rowcast logged:\n{warnings}")
 
     def note(self, number, what, kind, figures):
-        shown = ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in figures.items())
+        shown = ", ".join(
+            f"{name} {value:g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in figures.items()
+        )
         kit.note(f"round {number + 1}/{self.arguments.rounds}  {what}  {kind}: {shown}")
 
 
@@ -123,7 +165,9 @@ class Fleet:
         if kind == GATEWAY:
             self.redis = stack.enter_context(Redis(cluster))
             self.publisher = stack.enter_context(kit.Relay(cluster, "--publish", self.redis.url))
-        self.nodes = [stack.enter_context(Gateway(cluster, self) if self.redis else kit.Relay(cluster)) for _ in range(count)]
+        self.nodes = [
+            stack.enter_context(Gateway(cluster, self) if self.redis else kit.Relay(cluster)) for _ in range(count)
+        ]
         self.relays = 1 if self.publisher else count
 
     def wait_until_asleep(self):
@@ -182,9 +226,16 @@ class Use:
         counts = {"seconds": time.monotonic(), "nodes": sum(node.cpu_seconds() for node in fleet.nodes)}
         if fleet.redis:
             calls = fleet.redis.calls()
-            counts |= {"redis": exact_seconds(fleet.redis.pid), "publisher": fleet.publisher.cpu_seconds(), "commands": fleet.redis.commands(),
-                       "appends": calls.get("evalsha", 0) + calls.get("eval", 0), "stream reads": calls.get("xread", 0)}
-        counts["reads"] = sum(node.source()["reads"] for node in ([fleet.publisher] if fleet.publisher else fleet.nodes))
+            counts |= {
+                "redis": exact_seconds(fleet.redis.pid),
+                "publisher": fleet.publisher.cpu_seconds(),
+                "commands": fleet.redis.commands(),
+                "appends": calls.get("evalsha", 0) + calls.get("eval", 0),
+                "stream reads": calls.get("xread", 0),
+            }
+        counts["reads"] = sum(
+            node.source()["reads"] for node in ([fleet.publisher] if fleet.publisher else fleet.nodes)
+        )
         return backends, counts
 
 
@@ -203,12 +254,17 @@ def exact_seconds(pid):
 
 def lateness(bench):
     """One insert at a time while the relay sleeps, and many under a rate, as benches/latency measures them."""
-    sizes = argparse.Namespace(inserts=bench.arguments.inserts, rate=LATENCY_RATE, seconds=bench.arguments.seconds, sockets=LATENCY_SOCKETS)
-    found = {}
+    sizes = argparse.Namespace(
+        inserts=bench.arguments.inserts, rate=LATENCY_RATE, seconds=bench.arguments.seconds, sockets=LATENCY_SOCKETS
+    )
+    found: dict[Any, Any] = {}
     for number, kind in bench.rounds():
         with bench.fleet(kind) as fleet:
             node = fleet.nodes[0]
-            for name, figures in [*latency.one_at_a_time(bench.cluster, node, sizes), *latency.at_a_rate(bench.cluster, node, sizes)]:
+            for name, figures in [
+                *latency.one_at_a_time(bench.cluster, node, sizes),
+                *latency.at_a_rate(bench.cluster, node, sizes),
+            ]:
                 found.setdefault(name, {each: [] for each in KINDS})[kind].append(figures)
                 bench.faults += figures.get("lost", 0) + figures.get("twice", 0)
                 bench.note(number, name, kind, figures)
@@ -217,10 +273,18 @@ def lateness(bench):
         for share in ("p50", "p99"):
             values = {kind: [figures[share] for figures in kinds[kind]] for kind in KINDS}
             node, gateway = (statistics.median(values[kind]) for kind in KINDS)
-            rows.append([f"{name}, {share}", *(report.spread(values[kind], "{:.2f}".format) for kind in KINDS), f"{gateway - node:+.2f}",
-                         f"{gateway / node:.2f}" if node > 0 else ""])
-    return (f"1. Latency in milliseconds: medians of {bench.arguments.rounds} rounds (least-greatest), each of {sizes.inserts:,} inserts, "
-            f"and of {sizes.seconds} s.\n\n" + report.table(["", *KINDS, "Redis adds", "ratio"], rows))
+            rows.append(
+                [
+                    f"{name}, {share}",
+                    *(report.spread(values[kind], "{:.2f}".format) for kind in KINDS),
+                    f"{gateway - node:+.2f}",
+                    f"{gateway / node:.2f}" if node > 0 else "",
+                ]
+            )
+    return (
+        f"1. Latency in milliseconds: medians of {bench.arguments.rounds} rounds (least-greatest), each of {sizes.inserts:,} inserts, "
+        f"and of {sizes.seconds} s.\n\n" + report.table(["", *KINDS, "Redis adds", "ratio"], rows)
+    )
 
 
 # 2. throughput
@@ -228,8 +292,11 @@ def lateness(bench):
 
 def throughput(bench):
     """From the outbox to one socket that reads along."""
-    found = {}
-    for name, write in ((f"one statement of {bench.arguments.rows:,} rows", one_statement), ("transactions of one row, 8 clients", many_clients)):
+    found: dict[Any, Any] = {}
+    for name, write in (
+        (f"one statement of {bench.arguments.rows:,} rows", one_statement),
+        ("transactions of one row, 8 clients", many_clients),
+    ):
         for number, kind in bench.rounds():
             with bench.fleet(kind) as fleet:
                 figures = through(bench, fleet, write)
@@ -245,19 +312,56 @@ def throughput(bench):
         node, gateway = (statistics.median(figures[key] for figures in kinds[kind]) for kind in KINDS)
         return f"{gateway / node:.2f}"
 
-    rates = report.table(["changes/s to one socket", *KINDS, "ratio", "written/s", "beside the gateway", "last one: ms after the writer, node", "gateway"], [
-        [name, *(cell(kinds, kind, "changes/s", "{:,.0f}") for kind in KINDS), ratio(kinds, "changes/s"),
-         *(cell(kinds, kind, "written/s", "{:,.0f}") for kind in KINDS), *(cell(kinds, kind, "ms behind", "{:.0f}") for kind in KINDS)]
-        for name, kinds in found.items()])
+    rates = report.table(
+        [
+            "changes/s to one socket",
+            *KINDS,
+            "ratio",
+            "written/s",
+            "beside the gateway",
+            "last one: ms after the writer, node",
+            "gateway",
+        ],
+        [
+            [
+                name,
+                *(cell(kinds, kind, "changes/s", "{:,.0f}") for kind in KINDS),
+                ratio(kinds, "changes/s"),
+                *(cell(kinds, kind, "written/s", "{:,.0f}") for kind in KINDS),
+                *(cell(kinds, kind, "ms behind", "{:.0f}") for kind in KINDS),
+            ]
+            for name, kinds in found.items()
+        ],
+    )
     parts = ("backends", "publisher", "redis", "nodes", "all")
-    used = report.table(["CPU s for 100,000 changes", "Postgres", "publisher", "Redis", "node or gateway", "together", "ratio"], [
-        [f"{name}, {kind}", *(cell(kinds, kind, key, "{:.2f}") for key in parts), ratio(kinds, "all") if kind == GATEWAY else ""]
-        for name, kinds in found.items() for kind in KINDS])
-    size = report.table(["the stream", "changes an entry", "bytes a change", f"ratio to the row, {example} bytes of JSON"], [
-        [name, cell(kinds, GATEWAY, "an entry", "{:.1f}"), cell(kinds, GATEWAY, "stream bytes", "{:.0f}"),
-         f"{statistics.median(figures['stream bytes'] for figures in kinds[GATEWAY]) / int(example):.2f}"] for name, kinds in found.items()])
-    return (f"2. Throughput: medians of {bench.arguments.rounds} rounds (least-greatest). One statement: from its commit until the last one was "
-            "read. Many transactions: from the writers' start.\n\n" + "\n\n".join((rates, used, size)))
+    used = report.table(
+        ["CPU s for 100,000 changes", "Postgres", "publisher", "Redis", "node or gateway", "together", "ratio"],
+        [
+            [
+                f"{name}, {kind}",
+                *(cell(kinds, kind, key, "{:.2f}") for key in parts),
+                ratio(kinds, "all") if kind == GATEWAY else "",
+            ]
+            for name, kinds in found.items()
+            for kind in KINDS
+        ],
+    )
+    size = report.table(
+        ["the stream", "changes an entry", "bytes a change", f"ratio to the row, {example} bytes of JSON"],
+        [
+            [
+                name,
+                cell(kinds, GATEWAY, "an entry", "{:.1f}"),
+                cell(kinds, GATEWAY, "stream bytes", "{:.0f}"),
+                f"{statistics.median(figures['stream bytes'] for figures in kinds[GATEWAY]) / int(example):.2f}",
+            ]
+            for name, kinds in found.items()
+        ],
+    )
+    return (
+        f"2. Throughput: medians of {bench.arguments.rounds} rounds (least-greatest). One statement: from its commit until the last one was "
+        "read. Many transactions: from the writers' start.\n\n" + "\n\n".join((rates, used, size))
+    )
 
 
 def through(bench, fleet, write):
@@ -315,7 +419,7 @@ def many_clients(bench):
 def cost(bench):
     """More and more nodes beside the same writers, and beside none."""
     idle, busy = "idle", f"{bench.arguments.rate} transactions/s"
-    found = {load: {} for load in (idle, busy)}
+    found: dict[Any, Any] = {load: {} for load in (idle, busy)}
     for count in bench.arguments.nodes:
         for kind in KINDS:
             with bench.fleet(kind, count) as fleet:
@@ -328,7 +432,10 @@ def cost(bench):
             if (rows := found[busy][count, kind]["rows"]) < 0.9 * bench.arguments.rate:
                 kit.note(f"warning: beside {count} × {kind} only {rows:.0f} transactions a second were written")
             for load in (idle, busy):
-                kit.note(f"{count} × {kind}, {load}: " + ", ".join(f"{key} {value:.4g}" for key, value in found[load][count, kind].items()))
+                kit.note(
+                    f"{count} × {kind}, {load}: "
+                    + ", ".join(f"{key} {value:.4g}" for key, value in found[load][count, kind].items())
+                )
 
     def line(load, count):
         return f"{load}, {count} node{'s' if count > 1 else ''}"
@@ -336,16 +443,64 @@ def cost(bench):
     def ratio(node, gateway):
         return f"{gateway['backends'] / node['backends']:.2f}" if node["backends"] > 0 else ""
 
-    pairs = [(line(load, count), by[count, NODE], by[count, GATEWAY]) for load, by in found.items() for count in bench.arguments.nodes]
-    postgres = report.table(["Postgres", "cores for nodes", "reads/s", "sessions", "cores for gateways", "reads/s", "sessions", "ratio of cores"], [
-        [name, *(f"{each[key]:{form}}" for each in (node, gateway) for key, form in (("backends", ".4f"), ("reads", ",.0f"), ("connections", "d"))),
-         ratio(node, gateway)] for name, node, gateway in pairs])
-    others = report.table(["the others", "core of a node", "of a gateway", "ratio", "of the publisher", "of Redis", "Redis: commands/s", "appends/s", "reads/s"], [
-        [name, f"{node['node']:.3f}", f"{gateway['node']:.3f}", f"{gateway['node'] / node['node']:.2f}" if node["node"] else "",
-         f"{gateway['publisher']:.3f}", f"{gateway['redis']:.4f}",
-         *(f"{gateway[key]:,.0f}" for key in ("commands", "appends", "stream reads"))] for name, node, gateway in pairs])
-    text = (f"3. What nodes cost Postgres: {bench.arguments.seconds * 2} s each, one watched table is written, no sockets. Cores are seconds of processor "
-            "time a second; of Postgres those of rowcast's sessions.\n\n" + "\n\n".join((postgres, others)))
+    pairs = [
+        (line(load, count), by[count, NODE], by[count, GATEWAY])
+        for load, by in found.items()
+        for count in bench.arguments.nodes
+    ]
+    postgres = report.table(
+        [
+            "Postgres",
+            "cores for nodes",
+            "reads/s",
+            "sessions",
+            "cores for gateways",
+            "reads/s",
+            "sessions",
+            "ratio of cores",
+        ],
+        [
+            [
+                name,
+                *(
+                    f"{each[key]:{form}}"
+                    for each in (node, gateway)
+                    for key, form in (("backends", ".4f"), ("reads", ",.0f"), ("connections", "d"))
+                ),
+                ratio(node, gateway),
+            ]
+            for name, node, gateway in pairs
+        ],
+    )
+    others = report.table(
+        [
+            "the others",
+            "core of a node",
+            "of a gateway",
+            "ratio",
+            "of the publisher",
+            "of Redis",
+            "Redis: commands/s",
+            "appends/s",
+            "reads/s",
+        ],
+        [
+            [
+                name,
+                f"{node['node']:.3f}",
+                f"{gateway['node']:.3f}",
+                f"{gateway['node'] / node['node']:.2f}" if node["node"] else "",
+                f"{gateway['publisher']:.3f}",
+                f"{gateway['redis']:.4f}",
+                *(f"{gateway[key]:,.0f}" for key in ("commands", "appends", "stream reads")),
+            ]
+            for name, node, gateway in pairs
+        ],
+    )
+    text = (
+        f"3. What nodes cost Postgres: {bench.arguments.seconds * 2} s each, one watched table is written, no sockets. Cores are seconds of processor "
+        "time a second; of Postgres those of rowcast's sessions.\n\n" + "\n\n".join((postgres, others))
+    )
     least, most = min(bench.arguments.nodes), max(bench.arguments.nodes)
     if least == most:
         return text
@@ -354,9 +509,11 @@ def cost(bench):
         return (found[busy][most, kind][key] - found[busy][least, kind][key]) / (most - least)
 
     redis = slope(GATEWAY, "redis")
-    return (f"{text}\n\n- At {busy} each node more costs Postgres {slope(NODE, 'backends'):.4f} of a core, each gateway more {slope(GATEWAY, 'backends'):.4f}; "
-            f"each gateway more costs Redis {redis:.4f}, the rest, of which most is the append, {found[busy][least, GATEWAY]['redis'] - least * redis:.4f}: "
-            f"by {least} and {most}.")
+    return (
+        f"{text}\n\n- At {busy} each node more costs Postgres {slope(NODE, 'backends'):.4f} of a core, each gateway more {slope(GATEWAY, 'backends'):.4f}; "
+        f"each gateway more costs Redis {redis:.4f}, the rest, of which most is the append, {found[busy][least, GATEWAY]['redis'] - least * redis:.4f}: "
+        f"by {least} and {most}."
+    )
 
 
 def measured(bench, fleet):
@@ -366,7 +523,9 @@ def measured(bench, fleet):
     time.sleep(bench.arguments.seconds * 2)
     taken = use.taken()
     seconds = taken["seconds"]
-    figures = {key: value if key == "connections" else value / seconds for key, value in taken.items() if key != "seconds"}
+    figures = {
+        key: value if key == "connections" else value / seconds for key, value in taken.items() if key != "seconds"
+    }
     figures["node"] = figures["nodes"] / len(fleet.nodes)
     figures["rows"] = (written(bench) - rows) / seconds
     return figures
@@ -382,8 +541,28 @@ def writers(bench, rate, clients=4):
     """pgbench at its rate, until the end of the block."""
     script = bench.cluster.file("insert.sql", f"\\set n random(1, 1000000)\n{latency.INSERT.format(n=':n')}\n")
     with open(bench.cluster.dir / "pgbench.log", "w+b") as log:
-        pgbench = subprocess.Popen([bench.cluster.pgbench_program, "-n", "-M", "prepared", "-c", str(clients), "-j", "1", "-R", str(rate),
-                                    "-T", "3600", "-f", script], env=bench.cluster.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        pgbench = subprocess.Popen(
+            [
+                bench.cluster.pgbench_program,
+                "-n",
+                "-M",
+                "prepared",
+                "-c",
+                str(clients),
+                "-j",
+                "1",
+                "-R",
+                str(rate),
+                "-T",
+                "3600",
+                "-f",
+                script,
+            ],
+            env=bench.cluster.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
         try:
             yield
             if pgbench.poll() is not None:
@@ -399,8 +578,11 @@ def writers(bench, rate, clients=4):
 def fan_out(bench):
     """The same rows to the same sockets, on one node and on more and more gateways."""
     each = bench.arguments.sockets // LOADS
-    variants = {f"1 {NODE}": (NODE, 1), **{f"{n} gateway{'s' if n > 1 else ''}": (GATEWAY, n) for n in bench.arguments.gateways}}
-    found = {name: [] for name in variants}
+    variants = {
+        f"1 {NODE}": (NODE, 1),
+        **{f"{n} gateway{'s' if n > 1 else ''}": (GATEWAY, n) for n in bench.arguments.gateways},
+    }
+    found: dict[Any, Any] = {name: [] for name in variants}
     for number in range(bench.arguments.rounds):
         for name in variants if number % 2 == 0 else reversed(variants):
             kind, count = variants[name]
@@ -409,7 +591,14 @@ def fan_out(bench):
             bench.faults += figures["faults"]
             bench.note(number, "fan-out", name, figures)
             found[name].append(figures)
-    columns = {"deliveries/s": "{:,.0f}", "µs": "{:.2f}", "a read": "{:.1f}", "p99 ms": "{:.0f}", "publisher": "{:.0f}", "redis": "{:.0f}"}
+    columns = {
+        "deliveries/s": "{:,.0f}",
+        "µs": "{:.2f}",
+        "a read": "{:.1f}",
+        "p99 ms": "{:.0f}",
+        "publisher": "{:.0f}",
+        "redis": "{:.0f}",
+    }
     base = {key: statistics.median(figures[key] for figures in found[f"1 {NODE}"]) for key in ("deliveries/s", "µs")}
     rows = []
     for name, runs in found.items():
@@ -419,10 +608,24 @@ def fan_out(bench):
             if key in base:
                 row.append(f"{statistics.median(run[key] for run in runs) / base[key]:.2f}")
         rows.append(row)
-    return (f"4. Fan-out, flat out: {each * LOADS:,} sockets in all, {WINDOW} rows under way, transactions of {ROWS}; medians of "
-            f"{bench.arguments.rounds} rounds (least-greatest). All share the cores.\n\n" + report.table(
-                ["", "deliveries/s", "ratio", "CPU µs a delivery, node or gateways", "ratio", "messages a read", "row → frame, p99 ms",
-                 "CPU µs a change, publisher", "Redis"], rows))
+    return (
+        f"4. Fan-out, flat out: {each * LOADS:,} sockets in all, {WINDOW} rows under way, transactions of {ROWS}; medians of "
+        f"{bench.arguments.rounds} rounds (least-greatest). All share the cores.\n\n"
+        + report.table(
+            [
+                "",
+                "deliveries/s",
+                "ratio",
+                "CPU µs a delivery, node or gateways",
+                "ratio",
+                "messages a read",
+                "row → frame, p99 ms",
+                "CPU µs a change, publisher",
+                "Redis",
+            ],
+            rows,
+        )
+    )
 
 
 def flat_out(bench, fleet, each):
@@ -436,10 +639,34 @@ def flat_out(bench, fleet, each):
 
     def start(number, options):
         node = fleet.nodes[number % len(fleet.nodes)]
-        command = [bench.arguments.load, "fanout", "--url", f"ws://127.0.0.1:{node.port}/ws/fan", "--connections", each, "--server-pid", node.pid,
-                   *own, "--publish", "pg", "--dsn", bench.cluster.url, *options]
-        loads.append((node, subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                             stderr=subprocess.PIPE, text=True)))
+        command = [
+            bench.arguments.load,
+            "fanout",
+            "--url",
+            f"ws://127.0.0.1:{node.port}/ws/fan",
+            "--connections",
+            each,
+            "--server-pid",
+            node.pid,
+            *own,
+            "--publish",
+            "pg",
+            "--dsn",
+            bench.cluster.url,
+            *options,
+        ]
+        loads.append(
+            (
+                node,
+                subprocess.Popen(
+                    [str(word) for word in command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                ),
+            )
+        )
 
     try:
         for number in range(1, LOADS):
@@ -466,9 +693,16 @@ def flat_out(bench, fleet, each):
         kit.note(f"FAULTS: {wrong}")
     deliveries = sum(line["deliveries"] for line in lines)
     # the time of all loads holds the rows, and that of the others a little besides
-    cpu = sum(min(line["cpu_seconds"] for (node, _), line in zip(loads, lines) if node is each_node) for each_node in fleet.nodes)
-    figures = {"deliveries/s": deliveries / published["seconds"], "µs": cpu * 1e6 / deliveries,
-               "a read": statistics.mean(line["messages_per_read"] for line in lines), "p99 ms": max(line["p99_ms"] for line in followed)}
+    cpu = sum(
+        min(line["cpu_seconds"] for (node, _), line in zip(loads, lines) if node is each_node)
+        for each_node in fleet.nodes
+    )
+    figures = {
+        "deliveries/s": deliveries / published["seconds"],
+        "µs": cpu * 1e6 / deliveries,
+        "a read": statistics.mean(line["messages_per_read"] for line in lines),
+        "p99 ms": max(line["p99_ms"] for line in followed),
+    }
     if fleet.redis:
         figures |= {key: taken[key] * 1e6 / published["published"] for key in ("publisher", "redis")}
     return {**figures, "faults": sum(wrong.values())}
@@ -501,7 +735,7 @@ def answer(load, seconds):
 
 def take_over(bench):
     """How long a gateway's socket hears nothing when the publisher goes and there is another candidate."""
-    found = {name: [] for name in ENDS}
+    found: dict[Any, Any] = {name: [] for name in ENDS}
     for number in range(bench.arguments.rounds):
         for name, how in ENDS.items():
             with bench.fleet(GATEWAY) as fleet, kit.Relay(bench.cluster, "--publish", fleet.redis.url):
@@ -509,10 +743,18 @@ def take_over(bench):
             bench.faults += figures["faults"]
             bench.note(number, "take-over", name, figures)
             found[name].append(figures)
-    rows = [[name, report.spread([run["silence s"] for run in runs], "{:.2f}".format), f"{sum(run['told source_down'] for run in runs)} of {len(runs)}"]
-            for name, runs in found.items()]
-    return (f"5. Take-over: {TAKE_OVER_RATE} single rows a second, two candidates, one socket of a gateway; medians of {bench.arguments.rounds} rounds "
-            "(least-greatest).\n\n" + report.table(["the publisher", "longest silence, s", "told source_down"], rows))
+    rows = [
+        [
+            name,
+            report.spread([run["silence s"] for run in runs], "{:.2f}".format),
+            f"{sum(run['told source_down'] for run in runs)} of {len(runs)}",
+        ]
+        for name, runs in found.items()
+    ]
+    return (
+        f"5. Take-over: {TAKE_OVER_RATE} single rows a second, two candidates, one socket of a gateway; medians of {bench.arguments.rounds} rounds "
+        "(least-greatest).\n\n" + report.table(["the publisher", "longest silence, s", "told source_down"], rows)
+    )
 
 
 def silence(bench, fleet, how):

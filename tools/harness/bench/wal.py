@@ -2,7 +2,7 @@
 watches, and with wal_level = logical, with and without REPLICA IDENTITY FULL."""
 
 import argparse
-import sys
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -34,7 +34,11 @@ MEASURES = {
     "UPDATE of the 20 kB": (LONG, f"update public.visit set body = {LONG} where id = i", ""),
     "DELETE of such a large row": (LONG, DELETE, ""),
     "UPDATE of a number, the 20 kB excluded": (LONG, UPDATE, ", exclude => '{body}'"),
-    "UPDATE of a text of 100 bytes that is excluded": ("null", f"update public.visit set draft = {TEXT.format(pieces=3)} where id = i", ", exclude => '{draft}'"),
+    "UPDATE of a text of 100 bytes that is excluded": (
+        "null",
+        f"update public.visit set draft = {TEXT.format(pieces=3)} where id = i",
+        ", exclude => '{draft}'",
+    ),
 }
 VARIANTS = {
     "unwatched": ("replica", False, False),
@@ -51,7 +55,8 @@ def main(stack):
     arguments = parser.parse_args()
 
     load = report.load_average()
-    found, projected = {measure: {} for measure in MEASURES}, {}
+    found: dict[str, dict[Any, Any]] = {measure: {} for measure in MEASURES}
+    projected: dict[Any, Any] = {}
     for level in ("replica", "logical"):
         # the images of whole pages that follow a checkpoint depend on the checkpoints, not on the change
         cluster = kit.Cluster(stack, arguments, autovacuum="off", full_page_writes="off", wal_level=level)
@@ -62,16 +67,32 @@ def main(stack):
                 continue
             for measure, (body, statement, options) in MEASURES.items():
                 watched = f"select rowcast.watch('public.visit'{options})" if is_watched else None
-                found[measure][variant] = bytes_of_a_change(cluster, body, statement, watched, is_full, arguments.changes)
+                found[measure][variant] = bytes_of_a_change(
+                    cluster, body, statement, watched, is_full, arguments.changes
+                )
                 if is_watched:
-                    projected[measure] = int(cluster.psql("select coalesce(sum(wal_bytes), 0) from rowcast.cost")) / arguments.changes
+                    projected[measure] = (
+                        int(cluster.psql("select coalesce(sum(wal_bytes), 0) from rowcast.cost")) / arguments.changes
+                    )
                 kit.note(f"{measure:48}  {variant:32}  {found[measure][variant]:8.0f}")
     print(f"Bytes of write-ahead log a change, each in a transaction of its own; mean of {arguments.changes:,}.\n")
-    print(report.table(
-        ["", *VARIANTS, "added by capture", "as rowcast.cost has it"],
-        [[measure, *(f"{figure:,.0f}" for figure in of.values()), f"{of['watched'] - of['unwatched']:,.0f}", f"{projected[measure]:,.0f}"]
-         for measure, of in found.items()]))
-    print("\n- Texts do not compress. Without the images of whole pages that follow a checkpoint (full_page_writes = off).")
+    print(
+        report.table(
+            ["", *VARIANTS, "added by capture", "as rowcast.cost has it"],
+            [
+                [
+                    measure,
+                    *(f"{figure:,.0f}" for figure in of.values()),
+                    f"{of['watched'] - of['unwatched']:,.0f}",
+                    f"{projected[measure]:,.0f}",
+                ]
+                for measure, of in found.items()
+            ],
+        )
+    )
+    print(
+        "\n- Texts do not compress. Without the images of whole pages that follow a checkpoint (full_page_writes = off)."
+    )
     cluster.settings.pop("wal_level")
     print(report.origin(cluster, load))
     return 0
@@ -85,8 +106,13 @@ def bytes_of_a_change(cluster, body, statement, watched, is_full, changes):
         "select rowcast.unwatch('public.visit')",
         "truncate public.visit",
         f"alter table public.visit replica identity {'full' if is_full else 'default'}",
-        *([] if is_insert else [f"insert into public.visit ({COLUMNS}) select {row} from generate_series(1, {changes}) i"]),
-        *([watched] if watched else []))
+        *(
+            []
+            if is_insert
+            else [f"insert into public.visit ({COLUMNS}) select {row} from generate_series(1, {changes}) i"]
+        ),
+        *([watched] if watched else []),
+    )
     cluster.clear_outbox()
     one = INSERT.format(columns=COLUMNS, row=row) if is_insert else statement
     before = position(cluster)

@@ -4,9 +4,9 @@ with nobody listening, and with a NOTIFY at every change, side by side in one ru
 import argparse
 import re
 import statistics
-import sys
 import threading
 import time
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -26,8 +26,10 @@ TABLE = """create table public.visit (
   id bigint generated always as identity primary key, clinic_id int not null, pet_name text not null, reason text,
   note text, price numeric(10,2), closed boolean not null, seen_at timestamptz not null)"""
 COLUMNS = "clinic_id, pet_name, reason, note, price, closed, seen_at"
-VALUES = ("{n} % 100, 'Luna ' || {n}, 'annual check and vaccination', "
-          "'no findings; weight stable since the last visit, next vaccination due in twelve months', {n} / 100.0, false, clock_timestamp()")
+VALUES = (
+    "{n} % 100, 'Luna ' || {n}, 'annual check and vaccination', "
+    "'no findings; weight stable since the last visit, next vaccination due in twelve months', {n} / 100.0, false, clock_timestamp()"
+)
 UPDATE = "update public.visit set price = price + 1, closed = not closed"
 ROWS = 10_000  # that single-row updates choose from
 
@@ -53,8 +55,10 @@ def main(stack):
     load = report.load_average()
     # a vacuum that happens to fall into one variant's run is noise
     bench = Bench(kit.Cluster(stack, arguments, autovacuum="off"), arguments.seconds, arguments.rows)
-    measures = [(verb, clients) for clients in arguments.clients for verb in SCRIPTS] + [(verb, None) for verb in SCRIPTS]
-    found = {measure: {variant: [] for variant in VARIANTS} for measure in measures}
+    measures = [(verb, clients) for clients in arguments.clients for verb in SCRIPTS] + [
+        (verb, None) for verb in SCRIPTS
+    ]
+    found: dict[Any, Any] = {measure: {variant: [] for variant in VARIANTS} for measure in measures}
     for round_number in range(arguments.rounds):
         for turn, measure in enumerate(measures):
             # all variants of a measure one after the other, so that they see the same machine; nobody is always first
@@ -63,7 +67,9 @@ def main(stack):
             for variant in names[first:] + names[:first]:
                 figure = bench.measure(variant, *measure)
                 found[measure][variant].append(figure)
-                kit.note(f"round {round_number + 1}/{arguments.rounds}  {label(measure, arguments.rows):28}  {variant:28}  {figure:10.1f}")
+                kit.note(
+                    f"round {round_number + 1}/{arguments.rounds}  {label(measure, arguments.rows):28}  {variant:28}  {figure:10.1f}"
+                )
     print_results(bench, found, arguments, load)
     return 0
 
@@ -74,8 +80,8 @@ class Bench:
     def __init__(self, cluster, seconds, rows):
         self.cluster, self.seconds, self.rows = cluster, seconds, rows
         self.scripts = {verb: cluster.file(f"{verb.lower()}.sql", text) for verb, text in SCRIPTS.items()}
-        self.modes = {variant: [] for variant in VARIANTS}
-        self.relay_share = {variant: [] for variant in VARIANTS}
+        self.modes: dict[Any, Any] = {variant: [] for variant in VARIANTS}
+        self.relay_share: dict[Any, Any] = {variant: [] for variant in VARIANTS}
         cluster.rowcast("migrate")
         cluster.psql(TABLE)
 
@@ -97,7 +103,8 @@ class Bench:
             "select rowcast.unwatch('public.visit')",
             "truncate public.visit restart identity",
             f"insert into public.visit ({COLUMNS}) select {VALUES.format(n='i')} from generate_series(1, {rows}) i",
-            "vacuum analyze public.visit")
+            "vacuum analyze public.visit",
+        )
         if notify:
             self.cluster.psql(f"select rowcast.configure('notify', '{notify}')", "select rowcast.watch('public.visit')")
         self.cluster.clear_outbox()
@@ -118,7 +125,9 @@ class Bench:
         if relay:
             looks.start()
             began, used = time.monotonic(), relay.cpu_seconds()
-        text = self.cluster.pgbench("-n", "-M", "prepared", "-c", clients, "-j", min(clients, 2), "-T", self.seconds, "-f", self.scripts[verb])
+        text = self.cluster.pgbench(
+            "-n", "-M", "prepared", "-c", clients, "-j", min(clients, 2), "-T", self.seconds, "-f", self.scripts[verb]
+        )
         if relay:
             if used is not None:
                 self.relay_share[variant].append((relay.cpu_seconds() - used) / (time.monotonic() - began))
@@ -132,10 +141,9 @@ class Bench:
         self.modes[variant].append(relay.status()["source"]["mode"])
 
     def one_statement(self, verb):
+        statement = UPDATE
         if verb == "INSERT":
             statement = f"insert into public.visit ({COLUMNS}) select {VALUES.format(n='i')} from generate_series(1, {self.rows}) i"
-        else:
-            statement = UPDATE
         text = self.cluster.psql("\\timing on", statement)
         return float(re.search(r"^Time: ([\d.]+) ms", text, re.M)[1])
 
@@ -163,18 +171,36 @@ def print_results(bench, found, arguments, load):
 
     others = [variant for variant in VARIANTS if variant != NONE]
     example = bench.cluster.psql("select octet_length(row_to_json(v)::text) from public.visit v limit 1")
-    print(f"Throughput of single-row transactions, as a ratio to no trigger (1 = capture costs nothing). Median of {arguments.rounds} rounds (least-greatest).\n")
-    print(report.table(["", *(label(m, arguments.rows) for m in singles)],
-                       [[f"{NONE}, transactions/s", *(report.spread(found[m][NONE], "{:.0f}".format) for m in singles)],
-                        *(row(v, singles, throughput) for v in others)]))
+    print(
+        f"Throughput of single-row transactions, as a ratio to no trigger (1 = capture costs nothing). Median of {arguments.rounds} rounds (least-greatest).\n"
+    )
+    print(
+        report.table(
+            ["", *(label(m, arguments.rows) for m in singles)],
+            [
+                [f"{NONE}, transactions/s", *(report.spread(found[m][NONE], "{:.0f}".format) for m in singles)],
+                *(row(v, singles, throughput) for v in others),
+            ],
+        )
+    )
     print("\nTime of one statement, as a ratio to no trigger, and microseconds a row more.\n")
-    print(report.table(["", *(label(m, arguments.rows) for m in wholes)],
-                       [[f"{NONE}, ms", *(report.spread(found[m][NONE], "{:.0f}".format) for m in wholes)],
-                        *(row(v, wholes, statement) for v in others)]))
-    awake = "; ".join(f"{variant}: {modes.count('awake')} of {len(modes)}" for variant, modes in bench.modes.items() if modes)
+    print(
+        report.table(
+            ["", *(label(m, arguments.rows) for m in wholes)],
+            [
+                [f"{NONE}, ms", *(report.spread(found[m][NONE], "{:.0f}".format) for m in wholes)],
+                *(row(v, wholes, statement) for v in others),
+            ],
+        )
+    )
+    awake = "; ".join(
+        f"{variant}: {modes.count('awake')} of {len(modes)}" for variant, modes in bench.modes.items() if modes
+    )
     print(f"\n- Table of 8 columns, a row is {example} bytes of JSON; every written row was found in the outbox.")
     print(f"- Looks in the middle of a pgbench run that found the relay awake: {awake}.")
-    shares = "; ".join(f"{variant}: {report.spread(used, '{:.0%}'.format)}" for variant, used in bench.relay_share.items() if used)
+    shares = "; ".join(
+        f"{variant}: {report.spread(used, '{:.0%}'.format)}" for variant, used in bench.relay_share.items() if used
+    )
     if shares:
         print(f"- Of one core, rowcast serve took in those runs (without its Postgres backend): {shares}.")
     print(report.origin(bench.cluster, load))

@@ -11,8 +11,12 @@ from .trial import CASES, Case, Verdict, judge
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/conformance/run", description=__doc__)
-    parser.add_argument("--only", metavar="PATTERN", action="append", default=[], help="cases of these names; * is any text")
-    parser.add_argument("--except", dest="without", metavar="PATTERN", action="append", default=[], help="none of these names")
+    parser.add_argument(
+        "--only", metavar="PATTERN", action="append", default=[], help="cases of these names; * is any text"
+    )
+    parser.add_argument(
+        "--except", dest="without", metavar="PATTERN", action="append", default=[], help="none of these names"
+    )
     parser.add_argument("--list", action="store_true", help="print the cases and what a client must do in each")
     parser.add_argument("--jobs", type=int, default=12, metavar="N", help="cases at a time (default: 12)")
     parser.add_argument("--no-skips", action="store_true", help="a skipped case has failed")
@@ -35,7 +39,9 @@ def main() -> int:
 async def _play(chosen: list[Case], command: list[str], jobs: int) -> list[Verdict]:
     gate = asyncio.Semaphore(jobs)
     # those that take long, and do nothing meanwhile, hold nobody up
-    return await asyncio.gather(*(_report(case, command, gate) for case in sorted(chosen, key=lambda case: not case.is_long)))
+    return await asyncio.gather(
+        *(_report(case, command, gate) for case in sorted(chosen, key=lambda case: not case.is_long))
+    )
 
 
 async def _report(case: Case, command: list[str], gate: asyncio.Semaphore) -> Verdict:
@@ -53,7 +59,9 @@ async def _report(case: Case, command: list[str], gate: asyncio.Semaphore) -> Ve
 
 
 def _is_chosen(name: str, only: list[str], without: list[str]) -> bool:
-    return (not only or any(fnmatch(name, pattern) for pattern in only)) and not any(fnmatch(name, pattern) for pattern in without)
+    return (not only or any(fnmatch(name, pattern) for pattern in only)) and not any(
+        fnmatch(name, pattern) for pattern in without
+    )
 
 
 if __name__ == "__main__":

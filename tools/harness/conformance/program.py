@@ -29,9 +29,13 @@ class Program:
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._read_errors())]
 
     @classmethod
-    async def start(cls, command: list[str], url: str, note: Callable[[str], None], changed: Callable[[], Awaitable[None]]) -> Program:
+    async def start(
+        cls, command: list[str], url: str, note: Callable[[str], None], changed: Callable[[], Awaitable[None]]
+    ) -> Program:
         """`changed` is called when it has printed something, or has ended."""
-        process = await asyncio.create_subprocess_exec(*command, url, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=1 << 26)
+        process = await asyncio.create_subprocess_exec(
+            *command, url, stdin=PIPE, stdout=PIPE, stderr=PIPE, limit=1 << 26
+        )
         return cls(process, note, changed)
 
     def do(self, what: str, **fields: Any) -> None:
@@ -57,7 +61,9 @@ class Program:
                     self.check()
                     await self._printed.wait()
         except TimeoutError:
-            raise Failed(f"the program printed no event {kind}{f' of {name}' if name else ''}, within {within:g} s") from None
+            raise Failed(
+                f"the program printed no event {kind}{f' of {name}' if name else ''}, within {within:g} s"
+            ) from None
         for field, value in fields.items():
             if found.get(field) != value:
                 raise Failed(f"{kind} of {name} has {field} {json.dumps(found.get(field))}, not {json.dumps(value)}")

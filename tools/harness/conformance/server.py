@@ -30,8 +30,16 @@ AT_ONCE = 10.0
 BACK = 20.0
 
 VIEW = re.compile(r"[A-Za-z0-9_-]{1,32}")
-TYPES: dict[str, tuple[type, ...]] = {"channel": (str,), "view": (str,), "since": (str,), "snapshot": (bool,), "old": (bool,),
-                                      "filter": (str, list), "columns": (list,), "token": (str,)}
+TYPES: dict[str, tuple[type, ...]] = {
+    "channel": (str,),
+    "view": (str,),
+    "since": (str,),
+    "snapshot": (bool,),
+    "old": (bool,),
+    "filter": (str, list),
+    "columns": (list,),
+    "token": (str,),
+}
 
 
 class Server:
@@ -55,8 +63,16 @@ class Server:
         self._listener: Listener | None = None
 
     async def listen(self) -> None:
-        self._listener = await serve(self._serve, "127.0.0.1", self.port, select_subprotocol=self._select, process_request=self._request,
-                                     ping_interval=None, max_size=None, compression=None)
+        self._listener = await serve(
+            self._serve,
+            "127.0.0.1",
+            self.port,
+            select_subprotocol=self._select,
+            process_request=self._request,
+            ping_interval=None,
+            max_size=None,
+            compression=None,
+        )
         self.port = next(iter(self._listener.sockets)).getsockname()[1]
 
     async def vanish(self) -> None:
@@ -74,8 +90,11 @@ class Server:
 
     async def socket(self, number: int, within: float = BACK) -> Socket:
         """The socket that a client opened as the `number`th, from 1 on."""
-        return await self.until(lambda: self.sockets[number - 1] if len(self.sockets) >= number else None,
-                                f"the client opened {number - 1} sockets, and no other one", within)
+        return await self.until(
+            lambda: self.sockets[number - 1] if len(self.sockets) >= number else None,
+            f"the client opened {number - 1} sockets, and no other one",
+            within,
+        )
 
     async def stream(self, channel: str, within: float = BACK) -> Stream:
         """The next subscription of a channel, on whichever socket it comes."""
@@ -162,7 +181,9 @@ class Socket:
             texts = {"since": query["since"][0]} if "since" in query else {}
             columns = {"columns": query["columns"][0].split(",")} if "columns" in query else {}
             filters = {"filter": query["filter"]} if "filter" in query else {}
-            self._subscribe({"type": "subscribe", "channel": channel, **flags, **texts, **columns, **filters}, by_path=True)
+            self._subscribe(
+                {"type": "subscribe", "channel": channel, **flags, **texts, **columns, **filters}, by_path=True
+            )
 
     def note(self, text: str) -> None:
         self.server.note(f"socket {self.number}: {text}")
@@ -238,7 +259,14 @@ class Socket:
         if view is None and not by_path and any(command.get(name) for name in ("filter", "columns", "old")):
             view = f"server-{len(self._joined)}"
         if (channel, view) in self._joined:
-            self.send({"type": "error", "code": "already_subscribed", "message": f"already subscribed to {channel}", **ref_of(command)})
+            self.send(
+                {
+                    "type": "error",
+                    "code": "already_subscribed",
+                    "message": f"already subscribed to {channel}",
+                    **ref_of(command),
+                }
+            )
             return
         stream = Stream(self, channel, view, command, by_path)
         self._joined[channel, view] = stream
@@ -252,7 +280,14 @@ class Socket:
             stream.is_left = True
             self.send({**stream.message("unsubscribed"), **ref_of(command)})
         if not left:
-            self.send({"type": "error", "code": "not_subscribed", "message": f"not subscribed to {channel}", **ref_of(command)})
+            self.send(
+                {
+                    "type": "error",
+                    "code": "not_subscribed",
+                    "message": f"not subscribed to {channel}",
+                    **ref_of(command),
+                }
+            )
 
     def forget(self, stream: Stream) -> None:
         """It was refused, or has ended."""

@@ -66,7 +66,9 @@ class Stream:
         """A change; `number` is its id."""
         if self.is_left:
             return self
-        message = self.message("realtime_update", entity_type=self.channel, action=action, data=data, **stamp(number, cursor), **fields)
+        message = self.message(
+            "realtime_update", entity_type=self.channel, action=action, data=data, **stamp(number, cursor), **fields
+        )
         if action == "updated":
             message.setdefault("changed", ["name"])
         self.in_cut = cursor
@@ -76,8 +78,16 @@ class Stream:
 
     def notification(self, number: int, cursor: str, data: Message) -> Stream:
         """A notification; it has no view."""
-        self.socket.send({"type": "notification", "notification_type": "pet_created", "user_id": self.channel.removeprefix("user/"),
-                          "data": data, **stamp(number, cursor), "last": True})
+        self.socket.send(
+            {
+                "type": "notification",
+                "notification_type": "pet_created",
+                "user_id": self.channel.removeprefix("user/"),
+                "data": data,
+                **stamp(number, cursor),
+                "last": True,
+            }
+        )
         return self
 
     def refuse(self, code: str, **fields: Any) -> None:
@@ -85,7 +95,9 @@ class Stream:
         if self._by_path:
             raise Unsupported("commands: it names the channel in the path")
         self.socket.forget(self)
-        self.socket.send({"type": "error", "code": code, "message": f"that is {code}", **fields, **ref_of(self.command)})
+        self.socket.send(
+            {"type": "error", "code": code, "message": f"that is {code}", **fields, **ref_of(self.command)}
+        )
 
     def lose(self, code: str) -> None:
         """It was fine until now, and no longer is."""
@@ -98,4 +110,10 @@ def ref_of(command: Message) -> Message:
 
 
 def stamp(number: int, cursor: str) -> Message:
-    return {"timestamp": "2024-01-15T10:30:00.123456Z", "id": number, "cursor": cursor, "tx": str(number // 10), "actor": "clinic_app"}
+    return {
+        "timestamp": "2024-01-15T10:30:00.123456Z",
+        "id": number,
+        "cursor": cursor,
+        "tx": str(number // 10),
+        "actor": "clinic_app",
+    }

@@ -29,7 +29,9 @@ class Case:
 CASES: list[Case] = []
 
 
-def case(sentence: str, *, is_long: bool = False, **values: list[object]) -> Callable[[Callable[..., Awaitable[None]]], None]:
+def case(
+    sentence: str, *, is_long: bool = False, **values: list[object]
+) -> Callable[[Callable[..., Awaitable[None]]], None]:
     """Makes a case of a function; of one with `name=[…]` a case for each of these values, as its argument of that name.
     The sentence may say `{name}`.
     """
@@ -43,7 +45,9 @@ def case(sentence: str, *, is_long: bool = False, **values: list[object]) -> Cal
                 async def with_value(trial: Trial, argument: str = argument, value: object = value) -> None:
                     await play(trial, **{argument: value})
 
-                CASES.append(Case(f"{play.__name__}_{value}", sentence.format(**{argument: value}), with_value, is_long))
+                CASES.append(
+                    Case(f"{play.__name__}_{value}", sentence.format(**{argument: value}), with_value, is_long)
+                )
 
     return register
 
@@ -87,7 +91,9 @@ class Trial:
         await program.next("ready", name)
         return stream
 
-    async def collection(self, program: Program, name: str, channel: str, *rows: dict[str, object], **fields: object) -> Stream:
+    async def collection(
+        self, program: Program, name: str, channel: str, *rows: dict[str, object], **fields: object
+    ) -> Stream:
         """A collection that is live and shows these rows, at place `{channel}-0`."""
         program.do("collection", name=name, channel=channel, **{"key": "pet_id", **fields})
         stream = await self.stream(channel)

@@ -12,26 +12,45 @@ import argparse
 import contextlib
 import secrets
 import signal
-import sys
 import time
-from pathlib import Path
 
 from harness import cluster as kit
 from harness import report
+
 from .rounds import KINDS, Campaign
 
 SPARE = 60  # seconds for a round; with what is left over of all rounds the run is given up, whatever hangs
 SHOWN = 6  # of each kind, so many mistakes
 # of each kind; `needlessly`: although nothing was lost of what the subscriber had been told
-COLUMNS = ("rounds", "changes", "lost", "cursors", "honoured", "refused", "refused needlessly", "sockets", "gaps", "gaps needlessly",
-           "closed", "wrong")
+COLUMNS = (
+    "rounds",
+    "changes",
+    "lost",
+    "cursors",
+    "honoured",
+    "refused",
+    "refused needlessly",
+    "sockets",
+    "gaps",
+    "gaps needlessly",
+    "closed",
+    "wrong",
+)
 
 
 def main(stack):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="of each kind (default: 20)")
-    parser.add_argument("--seed", type=int, help="replays the choices of a run, as far as timing allows (default: a random one)")
-    parser.add_argument("--kinds", type=kinds, default=list(KINDS), metavar="KIND,…", help=f"what goes wrong (default: {','.join(KINDS)})")
+    parser.add_argument(
+        "--seed", type=int, help="replays the choices of a run, as far as timing allows (default: a random one)"
+    )
+    parser.add_argument(
+        "--kinds",
+        type=kinds,
+        default=list(KINDS),
+        metavar="KIND,…",
+        help=f"what goes wrong (default: {','.join(KINDS)})",
+    )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if arguments.seed is None else arguments.seed

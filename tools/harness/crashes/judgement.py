@@ -6,6 +6,7 @@ Owns the rules and the choice of cursors. Pure but for the one question to the d
 import base64
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from .streams import in_time
 
@@ -76,7 +77,8 @@ def compare(stream, truth, say):
 
 
 def disordered(changes):
-    newest, found = {}, []
+    newest: dict[Any, Any] = {}
+    found = []
     for change in changes:
         _, _, _, k, v = change
         if v < newest.get(k, 0):
@@ -94,7 +96,7 @@ def choose(rng, streams, truth, bound):
     chosen += rng.sample(between, min(4, len(between)))
     good = [position(place.cursor) <= bound for place in places]
     edge = good.index(False) if False in good else len(places)
-    chosen += places[max(0, edge - 4):edge + 2]
+    chosen += places[max(0, edge - 4) : edge + 2]
     for stream in streams:
         lost = truth.lost(stream.changes)
         if lost:
@@ -104,6 +106,7 @@ def choose(rng, streams, truth, bound):
 
 
 # Cursors; the grammar is in docs/protocol.md ---------------------------------------------------------------------
+
 
 def decode(token):
     """A cursor as people read it."""
@@ -125,7 +128,7 @@ def fields(token):
     text, _, number = token[1:].partition(".")
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     length, at = varint(data, 0)
-    data = data[:at + length]  # without the seal
+    data = data[: at + length]  # without the seal
     incarnation, at = varint(data, at + 8)
     lsn, at = varint(data, at)
     return incarnation, lsn, data, at, number

@@ -9,10 +9,13 @@ import random
 import signal
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness import cluster as kit
 from harness.soak.faults import Node
+
 from .judgement import Truth, choose, decode, judge
 from .server import Server, wait_until
 from .streams import Stream, in_time
@@ -29,7 +32,7 @@ AFTERGLOW = 0.2  # seconds after that, for what comes twice
 class Kind:
     """A kind of fault."""
 
-    act: object  # what happens, from the first write on
+    act: Callable[["Round"], None]  # what happens, from the first write on
     commits: tuple  # values of synchronous_commit, one of which a round has
     may_refuse: bool = True  # a cursor
 
@@ -49,7 +52,7 @@ class Campaign:
     def __init__(self, stack, arguments, name, seed):
         self.kind, self.name, self.seed = KINDS[name], name, seed
         self.tally = Tally()
-        self.veterans = deque(maxlen=3 * VETERANS)  # of the last three rounds
+        self.veterans: deque[Any] = deque(maxlen=3 * VETERANS)  # of the last three rounds
         self.server = Server(stack, arguments)
         self.server.rowcast("migrate")
         self.server.psql(*TABLE)
@@ -70,9 +73,13 @@ class Round:
         self.campaign, self.number = campaign, number
         self.rng = random.Random(f"{campaign.seed}/{campaign.name}/{number}")
         self.server, self.writers, self.tally = campaign.server, campaign.writers, campaign.tally
-        settings = {"ROWCAST_HEARTBEAT_SECONDS": "1", "ROWCAST_DRAIN_SECONDS": "1", "ROWCAST_LOG_BYTES": str(1 << 26),
-                    # what memory does not hold comes from the outbox
-                    "ROWCAST_HISTORY_BYTES": str(self.rng.choice((1 << 16, 1 << 26)))}
+        settings = {
+            "ROWCAST_HEARTBEAT_SECONDS": "1",
+            "ROWCAST_DRAIN_SECONDS": "1",
+            "ROWCAST_LOG_BYTES": str(1 << 26),
+            # what memory does not hold comes from the outbox
+            "ROWCAST_HISTORY_BYTES": str(self.rng.choice((1 << 16, 1 << 26))),
+        }
         self.nodes = [Node(stack, self.server, each, settings, self.rng) for each in range(self.rng.choice((1, 2, 2)))]
         self.frozen, self.stopped = set(), set()
         self.live, self.early, self.resumed, self.cut_off = [], [], [], []
@@ -83,7 +90,9 @@ class Round:
     def begin(self):
         """Nodes and subscribers are there, and what was before is on disk."""
         self.commit = self.rng.choice(self.campaign.kind.commits)
-        self.server.configure(synchronous_commit=self.commit, wal_writer_delay=self.rng.choice(("200ms", "200ms", "1s", "5s")))
+        self.server.configure(
+            synchronous_commit=self.commit, wal_writer_delay=self.rng.choice(("200ms", "200ms", "1s", "5s"))
+        )
         self.server.flush()
         self.base = int(self.server.psql("select coalesce(max(id), 0) from rowcast.outbox"))
         self.start_nodes(self.nodes)
@@ -143,7 +152,9 @@ class Round:
     def come_back_early(self):
         """Some notice the fault before their node has recovered from it, and resume at any node."""
         places = in_time(self.live)
-        self.early = [Stream(self.rng.choice(self.nodes), self.base, self.rng.choice(places[-5:])) for _ in range(EARLY)]
+        self.early = [
+            Stream(self.rng.choice(self.nodes), self.base, self.rng.choice(places[-5:])) for _ in range(EARLY)
+        ]
 
     def stop_nodes(self, nodes):
         """They end, and their sockets with them."""
@@ -179,14 +190,20 @@ class Round:
             if node not in self.stopped and not node.is_to_run():
                 self._wrong(f"{node.name} ended by itself: {kit.tail(node.log, 3)}")
         self.start_nodes([node for node in self.nodes if not node.is_to_run()])
-        bound = int(self.server.psql("select coalesce(bound, durable) - '0/0' from rowcast.incarnation order by number desc limit 1"))
+        bound = int(
+            self.server.psql(
+                "select coalesce(bound, durable) - '0/0' from rowcast.incarnation order by number desc limit 1"
+            )
+        )
         chosen = choose(self.rng, self.live, Truth(self.server, self.base), bound)
         veterans = self.rng.sample(list(self.campaign.veterans), min(VETERANS, len(self.campaign.veterans)))
         self.writers.begin(self.rng, 100)
         # whose node hung up before it had an answer for him comes back with the last cursor that he got
         self._listen_until(lambda stream: stream.joined.is_set(), self.early)
         self.cut_off = [stream.last_place() for stream in self.early if not stream.is_open()]
-        self.resumed = [Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + self.cut_off + veterans]
+        self.resumed = [
+            Stream(self.rng.choice(self.nodes), self.base, place) for place in chosen + self.cut_off + veterans
+        ]
         self._listen_until(lambda stream: stream.joined.is_set(), self.resumed)
         self.writers.end()
         last = self.writers.write_last()
@@ -202,8 +219,15 @@ class Round:
             self._count_socket(stream, judge(stream, truth, last), truth)
         delivered = {change for stream in self.live for change in stream.changes}
         lost = truth.lost(delivered)
-        self.tally.count.update({"rounds": 1, "changes": len(delivered), "lost": len(lost), "rounds with loss": bool(lost),
-                                 "closed": sum(stream.node not in self.stopped for stream in self.live) - len(survivors)})
+        self.tally.count.update(
+            {
+                "rounds": 1,
+                "changes": len(delivered),
+                "lost": len(lost),
+                "rounds with loss": bool(lost),
+                "closed": sum(stream.node not in self.stopped for stream in self.live) - len(survivors),
+            }
+        )
         for node in self.nodes:
             for line in node.panics():
                 self._wrong(f"{node.name}: {line}")
@@ -217,27 +241,54 @@ class Round:
         refused = bool(verdict.gaps)
         if refused and not self.campaign.kind.may_refuse:
             verdict.mistakes.append(f"refused ({', '.join(verdict.gaps)}), although nothing can be lost")
-        self.tally.count.update({"cursors": 1, "refused": refused and not verdict.mistakes,
-                                 "honoured": verdict.recovered and not verdict.mistakes,
-                                 "refused needlessly": refused and not truth.lost(stream.place.delivered())})
+        self.tally.count.update(
+            {
+                "cursors": 1,
+                "refused": refused and not verdict.mistakes,
+                "honoured": verdict.recovered and not verdict.mistakes,
+                "refused needlessly": refused and not truth.lost(stream.place.delivered()),
+            }
+        )
         self.tally.reasons.update(verdict.gaps)
         self._explain(stream, verdict)
 
     def _count_socket(self, stream, verdict, truth):
-        self.tally.count.update({"sockets": 1, "gaps": bool(verdict.gaps), "gaps needlessly": bool(verdict.gaps) and not truth.lost(stream.changes)})
+        self.tally.count.update(
+            {
+                "sockets": 1,
+                "gaps": bool(verdict.gaps),
+                "gaps needlessly": bool(verdict.gaps) and not truth.lost(stream.changes),
+            }
+        )
         self._explain(stream, verdict)
 
     def _explain(self, stream, verdict):
         if verdict.mistakes:
             place = stream.place or stream.places[-1]
-            what = ("resumed early after" if stream in self.early else "was cut off and came back after" if place in self.cut_off else
-                    "resumed after" if stream.place else "live, its last message is")
-            self._wrong("\n    ".join([f"{stream.node.name}, {what} {place.message}, {decode(place.cursor)}", *verdict.mistakes,
-                                          f"lives: {self._lives()}"]))
+            what = (
+                "resumed early after"
+                if stream in self.early
+                else "was cut off and came back after"
+                if place in self.cut_off
+                else "resumed after"
+                if stream.place
+                else "live, its last message is"
+            )
+            self._wrong(
+                "\n    ".join(
+                    [
+                        f"{stream.node.name}, {what} {place.message}, {decode(place.cursor)}",
+                        *verdict.mistakes,
+                        f"lives: {self._lives()}",
+                    ]
+                )
+            )
 
     def _lives(self):
-        return self.server.psql("select string_agg(format('%s bound %s durable %s', number, coalesce(bound::text, '-'), durable), '; '"
-                                " order by number) from (select * from rowcast.incarnation order by number desc limit 4) i")
+        return self.server.psql(
+            "select string_agg(format('%s bound %s durable %s', number, coalesce(bound::text, '-'), durable), '; '"
+            " order by number) from (select * from rowcast.incarnation order by number desc limit 4) i"
+        )
 
     def _wrong(self, text):
         self.tally.count["wrong"] += 1
@@ -251,6 +302,7 @@ class Round:
 
 
 # Faults ----------------------------------------------------------------------------------------------------------
+
 
 def crash(a_round):
     """All processes are killed; the nodes stay."""

@@ -7,7 +7,6 @@ killed by their pids, which come from /proc: only children of a postmaster that 
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -30,12 +29,19 @@ class Server(kit.Cluster):
 
     def configure(self, **settings):
         """Changes settings while the server runs; a standby made later has them too."""
-        self.psql(*(f"alter system set {name} = '{value}'" for name, value in settings.items()), "select pg_reload_conf()")
-        wait_until(lambda: all(self.psql(f"show {name}") == value for name, value in settings.items()), "settings that were changed")
+        self.psql(
+            *(f"alter system set {name} = '{value}'" for name, value in settings.items()), "select pg_reload_conf()"
+        )
+        wait_until(
+            lambda: all(self.psql(f"show {name}") == value for name, value in settings.items()),
+            "settings that were changed",
+        )
 
     def flush(self):
         """Everything that was committed so far is on disk."""
-        self.psql("begin; set local synchronous_commit = on; select pg_logical_emit_message(true, 'crashes', ''); commit")
+        self.psql(
+            "begin; set local synchronous_commit = on; select pg_logical_emit_message(true, 'crashes', ''); commit"
+        )
 
     # Crashes
 
@@ -61,7 +67,8 @@ class Server(kit.Cluster):
         """One backend, a writer's if there is one; the server ends all others and begins anew. Returns when it has."""
         before, victim = self.psql(
             "select (select pid from pg_stat_activity where backend_type = 'checkpointer'), pid from pg_stat_activity"
-            " where backend_type = 'client backend' and pid <> pg_backend_pid() order by application_name = 'writer' desc limit 1").split("|")
+            " where backend_type = 'client backend' and pid <> pg_backend_pid() order by application_name = 'writer' desc limit 1"
+        ).split("|")
         if int(victim) not in children_of(self._server.pid):
             raise kit.Failure(f"{victim} is no child of the private Postgres")
         os.kill(int(victim), signal.SIGKILL)
@@ -84,20 +91,34 @@ class Server(kit.Cluster):
         if self._as_server:
             os.chown(self._home, self._as_server["user"], self._as_server["group"])
         data = self._home / "data"
-        kit.run([self.bin / "pg_basebackup", "-D", data, "-R", "-c", "fast", "-X", "stream", "--no-sync"],
-                cwd=self._home, env=self.env, **self._as_server)
+        kit.run(
+            [self.bin / "pg_basebackup", "-D", data, "-R", "-c", "fast", "-X", "stream", "--no-sync"],
+            cwd=self._home,
+            env=self.env,
+            **self._as_server,
+        )
         with open(data / "postgresql.conf", "a", encoding="utf-8") as conf:
             conf.write(f"unix_socket_directories = '{self._home}'\n")
         self._standby = self._launch(data)
         here = self.psql("select pg_current_wal_flush_lsn()")
-        wait_until(lambda: self.psql("select count(*) from pg_stat_replication"
-                                     f" where state = 'streaming' and replay_lsn >= '{here}'") == "1", "the standby")
+        wait_until(
+            lambda: (
+                self.psql(
+                    f"select count(*) from pg_stat_replication where state = 'streaming' and replay_lsn >= '{here}'"
+                )
+                == "1"
+            ),
+            "the standby",
+        )
 
     def hold_stream(self, end):
         """Nothing reaches the standby any more. Where its `sender` stands still and the server is killed, that is lost; of
         the `receiver`, what has not come to its socket."""
-        self._hold(self.psql("select pid from pg_stat_replication") if end == "sender" else
-                   self._psql_of_standby("select pid from pg_stat_wal_receiver"))
+        self._hold(
+            self.psql("select pid from pg_stat_replication")
+            if end == "sender"
+            else self._psql_of_standby("select pid from pg_stat_wal_receiver")
+        )
 
     def take_over(self):
         """From now on it is the standby that answers at the address of the server, which was killed."""
@@ -109,8 +130,12 @@ class Server(kit.Cluster):
 
     def promote(self):
         """The standby becomes a server that takes writes, before or after it has taken over."""
-        kit.run([self.bin / "pg_ctl", "promote", "-w", "-t", int(PATIENCE), "-D", self._home / "data"], cwd=self._home, env=self.env,
-                **self._as_server)
+        kit.run(
+            [self.bin / "pg_ctl", "promote", "-w", "-t", int(PATIENCE), "-D", self._home / "data"],
+            cwd=self._home,
+            env=self.env,
+            **self._as_server,
+        )
 
     def _hold(self, pid):
         os.kill(int(pid), signal.SIGSTOP)
@@ -122,7 +147,9 @@ class Server(kit.Cluster):
                 os.kill(self._held.pop(), signal.SIGCONT)
 
     def _psql_of_standby(self, statement):
-        return kit.output([self.psql_program, "-X", "-q", "-A", "-t", "-h", self._home, "-c", statement], env=self.env).strip()
+        return kit.output(
+            [self.psql_program, "-X", "-q", "-A", "-t", "-h", self._home, "-c", statement], env=self.env
+        ).strip()
 
     def _dismiss_standby(self):
         if self._standby:

@@ -4,6 +4,7 @@ Owns the sockets, each read by a thread of its own; judges nothing. A change is 
 transaction ids can both be given out again after a crash, all three together cannot.
 """
 
+import contextlib
 import json
 import socket
 import threading
@@ -26,7 +27,7 @@ class Place:
     count: int  # of them, so many up to here
 
     def delivered(self):
-        return self.changes[:self.count]
+        return self.changes[: self.count]
 
 
 class Stream(threading.Thread):
@@ -72,7 +73,9 @@ class Stream(threading.Thread):
         elif kind == "subscribed":
             self.told = message
         if "cursor" in message and not self.gaps:
-            self.places.append(Place(message["cursor"], kind, time.monotonic(), self.base, self.changes, len(self.changes)))
+            self.places.append(
+                Place(message["cursor"], kind, time.monotonic(), self.base, self.changes, len(self.changes))
+            )
         if kind == "subscribed":
             self.joined.set()
 
@@ -91,10 +94,8 @@ class Stream(threading.Thread):
         """Hangs up."""
         self._left = True
         if self._socket:
-            try:
+            with contextlib.suppress(OSError):
                 self._socket.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         self.join(5)
 
 

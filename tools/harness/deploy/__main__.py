@@ -8,15 +8,11 @@ is skipped and said, or with CI=true a failure; scripts/install-deploy installs 
 import argparse
 import os
 import signal
-import sys
-from pathlib import Path
 
 from harness import cluster as kit
 from harness.repository import ROOT
-from . import alerts
-from . import nights
-from . import proxies
-from . import unit
+
+from . import alerts, nights, proxies, unit
 
 PARTS = {"alerts": alerts.run, "unit": unit.run, "nights": nights.run, "proxies": proxies.run}
 ALL_WITHIN = 240  # seconds; then it is given up, whatever hangs
@@ -25,7 +21,9 @@ ALL_WITHIN = 240  # seconds; then it is given up, whatever hangs
 def main(stack):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sockets", type=int, default=100, help="through each proxy (default: 100)")
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"with commas between them (default: {','.join(PARTS)})")
+    parser.add_argument(
+        "--parts", default=",".join(PARTS), help=f"with commas between them (default: {','.join(PARTS)})"
+    )
     kit.add_arguments(parser)
     parser.set_defaults(rowcast=ROOT / "target/debug/rowcast")
     arguments = parser.parse_args()

@@ -12,8 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from harness import cluster as kit
-from harness.websocket import Inbox
 from harness.repository import ROOT
+from harness.websocket import Inbox
 
 ATTEMPTS = 12  # to reach a database that is away: half a minute
 WITHIN = 90  # seconds for them
@@ -36,7 +36,10 @@ def run(stack, arguments, missing):
         wrong += missing("wrong clocks: there is no faketime")
     for mistake in mistakes:
         print(f"WRONG  {mistake}", flush=True)
-    print(f"{'ok' if not mistakes else 'WRONG':6} the log of an outage, a start that fails, clocks that are wrong, the image", flush=True)
+    print(
+        f"{'ok' if not mistakes else 'WRONG':6} the log of an outage, a start that fails, clocks that are wrong, the image",
+        flush=True,
+    )
     return wrong
 
 
@@ -60,14 +63,24 @@ def log(cluster):
     if [line.get("event") for line in loud].count("source_down") != 1 or len(loud) > WITNESSES:
         yield f"an outage of {ATTEMPTS} attempts is {len(loud)} lines: {[line.get('event') for line in loud]}"
     listening = [line for line in lines if line["event"] == "listening"]
-    if not listening or not re.fullmatch(r"\d+\.\d+\.\d+", str(listening[0].get("version"))) or not listening[0].get("process"):
+    if (
+        not listening
+        or not re.fullmatch(r"\d+\.\d+\.\d+", str(listening[0].get("version")))
+        or not listening[0].get("process")
+    ):
         yield f"`listening` says neither version nor process: {listening}"
 
 
 def start_that_fails(cluster):
     """Who reads JSON reads why it ended, too."""
     env = {**cluster.env, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "ROWCAST_LISTEN": "127.0.0.1:0"}
-    done = subprocess.run([cluster.rowcast_program, "serve", "--log-format", "json", "--wait-seconds", "0"], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [cluster.rowcast_program, "serve", "--log-format", "json", "--wait-seconds", "0"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     try:
         last = json.loads(done.stderr.splitlines()[-1])
     except ValueError:
@@ -79,8 +92,11 @@ def start_that_fails(cluster):
 
 def clock(cluster, offset):
     """rowcast's clock is wrong by an hour; what it says of delays is not."""
-    program = cluster.file(f"rowcast{offset}", f'#!/bin/sh\nexport DONT_FAKE_MONOTONIC=1 FAKETIME={offset} LD_PRELOAD="{library()}"\n'
-                           f'exec "{Path(cluster.rowcast_program).resolve()}" "$@"\n')
+    program = cluster.file(
+        f"rowcast{offset}",
+        f'#!/bin/sh\nexport DONT_FAKE_MONOTONIC=1 FAKETIME={offset} LD_PRELOAD="{library()}"\n'
+        f'exec "{Path(cluster.rowcast_program).resolve()}" "$@"\n',
+    )
     program.chmod(0o755)
     real, cluster.rowcast_program = cluster.rowcast_program, program
     wanted = HOUR if offset.startswith("-") else -HOUR
@@ -107,7 +123,12 @@ def clock(cluster, offset):
 
 def library():
     """faketime itself would wait for rowcast, and not hand on the signal that ends it."""
-    return kit.output(["sh", "-c", "faketime -f +0 sh -c 'echo $LD_PRELOAD'"]).strip().replace("libfaketime.so", "libfaketimeMT.so").replace("$", "\\$")
+    return (
+        kit.output(["sh", "-c", "faketime -f +0 sh -c 'echo $LD_PRELOAD'"])
+        .strip()
+        .replace("libfaketime.so", "libfaketimeMT.so")
+        .replace("$", "\\$")
+    )
 
 
 def image(cluster):
@@ -124,7 +145,9 @@ def image(cluster):
 
 
 def health(command, port):
-    return subprocess.run(command, env={"PATH": "/usr/bin:/bin", "ROWCAST_LISTEN": f"0.0.0.0:{port}"}, capture_output=True, timeout=10).returncode
+    return subprocess.run(
+        command, env={"PATH": "/usr/bin:/bin", "ROWCAST_LISTEN": f"0.0.0.0:{port}"}, capture_output=True, timeout=10
+    ).returncode
 
 
 def metric(relay, name):

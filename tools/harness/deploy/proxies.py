@@ -19,8 +19,8 @@ import urllib.parse
 from pathlib import Path
 
 from harness import cluster as kit
-from harness.websocket import ProtocolError, Refused, WebSocket
 from harness.repository import ROOT
+from harness.websocket import ProtocolError, Refused, WebSocket
 
 BACK_WITHIN = 10  # seconds from the end of a node until everybody is back
 USERS = 10  # one socket of so many is a user's
@@ -48,8 +48,13 @@ def run(stack, arguments, missing):
 
 def configurations():
     """Each that is published: where it stands, whose it is, and a function from (dir, port, nodes) to its text."""
-    read = lambda path: (ROOT / path).read_text(encoding="utf-8")
-    block = lambda path, kind: re.search(rf"```{kind}\n(.*?)```", read(path), re.S)[1]
+
+    def read(path):
+        return (ROOT / path).read_text(encoding="utf-8")
+
+    def block(path, kind):
+        return re.search(rf"```{kind}\n(.*?)```", read(path), re.S)[1]
+
     yield "deploy/nginx.conf", "nginx", lambda *place: whole_nginx(read("deploy/nginx.conf"), *place)
     for page in ("docs/cookbook.md", "docs/operations.md"):
         yield f"nginx in {page}", "nginx", lambda *place, page=page: nginx_example(block(page, "nginx"), *place)
@@ -72,8 +77,10 @@ def nginx_example(text, directory, port, nodes):
     text = re.sub(r"^  (listen|server_name|ssl_\w+) .*\n", "", text, flags=re.M)
     text = substitute(text, r"^server \{\n", f"server {{\n  listen 127.0.0.1:{port};\n")
     text = substitute(text, r"10\.0\.0\.([12]):8000", lambda found: nodes[int(found[1]) - 1])
-    return (f"pid {directory}/nginx.pid;\nworker_processes 2;\nevents {{ worker_connections 4096; }}\n"
-            f"http {{\naccess_log off;\n{temporary_places(directory)}{text}}}\n")
+    return (
+        f"pid {directory}/nginx.pid;\nworker_processes 2;\nevents {{ worker_connections 4096; }}\n"
+        f"http {{\naccess_log off;\n{temporary_places(directory)}{text}}}\n"
+    )
 
 
 def temporary_places(directory):
@@ -114,15 +121,33 @@ class Restarts:
         directory = Path(self.cluster.dir) / f"proxy-{self.port}"
         (directory / "nginx").mkdir(parents=True)
         file = directory / "conf"
-        file.write_text(configuration(directory, self.port, [f"127.0.0.1:{port}" for port in self.ports]), encoding="utf-8")
+        file.write_text(
+            configuration(directory, self.port, [f"127.0.0.1:{port}" for port in self.ports]), encoding="utf-8"
+        )
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         if program == "nginx":
-            command = [shutil.which(program, path=path), "-p", directory, "-e", directory / "error.log", "-c", file, "-g", "daemon off;"]
+            command = [
+                shutil.which(program, path=path),
+                "-p",
+                directory,
+                "-e",
+                directory / "error.log",
+                "-c",
+                file,
+                "-g",
+                "daemon off;",
+            ]
             ends = signal.SIGTERM
         else:
             command, ends = [shutil.which(program, path=path), "-db", "-f", file], signal.SIGUSR1
         with open(directory / "out", "wb") as out:
-            process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
         self.stack.callback(end_proxy, process, ends)
         deadline = time.monotonic() + 10
         while not answers(self.port):
@@ -156,7 +181,10 @@ class Restarts:
 
     def _write(self):
         self.written += 1
-        self.cluster.psql(f"insert into pets values ({self.written})", f"select rowcast.notify('7', 'n', '{{\"pet_id\": {self.written}}}')")
+        self.cluster.psql(
+            f"insert into pets values ({self.written})",
+            f"select rowcast.notify('7', 'n', '{{\"pet_id\": {self.written}}}')",
+        )
 
     def _has_all(self, client):
         return client.last == self.written
@@ -165,7 +193,9 @@ class Restarts:
         deadline = time.monotonic() + BACK_WITHIN
         while late := sum(not condition(client) for client in self.clients):
             if time.monotonic() > deadline:
-                self.mistakes.append(f"{late} of {len(self.clients)} clients are not there, or not up to date, {BACK_WITHIN} s {when}")
+                self.mistakes.append(
+                    f"{late} of {len(self.clients)} clients are not there, or not up to date, {BACK_WITHIN} s {when}"
+                )
                 return
             time.sleep(0.02)
 

@@ -5,9 +5,9 @@ docs/operations.md says of settings under systemd. No systemd runs for it.
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
-from harness import cluster as kit
 from harness.repository import ROOT
 
 EXPOSURE = 20  # of 100: what systemd-analyze security says, and what a change of the unit may not exceed
@@ -40,7 +40,7 @@ def run(_stack, arguments, missing):
 def examine(analyze, text, drop_ins, program):
     """Whether systemd understands every line, and how much the service could do if it were taken over."""
     name = " and ".join(["deploy/rowcast.service", *(file.name for file in drop_ins)])
-    with kit.tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         unit = Path(folder) / "rowcast.service"
         unit.write_text(text.replace("/usr/local/bin/rowcast", str(program)), encoding="utf-8")
         (Path(folder) / "rowcast.service.d").mkdir()
@@ -49,7 +49,11 @@ def examine(analyze, text, drop_ins, program):
         verify = subprocess.run([analyze, "verify", "--man=no", unit], capture_output=True, text=True)
         # lines of other units of this machine are not ours to mend
         said = [line for line in verify.stderr.splitlines() if "rowcast" in line]
-        security = subprocess.run([analyze, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", unit], capture_output=True, text=True)
+        security = subprocess.run(
+            [analyze, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", unit],
+            capture_output=True,
+            text=True,
+        )
     verdict = "ok" if verify.returncode == 0 and not said and security.returncode == 0 else "WRONG"
     print(f"{verdict:6} {name}: {(security.stdout.strip().splitlines() or ['no answer'])[-1].strip('→ ')}", flush=True)
     for line in said or (verify.stderr.splitlines() if verify.returncode else []):

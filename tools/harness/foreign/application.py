@@ -36,19 +36,26 @@ class Application:
         if self._kinds.may(self._rng, "event-trigger", 0.8):
             self._event_trigger()
 
-    def _trigger(self, table: Table, when: str, event: str, level: str, body: str, kind: str, declare: str = "", suffix: str = "") -> None:
+    def _trigger(
+        self, table: Table, when: str, event: str, level: str, body: str, kind: str, declare: str = "", suffix: str = ""
+    ) -> None:
         self._made += 1
         function = f"public.app_{self._made}()"
         name = self._rng.choice(EARLY if self._kinds.may(self._rng, "early-names", 0.4) else LATE) + f" {self._made}"
         security = " security definer" if self._rng.random() < 0.2 else ""
         self._schema.ddl.append(
-            (f"create function {function} returns trigger language plpgsql{security} as $app$ {declare} begin {body} end $app$", kind)
+            (
+                f"create function {function} returns trigger language plpgsql{security} as $app$ {declare} begin {body} end $app$",
+                kind,
+            )
         )
         constraint = "constraint " if kind == "deferred" else ""
         self._schema.ddl.append(
             (
-                f"create {constraint}trigger {quoted(name)} {when} {event} on {table.ident} {suffix} for each {level} "
-                f"execute function {function}",
+                (
+                    f"create {constraint}trigger {quoted(name)} {when} {event} on {table.ident} {suffix} for each {level} "
+                    f"execute function {function}"
+                ),
                 kind,
             )
         )
@@ -65,7 +72,14 @@ class Application:
             )
         )
         if self._rng.random() < 0.2:
-            self._trigger(table, "before", "delete", "row", f"if old.{count} % 7 = 3 then return null; end if; return old;", "before")
+            self._trigger(
+                table,
+                "before",
+                "delete",
+                "row",
+                f"if old.{count} % 7 = 3 then return null; end if; return old;",
+                "before",
+            )
         self._trigger(table, "before", "insert or update", "row", body, "before")
 
     def _sibling(self, table: Table) -> None:
@@ -93,21 +107,33 @@ class Application:
         )
         test = self._rng.choice((f"{row}.{count} % 2 = 1", f"{row}.{count} between 1 and 10", "true"))
         depth = self._rng.choice((2, 2, 3))
-        self._trigger(table, "after", event, "row", f"if pg_trigger_depth() < {depth} and {test} then {change} end if; return null;", "sibling")
+        self._trigger(
+            table,
+            "after",
+            event,
+            "row",
+            f"if pg_trigger_depth() < {depth} and {test} then {change} end if; return null;",
+            "sibling",
+        )
 
     def _totals(self, table: Table) -> None:
         other = self._rng.choice(self._schema.tables)
         log = f"public.audit_{self._made}"
-        self._schema.ddl.append((f"create table {log} (id int4 generated always as identity primary key, op text, n int4)", "totals"))
+        self._schema.ddl.append(
+            (f"create table {log} (id int4 generated always as identity primary key, op text, n int4)", "totals")
+        )
         update = (
-            f"update {other.ident} set {other.count.ident} = {other.count.ident} + 1 where {other.count.ident} % 4 = 1;" if other is not table else ""
+            f"update {other.ident} set {other.count.ident} = {other.count.ident} + 1 where {other.count.ident} % 4 = 1;"
+            if other is not table
+            else ""
         )
         self._trigger(
             table,
             "after",
             "insert or update or delete",
             "row",
-            f"if pg_trigger_depth() < 3 then insert into {log} (op, n) values (tg_op, coalesce(new.{table.count.ident}, old.{table.count.ident})); {update} end if; return null;",
+            f"if pg_trigger_depth() < 3 then insert into {log} (op, n) values (tg_op, "
+            f"coalesce(new.{table.count.ident}, old.{table.count.ident})); {update} end if; return null;",
             "totals",
         )
 
@@ -143,7 +169,10 @@ class Application:
             (
                 self._rng.choice(
                     (
-                        f"create rule app_rule as on delete to {table.ident} where old.{count} % 3 = 1 do instead update {table.ident} set {count} = {count} + 1 where {count} = old.{count}",
+                        (
+                            f"create rule app_rule as on delete to {table.ident} where old.{count} % 3 = 1 do instead update "
+                            f"{table.ident} set {count} = {count} + 1 where {count} = old.{count}"
+                        ),
                         f"create rule app_rule as on update to {table.ident} where new.{count} = 13 do instead nothing",
                         f"create rule app_rule as on delete to {table.ident} do also update {table.ident} set {count} = 2 where {count} = 1",
                     )
@@ -155,11 +184,16 @@ class Application:
     def _view(self, table: Table) -> None:
         view = f"public.view_{table.number}"
         self._schema.ddl.append(
-            (f"create view {view} as select * from {table.ident} where {table.count.ident} >= 0 with local check option", "views")
+            (
+                f"create view {view} as select * from {table.ident} where {table.count.ident} >= 0 with local check option",
+                "views",
+            )
         )
 
     def _event_trigger(self) -> None:
-        self._schema.ddl.append(("create table public.ddl_log (at timestamptz default now(), tag text)", "event-trigger"))
+        self._schema.ddl.append(
+            ("create table public.ddl_log (at timestamptz default now(), tag text)", "event-trigger")
+        )
         body = "insert into public.ddl_log (tag) values (tg_tag);"
         event = self._rng.choice(("ddl_command_start", "ddl_command_end", "sql_drop"))
         if event == "ddl_command_end":
@@ -172,4 +206,6 @@ class Application:
                 "event-trigger",
             )
         )
-        self._schema.ddl.append((f"create event trigger watch_ddl on {event} execute function public.watch_ddl()", "event-trigger"))
+        self._schema.ddl.append(
+            (f"create event trigger watch_ddl on {event} execute function public.watch_ddl()", "event-trigger")
+        )

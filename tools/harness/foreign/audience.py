@@ -12,6 +12,7 @@ import urllib.parse
 from collections.abc import Callable
 
 from harness import websocket
+
 from .charset import as_told
 from .eventstream import EventStream
 from .plan import Follow
@@ -24,7 +25,14 @@ MISSING = ("404", "4404")
 class Audience:
     """All subscribers of a round."""
 
-    def __init__(self, host: str, port: int, follows: list[Follow], key_of: Callable[[str], list[str]], hidden_of: Callable[[str], set[str]]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        follows: list[Follow],
+        key_of: Callable[[str], list[str]],
+        hidden_of: Callable[[str], set[str]],
+    ) -> None:
         self._host, self._port, self._key_of, self._hidden_of = host, port, key_of, hidden_of
         self._selector = selectors.DefaultSelector()
         self.secrets: list[str] = []
@@ -44,7 +52,11 @@ class Audience:
         for line in self.lines.values():
             follow = line.subscribers[0].follow
             if follow.begins == number or line.is_lost or any(back == number for _, back in follow.drops):
-                if line.socket is None and follow.begins <= number and not any(leaves < number < back for leaves, back in follow.drops):
+                if (
+                    line.socket is None
+                    and follow.begins <= number
+                    and not any(leaves < number < back for leaves, back in follow.drops)
+                ):
                     self.connect(line)
             elif any(leaves == number for leaves, _ in follow.drops):
                 self.hang_up(line)
@@ -52,7 +64,9 @@ class Audience:
     def reload(self, channel: str, everybody: bool) -> None:
         """Who follows this channel begins anew: everybody, or those who are there."""
         for line in self.lines.values():
-            if (everybody or line.socket is not None) and any(each.follow.channel == channel for each in line.subscribers):
+            if (everybody or line.socket is not None) and any(
+                each.follow.channel == channel for each in line.subscribers
+            ):
                 for each in line.subscribers:
                     if each.follow.channel == channel and (line.socket is not None or line.is_lost):
                         each.place, each.gone = None, ""
@@ -71,19 +85,31 @@ class Audience:
                 self.hang_up(line)
                 self.connect(line)
 
-    def connect(self, line: "Line") -> None:
+    def connect(self, line: Line) -> None:
         """Opens the socket, each channel from its place."""
         first = line.subscribers[0].follow
-        line.is_lost, line.hidden = False, {each.follow.channel: self._hidden_of(each.follow.channel) for each in line.subscribers}
-        asked = [(each, each.connect(self._key_of(each.follow.channel), False)) for each in line.subscribers if not each.follow.user]
+        line.is_lost, line.hidden = (
+            False,
+            {each.follow.channel: self._hidden_of(each.follow.channel) for each in line.subscribers},
+        )
+        asked = [
+            (each, each.connect(self._key_of(each.follow.channel), False))
+            for each in line.subscribers
+            if not each.follow.user
+        ]
         if first.user:
             path = f"/ws/user/{first.user}"
         elif len(asked) == 1:
             each, since = asked[0]
-            words = [("snapshot", "true"), *([("since", since)] if since else []), *(("filter", text) for text in filters(first))]
+            words = [
+                ("snapshot", "true"),
+                *([("since", since)] if since else []),
+                *(("filter", text) for text in filters(first)),
+            ]
             words += [("columns", columns_text(first))] if first.columns else []
             words += [("old", "true")] if first.old else []
-            path = f"/{'sse' if first.is_stream else 'ws'}/{urllib.parse.quote(first.channel, safe='')}?{urllib.parse.urlencode(words, quote_via=urllib.parse.quote)}"
+            kind, channel = "sse" if first.is_stream else "ws", urllib.parse.quote(first.channel, safe="")
+            path = f"/{kind}/{channel}?{urllib.parse.urlencode(words, quote_via=urllib.parse.quote)}"
         else:
             path = "/ws"
         try:
@@ -100,6 +126,7 @@ class Audience:
         for each, since in asked if path == "/ws" else []:
             each.gone = ""
             follow = each.follow
+            assert isinstance(line.socket, websocket.WebSocket)
             line.socket.send(
                 json.dumps(
                     {
@@ -116,7 +143,7 @@ class Audience:
         for each in line.subscribers:
             each.gone = ""
 
-    def hang_up(self, line: "Line") -> None:
+    def hang_up(self, line: Line) -> None:
         """Ends the socket without a word."""
         if line.socket is not None:
             self._selector.unregister(line.socket.sock)
@@ -141,7 +168,7 @@ class Audience:
                         line.due = time.monotonic() + 0.2
                         self.connect(line)
 
-    def _read(self, line: "Line") -> None:
+    def _read(self, line: Line) -> None:
         socket = line.socket
         assert socket is not None
         try:
@@ -160,7 +187,7 @@ class Audience:
             else:
                 line.is_lost = True
 
-    def _take(self, line: "Line", frame: bytes) -> None:
+    def _take(self, line: Line, frame: bytes) -> None:
         self.messages += 1
         if SECRET in frame:
             self.secrets.append(frame.decode("utf-8", "replace")[:500])
@@ -185,12 +212,14 @@ class Audience:
                     line.is_lost = True
                     return
 
-    def _look_for_hidden(self, line: "Line", each: Subscriber, message: dict, text: str) -> None:
+    def _look_for_hidden(self, line: Line, each: Subscriber, message: dict, text: str) -> None:
         hidden = line.hidden[each.follow.channel]
         rows = (
             message["rows"]
             if message["type"] == "snapshot"
-            else [message["data"]] if isinstance(message["data"], tuple) and message["action"] not in ("spoken", "sentinel") else []
+            else [message["data"]]
+            if isinstance(message["data"], tuple) and message["action"] not in ("spoken", "sentinel")
+            else []
         )
         for row in rows:
             found = hidden & {name for name, value in row if value is not None}

@@ -18,7 +18,10 @@ from .values import TYPES
 
 def is_alone(turn: Turn) -> bool:
     """Whether no other transaction may be open beside it."""
-    return any(step.kind.startswith(("ddl", "swap", "expand", "rewatch", "watch", "truncate", "lost", "restart", "prune")) for step in turn)
+    return any(
+        step.kind.startswith(("ddl", "swap", "expand", "rewatch", "watch", "truncate", "lost", "restart", "prune"))
+        for step in turn
+    )
 
 
 class Life:
@@ -58,7 +61,9 @@ class Life:
         """DDL and writes in one transaction."""
         rng, taste = self._rng, self._planner.taste
         write = Step(0, f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1", "update")
-        made = Step(0, writing.insert(rng, table, taste, 2, " on conflict do nothing" if not table.defers else ""), "insert")
+        made = Step(
+            0, writing.insert(rng, table, taste, 2, " on conflict do nothing" if not table.defers else ""), "insert"
+        )
         return (
             Step(0, "begin", "ddl-shape"),
             *(replace(step, does=()) for step in turn),
@@ -91,10 +96,21 @@ class Life:
         if roll < 0.3 or not free:
             table.spare += 1
             default = rng.choice(
-                ("", " default 7" if fresh.type.sql == "int4" else "", " default clock_timestamp()::text" if fresh.type.sql == "text" else "")
+                (
+                    "",
+                    " default 7" if fresh.type.sql == "int4" else "",
+                    " default clock_timestamp()::text" if fresh.type.sql == "text" else "",
+                )
             )
             table.columns.append(fresh)
-            return (Step(0, f"alter table {table.ident} add column {fresh.ident} {fresh.type.sql}{default}", "ddl-shape", does=reload),)
+            return (
+                Step(
+                    0,
+                    f"alter table {table.ident} add column {fresh.ident} {fresh.type.sql}{default}",
+                    "ddl-shape",
+                    does=reload,
+                ),
+            )
         column = rng.choice(free)
         if roll < 0.45:
             table.columns.remove(column)
@@ -102,10 +118,14 @@ class Life:
         if roll < 0.6:
             old, column.name = column.ident, f"renamed {table.spare}"
             table.spare += 1
-            return (Step(0, f"alter table {table.ident} rename column {old} to {column.ident}", "ddl-shape", does=reload),)
+            return (
+                Step(0, f"alter table {table.ident} rename column {old} to {column.ident}", "ddl-shape", does=reload),
+            )
         if roll < 0.75:
             if column.type.sql != "int4" or column.role:
-                return (Step(0, f"alter table {table.ident} alter column {column.ident} set default null", "ddl-shape"),)
+                return (
+                    Step(0, f"alter table {table.ident} alter column {column.ident} set default null", "ddl-shape"),
+                )
             column.type = TYPES[2]
             return (
                 Step(
@@ -127,7 +147,12 @@ class Life:
         return (
             Step(0, f"create schema {quoted(table.schema)}", "ddl-shape"),
             Step(0, f"grant usage on schema {quoted(table.schema)} to public", "ddl-shape"),
-            Step(0, f"alter table {old} set schema {quoted(table.schema)}", "ddl-shape", does=() if not self._planner.plan.relay_user else reload),
+            Step(
+                0,
+                f"alter table {old} set schema {quoted(table.schema)}",
+                "ddl-shape",
+                does=() if not self._planner.plan.relay_user else reload,
+            ),
         )
 
     def _partition(self, table: Table) -> Turn:
@@ -142,7 +167,9 @@ class Life:
             table.spare += 1
             return (
                 Step(0, f"alter table {table.ident} detach partition {table.part(name)}", "ddl-partition", does=does),
-                Step(0, f"update {table.part(name)} set {table.count.ident} = {table.count.ident} + 1", "ddl-partition"),
+                Step(
+                    0, f"update {table.part(name)} set {table.count.ident} = {table.count.ident} + 1", "ddl-partition"
+                ),
             )
         name, first = f"attached {table.number} {table.spare}", 100 + 10 * table.spare
         table.spare += 1
@@ -157,8 +184,17 @@ class Life:
             create = f"create table {table.part(name)} (like {table.ident} including defaults including generated)"
         return (
             Step(0, create, "ddl-partition"),
-            Step(0, f"insert into {table.part(name)} ({columns}) select {cells} from {table.ident} on conflict do nothing", "ddl-partition"),
-            Step(0, f"alter table {table.ident} attach partition {table.part(name)} for values {bound}", "ddl-partition", does=does),
+            Step(
+                0,
+                f"insert into {table.part(name)} ({columns}) select {cells} from {table.ident} on conflict do nothing",
+                "ddl-partition",
+            ),
+            Step(
+                0,
+                f"alter table {table.ident} attach partition {table.part(name)} for values {bound}",
+                "ddl-partition",
+                does=does,
+            ),
         )
 
     def _types(self, table: Table) -> Turn:
@@ -244,10 +280,16 @@ class Life:
         name, kind = secret.ident, "expand-contract"
         aside = f"aside {table.spare}"
         table.spare += 1
-        fill = Step(0, f"update {table.ident} set {name} = 'S3CR3T' || {table.count.ident}, {table.count.ident} = {table.count.ident} + 1", kind)
+        fill = Step(
+            0,
+            f"update {table.ident} set {name} = 'S3CR3T' || {table.count.ident}, {table.count.ident} = {table.count.ident} + 1",
+            kind,
+        )
         reload = (f"reload {table.channel}",) if table.is_watched else ()
         if rng.random() < 0.5:
-            table.hidden.append(aside)  # whoever states the channel again states both; a list of the same names keeps both
+            table.hidden.append(
+                aside
+            )  # whoever states the channel again states both; a list of the same names keeps both
             return (
                 Step(0, "begin", kind),
                 Step(0, f"alter table {table.ident} rename column {name} to {quoted(aside)}", kind),
@@ -293,7 +335,11 @@ class Life:
         plan = self._planner.plan
         if not plan.sessions[-1].endswith("_lease"):
             return self._other(table)
-        write = Step(len(plan.sessions) - 1, f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1", "lost-login")
+        write = Step(
+            len(plan.sessions) - 1,
+            f"update {table.ident} set {table.count.ident} = {table.count.ident} + 1",
+            "lost-login",
+        )
         return (write, Step(0, f"drop role if exists {quoted(plan.sessions[-1])}", "lost-login", "subject"), write)
 
 

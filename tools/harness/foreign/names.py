@@ -6,7 +6,22 @@ import random
 
 from .charset import Charset
 
-PLAIN = ("alpha", "beta", "gamma", "delta", "price", "title", "amount", "state", "note", "owner_id", "created_at", "kind_of", "pos", "flag")
+PLAIN = (
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "price",
+    "title",
+    "amount",
+    "state",
+    "note",
+    "owner_id",
+    "created_at",
+    "kind_of",
+    "pos",
+    "flag",
+)
 # reserved words, names that our own SQL uses, and names that need more than one kind of quoting
 ODD = (
     "r",

@@ -6,8 +6,7 @@ import random
 import re
 from dataclasses import dataclass, field
 
-from . import settings
-from . import writing
+from . import settings, writing
 from .application import Application
 from .charset import CHARSETS, UTF8, Charset
 from .kinds import Kinds
@@ -139,7 +138,11 @@ class Planner:
                 Statement(f"grant usage, create on schema public to {quoted(owner)}", "roles"),
             ]
             for name, value in settings.of_session(rng, self.kinds):
-                plan.begin.append(Statement(f"alter role {quoted(writer)} set {name} = {literal(value)}", "output-settings", "subject"))
+                plan.begin.append(
+                    Statement(
+                        f"alter role {quoted(writer)} set {name} = {literal(value)}", "output-settings", "subject"
+                    )
+                )
             plan.sessions += [owner, writer]
         if self.kinds.may(rng, "lost-login", 0.7) and self.owner:
             login = f"{self.prefix}_lease"
@@ -155,7 +158,10 @@ class Planner:
             for table in tables:
                 plan.begin += [
                     Statement(f"grant usage on schema {quoted(table.schema)} to public", "roles"),
-                    Statement(f"grant select, insert, update, delete on {table.ident} to {quoted(self.prefix + '_Writer')}", "roles"),
+                    Statement(
+                        f"grant select, insert, update, delete on {table.ident} to {quoted(self.prefix + '_Writer')}",
+                        "roles",
+                    ),
                     Statement(f"alter table {table.ident} owner to {quoted(self.owner)}", "roles"),
                 ]
             plan.begin.append(Statement("grant all on all tables in schema public to public", "roles"))
@@ -164,8 +170,13 @@ class Planner:
                 if rng.random() < 0.6:
                     forced = rng.random() < 0.4
                     plan.begin += [
-                        Statement(f"alter table {table.ident} enable row level security{', force row level security' if forced else ''}", "policies"),
-                        Statement(f"create policy app on {table.ident} using ({table.count.ident} % 3 <> 1)", "policies"),
+                        Statement(
+                            f"alter table {table.ident} enable row level security{', force row level security' if forced else ''}",
+                            "policies",
+                        ),
+                        Statement(
+                            f"create policy app on {table.ident} using ({table.count.ident} % 3 <> 1)", "policies"
+                        ),
                     ]
 
     def _first_rows(self, tables: list[Table]) -> None:
@@ -186,7 +197,9 @@ class Planner:
 
     def _watches(self, tables: list[Table]) -> None:
         if any("public.nothing" in statement.sql for statement in self.plan.begin):
-            self.plan.watches.append(Watch(99, "public.nothing", "nothing", "select rowcast.watch('public.nothing')", kind="strange-shapes"))
+            self.plan.watches.append(
+                Watch(99, "public.nothing", "nothing", "select rowcast.watch('public.nothing')", kind="strange-shapes")
+            )
         for table in tables:
             if self.rng.random() < 0.9 or table is tables[0]:
                 table.is_watched = True
@@ -235,7 +248,8 @@ class Planner:
             series = f"row.{table.count.ident}" if "many-users" in self.kinds else f"least(row.{table.count.ident}, 5)"
             if self.kinds.may(rng, "bad-rule", 0.6):
                 words.append(
-                    f"user_rule => {literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, {series})')))}"
+                    f"user_rule => "
+                    f"{literal(rng.choice((f'select 7 / (row.{table.count.ident} % 4)', rng.choice(shown).name, f'select generate_series(1, {series})')))}"
                 )
             elif rng.random() < 0.6:
                 user_column = table.count.name
@@ -243,5 +257,15 @@ class Planner:
             else:
                 words.append(f"user_rule => {literal(f'select row.{table.count.ident} % 4')}")
             if rng.random() < 0.6:
-                words.append(f"notification => jsonb_build_object('k', {literal(table.count.name)}, 'x', {literal(rng.choice(shown).name)})")
-        return Watch(table.number, table.ident, table.channel, f"select rowcast.watch({', '.join(words)})", tuple(table.hidden), user_column, kind)
+                words.append(
+                    f"notification => jsonb_build_object('k', {literal(table.count.name)}, 'x', {literal(rng.choice(shown).name)})"
+                )
+        return Watch(
+            table.number,
+            table.ident,
+            table.channel,
+            f"select rowcast.watch({', '.join(words)})",
+            tuple(table.hidden),
+            user_column,
+            kind,
+        )

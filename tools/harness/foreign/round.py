@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, field
 
 from harness import cluster as kit
-from . import life
-from . import verdict
+
+from . import life, verdict
 from .audience import Audience
 from .names import literal
 from .plan import Plan, Statement, Step, Watch
@@ -36,7 +36,12 @@ DOOMED = "40001"  # a serializable transaction that cannot commit: the next row 
 TAKEN = "23505"  # a unique key
 MOVES_KEYS = re.compile(r'^update .* set ("[^"]*") = \1 [+-] ', re.DOTALL)
 ABORTED = "25P02"  # of each statement after that
-PASSABLE = ("42P01", "3F000", "42704", "40001")  # of calls on tables that a smaller plan does not have, or beside serializable writers
+PASSABLE = (
+    "42P01",
+    "3F000",
+    "42704",
+    "40001",
+)  # of calls on tables that a smaller plan does not have, or beside serializable writers
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,10 @@ class Outcome:
     text: str
     took: float
 
-    def same(self, other: "Outcome") -> bool:
-        return self.state == other.state and (self.answer is None or other.answer is None or self.answer.tag == other.answer.tag)
+    def same(self, other: Outcome) -> bool:
+        return self.state == other.state and (
+            self.answer is None or other.answer is None or self.answer.tag == other.answer.tag
+        )
 
     def __str__(self) -> str:
         return f"{self.answer.tag if self.answer else self.text} ({self.took:.2f} s)"
@@ -198,7 +205,11 @@ class Round:
             return False
         if one.same(other):
             return True
-        self.find("statement", one.state or other.state, f"before the writers: {statement.sql[:500]}: {one}; without rowcast: {other}")
+        self.find(
+            "statement",
+            one.state or other.state,
+            f"before the writers: {statement.sql[:500]}: {one}; without rowcast: {other}",
+        )
         return False
 
     def _watch(self) -> bool:
@@ -208,7 +219,12 @@ class Round:
             # hstore: a cast to json may fail, and the write with it
             is_refused = CAST in outcome.text
             self.counts["refused"] = self.counts.get("refused", 0) + is_refused
-            if outcome.state and outcome.state not in PASSABLE and "it has no column" not in outcome.text and not is_refused:
+            if (
+                outcome.state
+                and outcome.state not in PASSABLE
+                and "it has no column" not in outcome.text
+                and not is_refused
+            ):
                 self.find("watch", outcome.state, f"{watch.call}: {outcome.text}")
                 return False
             if not outcome.state:
@@ -247,14 +263,17 @@ class Round:
         return given | {
             name
             for (name,) in self.admin.texts(
-                f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and a.attnum = any (c.exclude) where c.name = {literal(channel)} and not a.attisdropped"
+                f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and "
+                f"a.attnum = any (c.exclude) where c.name = {literal(channel)} and not a.attisdropped"
             )
         }
 
     # The writers
 
     def _connect(self, user: str) -> Pair:
-        made = [self.stage.connect(database, user, self.plan.charset, "foreign") for database in (self.subject, self.twin)]
+        made = [
+            self.stage.connect(database, user, self.plan.charset, "foreign") for database in (self.subject, self.twin)
+        ]
         pair = Pair(*made)
         prepare(pair)
         return pair
@@ -272,7 +291,11 @@ class Round:
         for session in range(len(self.plan.sessions)):
             self._pair(session)  # a login that is dropped later is connected before
         begun = -1
-        kept = [(turn, step) for turn, step in self.plan.order if turn < len(self.plan.turns) and step < len(self.plan.turns[turn])]
+        kept = [
+            (turn, step)
+            for turn, step in self.plan.order
+            if turn < len(self.plan.turns) and step < len(self.plan.turns[turn])
+        ]
         for turn, step in kept:
             while begun < turn:
                 begun += 1
@@ -297,7 +320,13 @@ class Round:
         self.counts["statements"] = self.counts.get("statements", 0) + 1
         self.counts["failed"] = self.counts.get("failed", 0) + bool(one.state)
         if step.only:
-            if one.state and one.state not in (*PASSABLE, ABORTED) and "it has no column" not in one.text and CAST not in one.text and "rowcast." in step.sql:
+            if (
+                one.state
+                and one.state not in (*PASSABLE, ABORTED)
+                and "it has no column" not in one.text
+                and CAST not in one.text
+                and "rowcast." in step.sql
+            ):
                 self.find("call", one.state, f"{step.sql[:500]}: {one}", turn)
                 return False
         else:
@@ -308,7 +337,11 @@ class Round:
             is_lost = one.answer is not None and one.answer.tag == "ROLLBACK" and other.state == DOOMED
             # a call that only one of both makes may have been what said so
             said_before = one.state == ABORTED and other.state == DOOMED
-            if is_lost or said_before or (one.state == DOOMED and not other.state and attempt(pair.twin, "commit").state == DOOMED):
+            if (
+                is_lost
+                or said_before
+                or (one.state == DOOMED and not other.state and attempt(pair.twin, "commit").state == DOOMED)
+            ):
                 self.counts["abandoned"] = 1
                 return False
             # whether a key is free when a row comes to it depends on the order of rows on disk, which vacuum changes when it likes

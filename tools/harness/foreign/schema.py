@@ -21,7 +21,9 @@ class Column:
 
     name: str
     type: Type
-    role: str = ""  # key, count, split (the table is partitioned by it), secret, made (generated), fixed (DDL leaves it alone)
+    role: str = (
+        ""  # key, count, split (the table is partitioned by it), secret, made (generated), fixed (DDL leaves it alone)
+    )
     sql: str = ""  # of its type, where it is not the type's own
 
     @property
@@ -43,7 +45,7 @@ class Table:
     is_watched: bool = False
     hidden: list[str] = field(default_factory=list)
     defers: bool = False  # its key is checked at the end
-    readers: list["Table"] = field(default_factory=list)  # tables whose foreign keys name it
+    readers: list[Table] = field(default_factory=list)  # tables whose foreign keys name it
     spare: int = 0  # names that were given to new columns
     is_unlogged: bool = False
     given: str = ""  # name of its channel where it is not the usual one
@@ -131,9 +133,16 @@ class Maker:
                 Type("public.stamp", lambda rng, taste: "'2024-01-31 10:20:30+05'"),
                 Type(
                     "public.pair",
-                    lambda rng, taste: f"row({COUNT.make(rng, taste)}, {values.text(rng, taste)}, '2024-01-31 10:20:30+05', '1 day')::public.pair",
+                    lambda rng, taste: (
+                        f"row({COUNT.make(rng, taste)}, {values.text(rng, taste)}, '2024-01-31 10:20:30+05', '1 day')::public.pair"
+                    ),
                 ),
-                Type("public.pairs", lambda rng, taste: f"array[row(1, {values.text(rng, taste)}, '2024-01-31 10:20+05', '2 mons')::public.pair]"),
+                Type(
+                    "public.pairs",
+                    lambda rng, taste: (
+                        f"array[row(1, {values.text(rng, taste)}, '2024-01-31 10:20+05', '2 mons')::public.pair]"
+                    ),
+                ),
                 Type('public."Mood"[]', values.one_of("{sad,ok}", "{}")),
             ]
         for name, kind, make, is_key in (
@@ -153,11 +162,16 @@ class Maker:
         table = Table(
             number,
             schema,
-            self._table_names.fresh() if rng.random() < 0.8 or "names" not in kinds else rng.choice(("user", "order", "pets")) + f" {number}",
+            self._table_names.fresh()
+            if rng.random() < 0.8 or "names" not in kinds
+            else rng.choice(("user", "order", "pets")) + f" {number}",
         )
         keys = [Column(names.fresh(), SMALL, "key")]
         if kinds.may(rng, "odd-key"):
-            keys = [Column(names.fresh(), rng.choice([each for each in self._types if each.is_key]), "key") for _ in range(rng.choice((1, 1, 2)))]
+            keys = [
+                Column(names.fresh(), rng.choice([each for each in self._types if each.is_key]), "key")
+                for _ in range(rng.choice((1, 1, 2)))
+            ]
             if len(keys) == 2:
                 keys[0].type = SMALL
         if kinds.may(rng, "partitions", 0.6):
@@ -177,7 +191,9 @@ class Maker:
         if kinds.may(rng, "strange-shapes", 0.2) and (not table.hidden or "slow-lists" in kinds):
             table.columns += [Column(f"wide {each}", rng.choice(self._types[:5])) for each in range(250)]
         if kinds.may(rng, "generated", 0.6):
-            table.columns.append(Column(names.fresh(), COUNT, "made", f"int4 generated always as ({table.count.ident} * 2) stored"))
+            table.columns.append(
+                Column(names.fresh(), COUNT, "made", f"int4 generated always as ({table.count.ident} * 2) stored")
+            )
         if kinds.may(rng, "dropped", 0.6):
             table.columns.append(Column("dropped before", rng.choice(self._types), "gone"))
         rng.shuffle(table.columns)
@@ -207,9 +223,14 @@ class Maker:
             self._add(f"alter table {table.ident} drop column {column.ident}", "dropped")
         table.columns = [column for column in table.columns if column.role != "gone"]
         if kinds.may(rng, "inheritance", 0.4) and not table.partitions:
-            self._add(f"create table {table.part(f'child of {table.number}')} (extra int4) inherits ({table.ident})", "inheritance")
+            self._add(
+                f"create table {table.part(f'child of {table.number}')} (extra int4) inherits ({table.ident})",
+                "inheritance",
+            )
         if kinds.may(rng, "replica-identity", 0.6):
-            self._add(f"alter table {table.ident} replica identity {rng.choice(('full', 'nothing'))}", "replica-identity")
+            self._add(
+                f"alter table {table.ident} replica identity {rng.choice(('full', 'nothing'))}", "replica-identity"
+            )
         if kinds.may(rng, "wide", 0.5):
             for column in table.free:
                 if column.type.sql == "text":
@@ -231,9 +252,13 @@ class Maker:
             self._add(f"create table {table.part(name)} partition of {table.ident} {for_values}{nested}", "partitions")
             table.parts.append(name)
             if nested:
-                self._add(f"create table {table.part(name + '_rest')} partition of {table.part(name)} default", "partitions")
+                self._add(
+                    f"create table {table.part(name + '_rest')} partition of {table.part(name)} default", "partitions"
+                )
         if table.partitions != "hash" and rng.random() < 0.8:
-            self._add(f"create table {table.part(table.name[:50] + '_rest')} partition of {table.ident} default", "partitions")
+            self._add(
+                f"create table {table.part(table.name[:50] + '_rest')} partition of {table.ident} default", "partitions"
+            )
             table.parts.append(table.name[:50] + "_rest")
 
     def _foreign_keys(self) -> None:
@@ -241,7 +266,14 @@ class Maker:
         for child in self.schema.tables[1:]:
             parent = rng.choice(self.schema.tables[: child.number])
             # a permanent table may refer to permanent ones only
-            if parent.is_unlogged > child.is_unlogged or not parent.has_key or parent.partitions or parent.defers or len(parent.keys) != 1 or parent.keys[0].type is not SMALL:
+            if (
+                parent.is_unlogged > child.is_unlogged
+                or not parent.has_key
+                or parent.partitions
+                or parent.defers
+                or len(parent.keys) != 1
+                or parent.keys[0].type is not SMALL
+            ):
                 continue
             column = Column(f"of {parent.number}", SMALL, "fixed")
             action = ("no action", "restrict", "cascade", "set null", "set default")

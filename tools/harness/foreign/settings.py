@@ -44,7 +44,11 @@ DATABASE = {
         ("transform_null_equals", "on"),
         ("array_nulls", "off"),
     ),
-    "timeouts": (("statement_timeout", "3s"), ("lock_timeout", "700ms"), ("idle_in_transaction_session_timeout", "900ms")),
+    "timeouts": (
+        ("statement_timeout", "3s"),
+        ("lock_timeout", "700ms"),
+        ("idle_in_transaction_session_timeout", "900ms"),
+    ),
     "idle": (("idle_session_timeout", "1500ms"),),
     "memory": (
         ("work_mem", "64kB"),
@@ -88,7 +92,12 @@ DATABASE = {
 
 def of_database(rng: random.Random, kinds: Kinds) -> list[tuple[str, str, str]]:
     """(setting, value, kind), a few of each kind."""
-    return [(*pair, kind) for kind, pairs in DATABASE.items() if kind in kinds for pair in rng.sample(pairs, min(len(pairs), rng.randint(1, 4)))]
+    return [
+        (*pair, kind)
+        for kind, pairs in DATABASE.items()
+        if kind in kinds
+        for pair in rng.sample(pairs, min(len(pairs), rng.randint(1, 4)))
+    ]
 
 
 def of_session(rng: random.Random, kinds: Kinds) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .plan import Plan, Turn
@@ -48,22 +49,35 @@ class Shrinker:
         changed = True
         while changed and time.monotonic() < self._deadline:
             size = sum(map(len, (*small.turns, small.begin, small.follows, small.watches)))
-            small = self._fewer(small, finding, lambda p: [number for number, turn in enumerate(p.turns) if turn], with_turns)
+            small = self._fewer(
+                small, finding, lambda p: [number for number, turn in enumerate(p.turns) if turn], with_turns
+            )
             small = self._fewer(small, finding, lambda p: p.follows, lambda p, kept: setattr(p, "follows", kept))
             small = self._fewer(small, finding, lambda p: p.begin, lambda p, kept: setattr(p, "begin", kept))
             small = self._fewer(small, finding, lambda p: p.watches, lambda p, kept: setattr(p, "watches", kept))
             for number in range(len(small.turns)):
                 if len(small.turns[number]) > 1:
-                    small = self._fewer(small, finding, lambda p, n=number: list(p.turns[n]), lambda p, kept, n=number: with_turn(p, n, tuple(kept)))
+                    small = self._fewer(
+                        small,
+                        finding,
+                        partial(steps_of, number),
+                        partial(set_steps, number),
+                    )
             changed = sum(map(len, (*small.turns, small.begin, small.follows, small.watches))) < size
-        for easier in (lambda p: setattr(p, "relay_user", ""), lambda p: setattr(p, "migrates_late", False), lambda p: setattr(p, "has_dump", False)):
+        for easier in (
+            lambda p: setattr(p, "relay_user", ""),
+            lambda p: setattr(p, "migrates_late", False),
+            lambda p: setattr(p, "has_dump", False),
+        ):
             trial = copy.deepcopy(small)
             easier(trial)
             if time.monotonic() < self._deadline + 5 and self._persists(trial, finding):
                 small = trial
         show(small, self._last)
 
-    def _fewer(self, plan: Plan, finding: Finding, get: Callable[[Plan], list[Any]], put: Callable[[Plan, list[Any]], None]) -> Plan:
+    def _fewer(
+        self, plan: Plan, finding: Finding, get: Callable[[Plan], list[Any]], put: Callable[[Plan, list[Any]], None]
+    ) -> Plan:
         """Leaves out chunks of a list, large ones first."""
         size = max(1, len(get(plan)) // 2)
         while True:
@@ -99,6 +113,16 @@ def with_turns(plan: Plan, kept: list[int]) -> None:
             with_turn(plan, number, ())
 
 
+def steps_of(number: int, plan: Plan) -> list[Any]:
+    """The steps of a turn."""
+    return list(plan.turns[number])
+
+
+def set_steps(number: int, plan: Plan, kept: list[Any]) -> None:
+    """The plan with these steps of a turn."""
+    with_turn(plan, number, tuple(kept))
+
+
 def with_turn(plan: Plan, number: int, kept: Turn) -> None:
     """The plan with fewer steps of one turn."""
     places = {id(step): place for place, step in enumerate(kept)}
@@ -114,9 +138,14 @@ def with_turn(plan: Plan, number: int, kept: Turn) -> None:
 
 def show(plan: Plan, finding: Finding | None) -> None:
     """The plan as something to read and to type."""
-    kinds = {each.kind for each in plan.begin} | {step.kind for turn in plan.turns for step in turn} | {watch.kind for watch in plan.watches}
+    kinds = (
+        {each.kind for each in plan.begin}
+        | {step.kind for turn in plan.turns for step in turn}
+        | {watch.kind for watch in plan.watches}
+    )
     print(
-        f"  smallest: encoding {plan.charset.name} {plan.option}; relay as {plan.relay_user or 'superuser'}{'; migrated after the settings' if plan.migrates_late else ''}; kinds {sorted(kinds - {''})}"
+        f"  smallest: encoding {plan.charset.name} {plan.option}; relay as "
+        f"{plan.relay_user or 'superuser'}{'; migrated after the settings' if plan.migrates_late else ''}; kinds {sorted(kinds - {''})}"
     )
     for statement in plan.begin:
         print(f"    {statement.sql[:600]};")
@@ -128,7 +157,8 @@ def show(plan: Plan, finding: Finding | None) -> None:
         if turn < len(plan.turns) and step < len(plan.turns[turn]):
             one = plan.turns[turn][step]
             print(
-                f"    /* turn {turn}, session {one.session} */ {one.sql[:600]};{' -- ' + repr(one.copy) if one.copy else ''}{' -- then ' + ', '.join(one.does) if one.does else ''}"
+                f"    /* turn {turn}, session {one.session} */ "
+                f"{one.sql[:600]};{' -- ' + repr(one.copy) if one.copy else ''}{' -- then ' + ', '.join(one.does) if one.does else ''}"
             )
     if finding:
         print(f"  seen then: {finding.seen}", flush=True)

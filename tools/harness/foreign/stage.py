@@ -12,6 +12,7 @@ import urllib.parse
 from pathlib import Path
 
 from harness import cluster as kit
+
 from .charset import Charset
 from .wire import Connection, Failed
 
@@ -42,7 +43,12 @@ class Stage:
     def connect(self, database: str, user: str = "", charset: Charset | None = None, name: str = "") -> Connection:
         """A session, in the charset of the database."""
         return Connection(
-            self.directory, database, user or SUPERUSER, charset.name if charset else "UTF8", charset.codec if charset else "utf-8", name
+            self.directory,
+            database,
+            user or SUPERUSER,
+            charset.name if charset else "UTF8",
+            charset.codec if charset else "utf-8",
+            name,
         )
 
     def url(self, database: str, user: str = "") -> str:
@@ -69,7 +75,9 @@ class Stage:
 
     def drop_roles(self, prefix: str) -> None:
         """The roles of a round, whose databases are gone."""
-        for (role,) in self._admin.texts(f"select quote_ident(rolname) from pg_roles where starts_with(rolname, '{prefix}_')"):
+        for (role,) in self._admin.texts(
+            f"select quote_ident(rolname) from pg_roles where starts_with(rolname, '{prefix}_')"
+        ):
             self._admin.run(f"drop role {role}")
 
     def _template(self, charset: Charset, option: str, installed: bool) -> str:
@@ -95,12 +103,19 @@ class Stage:
 
     def rowcast(self, database: str, *words: str) -> str:
         """Runs a command of rowcast to its end."""
-        return kit.output([self.cluster.rowcast_program, *words], env={**self.cluster.env, "DATABASE_URL": self.url(database)}, timeout=30)
+        return kit.output(
+            [self.cluster.rowcast_program, *words],
+            env={**self.cluster.env, "DATABASE_URL": self.url(database)},
+            timeout=30,
+        )
 
-    def relay(self, database: str, user: str, flags: tuple[str, ...]) -> "Relay":
+    def relay(self, database: str, user: str, flags: tuple[str, ...]) -> Relay:
         """A `rowcast serve`, ready."""
         place = types.SimpleNamespace(
-            dir=self.cluster.dir, env=self.cluster.env, url=self.url(database, user), rowcast_program=self.cluster.rowcast_program
+            dir=self.cluster.dir,
+            env=self.cluster.env,
+            url=self.url(database, user),
+            rowcast_program=self.cluster.rowcast_program,
         )
         return Relay(place, "--heartbeat-seconds", "1", "--drain-seconds", "1", "--log-format", "human", *flags)
 
@@ -112,7 +127,11 @@ class Stage:
         done = subprocess.run([program, "-s", "-d", database], env=self.cluster.env, capture_output=True, check=False)
         if done.returncode:
             raise kit.Failure(f"pg_dump: {done.stderr.decode('utf-8', 'replace')[-300:]}")
-        return [line for line in done.stdout.decode("utf-8", "replace").splitlines() if not line.startswith(("--", "\\restrict", "\\unrestrict"))]
+        return [
+            line
+            for line in done.stdout.decode("utf-8", "replace").splitlines()
+            if not line.startswith(("--", "\\restrict", "\\unrestrict"))
+        ]
 
 
 class Relay(kit.Relay):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from . import settings
-from . import writing
+from . import settings, writing
 from .life import Life, is_alone, rng_session
 from .names import literal
 from .plan import Follow, Plan, Planner, Step, Turn
-from .schema import Table
+from .schema import Column, Table
 
 
 def draw(seed: int, number: int, without: frozenset[str], length: int, with_all: bool = False) -> Plan:
@@ -56,7 +55,7 @@ def transaction(planner: Planner, tables: list[Table], number: int) -> Turn:
         return tuple(steps)
     add(f"begin{rng.choice(('', '', '', ' isolation level repeatable read', ' isolation level serializable'))}")
     muted = kinds.may(rng, "mute", 0.15)
-    for each in range(count):
+    for _each in range(count):
         if kinds.may(rng, "savepoints", 0.3):
             add("savepoint here", "savepoints")
             sql, kind, copy = writing.one(rng, kinds, tables, taste)
@@ -141,7 +140,9 @@ class Listening:
             for copy in range(rng.choice((1, 2, 3))):
                 socket += 1
                 begins = rng.randrange(turns) if copy and kinds.may(rng, "late", 0.5) else 0
-                follow = Follow(table.channel, table.number, socket, begins, old=not table.has_key or rng.random() < 0.4)
+                follow = Follow(
+                    table.channel, table.number, socket, begins, old=not table.has_key or rng.random() < 0.4
+                )
                 if copy and kinds.may(rng, "filters", 0.6):
                     follow = self._filtered(follow, table)
                 if copy and kinds.may(rng, "away", 0.6):
@@ -154,7 +155,11 @@ class Listening:
             for follow in list(follows):
                 if follow.channel not in seen:
                     seen.add(follow.channel)
-                    follows.append(replace(follow, socket=99, begins=0, drops=((turns // 2, turns // 2),) if "away" in kinds else ()))
+                    follows.append(
+                        replace(
+                            follow, socket=99, begins=0, drops=((turns // 2, turns // 2),) if "away" in kinds else ()
+                        )
+                    )
         if kinds.may(rng, "users", 0.8):
             follows += [Follow("", -1, socket + 1 + each, user=user) for each, user in enumerate(("1", "7"))]
         return follows
@@ -182,16 +187,21 @@ class Listening:
             and column.role in ("", "key", "count", "split", "fixed")
             and not set(column.name) & set(",()=\"'\\ &")
         ]
-        conditions, columns = [], ()
+        conditions: list[tuple[str, str, str, str]] = []
+        columns: tuple[str, ...] = ()
         for column in rng.sample(candidates, min(len(candidates), rng.choice((1, 1, 2)))):
             name, operator, value, sql = self._condition(column)
             conditions.append((name, operator, value, sql))
         if rng.random() < 0.4 and not any("," in column.name for column in table.columns):
-            shown = {column.name for column in rng.sample(table.columns, min(2, len(table.columns))) if column.name not in table.hidden}
+            shown = {
+                column.name
+                for column in rng.sample(table.columns, min(2, len(table.columns)))
+                if column.name not in table.hidden
+            }
             columns = tuple(sorted({column.name for column in table.keys} | shown))
         return replace(follow, conditions=tuple(conditions), columns=columns, old=False)
 
-    def _condition(self, column) -> tuple[str, str, str, str]:
+    def _condition(self, column: Column) -> tuple[str, str, str, str]:
         rng = self._rng
         plain = {
             "int4": "13",
@@ -229,7 +239,12 @@ class Listening:
             return column.name, name, plain, f"{ident} {sign} {constant}"
         if operator == "in":
             others = [plain] if column.type.sql not in ("int4", "int8") else [plain, "7", "21", "1"]
-            return column.name, "in", f"({','.join(others)})", f"{ident} in ({', '.join(f'{literal(each)}::{column.type.sql}' for each in others)})"
+            return (
+                column.name,
+                "in",
+                f"({','.join(others)})",
+                f"{ident} in ({', '.join(f'{literal(each)}::{column.type.sql}' for each in others)})",
+            )
         if operator == "like":
             return column.name, "like", "*a*", f"{column.ident}::text collate \"C\" like '%a%'"
         word, sql = rng.choice((("null", "is null"), ("not_null", "is not null")))

@@ -225,14 +225,18 @@ class Subscriber:
                 return f"has {key} of {len(self.rows)}, which the table has not ({len(want_rows)})"
             if not same_rows(self.rows[key], want_rows[key]):
                 mine, its = self.rows[key], want_rows[key]
-                names = [name for name in {**mine, **its} if not same(mine.get(name, "absent"), its.get(name, "absent"))]
+                names = [
+                    name for name in {**mine, **its} if not same(mine.get(name, "absent"), its.get(name, "absent"))
+                ]
                 return f"row {key}: has {[(name, mine.get(name, 'absent')) for name in names]}, the table {[(name, its.get(name, 'absent')) for name in names]}"
         return ""
 
 
 def text_of(row: Row) -> str:
     """A row as one text that is the same for the same row."""
-    return repr(sorted((name, "far" if isinstance(value, str) and is_far(value) else value) for name, value in row.items()))
+    return repr(
+        sorted((name, "far" if isinstance(value, str) and is_far(value) else value) for name, value in row.items())
+    )
 
 
 def clean(text: str) -> str:

@@ -66,7 +66,9 @@ def text(rng: random.Random, taste: Taste) -> str:
 
 def whole(low: int, high: int) -> Maker:
     """An integer that is small in most cases, and sometimes the first or last of its type."""
-    return lambda rng, taste: str(rng.choice((low, high, 0))) if taste.odd and rng.random() < 0.15 else str(rng.randrange(0, 40))
+    return lambda rng, taste: (
+        str(rng.choice((low, high, 0))) if taste.odd and rng.random() < 0.15 else str(rng.randrange(0, 40))
+    )
 
 
 def one_of(*plain: str, odd: tuple[str, ...] = ()) -> Maker:
@@ -112,14 +114,26 @@ TYPES = (
     Type("int2", whole(-32768, 32767), is_key=True, filters="eq gt"),
     Type(
         "numeric",
-        one_of("0", "1.50", "2", "1e3", odd=("NaN", "Infinity", "-Infinity", "1e2000", "0.00000000000000000001", "1.0", "1.000", "-0.0")),
+        one_of(
+            "0",
+            "1.50",
+            "2",
+            "1e3",
+            odd=("NaN", "Infinity", "-Infinity", "1e2000", "0.00000000000000000001", "1.0", "1.000", "-0.0"),
+        ),
         is_key=True,
         filters="eq gt",
     ),
     Type("numeric(12,3)", one_of("0", "1.5", "99999"), filters="eq gt in"),
     Type(
         "float8",
-        one_of("0", "1.5", "0.1", "1e10", odd=("NaN", "Infinity", "-0", "1e-320", "1.7976931348623157e308", "0.30000000000000004")),
+        one_of(
+            "0",
+            "1.5",
+            "0.1",
+            "1e10",
+            odd=("NaN", "Infinity", "-0", "1e-320", "1.7976931348623157e308", "0.30000000000000004"),
+        ),
         is_key=True,
         filters="eq gt",
     ),
@@ -129,15 +143,27 @@ TYPES = (
     Type('"char"', one_of("a", "b", odd=("",))),
     Type("name", one_of("a", "some_name"), filters="eq"),
     Type("bytea", hexed, is_key=True),
-    Type("date", one_of("2024-01-31", "1999-12-31", odd=("infinity", "0001-01-01", "4713-01-01 BC", "5874897-12-31")), is_key=True, filters="eq gt"),
+    Type(
+        "date",
+        one_of("2024-01-31", "1999-12-31", odd=("infinity", "0001-01-01", "4713-01-01 BC", "5874897-12-31")),
+        is_key=True,
+        filters="eq gt",
+    ),
     Type("time", one_of("10:20:30", "24:00:00", "00:00:00.000001"), filters="eq gt"),
     Type("timetz", one_of("10:20:30+02", "23:59:59-11:30")),
     Type("timestamp", one_of(*STAMPS, odd=FAR), is_key=True, filters="eq gt"),
     Type("timestamptz", one_of(*(f"{each}+03" for each in STAMPS), odd=FAR), is_key=True, filters="eq gt"),
-    Type("interval", one_of("1 day", "-1 year 2 mons", "26:00:00.5", odd=("0", "-1 mon 2 days -03:00:00", "178000000 years"))),
+    Type(
+        "interval",
+        one_of("1 day", "-1 year 2 mons", "26:00:00.5", odd=("0", "-1 mon 2 days -03:00:00", "178000000 years")),
+    ),
     Type(
         "uuid",
-        one_of("00000000-0000-0000-0000-000000000001", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+        one_of(
+            "00000000-0000-0000-0000-000000000001",
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ),
         is_key=True,
         filters="eq in",
     ),

@@ -6,6 +6,7 @@ that is no text in any encoding. What is sent and received is text in the charse
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -33,7 +34,9 @@ class Answer:
 class Connection:
     """One session, as a user that needs no password."""
 
-    def __init__(self, directory: str, database: str, user: str, charset: str, codec: str, name: str = "", patience: float = 20.0) -> None:
+    def __init__(
+        self, directory: str, database: str, user: str, charset: str, codec: str, name: str = "", patience: float = 20.0
+    ) -> None:
         self.codec, self.status, self.is_open = codec, b"I", True
         self._rest = b""
         self._socket = socket.socket(socket.AF_UNIX)
@@ -70,10 +73,8 @@ class Connection:
         """Hangs up, with a word."""
         if self.is_open:
             self.is_open = False
-            try:
+            with contextlib.suppress(OSError):
                 self._socket.sendall(b"X\0\0\0\4")
-            except OSError:
-                pass
         self._socket.close()
 
     def _answer(self, copy: str | None) -> Answer:

@@ -67,7 +67,11 @@ def upsert(rng: random.Random, table: Table, taste: Taste) -> str:
     keys = ", ".join(column.ident for column in table.keys)
     count = table.count.ident
     action = rng.choice(
-        ("nothing", f"update set {count} = excluded.{count}", f"update set {count} = {table.ident}.{count} + 1 where {table.ident}.{count} % 2 = 0")
+        (
+            "nothing",
+            f"update set {count} = excluded.{count}",
+            f"update set {count} = {table.ident}.{count} + 1 where {table.ident}.{count} % 2 = 0",
+        )
     )
     return insert(rng, table, taste, 1, f" on conflict ({keys}) do {action}")
 
@@ -168,7 +172,10 @@ def move_parts(rng: random.Random, table: Table, taste: Taste) -> str:
     split = table.of("split")[0].ident
     if table.parts and rng.random() < 0.2:
         return f"update {table.part(rng.choice(table.parts))} set {table.count.ident} = {table.count.ident} + 1"
-    return f"update {table.ident} set {split} = {rng.choice((f'({split} + 10) % 30', str(rng.randrange(40)), f'29 - {split}'))} where {where(rng, table, taste)}"
+    return (
+        f"update {table.ident} set {split} = "
+        f"{rng.choice((f'({split} + 10) % 30', str(rng.randrange(40)), f'29 - {split}'))} where {where(rng, table, taste)}"
+    )
 
 
 def through_view(rng: random.Random, table: Table, taste: Taste) -> str:
@@ -188,7 +195,8 @@ def block(rng: random.Random, table: Table, taste: Taste) -> str:
     return (
         f"do $block$ begin {update(rng, table, taste)}; begin {update(rng, table, taste)}; {insert(rng, table, taste, 1)}; perform 1 / {rng.randrange(2)}; "
         f"exception when others then {rng.choice((delete(rng, table, taste), 'null'))}; end; "
-        f"for i in 1..{rng.randint(1, 4)} loop update {table.ident} set {table.count.ident} = {table.count.ident} + i where {key.ident} = {constant(rng, key, taste)}; end loop; end $block$"
+        f"for i in 1..{rng.randint(1, 4)} loop update {table.ident} set {table.count.ident} = "
+        f"{table.count.ident} + i where {key.ident} = {constant(rng, key, taste)}; end loop; end $block$"
     )
 
 
@@ -197,7 +205,9 @@ def one(rng: random.Random, kinds: Kinds, tables: list[Table], taste: Taste) -> 
     table, other = rng.choice(tables), rng.choice(tables)
     if kinds.may(rng, "strange-shapes", 0.04):
         return (
-            rng.choice(("insert into public.nothing default values", "delete from public.nothing", "truncate public.nothing")),
+            rng.choice(
+                ("insert into public.nothing default values", "delete from public.nothing", "truncate public.nothing")
+            ),
             "strange-shapes",
             None,
         )

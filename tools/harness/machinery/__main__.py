@@ -52,7 +52,12 @@ def main() -> None:
 def machinery(stack: ExitStack) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="tests/machinery/run", description=__doc__)
-    parser.add_argument("--only", default=",".join(name for name in MACHINES if name not in ASKED_FOR), metavar="NAME,…", help="these machines (default: all but prisma)")
+    parser.add_argument(
+        "--only",
+        default=",".join(name for name in MACHINES if name not in ASKED_FOR),
+        metavar="NAME,…",
+        help="these machines (default: all but prisma)",
+    )
     parser.add_argument("--trace", action="store_true", help="show where a failure came from")
     kit.add_arguments(parser)
     arguments = parser.parse_args()

@@ -14,7 +14,6 @@ from .stage import PROJECTS, Database, Stage, Wrong, expect
 from .tools import python
 
 
-
 def run(stage: Stage, stack: ExitStack) -> str:
     """The machine."""
     database = stage.database(stack, "alembic")
@@ -34,14 +33,22 @@ def run(stage: Stage, stack: ExitStack) -> str:
     for words in (("upgrade", "0002"), ("upgrade", "0004"), ("downgrade", "0001"), ("upgrade", "head")):
         alembic(*words)
         rows(database)
-    proposed = proposals(alembic("revision", "--autogenerate", "-m", "without", "--rev-id", "without"), folder / "migrations/versions/without_without.py")
+    proposed = proposals(
+        alembic("revision", "--autogenerate", "-m", "without", "--rev-id", "without"),
+        folder / "migrations/versions/without_without.py",
+    )
     if "outbox" not in proposed:
-        raise Wrong(f"without the line of the guide, rowcast's tables are proposed to be dropped, and now they are not:\n{proposed}")
+        raise Wrong(
+            f"without the line of the guide, rowcast's tables are proposed to be dropped, and now they are not:\n{proposed}"
+        )
     (folder / "migrations/versions/without_without.py").unlink()
     env.write_text(template.replace("# the guide's lines\n", block("alembic.md", "python")), encoding="utf-8")
-    proposed = proposals(alembic("revision", "--autogenerate", "-m", "with", "--rev-id", "with"), folder / "migrations/versions/with_with.py")
+    proposed = proposals(
+        alembic("revision", "--autogenerate", "-m", "with", "--rev-id", "with"),
+        folder / "migrations/versions/with_with.py",
+    )
     expect("    pass", proposed, "what autogenerate proposes with the line of the guide")
-    return f"3 migrations up and down; autogenerate proposes nothing"
+    return "3 migrations up and down; autogenerate proposes nothing"
 
 
 def proposals(_said: str, file: Path) -> str:

@@ -98,4 +98,9 @@ class Audience:
 
 def as_text(row: Row) -> str:
     """A row as text, the same for equal rows: 1 and 1.0 are equal, and a client keeps the object that it had."""
-    return json.dumps(json.loads(json.dumps(row), parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text)), sort_keys=True)
+    return json.dumps(
+        json.loads(
+            json.dumps(row), parse_float=lambda text: int(float(text)) if float(text).is_integer() else float(text)
+        ),
+        sort_keys=True,
+    )

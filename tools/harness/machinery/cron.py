@@ -7,9 +7,10 @@ import time
 from contextlib import ExitStack
 
 from harness import cluster as kit
+from harness.repository import ROOT
 
 from .guides import block
-from .stage import ROOT, Stage, Wrong, expect
+from .stage import Stage, Wrong, expect
 from .tools import installed
 
 WITHIN = 130  # seconds: a job begins at a full minute
@@ -25,7 +26,9 @@ def fetch() -> None:
 def run(stage: Stage, stack: ExitStack) -> str:
     """The machine."""
     database = stage.database(stack, "cron")
-    database.sql("create extension pg_cron", "create table pets (id int generated always as identity primary key, name text)")
+    database.sql(
+        "create extension pg_cron", "create table pets (id int generated always as identity primary key, name text)"
+    )
     database.install("select rowcast.watch('pets')")
     database.serve()
     database.follow("pets", "pets")
@@ -42,5 +45,3 @@ def run(stage: Stage, stack: ExitStack) -> str:
         raise Wrong("the job has written nothing")
     expect("", database.drifts(), "drifts")
     return f"rowcast.prune() by pg_cron; {count} rows of a job told"
-
-

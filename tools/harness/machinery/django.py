@@ -62,14 +62,24 @@ def run(stage: Stage, stack: ExitStack) -> str:
             database.told("clinic_pet", "clinic-pet", hidden="chip")
             database.told(owners, "clinic-client")
         if step == "0006_remove":  # the excluded column is gone
-            expect("1", database.sql("select count(*) from rowcast.watched where drift ~ 'excluded column is gone'"), f"drifts after {step}")
+            expect(
+                "1",
+                database.sql("select count(*) from rowcast.watched where drift ~ 'excluded column is gone'"),
+                f"drifts after {step}",
+            )
             database.script(block("dumps-and-upgrades.md", "sql", "gexec"))
-        if step in LOOKED_AT:  # beside an excluded column a new one is readable within ten seconds, or once somebody asks
+        if (
+            step in LOOKED_AT
+        ):  # beside an excluded column a new one is readable within ten seconds, or once somebody asks
             database.comes_to("select count(*) from rowcast.watched where drift is not null", "0")
     database.comes_to("select count(*) from rowcast.channel where name = 'clinic-pet-friends'", "1")
     database.follow("clinic_pet_friends", "clinic-pet-friends")
     project.python("write.py")
-    count = database.told("clinic_pet", "clinic-pet") + database.told(owners, "clinic-client") + database.told("clinic_pet_friends", "clinic-pet-friends")
+    count = (
+        database.told("clinic_pet", "clinic-pet")
+        + database.told(owners, "clinic-client")
+        + database.told("clinic_pet_friends", "clinic-pet-friends")
+    )
     database.told("auth_permission", "auth-permission")
     if "S3CR3T" in database.sql("select string_agg(o::text, '') from rowcast.outbox o"):
         raise Wrong("an excluded column was captured")
@@ -80,12 +90,20 @@ def run(stage: Stage, stack: ExitStack) -> str:
 
 def nothing_of_ours(database: Database, project: Project) -> None:
     """What looks at the schema sees only the application's."""
-    expect("No changes detected", project.manage("makemigrations", "--check", "--dry-run").strip(), "makemigrations --check")
+    expect(
+        "No changes detected",
+        project.manage("makemigrations", "--check", "--dry-run").strip(),
+        "makemigrations --check",
+    )
     models = project.manage("inspectdb")
     if "rowcast" in models.lower() or "outbox" in models.lower():
         raise Wrong(f"inspectdb shows rowcast's tables: {models[:500]}")
     project.manage("test", "--verbosity=0")
-    expect("", database.sql("select datname from pg_database where datname like 'test_django%'"), "databases that a test has left")
+    expect(
+        "",
+        database.sql("select datname from pg_database where datname like 'test_django%'"),
+        "databases that a test has left",
+    )
     project.manage("squashmigrations", "clinic", "0004", "0007", "--noinput", "--verbosity=0")
     project.manage("migrate", "clinic", "--verbosity=0")
     database.told("clinic_pet", "clinic-pet")
@@ -96,9 +114,15 @@ def back_and_forth(database: Database, project: Project) -> None:
     project.manage("migrate", "clinic", "zero", "--verbosity=0")
     project.manage("migrate", "clinic", "--verbosity=0")
     # what has a name that no watched table had is new, and the relay watches it by itself
-    expect("clinic_pet", database.sql("select \"table\" from rowcast.unwatched where \"table\" = 'clinic_pet'::regclass"), "tables to be watched again")
+    expect(
+        "clinic_pet",
+        database.sql('select "table" from rowcast.unwatched where "table" = \'clinic_pet\'::regclass'),
+        "tables to be watched again",
+    )
     database.script(block("django.md", "sql", "gexec"))
-    database.script(block("dumps-and-upgrades.md", "sql", "gexec"))  # of the model that had another name when it was watched
+    database.script(
+        block("dumps-and-upgrades.md", "sql", "gexec")
+    )  # of the model that had another name when it was watched
     expect("", database.drifts(), "drifts after the remedies")
     project.python("write.py")
     for table, channel in (("clinic_pet", "clinic-pet"), ("clinic_owner", "clinic-owner")):
@@ -114,7 +138,9 @@ def oscar_schema(stage: Stage) -> str:
     if not kept.exists():
         with ExitStack() as stack:
             database = stage.database(stack, "oscar_source")
-            Project(database, "oscar_settings").manage("migrate", "--verbosity=0", "--skip-checks", within=MIGRATED_WITHIN)
+            Project(database, "oscar_settings").manage(
+                "migrate", "--verbosity=0", "--skip-checks", within=MIGRATED_WITHIN
+            )
             made = database.tool([stage.bin / "pg_dump", "--no-owner"])
         part = kept.with_suffix(".part")
         part.write_text(made, encoding="utf-8")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .stage import ROOT, Wrong
+from harness.repository import ROOT
+
+from .stage import Wrong
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -28,7 +28,9 @@ def run(stage: Stage, stack: ExitStack) -> str:
     superuser.sql(f"create role {OWNER} login createrole createdb", f"create database shop owner {OWNER}")
     database = Database(stage, stack, "shop", OWNER, place)
     psql = [stage.cluster.psql_program, "-Xq", "-v", "ON_ERROR_STOP=1", "-c"]
-    database.tool([*psql, "create table public.pets (id int primary key, name text); insert into pets values (1, 'Luna')"])
+    database.tool(
+        [*psql, "create table public.pets (id int primary key, name text); insert into pets values (1, 'Luna')"]
+    )
     database.installer = OWNER
     said = database.typed(block("managed-servers.md", "sh"))
     if "fail" in said:

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-
 from .guides import block
 from .stage import PROJECTS, Database, Stage, Wrong, expect
 from .tools import node
 
 ROWS = "insert into \"Pet\" (name, weight) select 'Luna ' || n, n from generate_series(1, 9) n"
 # a Prisma that finds these asks no server for the native engines, which it does not use
-ENGINES = {"PRISMA_QUERY_ENGINE_LIBRARY": "/bin/true", "PRISMA_SCHEMA_ENGINE_BINARY": "/bin/true", "CHECKPOINT_DISABLE": "1"}
+ENGINES = {
+    "PRISMA_QUERY_ENGINE_LIBRARY": "/bin/true",
+    "PRISMA_SCHEMA_ENGINE_BINARY": "/bin/true",
+    "CHECKPOINT_DISABLE": "1",
+}
 Run = Callable[..., str]
 
 
@@ -88,7 +91,10 @@ def drizzle(stage: Stage, stack: ExitStack) -> str:
 
     migrate()
     watch(database, "Drizzle")
-    migrate('weight: integer("weight").notNull(),', 'weight: integer("weight").notNull(),\n  species: text("species").default("cat").notNull(),')
+    migrate(
+        'weight: integer("weight").notNull(),',
+        'weight: integer("weight").notNull(),\n  species: text("species").default("cat").notNull(),',
+    )
     migrate('weight: integer("weight")', 'weight: numeric("weight", { precision: 8, scale: 2 })')
     database.told('"Pet"', "pet")
     run("node", "write.mjs")
@@ -117,5 +123,3 @@ def knex(stage: Stage, stack: ExitStack) -> str:
     database.told('"Pet"', "pet")
     expect("", database.drifts(), "drifts")
     return f"3 migrations and back, {count} rows told"
-
-

@@ -36,12 +36,20 @@ def run(stage: Stage, stack: ExitStack) -> str:
     database.serve()
     database.follow("pets", "pets")
     bouncer(stage, stack, database)
-    script = stage.cluster.file("pooled.sql", WRITES.replace("':client_id'", "'pgbench'").replace("'client :client_id'", "'client ' || :client_id"))
-    database.tool([stage.cluster.pgbench_program, "-n", "-c", "16", "-t", "40", "-M", "simple", "-f", script], env={"PGPORT": str(PORT)})
+    script = stage.cluster.file(
+        "pooled.sql",
+        WRITES.replace("':client_id'", "'pgbench'").replace("'client :client_id'", "'client ' || :client_id"),
+    )
+    database.tool(
+        [stage.cluster.pgbench_program, "-n", "-c", "16", "-t", "40", "-M", "simple", "-f", script],
+        env={"PGPORT": str(PORT)},
+    )
     if int(database.sql("select count(distinct backend) from seen_backend")) > 4:
         raise Wrong("the pooler has pooled nothing")
     count = database.told("pets", "pets")
-    wrong = database.sql("select count(*) from rowcast.outbox where actor is distinct from 'client ' || (new ->> 'weight')::int and op = 'I'")
+    wrong = database.sql(
+        "select count(*) from rowcast.outbox where actor is distinct from 'client ' || (new ->> 'weight')::int and op = 'I'"
+    )
     expect("0", wrong, "changes with another client's actor")
     return f"{count} transactions of 16 clients over 4 sessions, each with its own actor"
 
@@ -51,7 +59,8 @@ def bouncer(stage: Stage, stack: ExitStack, database: Database) -> None:
     # which sessions of Postgres write: a trigger of the test, which a pooler of sessions would fill with 16
     database.script(
         "create table seen_backend (backend int primary key);\n"
-        "create function see() returns trigger language plpgsql as $$ begin insert into seen_backend values (pg_backend_pid()) on conflict do nothing; return new; end $$;\n"
+        "create function see() returns trigger language plpgsql as $$ begin insert into seen_backend values "
+        "(pg_backend_pid()) on conflict do nothing; return new; end $$;\n"
         "create trigger see before insert on pets for each row execute function see();"
     )
     users = stage.cluster.file("users.txt", f'"{kit.USER}" ""\n')
@@ -60,8 +69,7 @@ def bouncer(stage: Stage, stack: ExitStack, database: Database) -> None:
         f"[databases]\n* = host={stage.directory} port=5432\n[pgbouncer]\nlisten_port = {PORT}\nlisten_addr =\nunix_socket_dir = {stage.directory}\n"
         f"auth_type = trust\nauth_file = {users}\npool_mode = transaction\ndefault_pool_size = 4\n",
     )
-    log = open(stage.directory / "pgbouncer.log", "ab")  # noqa: SIM115
-    stack.callback(log.close)
+    log = stack.enter_context(open(stage.directory / "pgbouncer.log", "ab"))  # noqa: SIM115  the stack closes it
     process = subprocess.Popen(["/usr/sbin/pgbouncer", settings], stdout=log, stderr=log, **stage.cluster._as_server)
     stack.callback(process.wait, 20)
     stack.callback(process.terminate)

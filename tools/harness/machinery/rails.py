@@ -26,7 +26,9 @@ def run(stage: Stage, stack: ExitStack) -> str:
     rails("migrate", "1")
     database.typed(block("rails.md", "sh"))
     database.let_log_in()
-    database.sql("insert into pets (name, weight, clinic_id, created_at, updated_at) select 'Luna ' || n, n, 1, now(), now() from generate_series(1, 9) n")
+    database.sql(
+        "insert into pets (name, weight, clinic_id, created_at, updated_at) select 'Luna ' || n, n, 1, now(), now() from generate_series(1, 9) n"
+    )
     database.serve()
     database.follow("pets", "pets")
     database.follow("clinics", "clinics")

@@ -48,7 +48,9 @@ class writing:
     def __init__(self, database: Database) -> None:
         script = database.stage.cluster.file("repack.sql", WRITES)
         command = [database.stage.cluster.pgbench_program, "-n", "-c", "3", "-T", "60", "-f", str(script)]
-        self._process = subprocess.Popen(command, env=database.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, env=database.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
 
     def __enter__(self) -> None:
         if self._process.poll() is not None:

@@ -106,7 +106,11 @@ class Database:
     def typed(self, text: str) -> str:
         """What a block of a guide prints when it is typed, with the database in the environment and rowcast on the path."""
         programs = Path(self.stage.cluster.rowcast_program).resolve().parent
-        env = {"PGUSER": self.installer, "PATH": f"{programs}:{self.env['PATH']}", "DATABASE_URL": self.url_of(self.installer)}
+        env = {
+            "PGUSER": self.installer,
+            "PATH": f"{programs}:{self.env['PATH']}",
+            "DATABASE_URL": self.url_of(self.installer),
+        }
         return self.tool(["sh", "-euc", text], env=env, cwd=self.folder())
 
     def serve(self, *flags: str) -> Audience:
@@ -119,7 +123,10 @@ class Database:
     def start(self, *flags: str, port: int | None = None) -> None:
         """The server alone."""
         place = types.SimpleNamespace(
-            dir=self.folder(), env=self.env, url=self.url_of("rowcast_relay"), rowcast_program=self.stage.cluster.rowcast_program
+            dir=self.folder(),
+            env=self.env,
+            url=self.url_of("rowcast_relay"),
+            rowcast_program=self.stage.cluster.rowcast_program,
         )
         self.relay = kit.Relay(place, "--heartbeat-seconds", "1", "--drain-seconds", "1", *flags, port=port)
         self._stack.callback(self.stop)
@@ -138,12 +145,16 @@ class Database:
 
     def script(self, text: str) -> str:
         """What a script prints, which ends at its first error."""
-        return self.tool([self.stage.cluster.psql_program, "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-"], env=SUPERUSER, feed=text)
+        return self.tool(
+            [self.stage.cluster.psql_program, "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-"], env=SUPERUSER, feed=text
+        )
 
     def rows(self, table: str, hidden: str = "") -> list[Row]:
         """All rows of a table, as rowcast tells them: without the column that is excluded."""
         text = self.sql(
-            "set timezone = 'UTC'", "set bytea_output = hex", f"select coalesce(json_agg(row_to_json(t)), '[]') from {table} t"
+            "set timezone = 'UTC'",
+            "set bytea_output = hex",
+            f"select coalesce(json_agg(row_to_json(t)), '[]') from {table} t",
         )
         found: list[Row] = json.loads(text)
         return [{name: value for name, value in row.items() if name != hidden} for row in found]
@@ -174,7 +185,9 @@ class Database:
             check=False,
         )
         if (done.returncode != 0) != fails:
-            raise Wrong(f"{' '.join(map(str, command))[:300]} ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-2500:]}")
+            raise Wrong(
+                f"{' '.join(map(str, command))[:300]} ended with code {done.returncode}:\n{(done.stdout + done.stderr)[-2500:]}"
+            )
         return done.stdout + done.stderr if fails else done.stdout
 
     def follow(self, table: str, channel: str, key: str = "id", hidden: str = "") -> None:
@@ -203,7 +216,9 @@ class Database:
     def dump(self, *words: str) -> str:
         """The lines of `pg_dump` that tell something, without those that differ each time."""
         text = self.tool([self.stage.bin / "pg_dump", *words], env=SUPERUSER)
-        return "\n".join(line for line in text.splitlines() if line and not line.startswith(("--", "\\restrict", "\\unrestrict")))
+        return "\n".join(
+            line for line in text.splitlines() if line and not line.startswith(("--", "\\restrict", "\\unrestrict"))
+        )
 
 
 def expect(wanted: object, seen: object, what: str) -> None:

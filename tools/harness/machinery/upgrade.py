@@ -39,16 +39,36 @@ class Server:
             options.append("--no-data-checksums")
         self.call([programs / "initdb", "-D", self.data, *options])
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as conf:
-            conf.write(f"listen_addresses = ''\nunix_socket_directories = '{self.place}'\nfsync = off\nshared_buffers = '32MB'\n")
+            conf.write(
+                f"listen_addresses = ''\nunix_socket_directories = '{self.place}'\nfsync = off\nshared_buffers = '32MB'\n"
+            )
         stack.callback(self.stop)
 
     def call(self, command: list[object], cwd: Path | None = None) -> str:
         """A program of Postgres, as the user that may run it."""
-        return str(kit.output(command, cwd=cwd or self.stage.directory, env=self.stage.cluster.env, timeout=120, **self.stage.cluster._as_server))
+        return str(
+            kit.output(
+                command,
+                cwd=cwd or self.stage.directory,
+                env=self.stage.cluster.env,
+                timeout=120,
+                **self.stage.cluster._as_server,
+            )
+        )
 
     def start(self) -> None:
         """Returns when statements run."""
-        self.call([self.programs / "pg_ctl", "-D", self.data, "-l", self.stage.directory / f"{self.data.name}.log", "-w", "start"])
+        self.call(
+            [
+                self.programs / "pg_ctl",
+                "-D",
+                self.data,
+                "-l",
+                self.stage.directory / f"{self.data.name}.log",
+                "-w",
+                "start",
+            ]
+        )
         self.running = True
 
     def stop(self) -> None:
@@ -78,7 +98,17 @@ def run(stage: Stage, stack: ExitStack) -> str:
     port = database.relay.port
     database.stop()
     old.stop()
-    upgrade = [new_programs / "pg_upgrade", "--old-bindir", old_programs, "--new-bindir", new_programs, "--old-datadir", old.data, "--new-datadir", new.data]
+    upgrade = [
+        new_programs / "pg_upgrade",
+        "--old-bindir",
+        old_programs,
+        "--new-bindir",
+        new_programs,
+        "--old-datadir",
+        old.data,
+        "--new-datadir",
+        new.data,
+    ]
     try:
         new.call([*upgrade, "--username", kit.USER, "--socketdir", place, "--no-sync"], cwd=place)
     except kit.Failure as failure:
@@ -97,10 +127,11 @@ def run(stage: Stage, stack: ExitStack) -> str:
         raise Wrong(f"the commands of the guide print: {adopted}")
     expect("", database.drifts(), "drifts once they are taken over")
     database.start(port=port)
-    database.sql("insert into pets (id, name, chip) values (1001, 'and after it', 'S3CR3T')", "delete from visits where id < 5")
+    database.sql(
+        "insert into pets (id, name, chip) values (1001, 'and after it', 'S3CR3T')", "delete from visits where id < 5"
+    )
     count = database.told("pets", "pets", hidden="chip") + database.told("visits", "visits")
     if "S3CR3T" in database.sql("select coalesce(string_agg(o::text, ''), '') from rowcast.outbox o"):
         raise Wrong("an excluded column was captured")
     expect([], [error for error in audience.errors if "source_down" not in error], "errors of the subscriber")
     return f"from 16 to 18; two channels taken over, {count} rows told to who was there before"
-

@@ -65,7 +65,9 @@ class Table:
 
     name: str
     columns: list[Column] = field(default_factory=list)
-    foreign: list[tuple[str, list[str], str]] = field(default_factory=list)  # referenced table, own column numbers, its columns
+    foreign: list[tuple[str, list[str], str]] = field(
+        default_factory=list
+    )  # referenced table, own column numbers, its columns
     key: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)  # what its checks name
 
@@ -83,7 +85,9 @@ class Table:
                 if all(not column.is_required for column in self.columns if column.number in numbers):
                     taken.update(dict.fromkeys(numbers, "null"))
                 continue
-            joins.append(f"left join (select {theirs} from {other} order by {theirs} offset {(row + variant) % ROWS} limit 1) f{place} on true")
+            joins.append(
+                f"left join (select {theirs} from {other} order by {theirs} offset {(row + variant) % ROWS} limit 1) f{place} on true"
+            )
             taken.update({number: f"f{place}.{column}" for number, column in zip(numbers, columns)})
         for column in self.columns:
             if column.is_numbered and column.number not in taken or column.is_generated:
@@ -110,7 +114,11 @@ class Table:
     def updates(self) -> Iterator[str]:
         """Each column that is free, in one row; then all of them in all rows."""
         fixed = {number for _, numbers, _ in self.foreign for number in numbers}
-        free = [each for each in self.columns if not each.is_numbered and not each.is_generated and each.name not in self.key and each.number not in fixed]
+        free = [
+            each
+            for each in self.columns
+            if not each.is_numbered and not each.is_generated and each.name not in self.key and each.number not in fixed
+        ]
         for place, column in enumerate(free[:6]):
             value = literal(column, 7 + place, 0, self.words)
             if value != "null":
@@ -120,7 +128,12 @@ class Table:
                 yield f"update {self.name} set {column.ident} = {column.ident} + 1"
                 break
         for column in self.columns:
-            if column.name in self.key and column.base in ("int4", "int8") and not column.is_generated and column.number not in fixed:
+            if (
+                column.name in self.key
+                and column.base in ("int4", "int8")
+                and not column.is_generated
+                and column.number not in fixed
+            ):
                 yield f"update {self.name} set {column.ident} = {column.ident} + 5000 where {self.at(0)}"
                 break
 
@@ -133,12 +146,36 @@ def read(ask: Ask) -> list[Table]:
     """All tables, those first that others refer to."""
     names = {oid: name for oid, name in ask(TABLES)}
     tables = {oid: Table(name) for oid, name in names.items()}
-    for oid, name, ident, base, typtype, declared, required, width, numbered, generated, labels, number, category in ask(COLUMNS):
+    for (
+        oid,
+        name,
+        ident,
+        base,
+        typtype,
+        declared,
+        required,
+        width,
+        numbered,
+        generated,
+        labels,
+        number,
+        category,
+    ) in ask(COLUMNS):
         if oid in tables:
             tables[oid].columns.append(
                 Column(
-                    name, ident, base, typtype, declared, required == "t", int(width), numbered == "t", generated == "t",
-                    labels.split(",") if labels else [], number, category,
+                    name,
+                    ident,
+                    base,
+                    typtype,
+                    declared,
+                    required == "t",
+                    int(width),
+                    numbered == "t",
+                    generated == "t",
+                    labels.split(",") if labels else [],
+                    number,
+                    category,
                 )  # fmt: skip
             )
     for oid, other, numbers, theirs in ask(FOREIGN):
@@ -153,7 +190,9 @@ def read(ask: Ask) -> list[Table]:
     done: dict[str, Table] = {}
     left = list(tables.values())
     while left:
-        ready = [each for each in left if all(other in done or other == each.name for other, _, _ in each.foreign)] or left[:1]
+        ready = [
+            each for each in left if all(other in done or other == each.name for other, _, _ in each.foreign)
+        ] or left[:1]
         for each in ready:
             done[each.name] = each
             left.remove(each)
@@ -176,7 +215,11 @@ def literal(column: Column, row: int, variant: int, words: list[str]) -> str:
         if width == 1:
             return text("ynab"[(n + variant) % 4])
         made = f"{n}{column.name[:12]}" if variant != 2 else f"{n}"
-        return text((made if variant != 3 else "0" * 32 + str(n))[: width or 60] if variant != 3 else made.rjust(width or 8, "0")[-(width or 8) :])
+        return text(
+            (made if variant != 3 else "0" * 32 + str(n))[: width or 60]
+            if variant != 3
+            else made.rjust(width or 8, "0")[-(width or 8) :]
+        )
     if base == "bytea":
         size = int(found[0]) if (found := re.findall(r"\d+", column.declared)) else (20, 16, 4, 8)[variant]
         return f"'\\x{n:0{2 * size}x}'"

@@ -13,12 +13,13 @@ import random
 import secrets
 import shutil
 import signal
-import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
+
 from . import verdict
 from .audience import Audience
 from .backbone import FLEET, Backbone
@@ -34,16 +35,27 @@ SPARE = 240  # seconds beyond --seconds after which the run is given up, whateve
 def main(stack):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="how long is written (default: 60)")
-    parser.add_argument("--seed", type=int, help="replays the actions of a run, as far as timing allows (default: a random one)")
+    parser.add_argument(
+        "--seed", type=int, help="replays the actions of a run, as far as timing allows (default: a random one)"
+    )
     parser.add_argument("--nodes", type=int, help="rowcast processes on the one database (default: 2)")
-    parser.add_argument("--backbone", action="store_true",
-                        help="nodes of all kinds, mixed: one on Postgres, two publisher candidates, a gateway with and one without a "
-                             "database, and a Redis of their own; needs redis-server, version 7")
-    parser.add_argument("--faults", default="all", metavar="|".join((*KINDS, "KIND,…")),
-                        help="relay: nodes killed or ended, their connections cut; all: also nodes stopped for a while, restarts of Postgres, "
-                             "whatever happens to Redis (default: all); or the kinds by their names in the report, parted by commas. "
-                             "Subscribers drop and resume in any case")
-    parser.add_argument("--logs", metavar="DIR", type=Path, help="let the nodes log at level debug, and leave the logs there")
+    parser.add_argument(
+        "--backbone",
+        action="store_true",
+        help="nodes of all kinds, mixed: one on Postgres, two publisher candidates, a gateway with and one without a "
+        "database, and a Redis of their own; needs redis-server, version 7",
+    )
+    parser.add_argument(
+        "--faults",
+        default="all",
+        metavar="|".join((*KINDS, "KIND,…")),
+        help="relay: nodes killed or ended, their connections cut; all: also nodes stopped for a while, restarts of Postgres, "
+        "whatever happens to Redis (default: all); or the kinds by their names in the report, parted by commas. "
+        "Subscribers drop and resume in any case",
+    )
+    parser.add_argument(
+        "--logs", metavar="DIR", type=Path, help="let the nodes log at level debug, and leave the logs there"
+    )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.backbone and arguments.nodes:
@@ -55,14 +67,25 @@ def main(stack):
     rng = random.Random(f"{seed}/setting")
     with_two_phase = rng.random() < 0.3  # then no doorbell can ring, and rowcast polls
     # a short log throws more subscribers off it, and lets more resumes come from the outbox
-    node_settings = {"ROWCAST_LOG_BYTES": str(rng.choice((1 << 16, 1 << 20, 1 << 22))), "ROWCAST_HEARTBEAT_SECONDS": "1",
-                     "ROWCAST_DRAIN_SECONDS": "2"}
+    node_settings = {
+        "ROWCAST_LOG_BYTES": str(rng.choice((1 << 16, 1 << 20, 1 << 22))),
+        "ROWCAST_HEARTBEAT_SECONDS": "1",
+        "ROWCAST_DRAIN_SECONDS": "2",
+    }
     count = len(FLEET) if arguments.backbone else arguments.nodes or 2
-    kit.note(f"two-phase commit {'on, no doorbell' if with_two_phase else 'off'}; log of a channel {node_settings['ROWCAST_LOG_BYTES']} bytes; "
-             f"{count} nodes; faults: {arguments.faults}")
+    kit.note(
+        f"two-phase commit {'on, no doorbell' if with_two_phase else 'off'}; log of a channel {node_settings['ROWCAST_LOG_BYTES']} bytes; "
+        f"{count} nodes; faults: {arguments.faults}"
+    )
 
-    cluster = kit.Cluster(stack, arguments, fsync="off", deadlock_timeout="200ms", max_connections="100",
-                          max_prepared_transactions="10" if with_two_phase else "0")
+    cluster = kit.Cluster(
+        stack,
+        arguments,
+        fsync="off",
+        deadlock_timeout="200ms",
+        max_connections="100",
+        max_prepared_transactions="10" if with_two_phase else "0",
+    )
     cluster.rowcast("migrate")
     for channel in CHANNELS:
         cluster.psql(channel.table, channel.first_rows, f"select rowcast.watch('public.{channel.name}')")
@@ -71,17 +94,26 @@ def main(stack):
         node_settings["ROWCAST_LOG"] = "debug"
         arguments.logs.mkdir(parents=True, exist_ok=True)
         stack.callback(lambda: [shutil.copy(log, arguments.logs) for log in cluster.dir.glob("*.log")])
-    backbone = add_backbone(stack, cluster, random.Random(f"{seed}/backbone"), node_settings) if arguments.backbone else None
+    backbone = (
+        add_backbone(stack, cluster, random.Random(f"{seed}/backbone"), node_settings) if arguments.backbone else None
+    )
     kinds = kinds_of(arguments.faults, backbone)
     if backbone:
-        nodes = [Node(stack, cluster, number, {**node_settings, **backbone.settings(number, variable)}, rng, kind, has_rows)
-                 for number, (kind, variable, has_rows) in enumerate(FLEET)]
+        nodes = [
+            Node(stack, cluster, number, {**node_settings, **backbone.settings(number, variable)}, rng, kind, has_rows)
+            for number, (kind, variable, has_rows) in enumerate(FLEET)
+        ]
     else:
         nodes = [Node(stack, cluster, number, node_settings, rng) for number in range(count)]
     for node in nodes:
         node.start()
-    audience = Audience(stack, nodes, seed, {channel.name: verdict.table_rows(cluster, channel) for channel in CHANNELS},
-                        backbone and backbone.excuses_gap)
+    audience = Audience(
+        stack,
+        nodes,
+        seed,
+        {channel.name: verdict.table_rows(cluster, channel) for channel in CHANNELS},
+        backbone and backbone.excuses_gap,
+    )
     crew = Crew(stack, cluster, seed, with_two_phase)
     faults = Faults(stack, cluster, nodes, kinds, seed, arguments.seconds, audience.complain, backbone)
 
@@ -96,8 +128,10 @@ def add_backbone(stack, cluster, rng, node_settings):
     has_replica = rng.random() < 0.5
     # little memory lets resumes come from the stream, and from the outbox
     node_settings["ROWCAST_HISTORY_BYTES"] = str(rng.choice((1 << 16, 1 << 20, 1 << 26)))
-    kit.note(f"stream of {retention} s; history of {node_settings['ROWCAST_HISTORY_BYTES']} bytes; "
-             f"Redis {'with a replica' if has_replica else 'alone'}")
+    kit.note(
+        f"stream of {retention} s; history of {node_settings['ROWCAST_HISTORY_BYTES']} bytes; "
+        f"Redis {'with a replica' if has_replica else 'alone'}"
+    )
     return Backbone(stack, cluster.dir, (free_port(rng), free_port(rng)), retention, has_replica)
 
 
@@ -105,15 +139,19 @@ def run(cluster, nodes, audience, crew, faults, seconds):
     """The run itself, until every subscriber has the last change or his time is over."""
     if not audience.open(30):
         logs = "\n".join(f"{node.name}: {kit.tail(node.log, 5)}" for node in nodes)
-        raise kit.Failure("not every subscriber was told `subscribed` within 30 s: " + "; ".join([*audience.complaints, logs]))
+        raise kit.Failure(
+            "not every subscriber was told `subscribed` within 30 s: " + "; ".join([*audience.complaints, logs])
+        )
     kit.note("subscribed; the writers begin")
     audience.let_loose(seconds * 0.6)
     crew.start()
     faults.start()
     for passed in range(0, seconds, 10):
         audience.pump(min(10, seconds - passed))
-        kit.note(f"{min(passed + 10, seconds)} s: {crew.transactions():,} transactions, {audience.tally['messages']:,} messages, "
-                 f"{audience.tally['resumed']:,} resumed, {audience.tally['snapshots']:,} snapshots, {sum(faults.counts.values())} faults")
+        kit.note(
+            f"{min(passed + 10, seconds)} s: {crew.transactions():,} transactions, {audience.tally['messages']:,} messages, "
+            f"{audience.tally['resumed']:,} resumed, {audience.tally['snapshots']:,} snapshots, {sum(faults.counts.values())} faults"
+        )
 
     crew.leave()
     faults.leave()
@@ -127,7 +165,9 @@ def run(cluster, nodes, audience, crew, faults, seconds):
     kit.note("all is written; the subscribers catch up")
     audience.stay()
     everybody = audience.subscriptions()
-    if not audience.pump(CATCH_UP, until=lambda: all(last[each.channel.name] in (each.copy or ()) for _, each in everybody)):
+    if not audience.pump(
+        CATCH_UP, until=lambda: all(last[each.channel.name] in (each.copy or ()) for _, each in everybody)
+    ):
         kit.note(f"warning: not everybody has the last change after {CATCH_UP:.0f} s")
     audience.pump(AFTERGLOW)
 
@@ -142,7 +182,7 @@ def conclude(cluster, nodes, audience, crew, faults, backbone, truths):
         audience.complain(f"the writers met errors that they should not (SQLSTATE: count): {strange}")
     subscriptions = audience.subscriptions()
     findings = verdict.judge(truths, subscriptions)
-    mistakes = Counter()
+    mistakes: Counter[Any] = Counter()
     for finding in findings:
         mistakes.update(finding.mistakes)
     wrong = sum(mistakes.values()) + audience.tally["complaints"]
@@ -155,16 +195,25 @@ def conclude(cluster, nodes, audience, crew, faults, backbone, truths):
         ("changes", sum(len(each.ids) for each in truths.values())),
         ("messages", tally["messages"]),
         ("subscriptions", len(subscriptions)),
-        ("… of which followed from the first change to the last", sum(each.from_the_start for _, each in subscriptions)),
+        (
+            "… of which followed from the first change to the last",
+            sum(each.from_the_start for _, each in subscriptions),
+        ),
         ("connections", tally["connections"]),
-        *sorted((name, count) for name, count in tally.items() if name.startswith(("closed by", "connections refused"))),
+        *sorted(
+            (name, count) for name, count in tally.items() if name.startswith(("closed by", "connections refused"))
+        ),
         ("resumes: recovered", tally["resumed"]),
         ("… messages replayed for them", tally["replayed"]),
         *((f"resumes: {name}", count) for name, count in sorted(gaps.items())),
         ("snapshots", tally["snapshots"]),
         ("… rows in them", tally["snapshot rows"]),
         ("cuts at which totals were compared", tally["cuts compared"]),
-        *([("snapshots refused", tally["snapshots refused"]), ("entries appended to the stream", backbone.appended())] if backbone else []),
+        *(
+            [("snapshots refused", tally["snapshots refused"]), ("entries appended to the stream", backbone.appended())]
+            if backbone
+            else []
+        ),
         *((f"fault: {name}", count) for name, count in sorted(faults.counts.items()) if count),
         ("told `source_down`", tally["source_down"]),
         ("complaints", tally["complaints"]),
@@ -175,7 +224,9 @@ def conclude(cluster, nodes, audience, crew, faults, backbone, truths):
     if backbone:
         kit.note(f"the stream in the end: {backbone.describe()}")
     elif gaps:
-        kit.note("warning: there were gaps. Each is allowed by the protocol, and none should be needed here: nothing was lost or pruned")
+        kit.note(
+            "warning: there were gaps. Each is allowed by the protocol, and none should be needed here: nothing was lost or pruned"
+        )
     explain(cluster, nodes, audience, faults, findings, wrong)
     return 1 if wrong else 0
 

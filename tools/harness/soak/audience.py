@@ -13,10 +13,12 @@ import time
 import urllib.parse
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from harness.websocket import ProtocolError, Refused, WebSocket
 
 from .subscription import Subscription
 from .tables import CHANNELS, disagreements
-from harness.websocket import ProtocolError, Refused, WebSocket
 
 SILENCE = 15.0  # seconds without a message, with a heartbeat each second: that socket is dead
 EXPECTED_CLOSES = (1001, 1006, 4408, 4503)
@@ -29,15 +31,25 @@ class Audience:
     def __init__(self, stack, nodes, seed, first_rows, excuses_gap=None):
         """`excuses_gap` says of a node's kind, a reason, and whether it came in the middle of the stream, if that gap may be;
         None: no gap is a mistake."""
-        self.tally = Counter()
+        self.tally: Counter[Any] = Counter()
         self.complaints = []
         self.excuses_gap = excuses_gap
         self.began = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._dialling = ThreadPoolExecutor(32)  # a stopped node holds up every one that comes to it
         rng = random.Random(f"{seed}/audience")
-        self.clients = [Client(self, number, nodes, channels, first_rows if follows else None, wants_cuts, random.Random(f"{seed}/client/{number}"))
-                        for number, (channels, follows, wants_cuts) in enumerate(self._places(rng))]
+        self.clients = [
+            Client(
+                self,
+                number,
+                nodes,
+                channels,
+                first_rows if follows else None,
+                wants_cuts,
+                random.Random(f"{seed}/client/{number}"),
+            )
+            for number, (channels, follows, wants_cuts) in enumerate(self._places(rng))
+        ]
         stack.callback(self.close)
 
     @staticmethod
@@ -135,11 +147,13 @@ class Client:
         self.leaves = False
         self.due = float("inf")  # when it connects
         self.rng = rng
-        self.journal = deque(maxlen=2000)  # (ids so far, line)
+        self.journal: deque[Any] = deque(maxlen=2000)  # (ids so far, line)
         self._audience, self._nodes = audience, nodes
         self._tally, self._complain = audience.tally, audience.complain
         self.subscriptions = {
-            channel.name: Subscription(channel, audience.tally, self._complain, first_rows and first_rows[channel.name]) for channel in channels}
+            channel.name: Subscription(channel, audience.tally, self._complain, first_rows and first_rows[channel.name])
+            for channel in channels
+        }
         self._socket = self._dialled = self._node = None
         self._leaves_at = self._dozes_at = self._wakes_at = float("inf")
         self._leaves_after = float("inf")  # messages
@@ -185,11 +199,16 @@ class Client:
             wanted = each.copy is None or bool(each.place) and self.rng.random() < 0.3
             wishes[name] = {**({"since": each.place} if each.place else {}), **({"snapshot": True} if wanted else {})}
             each.connect(each.place, wanted)
-        self._note(f"connects to {self._node.name} for " + ", ".join(f"{name} {'+'.join(wish) or 'from now'}" for name, wish in wishes.items()))
+        self._note(
+            f"connects to {self._node.name} for "
+            + ", ".join(f"{name} {'+'.join(wish) or 'from now'}" for name, wish in wishes.items())
+        )
         self._multiplexed = len(wishes) > 1 or self.rng.random() < 0.15
         if self._multiplexed:
             path = "/ws?cuts=true" if self.wants_cuts else "/ws"
-            self._commands = [json.dumps({"type": "subscribe", "channel": name, **wish, "ref": name}) for name, wish in wishes.items()]
+            self._commands = [
+                json.dumps({"type": "subscribe", "channel": name, **wish, "ref": name}) for name, wish in wishes.items()
+            ]
         else:
             [(name, wish)] = wishes.items()
             query = urllib.parse.urlencode({**wish, **({"snapshot": "true"} if "snapshot" in wish else {})})
@@ -210,7 +229,7 @@ class Client:
                 self._socket.sock.close()
                 self._socket = None
             self._tally["connections refused or broken"] += 1
-            self._come_back(now, min(1.0, 0.05 * 2 ** self._attempts))
+            self._come_back(now, min(1.0, 0.05 * 2**self._attempts))
             self._attempts += 1
             return
         self._tally["connections"] += 1
@@ -305,13 +324,15 @@ class Client:
         elif kind == "heartbeat" and len(self.subscriptions) > 1:
             return  # it does not say of which channel it speaks, and its cursor holds for no other
         else:
-            concerned = self.subscriptions.values()
+            concerned = list(self.subscriptions.values())
         for each in concerned:
             if kind == "gap":
                 self._count_gap(each, message["reason"])
             each.take(message)
             if kind in ("subscribed", "snapshot", "gap"):
-                told = [f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message]
+                told = [
+                    f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message
+                ]
                 self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
 
     def _cut(self, message):
@@ -326,10 +347,16 @@ class Client:
 
     def _count_gap(self, subscription, reason):
         node = self._node
-        self._tally[", ".join(filter(None, (f"gap: {reason}", node.kind, node.kind and subscription.joined and "in the stream")))] += 1
+        self._tally[
+            ", ".join(
+                filter(None, (f"gap: {reason}", node.kind, node.kind and subscription.joined and "in the stream"))
+            )
+        ] += 1
         if self._audience.excuses_gap and not self._audience.excuses_gap(node.kind, reason, subscription.joined):
-            self._complain(f"client {self.number}, {subscription.channel.name}: a gap from {node.name}, {reason}, "
-                           f"{'in the stream' if subscription.joined else f'at {subscription.place}'}")
+            self._complain(
+                f"client {self.number}, {subscription.channel.name}: a gap from {node.name}, {reason}, "
+                f"{'in the stream' if subscription.joined else f'at {subscription.place}'}"
+            )
 
     # Leaving
 
@@ -367,4 +394,4 @@ class Client:
         """What happened to this client shortly before and after an id was due on a channel."""
         lines = list(self.journal)
         at = next((at for at, (last, _) in enumerate(lines) if last[channel] >= number), len(lines))
-        return [line for _, line in lines[max(0, at - 8):at + 4]]
+        return [line for _, line in lines[max(0, at - 8) : at + 4]]

@@ -15,25 +15,50 @@ from contextlib import suppress
 
 from harness import cluster as kit
 from harness import redis
+
 from .namespace import Namespace
 
 STREAM = "{rowcast}:changes"
 # kind of a node, the setting that makes it one, whether it has a database
-FLEET = (("on Postgres", None, True), ("publisher", "ROWCAST_PUBLISH", True), ("publisher", "ROWCAST_PUBLISH", True),
-         ("gateway", "ROWCAST_SUBSCRIBE", True), ("gateway without database", "ROWCAST_SUBSCRIBE", False))
+FLEET = (
+    ("on Postgres", None, True),
+    ("publisher", "ROWCAST_PUBLISH", True),
+    ("publisher", "ROWCAST_PUBLISH", True),
+    ("gateway", "ROWCAST_SUBSCRIBE", True),
+    ("gateway without database", "ROWCAST_SUBSCRIBE", False),
+)
 PUBLISHERS = tuple(number for number, (kind, _, _) in enumerate(FLEET) if kind == "publisher")
 SHORT_STREAM = 5  # seconds of retention: so short that whoever was away may come too late
 EXCUSED = 30.0  # seconds after a fault of Redis: so long a client may be away that was there before
 # fault → the least and the most seconds that it lasts
 FAULTS = {
-    "restart Redis": (0, 3), "kill Redis": (0, 3), "lose Redis": (0, 3), "flush Redis": (0, 0), "stop Redis": (1, 8),
-    "pause Redis": (0.5, 4), "cut Redis": (0, 0), "fill Redis": (1, 5), "fail over Redis": (0, 2),
+    "restart Redis": (0, 3),
+    "kill Redis": (0, 3),
+    "lose Redis": (0, 3),
+    "flush Redis": (0, 0),
+    "stop Redis": (1, 8),
+    "pause Redis": (0.5, 4),
+    "cut Redis": (0, 0),
+    "fill Redis": (1, 5),
+    "fail over Redis": (0, 2),
 }
 PARTITION = "partition"  # between Redis and one of the nodes
 PARTED = (0.5, 12)  # seconds
 LOSING = ("kill Redis", "lose Redis", "flush Redis", "fill Redis", "fail over Redis")
-OPTIONS = ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
-           "--repl-diskless-sync-delay", "0", "--daemonize", "no")
+OPTIONS = (
+    "--save",
+    "",
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "everysec",
+    "--maxmemory-policy",
+    "noeviction",
+    "--repl-diskless-sync-delay",
+    "0",
+    "--daemonize",
+    "no",
+)
 
 
 class Backbone:
@@ -42,10 +67,14 @@ class Backbone:
     def __init__(self, stack, directory, ports, retention, has_replica):
         self._program = shutil.which(os.environ.get("ROWCAST_REDIS_SERVER", "redis-server"))
         if not self._program:
-            raise kit.Failure("there is no redis-server on PATH; install Redis 7, or a Valkey and name it in ROWCAST_REDIS_SERVER")
+            raise kit.Failure(
+                "there is no redis-server on PATH; install Redis 7, or a Valkey and name it in ROWCAST_REDIS_SERVER"
+            )
         self._port = ports[0]
         self.retention = retention
-        self._failed_at = self._lost_at = -EXCUSED  # when Redis last had a fault, and one after which the stream may lack something
+        self._failed_at = (
+            self._lost_at
+        ) = -EXCUSED  # when Redis last had a fault, and one after which the stream may lack something
         self._appended = 0  # to streams that are no more
         self._network = Namespace(stack, len(FLEET)) if Namespace.is_possible() else None
         self._primary = Server(stack, self._program, directory / "redis-0", ports[0], self._network)
@@ -72,7 +101,11 @@ class Backbone:
         if kind != "gateway without database" or reason != "retention":
             return False
         recently = time.monotonic() - EXCUSED
-        return self._lost_at > recently or self.retention <= SHORT_STREAM and (self._failed_at > recently or not in_the_stream)
+        return (
+            self._lost_at > recently
+            or self.retention <= SHORT_STREAM
+            and (self._failed_at > recently or not in_the_stream)
+        )
 
     def appended(self):
         """Entries that were ever appended, as far as Redis has not forgotten some that it lost."""
@@ -165,7 +198,11 @@ class Server:
         self.port = port
         self._directory, self._socket = directory, directory / "socket"
         self.log = directory.with_suffix(".log")
-        place = [*network.enter, program, *OPTIONS, "--protected-mode", "no"] if network else [program, *OPTIONS, "--bind", "127.0.0.1"]
+        place = (
+            [*network.enter, program, *OPTIONS, "--protected-mode", "no"]
+            if network
+            else [program, *OPTIONS, "--bind", "127.0.0.1"]
+        )
         self._command = [*place, "--dir", directory, "--unixsocket", self._socket, "--logfile", self.log]
         self._process, self._is_to_run = None, False
         directory.mkdir()
@@ -174,8 +211,13 @@ class Server:
     def start(self, follows=None):
         """Returns when it answers."""
         leader = ("--replicaof", f"127.0.0.1 {follows.port}") if follows else ()
-        self._process = subprocess.Popen([*map(str, self._command), "--port", str(self.port), *leader], stdin=subprocess.DEVNULL,
-                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._process = subprocess.Popen(
+            [*map(str, self._command), "--port", str(self.port), *leader],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         self._is_to_run = True
         deadline = time.monotonic() + 30
         while True:

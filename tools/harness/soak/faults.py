@@ -15,9 +15,12 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from typing import Any
 
 from harness import cluster as kit
-from .backbone import FAULTS as OF_REDIS, FLEET, PARTED, PARTITION, PUBLISHERS
+
+from .backbone import FAULTS as OF_REDIS
+from .backbone import FLEET, PARTED, PARTITION, PUBLISHERS
 
 KINDS = {
     "none": (),
@@ -55,9 +58,17 @@ class Node:
         self.host, self.port = "127.0.0.1", free_port(rng)
         self.log = cluster.dir / f"rowcast-{number}.log"
         self._command = [cluster.rowcast_program, "serve", "--listen", f"{self.host}:{self.port}"]
-        self._env = {**cluster.env, "DATABASE_URL": cluster.url, "ROWCAST_LOG": "info", "ROWCAST_LOG_FORMAT": "human", **settings}
+        self._env = {
+            **cluster.env,
+            "DATABASE_URL": cluster.url,
+            "ROWCAST_LOG": "info",
+            "ROWCAST_LOG_FORMAT": "human",
+            **settings,
+        }
         if not has_rows:
-            self._env = {name: value for name, value in self._env.items() if name != "DATABASE_URL" and not name.startswith("PG")}
+            self._env = {
+                name: value for name, value in self._env.items() if name != "DATABASE_URL" and not name.startswith("PG")
+            }
         self._process, self._started, self._asked_to_end = None, 0.0, False
         stack.callback(self.close)
 
@@ -66,8 +77,9 @@ class Node:
         if self._process:
             self._bury(10)
         with open(self.log, "ab") as out:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self._env,
-                                             start_new_session=True)
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self._env, start_new_session=True
+            )
         self._started, self._asked_to_end = time.monotonic(), False
 
     def signal(self, number):
@@ -107,7 +119,11 @@ class Node:
     def panics(self):
         """Lines of its log that a correct program never writes."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
-        return [line for line in text.splitlines() if any(word in line for word in ("panicked at", "task_died", "entry_malformed"))]
+        return [
+            line
+            for line in text.splitlines()
+            if any(word in line for word in ("panicked at", "task_died", "entry_malformed"))
+        ]
 
     def close(self):
         if self._process:
@@ -129,7 +145,7 @@ class Faults(threading.Thread):
 
     def __init__(self, stack, cluster, nodes, kinds, seed, seconds, complain, backbone=None):
         super().__init__(daemon=True)
-        self.counts = Counter()
+        self.counts: Counter[Any] = Counter()
         self.journal = []  # (when, what)
         self._cluster, self._nodes, self._complain, self._backbone = cluster, nodes, complain, backbone
         self._steps = schedule(random.Random(f"{seed}/faults"), kinds, len(nodes), seconds)
@@ -192,7 +208,9 @@ class Faults(threading.Thread):
         elif kind in OF_PUBLISHERS:
             self._nodes[number].signal(signal.SIGKILL if kind == "kill publisher" else signal.SIGSTOP)
             if kind == "fence publisher":  # its lock is free: another candidate writes before it wakes
-                self._cluster.psql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'rowcast publish %'")
+                self._cluster.psql(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'rowcast publish %'"
+                )
         elif kind == PARTITION:
             self._backbone.part(number)
         elif kind == "join":
@@ -243,7 +261,8 @@ def schedule(rng, kinds, nodes, seconds):
     """(second, what, node or which backends or for how long): faults, and what ends them. A node has one fault at a time,
     and so has Redis; two nodes, or a node and Postgres or Redis, may have theirs together. Each kind comes before any
     comes again."""
-    steps, deck, at = [], [], 0.0
+    deck: list[str] = []
+    steps, at = [], 0.0
     free, redis_is_free = [0.0] * nodes, 0.0
     while kinds:
         at += 0.3 + rng.expovariate(1 / PAUSE_BETWEEN)
@@ -270,7 +289,10 @@ def schedule(rng, kinds, nodes, seconds):
             ends = begins + (rng.uniform(0, 2) if kind == "kill publisher" else rng.uniform(3, 10))
             for each in PUBLISHERS:
                 free[each] = ends + 0.5
-            steps += [(begins, kind, rng.choice(PUBLISHERS)), (ends, "start" if kind == "kill publisher" else "continue", PUBLISHER)]
+            steps += [
+                (begins, kind, rng.choice(PUBLISHERS)),
+                (ends, "start" if kind == "kill publisher" else "continue", PUBLISHER),
+            ]
         else:
             number = min(range(nodes), key=lambda each: (free[each] > at, rng.random()))
             begins = max(at, free[number])

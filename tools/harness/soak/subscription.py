@@ -6,6 +6,7 @@ one message tells by itself is told here: that it came before, that its row's ve
 
 import time
 from collections import Counter
+from typing import Any
 
 EVIDENCE = 5  # of each sort of mistake, so many are described
 
@@ -30,12 +31,15 @@ class Ids:
 
     def update(self, other):
         """Adds another set's."""
-        self._bits = bytearray((self._number() | other._number()).to_bytes(max(len(self._bits), len(other._bits)), "little"))
+        self._bits = bytearray(
+            (self._number() | other._number()).to_bytes(max(len(self._bits), len(other._bits)), "little")
+        )
 
     def without(self, other):
         """How many another set has not, and the first of them."""
         rest = self._number() & ~other._number()
-        count, first = bin(rest).count("1"), []
+        count = bin(rest).count("1")
+        first: list[int] = []
         while rest and len(first) < EVIDENCE:
             first.append((rest & -rest).bit_length() - 1)
             rest &= rest - 1
@@ -61,7 +65,7 @@ class Subscription:
         self.ids = Ids()  # since the base
         self.all_ids = Ids()  # of earlier bases
         self.last_id = 0
-        self.mistakes = Counter()
+        self.mistakes: Counter[Any] = Counter()
         self.evidence = []
         self.suspects = []  # ids at which a mistake was noticed
         self._tally, self._complain = tally, complain
@@ -194,10 +198,17 @@ class Subscription:
             missed = version - before[self.channel.version] - (action == "updated")
             if missed < 0:
                 self.suspects.append(number)
-                self._mistake("disordered", f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}")
+                self._mistake(
+                    "disordered",
+                    f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}",
+                )
             elif missed > 0:
                 self.suspects.append(number)
-                self._mistake("lost", f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}", missed)
+                self._mistake(
+                    "lost",
+                    f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}",
+                    missed,
+                )
             if action == "updated":
                 self.copy[key] = row
             else:

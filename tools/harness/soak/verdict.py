@@ -42,7 +42,8 @@ def truth(cluster, after):
     for channel in CHANNELS:
         text = cluster.psql(f"""
             select id, at from (
-              select o.id, extract(epoch from o.at) as at, o.op, lead(o.op) over (partition by o.xid, coalesce(o.new, o.old)->>'{channel.key}' order by o.id) as next
+              select o.id, extract(epoch from o.at) as at, o.op,
+                     lead(o.op) over (partition by o.xid, coalesce(o.new, o.old)->>'{channel.key}' order by o.id) as next
                 from rowcast.outbox o join rowcast.channel c on c.id = o.channel
                where c.name = '{channel.name}' and o.op <> 'C' and o.id > {after}) change
              where not (op = 'D' and next is not distinct from 'I') order by id""")
@@ -107,7 +108,9 @@ def compare_rows(finding, rows, subscription):
     differing = sorted(key for key in copy.keys() | rows.keys() if copy.get(key) != rows.get(key))
     finding.evidence.append(f"{len(differing)} rows differ")
     for key in differing[:EVIDENCE]:
-        finding.evidence.append(f"row {key}: received {json.dumps(copy.get(key))[:200]}, in the table {json.dumps(rows.get(key))[:200]}")
+        finding.evidence.append(
+            f"row {key}: received {json.dumps(copy.get(key))[:200]}, in the table {json.dumps(rows.get(key))[:200]}"
+        )
 
 
 def look_up(cluster, finding):

@@ -15,7 +15,12 @@ from collections import Counter
 from .tables import ACCOUNTS, HOT_ROWS, OTHER_COUNTERS, REGIONS
 
 NOTES = (
-    "'short'", "null", "'O''Brien \\ \"quoted\"'", "'Zürich – 猫 😀'", r"e'two\nlines\tand a tab'", r"'no escape: \u0000'",
+    "'short'",
+    "null",
+    "'O''Brien \\ \"quoted\"'",
+    "'Zürich – 猫 😀'",
+    r"e'two\nlines\tand a tab'",
+    r"'no escape: \u0000'",
     "repeat('wide ', 400)",
     "repeat('wider than a bell may be ', 500)",
 )
@@ -23,6 +28,7 @@ NOTE_WEIGHTS = (40, 10, 10, 10, 10, 10, 9, 1)
 
 
 # One change of one or a few rows ---------------------------------------------------------------------------------
+
 
 def bump(rng):
     """A counter, the first ones far more often than the last."""
@@ -49,7 +55,9 @@ def add_items(rng):
 
 
 def edit_items(rng):
-    return f"update items set n = n + 1, note = {note(rng)} where id in ({some('items', rng, rng.choice((1, 1, 2, 4)))});"
+    return (
+        f"update items set n = n + 1, note = {note(rng)} where id in ({some('items', rng, rng.choice((1, 1, 2, 4)))});"
+    )
 
 
 def remove_items(rng):
@@ -79,12 +87,33 @@ def remove_part(rng):
 
 
 def speak(rng):
-    return rng.choice(("insert into whispers (silent, n) values (false, 1);",
-                       f"update whispers set n = n + 1 where id in ({some('whispers', rng, 1)}) and not silent;"))
+    return rng.choice(
+        (
+            "insert into whispers (silent, n) values (false, 1);",
+            f"update whispers set n = n + 1 where id in ({some('whispers', rng, 1)}) and not silent;",
+        )
+    )
 
 
-CHANGES = (bump, bump, bump_some, bump_or_make, change_nothing, add_items, add_items, edit_items, edit_items, remove_items,
-           add_part, edit_parts, edit_partition, move_parts, move_parts, remove_part, speak)
+CHANGES = (
+    bump,
+    bump,
+    bump_some,
+    bump_or_make,
+    change_nothing,
+    add_items,
+    add_items,
+    edit_items,
+    edit_items,
+    remove_items,
+    add_part,
+    edit_parts,
+    edit_partition,
+    move_parts,
+    move_parts,
+    remove_part,
+    speak,
+)
 
 
 def note(rng):
@@ -102,6 +131,7 @@ def change(rng):
 
 # Transactions ----------------------------------------------------------------------------------------------------
 
+
 def several(rng):
     return transaction(changes(rng, 2, 5))
 
@@ -111,12 +141,24 @@ def given_up(rng):
 
 
 def partly_given_up(rng):
-    return transaction([*changes(rng, 0, 2), "savepoint here;", *changes(rng, 1, 3), "rollback to here;", *changes(rng, 0, 2),
-                        "savepoint there;", change(rng), "release there;"])
+    return transaction(
+        [
+            *changes(rng, 0, 2),
+            "savepoint here;",
+            *changes(rng, 1, 3),
+            "rollback to here;",
+            *changes(rng, 0, 2),
+            "savepoint there;",
+            change(rng),
+            "release there;",
+        ]
+    )
 
 
 def repeatable_read(rng):
-    return transaction(["select sum(v) from counters;", *changes(rng, 1, 4)], begin="begin isolation level repeatable read")
+    return transaction(
+        ["select sum(v) from counters;", *changes(rng, 1, 4)], begin="begin isolation level repeatable read"
+    )
 
 
 def serializable(rng):
@@ -125,46 +167,70 @@ def serializable(rng):
 
 def muted(rng):
     """What is written under rowcast.mute must never arrive; what its transaction writes besides must."""
-    silent = ["set local rowcast.mute = on;", "insert into whispers (silent, n) values (true, 1), (true, 1);",
-              f"update whispers set n = n + 1 where silent and id in ({some('whispers', rng, 2)});",
-              f"delete from whispers where silent and id in ({some('whispers', rng, 1)});", "set local rowcast.mute = off;"]
+    silent = [
+        "set local rowcast.mute = on;",
+        "insert into whispers (silent, n) values (true, 1), (true, 1);",
+        f"update whispers set n = n + 1 where silent and id in ({some('whispers', rng, 2)});",
+        f"delete from whispers where silent and id in ({some('whispers', rng, 1)});",
+        "set local rowcast.mute = off;",
+    ]
     return transaction([*changes(rng, 0, 1), *silent, speak(rng)])
 
 
 def long(rng):
     """Open for seconds. Mostly without a hot row, which would hold up everybody else."""
     hot = [bump(rng)] if rng.random() < 0.2 else []
-    return transaction([add_items(rng), add_part(rng), *hot, f"select pg_sleep({rng.uniform(1, 3):.2f});", add_items(rng), edit_items(rng)],
-                       end="rollback" if rng.random() < 0.2 else "commit")
+    return transaction(
+        [
+            add_items(rng),
+            add_part(rng),
+            *hot,
+            f"select pg_sleep({rng.uniform(1, 3):.2f});",
+            add_items(rng),
+            edit_items(rng),
+        ],
+        end="rollback" if rng.random() < 0.2 else "commit",
+    )
 
 
 def bulk(rng):
-    count, words = rng.randrange(500, 3000), rng.choice(("'one of many'", "repeat('wide ', 60)", "repeat('wide ', 400)"))
-    return rng.choice((
-        f"insert into items (owner, note, n) select i % 50, {words}, 1 from generate_series(1, {count}) i;",
-        f"update items set n = n + 1 where id in ({some('items', rng, count)});",
-        f"update parts set n = n + 1, region = '{rng.choice(REGIONS)}' where id in ({some('parts', rng, count // 10)});",
-        # deletes more than the rest adds: the tables stay small
-        f"delete from items where id in ({some('items', rng, 2 * count)});",
-        f"delete from parts where id in ({some('parts', rng, count // 5)});",
-    ))
+    count, words = (
+        rng.randrange(500, 3000),
+        rng.choice(("'one of many'", "repeat('wide ', 60)", "repeat('wide ', 400)")),
+    )
+    return rng.choice(
+        (
+            f"insert into items (owner, note, n) select i % 50, {words}, 1 from generate_series(1, {count}) i;",
+            f"update items set n = n + 1 where id in ({some('items', rng, count)});",
+            f"update parts set n = n + 1, region = '{rng.choice(REGIONS)}' where id in ({some('parts', rng, count // 10)});",
+            # deletes more than the rest adds: the tables stay small
+            f"delete from items where id in ({some('items', rng, 2 * count)});",
+            f"delete from parts where id in ({some('parts', rng, count // 5)});",
+        )
+    )
 
 
 def book(rng):
     """Entries of an account and its total: they agree after the transaction, and in the middle of it they do not."""
     account, count = rng.randrange(ACCOUNTS), rng.choices((1, 2, 10, 50, 1500), (30, 30, 20, 10, 1))[0]
     oldest = f"select id from entries where account = {account} order by id limit"
-    return transaction([
-        f"select from totals where account = {account} for update;",
-        rng.choice((
-            f"insert into entries (account, amount, n) select {account}, i, 1 from generate_series(1, {count}) i;",
-            f"update entries set amount = amount + 1, n = n + 1 where id in ({oldest} {count});",
-            f"update entries set amount = amount - 3, n = n + 1 where id in ({oldest} {count});",
-            # deletes more than the rest adds: the table stays small
-            f"delete from entries where id in ({oldest} {2 * count});",
-        )),
-        f"""update totals set n = n + 1, total = (select coalesce(sum(amount), 0) from entries where account = {account})
-             where account = {account};"""], end="rollback" if rng.random() < 0.1 else "commit")
+    return transaction(
+        [
+            f"select from totals where account = {account} for update;",
+            rng.choice(
+                (
+                    f"insert into entries (account, amount, n) select {account}, i, 1 from generate_series(1, {count}) i;",
+                    f"update entries set amount = amount + 1, n = n + 1 where id in ({oldest} {count});",
+                    f"update entries set amount = amount - 3, n = n + 1 where id in ({oldest} {count});",
+                    # deletes more than the rest adds: the table stays small
+                    f"delete from entries where id in ({oldest} {2 * count});",
+                )
+            ),
+            f"""update totals set n = n + 1, total = (select coalesce(sum(amount), 0) from entries where account = {account})
+             where account = {account};""",
+        ],
+        end="rollback" if rng.random() < 0.1 else "commit",
+    )
 
 
 def empty(rng):
@@ -177,7 +243,8 @@ def two_phase(rng):
     """Prepared, left alone for a while, and then ended."""
     name = f"soak {rng.getrandbits(48):x}"
     return transaction(changes(rng, 1, 3), end=f"prepare transaction '{name}'") + (
-        f"select pg_sleep({rng.uniform(0, 0.5):.2f});\n{rng.choice(('commit', 'commit', 'rollback'))} prepared '{name}';\n")
+        f"select pg_sleep({rng.uniform(0, 0.5):.2f});\n{rng.choice(('commit', 'commit', 'rollback'))} prepared '{name}';\n"
+    )
 
 
 def changes(rng, least, most):
@@ -203,9 +270,14 @@ TWO_PHASE_CREW = (2, 0.2, (two_phase,))
 
 # What may go wrong while everybody writes the same rows and servers go down; anything else is a mistake in this file.
 EXPECTED_ERRORS = {
-    "40001": "serialization failure", "40P01": "deadlock", "55P03": "lock timeout", "57014": "statement timeout",
-    "25P02": "statement in a failed transaction", "3B001": "savepoint of a failed transaction",
-    "42704": "no such prepared transaction", "57P01": "server goes down",
+    "40001": "serialization failure",
+    "40P01": "deadlock",
+    "55P03": "lock timeout",
+    "57014": "statement timeout",
+    "25P02": "statement in a failed transaction",
+    "3B001": "savepoint of a failed transaction",
+    "42704": "no such prepared transaction",
+    "57P01": "server goes down",
     "55000": "prepared transaction just being ended",
 }
 # A prepared transaction outlives its writer and the server, and keeps its locks.
@@ -224,7 +296,8 @@ class Crew:
         kinds = [*CREW, TWO_PHASE_CREW] if with_two_phase else CREW
         self._writers = [
             Writer(cluster, random.Random(f"{seed}/writer/{kind}/{number}"), pause, scripts, self._log, self._leave)
-            for kind, (count, pause, scripts) in enumerate(kinds) for number in range(count)
+            for kind, (count, pause, scripts) in enumerate(kinds)
+            for number in range(count)
         ]
         stack.callback(self.abandon)
 
@@ -251,8 +324,10 @@ class Crew:
     def errors(self):
         """Counts of the errors that were to be expected, and of others by their SQLSTATE."""
         found = Counter(re.findall(r"ERROR:  (\w{5})", self._log.read_text(encoding="utf-8", errors="replace")))
-        return ({name: found[state] for state, name in EXPECTED_ERRORS.items() if found[state]},
-                {state: count for state, count in found.items() if state not in EXPECTED_ERRORS})
+        return (
+            {name: found[state] for state, name in EXPECTED_ERRORS.items() if found[state]},
+            {state: count for state, count in found.items() if state not in EXPECTED_ERRORS},
+        )
 
 
 class Writer(threading.Thread):
@@ -280,8 +355,13 @@ class Writer(threading.Thread):
         if self._psql is None:
             with open(self._log, "ab") as log:
                 self._psql = subprocess.Popen(
-                    [self._cluster.psql_program, "-X", "-q", "-A", "-t", "-v", "VERBOSITY=sqlstate"], env=self._cluster.env,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True)
+                    [self._cluster.psql_program, "-X", "-q", "-A", "-t", "-v", "VERBOSITY=sqlstate"],
+                    env=self._cluster.env,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                )
             script = SESSION + script
         self._psql.stdin.write(f"{script}\n\\echo done\n".encode())
         self._psql.stdin.flush()
@@ -307,6 +387,8 @@ def end_prepared(cluster):
 
 def open_transactions(cluster):
     """How many transactions may still commit something."""
-    return int(cluster.psql("""select (select count(*) from pg_prepared_xacts)
+    return int(
+        cluster.psql("""select (select count(*) from pg_prepared_xacts)
         + (select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
-            and backend_type = 'client backend' and application_name not like 'rowcast%' and state <> 'idle')"""))
+            and backend_type = 'client backend' and application_name not like 'rowcast%' and state <> 'idle')""")
+    )

@@ -14,8 +14,10 @@ LONG = 6.0
 MOST_ATTEMPTS = 12
 
 
-@case("After {code} the client comes back and resumes each channel with its place: it shows every change once.",
-      code=[1000, 1001, 1006, 1011, 1012, 4408, 4429, 4503, 4999])
+@case(
+    "After {code} the client comes back and resumes each channel with its place: it shows every change once.",
+    code=[1000, 1001, 1006, 1011, 1012, 4408, 4429, 4503, 4999],
+)
 async def resumes_after(trial: Trial, code: int) -> None:
     program = await trial.start()
     pets = await trial.subscribe(program, "pets", "pets")
@@ -30,13 +32,19 @@ async def resumes_after(trial: Trial, code: int) -> None:
     for stream, place in ((pets, "pets-1.12"), (users, "users-1")):
         if stream.since != place:
             raise Failed(f"{stream.channel} is resumed since {stream.since}; the last change was at {place}")
-    pets.change(4, "pets-2", {"pet_id": 4}).subscribed("pets-2", recovered=True, replayed=1).change(5, "pets-3", {"pet_id": 5})
+    pets.change(4, "pets-2", {"pet_id": 4}).subscribed("pets-2", recovered=True, replayed=1).change(
+        5, "pets-3", {"pet_id": 5}
+    )
     users.subscribed("users-2", recovered=True)
     await program.change("pets", 4, 5)
     program.never("error", "pets", "a connection that is lost is no error")
 
 
-@case("After {code} the client stops: it says an error that is final, and opens no other socket.", is_long=True, code=[4400, 4403])
+@case(
+    "After {code} the client stops: it says an error that is final, and opens no other socket.",
+    is_long=True,
+    code=[4400, 4403],
+)
 async def gives_up_after(trial: Trial, code: int) -> None:
     program = await trial.start(token="one")
     stream = await trial.subscribe(program)
@@ -46,8 +54,11 @@ async def gives_up_after(trial: Trial, code: int) -> None:
     await trial.stays_away(AWAY, f"the client came back after {code}")
 
 
-@case("After {code}, again and again, the client comes back with growing, random pauses, or gives up; it does not hammer.",
-      is_long=True, code=[1002, 1006, 1007, 1009, 4408, 4429, 4503])
+@case(
+    "After {code}, again and again, the client comes back with growing, random pauses, or gives up; it does not hammer.",
+    is_long=True,
+    code=[1002, 1006, 1007, 1009, 4408, 4429, 4503],
+)
 async def does_not_hammer_after(trial: Trial, code: int) -> None:
     program = await trial.start()
     stream = await trial.subscribe(program)
@@ -102,7 +113,9 @@ async def proxy_answers(trial: Trial) -> None:
     await trial.stream("pets")
 
 
-@case("A frame that is not JSON comes from something in between: the client leaves this socket, and resumes on another one.")
+@case(
+    "A frame that is not JSON comes from something in between: the client leaves this socket, and resumes on another one."
+)
 async def frame_is_no_json(trial: Trial) -> None:
     program = await trial.start()
     stream = await trial.subscribe(program)
@@ -115,8 +128,11 @@ async def frame_is_no_json(trial: Trial) -> None:
     await trial.server.until(lambda: stream.socket.is_closed or None, "the client keeps the first socket open")
 
 
-@case("A socket on which nothing is heard is given up after three heartbeats at most (the program is told their interval, 15 s), "
-      "and the client resumes on another one.", is_long=True)
+@case(
+    "A socket on which nothing is heard is given up after three heartbeats at most (the program is told their interval, 15 s), "
+    "and the client resumes on another one.",
+    is_long=True,
+)
 async def network_is_gone(trial: Trial) -> None:
     program = await trial.start(heartbeat_seconds=15)
     stream = await trial.subscribe(program)

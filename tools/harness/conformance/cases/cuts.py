@@ -10,8 +10,10 @@ from ..trial import Trial, case
 
 async def two(trial: Trial, program: Program) -> tuple[Stream, Stream]:
     """Collections p and u of one socket, with a row each."""
-    return (await trial.collection(program, "p", "pets", {"pet_id": 1, "v": 1}),
-            await trial.collection(program, "u", "users", {"pet_id": 1, "v": 1}))
+    return (
+        await trial.collection(program, "p", "pets", {"pet_id": 1, "v": 1}),
+        await trial.collection(program, "u", "users", {"pet_id": 1, "v": 1}),
+    )
 
 
 async def expect(trial: Trial, program: Program, p: int, u: int, why: str) -> None:
@@ -35,7 +37,9 @@ async def half_a_transaction(trial: Trial) -> None:
         raise Failed(f"the event is {event}")
 
 
-@case("What a cut says of two channels is shown together: whoever is told of one collection finds the other one of the same moment.")
+@case(
+    "What a cut says of two channels is shown together: whoever is told of one collection finds the other one of the same moment."
+)
 async def cut_over_two_channels(trial: Trial) -> None:
     program = await trial.start()
     await trial.watch(program)
@@ -53,7 +57,9 @@ async def cut_over_two_channels(trial: Trial) -> None:
             raise Failed(f"as {name} was told, p and u showed {shown}")
 
 
-@case("The end of a cut on one channel (`last`, or `cut` with a `channel`) is not the end of the cut: collections wait for that of the socket.")
+@case(
+    "The end of a cut on one channel (`last`, or `cut` with a `channel`) is not the end of the cut: collections wait for that of the socket."
+)
 async def end_on_one_channel(trial: Trial) -> None:
     program = await trial.start()
     await trial.watch(program)
@@ -91,7 +97,10 @@ async def cut_while_another_is_read_anew(trial: Trial) -> None:
         raise Failed(f"p and u showed {shown}")
 
 
-@case("While a collection is read anew the others wait as long as its rows come, also where a slow line needs long for them.", is_long=True)
+@case(
+    "While a collection is read anew the others wait as long as its rows come, also where a slow line needs long for them.",
+    is_long=True,
+)
 async def cut_while_rows_come_slowly(trial: Trial) -> None:
     program = await trial.start()
     await trial.watch(program)

@@ -6,7 +6,10 @@ from ..trial import Trial, case
 REASONS: list[object] = ["retention", "failover", "bad_cursor", "policy", "trigger_off", "unreadable", "of_tomorrow"]
 
 
-@case("A `gap`, {reason}, in answer to a place is told to the application, once the stream is live; the old place is given up.", reason=REASONS)
+@case(
+    "A `gap`, {reason}, in answer to a place is told to the application, once the stream is live; the old place is given up.",
+    reason=REASONS,
+)
 async def answer_to_a_place_is(trial: Trial, reason: str) -> None:
     program = await trial.start()
     program.subscribe("a", "pets", since="1-7")
@@ -21,8 +24,11 @@ async def answer_to_a_place_is(trial: Trial, reason: str) -> None:
         raise Failed(f"it resumes since {stream.since}, not since 1-21")
 
 
-@case("A `gap`, {reason}, in the middle of the stream makes a collection read its rows anew; the old ones stay until the new ones are "
-      "whole, and one event tells the difference.", reason=REASONS)
+@case(
+    "A `gap`, {reason}, in the middle of the stream makes a collection read its rows anew; the old ones stay until the new ones are "
+    "whole, and one event tells the difference.",
+    reason=REASONS,
+)
 async def collection_in_the_stream(trial: Trial, reason: str) -> None:
     program = await trial.start()
     stream = await trial.collection(program, "p", "pets", {"pet_id": 1}, {"pet_id": 2}, {"pet_id": 3})
@@ -51,7 +57,9 @@ async def subscription_in_the_stream(trial: Trial) -> None:
     program.never("resync", "a", "the gap was told twice")
 
 
-@case("A `gap` in answer to the place of a collection is followed by the rows: the client replaces what it shows, and does not ask again.")
+@case(
+    "A `gap` in answer to the place of a collection is followed by the rows: the client replaces what it shows, and does not ask again."
+)
 async def collection_comes_back(trial: Trial) -> None:
     program = await trial.start()
     stream = await trial.collection(program, "p", "pets", {"pet_id": 1}, {"pet_id": 2})
@@ -80,8 +88,10 @@ async def subscription_with_rows(trial: Trial) -> None:
     await program.change("a", 3)
 
 
-@case("After the policy of a channel has changed, `gap` and a `subscribed` come that answer no command: a subscription goes on, and a "
-      "collection reads anew.")
+@case(
+    "After the policy of a channel has changed, `gap` and a `subscribed` come that answer no command: a subscription goes on, and a "
+    "collection reads anew."
+)
 async def policy_has_changed(trial: Trial) -> None:
     program = await trial.start()
     users = await trial.subscribe(program, "u", "users")

@@ -6,8 +6,10 @@ from ..failure import Failed
 from ..trial import Trial, case
 
 
-@case("A `subscribe` that is answered with {code} ends this subscription with an error that is final, and no other one.",
-      code=["unknown_channel", "bad_filter", "forbidden", "too_many_views"])
+@case(
+    "A `subscribe` that is answered with {code} ends this subscription with an error that is final, and no other one.",
+    code=["unknown_channel", "bad_filter", "forbidden", "too_many_views"],
+)
 async def answer_is(trial: Trial, code: str) -> None:
     program = await trial.start()
     users = await trial.subscribe(program, "users", "users")
@@ -19,8 +21,10 @@ async def answer_is(trial: Trial, code: str) -> None:
     program.never("error", "users", "the other one was told an error")
 
 
-@case("A subscription that was fine, and of which the server says {code}, ends with an error that is final, and no other one does.",
-      code=["bad_filter", "forbidden"])
+@case(
+    "A subscription that was fine, and of which the server says {code}, ends with an error that is final, and no other one does.",
+    code=["bad_filter", "forbidden"],
+)
 async def lost_with(trial: Trial, code: str) -> None:
     program = await trial.start()
     users = await trial.subscribe(program, "users", "users")
@@ -32,9 +36,12 @@ async def lost_with(trial: Trial, code: str) -> None:
     program.never("error", "users", "the other one was told an error")
 
 
-@case("A channel that was there, and of which the server says {way}, may be there again: the client says an error that is not final, and"
-      " asks for the channel again, not sooner than after 5 s.",
-      is_long=True, way=["unknown_channel", "4404"])
+@case(
+    "A channel that was there, and of which the server says {way}, may be there again: the client says an error that is not final, and"
+    " asks for the channel again, not sooner than after 5 s.",
+    is_long=True,
+    way=["unknown_channel", "4404"],
+)
 async def gone_for_now(trial: Trial, way: str) -> None:
     loop = asyncio.get_running_loop()
     program = await trial.start()

@@ -1,8 +1,14 @@
 """Places: where a client goes on, and that nothing is told twice."""
 
+from functools import partial
+
 from ..failure import Failed
 from ..stream import Stream
 from ..trial import Trial, case
+
+
+def has_left(stream: Stream) -> bool | None:
+    return stream.is_left or stream.socket.is_closed or None
 
 
 def came(stream: Stream, since: str | None) -> None:
@@ -10,7 +16,9 @@ def came(stream: Stream, since: str | None) -> None:
         raise Failed(f"{stream.channel} is asked for since {stream.since}, not since {since}")
 
 
-@case("A place that the application has kept is sent as `since`; what was missed since then is told, and then the stream.")
+@case(
+    "A place that the application has kept is sent as `since`; what was missed since then is told, and then the stream."
+)
 async def application_has_kept_a_place(trial: Trial) -> None:
     program = await trial.start()
     program.subscribe("a", "pets", since="1-7")
@@ -23,7 +31,10 @@ async def application_has_kept_a_place(trial: Trial) -> None:
     await program.next("answer", "a", cursor="1-9")
 
 
-@case("The cursor of a `{kind}` is a place: the client goes on there.", kind=["subscribed", "heartbeat", "realtime_update"])
+@case(
+    "The cursor of a `{kind}` is a place: the client goes on there.",
+    kind=["subscribed", "heartbeat", "realtime_update"],
+)
 async def place_is_of(trial: Trial, kind: str) -> None:
     program = await trial.start()
     await trial.watch(program)
@@ -37,8 +48,10 @@ async def place_is_of(trial: Trial, kind: str) -> None:
     came(await trial.stream("pets"), {"subscribed": "pets-0", "heartbeat": "1-hb", "realtime_update": "1-rt"}[kind])
 
 
-@case("A connection that is lost in the middle of a replay: the client goes on after the last change that it was given, and tells "
-      "none twice.")
+@case(
+    "A connection that is lost in the middle of a replay: the client goes on after the last change that it was given, and tells "
+    "none twice."
+)
 async def replay_is_interrupted(trial: Trial) -> None:
     program = await trial.start()
     program.subscribe("a", "pets", since="1-0")
@@ -58,7 +71,9 @@ async def replay_is_interrupted(trial: Trial) -> None:
     program.never("change", "a", "a change was told twice")
 
 
-@case("A connection that is lost before `subscribed`, and before any change, is no progress: the client asks for the same.")
+@case(
+    "A connection that is lost before `subscribed`, and before any change, is no progress: the client asks for the same."
+)
 async def lost_before_subscribed(trial: Trial) -> None:
     program = await trial.start()
     program.subscribe("a", "pets", since="1-7")
@@ -76,7 +91,9 @@ async def collection_resumes(trial: Trial) -> None:
     stream.socket.drop()
     stream = await trial.stream("pets")
     came(stream, "1-1")
-    stream.change(2, "1-2", {"pet_id": 3}, "created").subscribed("1-2", recovered=True, replayed=1).socket.cut(cursor="1-2")
+    stream.change(2, "1-2", {"pet_id": 3}, "created").subscribed("1-2", recovered=True, replayed=1).socket.cut(
+        cursor="1-2"
+    )
     await program.shows("p", {"pet_id": 1}, {"pet_id": 2}, {"pet_id": 3})
 
 
@@ -99,7 +116,9 @@ async def unknown_things(trial: Trial) -> None:
     await trial.watch(program)
     pets = await trial.collection(program, "p", "pets", {"pet_id": 1})
     users = await trial.subscribe(program, "u", "users")
-    users.say("of_tomorrow", cursor_of_tomorrow="1-9").change(1, "1-1", {"price": 7}, "price", field_of_tomorrow={"a": [1]})
+    users.say("of_tomorrow", cursor_of_tomorrow="1-9").change(
+        1, "1-1", {"price": 7}, "price", field_of_tomorrow={"a": [1]}
+    )
     pets.change(2, "1-2", {"price": 7}, "price").socket.send({"type": "of_tomorrow"})
     pets.socket.cut()
     event = await program.next("change", "u")
@@ -121,7 +140,7 @@ async def names_have_spaces(trial: Trial) -> None:
     await program.change("n", 1)
     for name, stream in (("a", pets), ("n", ann)):
         program.do("close", name=name)
-        await trial.server.until(lambda stream=stream: stream.is_left or stream.socket.is_closed or None, f"{stream.channel} is not left")  # type: ignore[misc]
+        await trial.server.until(partial(has_left, stream), f"{stream.channel} is not left")
 
 
 @case("Of two subscriptions one is closed: the client leaves it, and the other one goes on.")

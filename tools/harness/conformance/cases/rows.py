@@ -4,16 +4,22 @@ from ..failure import Failed
 from ..trial import Trial, case
 
 
-@case("Rows are created, updated and deleted; with a filter `entered` is as good as `created`, and `left` as `deleted`.")
+@case(
+    "Rows are created, updated and deleted; with a filter `entered` is as good as `created`, and `left` as `deleted`."
+)
 async def rows_come_and_go(trial: Trial) -> None:
     program = await trial.start()
-    stream = await trial.collection(program, "p", "pets", {"pet_id": 1, "name": "Luna"}, {"pet_id": 2, "name": "Rex"}, filter="user_id=eq.7")
+    stream = await trial.collection(
+        program, "p", "pets", {"pet_id": 1, "name": "Luna"}, {"pet_id": 2, "name": "Rex"}, filter="user_id=eq.7"
+    )
     if stream.command.get("filter") not in ("user_id=eq.7", ["user_id=eq.7"]):
         raise Failed(f"it asks with filter {stream.command.get('filter')}")
     stream.change(10, "1-1", {"pet_id": 3, "name": "Mia"}, "created").change(11, "1-2", {"pet_id": 1, "name": "Lune"})
     stream.change(12, "1-3", {"pet_id": 2, "name": "Rex"}, "deleted").socket.cut()
     await program.shows("p", {"pet_id": 1, "name": "Lune"}, {"pet_id": 3, "name": "Mia"})
-    stream.change(20, "1-4", {"pet_id": 4, "name": "Ivy"}, "entered").change(21, "1-5", {"pet_id": 3, "name": "Mia"}, "left").socket.cut()
+    stream.change(20, "1-4", {"pet_id": 4, "name": "Ivy"}, "entered").change(
+        21, "1-5", {"pet_id": 3, "name": "Mia"}, "left"
+    ).socket.cut()
     await program.shows("p", {"pet_id": 1, "name": "Lune"}, {"pet_id": 4, "name": "Ivy"})
 
 
@@ -30,7 +36,9 @@ async def key_moves(trial: Trial) -> None:
 @case("Keys that pass through each other in one transaction (1 → 2, 2 → 3, 3 → 1) keep every row.")
 async def keys_pass_through_each_other(trial: Trial) -> None:
     program = await trial.start()
-    stream = await trial.collection(program, "p", "pets", *({"pet_id": key, "name": name} for key, name in enumerate("abc", 1)))
+    stream = await trial.collection(
+        program, "p", "pets", *({"pet_id": key, "name": name} for key, name in enumerate("abc", 1))
+    )
     stream.change(10, "1-1", {"pet_id": 2, "name": "a"}, changed=["pet_id"], old={"pet_id": 1})
     stream.change(11, "1-2", {"pet_id": 3, "name": "b"}, changed=["pet_id"], old={"pet_id": 2})
     stream.change(12, "1-3", {"pet_id": 1, "name": "c"}, changed=["pet_id"], old={"pet_id": 3}).socket.cut()
@@ -41,7 +49,9 @@ async def keys_pass_through_each_other(trial: Trial) -> None:
 async def key_is_taken_over(trial: Trial) -> None:
     program = await trial.start()
     stream = await trial.collection(program, "p", "pets", {"pet_id": 1, "name": "old"})
-    stream.change(10, "1-1", {"pet_id": 1, "name": "new"}, "created").change(11, "1-2", {"pet_id": 1, "name": "old"}, "deleted").socket.cut()
+    stream.change(10, "1-1", {"pet_id": 1, "name": "new"}, "created").change(
+        11, "1-2", {"pet_id": 1, "name": "old"}, "deleted"
+    ).socket.cut()
     await program.shows("p", {"pet_id": 1, "name": "new"})
     stream.change(20, "1-3", {"pet_id": 1, "name": "new"}, "deleted").socket.cut()
     await program.shows("p")
@@ -79,7 +89,9 @@ async def change_omits(trial: Trial) -> None:
     await program.shows("p", {"pet_id": 1})
 
 
-@case("What was asked for with `columns` and `old` goes to the server, and `changed` and `old` come to the application.")
+@case(
+    "What was asked for with `columns` and `old` goes to the server, and `changed` and `old` come to the application."
+)
 async def columns_and_old(trial: Trial) -> None:
     program = await trial.start()
     stream = await trial.subscribe(program, columns=["pet_id", "name"], old=True)

@@ -24,7 +24,9 @@ async def snapshot_in_parts(trial: Trial) -> None:
     program.never("rows", "p", "there was more than one event")
 
 
-@case("A snapshot that a lost connection breaks off begins anew: no place is sent, and what came of the first one is forgotten.")
+@case(
+    "A snapshot that a lost connection breaks off begins anew: no place is sent, and what came of the first one is forgotten."
+)
 async def snapshot_is_interrupted(trial: Trial) -> None:
     program = await trial.start()
     program.collection("p", "pets")
@@ -39,7 +41,9 @@ async def snapshot_is_interrupted(trial: Trial) -> None:
     await program.shows("p", {"pet_id": 2}, {"pet_id": 3})
 
 
-@case("After the last part of a snapshot its cursor is the place: a connection that is lost then costs no other snapshot.")
+@case(
+    "After the last part of a snapshot its cursor is the place: a connection that is lost then costs no other snapshot."
+)
 async def snapshot_is_whole(trial: Trial) -> None:
     program = await trial.start()
     program.collection("p", "pets")
@@ -73,12 +77,16 @@ async def reading_anew_is_interrupted(trial: Trial) -> None:
     await program.shows("p", {"pet_id": 8})
 
 
-@case("Rows that are too long come as their key alone, in a part of their own that says `omitted`: the collection shows these.")
+@case(
+    "Rows that are too long come as their key alone, in a part of their own that says `omitted`: the collection shows these."
+)
 async def snapshot_omits(trial: Trial) -> None:
     program = await trial.start()
     program.collection("p", "pets")
     stream = await trial.stream("pets")
-    stream.part({"pet_id": 1, "name": "Luna"}).part({"pet_id": 2}, omitted="row_bytes").snapshot("1-0").subscribed("1-0").socket.cut()
+    stream.part({"pet_id": 1, "name": "Luna"}).part({"pet_id": 2}, omitted="row_bytes").snapshot("1-0").subscribed(
+        "1-0"
+    ).socket.cut()
     await program.next("ready", "p")
     await program.shows("p", {"pet_id": 1, "name": "Luna"}, {"pet_id": 2})
 

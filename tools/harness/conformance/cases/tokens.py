@@ -9,6 +9,7 @@ from ..trial import Trial, case
 #: Seconds until a token ends that has to be renewed.
 SOON = 6
 
+
 def brought(socket: Socket, token: str) -> None:
     if socket.token != token:
         raise Failed(f"the socket was opened with token {socket.token}, not with {token}")
@@ -37,7 +38,9 @@ async def token_goes_along(trial: Trial) -> None:
     await live(trial, program, "a.b.c")
 
 
-@case("After `token_expiring` the next token is sent with `auth` on the open socket, before the first one ends; nothing is interrupted.")
+@case(
+    "After `token_expiring` the next token is sent with `auth` on the open socket, before the first one ends; nothing is interrupted."
+)
 async def token_is_renewed(trial: Trial) -> None:
     program = await trial.start(tokens=["one", "two", "three"])
     stream = await live(trial, program, "one")
@@ -78,7 +81,9 @@ async def token_has_expired(trial: Trial) -> None:
         raise Failed(f"it resumes since {again.since}, not since 1-1")
 
 
-@case("A next token that is not believed is an error that is not final: the first one goes on to its end, and after 4401 a third one follows.")
+@case(
+    "A next token that is not believed is an error that is not final: the first one goes on to its end, and after 4401 a third one follows."
+)
 async def token_is_not_believed(trial: Trial) -> None:
     program = await trial.start(tokens=["one", "two", "three"])
     stream = await live(trial, program, "one")

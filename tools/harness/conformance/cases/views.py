@@ -12,11 +12,15 @@ ONE, TWO = "user_id=eq.1", "user_id=eq.2"
 
 async def two(trial: Trial, program: Program) -> tuple[Stream, Stream]:
     """Collections one and two of pets, with a filter each."""
-    return (await trial.collection(program, "one", "pets", {"pet_id": 1}, filter=ONE),
-            await trial.collection(program, "two", "pets", {"pet_id": 2}, filter=TWO))
+    return (
+        await trial.collection(program, "one", "pets", {"pet_id": 1}, filter=ONE),
+        await trial.collection(program, "two", "pets", {"pet_id": 2}, filter=TWO),
+    )
 
 
-@case("Subscriptions of one channel with different filters have different views, and go over one socket; each gets its own messages.")
+@case(
+    "Subscriptions of one channel with different filters have different views, and go over one socket; each gets its own messages."
+)
 async def two_filters_on_a_socket(trial: Trial) -> None:
     program = await trial.start()
     one, two_ = await two(trial, program)
