@@ -10,7 +10,7 @@ FOREIGN_SEED ?= 2608
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-python check-oldest-rust schema-dump bench clean
+.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-python check-oldest-rust schema-dump bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
+test: postgres redis check test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-deploy test-edges test-faults ## everything
 
 check: check-docs check-python ## format, lints, documentation, licences, the Python programs
 	$(CARGO) fmt --all --check
@@ -60,6 +60,10 @@ test-conformance: postgres ## the Python client on the real server; both clients
 test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type, and that docs/operations.md names everything
 	$(CARGO) build --locked
 	tests/quickstart
+
+test-examples: postgres ## what the READMEs of examples/ tell to type, seen at the screen or in what is printed
+	$(CARGO) build --locked
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/examples --binary target/debug/rowcast
 
 test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts, the unit
 	@scripts/install-deploy
