@@ -169,7 +169,11 @@ def one(stage: Stage, name: str, trace: bool) -> bool:
             database = stage.database(stack, name.replace("-", "_"))
             database.install()
             database.start(*FLAGS.get(name, ()))
-            said = EXAMPLES[name](stack, database)
+            try:
+                said = EXAMPLES[name](stack, database)
+            except Wrong as wrong:
+                log = database.relay.warnings()[-1500:]
+                raise Wrong(f"{wrong}\n  the server's log: {log or 'nothing'}") from wrong
     except Missing as missing:
         fails = os.environ.get("CI") == "true"
         print(f"{'WRONG  ' if fails else 'skipped'} {name}: {missing}", flush=True)
