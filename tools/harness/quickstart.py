@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Missing(Exception):
     """What this machine lacks, and how to get it."""
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kit.add_arguments(parser)
     parser.set_defaults(rowcast=ROOT / "target/debug/rowcast")
@@ -97,7 +98,7 @@ def main(stack):
 class Page:
     """The page, the machine that its reader has, and how far he got."""
 
-    def __init__(self, stack, arguments):
+    def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace) -> None:
         self.stack = stack
         self.cluster = kit.Cluster(stack, arguments, fsync="off")
         # the page's database: postgres://me@localhost/mydb
@@ -131,7 +132,7 @@ class Page:
         self.prelude = ""  # what the reader typed into each terminal
         self.count = 0
 
-    def run(self):
+    def run(self) -> Any:
         """Runs everything; how much of it went wrong."""
         steps = {
             "Name the database": [self.name, self.shell],
@@ -157,7 +158,7 @@ class Page:
                 failed += self.step(title, runner, text)
         return failed + self.cookbook()
 
-    def step(self, title, runner, *arguments):
+    def step(self, title: str, runner: Any, *arguments: Any) -> int:
         """One block; 1 where it failed."""
         begun = time.monotonic()
         try:
@@ -174,10 +175,10 @@ class Page:
         print(f"ok       {title} ({time.monotonic() - begun:.1f} s)", flush=True)
         return 0
 
-    def name(self, text):
+    def name(self, text: str) -> None:
         self.prelude += text + "\n"
 
-    def shell(self, text):
+    def shell(self, text: str) -> None:
         """A block that ends by itself."""
         done = subprocess.run(
             ["sh", "-euc", self.prelude + text],
@@ -192,7 +193,7 @@ class Page:
         if done.returncode != 0:
             raise kit.Failure(f"{text}\nended with code {done.returncode}:\n{done.stdout.strip()}")
 
-    def serve(self, text):
+    def serve(self, text: str) -> None:
         """The server, until the test ends."""
         server = Program(self.stack, self, "the server", ["sh", "-euc", self.prelude + "exec " + text])
         deadline = time.monotonic() + 15
@@ -203,16 +204,16 @@ class Page:
                 raise kit.Failure(f"it is not ready:\n{server.said()}")
             time.sleep(0.05)
 
-    def curl(self, text):
+    def curl(self, text: str) -> None:
         need("curl", shutil.which("curl"), "apt-get install curl")
         self.shows(["sh", "-euc", self.prelude + "exec " + text])
 
-    def node(self, text):
+    def node(self, text: str) -> None:
         node_with("ws")
         (self.dir / "live.mjs").write_text(text, encoding="utf-8")
         self.shows(["node", "live.mjs"])
 
-    def python(self, text):
+    def python(self, text: str) -> None:
         need(
             "the package websockets",
             python_has_websockets(),
@@ -221,7 +222,7 @@ class Page:
         (self.dir / "live.py").write_text(text, encoding="utf-8")
         self.shows([str(VENV / "bin/python3"), "live.py"])
 
-    def react(self, text):
+    def react(self, text: str) -> None:
         node_with("esbuild", "react")
         (self.dir / "main.jsx").write_text(text, encoding="utf-8")
         kit.run(
@@ -232,7 +233,7 @@ class Page:
         )
         self.page("react.html", '<!doctype html><script type="module" src="main.js"></script>')
 
-    def page(self, file, text):
+    def page(self, file: Any, text: str) -> None:
         """A page of a server of its own, as the text beside it says, in Chromium."""
         node_with("playwright-core")
         need("Chromium", os.access(CHROMIUM, os.X_OK), "install it, or set CHROMIUM")
@@ -246,7 +247,7 @@ class Page:
                 time.sleep(0.05)
             self.shows(["node", "-e", BROWSER, CHROMIUM, f"http://127.0.0.1:3000/{file}"])
 
-    def shows(self, command):
+    def shows(self, command: Any) -> None:
         """Starts a reader and writes rows until it shows one."""
         with contextlib.ExitStack() as stack:
             program = Program(stack, self, command[0], command)
@@ -264,7 +265,7 @@ class Page:
                 while time.monotonic() < until and names[-1] not in program.said():
                     time.sleep(0.02)
 
-    def write(self, name):
+    def write(self, name: str) -> None:
         kit.run(
             [self.cluster.psql_program, "-Xq", "-c", f"insert into pets (name, species) values ('{name}', 'cat')"],
             env={**self.cluster.env, "PGDATABASE": "mydb"},
@@ -273,7 +274,7 @@ class Page:
 
     # ── cookbook.md ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def cookbook(self):
+    def cookbook(self) -> Any:
         """Every block of SQL, in order, in a database with the clinic's tables."""
         self.cluster.psql("create database clinic")
         url = self.cluster.url.rpartition("/")[0] + "/clinic"
@@ -290,7 +291,7 @@ class Page:
                     failed += self.step(f"cookbook: {title}", self.sql, text)
         return failed
 
-    def sql(self, text):
+    def sql(self, text: str) -> None:
         done = subprocess.run(
             [self.cluster.psql_program, "-Xq", "-v", "ON_ERROR_STOP=1", "-f", "-"],
             input=text,
@@ -307,8 +308,8 @@ class Page:
 class Program:
     """A process of the page's reader; ended, with what it started, when the stack ends."""
 
-    def __init__(self, stack, page, name, command):
-        self._parts = []
+    def __init__(self, stack: contextlib.ExitStack, page: Any, name: str, command: Any) -> None:
+        self._parts: list[Any] = []
         self._name = name
         self._process = subprocess.Popen(
             [str(part) for part in command],
@@ -322,17 +323,17 @@ class Program:
         stack.callback(self._end)
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def said(self):
+    def said(self) -> str:
         return "".join(self._parts)
 
-    def has_ended(self):
+    def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def _listen(self):
+    def _listen(self) -> None:
         for part in iter(lambda: os.read(self._process.stdout.fileno(), 65536), b""):
             self._parts.append(part.decode("utf-8", "replace"))
 
-    def _end(self):
+    def _end(self) -> None:
         group = self._process.pid  # its own: it began a session
         for number, seconds in ((signal.SIGTERM, 15), (signal.SIGKILL, 5)):
             with contextlib.suppress(ProcessLookupError):
@@ -347,12 +348,12 @@ class Program:
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def names_differ():
+def names_differ() -> Any:
     """Compares what docs/operations.md names with what there is; how many things differ."""
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     failed = 0
 
-    def check(what, there, named):
+    def check(what: str, there: Any, named: Any) -> None:
         nonlocal failed
         for problem, names in (
             ("not in docs/operations.md", there - named),
@@ -362,7 +363,7 @@ def names_differ():
                 failed += 1
                 print(f"WRONG    {what} {problem}: {', '.join(sorted(map(str, names)))}", flush=True)
 
-    def rows(heading):
+    def rows(heading: Any) -> list[Any]:
         section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
         lines = re.findall(r"^\|(.+)\|$", section[1] if section else "", re.M)
         return [[cell.strip() for cell in line.replace("\\|", "¦").split("|")] for line in lines]
@@ -408,7 +409,7 @@ def names_differ():
     return failed
 
 
-def expressions(part):
+def expressions(part: Any) -> Iterator[Any]:
     """Every text of a dashboard."""
     if isinstance(part, dict):
         part = list(part.values())
@@ -419,7 +420,7 @@ def expressions(part):
         yield part
 
 
-def blocks(path):
+def blocks(path: Path) -> Any:
     """Heading → its fenced blocks, each (language, text)."""
     found: dict[str, list[tuple[str, str]]] = {}
     lines: list[str] = []
@@ -440,18 +441,18 @@ def blocks(path):
 # ── the machine ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def need(what, there, how):
+def need(what: str, there: Any, how: Any) -> None:
     if not there:
         raise Missing(f"{what} is missing: {how}")
 
 
-def node_with(*packages):
+def node_with(*packages: Any) -> None:
     need("Node", shutil.which("node"), "install Node 20 or later")
     for package in packages:
         need(f"the npm package {package}", (CLIENT / "node_modules" / package).is_dir(), "cd client && npm ci")
 
 
-def python_has_websockets():
+def python_has_websockets() -> bool:
     if not os.access(VENV / "bin/python3", os.X_OK):
         return False
     done = subprocess.run(
@@ -462,7 +463,7 @@ def python_has_websockets():
     return done.returncode == 0
 
 
-def prepare_python():
+def prepare_python() -> None:
     """The venv with websockets; what hinders that is said where it is needed."""
     with contextlib.suppress(OSError, kit.Failure, subprocess.TimeoutExpired):
         if not os.access(VENV / "bin/python3", os.X_OK):
@@ -482,7 +483,7 @@ def prepare_python():
             )
 
 
-def go_into_own_network():
+def go_into_own_network() -> None:
     """Runs this program again where no port is taken, if the system lets us."""
     ways = [["--net"]] if os.geteuid() == 0 else [["--user", "--map-current-user", "--keep-caps", "--net"]]
     for way in ways:
@@ -508,13 +509,13 @@ def go_into_own_network():
 UP = "import fcntl, socket, struct; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh', b'lo', 1))"
 
 
-def is_free(port):
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def give_up(*_):
+def give_up(*_: Any) -> None:
     raise kit.Failure(f"given up after {ALL_WITHIN} s")
 
 

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -27,7 +28,7 @@ ROLES = 10
 PATH = "/ws/fan?token={token}"
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="rows are written in each run (default: 4)")
@@ -75,11 +76,11 @@ def main(stack):
 class Access(fanout.Bench):
     """Runs of rowcast alone, with and without a key."""
 
-    def __init__(self, cluster, arguments, cpus, files):
+    def __init__(self, cluster: kit.Cluster, arguments: argparse.Namespace, cpus: Any, files: Any) -> None:
         super().__init__(cluster, arguments, {}, cpus, files)
         self.wrong = 0
 
-    def measure(self, title, flags, run, key):
+    def measure(self, title: str, flags: Any, run: Any, key: Any) -> Any:
         """The figure of each round."""
         found = []
         for number in range(self.arguments.rounds):
@@ -100,13 +101,13 @@ class Access(fanout.Bench):
             found.append(line[key])
         return found
 
-    def tokens(self, name, claims, sign):
+    def tokens(self, name: str, claims: Any, sign: Any) -> Any:
         """A file with a token for each of the claims, good for an hour."""
         return self.cluster.file(
             name, "".join(sign({"exp": int(time.time()) + 3600, **claim}) + "\n" for claim in claims)
         )
 
-    def against(self, runs):
+    def against(self, runs: Any) -> list[Any]:
         """Lines of the table: the first run is what the others are compared with."""
         base = statistics.median(runs[0][1])
         return [
@@ -114,7 +115,7 @@ class Access(fanout.Bench):
             for title, found in runs
         ]
 
-    def handshakes(self):
+    def handshakes(self) -> Any:
         """Sockets are opened as fast as it goes; each handshake has its token checked, by a key that is in memory."""
         sockets = self.scaled(5000)
         kinds = [
@@ -143,7 +144,7 @@ class Access(fanout.Bench):
             )
         return self.against(runs)
 
-    def policies(self):
+    def policies(self) -> Any:
         """The same rows to the same number of sockets."""
         sockets, runs = self.scaled(1000), []
         tokens = self.tokens("roles.tokens", [{"role": f"role{role}"} for role in range(ROLES)], hs256)
@@ -166,7 +167,7 @@ class Access(fanout.Bench):
             )
         return self.against(runs)
 
-    def own_rows(self):
+    def own_rows(self) -> Any:
         """100 changes a second, each for one user."""
         runs = []
         for full in (100, 5000):
@@ -199,28 +200,28 @@ class Access(fanout.Bench):
 class Server(fanout.Rowcast):
     """rowcast with flags of its own."""
 
-    def __init__(self, cluster, *flags):
+    def __init__(self, cluster: kit.Cluster, *flags: Any) -> None:
         kit.Relay.__init__(self, cluster, *flags)
         self._url = cluster.url
 
 
-def hs256(claims):
+def hs256(claims: Any) -> str:
     text = signing_input("HS256", claims)
     return f"{text}.{encoded(hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).digest())}"
 
 
-def rs256(claims):
+def rs256(claims: Any) -> str:
     text = signing_input("RS256", claims)
     return f"{text}.{encoded(openssl('dgst', '-sha256', '-sign', KEYS / 'rsa.private.pem', text=text))}"
 
 
-def es256(claims):
+def es256(claims: Any) -> str:
     text = signing_input("ES256", claims)
     der = openssl("dgst", "-sha256", "-sign", KEYS / "p256.private.pem", text=text)
     return f"{text}.{encoded(halves(der))}"
 
 
-def eddsa(claims):
+def eddsa(claims: Any) -> str:
     text = signing_input("EdDSA", claims)
     with tempfile.NamedTemporaryFile() as file:  # this algorithm cannot read from a pipe
         file.write(text.encode())
@@ -228,16 +229,16 @@ def eddsa(claims):
         return f"{text}.{encoded(openssl('pkeyutl', '-sign', '-rawin', '-inkey', KEYS / 'ed25519.private.pem', '-in', file.name))}"
 
 
-def signing_input(algorithm, claims):
+def signing_input(algorithm: Any, claims: Any) -> str:
     parts = ({"alg": algorithm, "typ": "JWT"}, claims)
     return ".".join(encoded(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
 
 
-def encoded(data):
+def encoded(data: Any) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def openssl(*arguments, text=""):
+def openssl(*arguments: Any, text: str = "") -> Any:
     try:
         done = subprocess.run(["openssl", *map(str, arguments)], input=text.encode(), capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -245,7 +246,7 @@ def openssl(*arguments, text=""):
     return done.stdout
 
 
-def halves(der):
+def halves(der: Any) -> bytes:
     """r and s of an ASN.1 signature, 32 bytes each, as a token has them (RFC 7518, section 3.4)."""
     numbers, at = [], 2
     for _ in range(2):

@@ -13,6 +13,7 @@ import statistics
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ SECRET = "a secret of the benchmark"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--parts",
@@ -50,10 +51,10 @@ def main(stack):
     return 0
 
 
-def token(**claims):
+def token(**claims: Any) -> str:
     """A token by HS256."""
 
-    def part(value):
+    def part(value: Any) -> Any:
         return base64.urlsafe_b64encode(value).rstrip(b"=")
 
     claims = {"exp": int(time.time()) + 3600, "role": "member", **claims}
@@ -61,7 +62,7 @@ def token(**claims):
     return (signed + b"." + part(hmac.digest(SECRET.encode(), signed, hashlib.sha256))).decode()
 
 
-def table(cluster, name="pets"):
+def table(cluster: kit.Cluster, name: str = "pets") -> None:
     """An empty table that members may see."""
     cluster.psql(
         f"drop table if exists public.{name}",
@@ -71,13 +72,13 @@ def table(cluster, name="pets"):
     )
 
 
-def mute(relay, path):
+def mute(relay: kit.Relay, path: str) -> Any:
     """A socket whose client never reads."""
     opened = WebSocket(relay.host, relay.port, path, timeout=30)
     return opened.sock
 
 
-def health(relay, seconds=30):
+def health(relay: kit.Relay, seconds: float = 30) -> Any:
     """How long /healthz takes, and whether it is 200."""
     began = time.monotonic()
     with contextlib.suppress(OSError), socket.create_connection((relay.host, relay.port), seconds) as asked:
@@ -91,29 +92,29 @@ def health(relay, seconds=30):
 class Health:
     """Asks for /healthz every 5 ms until told to end."""
 
-    def __init__(self, relay):
-        self.took = []
+    def __init__(self, relay: kit.Relay) -> None:
+        self.took: list[Any] = []
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._ask, args=(relay,))
 
-    def _ask(self, relay):
+    def _ask(self, relay: kit.Relay) -> None:
         while not self._ends.wait(0.005):
             took = health(relay)
             self.took.append(30.0 if took is None else took)
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._ends.set()
         self._thread.join()
 
-    def p99(self):
+    def p99(self) -> Any:
         return sorted(self.took)[int(len(self.took) * 0.99)] if self.took else 0.0
 
 
-def heard(opened, wanted, seconds=120):
+def heard(opened: Any, wanted: Any, seconds: float = 120) -> Any:
     """Waits until a socket is told something; returns when."""
     opened.sock.settimeout(seconds)
     while True:
@@ -122,18 +123,18 @@ def heard(opened, wanted, seconds=120):
                 return time.monotonic()
 
 
-def resident(pid):
+def resident(pid: int) -> Any:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
-def worst(socket_number, number):
+def worst(socket_number: Any, number: int) -> Any:
     """A pattern that nearly fits everywhere and fits at the end, so that the next one is looked at too; each is another."""
     before, after = socket_number % 40 + 1, 57 - socket_number // 40 * 9 - number
     return "%" + "a" * before + "%" + "a" * after + "b"
 
 
-def filters(cluster):
+def filters(cluster: kit.Cluster) -> Iterator[Any]:
     """One user, 100 sockets, nine patterns each that nearly fit everywhere."""
     for what, distinct in (("the same for all sockets", False), ("others for each socket", True)):
         for length in (10_000, 50_000, 1_000_000):
@@ -168,7 +169,7 @@ def filters(cluster):
                 )
 
 
-def distinct(cluster):
+def distinct(cluster: kit.Cluster) -> Iterator[Any]:
     """Filters that are told the same, and filters that are not."""
     cases = (
         ("100 sockets of one user, `id=gte.-N&old=true`", 100, 6, token(sub="5"), "filter=id=gte.-{n}&old=true"),
@@ -202,7 +203,7 @@ def distinct(cluster):
             )
 
 
-def relay_messages(relay):
+def relay_messages(relay: kit.Relay) -> Any:
     request = f"GET /websocket/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token(role='admin')}\r\nConnection: close\r\n\r\n"
     with socket.create_connection((relay.host, relay.port), 30) as asked:
         asked.sendall(request.encode())
@@ -212,7 +213,7 @@ def relay_messages(relay):
     return json.loads(answer.split(b"\r\n\r\n", 1)[1])["messages"]
 
 
-def snapshots(cluster):
+def snapshots(cluster: kit.Cluster) -> Iterator[Any]:
     """60 large ones by one user, then a small one by another."""
     table(cluster)
     table(cluster, "quiet")
@@ -230,7 +231,7 @@ def snapshots(cluster):
         yield "60 snapshots of 60 MB by one user, never read", f"another user's of 3 rows takes {took:.2f} s"
 
 
-def connections(cluster):
+def connections(cluster: kit.Cluster) -> Iterator[Any]:
     """A server with 300 descriptors."""
     table(cluster)
     program = cluster.rowcast_program
@@ -270,7 +271,7 @@ def connections(cluster):
         )
 
 
-def forged(cluster):
+def forged(cluster: kit.Cluster) -> Iterator[Any]:
     """Tokens with a wrong signature, one after the other."""
     table(cluster)
     with kit.Relay(cluster, "--jwt-secret", SECRET) as relay:

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ TABLES = (  # one for rowcast, one whose rows are also for users, one for those 
 ROWCAST = "rowcast"
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="rows are written in each run (default: 4)")
@@ -115,7 +115,7 @@ def main(stack):
 # the parts
 
 
-def flat_out(bench):
+def flat_out(bench: Any) -> None:
     """As fast as the server can, with a few messages under way: it is never idle and never buried."""
     for full, (window, rows) in FLAT_OUT.items():
         sockets = bench.scaled(full)
@@ -128,7 +128,7 @@ def flat_out(bench):
         )
 
 
-def one_at_a_time(bench):
+def one_at_a_time(bench: Any) -> None:
     """The next message leaves when the last one is everywhere: nothing can be put into one write."""
     sockets = bench.scaled(1000)
     bench.compare(
@@ -138,7 +138,7 @@ def one_at_a_time(bench):
     )
 
 
-def idle(bench):
+def idle(bench: Any) -> None:
     """Sockets that wait."""
     sockets = bench.scaled(MANY)
     bench.compare(
@@ -148,7 +148,7 @@ def idle(bench):
     )
 
 
-def latency(bench):
+def latency(bench: Any) -> None:
     """From the writer's clock to the read, at a rate that is kept whether or not the last rows were delivered."""
     sockets = bench.scaled(100)
     bench.compare(
@@ -173,7 +173,7 @@ def latency(bench):
     )
 
 
-def filters(bench):
+def filters(bench: Any) -> None:
     """Each socket has a filter of its own, and each row fits one of them."""
     for full in (100, MANY):
         sockets = bench.scaled(full)
@@ -185,7 +185,7 @@ def filters(bench):
         )
 
 
-def users(bench):
+def users(bench: Any) -> None:
     """Each socket is a user's, and each row notifies one of them."""
     sockets = bench.scaled(MANY)
     bench.alone(
@@ -196,7 +196,7 @@ def users(bench):
     )
 
 
-def never_read(bench):
+def never_read(bench: Any) -> None:
     """The same rows with and without clients beside them that read nothing. They are large and go on for long enough
     that the log of the channel leaves such a client behind."""
     readers = bench.scaled(1000)
@@ -220,7 +220,7 @@ def never_read(bench):
         )
 
 
-def more_idle(bench):
+def more_idle(bench: Any) -> None:
     """Sockets that wait, and the memory of the whole server."""
     for full in IDLE:
         sockets = bench.scaled(full)
@@ -230,30 +230,31 @@ def more_idle(bench):
 class Bench:
     """The servers, each started anew for each run, and what was found."""
 
-    def __init__(self, cluster, arguments, peers, cpus, files):
+    def __init__(self, cluster: kit.Cluster, arguments: argparse.Namespace, peers: Any, cpus: Any, files: Any) -> None:
         self.cluster, self.arguments, self.cpus, self.files = cluster, arguments, cpus, files
         self.servers: dict[str, Callable[[], Any]] = {
             ROWCAST: lambda: Rowcast(cluster),
             **{name: functools.partial(peer, cluster) for name, peer in peers.items()},
         }
-        self.compared, self.alone_lines = {}, []
+        self.compared: dict[str, Any] = {}
+        self.alone_lines: list[Any] = []
         self.faults = dict.fromkeys(self.servers, 0)
 
-    def scaled(self, sockets):
+    def scaled(self, sockets: Any) -> Any:
         """So many, less where it must be quick or where files do not suffice: each end of a socket is one."""
         return min(sockets // 10 if self.arguments.quick else sockets, self.files - 200)
 
-    def compare(self, title, run, figures, names=None):
+    def compare(self, title: str, run: Any, figures: Any, names: Any = None) -> None:
         """Lines of the first table: all servers in turn, round by round. `figures`: what they are called, and in the load's answer."""
         found = self.rounds(title, run, names or list(self.servers))
         for label, key in figures.items():
             self.compared[f"{title}: {label}"] = {name: [line[key] for line in lines] for name, lines in found.items()}
 
-    def alone(self, title, run):
+    def alone(self, title: str, run: Any) -> None:
         """A line of the second table."""
         self.alone_lines.append((title, self.rounds(title, run, [ROWCAST])[ROWCAST]))
 
-    def rounds(self, title, run, names):
+    def rounds(self, title: str, run: Any, names: Any) -> Any:
         found: dict[Any, Any] = {name: [] for name in names}
         for number in range(self.arguments.rounds):
             for name in names:
@@ -280,7 +281,7 @@ class Bench:
         return found
 
     @contextlib.contextmanager
-    def on_server_cpu(self):
+    def on_server_cpu(self) -> Iterator[Any]:
         """What is started meanwhile has this CPU and no other, as under `taskset -c`."""
         if self.cpus:
             os.sched_setaffinity(0, {self.cpus[0]})
@@ -290,14 +291,16 @@ class Bench:
             if self.cpus:
                 os.sched_setaffinity(0, {self.cpus[1]})
 
-    def idle(self, server, sockets):
+    def idle(self, server: Any, sockets: Any) -> Any:
         return self.load("idle", server, sockets, "--hold", 3)
 
-    def fanout(self, server, sockets, *options, path=None, seconds=None):
+    def fanout(
+        self, server: Any, sockets: Any, *options: Any, path: str | None = None, seconds: float | None = None
+    ) -> Any:
         flat = [part for option in options for part in (option if isinstance(option, list) else [option])]
         return self.load("fanout", server, sockets, "--seconds", seconds or self.arguments.seconds, *flat, path=path)
 
-    def load(self, mode, server, sockets, *options, path=None):
+    def load(self, mode: Any, server: Any, sockets: Any, *options: Any, path: str | None = None) -> Any:
         done = kit.run(
             [
                 self.arguments.load,
@@ -316,7 +319,7 @@ class Bench:
             kit.note(f"warning: {done.stderr.strip()}")
         return json.loads(done.stdout)
 
-    def comparison(self):
+    def comparison(self) -> Any:
         """The first table; empty where none of its parts was asked for."""
         if not self.compared:
             return ""
@@ -339,7 +342,7 @@ class Bench:
             faults += [self.faults[name]] if name == ROWCAST else [self.faults[name], ""]
         return report.table(head, [*rows, faults])
 
-    def details(self):
+    def details(self) -> Any:
         """The second table; empty where none of its parts was asked for."""
         if not self.alone_lines:
             return ""
@@ -373,20 +376,20 @@ class Rowcast(kit.Relay):
     path = "/ws/fan"
     options = ("--ready", '"type":"subscribed"')  # it says when changes follow; a socket is not open before
 
-    def __init__(self, cluster):
+    def __init__(self, cluster: kit.Cluster) -> None:
         super().__init__(cluster)
         self._url = cluster.url
 
-    def __exit__(self, *details):
+    def __exit__(self, *details: Any) -> None:
         if self.warnings():
             kit.note(f"warning: rowcast logged:\n{self.warnings()}")
         super().__exit__(*details)
 
-    def feed(self, publishers, rows, table="public.fan"):
+    def feed(self, publishers: Any, rows: Any, table: str = "public.fan") -> Any:
         """How the load publishes to it."""
         return postgres_feed(self._url, publishers, rows, table)
 
-    def closed_too_slow(self):
+    def closed_too_slow(self) -> Any:
         """Sockets that it gave up."""
         return self.status()["closed_too_slow"]
 
@@ -403,7 +406,7 @@ class Peer:
 
     path, options = "/ws", ()
 
-    def __init__(self, cluster, command, port, **env):
+    def __init__(self, cluster: kit.Cluster, command: Any, port: int, **env: Any) -> None:
         self.port, self._url = port, cluster.url
         log = cluster.dir / "peer.log"
         with open(log, "wb") as out:
@@ -427,10 +430,10 @@ class Peer:
             self.__exit__()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)  # it leads a group: what it started ends with it
@@ -438,39 +441,39 @@ class Peer:
                 self._process.wait(10)
                 return
 
-    def _is_ready(self, cluster):
+    def _is_ready(self, cluster: kit.Cluster) -> Any:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0 and self._listens(cluster)
 
-    def _listens(self, cluster):
+    def _listens(self, cluster: kit.Cluster) -> bool:
         return cluster.psql("select count(*) from pg_stat_activity where query ilike 'listen%'") != "0"
 
-    def feed(self, publishers, rows):
+    def feed(self, publishers: Any, rows: Any) -> Any:
         """How the load publishes to it."""
         return postgres_feed(self._url, publishers, rows, "public.told")
 
-    def closed_too_slow(self):
+    def closed_too_slow(self) -> int:
         """None of them does that."""
         return 0
 
 
-def postgres_feed(url, publishers, rows, table):
+def postgres_feed(url: str, publishers: Any, rows: Any, table: Any) -> list[Any]:
     return ["--publish", "pg", "--dsn", url, "--table", table, "--publishers", publishers, "--rows", rows]
 
 
 class Nchan(Peer):
     """nginx with nchan. It is published to over HTTP, a message in each request, so with more connections."""
 
-    def __init__(self, cluster, module):
+    def __init__(self, cluster: kit.Cluster, module: Any) -> None:
         port = kit.free_port()
         template = (HERE / "peers/nchan/nginx.conf").read_text(encoding="utf-8")
         conf = cluster.file("nginx.conf", template.replace("MODULE", str(module)).replace("PORT", str(port)))
         super().__init__(cluster, ["nginx", "-e", "stderr", "-p", cluster.dir, "-c", conf], port)
 
-    def _listens(self, _cluster):
+    def _listens(self, _cluster: Any) -> bool:
         return True
 
-    def feed(self, publishers, _rows):
+    def feed(self, publishers: Any, _rows: Any) -> list[Any]:
         return [
             "--publish",
             "http",
@@ -481,7 +484,7 @@ class Nchan(Peer):
         ]
 
 
-def node_ws():
+def node_ws() -> Any:
     """Node.js with ws and pg."""
     for program in ("node", "npm"):
         if not shutil.which(program):
@@ -495,7 +498,7 @@ def node_ws():
     )
 
 
-def uwebsockets():
+def uwebsockets() -> Any:
     """uWebSockets behind Python's socketify, with asyncpg."""
     source = HERE / "peers/uwebsockets"
     home = installed(
@@ -515,7 +518,7 @@ def uwebsockets():
     return lambda cluster: Peer(cluster, [python, source / "server.py"], kit.free_port())
 
 
-def nchan():
+def nchan() -> Any:
     """nginx with nchan."""
     places = [
         Path(root) / "ngx_nchan_module.so"
@@ -534,7 +537,7 @@ NOT_FED_BY_POSTGRES = ("nchan",)
 PARTS = (flat_out, one_at_a_time, idle, latency, filters, users, never_read, more_idle)
 
 
-def installed(wanted, commands):
+def installed(wanted: Any, commands: Any) -> Any:
     """A directory in the user's cache in which these commands have run for this list of packages."""
     home = CACHE / wanted.parent.name
     done = home / "installed"
@@ -554,7 +557,7 @@ def installed(wanted, commands):
     return home
 
 
-def prepare(names):
+def prepare(names: Any) -> tuple[Any, ...]:
     """The peers that can be run here, and why the others cannot."""
     peers, missing = {}, []
     for name in names:
@@ -569,7 +572,7 @@ def prepare(names):
 # the machine
 
 
-def pin():
+def pin() -> Any:
     """The CPU of the server and that of everything else, where there are two: so the ceiling of each server is one core."""
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
     if len(cpus) < 2:
@@ -579,7 +582,7 @@ def pin():
     return cpus[:2]
 
 
-def raise_file_limit():
+def raise_file_limit() -> Any:
     """A socket is a file, in the server too, which inherits the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 100_000 if hard == resource.RLIM_INFINITY else hard

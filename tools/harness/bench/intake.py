@@ -31,7 +31,7 @@ READY = b'"type":"subscribed"'
 SHAPES = {"one transaction of 500,000": (1, 500_000), "100,000 transactions of one": (100_000, 1)}
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, a tenth: to see that it works")
@@ -59,7 +59,7 @@ def main(stack):
     print(report.origin(cluster, load))
 
 
-def take_in(cluster, transactions, rows):
+def take_in(cluster: kit.Cluster, transactions: Any, rows: Any) -> Any:
     """rowcast is stopped while they are written, so that nothing but its own pace counts."""
     cluster.clear_outbox()
     with kit.Relay(cluster) as relay:
@@ -83,7 +83,7 @@ def take_in(cluster, transactions, rows):
 class Reader:
     """A socket that counts what comes, as fast as Python can."""
 
-    def __init__(self, relay):
+    def __init__(self, relay: kit.Relay) -> None:
         self.socket = WebSocket(relay.host, relay.port, "/ws/visit")
         self.count = 0
         self.last = 0.0
@@ -91,7 +91,7 @@ class Reader:
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
 
-    def read(self):
+    def read(self) -> None:
         self.socket.sock.settimeout(None)
         end = b""
         while data := self.socket.sock.recv(1 << 20):
@@ -102,14 +102,14 @@ class Reader:
             self.last = time.monotonic()
             end = data[1 - len(MARK) :]  # a mark may be cut in half, and a whole one does not fit into this
 
-    def finish(self, wanted):
+    def finish(self, wanted: Any) -> None:
         until = time.monotonic() + 30
         while self.count < wanted:
             if time.monotonic() > until:
                 raise kit.Failure(f"{self.count:,} of {wanted:,} changes came")
             time.sleep(0.01)
 
-    def close(self):
+    def close(self) -> None:
         """Hangs up, so that the thread ends."""
         with contextlib.suppress(OSError):  # the server may have done so already
             self.socket.sock.shutdown(socket.SHUT_RDWR)

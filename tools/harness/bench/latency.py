@@ -2,6 +2,7 @@
 transactions a second with 100 sockets. Counts what was lost or came twice."""
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import select
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from harness import cluster as kit
@@ -27,7 +29,7 @@ CHANNEL = "reading"
 WARM_UP = 20
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--inserts", type=int, default=1000, help="one at a time (default: 1000)")
@@ -66,7 +68,7 @@ def main(stack):
     )
 
 
-def subscribe(inbox, relay, count):
+def subscribe(inbox: Any, relay: kit.Relay, count: int) -> None:
     """Opens sockets; every one of them was told that capture is live for it."""
     mine = [inbox.open(relay.host, relay.port, f"/ws/{CHANNEL}") for _ in range(count)]
     seen = inbox.wait_for(lambda seen: len(seen) >= count, 10)
@@ -77,7 +79,7 @@ def subscribe(inbox, relay, count):
         )
 
 
-def updates(inbox, limit=None):
+def updates(inbox: Any, limit: Any = None) -> Iterator[Any]:
     """(socket, stamp, message) of every realtime_update that was read."""
     for owner, stamp, text in inbox.messages(limit):
         message = json.loads(text)
@@ -87,7 +89,7 @@ def updates(inbox, limit=None):
             raise kit.Failure(f"unexpected message: {text.decode()}")
 
 
-def one_at_a_time(cluster, relay, arguments):
+def one_at_a_time(cluster: kit.Cluster, relay: kit.Relay, arguments: argparse.Namespace) -> list[Any]:
     """The next insert leaves when the frame of the last one is there, and 15 to 40 ms have passed: the relay sleeps."""
     inbox = Inbox()
     psql = subprocess.Popen(
@@ -126,7 +128,7 @@ def one_at_a_time(cluster, relay, arguments):
     ]
 
 
-def insert_and_wait(psql, inbox, n):
+def insert_and_wait(psql: Any, inbox: Any, n: Any) -> tuple[Any, ...]:
     """Nanoseconds from just before the statement is sent until psql has its answer, and until the frame is read."""
     answer = frame = None
     watched = [psql.stdout, *(each.sock for each in inbox.sockets)]
@@ -152,7 +154,7 @@ def insert_and_wait(psql, inbox, n):
     return answer, frame
 
 
-def at_a_rate(cluster, relay, arguments):
+def at_a_rate(cluster: kit.Cluster, relay: kit.Relay, arguments: argparse.Namespace) -> list[Any]:
     """Open loop: pgbench starts transactions by the clock, whether or not the last ones were delivered."""
     script = cluster.file("insert.sql", f"\\set n random(1, 1000000)\n{INSERT.format(n=':n')}\n")
     first = int(cluster.psql("select last_value from rowcast.outbox_id"))
@@ -164,7 +166,7 @@ def at_a_rate(cluster, relay, arguments):
         subscribe(inbox, relay, arguments.sockets)
         got = {owner: [] for owner in inbox.sockets}
 
-        def look(limit=None):
+        def look(limit: Any = None) -> bool:
             before = len(delays)
             for owner, stamp, message in updates(inbox, limit):
                 delays.append(stamp - round(message["data"]["sent"] * 1e6) * 1000)
@@ -232,7 +234,7 @@ def at_a_rate(cluster, relay, arguments):
     return [(name, {**distribution(delays), "lost": lost, "twice": twice})]
 
 
-def distribution(nanoseconds):
+def distribution(nanoseconds: Any) -> dict[Any, Any]:
     ordered = sorted(value / 1e6 for value in nanoseconds)
     return {
         "count": len(ordered),
@@ -240,8 +242,8 @@ def distribution(nanoseconds):
     }
 
 
-def print_results(cluster, results, arguments, load):
-    def line(name, rounds):
+def print_results(cluster: kit.Cluster, results: Any, arguments: argparse.Namespace, load: Any) -> None:
+    def line(name: str, rounds: Any) -> list[Any]:
         count = sum(figures["count"] for figures in rounds)
         times = [report.spread([figures[key] for figures in rounds], "{:.2f}".format) for key in ("p50", "p99", "max")]
         faults = [sum(figures[key] for figures in rounds) if key in rounds[0] else "" for key in ("lost", "twice")]

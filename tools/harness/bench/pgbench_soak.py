@@ -2,6 +2,7 @@
 the row it had, and the subscribers' last view must equal the tables. Exit code 1 on any difference."""
 
 import argparse
+import contextlib
 import json
 import subprocess
 import time
@@ -20,7 +21,7 @@ TABLES = {
 }
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", "-s", type=int, default=5, help="of pgbench -i (default: 5)")
     parser.add_argument("--clients", "-c", type=int, default=8, help="of pgbench (default: 8)")
@@ -59,13 +60,13 @@ def main(stack):
 class Subscriber:
     """One channel's socket and what came out of it."""
 
-    def __init__(self, table, channel, socket):
+    def __init__(self, table: Any, channel: Any, socket: Any) -> None:
         self.table, self.channel, self.socket = table, channel, socket
         self.key, self.balance = TABLES[table]
-        self.received = []  # (id, action, key, balance) as they came
-        self.other = []
+        self.received: list[Any] = []  # (id, action, key, balance) as they came
+        self.other: list[Any] = []
 
-    def take(self, text):
+    def take(self, text: bytes) -> None:
         message = json.loads(text)
         if message["type"] == "realtime_update":
             data = message["data"] or {}
@@ -74,7 +75,7 @@ class Subscriber:
             self.other.append(text.decode())
 
 
-def soak(cluster, relay, arguments):
+def soak(cluster: kit.Cluster, relay: kit.Relay, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """Runs pgbench and listens until everything that it wrote has come, or nothing came for ten seconds."""
     channels = dict(
         line.split("|") for line in cluster.psql("select target::regclass, name from rowcast.channel").splitlines()
@@ -132,7 +133,7 @@ def soak(cluster, relay, arguments):
     return subscribers, int(report_line.split(":")[1].split("/")[0])
 
 
-def compare(cluster, subscribers):
+def compare(cluster: kit.Cluster, subscribers: Any) -> tuple[Any, ...]:
     rows, differences = [], 0
     for subscriber in subscribers:
         counts, faults = compare_channel(cluster, subscriber)
@@ -145,7 +146,7 @@ def compare(cluster, subscribers):
     return rows, differences
 
 
-def compare_channel(cluster, subscriber):
+def compare_channel(cluster: kit.Cluster, subscriber: Any) -> tuple[Any, ...]:
     """What the outbox and the table say against what came."""
     key, balance = subscriber.key or "missing", subscriber.balance
     actions = {"I": "created", "U": "updated", "D": "deleted", "T": "truncated"}
@@ -177,7 +178,7 @@ def compare_channel(cluster, subscriber):
     if subscriber.key:
         lines = cluster.psql(f"select {subscriber.key}, {balance} from public.{subscriber.table}").splitlines()
         table = {int(row): int(value) for row, value in (line.split("|") for line in lines)}
-        touched = {row for _, row, _ in truth.values()}
+        touched: set[Any] = {row for _, row, _ in truth.values()}
         stale = sum(view.get(row) != table[row] for row in touched)
     else:
         count = int(cluster.psql(f"select count(*) from public.{subscriber.table}"))

@@ -12,6 +12,7 @@ import resource
 import select
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from harness import cluster as kit
@@ -31,7 +32,7 @@ AGE_OPEN = "update rowcast.segment set opened_at = opened_at - interval '13 hour
 AGE_CLOSED = "update rowcast.segment set closed_at = closed_at - interval '25 hours'"
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--missed", type=int, default=10_000, help="changes that one client missed (default: 10000)")
@@ -84,7 +85,7 @@ def main(stack):
 # 1
 
 
-def one_resume(cluster, arguments):
+def one_resume(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """One client comes back after many changes, to a server that has them in memory and to one that has not."""
     found: dict[Any, Any] = {}
     for name, flags in (("memory", ()), ("outbox", NO_MEMORY)):
@@ -131,7 +132,7 @@ def one_resume(cluster, arguments):
 # 2
 
 
-def storm(cluster, arguments):
+def storm(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """All clients come back at once to a server that was started again, each with the cursor of its own last socket."""
     clients = as_many_as_files_allow(arguments.clients)
     found: dict[Any, Any] = {}
@@ -182,7 +183,7 @@ def storm(cluster, arguments):
     return report.table(head, rows), sum(total(lines, "faults") for lines in found.values())
 
 
-def storm_once(relay, inbox, places):
+def storm_once(relay: kit.Relay, inbox: Any, places: Any) -> tuple[Any, ...]:
     """The sockets are open already: making them would measure this program. What they say is looked at afterwards."""
     cpu, own = relay.cpu_seconds(), time.process_time()
     began, now = time.time_ns(), time.monotonic()
@@ -200,7 +201,7 @@ def storm_once(relay, inbox, places):
     return {"half": (ends[len(ends) // 2] - began) / 1e9, "last": (ends[-1] - began) / 1e9, "cpu": cpu}, messages
 
 
-def as_many_as_files_allow(clients):
+def as_many_as_files_allow(clients: Any) -> Any:
     """A socket is a file, here and in rowcast, which inherits the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
@@ -214,7 +215,7 @@ def as_many_as_files_allow(clients):
 # 3
 
 
-def snapshot(cluster, arguments):
+def snapshot(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """The current rows of a large table, alone and beside a client that asks for them and reads nothing."""
     cluster.psql(
         TABLE.format(table=LARGE),
@@ -275,7 +276,7 @@ def snapshot(cluster, arguments):
 # 4
 
 
-def beside_a_long_transaction(cluster, arguments):
+def beside_a_long_transaction(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """One transaction has written and stays open, many changes are committed behind it: what a read costs then."""
     found: dict[Any, Any] = {}
     for _ in range(arguments.rounds):
@@ -317,7 +318,7 @@ def beside_a_long_transaction(cluster, arguments):
     return report.table(head, rows), sum(total(lines, "faults") for lines in found.values())
 
 
-def one_at_a_time(inbox, writer, count):
+def one_at_a_time(inbox: Any, writer: Any, count: int) -> Any:
     """Nanoseconds from just before the statement is sent until the frame is read. The first ones do not count: the
     frames of what was written before may still be on their way."""
     delays = []
@@ -334,12 +335,12 @@ def one_at_a_time(inbox, writer, count):
     return delays
 
 
-def is_insert(text, n):
+def is_insert(text: bytes, n: int) -> bool:
     """Whether a message is the change with this n."""
     return b'"n":%d,' % n in text
 
 
-def distribution(nanoseconds):
+def distribution(nanoseconds: Any) -> dict[Any, Any]:
     ordered = sorted(value / 1e6 for value in nanoseconds)
     return {name: report.percentile(ordered, share) for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
 
@@ -347,7 +348,7 @@ def distribution(nanoseconds):
 # 5
 
 
-def prune(cluster, arguments):
+def prune(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[Any, ...]:
     """A segment fills, grows old and is emptied, while one client listens to a writer who never stops."""
     lines = []
     for _ in range(arguments.rounds):
@@ -387,7 +388,7 @@ def prune(cluster, arguments):
     return report.table(head, rows), total(lines, "faults")
 
 
-def turn_segments(cluster):
+def turn_segments(cluster: kit.Cluster) -> None:
     """New changes go to the next segment and the full one is closed, as after half a day."""
     for expected, statement in (
         ("takes new changes", f"{AGE_OPEN}; select rowcast.prune()"),
@@ -396,7 +397,7 @@ def turn_segments(cluster):
         prune_until(expected, lambda statement=statement: cluster.psql(statement))
 
 
-def prune_until(expected, ask, wait=time.sleep):
+def prune_until(expected: Any, ask: Any, wait: Any = time.sleep) -> tuple[Any, ...]:
     """Calls prune until it did what is expected; it waits for no lock. The number of calls, and the last one's answer."""
     for calls in range(1, 101):
         done = ask()
@@ -410,7 +411,7 @@ def prune_until(expected, ask, wait=time.sleep):
     raise kit.Failure(f"100 calls of prune, and no segment {expected}")
 
 
-def listen_to_prune(cluster, relay, arguments):
+def listen_to_prune(cluster: kit.Cluster, relay: kit.Relay, arguments: argparse.Namespace) -> dict[Any, Any]:
     """An INSERT each 20 ms by the clock, and one client that gets them; in the middle the prune, on a session of its own."""
     inserted = f"insert into public.{CHANNEL} ({COLUMNS}) values (0, {ROW});"
     with Psql(cluster) as writer, Psql(cluster) as pruner, listening(relay, f"/ws/{CHANNEL}") as inbox:
@@ -418,7 +419,7 @@ def listen_to_prune(cluster, relay, arguments):
         first = int(cluster.psql("select last_value from rowcast.outbox_id"))
         due = time.monotonic()
 
-        def go_on(seconds, until=lambda: False):
+        def go_on(seconds: float, until: Any = lambda: False) -> None:
             """Writes on schedule and reads what comes, for a while."""
             nonlocal due
             end = time.monotonic() + seconds
@@ -429,7 +430,7 @@ def listen_to_prune(cluster, relay, arguments):
                 inbox.collect(max(0, min(due, end) - time.monotonic()))
                 writer.discard()
 
-        def ask():
+        def ask() -> Any:
             pruner.send(f"{AGE_CLOSED};\n\\timing on\nselect rowcast.prune();\n\\timing off")
             go_on(60, until=lambda: pruner.is_ready())
             return pruner.answer()
@@ -462,7 +463,7 @@ def listen_to_prune(cluster, relay, arguments):
     }
 
 
-def longest_pause(stamps, since, until, inside=False):
+def longest_pause(stamps: Any, since: Any, until: Any, inside: bool = False) -> Any:
     """Milliseconds between two frames. A pause of which only a part lies between the two moments counts, unless it must
     lie inside."""
     pauses = [(earlier, later) for earlier, later in zip(stamps, stamps[1:]) if later > since and earlier < until]
@@ -475,7 +476,7 @@ def longest_pause(stamps, since, until, inside=False):
 
 
 @contextlib.contextmanager
-def serving(cluster, *flags):
+def serving(cluster: kit.Cluster, *flags: Any) -> Iterator[Any]:
     """A relay; what it complained about is shown when it ends."""
     with kit.Relay(cluster, *flags) as relay:
         yield relay
@@ -484,7 +485,7 @@ def serving(cluster, *flags):
 
 
 @contextlib.contextmanager
-def listening(relay, *paths):
+def listening(relay: kit.Relay, *paths: Any) -> Iterator[Any]:
     """An inbox with a socket on each path. They are gone when it ends."""
     inbox = Inbox()
     try:
@@ -496,18 +497,18 @@ def listening(relay, *paths):
 
 
 @contextlib.contextmanager
-def counted(cluster):
+def counted(cluster: kit.Cluster) -> Iterator[Any]:
     """Has the server's log say every statement; yields what counts the relay's ones so far."""
     log = cluster.dir / "postgres.log"
 
-    def switch(how):
+    def switch(how: Any) -> None:
         cluster.psql(f"alter system {how}", "select pg_reload_conf()")
         time.sleep(0.2)  # until every session has heard of it
 
     switch("set log_statement = 'all'")
     start = log.stat().st_size
 
-    def count():
+    def count() -> dict[Any, Any]:
         with open(log, "rb") as file:
             file.seek(start)
             lines = file.read().decode("utf-8", "replace").splitlines()
@@ -528,7 +529,7 @@ def counted(cluster):
         switch("reset log_statement")
 
 
-def write(cluster, changes, rows):
+def write(cluster: kit.Cluster, changes: Any, rows: Any) -> Any:
     """Changes in transactions of so many rows each, four at a time; returns their ids."""
     clients = 4 if changes % (4 * rows) == 0 else 1
     if changes % (clients * rows):
@@ -546,11 +547,11 @@ def write(cluster, changes, rows):
     return ids
 
 
-def is_subscribed(text):
+def is_subscribed(text: bytes) -> bool:
     return b'"type":"subscribed"' in text
 
 
-def arriving(inbox, seconds):
+def arriving(inbox: Any, seconds: float) -> Iterator[Any]:
     """(socket, stamp, text) of what comes, until nothing came for so many seconds."""
     while True:
         yield from inbox.messages()
@@ -559,14 +560,14 @@ def arriving(inbox, seconds):
             return
 
 
-def check_open(inbox):
+def check_open(inbox: Any) -> None:
     """A server that ended a socket has not sent what is waited for."""
     closed = [opened.closed for opened in inbox.sockets if opened.closed]
     if closed:
         raise kit.Failure(f"{len(closed)} sockets were closed, the first with {closed[0]}")
 
 
-def until_subscribed(inbox, count, seconds=60, decode=True):
+def until_subscribed(inbox: Any, count: int, seconds: float = 60, decode: bool = True) -> Any:
     """What came until so many sockets were told `subscribed`; as (socket, stamp, message)."""
     deadline, seen, subscribed = time.monotonic() + seconds, [], 0
     while subscribed < count:
@@ -581,7 +582,7 @@ def until_subscribed(inbox, count, seconds=60, decode=True):
     return [(owner, stamp, json.loads(text)) for owner, stamp, text in seen] if decode else seen
 
 
-def faults_of(messages, ids):
+def faults_of(messages: Any, ids: Any) -> Any:
     """How much of what one client got is not exactly these changes, once, and `subscribed` with recovered."""
     got = [message["id"] for message in messages if message["type"] == "realtime_update"]
     lost, twice = len(set(ids) - set(got)), len(got) - len(set(got) & set(ids))
@@ -598,7 +599,7 @@ def faults_of(messages, ids):
 class Psql:
     """A psql that is held open: a session that stays, and no start of a program in what is measured."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster: kit.Cluster) -> None:
         self._process = subprocess.Popen(
             [cluster.psql_program, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"],
             env=cluster.env,
@@ -608,10 +609,10 @@ class Psql:
         self._read = b""
         self.ask("select 1;")
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._process.stdin.close()
         try:
             self._process.wait(10)
@@ -620,17 +621,17 @@ class Psql:
             self._process.wait()
         self._process.stdout.close()
 
-    def send(self, statements):
+    def send(self, statements: Any) -> None:
         """Sends statements and does not wait."""
         os.write(self._process.stdin.fileno(), f"{statements}\n\\echo done\n".encode())
 
-    def is_ready(self):
+    def is_ready(self) -> bool:
         """Whether the answer to the oldest `send` is there."""
         if b"done\n" not in self._read and select.select([self._process.stdout], [], [], 0)[0]:
             self._take()
         return b"done\n" in self._read
 
-    def answer(self):
+    def answer(self) -> str:
         """What the oldest statements sent printed."""
         while b"done\n" not in self._read:
             if not select.select([self._process.stdout], [], [], 60)[0]:
@@ -639,34 +640,34 @@ class Psql:
         text, _, self._read = self._read.partition(b"done\n")
         return text.decode()
 
-    def discard(self):
+    def discard(self) -> None:
         """Forgets the answers that are there."""
         while self.is_ready():
             self.answer()
 
-    def ask(self, statements):
+    def ask(self, statements: Any) -> Any:
         """Sends statements; returns what they print, once they are done."""
         self.send(statements)
         return self.answer()
 
-    def _take(self):
+    def _take(self) -> None:
         data = os.read(self._process.stdout.fileno(), 65536)
         if not data:
             raise kit.Failure("psql ended: a statement failed, see above")
         self._read += data
 
 
-def middle(lines, key, form="{:,.0f}"):
+def middle(lines: Any, key: Any, form: str = "{:,.0f}") -> Any:
     """Median and spread of a figure over the rounds; `?` where the system does not tell."""
     values = [line[key] for line in lines]
     return "?" if None in values else report.spread(values, form.format)
 
 
-def total(lines, key):
+def total(lines: Any, key: Any) -> Any:
     return sum(line[key] for line in lines)
 
 
-def say(name, line):
+def say(name: str, line: Any) -> None:
     kit.note(
         f"{name}: "
         + ", ".join(f"{key} {'?' if value is None else format(value, '.2f')}" for key, value in line.items())

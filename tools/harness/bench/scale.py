@@ -12,6 +12,7 @@ import signal
 import statistics
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ ASLEEP = (
 BACKENDS = "select pid from pg_stat_activity where application_name like 'rowcast %'"
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of 1, 2, 4 and 5 (default: 3)")
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement; in 3 twice as long (default: 5)")
@@ -127,18 +128,18 @@ def main(stack):
 class Bench:
     """What all parts have in common."""
 
-    def __init__(self, cluster, arguments):
+    def __init__(self, cluster: kit.Cluster, arguments: argparse.Namespace) -> None:
         self.cluster, self.arguments = cluster, arguments
         self.faults = 0
 
-    def rounds(self):
+    def rounds(self) -> Iterator[Any]:
         """(round, kind) in turn; nobody is always first."""
         for number in range(self.arguments.rounds):
             for kind in KINDS if number % 2 == 0 else reversed(KINDS):
                 yield number, kind
 
     @contextlib.contextmanager
-    def fleet(self, kind, count=1):
+    def fleet(self, kind: Any, count: int = 1) -> Iterator[Any]:
         """Started anew, over an empty outbox and an empty Redis."""
         self.cluster.psql("truncate public.reading, public.visit, public.fan, public.unwatched")
         self.cluster.clear_outbox()
@@ -149,7 +150,7 @@ class Bench:
             if warnings := fleet.warnings():
                 kit.note(f"warning: rowcast logged:\n{warnings}")
 
-    def note(self, number, what, kind, figures):
+    def note(self, number: int, what: str, kind: Any, figures: Any) -> None:
         shown = ", ".join(
             f"{name} {value:g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in figures.items()
         )
@@ -159,7 +160,7 @@ class Bench:
 class Fleet:
     """Nodes of one kind, with what feeds them."""
 
-    def __init__(self, stack, cluster, kind, count):
+    def __init__(self, stack: contextlib.ExitStack, cluster: kit.Cluster, kind: Any, count: int) -> None:
         self.cluster = cluster
         self.redis = self.publisher = None
         if kind == GATEWAY:
@@ -170,7 +171,7 @@ class Fleet:
         ]
         self.relays = 1 if self.publisher else count
 
-    def wait_until_asleep(self):
+    def wait_until_asleep(self) -> None:
         """All who read the outbox."""
         deadline = time.monotonic() + 15
         while (asleep := self.asleep()) != self.relays:
@@ -178,11 +179,11 @@ class Fleet:
                 raise kit.Failure(f"{asleep} of {self.relays} relays sleep although nothing is written")
             time.sleep(0.2)
 
-    def asleep(self):
+    def asleep(self) -> int:
         """How many of those who read the outbox sleep."""
         return int(self.cluster.psql(ASLEEP))
 
-    def warnings(self):
+    def warnings(self) -> str:
         """What its processes logged: they share a log, and the first one was there from the beginning. It found no stream
         yet, which was to be expected."""
         first = self.publisher or self.nodes[0]
@@ -192,11 +193,11 @@ class Fleet:
 class Gateway(kit.Relay):
     """A node that is fed by the stream; so how Postgres is read for it, its publisher knows."""
 
-    def __init__(self, cluster, fleet):
+    def __init__(self, cluster: kit.Cluster, fleet: Any) -> None:
         super().__init__(cluster, "--subscribe", fleet.redis.url)
         self._fleet = fleet
 
-    def source(self):
+    def source(self) -> dict[Any, Any]:
         mode = "asleep" if self._fleet.asleep() else "awake"
         return {**self._fleet.publisher.source(), "mode": mode}
 
@@ -204,11 +205,11 @@ class Gateway(kit.Relay):
 class Use:
     """What a fleet uses from now on."""
 
-    def __init__(self, fleet):
+    def __init__(self, fleet: Any) -> None:
         self._fleet = fleet
         self._backends, self._counts = self._look()
 
-    def taken(self):
+    def taken(self) -> Any:
         """Seconds of the clock, seconds of processor time, and how often."""
         backends, counts = self._look()
         gone = len(set(self._backends) - set(backends))
@@ -219,7 +220,7 @@ class Use:
             kit.note(f"warning: {gone} backends of rowcast ended meanwhile; their time is not in it")
         return found
 
-    def _look(self):
+    def _look(self) -> tuple[Any, ...]:
         fleet = self._fleet
         pids = fleet.cluster.psql(BACKENDS).split()
         backends = {pid: used for pid in pids if (used := exact_seconds(pid)) is not None}
@@ -239,7 +240,7 @@ class Use:
         return backends, counts
 
 
-def exact_seconds(pid):
+def exact_seconds(pid: int) -> Any:
     """Processor time of a process whose threads do not end: by the scheduler's nanoseconds, where they are counted."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         threads = Path(f"/proc/{pid}/task").iterdir()
@@ -252,7 +253,7 @@ def exact_seconds(pid):
 # 1. latency
 
 
-def lateness(bench):
+def lateness(bench: Any) -> Any:
     """One insert at a time while the relay sleeps, and many under a rate, as benches/latency measures them."""
     sizes = argparse.Namespace(
         inserts=bench.arguments.inserts, rate=LATENCY_RATE, seconds=bench.arguments.seconds, sockets=LATENCY_SOCKETS
@@ -290,7 +291,7 @@ def lateness(bench):
 # 2. throughput
 
 
-def throughput(bench):
+def throughput(bench: Any) -> Any:
     """From the outbox to one socket that reads along."""
     found: dict[Any, Any] = {}
     for name, write in (
@@ -304,11 +305,11 @@ def throughput(bench):
             bench.note(number, name, kind, figures)
     example = bench.cluster.psql("select octet_length(row_to_json(v)::text) from public.visit v limit 1")
 
-    def cell(kinds, kind, key, form):
+    def cell(kinds: Any, kind: Any, key: Any, form: Any) -> Any:
         values = [figures[key] for figures in kinds[kind] if key in figures]
         return report.spread(values, form.format) if values else ""
 
-    def ratio(kinds, key):
+    def ratio(kinds: Any, key: Any) -> str:
         node, gateway = (statistics.median(figures[key] for figures in kinds[kind]) for kind in KINDS)
         return f"{gateway / node:.2f}"
 
@@ -364,7 +365,7 @@ def throughput(bench):
     )
 
 
-def through(bench, fleet, write):
+def through(bench: Any, fleet: Any, write: Any) -> Any:
     """The figures of one run."""
     reader = intake.Reader(fleet.nodes[0])
     try:
@@ -389,21 +390,21 @@ def through(bench, fleet, write):
     return figures
 
 
-def stream_size(fleet):
+def stream_size(fleet: Any) -> tuple[Any, ...]:
     """Entries of the stream, and bytes that they take."""
     if not fleet.redis:
         return 0, 0
     return fleet.redis.command("XLEN", STREAM), fleet.redis.command("MEMORY", "USAGE", STREAM, "SAMPLES", 0) or 0
 
 
-def one_statement(bench):
+def one_statement(bench: Any) -> tuple[Any, ...]:
     """Nothing of it can be read before its commit, so there its way begins."""
     bench.cluster.psql(f"call public.many(1, {bench.arguments.rows})")
     committed = time.monotonic()
     return bench.arguments.rows, committed, committed, None
 
 
-def many_clients(bench):
+def many_clients(bench: Any) -> tuple[Any, ...]:
     """As fast as they can, beside what follows them."""
     script = bench.cluster.file("visit.sql", VISIT)
     begun = time.monotonic()
@@ -416,7 +417,7 @@ def many_clients(bench):
 # 3. cost to Postgres
 
 
-def cost(bench):
+def cost(bench: Any) -> Any:
     """More and more nodes beside the same writers, and beside none."""
     idle, busy = "idle", f"{bench.arguments.rate} transactions/s"
     found: dict[Any, Any] = {load: {} for load in (idle, busy)}
@@ -437,10 +438,10 @@ def cost(bench):
                     + ", ".join(f"{key} {value:.4g}" for key, value in found[load][count, kind].items())
                 )
 
-    def line(load, count):
+    def line(load: Any, count: int) -> str:
         return f"{load}, {count} node{'s' if count > 1 else ''}"
 
-    def ratio(node, gateway):
+    def ratio(node: Any, gateway: Any) -> str:
         return f"{gateway['backends'] / node['backends']:.2f}" if node["backends"] > 0 else ""
 
     pairs = [
@@ -505,7 +506,7 @@ def cost(bench):
     if least == most:
         return text
 
-    def slope(kind, key):
+    def slope(kind: Any, key: Any) -> Any:
         return (found[busy][most, kind][key] - found[busy][least, kind][key]) / (most - least)
 
     redis = slope(GATEWAY, "redis")
@@ -516,7 +517,7 @@ def cost(bench):
     )
 
 
-def measured(bench, fleet):
+def measured(bench: Any, fleet: Any) -> Any:
     """What a second costs."""
     rows = written(bench)
     use = Use(fleet)
@@ -531,13 +532,13 @@ def measured(bench, fleet):
     return figures
 
 
-def written(bench):
+def written(bench: Any) -> int:
     """Rows that were ever inserted."""
     return int(bench.cluster.psql("select last_value from rowcast.outbox_id"))
 
 
 @contextlib.contextmanager
-def writers(bench, rate, clients=4):
+def writers(bench: Any, rate: Any, clients: int = 4) -> Iterator[Any]:
     """pgbench at its rate, until the end of the block."""
     script = bench.cluster.file("insert.sql", f"\\set n random(1, 1000000)\n{latency.INSERT.format(n=':n')}\n")
     with open(bench.cluster.dir / "pgbench.log", "w+b") as log:
@@ -575,7 +576,7 @@ def writers(bench, rate, clients=4):
 # 4. fan-out
 
 
-def fan_out(bench):
+def fan_out(bench: Any) -> Any:
     """The same rows to the same sockets, on one node and on more and more gateways."""
     each = bench.arguments.sockets // LOADS
     variants = {
@@ -628,7 +629,7 @@ def fan_out(bench):
     )
 
 
-def flat_out(bench, fleet, each):
+def flat_out(bench: Any, fleet: Any, each: Any) -> dict[Any, Any]:
     """A load connects to one address, so there are several. The first one publishes, and its window is about its own
     sockets. The others follow: they check the same rows, publish a few of their own where nobody watches, and are
     there before it and after it."""
@@ -637,7 +638,7 @@ def flat_out(bench, fleet, each):
     publish = ["--table", "public.fan", "--publishers", 2, "--rows", ROWS, "--window", WINDOW, "--seconds", seconds]
     loads = []
 
-    def start(number, options):
+    def start(number: int, options: Any) -> None:
         node = fleet.nodes[number % len(fleet.nodes)]
         command = [
             bench.arguments.load,
@@ -708,7 +709,7 @@ def flat_out(bench, fleet, each):
     return {**figures, "faults": sum(wrong.values())}
 
 
-def wait_for_sockets(fleet, count):
+def wait_for_sockets(fleet: Any, count: int) -> None:
     """Until so many are open."""
     deadline = time.monotonic() + 30
     while (is_open := sum(node.status()["connections"] for node in fleet.nodes)) < count:
@@ -717,7 +718,7 @@ def wait_for_sockets(fleet, count):
         time.sleep(0.05)
 
 
-def answer(load, seconds):
+def answer(load: Any, seconds: float) -> Any:
     """What a load printed."""
     try:
         out, errors = load.communicate(timeout=seconds)
@@ -733,7 +734,7 @@ def answer(load, seconds):
 # 5. take-over
 
 
-def take_over(bench):
+def take_over(bench: Any) -> Any:
     """How long a gateway's socket hears nothing when the publisher goes and there is another candidate."""
     found: dict[Any, Any] = {name: [] for name in ENDS}
     for number in range(bench.arguments.rounds):
@@ -757,11 +758,11 @@ def take_over(bench):
     )
 
 
-def silence(bench, fleet, how):
+def silence(bench: Any, fleet: Any, how: Any) -> dict[Any, Any]:
     """The longest time between two rows on the socket."""
     inbox, stamps, ids, told = Inbox(), [], [], 0
 
-    def collect(seconds):
+    def collect(seconds: float) -> None:
         nonlocal told
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -792,10 +793,10 @@ def silence(bench, fleet, how):
 PARTS = (lateness, throughput, cost, fan_out, take_over)
 
 
-def give_up_after(seconds):
+def give_up_after(seconds: int) -> None:
     """Ends the run as a failure, with everything that it started."""
 
-    def leave(_number, _frame):
+    def leave(_number: Any, _frame: Any) -> None:
         raise kit.Failure(f"it did not end within {seconds} s")
 
     signal.signal(signal.SIGALRM, leave)

@@ -2,6 +2,7 @@
 watches, and with wal_level = logical, with and without REPLICA IDENTITY FULL."""
 
 import argparse
+import contextlib
 from typing import Any
 
 from harness import cluster as kit
@@ -48,7 +49,7 @@ VARIANTS = {
 }
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=1000, help="of each measure (default: 1000)")
     kit.add_arguments(parser)
@@ -98,7 +99,7 @@ def main(stack):
     return 0
 
 
-def bytes_of_a_change(cluster, body, statement, watched, is_full, changes):
+def bytes_of_a_change(cluster: kit.Cluster, body: Any, statement: str, watched: Any, is_full: Any, changes: Any) -> Any:
     """A fresh table with the rows that the statement needs; what the log grows by, over so many transactions."""
     row = ROW.format(id="i", body=body)
     is_insert = statement is None
@@ -120,7 +121,7 @@ def bytes_of_a_change(cluster, body, statement, watched, is_full, changes):
     return (position(cluster) - before) / changes
 
 
-def position(cluster):
+def position(cluster: kit.Cluster) -> int:
     """Where the log ends: bytes since its beginning."""
     return int(cluster.psql("select pg_current_wal_insert_lsn() - '0/0'"))
 

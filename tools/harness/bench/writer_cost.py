@@ -2,6 +2,7 @@
 with nobody listening, and with a NOTIFY at every change, side by side in one run."""
 
 import argparse
+import contextlib
 import re
 import statistics
 import threading
@@ -39,7 +40,7 @@ SCRIPTS = {
 }
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", "-T", type=int, default=6, help="of each pgbench run (default: 6)")
@@ -77,7 +78,7 @@ def main(stack):
 class Bench:
     """The table, one variant at a time."""
 
-    def __init__(self, cluster, seconds, rows):
+    def __init__(self, cluster: kit.Cluster, seconds: float, rows: Any) -> None:
         self.cluster, self.seconds, self.rows = cluster, seconds, rows
         self.scripts = {verb: cluster.file(f"{verb.lower()}.sql", text) for verb, text in SCRIPTS.items()}
         self.modes: dict[Any, Any] = {variant: [] for variant in VARIANTS}
@@ -85,7 +86,7 @@ class Bench:
         cluster.rowcast("migrate")
         cluster.psql(TABLE)
 
-    def measure(self, variant, verb, clients):
+    def measure(self, variant: str, verb: str, clients: Any) -> Any:
         """Transactions a second of `clients`, or (None) milliseconds of one statement."""
         notify, with_relay = VARIANTS[variant]
         self.prepare(notify, 0 if verb == "INSERT" else ROWS if clients else self.rows)
@@ -97,7 +98,7 @@ class Bench:
                 kit.note(f"warning: rowcast logged:\n{relay.warnings()}")
             return figure
 
-    def prepare(self, notify, rows):
+    def prepare(self, notify: Any, rows: Any) -> None:
         """A fresh table of so many rows, an empty outbox, and the triggers."""
         self.cluster.psql(
             "select rowcast.unwatch('public.visit')",
@@ -110,7 +111,7 @@ class Bench:
         self.cluster.clear_outbox()
         self.cluster.psql("checkpoint")
 
-    def write(self, variant, verb, clients, relay=None):
+    def write(self, variant: str, verb: str, clients: Any, relay: kit.Relay | None = None) -> Any:
         if clients:
             written, figure = self.many_transactions(variant, verb, clients, relay)
         else:
@@ -120,7 +121,7 @@ class Bench:
             raise kit.Failure(f"{variant}: {written} rows were written and {captured} captured")
         return figure
 
-    def many_transactions(self, variant, verb, clients, relay):
+    def many_transactions(self, variant: str, verb: str, clients: Any, relay: kit.Relay) -> tuple[Any, ...]:
         looks = threading.Thread(target=self.look, args=(variant, relay))
         if relay:
             looks.start()
@@ -135,12 +136,12 @@ class Bench:
         written = int(re.search(r"transactions actually processed: (\d+)", text)[1])
         return written, float(re.search(r"^tps = ([\d.]+)", text, re.M)[1])
 
-    def look(self, variant, relay):
+    def look(self, variant: str, relay: kit.Relay) -> None:
         """Whether the relay was awake: asked in the middle of the run."""
         time.sleep(self.seconds / 2)
         self.modes[variant].append(relay.status()["source"]["mode"])
 
-    def one_statement(self, verb):
+    def one_statement(self, verb: str) -> float:
         statement = UPDATE
         if verb == "INSERT":
             statement = f"insert into public.visit ({COLUMNS}) select {VALUES.format(n='i')} from generate_series(1, {self.rows}) i"
@@ -148,24 +149,24 @@ class Bench:
         return float(re.search(r"^Time: ([\d.]+) ms", text, re.M)[1])
 
 
-def label(measure, rows):
+def label(measure: Any, rows: Any) -> str:
     verb, clients = measure
     if clients is None:
         return f"{verb} of {rows:,} rows"
     return f"{verb}, {clients} client{'s' if clients > 1 else ''}"
 
 
-def print_results(bench, found, arguments, load):
+def print_results(bench: Any, found: Any, arguments: argparse.Namespace, load: Any) -> None:
     singles = [measure for measure in found if measure[1]]
     wholes = [measure for measure in found if not measure[1]]
 
-    def row(variant, measures, cell):
+    def row(variant: str, measures: Any, cell: Any) -> list[Any]:
         return [variant, *(cell(found[measure][NONE], found[measure][variant]) for measure in measures)]
 
-    def throughput(base, own):
+    def throughput(base: Any, own: Any) -> Any:
         return report.spread([b / a for a, b in zip(base, own)], "{:.2f}".format)
 
-    def statement(base, own):
+    def statement(base: Any, own: Any) -> str:
         more = statistics.median((b - a) * 1000 / arguments.rows for a, b in zip(base, own))
         return f"{report.spread([b / a for a, b in zip(base, own)], '{:.2f}'.format)}, {more:+.1f} µs"
 

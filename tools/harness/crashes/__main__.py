@@ -13,6 +13,7 @@ import contextlib
 import secrets
 import signal
 import time
+from typing import Any
 
 from harness import cluster as kit
 from harness import report
@@ -38,7 +39,7 @@ COLUMNS = (
 )
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20, help="of each kind (default: 20)")
     parser.add_argument(
@@ -64,7 +65,7 @@ def main(stack):
     return 1 if wrong else 0
 
 
-def run(arguments, name, seed):
+def run(arguments: argparse.Namespace, name: str, seed: int) -> Any:
     """All rounds of a kind, its line of the report, and how much was wrong."""
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -82,7 +83,7 @@ def run(arguments, name, seed):
     return tally.count["wrong"]
 
 
-def kinds(text):
+def kinds(text: str) -> Any:
     chosen = text.split(",")
     for name in chosen:
         if name not in KINDS:
@@ -90,10 +91,10 @@ def kinds(text):
     return chosen
 
 
-def give_up_after(seconds):
+def give_up_after(seconds: int) -> None:
     """Ends the run as a failure, with everything that it started."""
 
-    def leave(_number, _frame):
+    def leave(_number: Any, _frame: Any) -> None:
         raise kit.Failure(f"it did not end within {seconds} s")
 
     signal.signal(signal.SIGALRM, leave)

@@ -4,6 +4,7 @@ Owns the rules and the choice of cursors. Pure but for the one question to the d
 """
 
 import base64
+import random
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,17 +17,17 @@ SHOWN = 4  # of each sort of mistake, so many changes
 class Truth:
     """The outbox's rows of the channel, when nobody writes any more."""
 
-    def __init__(self, server, base):
+    def __init__(self, server: Any, base: Any) -> None:
         text = server.psql(f"""select id, xid, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), new->>'k', new->>'v'
             from rowcast.outbox where id > {base} and op in ('I', 'U') order by id""")
         rows = (line.split("|") for line in text.splitlines())
         self.changes = [(int(number), tx, at, int(k), int(v)) for number, tx, at, k, v in rows]
         self._known = set(self.changes)
 
-    def since(self, base):
+    def since(self, base: Any) -> list[Any]:
         return [change for change in self.changes if change[0] > base]
 
-    def lost(self, changes):
+    def lost(self, changes: Any) -> list[Any]:
         """Those that are not in the outbox: a crash took them away."""
         return [change for change in changes if change not in self._known]
 
@@ -40,7 +41,7 @@ class Verdict:
     mistakes: list = field(default_factory=list)
 
 
-def judge(stream, truth, last):
+def judge(stream: Any, truth: Any, last: Any) -> Any:
     """The verdict on a stream that was live through the fault, or resumed after it. It has heard what it will hear."""
     resumed = stream.place is not None
     honoured = not resumed or stream.told is not None and stream.told["recovered"]
@@ -61,7 +62,7 @@ def judge(stream, truth, last):
     return verdict
 
 
-def compare(stream, truth, say):
+def compare(stream: Any, truth: Any, say: Any) -> None:
     """Everything that the subscriber was ever told must be in the outbox, all of it once, each row's versions in order."""
     delivered = stream.place.count if stream.place else 0
     wanted = truth.since(stream.base)
@@ -76,7 +77,7 @@ def compare(stream, truth, say):
             say(f"{len(changes)} of {len(wanted)} {what}: {changes[:SHOWN]}")
 
 
-def disordered(changes):
+def disordered(changes: Any) -> Any:
     newest: dict[Any, Any] = {}
     found = []
     for change in changes:
@@ -87,7 +88,7 @@ def disordered(changes):
     return found
 
 
-def choose(rng, streams, truth, bound):
+def choose(rng: random.Random, streams: Any, truth: Any, bound: Any) -> list[Any]:
     """Some 30 places to resume from: the newest, some of any age, those on the edge: around the first change that was lost, and
     around the position in the log up to which cursors are said to be good; and of `subscribed` and heartbeats."""
     places = in_time(streams)
@@ -108,7 +109,7 @@ def choose(rng, streams, truth, bound):
 # Cursors; the grammar is in docs/protocol.md ---------------------------------------------------------------------
 
 
-def decode(token):
+def decode(token: str) -> str:
     """A cursor as people read it."""
     incarnation, lsn, data, at, number = fields(token)
     parts = [f"life {incarnation >> 16} ({incarnation & 0xFFFF:04x})", f"lsn {lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"]
@@ -118,12 +119,12 @@ def decode(token):
     return ", ".join(parts + ([f"id {int(number[1:], 36)}"] if number else []))
 
 
-def position(token):
+def position(token: str) -> Any:
     """The position in the log that a cursor names."""
     return fields(token)[1]
 
 
-def fields(token):
+def fields(token: str) -> tuple[Any, ...]:
     """Life, position, and where the snapshots lie in which bytes; the id behind them."""
     text, _, number = token[1:].partition(".")
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -134,7 +135,7 @@ def fields(token):
     return incarnation, lsn, data, at, number
 
 
-def read_snapshot(data, at):
+def read_snapshot(data: Any, at: float) -> tuple[Any, ...]:
     xmax, at = varint(data, at)
     width, at = varint(data, at)
     count, at = varint(data, at)
@@ -146,7 +147,7 @@ def read_snapshot(data, at):
     return f"{xmax - width}:{xmax}:{','.join(running)}", at
 
 
-def varint(data, at):
+def varint(data: Any, at: float) -> tuple[Any, ...]:
     value = shift = 0
     while True:
         byte, at = data[at], at + 1

@@ -4,6 +4,7 @@ Owns the order of the steps and the kinds of faults. Processes are `server`'s an
 whether it was right is `judgement`'s.
 """
 
+import argparse
 import contextlib
 import random
 import signal
@@ -49,7 +50,7 @@ class Tally:
 class Campaign:
     """All rounds of a kind, on one cluster."""
 
-    def __init__(self, stack, arguments, name, seed):
+    def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace, name: str, seed: int) -> None:
         self.kind, self.name, self.seed = KINDS[name], name, seed
         self.tally = Tally()
         self.veterans: deque[Any] = deque(maxlen=3 * VETERANS)  # of the last three rounds
@@ -58,7 +59,7 @@ class Campaign:
         self.server.psql(*TABLE)
         self.writers = Writers(stack, self.server)
 
-    def round(self, number):
+    def round(self, number: int) -> None:
         with contextlib.ExitStack() as stack:
             one = Round(self, stack, number)
             one.begin()
@@ -69,7 +70,7 @@ class Campaign:
 class Round:
     """One of them. Its methods are the steps of which a fault is made."""
 
-    def __init__(self, campaign, stack, number):
+    def __init__(self, campaign: Any, stack: contextlib.ExitStack, number: int) -> None:
         self.campaign, self.number = campaign, number
         self.rng = random.Random(f"{campaign.seed}/{campaign.name}/{number}")
         self.server, self.writers, self.tally = campaign.server, campaign.writers, campaign.tally
@@ -81,13 +82,17 @@ class Round:
             "ROWCAST_HISTORY_BYTES": str(self.rng.choice((1 << 16, 1 << 26))),
         }
         self.nodes = [Node(stack, self.server, each, settings, self.rng) for each in range(self.rng.choice((1, 2, 2)))]
-        self.frozen, self.stopped = set(), set()
-        self.live, self.early, self.resumed, self.cut_off = [], [], [], []
+        self.frozen: set[Any] = set()
+        self.stopped: set[Any] = set()
+        self.live: list[Stream] = []
+        self.early: list[Stream] = []
+        self.resumed: list[Stream] = []
+        self.cut_off: list[Stream] = []
         stack.callback(self._hang_up)
 
     # Before the fault
 
-    def begin(self):
+    def begin(self) -> None:
         """Nodes and subscribers are there, and what was before is on disk."""
         self.commit = self.rng.choice(self.campaign.kind.commits)
         self.server.configure(
@@ -99,7 +104,7 @@ class Round:
         self.live = [Stream(node, self.base) for node in self.nodes for _ in range(SUBSCRIBERS)]
         wait_until(lambda: all(stream.joined.is_set() for stream in self.live), "`subscribed`", ANSWERED)
 
-    def burst(self, near_the_end=None):
+    def burst(self, near_the_end: Any = None) -> None:
         """They write for a while, and then rest for a while or go on writing. `near_the_end` is called within their
         last 300 ms."""
         length = self.rng.uniform(0.3, 1.5)
@@ -120,43 +125,43 @@ class Round:
 
     # While the database is down
 
-    def freeze_one(self):
+    def freeze_one(self) -> None:
         """Sometimes one of two nodes stands still, from before the fault until all is well again."""
         if len(self.nodes) > 1 and self.rng.random() < 0.3:
             self._freeze(self.nodes[-1])
 
-    def hold_log(self):
+    def hold_log(self) -> None:
         """Mostly more is lost than what the log's writer has just not got to."""
         if self.commit == "off" and self.rng.random() < 0.7:
             self.server.hold_log()
 
-    def worsen(self):
+    def worsen(self) -> None:
         self.freeze_one()
         self.hold_log()
 
-    def freeze(self):
+    def freeze(self) -> None:
         """Sometimes all nodes stand still from now on: others take the lost transactions' ids before they see anything."""
         if self.rng.random() < 0.5:
             for node in self.nodes:
                 self._freeze(node)
 
-    def thaw(self):
+    def thaw(self) -> None:
         for node in self.frozen:
             node.signal(signal.SIGCONT)
         self.frozen.clear()
 
-    def _freeze(self, node):
+    def _freeze(self, node: Any) -> None:
         node.signal(signal.SIGSTOP)
         self.frozen.add(node)
 
-    def come_back_early(self):
+    def come_back_early(self) -> None:
         """Some notice the fault before their node has recovered from it, and resume at any node."""
         places = in_time(self.live)
         self.early = [
             Stream(self.rng.choice(self.nodes), self.base, self.rng.choice(places[-5:])) for _ in range(EARLY)
         ]
 
-    def stop_nodes(self, nodes):
+    def stop_nodes(self, nodes: Any) -> None:
         """They end, and their sockets with them."""
         how = self.rng.choice((signal.SIGKILL, signal.SIGTERM))
         for node in nodes:
@@ -165,25 +170,25 @@ class Round:
             node.close()
         self.stopped.update(nodes)
 
-    def start_nodes(self, nodes):
+    def start_nodes(self, nodes: Any) -> None:
         """They begin, again or for the first time. Returns when all nodes are ready."""
         for node in nodes:
             node.start()
         wait_until(lambda: all(node.is_ready() for node in self.nodes), "a node that is ready", ANSWERED)
 
-    def write(self, more_than_were_lost=False):
+    def write(self, more_than_were_lost: bool = False) -> None:
         """New transactions at once, in relation to those that were lost."""
         self.writers.stop()
         ratio = self.rng.uniform(1.1, 1.5) if more_than_were_lost else self.rng.uniform(0.1, 1.5)
         self.writers.write(self.rng, 20 + int(ratio * self._lost_transactions()))
 
-    def _lost_transactions(self):
+    def _lost_transactions(self) -> int:
         delivered = {change for stream in self.live for change in stream.changes}
         return len({tx for _, tx, *_ in Truth(self.server, self.base).lost(delivered)})
 
     # After the fault
 
-    def judge(self):
+    def judge(self) -> None:
         """Cursors are resumed, while somebody writes again; then all that was heard is compared with the outbox."""
         self.thaw()
         for node in self.nodes:
@@ -233,11 +238,11 @@ class Round:
                 self._wrong(f"{node.name}: {line}")
         self.campaign.veterans.extend(self.rng.sample(chosen, min(VETERANS, len(chosen))))
 
-    def _listen_until(self, holds, streams):
+    def _listen_until(self, holds: Any, streams: Any) -> None:
         with contextlib.suppress(kit.Failure):  # who has not come so far is judged by what he has
             wait_until(lambda: all(holds(stream) or not stream.is_open() for stream in streams), "an answer", ANSWERED)
 
-    def _count_cursor(self, stream, verdict, truth):
+    def _count_cursor(self, stream: Any, verdict: Any, truth: Any) -> None:
         refused = bool(verdict.gaps)
         if refused and not self.campaign.kind.may_refuse:
             verdict.mistakes.append(f"refused ({', '.join(verdict.gaps)}), although nothing can be lost")
@@ -252,7 +257,7 @@ class Round:
         self.tally.reasons.update(verdict.gaps)
         self._explain(stream, verdict)
 
-    def _count_socket(self, stream, verdict, truth):
+    def _count_socket(self, stream: Any, verdict: Any, truth: Any) -> None:
         self.tally.count.update(
             {
                 "sockets": 1,
@@ -262,7 +267,7 @@ class Round:
         )
         self._explain(stream, verdict)
 
-    def _explain(self, stream, verdict):
+    def _explain(self, stream: Any, verdict: Any) -> None:
         if verdict.mistakes:
             place = stream.place or stream.places[-1]
             what = (
@@ -284,17 +289,17 @@ class Round:
                 )
             )
 
-    def _lives(self):
+    def _lives(self) -> Any:
         return self.server.psql(
             "select string_agg(format('%s bound %s durable %s', number, coalesce(bound::text, '-'), durable), '; '"
             " order by number) from (select * from rowcast.incarnation order by number desc limit 4) i"
         )
 
-    def _wrong(self, text):
+    def _wrong(self, text: str) -> None:
         self.tally.count["wrong"] += 1
         self.tally.evidence.append(f"{self.campaign.name}, round {self.number}, {text}")
 
-    def _hang_up(self):
+    def _hang_up(self) -> None:
         self.writers.stop()
         self.thaw()
         for stream in self.live + self.early + self.resumed:
@@ -304,7 +309,7 @@ class Round:
 # Faults ----------------------------------------------------------------------------------------------------------
 
 
-def crash(a_round):
+def crash(a_round: Any) -> None:
     """All processes are killed; the nodes stay."""
     a_round.burst(a_round.worsen)
     a_round.server.kill()
@@ -314,7 +319,7 @@ def crash(a_round):
     a_round.write()
 
 
-def backend_crash(a_round):
+def backend_crash(a_round: Any) -> None:
     """One process is killed, and the server takes itself through a crash."""
     a_round.burst(a_round.worsen)
     a_round.server.kill_backend()
@@ -322,7 +327,7 @@ def backend_crash(a_round):
     a_round.write()
 
 
-def two_crashes(a_round):
+def two_crashes(a_round: Any) -> None:
     """And between them more is written than was lost, while no relay is there to see it."""
     a_round.burst(a_round.hold_log)
     a_round.server.kill()
@@ -336,7 +341,7 @@ def two_crashes(a_round):
         a_round.write()
 
 
-def crash_then_clean(a_round):
+def crash_then_clean(a_round: Any) -> None:
     """A crash that a clean restart seems to cover up, while no relay is there."""
     a_round.burst(a_round.hold_log)
     a_round.server.kill()
@@ -346,7 +351,7 @@ def crash_then_clean(a_round):
     a_round.server.restart()
 
 
-def promotion(a_round):
+def promotion(a_round: Any) -> None:
     """The stream to a standby stops for a moment, then the server is gone, and the standby takes its place. Some nodes
     are started again, the others find it by themselves; before it is promoted, as it happens."""
     server, rng = a_round.server, a_round.rng
@@ -362,7 +367,7 @@ def promotion(a_round):
     a_round.write()
 
 
-def planned_restart(a_round):
+def planned_restart(a_round: Any) -> None:
     """Ends every session and loses nothing."""
     a_round.burst(a_round.freeze_one)
     a_round.server.restart()

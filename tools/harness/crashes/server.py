@@ -4,11 +4,14 @@ Owns the servers' processes, and which of them answers at the cluster's address.
 killed by their pids, which come from /proc: only children of a postmaster that was started here. Needs Linux.
 """
 
+import argparse
 import contextlib
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 
@@ -19,15 +22,16 @@ PATIENCE = 30.0  # seconds for whatever a server is waited for
 class Server(kit.Cluster):
     """A cluster whose address stays, whoever answers at it: it is a socket file, and may come to be a link to another's."""
 
-    def __init__(self, stack, arguments, **settings):
-        self._standby = self._home = None
-        self._held = []  # processes that were stopped, and still are
+    def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace, **settings: Any) -> None:
+        self._standby: subprocess.Popen[bytes] | None = None
+        self._home: Path | None = None
+        self._held: list[Any] = []  # processes that were stopped, and still are
         self._standbys = 0
         super().__init__(stack, arguments, port="5432", **settings)
         stack.callback(self._dismiss_standby)
         stack.callback(self._release)
 
-    def configure(self, **settings):
+    def configure(self, **settings: Any) -> None:
         """Changes settings while the server runs; a standby made later has them too."""
         self.psql(
             *(f"alter system set {name} = '{value}'" for name, value in settings.items()), "select pg_reload_conf()"
@@ -37,7 +41,7 @@ class Server(kit.Cluster):
             "settings that were changed",
         )
 
-    def flush(self):
+    def flush(self) -> None:
         """Everything that was committed so far is on disk."""
         self.psql(
             "begin; set local synchronous_commit = on; select pg_logical_emit_message(true, 'crashes', ''); commit"
@@ -45,11 +49,11 @@ class Server(kit.Cluster):
 
     # Crashes
 
-    def hold_log(self):
+    def hold_log(self) -> None:
         """Nothing is written to the log any more but for synchronous commits: a crash loses what comes from now on."""
         self._hold(self.psql("select pid from pg_stat_activity where backend_type = 'walwriter'"))
 
-    def kill(self):
+    def kill(self) -> None:
         """As if the machine were gone: all processes at once, none writes anything more."""
         postmaster = self._server
         postmaster.send_signal(signal.SIGSTOP)  # it shall neither start new ones nor tell the others
@@ -63,7 +67,7 @@ class Server(kit.Cluster):
         self._held = [pid for pid in self._held if pid not in children]
         self._release()  # a standby's receiver goes on with what had reached its socket
 
-    def kill_backend(self):
+    def kill_backend(self) -> None:
         """One backend, a writer's if there is one; the server ends all others and begins anew. Returns when it has."""
         before, victim = self.psql(
             "select (select pid from pg_stat_activity where backend_type = 'checkpointer'), pid from pg_stat_activity"
@@ -76,14 +80,14 @@ class Server(kit.Cluster):
         self._release()
         wait_until(lambda: self._checkpointer() not in (None, before), "the server, which begins anew")
 
-    def _checkpointer(self):
+    def _checkpointer(self) -> Any:
         with contextlib.suppress(kit.Failure):
             return self.psql("select pid from pg_stat_activity where backend_type = 'checkpointer'")
         return None
 
     # Failover
 
-    def add_standby(self):
+    def add_standby(self) -> None:
         """An asynchronous standby that has everything so far, and streams."""
         self._standbys += 1
         self._home = self.dir / f"standby-{self._standbys}"
@@ -111,7 +115,7 @@ class Server(kit.Cluster):
             "the standby",
         )
 
-    def hold_stream(self, end):
+    def hold_stream(self, end: Any) -> None:
         """Nothing reaches the standby any more. Where its `sender` stands still and the server is killed, that is lost; of
         the `receiver`, what has not come to its socket."""
         self._hold(
@@ -120,7 +124,7 @@ class Server(kit.Cluster):
             else self._psql_of_standby("select pid from pg_stat_wal_receiver")
         )
 
-    def take_over(self):
+    def take_over(self) -> None:
         """From now on it is the standby that answers at the address of the server, which was killed."""
         link = self.dir / "link"
         link.symlink_to(self._home / SOCKET)
@@ -128,7 +132,7 @@ class Server(kit.Cluster):
         self._server, self._standby = self._standby, None
         self.data = self._home / "data"
 
-    def promote(self):
+    def promote(self) -> None:
         """The standby becomes a server that takes writes, before or after it has taken over."""
         kit.run(
             [self.bin / "pg_ctl", "promote", "-w", "-t", int(PATIENCE), "-D", self._home / "data"],
@@ -137,26 +141,26 @@ class Server(kit.Cluster):
             **self._as_server,
         )
 
-    def _hold(self, pid):
+    def _hold(self, pid: int | str) -> None:
         os.kill(int(pid), signal.SIGSTOP)
         self._held.append(int(pid))
 
-    def _release(self):
+    def _release(self) -> None:
         while self._held:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._held.pop(), signal.SIGCONT)
 
-    def _psql_of_standby(self, statement):
+    def _psql_of_standby(self, statement: str) -> str:
         return kit.output(
             [self.psql_program, "-X", "-q", "-A", "-t", "-h", self._home, "-c", statement], env=self.env
         ).strip()
 
-    def _dismiss_standby(self):
+    def _dismiss_standby(self) -> None:
         if self._standby:
             kit.stop(self._standby, signal.SIGINT, "the standby", 30)
 
 
-def children_of(parent):
+def children_of(parent: Any) -> Any:
     """The pids of a process's children."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -167,20 +171,20 @@ def children_of(parent):
     return found
 
 
-def is_alive(pid):
+def is_alive(pid: int) -> Any:
     """Whether there is such a process; one that nobody has buried yet is none."""
     state = state_of(pid)
     return bool(state) and state[0] not in "ZX"
 
 
-def state_of(pid):
+def state_of(pid: int | str) -> list[str]:
     """The fields of /proc/{pid}/stat from the state on; nothing where there is no such process."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     return []
 
 
-def wait_until(condition, what, seconds=PATIENCE):
+def wait_until(condition: Any, what: str, seconds: float = PATIENCE) -> None:
     """Returns when it holds; a failure where it does not within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.parse
 from dataclasses import dataclass
+from typing import Any
 
 from harness.websocket import ProtocolError, WebSocket
 
@@ -26,27 +27,29 @@ class Place:
     changes: list  # of its stream, also later ones
     count: int  # of them, so many up to here
 
-    def delivered(self):
+    def delivered(self) -> Any:
         return self.changes[: self.count]
 
 
 class Stream(threading.Thread):
     """One socket, from its first message or from a place on."""
 
-    def __init__(self, node, base, place=None):
+    def __init__(self, node: Any, base: Any, place: Any = None) -> None:
         super().__init__(daemon=True)
         self.node, self.place, self.base = node, place, place.base if place else base
         self.changes = place.delivered() if place else []  # up to the first gap
-        self.places, self.gaps = [], []  # the same; which gaps there were
-        self._after_gap = []  # a state is loaded anew then, of which nothing is known here
+        self.places: list[Any] = []  # the same; which gaps there were
+        self.gaps: list[Any] = []
+        self._after_gap: list[Any] = []  # a state is loaded anew then, of which nothing is known here
         self.joined = threading.Event()
-        self.told = None  # the message `subscribed`
+        self.told: Any = None  # the message `subscribed`
         self.came_before = 0  # changes before it
-        self.ended = None  # why the socket is closed
-        self._socket, self._left = None, False
+        self.ended: Any = None  # why the socket is closed
+        self._socket: WebSocket | None = None
+        self._left = False
         self.start()
 
-    def run(self):
+    def run(self) -> None:
         query = f"?{urllib.parse.urlencode({'since': self.place.cursor})}" if self.place else ""
         try:
             self._socket = opened = WebSocket(self.node.host, self.node.port, f"/ws/counters{query}", timeout=20)
@@ -61,7 +64,7 @@ class Stream(threading.Thread):
             if self._socket:
                 self._socket.sock.close()
 
-    def _hear(self, message):
+    def _hear(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "realtime_update":
             row = message["data"]
@@ -79,18 +82,18 @@ class Stream(threading.Thread):
         if kind == "subscribed":
             self.joined.set()
 
-    def has(self, number):
+    def has(self, number: int) -> bool:
         """Whether the change with this id has come."""
         return any(change[0] == number for change in reversed(self._after_gap if self.gaps else self.changes))
 
-    def is_open(self):
+    def is_open(self) -> bool:
         return self.ended is None
 
-    def last_place(self):
+    def last_place(self) -> Any:
         """Where it would go on from."""
         return self.places[-1] if self.places else self.place
 
-    def leave(self):
+    def leave(self) -> None:
         """Hangs up."""
         self._left = True
         if self._socket:
@@ -99,6 +102,6 @@ class Stream(threading.Thread):
         self.join(5)
 
 
-def in_time(streams):
+def in_time(streams: Any) -> list[Any]:
     """All places that streams have named, the newest last."""
     return sorted((place for stream in streams for place in stream.places), key=lambda place: place.at)

@@ -3,8 +3,11 @@
 Owns the table, the shape of the load, and pgbench's processes. A burst may end in any way, also with its server.
 """
 
+import contextlib
+import random
 import signal
 import subprocess
+from typing import Any
 
 from harness import cluster as kit
 
@@ -77,16 +80,16 @@ SCRIPTS = (
 class Writers:
     """The writers of a cluster. At most one burst at a time."""
 
-    def __init__(self, stack, server):
+    def __init__(self, stack: contextlib.ExitStack, server: Any) -> None:
         self._server = server
         self._env = {**server.env, "PGAPPNAME": "writer"}
         self._command = [server.pgbench_program, "-n", "-c", CLIENTS]
         for number, (weight, script) in enumerate(SCRIPTS):
             self._command += ["-f", f"{server.file(f'script-{number}.sql', script)}@{weight}"]
-        self._pgbench = None
+        self._pgbench: Any = None
         stack.callback(self.stop)
 
-    def begin(self, rng, rate=None):
+    def begin(self, rng: random.Random, rate: Any = None) -> None:
         """They write until they are ended, `rate` transactions a second, or as many as they can."""
         rate = ["-R", rate] if rate else []
         command = [*self._command, *rate, "-T", 60, f"--random-seed={rng.getrandbits(31)}"]
@@ -99,7 +102,7 @@ class Writers:
             start_new_session=True,
         )
 
-    def end(self):
+    def end(self) -> None:
         """They stop. Returns when nothing of theirs can commit any more."""
         self.stop()
         wait_until(
@@ -107,7 +110,7 @@ class Writers:
             "the end of the writers",
         )
 
-    def stop(self):
+    def stop(self) -> None:
         """pgbench ends at once; where the server went down, that is all there is to end."""
         pgbench, self._pgbench = self._pgbench, None
         if pgbench and pgbench.poll() is None:
@@ -115,7 +118,7 @@ class Writers:
         if pgbench:
             pgbench.wait()
 
-    def write(self, rng, transactions):
+    def write(self, rng: random.Random, transactions: Any) -> None:
         """So many transactions; returns when they are done."""
         kit.run(
             [*self._command, "-t", -(-transactions // CLIENTS), f"--random-seed={rng.getrandbits(31)}"],
@@ -123,11 +126,11 @@ class Writers:
             timeout=60,
         )
 
-    def write_much(self):
+    def write_much(self) -> None:
         """One large transaction."""
         self._server.psql("update counters set v = v + 1 where k >= 10000")
 
-    def write_last(self):
+    def write_last(self) -> int:
         """The last change of a round, after the writers' end; its id."""
         return int(
             self._server.psql(

@@ -6,8 +6,10 @@ is skipped and said, or with CI=true a failure; scripts/install-deploy installs 
 """
 
 import argparse
+import contextlib
 import os
 import signal
+from typing import Any
 
 from harness import cluster as kit
 from harness.repository import ROOT
@@ -18,7 +20,7 @@ PARTS = {"alerts": alerts.run, "unit": unit.run, "nights": nights.run, "proxies"
 ALL_WITHIN = 240  # seconds; then it is given up, whatever hangs
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sockets", type=int, default=100, help="through each proxy (default: 100)")
     parser.add_argument(
@@ -35,13 +37,13 @@ def main(stack):
     return 1 if wrong else 0
 
 
-def missing(what):
+def missing(what: str) -> bool:
     """A program that is not there; counts as a mistake in CI."""
     print(f"skipped {what}: scripts/install-deploy installs it", flush=True)
     return os.environ.get("CI") == "true"
 
 
-def give_up(_number, _frame):
+def give_up(_number: Any, _frame: Any) -> None:
     raise kit.Failure(f"it did not end within {ALL_WITHIN} s")
 
 

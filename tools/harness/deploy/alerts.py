@@ -2,12 +2,15 @@
 docs/operations.md says of each when it fires, in the same words; and that a scrape as the docs describe it is read by promtool.
 """
 
+import argparse
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import urllib.request
+from typing import Any
 
 from harness import cluster as kit
 from harness.repository import ROOT
@@ -105,7 +108,7 @@ CASES = {
 }
 
 
-def run(stack, arguments, missing):
+def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any) -> Any:
     """How many things are wrong."""
     rules = (ROOT / "deploy/alerts.yml").read_text(encoding="utf-8")
     wrong = words_differ(rules)
@@ -117,7 +120,7 @@ def run(stack, arguments, missing):
     return wrong
 
 
-def words_differ(rules):
+def words_differ(rules: Any) -> Any:
     """Alerts whose words in the docs are others, or that have no history here."""
     rules = dict(re.findall(r'- alert: (\w+)\n.*?summary: "([^"]*)"', rules, re.S))
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -133,7 +136,7 @@ def words_differ(rules):
     return wrong
 
 
-def histories(promtool, cluster):
+def histories(promtool: Any, cluster: kit.Cluster) -> int:
     """Runs each history; promtool says what differs."""
     tests = []
     for name, (fires, is_silent) in CASES.items():
@@ -154,10 +157,10 @@ def histories(promtool, cluster):
     return int(done.returncode != 0)
 
 
-def history(name, fires, series):
+def history(name: str, fires: bool, series: Any) -> dict[Any, Any]:
     """One test of promtool's: the alert fires or not, whatever else does."""
 
-    def labelled(text):
+    def labelled(text: str) -> Any:
         known, _, rest = text.partition("{")
         labels = {"job": "rowcast", "instance": "a", **dict(re.findall(r'(\w+)="([^"]*)"', rest))}
         return known + "{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "}"
@@ -173,7 +176,7 @@ def history(name, fires, series):
     }
 
 
-def scrape(promtool, cluster):
+def scrape(promtool: Any, cluster: kit.Cluster) -> Any:
     """A server that checks tokens is scraped as docs/operations.md says."""
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     script = re.search(r"## Prometheus\n.*?```sh\n(.*?)```", page, re.S)[1]

@@ -2,6 +2,7 @@
 Clocks are faked for rowcast alone, by faketime; the rest of the machine keeps its time.
 """
 
+import argparse
 import contextlib
 import json
 import re
@@ -9,7 +10,9 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness.repository import ROOT
@@ -21,7 +24,7 @@ HOUR = 3600
 WITNESSES = 4  # lines of an outage: of the relay two, and one each of what reads the catalogue beside it
 
 
-def run(stack, arguments, missing):
+def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any) -> Any:
     """How many things are wrong."""
     cluster = kit.Cluster(stack, arguments, fsync="off")
     cluster.rowcast("migrate")
@@ -43,7 +46,7 @@ def run(stack, arguments, missing):
     return wrong
 
 
-def log(cluster):
+def log(cluster: kit.Cluster) -> Iterator[Any]:
     """Postgres is away for a while."""
     with kit.Relay(cluster, "--log-format", "json", "--log", "info") as relay:
         cluster.stop()
@@ -71,7 +74,7 @@ def log(cluster):
         yield f"`listening` says neither version nor process: {listening}"
 
 
-def start_that_fails(cluster):
+def start_that_fails(cluster: kit.Cluster) -> Iterator[Any]:
     """Who reads JSON reads why it ended, too."""
     env = {**cluster.env, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "ROWCAST_LISTEN": "127.0.0.1:0"}
     done = subprocess.run(
@@ -90,7 +93,7 @@ def start_that_fails(cluster):
         yield f"a start that fails ends with {done.returncode} and {last}"
 
 
-def clock(cluster, offset):
+def clock(cluster: kit.Cluster, offset: Any) -> Iterator[Any]:
     """rowcast's clock is wrong by an hour; what it says of delays is not."""
     program = cluster.file(
         f"rowcast{offset}",
@@ -121,7 +124,7 @@ def clock(cluster, offset):
         cluster.rowcast_program = real
 
 
-def library():
+def library() -> str:
     """faketime itself would wait for rowcast, and not hand on the signal that ends it."""
     return (
         kit.output(["sh", "-c", "faketime -f +0 sh -c 'echo $LD_PRELOAD'"])
@@ -131,7 +134,7 @@ def library():
     )
 
 
-def image(cluster):
+def image(cluster: kit.Cluster) -> Iterator[Any]:
     """Of the Dockerfile, what can be tried without building it."""
     last = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
     if "ca-certificates" not in last or not re.search(r"^USER \d+:\d+$", last, re.M):
@@ -144,13 +147,13 @@ def image(cluster):
         yield f"the health check says {answered} of a server, and {health(command, port)} without one"
 
 
-def health(command, port):
+def health(command: Any, port: int) -> Any:
     return subprocess.run(
         command, env={"PATH": "/usr/bin:/bin", "ROWCAST_LISTEN": f"0.0.0.0:{port}"}, capture_output=True, timeout=10
     ).returncode
 
 
-def metric(relay, name):
+def metric(relay: kit.Relay, name: str) -> float:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{relay.host}:{relay.port}/metrics", timeout=10) as answer:
         text = answer.read().decode()

@@ -5,6 +5,7 @@ A user would notice a refusal, a message that is missing or comes twice, and sil
 everybody is back within seconds of each restart.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -16,7 +17,9 @@ import subprocess
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from harness import cluster as kit
 from harness.repository import ROOT
@@ -26,7 +29,7 @@ BACK_WITHIN = 10  # seconds from the end of a node until everybody is back
 USERS = 10  # one socket of so many is a user's
 
 
-def run(stack, arguments, missing):
+def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any) -> Any:
     """A restart of both nodes behind each configuration; how many went wrong."""
     wrong = 0
     cluster = kit.Cluster(stack, arguments, fsync="off")
@@ -46,13 +49,13 @@ def run(stack, arguments, missing):
     return wrong
 
 
-def configurations():
+def configurations() -> Iterator[Any]:
     """Each that is published: where it stands, whose it is, and a function from (dir, port, nodes) to its text."""
 
-    def read(path):
+    def read(path: str) -> Any:
         return (ROOT / path).read_text(encoding="utf-8")
 
-    def block(path, kind):
+    def block(path: str, kind: Any) -> Any:
         return re.search(rf"```{kind}\n(.*?)```", read(path), re.S)[1]
 
     yield "deploy/nginx.conf", "nginx", lambda *place: whole_nginx(read("deploy/nginx.conf"), *place)
@@ -62,7 +65,7 @@ def configurations():
     yield "HAProxy in docs/cookbook.md", "haproxy", lambda *place: haproxy(block("docs/cookbook.md", "haproxy"), *place)
 
 
-def whole_nginx(text, directory, port, nodes):
+def whole_nginx(text: str, directory: Any, port: int, nodes: Any) -> Any:
     text = substitute(text, r"^user nginx;\n", "")
     text = substitute(text, r"/run/nginx.pid|/var/log/nginx", lambda found: str(directory / Path(found[0]).name))
     text = substitute(text, r"^worker_processes auto;", "worker_processes 2;")
@@ -73,7 +76,7 @@ def whole_nginx(text, directory, port, nodes):
     return substitute(text, r"gateway-([123]):8000", lambda found: nodes[(int(found[1]) - 1) % 2])
 
 
-def nginx_example(text, directory, port, nodes):
+def nginx_example(text: str, directory: Any, port: int, nodes: Any) -> str:
     text = re.sub(r"^  (listen|server_name|ssl_\w+) .*\n", "", text, flags=re.M)
     text = substitute(text, r"^server \{\n", f"server {{\n  listen 127.0.0.1:{port};\n")
     text = substitute(text, r"10\.0\.0\.([12]):8000", lambda found: nodes[int(found[1]) - 1])
@@ -83,19 +86,19 @@ def nginx_example(text, directory, port, nodes):
     )
 
 
-def temporary_places(directory):
+def temporary_places(directory: Any) -> str:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     return "".join(f"  {kind}_temp_path {directory}/{kind};\n" for kind in kinds)
 
 
-def haproxy(text, directory, port, nodes):
+def haproxy(text: str, directory: Any, port: int, nodes: Any) -> Any:
     text = re.sub(r"^  stats socket .*\n", "", text, flags=re.M)
     text = re.sub(r"^  maxconn \d+", "  maxconn 2000", text, flags=re.M)
     text = substitute(text, r"bind :\d+( ssl crt \S+)?", f"bind 127.0.0.1:{port}")
     return substitute(text, r"10\.0\.0\.([123]):8000", lambda found: nodes[(int(found[1]) - 1) % 2])
 
 
-def substitute(text, pattern, replacement):
+def substitute(text: str, pattern: Any, replacement: Any) -> Any:
     """Replaces, and insists that there was something to replace: the file may have changed."""
     text, count = re.subn(pattern, replacement, text, flags=re.M)
     if not count:
@@ -106,18 +109,21 @@ def substitute(text, pattern, replacement):
 class Restarts:
     """Two nodes behind a proxy, and the sockets of many clients through it."""
 
-    def __init__(self, stack, cluster, sockets, program, configuration):
+    def __init__(
+        self, stack: contextlib.ExitStack, cluster: kit.Cluster, sockets: Any, program: Any, configuration: Any
+    ) -> None:
         self.cluster, self.stack = cluster, stack
         self.ports = [kit.free_port(), kit.free_port()]
         self.nodes = [kit.Relay(cluster, port=port) for port in self.ports]
         stack.callback(self._stop_nodes)
         self.port = kit.free_port()
         self._proxy(program, configuration)
-        self.mistakes, self.back, self.written = [], "", 0
+        self.mistakes: list[str] = []
+        self.back, self.written = "", 0
         self.clients = [Client(self.port, number % USERS == 0) for number in range(sockets)]
         stack.callback(self._dismiss)
 
-    def _proxy(self, program, configuration):
+    def _proxy(self, program: Any, configuration: Any) -> None:
         directory = Path(self.cluster.dir) / f"proxy-{self.port}"
         (directory / "nginx").mkdir(parents=True)
         file = directory / "conf"
@@ -155,7 +161,7 @@ class Restarts:
                 raise kit.Failure(f"{program} did not start:\n{kit.tail(directory / 'out')}")
             time.sleep(0.05)
 
-    def run(self):
+    def run(self) -> Any:
         for client in self.clients:
             client.start()
         self._until(lambda client: client.has_joined, "to begin with")
@@ -179,17 +185,17 @@ class Restarts:
                 self.mistakes.append(f"a client heard {client.heard} of {expected}")
         return self
 
-    def _write(self):
+    def _write(self) -> None:
         self.written += 1
         self.cluster.psql(
             f"insert into pets values ({self.written})",
             f"select rowcast.notify('7', 'n', '{{\"pet_id\": {self.written}}}')",
         )
 
-    def _has_all(self, client):
+    def _has_all(self, client: Any) -> bool:
         return client.last == self.written
 
-    def _until(self, condition, when):
+    def _until(self, condition: Any, when: Any) -> None:
         deadline = time.monotonic() + BACK_WITHIN
         while late := sum(not condition(client) for client in self.clients):
             if time.monotonic() > deadline:
@@ -199,13 +205,13 @@ class Restarts:
                 return
             time.sleep(0.02)
 
-    def _dismiss(self):
+    def _dismiss(self) -> None:
         for client in self.clients:
             client.leave()
         for client in self.clients:
             client.join()
 
-    def _stop_nodes(self):
+    def _stop_nodes(self) -> None:
         for node in self.nodes:
             node.__exit__()
 
@@ -213,13 +219,17 @@ class Restarts:
 class Client(threading.Thread):
     """Comes back with its cursor within two seconds, as the project's clients do; notes whatever a user would notice."""
 
-    def __init__(self, port, is_user):
+    def __init__(self, port: int, is_user: Any) -> None:
         super().__init__(daemon=True)
         self.port, self.path = port, "/ws/user/7" if is_user else "/ws/pets"
-        self.cursor, self.heard, self.mistakes, self.last, self.has_joined = None, [], [], 0, False
-        self._socket, self._gone = None, threading.Event()
+        self.cursor: str | None = None
+        self.heard: list[Any] = []
+        self.mistakes: list[str] = []
+        self.last, self.has_joined = 0, False
+        self._socket: WebSocket | None = None
+        self._gone = threading.Event()
 
-    def run(self):
+    def run(self) -> None:
         wait = 0.0
         while not self._gone.wait(wait):
             try:
@@ -231,7 +241,7 @@ class Client(threading.Thread):
                     self.mistakes.append(f"{self.path}: {error}")
             wait = int.from_bytes(os.urandom(2), "big") / 65536 * 2
 
-    def _listen(self):
+    def _listen(self) -> None:
         since = f"?since={urllib.parse.quote(self.cursor)}" if self.cursor else ""
         self._socket = WebSocket("127.0.0.1", self.port, self.path + since, timeout=20)
         with contextlib.closing(self._socket.sock):
@@ -241,7 +251,7 @@ class Client(threading.Thread):
             if self._socket.closed[0] != 1001 and not self._gone.is_set():
                 self.mistakes.append(f"{self.path}: closed with {self._socket.closed}")
 
-    def _hear(self, message):
+    def _hear(self, message: dict[str, Any]) -> None:
         self.cursor = message.get("cursor") or self.cursor
         if message["type"] in ("realtime_update", "notification"):
             self.heard.append(message["data"]["pet_id"])
@@ -251,20 +261,20 @@ class Client(threading.Thread):
         elif message["type"] in ("gap", "error"):
             self.mistakes.append(f"{self.path}: {message}")
 
-    def leave(self):
+    def leave(self) -> None:
         self._gone.set()
         if self._socket:
             with contextlib.suppress(OSError):
                 self._socket.sock.shutdown(socket.SHUT_RDWR)
 
 
-def answers(port):
+def answers(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False
 
 
-def end_proxy(process, number):
+def end_proxy(process: Any, number: int) -> None:
     """Sockets are gone by then; HAProxy would otherwise wait for them."""
     process.send_signal(number)
     try:

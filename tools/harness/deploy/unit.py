@@ -2,11 +2,13 @@
 docs/operations.md says of settings under systemd. No systemd runs for it.
 """
 
+import argparse
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from harness.repository import ROOT
 
@@ -14,7 +16,7 @@ EXPOSURE = 20  # of 100: what systemd-analyze security says, and what a change o
 NEEDED = ("StartLimitIntervalSec=0", "ExecReload=/bin/kill -HUP $MAINPID", "LogsDirectory=rowcast", "Restart=always")
 
 
-def run(_stack, arguments, missing):
+def run(_stack: Any, arguments: argparse.Namespace, missing: Any) -> Any:
     """How many things are wrong."""
     wrong = 0
     text = (ROOT / "deploy/rowcast.service").read_text(encoding="utf-8")
@@ -37,7 +39,7 @@ def run(_stack, arguments, missing):
     return wrong
 
 
-def examine(analyze, text, drop_ins, program):
+def examine(analyze: Any, text: str, drop_ins: Any, program: Any) -> int:
     """Whether systemd understands every line, and how much the service could do if it were taken over."""
     name = " and ".join(["deploy/rowcast.service", *(file.name for file in drop_ins)])
     with tempfile.TemporaryDirectory() as folder:

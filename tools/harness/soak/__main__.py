@@ -9,6 +9,7 @@ harness.websocket. Standard library only.
 """
 
 import argparse
+import contextlib
 import random
 import secrets
 import shutil
@@ -32,7 +33,7 @@ AFTERGLOW = 1.0  # seconds after that, for what comes twice
 SPARE = 240  # seconds beyond --seconds after which the run is given up, whatever hangs
 
 
-def main(stack):
+def main(stack: contextlib.ExitStack) -> Any:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=60, help="how long is written (default: 60)")
     parser.add_argument(
@@ -122,7 +123,7 @@ def main(stack):
     return conclude(cluster, nodes, audience, crew, faults, backbone, verdict.truth(cluster, after))
 
 
-def add_backbone(stack, cluster, rng, node_settings):
+def add_backbone(stack: contextlib.ExitStack, cluster: kit.Cluster, rng: random.Random, node_settings: Any) -> Any:
     """A Redis; what it and the nodes are like is drawn anew for each seed."""
     retention = rng.choice((5, 60, 3600))
     has_replica = rng.random() < 0.5
@@ -135,7 +136,7 @@ def add_backbone(stack, cluster, rng, node_settings):
     return Backbone(stack, cluster.dir, (free_port(rng), free_port(rng)), retention, has_replica)
 
 
-def run(cluster, nodes, audience, crew, faults, seconds):
+def run(cluster: kit.Cluster, nodes: Any, audience: Any, crew: Any, faults: Any, seconds: int) -> None:
     """The run itself, until every subscriber has the last change or his time is over."""
     if not audience.open(30):
         logs = "\n".join(f"{node.name}: {kit.tail(node.log, 5)}" for node in nodes)
@@ -172,7 +173,9 @@ def run(cluster, nodes, audience, crew, faults, seconds):
     audience.pump(AFTERGLOW)
 
 
-def conclude(cluster, nodes, audience, crew, faults, backbone, truths):
+def conclude(
+    cluster: kit.Cluster, nodes: Any, audience: Any, crew: Any, faults: Any, backbone: Any, truths: Any
+) -> int:
     """The report; the exit code."""
     for node in nodes:
         for line in node.panics():
@@ -231,7 +234,7 @@ def conclude(cluster, nodes, audience, crew, faults, backbone, truths):
     return 1 if wrong else 0
 
 
-def explain(cluster, nodes, audience, faults, findings, wrong):
+def explain(cluster: kit.Cluster, nodes: Any, audience: Any, faults: Any, findings: Any, wrong: Any) -> None:
     """What was wrong, as far as it fits a screen or two."""
     for complaint in audience.complaints:
         kit.note(f"complaint at {complaint}")
@@ -253,10 +256,10 @@ def explain(cluster, nodes, audience, faults, findings, wrong):
             kit.note(f"\nthe end of {node.name}'s log:\n{kit.tail(node.log)}")
 
 
-def give_up_after(seconds):
+def give_up_after(seconds: int) -> None:
     """Ends the run as a failure, with everything that it started."""
 
-    def leave(_number, _frame):
+    def leave(_number: Any, _frame: Any) -> None:
         raise kit.Failure(f"it did not end within {seconds} s")
 
     signal.signal(signal.SIGALRM, leave)

@@ -4,6 +4,7 @@ Owns sockets and when they open and close; what the messages mean is `subscripti
 connecting, which a stopped node holds up, is done by others.
 """
 
+import contextlib
 import json
 import random
 import selectors
@@ -12,6 +13,7 @@ import struct
 import time
 import urllib.parse
 from collections import Counter, deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,11 +30,13 @@ COMPLAINTS = 20  # so many are kept to be shown
 class Audience:
     """All clients, and what became of them."""
 
-    def __init__(self, stack, nodes, seed, first_rows, excuses_gap=None):
+    def __init__(
+        self, stack: contextlib.ExitStack, nodes: Any, seed: int, first_rows: Any, excuses_gap: Any = None
+    ) -> None:
         """`excuses_gap` says of a node's kind, a reason, and whether it came in the middle of the stream, if that gap may be;
         None: no gap is a mistake."""
         self.tally: Counter[Any] = Counter()
-        self.complaints = []
+        self.complaints: list[Any] = []
         self.excuses_gap = excuses_gap
         self.began = time.monotonic()
         self._selector = selectors.DefaultSelector()
@@ -53,7 +57,7 @@ class Audience:
         stack.callback(self.close)
 
     @staticmethod
-    def _places(rng):
+    def _places(rng: random.Random) -> Iterator[Any]:
         """(channels, whether it follows from the start, whether it wants to be told of cuts) of each client. Who does not follow from the
         start begins with a snapshot. Who wants cuts compares entries with totals at each of them."""
         for channel in CHANNELS:
@@ -66,20 +70,20 @@ class Audience:
         for number in range(6):
             yield [*rng.sample(others, rng.randint(0, len(others))), *rng.sample(summed, 2)], number % 2 == 0, True
 
-    def complain(self, text):
+    def complain(self, text: str) -> None:
         """Keeps what no correct server does."""
         self.tally["complaints"] += 1
         if len(self.complaints) < COMPLAINTS:
             self.complaints.append(f"{time.monotonic() - self.began:.1f} s: {text[:600]}")
 
-    def open(self, seconds):
+    def open(self, seconds: float) -> Any:
         """Lets those in that follow from the start; whether capture is live for all of them."""
         followers = [client for client in self.clients if client.follows]
         for client in followers:
             client.leaves, client.due = False, 0.0
         return self.pump(seconds, until=lambda: all(client.has_joined() for client in followers))
 
-    def let_loose(self, seconds):
+    def let_loose(self, seconds: float) -> None:
         """From now on clients come and go; those with a snapshot come for the first time within `seconds`."""
         now = time.monotonic()
         for client in self.clients:
@@ -89,14 +93,14 @@ class Audience:
             else:
                 client.due = now + client.rng.uniform(0, seconds)
 
-    def stay(self):
+    def stay(self) -> None:
         """From now on nobody leaves, and who is away comes back soon."""
         now = time.monotonic()
         for client in self.clients:
             client.leaves = False
             client.stay(now)
 
-    def pump(self, seconds, until=lambda: False):
+    def pump(self, seconds: float, until: Any = lambda: False) -> Any:
         """Reads, drops and reconnects for so long, or until something holds; whether it holds."""
         deadline = time.monotonic() + seconds
         ticked = 0.0
@@ -109,27 +113,27 @@ class Audience:
                     client.tick(now)
         return done
 
-    def subscriptions(self):
+    def subscriptions(self) -> list[Any]:
         """(client's number, subscription) of all of them."""
         return [(number, each) for number, client in enumerate(self.clients) for each in client.subscriptions.values()]
 
-    def listen_to(self, client, socket):
+    def listen_to(self, client: Any, socket: Any) -> None:
         self._selector.register(socket.sock, selectors.EVENT_READ, client)
 
-    def ignore(self, socket):
+    def ignore(self, socket: Any) -> None:
         self._selector.unregister(socket.sock)
 
-    def dial(self, *arguments):
+    def dial(self, *arguments: Any) -> Any:
         return self._dialling.submit(dial, *arguments)
 
-    def close(self):
+    def close(self) -> None:
         for client in self.clients:
             client.hang_up("vanish")
         self._dialling.shutdown(wait=False)
         self._selector.close()
 
 
-def dial(host, port, path, sluggish):
+def dial(host: str, port: int, path: str, sluggish: Any) -> Any:
     opened = WebSocket(host, port, path, timeout=3)
     if sluggish:
         # not less than a segment of the loopback interface: below that TCP sends a few bytes each fifth of a second
@@ -140,7 +144,16 @@ def dial(host, port, path, sluggish):
 class Client:
     """A browser, say: at most one socket, for one channel or several, and what it remembers while it has none."""
 
-    def __init__(self, audience, number, nodes, channels, first_rows, wants_cuts, rng):
+    def __init__(
+        self,
+        audience: Any,
+        number: int,
+        nodes: Any,
+        channels: Any,
+        first_rows: Any,
+        wants_cuts: Any,
+        rng: random.Random,
+    ) -> None:
         self.number = number
         self.wants_cuts = wants_cuts
         self.follows = first_rows is not None
@@ -154,17 +167,19 @@ class Client:
             channel.name: Subscription(channel, audience.tally, self._complain, first_rows and first_rows[channel.name])
             for channel in channels
         }
-        self._socket = self._dialled = self._node = None
+        self._socket: WebSocket | None = None
+        self._dialled: Any = None
+        self._node: Any = None
         self._leaves_at = self._dozes_at = self._wakes_at = float("inf")
         self._leaves_after = float("inf")  # messages
         self._heard = 0.0
         self._attempts = 0
 
-    def has_joined(self):
+    def has_joined(self) -> Any:
         """Whether it is connected and was told `subscribed` on all of its channels."""
         return self._socket is not None and all(each.joined for each in self.subscriptions.values())
 
-    def tick(self, now):
+    def tick(self, now: float) -> None:
         """Does what is due: connects, leaves, dozes off, wakes up."""
         if self._socket is None:
             if self._dialled is None and now >= self.due:
@@ -189,7 +204,7 @@ class Client:
 
     # Connecting
 
-    def _dial(self):
+    def _dial(self) -> None:
         is_refused = any(each.refused for each in self.subscriptions.values())
         self._node = self.rng.choice([node for node in self._nodes if node.has_rows] if is_refused else self._nodes)
         wishes = {}
@@ -216,7 +231,7 @@ class Client:
         self._dozy = self.rng.random() < 0.2
         self._dialled = self._audience.dial(self._node.host, self._node.port, path, self._dozy)
 
-    def _connected(self, now):
+    def _connected(self, now: float) -> None:
         dialled, self._dialled = self._dialled, None
         try:
             self._socket = dialled.result()
@@ -238,7 +253,7 @@ class Client:
         self._audience.listen_to(self, self._socket)
         self.plan_to_leave(now)
 
-    def plan_to_leave(self, now):
+    def plan_to_leave(self, now: float) -> None:
         """Decides how this connection will end: after some messages, at once, after a while, or not by its own will."""
         self._leaves_at = self._leaves_after = self._dozes_at = float("inf")
         if not self.leaves:
@@ -253,7 +268,7 @@ class Client:
         if self._dozy:
             self._dozes_at = now + self.rng.uniform(0, 1)
 
-    def stay(self, now):
+    def stay(self, now: float) -> None:
         """Does not leave by its own will any more, and hurries where it is away."""
         self._leaves_at = self._leaves_after = self._dozes_at = float("inf")
         if self._wakes_at < float("inf"):
@@ -261,12 +276,12 @@ class Client:
         if self._socket is None and self._dialled is None:
             self.due = min(self.due, now)
 
-    def _come_back(self, now, after):
+    def _come_back(self, now: float, after: Any) -> None:
         self.due = now + self.rng.uniform(0, after)
 
     # Listening
 
-    def read(self):
+    def read(self) -> None:
         """Takes what has come. Who leaves in the middle of it forgets the rest."""
         now = time.monotonic()
         self._heard = now
@@ -301,7 +316,7 @@ class Client:
             self.hang_up("vanish")
             self._come_back(now, 0.3)
 
-    def _hear(self, message):
+    def _hear(self, message: dict[str, Any]) -> None:
         kind = message["type"]
         if kind == "error":
             if message["code"] == "source_down":
@@ -335,7 +350,7 @@ class Client:
                 ]
                 self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
 
-    def _cut(self, message):
+    def _cut(self, message: dict[str, Any]) -> None:
         """What was told is the database at one moment, once all channels have joined."""
         for each in self.subscriptions.values():
             if each.joined and "cursor" in message:
@@ -345,7 +360,7 @@ class Client:
             for text in disagreements(self.subscriptions["entries"].copy, self.subscriptions["totals"].copy):
                 self._complain(f"client {self.number}: at a cut of {self._node.name}, {text}")
 
-    def _count_gap(self, subscription, reason):
+    def _count_gap(self, subscription: Any, reason: str) -> None:
         node = self._node
         self._tally[
             ", ".join(
@@ -360,14 +375,14 @@ class Client:
 
     # Leaving
 
-    def _leave(self, now):
+    def _leave(self, now: float) -> None:
         way = self.rng.choice(("close", "reset", "vanish"))
         self._tally[f"closed by the client: {way}"] += 1
         self.hang_up(way)
         patience = self.rng.random()
         self._come_back(now, 0.1 if patience < 0.5 else 2 if patience < 0.9 else 8)
 
-    def hang_up(self, way):
+    def hang_up(self, way: Any) -> None:
         """`close` with a close frame, `reset` with nothing but an RST, `vanish` as a process ends."""
         connection, self._socket = self._socket, None
         if connection is None:
@@ -386,11 +401,11 @@ class Client:
         except OSError:
             pass
 
-    def _note(self, text):
+    def _note(self, text: str) -> None:
         last = {name: each.last_id for name, each in self.subscriptions.items()}
         self.journal.append((last, f"{time.monotonic() - self._audience.began:7.2f} s  {text}"))
 
-    def around(self, channel, number):
+    def around(self, channel: Any, number: int) -> list[Any]:
         """What happened to this client shortly before and after an id was due on a channel."""
         lines = list(self.journal)
         at = next((at for at, (last, _) in enumerate(lines) if last[channel] >= number), len(lines))

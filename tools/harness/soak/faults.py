@@ -6,6 +6,7 @@ writes or listens; what is done to Redis is the backbone's. A crash of Postgres 
 then is another question.
 """
 
+import contextlib
 import http.client
 import json
 import random
@@ -34,7 +35,7 @@ PUBLISHER = -1  # instead of a node's number: the publisher that has a fault
 LUCKY_WITH_REDIS = 12.0  # the same: it waits for a Redis that stands still, and then tries no more
 
 
-def kinds_of(text, backbone):
+def kinds_of(text: str, backbone: Any) -> Any:
     """The faults that a name stands for, or those that are listed with commas."""
     if text in KINDS:
         if not backbone or text == "none":
@@ -51,7 +52,16 @@ def kinds_of(text, backbone):
 class Node:
     """A `rowcast serve`, always on the same port, through all of its lives."""
 
-    def __init__(self, stack, cluster, number, settings, rng, kind="", has_rows=True):
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        cluster: kit.Cluster,
+        number: int,
+        settings: Any,
+        rng: random.Random,
+        kind: str = "",
+        has_rows: bool = True,
+    ) -> None:
         self.name = f"node {number}" + (f" ({kind})" if kind else "")
         self.kind, self.has_rows = kind, has_rows
         self.may_end_within = LUCKY_WITH_REDIS if kind else LUCKY
@@ -69,10 +79,11 @@ class Node:
             self._env = {
                 name: value for name, value in self._env.items() if name != "DATABASE_URL" and not name.startswith("PG")
             }
-        self._process, self._started, self._asked_to_end = None, 0.0, False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started, self._asked_to_end = 0.0, False
         stack.callback(self.close)
 
-    def start(self):
+    def start(self) -> None:
         """Starts it, after its last life is over."""
         if self._process:
             self._bury(10)
@@ -82,30 +93,30 @@ class Node:
             )
         self._started, self._asked_to_end = time.monotonic(), False
 
-    def signal(self, number):
+    def signal(self, number: int) -> None:
         """Sends it a signal, if it runs."""
         self._asked_to_end |= number in (signal.SIGKILL, signal.SIGTERM)
         if self._process.poll() is None:
             self._process.send_signal(number)
 
-    def ended_by_itself(self):
+    def ended_by_itself(self) -> Any:
         """None, or after how many seconds of its life it ended although nobody asked it to."""
         over = self._process.poll() is not None and not self._asked_to_end
         return time.monotonic() - self._started if over else None
 
-    def is_to_run(self):
+    def is_to_run(self) -> Any:
         """Whether it runs and was not told to end."""
         return self._process.poll() is None and not self._asked_to_end
 
-    def is_ready(self):
+    def is_ready(self) -> bool:
         return self._get("/readyz")[0] == 200
 
-    def is_publisher(self):
+    def is_publisher(self) -> Any:
         """Whether it says that it writes the stream."""
         code, body = self._get("/websocket/status")
         return code == 200 and json.loads(body)["source"]["publishing"]
 
-    def _get(self, path):
+    def _get(self, path: str) -> tuple[Any, ...]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=1)
         try:
             connection.request("GET", path)
@@ -116,7 +127,7 @@ class Node:
         finally:
             connection.close()
 
-    def panics(self):
+    def panics(self) -> list[Any]:
         """Lines of its log that a correct program never writes."""
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
         return [
@@ -125,13 +136,13 @@ class Node:
             if any(word in line for word in ("panicked at", "task_died", "entry_malformed"))
         ]
 
-    def close(self):
+    def close(self) -> None:
         if self._process:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
             self._bury(10)
 
-    def _bury(self, seconds):
+    def _bury(self, seconds: float) -> None:
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -143,29 +154,39 @@ class Node:
 class Faults(threading.Thread):
     """Carries out the schedule, and starts nodes again that ended by themselves."""
 
-    def __init__(self, stack, cluster, nodes, kinds, seed, seconds, complain, backbone=None):
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        cluster: kit.Cluster,
+        nodes: Any,
+        kinds: Any,
+        seed: int,
+        seconds: float,
+        complain: Any,
+        backbone: Any = None,
+    ) -> None:
         super().__init__(daemon=True)
         self.counts: Counter[Any] = Counter()
-        self.journal = []  # (when, what)
+        self.journal: list[Any] = []  # (when, what)
         self._cluster, self._nodes, self._complain, self._backbone = cluster, nodes, complain, backbone
         self._steps = schedule(random.Random(f"{seed}/faults"), kinds, len(nodes), seconds)
-        self._of_redis = None  # the fault that Redis has
+        self._of_redis: Any = None  # the fault that Redis has
         self._hit = 0  # number of the publisher that has one
         self._over, self._abandoned = threading.Event(), False
         stack.callback(self.abandon)
 
-    def leave(self):
+    def leave(self) -> None:
         """No more faults; the thread ends once all is well again."""
         self._over.set()
 
-    def abandon(self):
+    def abandon(self) -> None:
         """Returns when the thread starts no more processes, whatever state they are in."""
         self._abandoned = True
         self._over.set()
         if self.is_alive():
             self.join(120)
 
-    def run(self):
+    def run(self) -> None:
         began = time.monotonic()
         try:
             for at, kind, number in self._steps:
@@ -180,7 +201,7 @@ class Faults(threading.Thread):
         except (kit.Failure, OSError) as failure:
             self._complain(f"the faults ended early: {failure}")
 
-    def _do(self, kind, number):
+    def _do(self, kind: Any, number: int) -> None:
         if kind not in ("start", "continue", "mend Redis", "join"):
             self.counts[kind] += 1
         if number == PUBLISHER:
@@ -221,12 +242,12 @@ class Faults(threading.Thread):
         elif kind == "mend Redis":
             self._mend_redis()
 
-    def _mend_redis(self):
+    def _mend_redis(self) -> None:
         if self._of_redis:
             self._backbone.end(self._of_redis)
         self._of_redis = None
 
-    def _look_after(self):
+    def _look_after(self) -> None:
         if self._backbone:
             self._backbone.look_after()
         for node in self._nodes:
@@ -238,7 +259,7 @@ class Faults(threading.Thread):
                 time.sleep(0.1)
                 node.start()
 
-    def _mend(self):
+    def _mend(self) -> None:
         self._mend_redis()
         if self._backbone:
             self._backbone.join()
@@ -257,12 +278,13 @@ class Faults(threading.Thread):
             time.sleep(0.05)
 
 
-def schedule(rng, kinds, nodes, seconds):
+def schedule(rng: random.Random, kinds: Any, nodes: Any, seconds: float) -> list[Any]:
     """(second, what, node or which backends or for how long): faults, and what ends them. A node has one fault at a time,
     and so has Redis; two nodes, or a node and Postgres or Redis, may have theirs together. Each kind comes before any
     comes again."""
     deck: list[str] = []
-    steps, at = [], 0.0
+    steps: list[tuple[float, str, Any]] = []
+    at = 0.0
     free, redis_is_free = [0.0] * nodes, 0.0
     while kinds:
         at += 0.3 + rng.expovariate(1 / PAUSE_BETWEEN)
@@ -302,7 +324,7 @@ def schedule(rng, kinds, nodes, seconds):
     return sorted(steps, key=lambda step: step[0])
 
 
-def free_port(rng):
+def free_port(rng: random.Random) -> Any:
     """A port below those that the kernel gives to clients: one of ours may not take it while its node is down."""
     while True:
         port = rng.randrange(20000, 32000)

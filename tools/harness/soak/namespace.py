@@ -4,9 +4,11 @@ dropped without a word, as by a switch that has failed.
 Owns names and addresses. Knows nothing of what runs inside.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
+from typing import Any
 
 from harness import cluster as kit
 
@@ -14,7 +16,7 @@ from harness import cluster as kit
 class Namespace:
     """Exists until the stack is closed."""
 
-    def __init__(self, stack, wires):
+    def __init__(self, stack: contextlib.ExitStack, wires: Any) -> None:
         self._name = f"rowcast-{os.getpid()}"
         self._network = f"10.{100 + os.getpid() % 100}"
         self.enter = ("ip", "netns", "exec", self._name)  # before a command that is to run inside
@@ -29,7 +31,7 @@ class Namespace:
             self.mend(wire)
 
     @staticmethod
-    def is_possible():
+    def is_possible() -> bool:
         """Whether we may make one."""
         if os.geteuid() != 0 or not shutil.which("ip"):
             return False
@@ -44,25 +46,25 @@ class Namespace:
             return False
         return True
 
-    def address(self, wire):
+    def address(self, wire: Any) -> str:
         """Where the inside is reached by this wire."""
         return f"{self._network}.{wire}.2"
 
-    def cut(self, wire):
+    def cut(self, wire: Any) -> None:
         """Nothing passes any more; those who speak are not told."""
         self._inside("link", "set", f"wire{wire}", "down")
 
-    def mend(self, wire):
+    def mend(self, wire: Any) -> None:
         self._inside("link", "set", f"wire{wire}", "up")
 
-    def _end(self, wire):
+    def _end(self, wire: Any) -> str:
         return f"rc{os.getpid()}.{wire}"
 
-    def _inside(self, *words):
+    def _inside(self, *words: Any) -> None:
         ip("-n", self._name, *words)
 
 
-def ip(*words):
+def ip(*words: Any) -> None:
     done = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise kit.Failure(f"ip {' '.join(words)}: {done.stderr.strip()}")

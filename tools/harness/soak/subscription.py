@@ -14,12 +14,12 @@ EVIDENCE = 5  # of each sort of mistake, so many are described
 class Ids:
     """A set of outbox ids, a bit each: a long run has millions of them at every subscriber."""
 
-    def __init__(self, numbers=()):
+    def __init__(self, numbers: Any = ()) -> None:
         self._bits = bytearray()
         for number in numbers:
             self.add(number)
 
-    def add(self, number):
+    def add(self, number: int) -> bool:
         """Whether it was not there yet."""
         at, bit = number >> 3, 1 << (number & 7)
         if at >= len(self._bits):
@@ -29,13 +29,13 @@ class Ids:
         self._bits[at] |= bit
         return True
 
-    def update(self, other):
+    def update(self, other: Any) -> None:
         """Adds another set's."""
         self._bits = bytearray(
             (self._number() | other._number()).to_bytes(max(len(self._bits), len(other._bits)), "little")
         )
 
-    def without(self, other):
+    def without(self, other: Any) -> tuple[Any, ...]:
         """How many another set has not, and the first of them."""
         rest = self._number() & ~other._number()
         count = bin(rest).count("1")
@@ -45,10 +45,10 @@ class Ids:
             rest &= rest - 1
         return count, first
 
-    def __len__(self):
+    def __len__(self) -> Any:
         return bin(self._number()).count("1")
 
-    def _number(self):
+    def _number(self) -> Any:
         return int.from_bytes(self._bits, "little")
 
 
@@ -56,26 +56,26 @@ class Subscription:
     """Where it has a base, it has a copy of the table: the base and all changes since, applied in the order in which they
     came. The base is a snapshot, or the table as it was before the first write."""
 
-    def __init__(self, channel, tally, complain, first_rows=None):
+    def __init__(self, channel: Any, tally: Any, complain: Any, first_rows: Any = None) -> None:
         self.channel = channel
         self.from_the_start = first_rows is not None
         self.based_at = 0.0  # seconds since 1970: whatever is captured later is not in the base
-        self.copy = None if first_rows is None else dict(first_rows)
-        self.place = None  # cursor of the last message that was processed; None: there is nothing to resume from
+        self.copy: Any = None if first_rows is None else dict(first_rows)
+        self.place: Any = None  # cursor of the last message that was processed; None: there is nothing to resume from
         self.ids = Ids()  # since the base
         self.all_ids = Ids()  # of earlier bases
         self.last_id = 0
         self.mistakes: Counter[Any] = Counter()
-        self.evidence = []
-        self.suspects = []  # ids at which a mistake was noticed
+        self.evidence: list[Any] = []
+        self.suspects: list[Any] = []  # ids at which a mistake was noticed
         self._tally, self._complain = tally, complain
-        self._doubts = []  # changes of rows that the copy does not have
+        self._doubts: list[Any] = []  # changes of rows that the copy does not have
         self.refused = False  # a node had no rows for it: it has to ask another one
         self.connect(None, False)
 
     # Connecting
 
-    def forget(self):
+    def forget(self) -> None:
         """Gives up its base: it wants a new snapshot."""
         self.all_ids.update(self.ids)
         self.ids = Ids()
@@ -84,18 +84,18 @@ class Subscription:
         self.from_the_start = False
         self._doubts.clear()
 
-    def connect(self, since, snapshot):
+    def connect(self, since: Any, snapshot: Any) -> None:
         """A connection begins, asking for this. What it asks for decides what may come."""
         self._since, self._snapshot = since, snapshot
         self.joined = False
         self.astray = False  # a gap, and this connection will bring no snapshot
         self._gap = self._loaded = False
-        self._loading = None
+        self._loading: Any = None
         self._replayed = 0
 
     # Messages
 
-    def take(self, message):
+    def take(self, message: dict[str, Any]) -> None:
         """Processes a message that is meant for this channel."""
         kind = message["type"]
         if kind == "realtime_update":
@@ -113,18 +113,18 @@ class Subscription:
             self._gap = True
             self.astray = self.joined or self._loaded or not self._snapshot
 
-    def refuse(self):
+    def refuse(self) -> None:
         """This node has no rows."""
         if self.copy is not None or self.joined or not self._snapshot or self._since and not self._gap:
             self._complain(f"{self.channel.name}: rows are refused that were not asked for, or without a gap before it")
         self._tally["snapshots refused"] += 1
         self.refused = self.astray = True
 
-    def _move(self, message):
+    def _move(self, message: dict[str, Any]) -> None:
         if self.copy is not None:
             self.place = message["cursor"]
 
-    def _update(self, message):
+    def _update(self, message: dict[str, Any]) -> None:
         self._tally["messages"] += 1
         if self.copy is None:
             if not self.astray:
@@ -139,7 +139,7 @@ class Subscription:
             self._mistake("repeated", f"id {message['id']} came again")
         self._move(message)
 
-    def _subscribed(self, message):
+    def _subscribed(self, message: dict[str, Any]) -> None:
         self.joined = True
         if self.copy is None:
             if not self.astray:
@@ -154,7 +154,7 @@ class Subscription:
                 self._tally["replayed"] += self._replayed
         self._move(message)
 
-    def _rows(self, message):
+    def _rows(self, message: dict[str, Any]) -> None:
         if self._loading is None:
             if not self._snapshot or self._since and not self._gap:
                 self._complain(f"{self.channel.name}: a snapshot that was not asked for, or without a gap before it")
@@ -175,7 +175,7 @@ class Subscription:
 
     # Changes
 
-    def _apply(self, number, action, row):
+    def _apply(self, number: int, action: Any, row: dict[str, Any]) -> None:
         if action == "truncated":
             # A snapshot that a TRUNCATE overtakes reads no rows, so that changes from before it find none: TRUNCATE is
             # not MVCC-safe. From here on all is well.
@@ -214,13 +214,13 @@ class Subscription:
             else:
                 del self.copy[key]
 
-    def settle(self):
+    def settle(self) -> None:
         """The run is over: no TRUNCATE will explain the rows that were not there."""
         for doubt in self._doubts:
             self._mistake("lost", doubt)
         self._doubts.clear()
 
-    def _mistake(self, sort, text, count=1):
+    def _mistake(self, sort: Any, text: str, count: int = 1) -> None:
         self.mistakes[sort] += count
         if len(self.evidence) < 4 * EVIDENCE:
             self.evidence.append(f"{sort}: {text}")

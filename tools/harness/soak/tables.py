@@ -28,7 +28,7 @@ class Channel:
     shown: str = "true"  # rows that subscribers may know of
 
     @staticmethod
-    def is_secret(row):
+    def is_secret(row: dict[str, Any]) -> Any:
         """Whether a row was written under rowcast.mute; `shown` says the same in SQL."""
         return row.get("silent", False)
 
@@ -90,7 +90,7 @@ CHANNELS = (
 )
 
 
-def disagreements(entries, totals):
+def disagreements(entries: Any, totals: Any) -> list[Any]:
     """Accounts whose entries do not add up to their total, as texts. Each transaction leaves none."""
     sums: Counter[Any] = Counter()
     for row in entries.values():

@@ -2,6 +2,9 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
+
+from harness import cluster as kit
 
 from .subscription import EVIDENCE, Ids
 from .tables import CHANNELS
@@ -17,23 +20,23 @@ class Truth:
     ids: Ids  # of them
     rows: dict  # key → row
 
-    def ids_since(self, moment):
+    def ids_since(self, moment: Any) -> Any:
         """Ids of what was captured after a moment."""
         return self.ids if moment == 0 else Ids(number for number, at in self.changes if at > moment)
 
 
-def table_rows(cluster, channel):
+def table_rows(cluster: kit.Cluster, channel: Any) -> dict[Any, Any]:
     """Key → row of what subscribers may know of a table, as the messages have it."""
     text = cluster.psql(f"select row_to_json(t) from {channel.name} t where {channel.shown}")
     return {row[channel.key]: row for row in map(json.loads, text.splitlines())}
 
 
-def last_id(cluster):
+def last_id(cluster: kit.Cluster) -> int:
     """Ids above this one belong to changes that are still to come."""
     return int(cluster.psql("select coalesce(max(id), 0) from rowcast.outbox"))
 
 
-def truth(cluster, after):
+def truth(cluster: kit.Cluster, after: Any) -> Any:
     """Channel's name → what the database says, of changes above an id. To be asked when nobody writes.
 
     A row that moves between partitions is a deleted and an inserted row, in this order, of one key and transaction. They
@@ -63,7 +66,7 @@ class Finding:
     suspects: list = field(default_factory=list)  # ids that were lost or invented, or at which that was noticed
 
 
-def judge(truths, subscriptions):
+def judge(truths: Any, subscriptions: Any) -> Any:
     """A finding for each subscription that something is wrong with."""
     findings = []
     for client, each in subscriptions:
@@ -78,7 +81,7 @@ def judge(truths, subscriptions):
     return findings
 
 
-def compare_ids(finding, truth, subscription):
+def compare_ids(finding: Any, truth: Any, subscription: Any) -> None:
     """Ids against ids. What the base already holds need not come; what was captured after the base was received must. In
     between, while a snapshot was on its way, the versions of the rows tell."""
     received = Ids()
@@ -97,7 +100,7 @@ def compare_ids(finding, truth, subscription):
         finding.suspects += first
 
 
-def compare_rows(finding, rows, subscription):
+def compare_rows(finding: Any, rows: Any, subscription: Any) -> None:
     copy = subscription.copy
     if copy == rows:
         return
@@ -113,7 +116,7 @@ def compare_rows(finding, rows, subscription):
         )
 
 
-def look_up(cluster, finding):
+def look_up(cluster: kit.Cluster, finding: Any) -> list[str]:
     """What the outbox says of a finding's suspects, a line each, with their rows' next change in the same transaction."""
     key = next(channel.key for channel in CHANNELS if channel.name == finding.channel)
     wanted = ", ".join(map(str, finding.suspects))

@@ -11,6 +11,9 @@ import re
 import subprocess
 import threading
 from collections import Counter
+from typing import Any
+
+from harness import cluster as kit
 
 from .tables import ACCOUNTS, HOT_ROWS, OTHER_COUNTERS, REGIONS
 
@@ -30,63 +33,63 @@ NOTE_WEIGHTS = (40, 10, 10, 10, 10, 10, 9, 1)
 # One change of one or a few rows ---------------------------------------------------------------------------------
 
 
-def bump(rng):
+def bump(rng: random.Random) -> str:
     """A counter, the first ones far more often than the last."""
     return f"update counters set v = v + 1 where k = {int(HOT_ROWS * rng.random() ** 3)};"
 
 
-def bump_some(rng):
+def bump_some(rng: random.Random) -> str:
     first = rng.randrange(HOT_ROWS)
     return f"update counters set v = v + 1 where k between {first} and {first + rng.randrange(1, 4)};"
 
 
-def bump_or_make(rng):
+def bump_or_make(rng: random.Random) -> str:
     return f"insert into counters values ({rng.choice(OTHER_COUNTERS)}, 1) on conflict (k) do update set v = counters.v + 1;"
 
 
-def change_nothing(rng):
+def change_nothing(rng: random.Random) -> str:
     """Is no change, and must not be sent as one."""
     return f"update counters set v = v where k = {rng.randrange(HOT_ROWS)};"
 
 
-def add_items(rng):
+def add_items(rng: random.Random) -> str:
     rows = ", ".join(f"({rng.randrange(50)}, {note(rng)}, 1)" for _ in range(rng.choice((1, 1, 1, 2, 5))))
     return f"insert into items (owner, note, n) values {rows};"
 
 
-def edit_items(rng):
+def edit_items(rng: random.Random) -> str:
     return (
         f"update items set n = n + 1, note = {note(rng)} where id in ({some('items', rng, rng.choice((1, 1, 2, 4)))});"
     )
 
 
-def remove_items(rng):
+def remove_items(rng: random.Random) -> str:
     return f"delete from items where id in ({some('items', rng, rng.choice((1, 1, 2)))});"
 
 
-def add_part(rng):
+def add_part(rng: random.Random) -> str:
     return f"insert into parts (region, note, n) values ('{rng.choice(REGIONS)}', {note(rng)}, 1);"
 
 
-def edit_parts(rng):
+def edit_parts(rng: random.Random) -> str:
     return f"update parts set n = n + 1, note = {note(rng)} where id in ({some('parts', rng, rng.choice((1, 2)))});"
 
 
-def edit_partition(rng):
+def edit_partition(rng: random.Random) -> str:
     """Written straight into a partition."""
     return f"update parts_north set n = n + 1 where id in ({some('parts_north', rng, 1)});"
 
 
-def move_parts(rng):
+def move_parts(rng: random.Random) -> str:
     """To another partition, or within the default one, or nowhere, as it happens."""
     return f"update parts set n = n + 1, region = '{rng.choice(REGIONS)}' where id in ({some('parts', rng, rng.choice((1, 1, 3)))});"
 
 
-def remove_part(rng):
+def remove_part(rng: random.Random) -> str:
     return f"delete from parts where id in ({some('parts', rng, 1)});"
 
 
-def speak(rng):
+def speak(rng: random.Random) -> Any:
     return rng.choice(
         (
             "insert into whispers (silent, n) values (false, 1);",
@@ -116,31 +119,31 @@ CHANGES = (
 )
 
 
-def note(rng):
+def note(rng: random.Random) -> Any:
     return rng.choices(NOTES, NOTE_WEIGHTS)[0]
 
 
-def some(table, rng, count):
+def some(table: Any, rng: random.Random, count: int) -> str:
     """Ids from a random place on. The fraction comes from the seed, not from the server's random()."""
     return f"select id from {table} where id >= (select (max(id) * {rng.random():.6f})::int from {table}) order by id limit {count}"
 
 
-def change(rng):
+def change(rng: random.Random) -> Any:
     return rng.choice(CHANGES)(rng)
 
 
 # Transactions ----------------------------------------------------------------------------------------------------
 
 
-def several(rng):
+def several(rng: random.Random) -> Any:
     return transaction(changes(rng, 2, 5))
 
 
-def given_up(rng):
+def given_up(rng: random.Random) -> Any:
     return transaction(changes(rng, 1, 4), end="rollback")
 
 
-def partly_given_up(rng):
+def partly_given_up(rng: random.Random) -> Any:
     return transaction(
         [
             *changes(rng, 0, 2),
@@ -155,17 +158,17 @@ def partly_given_up(rng):
     )
 
 
-def repeatable_read(rng):
+def repeatable_read(rng: random.Random) -> Any:
     return transaction(
         ["select sum(v) from counters;", *changes(rng, 1, 4)], begin="begin isolation level repeatable read"
     )
 
 
-def serializable(rng):
+def serializable(rng: random.Random) -> Any:
     return transaction(["select count(*) from items;", *changes(rng, 1, 3)], begin="begin isolation level serializable")
 
 
-def muted(rng):
+def muted(rng: random.Random) -> Any:
     """What is written under rowcast.mute must never arrive; what its transaction writes besides must."""
     silent = [
         "set local rowcast.mute = on;",
@@ -177,7 +180,7 @@ def muted(rng):
     return transaction([*changes(rng, 0, 1), *silent, speak(rng)])
 
 
-def long(rng):
+def long(rng: random.Random) -> Any:
     """Open for seconds. Mostly without a hot row, which would hold up everybody else."""
     hot = [bump(rng)] if rng.random() < 0.2 else []
     return transaction(
@@ -193,7 +196,7 @@ def long(rng):
     )
 
 
-def bulk(rng):
+def bulk(rng: random.Random) -> Any:
     count, words = (
         rng.randrange(500, 3000),
         rng.choice(("'one of many'", "repeat('wide ', 60)", "repeat('wide ', 400)")),
@@ -210,7 +213,7 @@ def bulk(rng):
     )
 
 
-def book(rng):
+def book(rng: random.Random) -> Any:
     """Entries of an account and its total: they agree after the transaction, and in the middle of it they do not."""
     account, count = rng.randrange(ACCOUNTS), rng.choices((1, 2, 10, 50, 1500), (30, 30, 20, 10, 1))[0]
     oldest = f"select id from entries where account = {account} order by id limit"
@@ -233,13 +236,13 @@ def book(rng):
     )
 
 
-def empty(rng):
+def empty(rng: random.Random) -> Any:
     """TRUNCATE waits for everybody and everybody for it, so it is to have its lock at once or not at all."""
     around = (changes(rng, 0, 1), [add_items(rng), add_items(rng)]) if rng.random() < 0.5 else ([], [])
     return transaction([*around[0], "set local lock_timeout = '300ms';", "truncate items;", *around[1]])
 
 
-def two_phase(rng):
+def two_phase(rng: random.Random) -> Any:
     """Prepared, left alone for a while, and then ended."""
     name = f"soak {rng.getrandbits(48):x}"
     return transaction(changes(rng, 1, 3), end=f"prepare transaction '{name}'") + (
@@ -247,11 +250,11 @@ def two_phase(rng):
     )
 
 
-def changes(rng, least, most):
+def changes(rng: random.Random, least: Any, most: Any) -> list[Any]:
     return [change(rng) for _ in range(rng.randint(least, most))]
 
 
-def transaction(statements, begin="begin", end="commit"):
+def transaction(statements: Any, begin: str = "begin", end: str = "commit") -> str:
     return "\n".join([f"{begin};", *statements, f"{end};\n"])
 
 
@@ -290,7 +293,7 @@ select format('commit prepared %L', gid) from pg_prepared_xacts \\gexec
 class Crew:
     """All writers. They begin with `start`, and end after their current transaction once `leave` was called."""
 
-    def __init__(self, stack, cluster, seed, with_two_phase):
+    def __init__(self, stack: contextlib.ExitStack, cluster: kit.Cluster, seed: int, with_two_phase: Any) -> None:
         self._log = cluster.dir / "writers.log"
         self._leave = threading.Event()
         kinds = [*CREW, TWO_PHASE_CREW] if with_two_phase else CREW
@@ -301,27 +304,27 @@ class Crew:
         ]
         stack.callback(self.abandon)
 
-    def start(self):
+    def start(self) -> None:
         for writer in self._writers:
             writer.start()
 
-    def leave(self):
+    def leave(self) -> None:
         self._leave.set()
 
-    def at_work(self):
+    def at_work(self) -> bool:
         return any(writer.is_alive() for writer in self._writers)
 
-    def abandon(self):
+    def abandon(self) -> None:
         """Ends those that are still at work, in the middle of what they do."""
         self._leave.set()
         for writer in self._writers:
             writer.end_session()
 
-    def transactions(self):
+    def transactions(self) -> Any:
         """How many scripts ran to their end, whatever it was."""
         return sum(writer.done for writer in self._writers)
 
-    def errors(self):
+    def errors(self) -> tuple[Any, ...]:
         """Counts of the errors that were to be expected, and of others by their SQLSTATE."""
         found = Counter(re.findall(r"ERROR:  (\w{5})", self._log.read_text(encoding="utf-8", errors="replace")))
         return (
@@ -333,14 +336,16 @@ class Crew:
 class Writer(threading.Thread):
     """One psql that is held open and fed; a new one where the server has gone down."""
 
-    def __init__(self, cluster, rng, pause, scripts, log, leave):
+    def __init__(
+        self, cluster: kit.Cluster, rng: random.Random, pause: Any, scripts: Any, log: Any, leave: Any
+    ) -> None:
         super().__init__(daemon=True)
         self.done = 0
         self._cluster, self._rng, self._pause, self._scripts = cluster, rng, pause, scripts
         self._log, self._leave = log, leave
-        self._psql = None
+        self._psql: Any = None
 
-    def run(self):
+    def run(self) -> None:
         while not self._leave.wait(self._rng.expovariate(1 / self._pause)):
             script = self._rng.choice(self._scripts)(self._rng)
             try:
@@ -351,7 +356,7 @@ class Writer(threading.Thread):
                 self._leave.wait(0.2)
         self.end_session()
 
-    def _send(self, script):
+    def _send(self, script: Any) -> None:
         if self._psql is None:
             with open(self._log, "ab") as log:
                 self._psql = subprocess.Popen(
@@ -369,7 +374,7 @@ class Writer(threading.Thread):
             if not line:
                 raise ConnectionError("psql has ended")
 
-    def end_session(self):
+    def end_session(self) -> None:
         psql, self._psql = self._psql, None
         if psql:
             psql.kill()
@@ -379,13 +384,13 @@ class Writer(threading.Thread):
                     pipe.close()
 
 
-def end_prepared(cluster):
+def end_prepared(cluster: kit.Cluster) -> None:
     """Commits what was prepared and left alone."""
     for name in cluster.psql("select gid from pg_prepared_xacts").splitlines():
         cluster.psql(f"commit prepared '{name}'")
 
 
-def open_transactions(cluster):
+def open_transactions(cluster: kit.Cluster) -> int:
     """How many transactions may still commit something."""
     return int(
         cluster.psql("""select (select count(*) from pg_prepared_xacts)
