@@ -124,7 +124,7 @@ def breaks(words: list[str]) -> list[tuple[int, str, int]]:
             and following != "case"
         ):
             rank = "operator"
-        if rank and place and words[index - 1].isspace():
+        if rank and place and words[index - 1].isspace() and (place > 1 or words[0] not in ("case", "then", "else")):
             found.append((index, rank, depth))
         if word in ("(", "[", "case"):
             depth += 1
@@ -163,8 +163,6 @@ def part(line: str) -> list[str]:
     if RANKS[rank] == "comma":
         places = sorted({*places, *openings(words, places)})
     pieces = ["".join(words[start:end]).strip() for start, end in zip([0, *places], [*places, len(words)], strict=True)]
-    if pieces[0] in ("case", "then", "else"):
-        pieces[:2] = [f"{pieces[0]} {pieces[1]}"]
     if len(pieces) == 1:
         return part_text(words, indent)
     # a line that goes on with a list, or with conditions, has its first item where the others come to stand
@@ -188,7 +186,7 @@ def part_text(words: list[str], indent: int) -> list[str]:
     longest = max(range(len(words)), key=lambda index: len(words[index]) if words[index].startswith("'") else 0)
     text = words[longest]
     before, after = " " * indent + "".join(words[:longest]), "".join(words[longest + 1 :])
-    spaces = [at for at, sign in enumerate(text) if sign == " " and len(before) + at + 2 <= WIDTH and at > 20]
+    spaces = [at for at, sign in enumerate(text) if sign in " ," and len(before) + at + 2 <= WIDTH and at > 20]
     spaces = [
         at
         for at in spaces
