@@ -1,5 +1,6 @@
 """Each command of tests/ and benches/ starts, and the workflow of the forge calls only what is there."""
 
+import json
 import os
 import re
 import subprocess
@@ -76,3 +77,8 @@ class Workflow(unittest.TestCase):
         for file in files:
             with self.subTest(file.name):
                 self.assertIsInstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict)
+
+    def test_the_container_of_a_developer_is_described_in_json_with_comments(self) -> None:
+        text = (ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8")
+        described = json.loads(re.sub(r"^\s*//.*$", "", text, flags=re.M))
+        self.assertIn("postgresql", described["postCreateCommand"])
