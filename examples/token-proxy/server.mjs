@@ -42,7 +42,7 @@ const server = createServer((request, response) => {
   }
 });
 
-// Who is not logged in opens no socket; what else a socket may see, its token says to rowcast.
+// A browser without a session opens no socket. What a socket may see, its token says to rowcast.
 server.on("upgrade", (request, browser, head) => {
   if (!userOf(request)) return browser.end("HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n");
   const rowcast = connect(ROWCAST.port, ROWCAST.hostname);

@@ -25,7 +25,7 @@ def verdict(heard: list[tuple[Any, ...]], gaps: tuple[str, ...] = (), last: bool
 class Crashes(unittest.TestCase):
     """harness.crashes.judgement"""
 
-    def test_whoever_heard_all_of_it_once_and_in_order_is_content(self) -> None:
+    def test_a_subscriber_that_heard_all_of_it_once_and_in_order_is_content(self) -> None:
         self.assertEqual(verdict(CHANGES).mistakes, [])
 
     def test_what_is_missing_twice_invented_or_late_is_a_mistake(self) -> None:
