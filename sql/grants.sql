@@ -75,14 +75,14 @@ begin
       from (
         select 'schema rowcast', n.oid, n.nspowner, a.grantee
           from pg_namespace n, aclexplode(n.nspacl) a
-          where n.nspname = 'rowcast'
+         where n.nspname = 'rowcast'
         union
         select case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass,
-          c.oid,
-          c.relowner,
-          a.grantee
+               c.oid,
+               c.relowner,
+               a.grantee
           from pg_class c, aclexplode(c.relacl) a
-          where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
+         where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
         union
         select 'routine ' || p.oid::regprocedure, p.oid, p.proowner, a.grantee
           from pg_proc p, aclexplode(p.proacl) a where p.pronamespace = 'rowcast'::regnamespace
@@ -167,8 +167,8 @@ begin
      group by a.grantee
     having count(distinct c.oid)
       = (select count(*)
-        from pg_class t
-        where t.relnamespace = 'rowcast'::regnamespace and t.relkind = 'r' and t.oid = any (before))
+           from pg_class t
+          where t.relnamespace = 'rowcast'::regnamespace and t.relkind = 'r' and t.oid = any (before))
   loop
     execute format(
       'grant select on all tables in schema rowcast to %1$I; grant select on all sequences in schema rowcast to %1$I',

@@ -35,23 +35,23 @@ begin
   end if;
   -- ours has these tables from its first migration on; one that was made for it is empty
   if (select count(*)
-    from pg_class c
-    where c.relnamespace = schema and c.relkind = 'r' and c.relname in ('installation', 'incarnation', 'outbox_0'))
+        from pg_class c
+       where c.relnamespace = schema and c.relkind = 'r' and c.relname in ('installation', 'incarnation', 'outbox_0'))
     < 3 then
     select string_agg(what, ', ' order by what) into strangers from (
       select * from (
         select c.oid::regclass::text
           from pg_class c
-          where c.relnamespace = schema
-            and c.relowner = owner
-            and c.relkind not in ('i', 'I', 't')
-            and c.relname <> 'schema_history'
+         where c.relnamespace = schema
+           and c.relowner = owner
+           and c.relkind not in ('i', 'I', 't')
+           and c.relname <> 'schema_history'
         union all
         select p.oid::regprocedure::text from pg_proc p where p.pronamespace = schema and p.proowner = owner
         union all
         select t.oid::regtype::text
           from pg_type t
-          where t.typnamespace = schema and t.typowner = owner and t.typrelid = 0 and t.typelem = 0
+         where t.typnamespace = schema and t.typowner = owner and t.typrelid = 0 and t.typelem = 0
       ) all_of_them(what) order by what limit 5) found(what);
     if strangers is not null then
       raise exception 'schema rowcast has what is not of rowcast: %', strangers
@@ -75,7 +75,7 @@ begin
     select * from (
       select c.oid::regclass::text, c.relowner
         from pg_class c
-        where c.relnamespace = schema and c.relkind not in ('i', 'I', 't')
+       where c.relnamespace = schema and c.relkind not in ('i', 'I', 't')
       union all
       -- the function of a user rule is the table's owner's
       select p.oid::regprocedure::text, p.proowner from pg_proc p
@@ -84,7 +84,7 @@ begin
       union all
       select t.oid::regtype::text, t.typowner
         from pg_type t
-        where t.typnamespace = schema and t.typrelid = 0 and t.typelem = 0
+       where t.typnamespace = schema and t.typrelid = 0 and t.typelem = 0
     ) all_of_them(what, whose)
      where whose <> all (trusted) and whose <> owner and pg_get_userbyid(whose) <> 'rowcast_capture'
      order by what

@@ -8,8 +8,8 @@ declare
   -- the schema that was there before belongs to one of the trusted: sql/guard.sql has looked
   existed bool := coalesce(current_setting('rowcast.before', true), '') not in ('', '{}');
   owner name := (select case when existed then pg_get_userbyid(nspowner) else current_user end
-    from pg_namespace
-    where nspname = 'rowcast');
+                   from pg_namespace
+                  where nspname = 'rowcast');
   statement text;
   strangers text;
   pass int;
@@ -22,16 +22,16 @@ begin
           select 'schema', quote_ident(nspname), nspowner, owner from pg_namespace where nspname = 'rowcast'
           union all
           select case c.relkind when 'r' then 'table' when 'v' then 'view' when 'S' then 'sequence' end,
-            c.oid::regclass::text,
-            c.relowner,
-            owner
+                 c.oid::regclass::text,
+                 c.relowner,
+                 owner
             from pg_class c where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
              -- the sequence of a column goes with its table
              and not exists (select from pg_depend d
-               where d.classid = 'pg_class'::regclass
-                 and d.objid = c.oid
-                 and c.relkind = 'S'
-                 and d.deptype in ('a', 'i'))
+                              where d.classid = 'pg_class'::regclass
+                                and d.objid = c.oid
+                                and c.relkind = 'S'
+                                and d.deptype in ('a', 'i'))
           union all
           -- the function of a user rule is the table's owner's
           select 'routine', p.oid::regprocedure::text, p.proowner,
@@ -68,8 +68,7 @@ begin
                           'alter event trigger %I enable%s;',
                           evtname,
                           case evtenabled when 'A' then ' always' when 'R' then ' replica' else '' end),
-                        ' '
-                        order by evtname)
+                        ' ' order by evtname)
                     from pg_event_trigger where evtenabled <> 'D' and evtevent = 'ddl_command_end');
   end if;
 end $do$;

@@ -16,8 +16,8 @@ begin
   for off in
     select *
       from rowcast.channel c
-      where c.target is not null and (c.target <> c.target_oid or c.origin <> rowcast.origin())
-      order by c.name
+     where c.target is not null and (c.target <> c.target_oid or c.origin <> rowcast.origin())
+     order by c.name
   loop
     channel := off.name;
     done := case
@@ -28,7 +28,7 @@ begin
       when exists (
         select from unnest(off.form) item where item ~ '^c:' and not exists (
           select from pg_attribute a
-            where a.attrelid = off.target and a.attnum = split_part(item, ':', 2)::int2 and not a.attisdropped
+           where a.attrelid = off.target and a.attnum = split_part(item, ':', 2)::int2 and not a.attisdropped
              and starts_with(item, format('c:%s:%s:', a.attnum, a.attname))))
         then 'its columns have other numbers or names: call rowcast.watch again, with all its arguments'
       else 'adopted' end;

@@ -57,10 +57,10 @@ begin
       rowcast.floor_now())
     on conflict on constraint policy_one_for_a_role do update
       set row_filter = excluded.row_filter,
-        columns = excluded.columns,
-        actor = excluded.actor,
-        stated_at = now(),
-        stated_by = session_user,
+          columns = excluded.columns,
+          actor = excluded.actor,
+          stated_at = now(),
+          stated_by = session_user,
           floor = case
             when (p.row_filter, p.columns, p.actor)
               is distinct from (excluded.row_filter, excluded.columns, excluded.actor)

@@ -36,10 +36,10 @@ declare
   into_segment text := $insert$
       insert into rowcast.outbox_%1$s (channel, op, old, new, actor, depth)
         select tg_argv[0]::pg_catalog.int4,
-          tg_op::pg_catalog."char",
-          pg_catalog.row_to_json(old.*),
-          pg_catalog.row_to_json(new.*),
-          rowcast.actor(),
+               tg_op::pg_catalog."char",
+               pg_catalog.row_to_json(old.*),
+               pg_catalog.row_to_json(new.*),
+               rowcast.actor(),
                pg_catalog.pg_trigger_depth()
          where coalesce(pg_catalog.current_setting('rowcast.mute', true), '') operator(pg_catalog.<>) 'on'
            and case when (pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000) is not true
@@ -125,8 +125,8 @@ begin
        coalesce(tg_argv[8]::pg_catalog.int4, 1600) operator(pg_catalog.+) 1)).object_names[3] is not null then
     attnums := attnums
       operator(pg_catalog.||) array(select h.attnum
-        from rowcast.hidden_column h
-        where h.channel operator(pg_catalog.=) tg_argv[0]::pg_catalog.int4);
+                                      from rowcast.hidden_column h
+                                     where h.channel operator(pg_catalog.=) tg_argv[0]::pg_catalog.int4);
     insert into rowcast.hidden_column
       select tg_argv[0]::pg_catalog.int4, a.attnum from pg_catalog.pg_attribute a
        where a.attrelid operator(pg_catalog.=) tg_argv[4]::pg_catalog.oid

@@ -39,40 +39,43 @@ begin
       from rowcast.channel c cross join lateral unnest(c.hidden_names) gone
      where exists (select from pg_class t where t.oid = c.target)
        and not exists (select from pg_attribute a
-         where a.attrelid = c.target and a.attname = gone and not a.attisdropped)
+                        where a.attrelid = c.target and a.attname = gone and not a.attisdropped)
        and not exists (select from pg_attribute a
-         where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped)
+                        where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped)
     union all
     select 4,
-      s.name,
-      format('select rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);', s.name, s.prefix,
+           s.name,
+           format(
+             'select rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);',
+             s.name,
+             s.prefix,
         -- also those that were taken out, or gave their name away
         array(select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
                where n.nspname = s.name and c.relkind in ('r', 'p') and (c.relname = any (s.except_tables)
                   or exists (select from rowcast.stated_table o
-                    where o.is_out and (o.number = c.oid or (o.schema, o.name) = (n.nspname, c.relname)))
+                              where o.is_out and (o.number = c.oid or (o.schema, o.name) = (n.nspname, c.relname)))
                   or exists (select from rowcast.displaced d
-                    join rowcast.channel x on x.id = d.channel
-                    where x.target = c.oid)
+                               join rowcast.channel x on x.id = d.channel
+                              where x.target = c.oid)
                   or (exists (select from rowcast.unwatched u where u."table" = c.oid)
                     and not exists (select from rowcast.newcomer w where w."table" = c.oid)
                       and not exists (select from rowcast.channel g
-                        where (g.given_schema, g.given_name) = (n.nspname, c.relname))))
+                                       where (g.given_schema, g.given_name) = (n.nspname, c.relname))))
                order by 1))
       from rowcast.watched_schema s
     union all
     select 4, s.name || ' ', format('-- it excepted a table that is gone: %I', gone)
       from rowcast.watched_schema s cross join lateral unnest(s.except_tables) gone
      where not exists (select from pg_class c
-       join pg_namespace n on n.oid = c.relnamespace
-       where n.nspname = s.name and c.relname = gone)
+                         join pg_namespace n on n.oid = c.relnamespace
+                        where n.nspname = s.name and c.relname = gone)
     union all
     select 5, p.channel || ' ' || p.role, case
         when rowcast.drifted_names(p) <> '{}' or exists (
           select from rowcast.channel c cross join lateral unnest(p.named) named
            where c.name = p.channel and c.target is not null and exists (select from pg_class t where t.oid = c.target)
              and not exists (select from pg_attribute a
-               where a.attrelid = c.target and a.attname = named and not a.attisdropped))
+                              where a.attrelid = c.target and a.attname = named and not a.attisdropped))
         then '-- a column is another one by now, or gone: see rowcast.exposure: ' else '' end
         || format(
           'select rowcast.allow(%L, %L, row_filter => %L, columns => %L, actor => %L);',

@@ -18,7 +18,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
      when length(candidate.name) > 100 then left(candidate.name, 91) || '-' || left(md5(candidate.name), 8)
      else candidate.name end as name) f
    where not exists (select from rowcast.channel c
-     where c.name = f.name and c.target is distinct from free_channel.target)
+                      where c.name = f.name and c.target is distinct from free_channel.target)
    order by place limit 1;
 $$;
 comment on function rowcast.free_channel(regclass, text) is 'a channel''s name for a table that no other table has';

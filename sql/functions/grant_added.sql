@@ -19,7 +19,7 @@ begin
   if not exists (
     select from (select c.relacl from pg_class c where c.oid = target
                  union all select a.attacl
-                 from pg_attribute a
+                  from pg_attribute a
                  where a.attrelid = target and a.attnum > 0 and not a.attisdropped) rights(acl),
            aclexplode(rights.acl) a where a.grantee = 'rowcast_relay'::regrole and a.privilege_type = 'SELECT') then
     return false;

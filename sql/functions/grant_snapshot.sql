@@ -9,7 +9,7 @@ declare
   schema oid;
 begin
   if exists (select from rowcast.channel c
-    where c.target = grant_snapshot.target and (c.exclude <> '{}' or c.allowed is not null)) then
+              where c.target = grant_snapshot.target and (c.exclude <> '{}' or c.allowed is not null)) then
     select '(' || string_agg(quote_ident(s.name), ', ' order by s.attnum) || ')' into columns
       from rowcast.shown_column s join rowcast.channel c on c.id = s.channel where c.target = grant_snapshot.target;
     if columns is null then

@@ -75,8 +75,8 @@ begin
   if entry.replicated then
     execute (select string_agg(format('alter table %s enable always trigger %I', target, t.tgname), '; ')
                from pg_trigger t
-               where t.tgrelid = target
-                 and t.tgname in ('!rowcast' || suffix, '!rowcast_t' || suffix, '!!rowcast_users' || suffix));
+              where t.tgrelid = target
+                and t.tgname in ('!rowcast' || suffix, '!rowcast_t' || suffix, '!!rowcast_users' || suffix));
   end if;
 end $$;
 comment on function rowcast.install_triggers(regclass) is 'gives a watched table its triggers';

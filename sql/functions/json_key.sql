@@ -16,17 +16,17 @@ begin
                operator(pg_catalog.||) ' end as '
                operator(pg_catalog.||) pg_catalog.quote_ident(a.attname) end,
              ', '
-               order by a.attnum) into columns
+              order by a.attnum) into columns
     from pg_catalog.pg_attribute a
    cross join lateral (select '($1).' operator(pg_catalog.||) pg_catalog.quote_ident(a.attname)) c(value)
    cross join lateral (
      select exists (select from pg_catalog.pg_index i
-       where i.indrelid operator(pg_catalog.=) rel
-         and i.indisprimary
-         and a.attnum operator(pg_catalog.=) any (i.indkey)),
+                     where i.indrelid operator(pg_catalog.=) rel
+                       and i.indisprimary
+                       and a.attnum operator(pg_catalog.=) any (i.indkey)),
             exists (select from rowcast.channel w
-              join pg_catalog.pg_attribute u on u.attrelid operator(pg_catalog.=) w.target
-                and u.attnum operator(pg_catalog.=) w.user_column
+                      join pg_catalog.pg_attribute u on u.attrelid operator(pg_catalog.=) w.target
+                        and u.attnum operator(pg_catalog.=) w.user_column
                      where w.id operator(pg_catalog.=) channel and u.attname operator(pg_catalog.=) a.attname)) k(
                      is_key,
                      is_user)

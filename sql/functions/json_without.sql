@@ -40,7 +40,7 @@ begin
   if rel operator(pg_catalog.<>) root
      and not exists (select from pg_catalog.pg_partition_ancestors(rel) a where a.relid operator(pg_catalog.=) root)
      and not exists (select from pg_catalog.pg_inherits i
-       where i.inhrelid operator(pg_catalog.=) rel and i.inhparent operator(pg_catalog.=) root) then
+                      where i.inhrelid operator(pg_catalog.=) rel and i.inhparent operator(pg_catalog.=) root) then
     return '{}';
   end if;
   for n in 1 .. pg_catalog.cardinality(attnums) loop

@@ -12,7 +12,7 @@ declare
   held regclass;
   mode text := case
     when exists (select from pg_trigger t
-      where t.tgrelid = target and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
+                  where t.tgrelid = target and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
                     then 'access exclusive' else 'share row exclusive' end;
 begin
   loop

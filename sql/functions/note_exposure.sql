@@ -20,7 +20,7 @@ begin
   excluded := array(select unnest(new.given_exclude) union
     select a.attname::text
       from pg_attribute a
-      where a.attrelid = new.target and a.attnum = any (new.exclude) and a.attnum > 0 and not a.attisdropped);
+     where a.attrelid = new.target and a.attnum = any (new.exclude) and a.attnum > 0 and not a.attisdropped);
   if tg_op = 'UPDATE' then
     -- by a watch, also one that repeats what was said
     is_stated := new.floor::text is not distinct from old.floor::text
@@ -33,13 +33,13 @@ begin
     was := old.hidden_names || old.given_exclude || array(
       select a.attname::text
         from pg_attribute a
-        where a.attrelid = old.target and a.attnum = any (old.exclude) and a.attnum > 0 and not a.attisdropped);
+       where a.attrelid = old.target and a.attnum = any (old.exclude) and a.attnum > 0 and not a.attisdropped);
   end if;
   hidden := was;
   if is_stated then
     was := array(select name from unnest(was || new.hidden_names) name
       where not exists (select from pg_attribute a
-        where a.attrelid = new.target and a.attname = name and a.attnum > 0 and not a.attisdropped));
+                         where a.attrelid = new.target and a.attname = name and a.attnum > 0 and not a.attisdropped));
   else
     was := was || new.hidden_names;
   end if;
@@ -49,11 +49,11 @@ begin
        -- not where what was hidden by its name is hidden by its number as well
        or not (new.hidden_names <@ hidden and array(select unnest(new.exclude) except select unnest(old.exclude)) <@
             array(select a.attnum
-              from pg_attribute a
-              where a.attrelid = new.target
-                and a.attnum > 0
-                and not a.attisdropped
-                and a.attname = any (hidden))))) then
+                    from pg_attribute a
+                   where a.attrelid = new.target
+                     and a.attnum > 0
+                     and not a.attisdropped
+                     and a.attname = any (hidden))))) then
     new.floor := rowcast.floor_now();
     new.floored_by := pg_current_xact_id();
   end if;

@@ -31,25 +31,26 @@ begin
     gone := array(select unnest(seen.was) except select unnest(seen.now));
     come := array(select unnest(seen.now) except select unnest(seen.was));
     partitions := array(select split_part(item, ':', 2) || ':' || split_part(item, ':', 3)
-      from unnest(seen.was) item
-      where item ~ '^p:');
+                          from unnest(seen.was) item
+                         where item ~ '^p:');
     were := array(select split_part(item, ':', 2)::int2 from unnest(seen.was) item where item ~ '^c:');
     if seen.was is not null and (
          -- a value of an enum that is still there has another name
          exists (select from unnest(gone) g
-           where g ~ '^e:'
-             and exists (select from unnest(come) i where starts_with(i, 'e:' || split_part(g, ':', 2) || ':')))
+                  where g ~ '^e:'
+                    and exists (select from unnest(come) i where starts_with(i, 'e:' || split_part(g, ':', 2) || ':')))
          -- a column has another name or type, or is gone; one that may leave no more is not
          or exists (select from unnest(gone) g where g ~ '^c:' and not exists (
               select from pg_attribute a
-                where a.attrelid = seen.target and a.attnum = split_part(g, ':', 2)::int2 and not a.attisdropped
+               where a.attrelid = seen.target and a.attnum = split_part(g, ':', 2)::int2 and not a.attisdropped
                  and not exists (select from rowcast.shown_column s where s.channel = seen.id and s.attnum = a.attnum)))
          -- a partition has left with its rows, or come with some
          or exists (select from unnest(partitions) p
-           where not exists (select from unnest(seen.now) i where i in ('p:' || p, 'p:' || p || ':joined')))
+                     where not exists (select from unnest(seen.now) i where i in ('p:' || p, 'p:' || p || ':joined')))
          or (partitions <> '{}'
            and exists (select from unnest(come) i
-             where i ~ '^p:.*:joined$' and split_part(i, ':', 2) || ':' || split_part(i, ':', 3) <> all (partitions)))
+                        where i ~ '^p:.*:joined$'
+                          and split_part(i, ':', 2) || ':' || split_part(i, ':', 3) <> all (partitions)))
          -- rows from before have a value in a column that is new
          or exists (select from unnest(come) i where i ~ '^f:' and split_part(i, ':', 2)::int2 <> all (were))
          or (exists (select from unnest(gone) g where g ~ '^n:') and (

@@ -37,9 +37,9 @@ begin
     from rowcast.channel c
    cross join lateral (
      with recursive part(relid) as (select c.target::oid
-       union select i.inhrelid
-       from part p
-       join pg_inherits i on i.inhparent = p.relid)
+                                     union select i.inhrelid
+                                      from part p
+                                      join pg_inherits i on i.inhparent = p.relid)
      select sum(pg_stat_get_tuples_inserted(relid) + pg_stat_get_tuples_deleted(relid))::bigint as written,
             sum(pg_stat_get_live_tuples(relid))::bigint as living,
             max(greatest(pg_stat_get_last_analyze_time(relid), pg_stat_get_last_autoanalyze_time(relid),
@@ -66,13 +66,13 @@ begin
         select o.channel, count(*) as rows from (
             select o.channel, o.op
               from rowcast.outbox o
-              where not begins and o.xid >= pg_snapshot_xmax(before) and pg_visible_in_snapshot(o.xid, present)
+             where not begins and o.xid >= pg_snapshot_xmax(before) and pg_visible_in_snapshot(o.xid, present)
              union all
             select o.channel, o.op
               from rowcast.outbox o
-              where not begins
-                and o.xid = any (array(select pg_snapshot_xip(before)))
-                and pg_visible_in_snapshot(o.xid, present)
+             where not begins
+               and o.xid = any (array(select pg_snapshot_xip(before)))
+               and pg_visible_in_snapshot(o.xid, present)
           ) o where o.op in ('I', 'D', 'i', 'd') group by o.channel) k on k.channel = c.id
   loop
     if begins
@@ -86,9 +86,9 @@ begin
         values (t.id, t.target, t.written, t.living, t.written, t.estimated, t.parts)
         on conflict on constraint tally_pkey do update
           set target = excluded.target,
-            written = excluded.written,
-            living = excluded.living,
-            captured = excluded.captured,
+              written = excluded.written,
+              living = excluded.living,
+              captured = excluded.captured,
               estimated = excluded.estimated, parts = excluded.parts,
               surplus = case when not begins and a.target = excluded.target and a.surplus is null then 0 end;
     elsif t.written <> (t.old).written or t.fresh > 0 or t.living <> (t.old).living then
@@ -99,7 +99,7 @@ begin
         and t.estimated is not distinct from (t.old).estimated then
         update rowcast.tally a
           set silent_rows = note_tally.rows, silent_at = clock_timestamp(), silent_tx = pg_current_xact_id()
-          where a.channel = t.id;
+         where a.channel = t.id;
         channel := t.name;
         return next;
       end if;

@@ -95,19 +95,19 @@ begin
 
   select name into missing from (
       select unnest(exclude) as name
-        union all select unnest(columns)
-        union all select value
+       union all select unnest(columns)
+       union all select value
         from jsonb_each_text(coalesce(notification, '{}'))
     ) named
-      where not exists (select from pg_attribute a
-        where a.attrelid = target and a.attname = named.name and a.attnum > 0 and not a.attisdropped);
+     where not exists (select from pg_attribute a
+                        where a.attrelid = target and a.attname = named.name and a.attnum > 0 and not a.attisdropped);
   if found then
     raise exception 'cannot watch table %: it has no column %', target, missing
       using errcode = 'undefined_column',
             hint = 'columns: '
               || (select string_agg(attname, ', ' order by attnum)
-                from pg_attribute
-                where attrelid = target and attnum > 0 and not attisdropped);
+                    from pg_attribute
+                   where attrelid = target and attnum > 0 and not attisdropped);
   end if;
   exclude := coalesce(exclude, '{}');
   select coalesce(array_agg(a.attnum order by a.attnum) filter (where a.attname = any (exclude)), '{}'),
@@ -161,8 +161,8 @@ begin
         using errcode = 'undefined_column',
               hint = 'columns: '
                 || (select string_agg(attname, ', ' order by attnum)
-                  from pg_attribute
-                  where attrelid = target and attnum > 0 and not attisdropped);
+                      from pg_attribute
+                     where attrelid = target and attnum > 0 and not attisdropped);
     elsif rule_column is null then
       rule_query := regexp_replace(user_rule, '[;[:space:]]+$', '');
     end if;
@@ -225,7 +225,7 @@ begin
   perform rowcast.grant_snapshot(target);
   if rowcast.bell_mode() in ('row', 'always')
      and exists (select from pg_roles r
-       where r.rolcanlogin and not r.rolsuper and not pg_has_role(r.oid, 'rowcast_relay', 'usage')
+                  where r.rolcanlogin and not r.rolsuper and not pg_has_role(r.oid, 'rowcast_relay', 'usage')
                   and has_database_privilege(r.oid, current_database(), 'connect')
                   and not has_table_privilege(r.oid, target, 'select')) then
     raise warning 'roles that may not read table % can LISTEN and hear its rows: bells carry them', target

@@ -45,7 +45,7 @@ begin
         execute format('lock table rowcast.outbox_%s in share mode nowait', old.number);
         update rowcast.segment
           set closed = pg_current_snapshot(), closed_at = clock_timestamp()
-          where number = old.number;
+         where number = old.number;
         done := done || format('segment %s is closed', old.number);
       end if;
       exit when old.closed is null or not (old.closed_at < clock_timestamp() - retention or size > most);
@@ -58,7 +58,7 @@ begin
                    and p.seen_at > clock_timestamp() - interval '1 minute'))
            and (pg_snapshot_xmax(n.seen) < pg_snapshot_xmax(old.closed)
                 or exists (select from pg_snapshot_xip(n.seen) open
-                  where pg_visible_in_snapshot(open, old.closed)))) then
+                            where pg_visible_in_snapshot(open, old.closed)))) then
         done := done || format('segment %s is kept: a node has not read it yet', old.number);
         exit;
       end if;
@@ -71,7 +71,7 @@ begin
       if stray then
         update rowcast.segment
           set closed = pg_current_snapshot(), closed_at = clock_timestamp()
-          where number = old.number;
+         where number = old.number;
         exit;
       end if;
       size := size - pg_total_relation_size(format('rowcast.outbox_%s', old.number));
@@ -100,9 +100,9 @@ begin
      or pg_total_relation_size(format('rowcast.outbox_%s', current.number)) > most / 3 then
     select number into next
       from rowcast.segment
-      where opened_at is null
-      order by (number - current.number + 3) % 3
-      limit 1;
+     where opened_at is null
+     order by (number - current.number + 3) % 3
+     limit 1;
     if found then
       update rowcast.segment set opened_at = clock_timestamp() where number = next;
       current.number := next;

@@ -10,7 +10,7 @@ declare
 begin
   update rowcast.channel c
     set floor = rowcast.floor_now(), floored_by = pg_current_xact_id()
-    where c.id = channel_id
+   where c.id = channel_id
     returning c.name into raised;
   if found and rowcast.append(channel_id, 'C', null, null, rowcast.actor(), null) then
     perform rowcast.ring(raised, 'C', null);

@@ -55,7 +55,7 @@ begin
          select t.typelem where t.typelem <> 0 and t.typlen = -1
          union all select t.typbasetype where t.typbasetype <> 0
          union all select a.atttypid
-         from pg_attribute a
+          from pg_attribute a
          where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
        ) inner_type(oid)
   )

@@ -11,10 +11,10 @@ begin
   end if;
   execute format('revoke select on %s from rowcast_relay', target);
   if not exists (select from rowcast.channel c
-    join pg_class t on t.oid = c.target
-    where t.relnamespace = schema and c.target <> revoke_snapshot.target)
+                   join pg_class t on t.oid = c.target
+                  where t.relnamespace = schema and c.target <> revoke_snapshot.target)
      and exists (select from pg_namespace n, aclexplode(n.nspacl) a
-       where n.oid = schema and a.grantee = (select oid from pg_roles where rolname = 'rowcast_relay')) then
+                  where n.oid = schema and a.grantee = (select oid from pg_roles where rolname = 'rowcast_relay')) then
     execute format('revoke usage on schema %s from rowcast_relay', schema::regnamespace);
   end if;
 exception when insufficient_privilege then

@@ -28,8 +28,8 @@ begin
   end if;
   select t into missing from unnest(except_tables) t
    where not exists (select from pg_class c
-     join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = state_schema.name and c.relname = t);
+                       join pg_namespace n on n.oid = c.relnamespace
+                      where n.nspname = state_schema.name and c.relname = t);
   if found then
     -- a table whose name is misspelt here would be watched
     raise exception 'cannot watch schema %: it has no table % to be excepted',
@@ -40,10 +40,10 @@ begin
            select c.relname
              from pg_class c
              join pg_namespace n on n.oid = c.relnamespace
-             where n.nspname = state_schema.name and c.relkind in ('r', 'p')
-             order by 1
-             limit 20) c),
-             'it has none');
+            where n.nspname = state_schema.name and c.relkind in ('r', 'p')
+            order by 1
+            limit 20) c),
+                  'it has none');
   end if;
   select * into noted from rowcast.watched_schema s where s.name = state_schema.name;
   prefix := coalesce(prefix, noted.prefix, '');
@@ -57,14 +57,14 @@ begin
         state_schema.except_tables)
       on conflict on constraint watched_schema_pkey do update
         set number = excluded.number,
-          prefix = excluded.prefix,
-          except_tables = excluded.except_tables,
-          stated_at = now(),
-          stated_by = session_user;
+            prefix = excluded.prefix,
+            except_tables = excluded.except_tables,
+            stated_at = now(),
+            stated_by = session_user;
     -- none of these is a new one
     insert into rowcast.seen_table select c.oid
-      from pg_class c
-      where c.relkind in ('r', 'p') and c.relpersistence <> 't' on conflict do nothing;
+                                     from pg_class c
+                                    where c.relkind in ('r', 'p') and c.relpersistence <> 't' on conflict do nothing;
   elsif not future then
     delete from rowcast.watched_schema s where s.name = state_schema.name;
   end if;

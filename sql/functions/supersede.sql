@@ -13,15 +13,15 @@ begin
     return;
   end if;
   holders := array(select r.rolname
-    from pg_proc p
-    cross join lateral aclexplode(p.proacl) a
-    join pg_roles r on r.oid = a.grantee
+                     from pg_proc p
+                    cross join lateral aclexplode(p.proacl) a
+                     join pg_roles r on r.oid = a.grantee
                     where p.oid = former and a.privilege_type = 'EXECUTE' and a.grantee <> p.proowner);
   execute format('revoke all on %s %s from public', kind, new);
   for holder in select distinct r.rolname
-    from pg_proc p
-    cross join lateral aclexplode(p.proacl) a
-    join pg_roles r on r.oid = a.grantee
+                  from pg_proc p
+                 cross join lateral aclexplode(p.proacl) a
+                  join pg_roles r on r.oid = a.grantee
                  where p.oid = to_regprocedure(new) and a.grantee <> p.proowner loop
     execute format('revoke all on %s %s from %I', kind, new, holder);
   end loop;

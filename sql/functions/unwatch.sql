@@ -7,14 +7,16 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   gone rowcast.channel;
   owner name := (select pg_get_userbyid(proowner)
-    from pg_proc
-    where oid = to_regprocedure(format('rowcast.users_of_%s()', target::oid)));
+                   from pg_proc
+                  where oid = to_regprocedure(format('rowcast.users_of_%s()', target::oid)));
 begin
   select * into gone from rowcast.channel c where c.target = unwatch.target;
   if not found then
     -- what a table kept that gave its channel away
     if exists (select from pg_trigger t
-      where t.tgrelid = unwatch.target and t.tgparentid = 0 and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
+                where t.tgrelid = unwatch.target
+                  and t.tgparentid = 0
+                  and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
        and exists (select from pg_class c where c.oid = unwatch.target and not c.relispartition) then
       perform rowcast.lock_for_triggers(unwatch.target);
       perform rowcast.remove_triggers(unwatch.target);

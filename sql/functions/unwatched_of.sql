@@ -11,7 +11,7 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
                   and not exists (select from rowcast.channel w where w.target = c.oid)
                   -- taken out by rowcast.unwatch
                   and not exists (select from rowcast.stated_table s
-                    where s.is_out and (s.number = c.oid or (s.schema, s.name) = (n.nspname, c.relname)))
+                                   where s.is_out and (s.number = c.oid or (s.schema, s.name) = (n.nspname, c.relname)))
                 order by c.relname);
 $$;
 comment on function rowcast.unwatched_of(text, text[]) is 'tables of a schema that could be watched and are not';

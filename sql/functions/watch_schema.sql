@@ -60,9 +60,9 @@ begin
     perform rowcast.install_triggers(target);
   end loop;
   return query select c.target, c.name
-    from rowcast.channel c
-    join unnest(wanted) with ordinality w(w, n) on c.target = w
-    order by n;
+                 from rowcast.channel c
+                 join unnest(wanted) with ordinality w(w, n) on c.target = w
+                order by n;
 end $$;
 select rowcast.supersede('rowcast.watch_schema(text)', 'rowcast.watch_schema(text, text, text[], boolean)');
 comment on function rowcast.watch_schema(text, text, text[], boolean) is

@@ -32,22 +32,22 @@ set search_path = pg_catalog, pg_temp;
 \x on
 \echo 'The change'
 select o.id,
-  o.op,
-  c.name as channel,
-  c.target as "table",
-  o.at,
-  o.actor,
-  o.xid as tx,
-  pg_xact_status(o.xid) as tx_status,
+       o.op,
+       c.name as channel,
+       c.target as "table",
+       o.at,
+       o.actor,
+       o.xid as tx,
+       pg_xact_status(o.xid) as tx_status,
        o.tableoid::regclass as segment, o.users,
        coalesce(
          c.user_query,
          (select a.attname::text
-           from pg_attribute a
+            from pg_attribute a
            where a.attrelid = c.target and a.attnum = c.user_column)) as user_rule,
        array(select a.attname::text
-         from pg_attribute a
-         where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
+               from pg_attribute a
+              where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
              union select unnest(c.hidden_names || c.given_exclude)) as excluded,
        o.old as data_before, o.new as data_after
   from rowcast.outbox o left join rowcast.channel c on c.id = o.channel

@@ -15,11 +15,11 @@ set search_path = pg_catalog, pg_temp;
 
 \echo 'By table'
 select channel,
-  "table",
-  changes,
-  per_second,
-  pg_size_pretty(outbox_bytes) as outbox,
-  pg_size_pretty(wal_bytes) as wal_about,
+       "table",
+       changes,
+       per_second,
+       pg_size_pretty(outbox_bytes) as outbox,
+       pg_size_pretty(wal_bytes) as wal_about,
        round(100.0 * old_bytes / nullif(outbox_bytes, 0)) || ' %' as old_share,
        large,
        omitted,
@@ -28,9 +28,9 @@ select channel,
 
 \echo 'Time of the functions'
 select funcname as function,
-  calls,
-  round(total_time::numeric) as total_ms,
-  round((1000 * total_time / nullif(calls, 0))::numeric, 1) as us_a_call,
+       calls,
+       round(total_time::numeric) as total_ms,
+       round((1000 * total_time / nullif(calls, 0))::numeric, 1) as us_a_call,
        round((1000 * self_time / nullif(calls, 0))::numeric, 1) as self_us
   from pg_stat_user_functions
  where schemaname = 'rowcast' and calls > 0
@@ -41,8 +41,8 @@ select count(*) > 0 as has_statements, max(n.nspname) as statements
 \if :has_statements
 \echo 'Statements of capture'
 select s.calls,
-  round(s.total_exec_time::numeric) as total_ms,
-  round((1000 * s.total_exec_time / s.calls)::numeric, 1) as us_a_call,
+       round(s.total_exec_time::numeric) as total_ms,
+       round((1000 * s.total_exec_time / s.calls)::numeric, 1) as us_a_call,
        round(s.wal_bytes / s.calls) as wal_a_call, left(s.query, 60) as query
   from :"statements".pg_stat_statements s
  where s.dbid = (select oid from pg_database where datname = current_database())

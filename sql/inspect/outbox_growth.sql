@@ -24,11 +24,11 @@ select c.oid::regclass as segment,
 
 \echo 'Segments: rows'
 select tableoid::regclass as segment,
-  count(*) as rows,
-  min(id) as first_id,
-  max(id) as last_id,
-  min(at) as oldest,
-  max(at) as newest
+       count(*) as rows,
+       min(id) as first_id,
+       max(id) as last_id,
+       min(at) as oldest,
+       max(at) as newest
   from rowcast.outbox
  group by tableoid
  order by 1;
@@ -47,9 +47,9 @@ select coalesce(
 
 \echo 'By hour, the last 48'
 select date_trunc('hour', at) as hour,
-  count(*) as rows,
-  count(distinct xid) as transactions,
-  pg_size_pretty(sum(pg_column_size(o.*))) as bytes
+       count(*) as rows,
+       count(distinct xid) as transactions,
+       pg_size_pretty(sum(pg_column_size(o.*))) as bytes
   from rowcast.outbox o
  where at > now() - interval '48 hours'
  group by 1

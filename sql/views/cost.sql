@@ -5,7 +5,7 @@
 create view rowcast.cost as
 with outbox(blocks, since) as (
   select sum(pg_relation_size(t.relation)) / current_setting('block_size')::int,
-    min(s.opened_at) filter (where pg_relation_size(t.relation) > 0)
+         min(s.opened_at) filter (where pg_relation_size(t.relation) > 0)
     from rowcast.segment s cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
 ), looked(share) as (
   select least(1, 1000 / greatest(blocks, 1)) from outbox
@@ -33,7 +33,7 @@ select c.name as channel, c.target as "table", n.changes,
   left join counted k on k.channel = c.id
  cross join lateral (
    select round(coalesce(k.changes, 0) / l.share)::bigint as changes,
-     round(coalesce(k.old_bytes, 0) / l.share)::bigint as old_bytes,
+          round(coalesce(k.old_bytes, 0) / l.share)::bigint as old_bytes,
           round(coalesce(k.new_bytes, 0) / l.share)::bigint as new_bytes,
           round(coalesce(k.chunks, 0) / l.share)::bigint as chunks,
           round(coalesce(k.large, 0) / l.share)::bigint as large,

@@ -28,10 +28,10 @@ select c.id as channel, array(
     select i.item from (
       with recursive part(relid) as (
         select c.target::oid
-          union select h.inhrelid
+         union select h.inhrelid
           from part p
           join pg_inherits h on h.inhparent = p.relid and not h.inhdetachpending
-          where t.relkind = 'p')
+         where t.relkind = 'p')
       select relid from part) part
       join pg_class k on k.oid = part.relid
       left join pg_inherits h on h.inhrelid = part.relid and part.relid <> c.target

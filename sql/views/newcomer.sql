@@ -14,6 +14,6 @@ select c.oid::regclass as "table"
    and not exists (select from pg_inherits i where i.inhrelid = c.oid)
    and (pg_has_role(c.relowner, n.nspowner, 'usage')
         or exists (select from rowcast.channel w
-          join pg_class o on o.oid = w.target
-          where o.relnamespace = n.oid and o.relowner = c.relowner));
+                     join pg_class o on o.oid = w.target
+                    where o.relnamespace = n.oid and o.relowner = c.relowner));
 comment on view rowcast.newcomer is 'tables that a relay is about to watch';

@@ -54,6 +54,19 @@ STARTS = {
     "update",
     "delete",
 }
+# how far a clause stands to the right of its select: their last letters are below each other
+OFFSETS = {
+    "from": 2,
+    "join": 2,
+    "left": 2,
+    "cross": 1,
+    "where": 1,
+    "group": 1,
+    "order": 1,
+    "limit": 1,
+    "union": 1,
+    "having": 0,
+}
 RANKS = ("statement", "function", "clause", "branch", "then", "logic", "comma", "raise", "is", "concat", "operator")
 
 
@@ -77,6 +90,7 @@ def breaks(words: list[str]) -> list[tuple[int, str, int]]:
     """Where a line may be broken: before which word, how it is called, how deep it lies."""
     found: list[tuple[int, str, int]] = []
     depth = cases = 0
+    opened: list[bool] = []  # whether what each open bracket holds is a query
     is_choice = words[0] in ("if", "elsif")
     solid = [index for index, word in enumerate(words) if not word.isspace()]
     for place, index in enumerate(solid):
@@ -96,6 +110,8 @@ def breaks(words: list[str]) -> list[tuple[int, str, int]]:
             rank = "statement"
         elif word in ("returns", "language") and depth <= 0:
             rank = "function"
+        elif (opened and not opened[-1]) and word in ("order", "limit", "from", "where"):
+            pass  # of an aggregate, or of a function
         elif (
             word in CLAUSES
             and (word != "left" or following in ("join", "outer"))
@@ -126,6 +142,10 @@ def breaks(words: list[str]) -> list[tuple[int, str, int]]:
             rank = "operator"
         if rank and place and words[index - 1].isspace() and (place > 1 or words[0] not in ("case", "then", "else")):
             found.append((index, rank, depth))
+        if word in ("(", "["):
+            opened.append(following in ("select", "with"))
+        elif word in (")", "]") and opened:
+            opened.pop()
         if word in ("(", "[", "case"):
             depth += 1
             cases += word == "case"
@@ -165,19 +185,35 @@ def part(line: str) -> list[str]:
     pieces = ["".join(words[start:end]).strip() for start, end in zip([0, *places], [*places, len(words)], strict=True)]
     if len(pieces) == 1:
         return part_text(words, indent)
-    # a line that goes on with a list, or with conditions, has its first item where the others come to stand
-    goes_on = {
-        "comma": outermost <= 0 and words[0] not in STARTS,
-        "logic": outermost <= 0 and words[0] in ("and", "or"),
-        "clause": outermost <= 0 and words[0] in CLAUSES,
-    }
-    hanging = indent if goes_on.get(RANKS[rank], False) else indent + 2
+    shallow = indented(words, pieces, RANKS[rank], indent, outermost, False)
+    # clauses stand below their own select, and columns below the first one, where that leaves room
+    deep = indented(words, pieces, RANKS[rank], indent, outermost, True)
+    return deep if max(map(len, deep)) <= WIDTH else shallow
+
+
+def indented(words: list[str], pieces: list[str], rank: str, indent: int, outermost: int, is_deep: bool) -> list[str]:
+    """The pieces, each where it comes to stand, and parted where it is still too long."""
+    base, hanging = indent, indent + 2
+    select = re.search(r"\bselect\b(?!.*\bselect\b)", pieces[0])
+    if rank == "clause":
+        if words[0] in OFFSETS and outermost <= 0:
+            base = indent - OFFSETS[words[0]]
+        elif is_deep and select:
+            base = indent + select.start()
+    elif rank == "comma" and outermost <= 0:
+        # a line that goes on with a list has its first item where the others come to stand
+        hanging = indent + (7 if words[0] == "select" else 4 if words[0] == "set" else 2 if words[0] in STARTS else 0)
+    elif rank == "logic" and outermost <= 0:
+        hanging = indent + (0 if words[0] in ("and", "or") else 2)
     lines: list[str] = []
     for number, piece in enumerate(pieces):
-        is_outer = RANKS[rank] == "function" or (
-            RANKS[rank] == "statement" and piece.startswith(("end ", "else", "elsif"))
-        )
-        lines += part(" " * (indent if number == 0 or is_outer else hanging) + piece)
+        if number == 0 or rank == "function" or rank == "statement" and piece.startswith(("end ", "else", "elsif")):
+            at = indent
+        elif rank == "clause":
+            at = max(0, base + OFFSETS.get(piece.split()[0], 2))
+        else:
+            at = hanging
+        lines += part(" " * at + piece)
     return lines
 
 
