@@ -26,7 +26,18 @@ AT_ONCE = 3  # they wait for npm, pip and a browser
 SECRET = "a secret that only this test knows"
 
 
+def has_node() -> None:
+    """Node with npm, of a version that the client is for."""
+    try:
+        version = kit.output(["node", "--version"]).strip()
+    except FileNotFoundError:
+        raise Missing("node is missing: install Node 20 or later, see https://nodejs.org") from None
+    if int(version.lstrip("v").partition(".")[0]) < 20:
+        raise Missing(f"node is {version}: version 20 or later is needed")
+
+
 def react_list(stack: ExitStack, database: Database) -> str:
+    has_node()
     if not (ROOT / "client/node_modules").is_dir():
         fetched(["npm", "ci", "--no-audit", "--no-fund", "--silent"], "npm packages", cwd=ROOT / "client")
     example = Example(stack, database, "react-list")
@@ -61,6 +72,7 @@ def bell(stack: ExitStack, database: Database) -> str:
 
 
 def token_proxy(stack: ExitStack, database: Database) -> str:
+    has_node()
     example = Example(stack, database, "token-proxy", {"ROWCAST_JWT_SECRET": SECRET})
     example.state()
     example.start().says("open http")
