@@ -71,7 +71,7 @@ class Example:
 
     def follow(self, channel: str) -> Program:
         """`rowcast tail`, once it is heard."""
-        rowcast = self.database.stage.cluster.rowcast_program
+        rowcast = Path(self.database.stage.cluster.rowcast_program).resolve()
         program = self.run(
             f"exec {rowcast} tail {channel} --url http://127.0.0.1:{self.database.relay.port} --snapshot"
         )
