@@ -24,11 +24,12 @@ demo-reset: ## forget the demo's database
 
 test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
 
-check: ## format, lints, documentation, licences
+check: ## format, lints, documentation, licences, links
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
+	scripts/check-links
 
 test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
@@ -46,9 +47,10 @@ test-conformance: postgres ## the Python client on the real server; both clients
 	$(CARGO) build --locked
 	scripts/test-conformance
 
-test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type, and that docs/operations.md names everything
+test-docs: postgres ## what the quick start and the cookbook tell to type; that the operations page names everything; every link
 	$(CARGO) build --locked
 	tests/quickstart
+	scripts/check-links
 
 test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts, the unit
 	@scripts/install-deploy

@@ -103,7 +103,7 @@ def choose(rng, streams, truth, bound):
     return list(dict((id(place), place) for place in chosen).values())
 
 
-# Cursors; the grammar is in docs/protocol.md ---------------------------------------------------------------------
+# Cursors; the grammar is in docs/reference/protocol.md ---------------------------------------------------------------------
 
 def decode(token):
     """A cursor as people read it."""
