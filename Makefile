@@ -84,7 +84,7 @@ soak: postgres ## the soak for an hour, until something is wrong
 	$(CARGO) build --release --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --seconds 3600 --faults all
 
-bench: ## the figures of the README; see benches/README.md
+bench: ## the figures of benches/README.md
 	$(CARGO) build --release --locked
 	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml
 	benches/writer-cost
