@@ -24,12 +24,13 @@ demo-reset: ## forget the demo's database
 
 test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
 
-check: ## format, lints, documentation, licences, links
+check: ## format, lints, documentation, licences, links, versions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
 	scripts/check-links
+	scripts/check-versions
 
 test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
