@@ -24,12 +24,13 @@ demo-reset: ## forget the demo's database
 
 test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
 
-check: ## format, lints, documentation, licences, links, versions
+check: ## format, lints, documentation, licences, links, words, versions
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
 	scripts/check-links
+	scripts/check-words
 	scripts/check-versions
 
 test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
