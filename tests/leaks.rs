@@ -711,7 +711,7 @@ fn each_line_of_what_is_defended_names_a_test_that_there_is() {
         for name in last.trim().split(", ") {
             let (file, test) = name.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{line}"));
             let path = match file {
-                "auth" => "src/delivery/auth/tests.rs".to_owned(),
+                "auth" => "src/delivery/access/auth/tests.rs".to_owned(),
                 "admit" => "src/web/admit.rs".to_owned(),
                 _ => format!("tests/{file}.rs"),
             };
