@@ -24,13 +24,16 @@ demo-reset: ## forget the demo's database
 
 test: postgres redis check test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-deploy test-edges test-faults ## everything
 
-check: check-docs check-python ## format, lints, documentation, licences, the Python programs
+check: check-docs check-python ## format, lints, documentation, licences, links, words, versions, the Python programs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	scripts/check-licences
 
-check-docs: ## the documentation of the code, without warnings
+check-docs: ## the documentation of the code, without warnings; links, words and versions of all pages
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	scripts/check-links
+	scripts/check-words
+	scripts/check-versions
 
 check-python: ## the Python programs of tests/ and benches/: lint, form, types, their own tests; lines of SQL
 	scripts/check-python
@@ -57,9 +60,10 @@ test-conformance: postgres ## the Python client on the real server; both clients
 	$(CARGO) build --locked
 	scripts/test-conformance
 
-test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type, and that docs/operations.md names everything
+test-docs: postgres ## what the quick start and the cookbook tell to type; that the operations page names everything; every link
 	$(CARGO) build --locked
 	tests/quickstart
+	scripts/check-links
 
 test-examples: postgres ## what the READMEs of examples/ tell to type, seen at the screen or in what is printed
 	$(CARGO) build --locked
@@ -98,7 +102,7 @@ soak: postgres ## the soak for an hour, until something is wrong
 	$(CARGO) build --release --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --seconds 3600 --faults all
 
-bench: ## the figures of the README; see benches/README.md
+bench: ## the figures of benches/README.md
 	$(CARGO) build --release --locked
 	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml
 	benches/writer-cost

@@ -1,7 +1,7 @@
 -- rowcast.check_filter(channel, row_filter) -> void
 -- Raises unless each condition of a policy's row filter is one that a relay understands: column=operator.value, several
--- with & between them, in the grammar of subscriptions (docs/protocol.md). A value may be one claim of the token:
--- user_id=eq.{sub}, clinic_id=in.{clinics}.
+-- with & between them, in the grammar of subscriptions (docs/reference/protocol.md). A value may be one claim of the
+-- token: user_id=eq.{sub}, clinic_id=in.{clinics}.
 -- tables touched: rowcast.channel (select)
 create or replace function rowcast.check_filter(channel text, row_filter text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -1,6 +1,6 @@
-"""Runs docs/quickstart.md: every fenced block as it stands, in order, against a real server on a private Postgres. Each
-program of a reader has to show a row that psql writes while it runs. Then the SQL of docs/cookbook.md, on a database of its
-own; and whether docs/operations.md names every setting, metric and log event that there is, and deploy/ no other metric.
+"""Runs docs/guides/quickstart.md: every fenced block as it stands, in order, against a real server on a private Postgres. Each
+program of a reader has to show a row that psql writes while it runs. Then the SQL of docs/guides/cookbook.md, on a database of its
+own; and whether docs/reference/operations.md names every setting, metric and log event that there is, and deploy/ no other metric.
 Exit code 1 where anything is wrong.
 
 The page says 127.0.0.1:8000 and localhost:5432, so it runs in a network of its own where the system lets it (Linux, unshare),
@@ -145,12 +145,12 @@ class Page:
             "Read: Node": [self.node],
             "Read: Python": [self.python],
         }
-        sections = blocks(ROOT / "docs/quickstart.md")
+        sections = blocks(ROOT / "docs/guides/quickstart.md")
         there = {title: len(texts) for title, texts in sections.items()}
         known = {title: len(runners) for title, runners in steps.items()}
         if there != known:
             raise kit.Failure(
-                f"docs/quickstart.md has other blocks than this test knows:\n  page {there}\n  test {known}"
+                f"docs/guides/quickstart.md has other blocks than this test knows:\n  page {there}\n  test {known}"
             )
         failed = 0
         for title, runners in steps.items():
@@ -285,7 +285,7 @@ class Page:
                 env={**self.cluster.env, "PGDATABASE": "clinic"},
             )
         failed = 0
-        for title, texts in blocks(ROOT / "docs/cookbook.md").items():
+        for title, texts in blocks(ROOT / "docs/guides/cookbook.md").items():
             for language, text in texts:
                 if language == "sql":
                     failed += self.step(f"cookbook: {title}", self.sql, text)
@@ -349,15 +349,15 @@ class Program:
 
 
 def names_differ() -> Any:
-    """Compares what docs/operations.md names with what there is; how many things differ."""
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    """Compares what docs/reference/operations.md names with what there is; how many things differ."""
+    page = (ROOT / "docs/reference/operations.md").read_text(encoding="utf-8")
     failed = 0
 
     def check(what: str, there: Any, named: Any) -> None:
         nonlocal failed
         for problem, names in (
-            ("not in docs/operations.md", there - named),
-            ("in docs/operations.md alone", named - there),
+            ("not in docs/reference/operations.md", there - named),
+            ("in docs/reference/operations.md alone", named - there),
         ):
             if names:
                 failed += 1
@@ -399,7 +399,7 @@ def names_differ() -> Any:
     used = {name for text in (*expressions(grafana), alerts) for name in re.findall(r"\browcast_[a-z_]+", text)}
     for name in sorted(used - known_samples):
         failed += 1
-        print(f"WRONG    metric of deploy/ that is not in docs/operations.md: {name}", flush=True)
+        print(f"WRONG    metric of deploy/ that is not in docs/reference/operations.md: {name}", flush=True)
     unused = {name for name in known if not any(sample.startswith(name) for sample in used)}
     print(
         f"{'ok      ' if not failed else 'see     '} names: {len(settings)} settings, {len(events)} events, {len(known)} metrics"

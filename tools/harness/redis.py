@@ -1,6 +1,6 @@
 """A private Redis for the benchmarks of the backbone, ended by its own pid, and enough of a client to ask it.
 
-Owns its settings, which are those of docs/scale.md, and its files. Needs redis-server, version 7, or a Valkey that
+Owns its settings, which are those of docs/explanation/scale.md, and its files. Needs redis-server, version 7, or a Valkey that
 ROWCAST_REDIS_SERVER names.
 """
 

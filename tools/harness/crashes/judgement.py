@@ -106,7 +106,7 @@ def choose(rng: random.Random, streams: Any, truth: Any, bound: Any) -> list[Any
     return list(dict((id(place), place) for place in chosen).values())
 
 
-# Cursors; the grammar is in docs/protocol.md ---------------------------------------------------------------------
+# Cursors; the grammar is in docs/reference/protocol.md ---------------------------------------------------------------------
 
 
 def decode(token: str) -> str:

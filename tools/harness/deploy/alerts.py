@@ -1,5 +1,5 @@
 """The alerts of deploy/alerts.yml in the real promtool: each with a history in which it fires and one in which it does not; that
-docs/operations.md says of each when it fires, in the same words; and that a scrape as the docs describe it is read by promtool.
+docs/reference/operations.md says of each when it fires, in the same words; and that a scrape as the docs describe it is read by promtool.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any
 def words_differ(rules: Any) -> Any:
     """Alerts whose words in the docs are others, or that have no history here."""
     rules = dict(re.findall(r'- alert: (\w+)\n.*?summary: "([^"]*)"', rules, re.S))
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/operations.md").read_text(encoding="utf-8")
     docs = {name: when.replace("`", "") for name, when in re.findall(r"^\| `(Rowcast\w+)` \| (.*?) \|", page, re.M)}
     wrong = 0
     for name in sorted({*rules, *docs, *CASES}):
@@ -177,8 +177,8 @@ def history(name: str, fires: bool, series: Any) -> dict[Any, Any]:
 
 
 def scrape(promtool: Any, cluster: kit.Cluster) -> Any:
-    """A server that checks tokens is scraped as docs/operations.md says."""
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    """A server that checks tokens is scraped as docs/reference/operations.md says."""
+    page = (ROOT / "docs/reference/operations.md").read_text(encoding="utf-8")
     script = re.search(r"## Prometheus\n.*?```sh\n(.*?)```", page, re.S)[1]
     kit.run(["sh", "-ec", script], cwd=cluster.dir, env={**os.environ, "ROWCAST_JWT_SECRET": SECRET})
     shutil.copy(ROOT / "deploy/prometheus.yml", cluster.dir / "prometheus.yml")

@@ -59,10 +59,14 @@ def configurations() -> Iterator[Any]:
         return re.search(rf"```{kind}\n(.*?)```", read(path), re.S)[1]
 
     yield "deploy/nginx.conf", "nginx", lambda *place: whole_nginx(read("deploy/nginx.conf"), *place)
-    for page in ("docs/cookbook.md", "docs/operations.md"):
+    for page in ("docs/guides/cookbook.md", "docs/reference/operations.md"):
         yield f"nginx in {page}", "nginx", lambda *place, page=page: nginx_example(block(page, "nginx"), *place)
     yield "deploy/haproxy.cfg", "haproxy", lambda *place: haproxy(read("deploy/haproxy.cfg"), *place)
-    yield "HAProxy in docs/cookbook.md", "haproxy", lambda *place: haproxy(block("docs/cookbook.md", "haproxy"), *place)
+    yield (
+        "HAProxy in docs/guides/cookbook.md",
+        "haproxy",
+        lambda *place: haproxy(block("docs/guides/cookbook.md", "haproxy"), *place),
+    )
 
 
 def whole_nginx(text: str, directory: Any, port: int, nodes: Any) -> Any:

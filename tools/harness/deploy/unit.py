@@ -1,5 +1,5 @@
 """The unit of deploy/rowcast.service, alone and with each of its drop-ins, in the real systemd-analyze; and that it has what
-docs/operations.md says of settings under systemd. No systemd runs for it.
+docs/reference/operations.md says of settings under systemd. No systemd runs for it.
 """
 
 import argparse
@@ -24,13 +24,13 @@ def run(_stack: Any, arguments: argparse.Namespace, missing: Any) -> Any:
         if line not in text.splitlines():
             wrong += 1
             print(f"WRONG  deploy/rowcast.service has no line {line}", flush=True)
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/reference/operations.md").read_text(encoding="utf-8")
     section = re.search(r"^## Under systemd\n(.*?)(?=^## )", page, re.M | re.S)
     drop_ins = sorted((ROOT / "deploy/rowcast.service.d").iterdir())
     for file in drop_ins:
         if not section or file.name not in section[1]:
             wrong += 1
-            print(f"WRONG  docs/operations.md does not name {file.name}", flush=True)
+            print(f"WRONG  docs/reference/operations.md does not name {file.name}", flush=True)
     analyze = shutil.which("systemd-analyze")
     if not analyze:
         return wrong + missing("the unit: there is no systemd-analyze")

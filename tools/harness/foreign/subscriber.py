@@ -1,4 +1,4 @@
-"""A subscriber: what it holds of a table, kept as docs/protocol.md tells a client to, and what was wrong with what it got.
+"""A subscriber: what it holds of a table, kept as docs/reference/protocol.md tells a client to, and what was wrong with what it got.
 
 Takes messages, knows no socket and no database. A row's place in the map is its key; a table without one is a multiset,
 for which `old` tells which row an update has replaced.
