@@ -10,7 +10,7 @@ FOREIGN_SEED ?= 2608
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-machinery test-edges test-versions test-faults test-deploy foreign soak check bench clean
+.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-python check-oldest-rust schema-dump bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,13 +22,27 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres redis check test-private test-docker test-client test-conformance test-docs test-machinery test-deploy test-edges test-faults ## everything
+test: postgres redis check test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-deploy test-edges test-faults ## everything
 
-check: ## format, lints, documentation, licences
+check: check-docs check-python ## format, lints, documentation, licences, links, words, versions, the Python programs
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	scripts/check-licences
+
+check-docs: ## the documentation of the code, without warnings; links, words and versions of all pages
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	scripts/check-links
+	scripts/check-words
+	scripts/check-versions
+
+check-python: ## the Python programs of tests/ and benches/: lint, form, types, their own tests; lines of SQL
+	scripts/check-python
+
+check-oldest-rust: ## that it compiles with the oldest Rust that Cargo.toml allows; fetches that one
+	scripts/check-oldest-rust
+
+schema-dump: postgres ## write tests/golden/schema.sql anew, for a change of the schema that is meant
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private ROWCAST_WRITE_GOLDEN=1 $(CARGO) test --locked --test tests -- schema_dump::
 
 test-private: postgres pgbouncer redis iproute2 ## the suite on a private cluster from local programs
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" ROWCAST_TEST_POSTGRES=private $(CARGO) test --locked
@@ -46,9 +60,14 @@ test-conformance: postgres ## the Python client on the real server; both clients
 	$(CARGO) build --locked
 	scripts/test-conformance
 
-test-docs: postgres ## what docs/quickstart.md and docs/cookbook.md tell to type, and that docs/operations.md names everything
+test-docs: postgres ## what the quick start and the cookbook tell to type; that the operations page names everything; every link
 	$(CARGO) build --locked
 	tests/quickstart
+	scripts/check-links
+
+test-examples: postgres ## what the READMEs of examples/ tell to type, seen at the screen or in what is printed
+	$(CARGO) build --locked
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/examples --binary target/debug/rowcast
 
 test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts, the unit
 	@scripts/install-deploy
@@ -64,8 +83,9 @@ EDGES ?= cost:: drift:: event_triggers:: inspect:: install:: neighbours::
 test-edges: iproute2 ## what the versions of Postgres differ in, on the oldest and the newest that are supported
 	ROWCAST_TEST_ONLY="$(EDGES)" scripts/test-versions 14 18
 
-test-versions: iproute2 ## the suite on each supported version of Postgres; fetches those that are not installed
-	scripts/test-versions
+VERSIONS ?= 14 15 16 17 18
+test-versions: iproute2 ## the suite on each supported version of Postgres, or VERSIONS="16 18"; fetches those that are not installed
+	scripts/test-versions $(VERSIONS)
 
 test-faults: postgres redis iproute2 ## short soaks with faults, a crash of each kind, random foreign databases
 	$(CARGO) build --locked
@@ -82,7 +102,7 @@ soak: postgres ## the soak for an hour, until something is wrong
 	$(CARGO) build --release --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --seconds 3600 --faults all
 
-bench: ## the figures of the README; see benches/README.md
+bench: ## the figures of benches/README.md
 	$(CARGO) build --release --locked
 	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml
 	benches/writer-cost

@@ -3,7 +3,8 @@
 --                    the trigger run code of his (an output function, say), so its owner must have nothing to take
 --   rowcast_relay    what `rowcast serve` needs. Give it a login: alter role rowcast_relay login password '..';
 --                    or make another role a member of it
--- PUBLIC has nothing that is of use without the schema: the application's roles need no right on it to write a watched table.
+-- PUBLIC has nothing that is of use without the schema: the application's roles need no right on it to write a watched
+-- table.
 do $do$
 declare
   me oid := (select oid from pg_roles where rolname = current_user);
@@ -28,7 +29,9 @@ begin
     if not exists (select from pg_roles where rolname = role) or not pg_has_role(me, role, 'usage') then
       -- from 16 on, CREATEROLE is for the roles that one has made: those of another database's migrate are not
       if exists (select from pg_roles where rolname = role)
-         and (is_super or (may_create and current_setting('server_version_num')::int < 160000) or pg_has_role(me, role, 'member with admin option')) then
+         and (is_super
+           or (may_create and current_setting('server_version_num')::int < 160000)
+           or pg_has_role(me, role, 'member with admin option')) then
         execute format('grant %I to %I', role, current_user);
       else
         needed := needed || format('grant %I to %I; ', role, current_user);
@@ -38,7 +41,9 @@ begin
   if needed <> '' then
     raise exception 'role % lacks what rowcast needs', current_user
       using errcode = 'insufficient_privilege',
-            hint = 'let a superuser, or whoever installed rowcast in another database of this server, run: ' || needed || 'Then run it again';
+            hint = 'let a superuser, or whoever installed rowcast in another database of this server, run: '
+              || needed
+              || 'Then run it again';
   end if;
   -- else rowcast.health cannot show the relay the oldest transaction of another role
   if not pg_has_role('rowcast_relay', 'pg_read_all_stats', 'member') then
@@ -55,20 +60,29 @@ revoke all on all tables in schema rowcast from public;
 revoke all on all sequences in schema rowcast from public;
 revoke execute on all routines in schema rowcast from public;
 
--- What is new here may have been granted to others by whoever installs (alter default privileges ..). What was there before
--- keeps the grants that the DBA has made: rowcast.before are its numbers, none where the printed script runs.
+-- What is new here may have been granted to others by whoever installs (alter default privileges ..). What was there
+-- before keeps the grants that the DBA has made: rowcast.before are its numbers, none where the printed script runs.
 do $do$
 declare
   before oid[] := coalesce(nullif(current_setting('rowcast.before', true), ''), '{}')::oid[];
   statement text;
 begin
   for statement in
-    select format('revoke all on %s from %s cascade', o.what, case o.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(o.grantee)) end)
+    select format(
+      'revoke all on %s from %s cascade',
+      o.what,
+      case o.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(o.grantee)) end)
       from (
-        select 'schema rowcast', n.oid, n.nspowner, a.grantee from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'rowcast'
+        select 'schema rowcast', n.oid, n.nspowner, a.grantee
+          from pg_namespace n, aclexplode(n.nspacl) a
+         where n.nspname = 'rowcast'
         union
-        select case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass, c.oid, c.relowner, a.grantee
-          from pg_class c, aclexplode(c.relacl) a where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
+        select case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass,
+               c.oid,
+               c.relowner,
+               a.grantee
+          from pg_class c, aclexplode(c.relacl) a
+         where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
         union
         select 'routine ' || p.oid::regprocedure, p.oid, p.proowner, a.grantee
           from pg_proc p, aclexplode(p.proacl) a where p.pronamespace = 'rowcast'::regnamespace
@@ -91,7 +105,8 @@ grant select (id, name, target, user_column) on rowcast.channel to rowcast_captu
 grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(int, "char", json, json, text, text[]),
   rowcast.append_brief(int, "char", json, json, text, text[]),
   rowcast.ring(text, "char", json), rowcast.bound_outbox(), rowcast.bound_outbox_brief(), rowcast.row_bytes(),
-  rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
+  rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]),
+  rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.json_key(anyelement, oid, int), rowcast.json_differing(json, json),
   rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]),
   rowcast.capture_pinned("char", anyelement, anyelement, oid, oid, int2[], text[], int2[]) to rowcast_capture;
@@ -109,16 +124,34 @@ revoke create on schema rowcast from rowcast_capture;
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id, rowcast.capture_state, rowcast.capture_state_brief to rowcast_relay;
-grant execute on function rowcast.bell_mode(), rowcast.row_bytes(), rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
-  rowcast.prune(), rowcast.note_tally(), rowcast.keep_excluded(), rowcast.note_forms(), rowcast.grant_added(regclass), rowcast.note_tables(), rowcast.watch_newcomer(regclass), rowcast.unwatched_of(text, text[]),
-  rowcast.free_channel(regclass, text), rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean), rowcast.note_life(), rowcast.note_durable(), rowcast.origin(), rowcast.drifted_names(rowcast.policy),
+grant execute on function rowcast.bell_mode(),
+  rowcast.row_bytes(),
+  rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
+  rowcast.prune(),
+  rowcast.note_tally(),
+  rowcast.keep_excluded(),
+  rowcast.note_forms(),
+  rowcast.grant_added(regclass),
+  rowcast.note_tables(),
+  rowcast.watch_newcomer(regclass),
+  rowcast.unwatched_of(text, text[]),
+  rowcast.free_channel(regclass, text),
+  rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean),
+  rowcast.note_life(),
+  rowcast.note_durable(),
+  rowcast.origin(),
+  rowcast.drifted_names(rowcast.policy),
   rowcast.take_publishing(text, timestamptz, boolean),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;
 
 -- What a view calls is called with the rights of whoever reads it. These read catalogues and put texts together; schema
 -- rowcast itself stays closed, so a monitoring role needs USAGE on it, and SELECT on the views that it may see.
-grant execute on function rowcast.bell_mode(), rowcast.origin(), rowcast.drifted_names(rowcast.policy), rowcast.unwatched_of(text, text[]),
-  rowcast.free_channel(regclass, text), rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean) to public;
+grant execute on function rowcast.bell_mode(),
+  rowcast.origin(),
+  rowcast.drifted_names(rowcast.policy),
+  rowcast.unwatched_of(text, text[]),
+  rowcast.free_channel(regclass, text),
+  rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean) to public;
 
 -- Who may read all of it, for a dump, may read what is new.
 do $do$
@@ -128,24 +161,35 @@ declare
 begin
   for reader in
     select pg_get_userbyid(a.grantee) from pg_class c, aclexplode(c.relacl) a
-     where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'r' and c.oid = any (before) and a.privilege_type = 'SELECT' and a.grantee not in (0, c.relowner)
+     where c.relnamespace = 'rowcast'::regnamespace
+       and c.relkind = 'r'
+       and c.oid = any (before)
+       and a.privilege_type = 'SELECT'
+       and a.grantee not in (0, c.relowner)
        and pg_get_userbyid(a.grantee) not in ('rowcast_capture', 'rowcast_relay')
      group by a.grantee
-    having count(distinct c.oid) = (select count(*) from pg_class t where t.relnamespace = 'rowcast'::regnamespace and t.relkind = 'r' and t.oid = any (before))
+    having count(distinct c.oid)
+      = (select count(*)
+           from pg_class t
+          where t.relnamespace = 'rowcast'::regnamespace and t.relkind = 'r' and t.oid = any (before))
   loop
-    execute format('grant select on all tables in schema rowcast to %1$I; grant select on all sequences in schema rowcast to %1$I', reader);
+    execute format(
+      'grant select on all tables in schema rowcast to %1$I; grant select on all sequences in schema rowcast to %1$I',
+      reader);
   end loop;
 end $do$;
 
--- The function of a user rule runs with the rights of its owner. After a dump was restored that is whoever restored it, and
--- after ALTER TABLE .. OWNER TO the owner of before.
+-- The function of a user rule runs with the rights of its owner. After a dump was restored that is whoever restored
+-- it, and after ALTER TABLE .. OWNER TO the owner of before.
 do $do$
 declare
   rule record;
 begin
   for rule in
     select p.oid::regprocedure as name, pg_get_userbyid(c.relowner) as owner, pg_get_userbyid(p.proowner) as before
-      from pg_proc p left join pg_trigger t on t.tgfoid = p.oid and t.tgparentid = 0 left join pg_class c on c.oid = t.tgrelid
+      from pg_proc p
+      left join pg_trigger t on t.tgfoid = p.oid and t.tgparentid = 0
+      left join pg_class c on c.oid = t.tgrelid
      where p.pronamespace = 'rowcast'::regnamespace and p.proname ~ '^users_of_[0-9]+$'
   loop
     begin

@@ -1,13 +1,15 @@
--- After everything else: what was made belongs to whoever made it. An event trigger of the database may have given it to
--- another role, as is usual where many people create tables. The functions and views would then run with the rights of
--- that role, which reads neither the outbox nor the sequences, and its members could change what runs as the owners of
--- the watched tables.
+-- After everything else: what was made belongs to whoever made it. An event trigger of the database may have given it
+-- to another role, as is usual where many people create tables. The functions and views would then run with the rights
+-- of that role, which reads neither the outbox nor the sequences, and its members could change what runs as the owners
+-- of the watched tables.
 do $do$
 declare
   superusers oid[] := array(select r.oid from pg_roles r where r.rolsuper);
   -- the schema that was there before belongs to one of the trusted: sql/guard.sql has looked
   existed bool := coalesce(current_setting('rowcast.before', true), '') not in ('', '{}');
-  owner name := (select case when existed then pg_get_userbyid(nspowner) else current_user end from pg_namespace where nspname = 'rowcast');
+  owner name := (select case when existed then pg_get_userbyid(nspowner) else current_user end
+                   from pg_namespace
+                  where nspname = 'rowcast');
   statement text;
   strangers text;
   pass int;
@@ -19,14 +21,22 @@ begin
         from (
           select 'schema', quote_ident(nspname), nspowner, owner from pg_namespace where nspname = 'rowcast'
           union all
-          select case c.relkind when 'r' then 'table' when 'v' then 'view' when 'S' then 'sequence' end, c.oid::regclass::text, c.relowner, owner
+          select case c.relkind when 'r' then 'table' when 'v' then 'view' when 'S' then 'sequence' end,
+                 c.oid::regclass::text,
+                 c.relowner,
+                 owner
             from pg_class c where c.relnamespace = 'rowcast'::regnamespace and c.relkind in ('r', 'v', 'S')
              -- the sequence of a column goes with its table
-             and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and c.relkind = 'S' and d.deptype in ('a', 'i'))
+             and not exists (select from pg_depend d
+                              where d.classid = 'pg_class'::regclass
+                                and d.objid = c.oid
+                                and c.relkind = 'S'
+                                and d.deptype in ('a', 'i'))
           union all
           -- the function of a user rule is the table's owner's
           select 'routine', p.oid::regprocedure::text, p.proowner,
-                 case when p.proname in ('capture', 'capture_truncate', 'notify', 'publish') then 'rowcast_capture' else owner end
+                 case when p.proname in ('capture', 'capture_truncate', 'notify', 'publish') then 'rowcast_capture'
+                   else owner end
             from pg_proc p
            where p.pronamespace = 'rowcast'::regnamespace and p.proname !~ '^users_of_[0-9]+$'
           union all
@@ -35,7 +45,9 @@ begin
         ) o(kind, what, whose, wanted)
        where pg_get_userbyid(o.whose) <> o.wanted
          -- what an earlier migrate by another role has made may stay its own, where that is a superuser
-         and (not existed or o.wanted = 'rowcast_capture' or (pg_get_userbyid(o.whose) <> current_user and o.whose <> all (superusers)))
+         and (not existed
+           or o.wanted = 'rowcast_capture'
+           or (pg_get_userbyid(o.whose) <> current_user and o.whose <> all (superusers)))
     loop
       exit when pass = 2;
       begin
@@ -49,8 +61,14 @@ begin
     raise exception 'an event trigger of this database gives away what rowcast makes: %', strangers
       using errcode = 'object_not_in_prerequisite_state',
             hint = 'let it pass schema rowcast over; or, around the migrate: '
-              || (select string_agg(format('alter event trigger %I disable; ', evtname), '' order by evtname) || '-- and afterwards: '
-                      || string_agg(format('alter event trigger %I enable%s;', evtname, case evtenabled when 'A' then ' always' when 'R' then ' replica' else '' end), ' ' order by evtname)
+              || (select string_agg(format('alter event trigger %I disable; ', evtname), '' order by evtname)
+                || '-- and afterwards: '
+                      || string_agg(
+                        format(
+                          'alter event trigger %I enable%s;',
+                          evtname,
+                          case evtenabled when 'A' then ' always' when 'R' then ' replica' else '' end),
+                        ' ' order by evtname)
                     from pg_event_trigger where evtenabled <> 'D' and evtevent = 'ddl_command_end');
   end if;
 end $do$;

@@ -184,6 +184,14 @@ pub struct Cut {
     pub end: Option<Boundary>,
 }
 
+impl Cut {
+    /// Whether ids ascend. A gap that stands before a change has its id.
+    pub(crate) fn is_in_order(&self) -> bool {
+        let is_gap = |change: &Change| change.update.as_ref().is_some_and(|update| update.gap().is_some());
+        self.changes.is_sorted_by(|one, next| one.id < next.id || (one.id == next.id && is_gap(one)))
+    }
+}
+
 /// A channel as subscribers may ask for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {

@@ -1,5 +1,5 @@
 //! What is counted: more than one stage writes it, the status page and `/metrics` read it. Atomics, so that no stage
-//! waits for another here. Names and units are Prometheus': seconds, bytes, `_total`; docs/operations.md lists them.
+//! waits for another here. Names and units are Prometheus': seconds, bytes, `_total`; docs/reference/operations.md lists them.
 
 mod process;
 mod text;

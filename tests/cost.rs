@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 
-const DOCS: &str = include_str!("../docs/operations.md");
+const DOCS: &str = include_str!("../docs/reference/operations.md");
 
 async fn finding(db: &TestDatabase, name: &str) -> (String, String, String) {
     // Postgres would compile the view for seconds, as rowcast's own sessions do not let it

@@ -1,5 +1,5 @@
 //! What leaves by another path: memory, replays, cursors, notifications, actors, renamed columns. Each line of "What is
-//! defended" in docs/security.md that speaks of one names its test here.
+//! defended" in docs/explanation/security.md that speaks of one names its test here.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -703,7 +703,7 @@ async fn who_has_not_taken_what_was_written_before_an_exclusion_loses_it() {
 #[test]
 fn each_line_of_what_is_defended_names_a_test_that_there_is() {
     let root = env!("CARGO_MANIFEST_DIR");
-    let page = std::fs::read_to_string(format!("{root}/docs/security.md")).unwrap();
+    let page = std::fs::read_to_string(format!("{root}/docs/explanation/security.md")).unwrap();
     let table = page.split("## What is defended").nth(1).unwrap().split("\n## ").next().unwrap();
     let mut lines = 0;
     for line in table.lines().filter(|line| line.starts_with('|')).skip(2) {
@@ -711,7 +711,7 @@ fn each_line_of_what_is_defended_names_a_test_that_there_is() {
         for name in last.trim().split(", ") {
             let (file, test) = name.trim_matches('`').split_once("::").unwrap_or_else(|| panic!("{line}"));
             let path = match file {
-                "auth" => "src/delivery/auth/tests.rs".to_owned(),
+                "auth" => "src/delivery/access/auth/tests.rs".to_owned(),
                 "admit" => "src/web/admit.rs".to_owned(),
                 _ => format!("tests/{file}.rs"),
             };

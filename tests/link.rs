@@ -7,12 +7,12 @@ use super::support::socket::Socket;
 
 const COUNTERS: &str = "create table counters (k int primary key); select rowcast.watch('counters')";
 
-const DOCS: &str = include_str!("../docs/scale.md");
+const DOCS: &str = include_str!("../docs/explanation/scale.md");
 
-/// The rights that docs/scale.md gives to a user, as words of `ACL SETUSER`.
+/// The rights that docs/explanation/scale.md gives to a user, as words of `ACL SETUSER`.
 fn rights_of(user: &str) -> String {
     let line = DOCS.lines().find_map(|line| line.strip_prefix(&format!("user {user} ")));
-    let words = line.expect("a user of docs/scale.md").split_whitespace();
+    let words = line.expect("a user of docs/explanation/scale.md").split_whitespace();
     let words = words.map(|word| if word.starts_with('>') { ">secret" } else { word });
     words.collect::<Vec<_>>().join(" ")
 }

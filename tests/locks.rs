@@ -1,5 +1,6 @@
 //! Locks that somebody holds: whom they keep waiting, for how long, and what he is told.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rowcast::source::client::Client;
@@ -229,4 +230,92 @@ async fn an_uninstall_beside_a_relay_says_so_at_its_start() {
     }
     db.run("select rowcast.uninstall()").await;
     assert_eq!(db.text("select count(*) from pg_namespace where nspname = 'rowcast'").await, "0");
+}
+
+/// Each lock that a statement of ours takes or looks at, as `sql/locks.md` lists it: its kind, its number or mode, the file.
+#[test]
+fn every_lock_is_in_the_table_of_locks() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut taken = BTreeSet::new();
+    for folder in ["sql/functions", "sql/views", "sql/inspect", "sql", "migrations", "src"] {
+        collect_locks(root, &root.join(folder), &mut taken);
+    }
+    let mut listed = BTreeSet::new();
+    let mut kind = "";
+    for line in std::fs::read_to_string(root.join("sql/locks.md")).unwrap().lines() {
+        kind = match line {
+            "## Advisory locks" => "advisory",
+            "## Locks of tables" => "table",
+            "## Locks of rows" => "row",
+            _ => kind,
+        };
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let what = match kind {
+            "advisory" => cells[0],
+            "table" if cells.len() > 2 => cells[1],
+            _ => "",
+        };
+        for file in cells[cells.len() - 1].split('`').filter(|part| part.contains('/') && cells.len() > 2) {
+            listed.insert(format!("{kind} {what} {file}"));
+        }
+    }
+    assert!(listed.len() > 20, "{listed:#?}");
+    let missing: Vec<&String> = taken.difference(&listed).collect();
+    let obsolete: Vec<&String> = listed.difference(&taken).collect();
+    assert!(
+        missing.is_empty() && obsolete.is_empty(),
+        "not in sql/locks.md: {missing:#?}; no longer taken: {obsolete:#?}"
+    );
+}
+
+fn collect_locks(root: &std::path::Path, folder: &std::path::Path, taken: &mut BTreeSet<String>) {
+    const FIRST: &str = "1919907683";
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            if folder.starts_with(root.join("src")) {
+                collect_locks(root, &path, taken);
+            }
+            continue;
+        }
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        if name == "src/naming.rs" || !(name.ends_with(".sql") || name.ends_with(".rs")) {
+            continue; // it speaks of the first number only
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code: Vec<&str> = text.lines().filter(|line| !line.trim_start().starts_with(['-', '/'])).collect();
+        let code = code.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+        for (at, _) in code.match_indices("advisory_") {
+            if let Some((_, arguments)) =
+                code[at..].split_once('(').filter(|(called, _)| called.contains("lock") && !called.contains(' '))
+            {
+                assert!(
+                    arguments.starts_with(FIRST),
+                    "{name}: an advisory lock that is not ours: {}",
+                    &code[at..(at + 60).min(code.len())]
+                );
+            }
+        }
+        for (at, _) in code.match_indices(FIRST) {
+            let rest = &code[at + FIRST.len()..];
+            let number = rest.strip_prefix(", ").or_else(|| rest.strip_prefix(" and l.objid = "));
+            let number: String = number.unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+            // without one it asks for all of them
+            if !number.is_empty() {
+                taken.insert(format!("advisory {number} {name}"));
+            }
+        }
+        for (at, _) in code.match_indices("lock table ") {
+            let (_, rest) = code[at..].split_once(" in ").expect(&name);
+            match rest.split_once(" mode").expect(&name).0 {
+                "%s" => ["share row exclusive", "access exclusive"].iter().for_each(|mode| {
+                    assert!(code.contains(&format!("'{mode}'")), "{name}: {mode}");
+                    taken.insert(format!("table {mode} {name}"));
+                }),
+                mode => _ = taken.insert(format!("table {mode} {name}")),
+            }
+        }
+        if name.ends_with(".sql") && code.contains(" for update") {
+            taken.insert(format!("row  {name}"));
+        }
+    }
 }

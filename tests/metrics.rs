@@ -8,7 +8,7 @@ use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
 
-const DOCS: &str = include_str!("../docs/operations.md");
+const DOCS: &str = include_str!("../docs/reference/operations.md");
 
 /// The value of a sample, with its labels.
 fn value(text: &str, sample: &str) -> f64 {

@@ -14,7 +14,7 @@ use super::support::socket::Socket;
 /// What each key goes through: it has this row then, or none.
 type Steps = BTreeMap<String, Vec<Option<String>>>;
 
-/// A client's copy of a table, kept as docs/protocol.md says.
+/// A client's copy of a table, kept as docs/reference/protocol.md says.
 struct Copy {
     socket: Socket,
     channel: String,

@@ -566,10 +566,10 @@ async fn a_monitoring_role_reads_the_views_that_it_was_granted() {
         db.text("select 'monitor_of_' || current_database()").await,
         db.text("select 'reader_of_' || current_database()").await,
     );
-    let grants = include_str!("../docs/operations.md")
+    let grants = include_str!("../docs/reference/operations.md")
         .split("```sql\n")
         .find_map(|block| block.split_once("```").map(|(sql, _)| sql).filter(|sql| sql.contains("to monitor;")))
-        .expect("the grants of a monitoring role in docs/operations.md");
+        .expect("the grants of a monitoring role in docs/reference/operations.md");
     db.run(&format!(
         "create table pets (id int primary key, name text); select rowcast.watch('pets'); insert into pets values (1, 'Rex');
          create role {monitor} login password 'secret'; create role {reader} login password 'secret' in role pg_read_all_data; {}",

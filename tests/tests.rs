@@ -31,6 +31,7 @@ mod relay;
 mod restore;
 mod resume;
 mod rights;
+mod schema_dump;
 mod schema_name;
 mod slow;
 mod sockets;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """The Python client against a real rowcast on a private Postgres: what it shows is compared with the tables, over servers
-that end and that are killed. Exit code 1 where anything is wrong. The private Postgres comes from benches/.
+that end and that are killed. Exit code 1 where anything is wrong. The private Postgres comes from tools/harness.
 """
 
 import argparse
@@ -18,11 +18,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from harness import cluster as kit
+from rowcast import Change, Notification, RowcastError, Subscription, connect
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(ROOT / "benches"))
-import cluster as kit  # noqa: E402
-from rowcast import Change, Notification, RowcastError, Subscription, connect  # noqa: E402
 
 TABLES = """
 create table pets (pet_id bigint primary key, user_id bigint, name text);

@@ -67,9 +67,9 @@ function* places(value: any, path = "#"): Generator<[string, any]> {
   }
 }
 
-/** The cells of the tables under a heading of docs/protocol.md, first column. */
+/** The cells of the tables under a heading of docs/reference/protocol.md, first column. */
 function listed(heading: string, column = /^\| (.+?) \|/gm): string[] {
-  const section = read("protocol.md").split(`\n## ${heading}\n`)[1]!.split("\n## ")[0]!;
+  const section = read("reference/protocol.md").split(`\n## ${heading}\n`)[1]!.split("\n## ")[0]!;
   return [...section.matchAll(column)].map((found) => found[1]!);
 }
 
@@ -144,7 +144,7 @@ describe("the descriptions", () => {
     }
   });
 
-  test("what docs/protocol.md lists is what asyncapi lists", () => {
+  test("what docs/reference/protocol.md lists is what asyncapi lists", () => {
     const consts = (schema: string, field: string) =>
       asyncapi.components.schemas[schema].properties[field].oneOf.map((each: any) => each.const);
     const closes: any[] = asyncapi["x-close-codes"];

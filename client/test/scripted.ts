@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { WebSocketServer, type WebSocket } from "ws";
 import { Queue } from "./queue.js";
 
-/** The messages that docs/protocol.md shows and the server is tested against. */
+/** The messages that docs/reference/protocol.md shows and the server is tested against. */
 export const golden = JSON.parse(readFileSync(new URL("../../tests/golden/messages.json", import.meta.url), "utf8"));
 
 /** A change of pet `id`, after which the place is `cursor`. */

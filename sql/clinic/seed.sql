@@ -205,14 +205,30 @@ begin
     delete from inbox;
 
     -- The keys above were given by hand: let the next ones follow on.
-    perform setval(pg_get_serial_sequence('users',           'user_id'),        (select max(user_id)        from users)),
+    perform setval(
+      pg_get_serial_sequence('users',           'user_id'),
+      (select max(user_id)        from users)),
             setval(pg_get_serial_sequence('pets',            'pet_id'),         (select max(pet_id)         from pets)),
-            setval(pg_get_serial_sequence('employees',       'employee_id'),    (select max(employee_id)    from employees)),
-            setval(pg_get_serial_sequence('services',        'service_id'),     (select max(service_id)     from services)),
-            setval(pg_get_serial_sequence('reservations',    'reservation_id'), (select max(reservation_id) from reservations)),
-            setval(pg_get_serial_sequence('medical_history', 'record_id'),      (select max(record_id)      from medical_history)),
-            setval(pg_get_serial_sequence('invoices',        'invoice_id'),     (select max(invoice_id)     from invoices)),
-            setval(pg_get_serial_sequence('payments',        'payment_id'),     (select max(payment_id)     from payments)),
-            setval(pg_get_serial_sequence('activity_logs',   'log_id'),         (select max(log_id)         from activity_logs));
+            setval(
+              pg_get_serial_sequence('employees',       'employee_id'),
+              (select max(employee_id)    from employees)),
+            setval(
+              pg_get_serial_sequence('services',        'service_id'),
+              (select max(service_id)     from services)),
+            setval(
+              pg_get_serial_sequence('reservations',    'reservation_id'),
+              (select max(reservation_id) from reservations)),
+            setval(
+              pg_get_serial_sequence('medical_history', 'record_id'),
+              (select max(record_id)      from medical_history)),
+            setval(
+              pg_get_serial_sequence('invoices',        'invoice_id'),
+              (select max(invoice_id)     from invoices)),
+            setval(
+              pg_get_serial_sequence('payments',        'payment_id'),
+              (select max(payment_id)     from payments)),
+            setval(
+              pg_get_serial_sequence('activity_logs',   'log_id'),
+              (select max(log_id)         from activity_logs));
 end
 $$;

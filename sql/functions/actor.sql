@@ -6,7 +6,9 @@ create or replace function rowcast.actor() returns text language sql stable as $
   select case when pg_catalog.length(pg_catalog.current_setting('rowcast.actor', true)) operator(pg_catalog.>) 0
               then pg_catalog.left(pg_catalog.current_setting('rowcast.actor', true), 200)
               when pg_catalog.length(pg_catalog.current_setting('application_name')) operator(pg_catalog.>) 0
-              then pg_catalog.current_setting('session_authorization') operator(pg_catalog.||) '/' operator(pg_catalog.||) pg_catalog.current_setting('application_name')
+              then pg_catalog.current_setting('session_authorization')
+                operator(pg_catalog.||) '/'
+                operator(pg_catalog.||) pg_catalog.current_setting('application_name')
               else pg_catalog.current_setting('session_authorization') end
 $$;
 comment on function rowcast.actor() is 'who writes: the setting rowcast.actor, else session user and application name';

@@ -7,7 +7,11 @@
 -- A policy holds from now on, for the columns that have these names now: what was captured before it was stated, or
 -- changed, is not shown by it, and a column that takes a name later is not seen until it is stated again.
 -- tables touched: rowcast.policy (insert, update), rowcast.outbox_0..2 (insert)
-create or replace function rowcast.allow(channel text, role text, row_filter text default null, columns text[] default null,
+create or replace function rowcast.allow(
+  channel text,
+  role text,
+  row_filter text default null,
+  columns text[] default null,
   actor boolean default null)
 returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
@@ -19,7 +23,8 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'select rowcast.allow(''pets'', ''staff'');';
   end if;
   if channel = 'user/*' and (row_filter is not null or columns is not null) then
-    raise exception 'cannot allow channel user/*: notifications have neither rows nor columns' using errcode = 'invalid_parameter_value';
+    raise exception 'cannot allow channel user/*: notifications have neither rows nor columns'
+      using errcode = 'invalid_parameter_value';
   end if;
   if array_position(columns, null) is not null or row_filter = '' then
     raise exception 'cannot allow channel %: an empty row filter, or a column without a name', channel
@@ -35,15 +40,30 @@ begin
                           and not a.attisdropped and a.attnum <> all (entry.exclude)
                           and a.attname <> all (entry.hidden_names || entry.given_exclude));
     if found then
-      raise exception 'cannot allow channel %: table % has no column %, or it is excluded', channel, entry.target, missing
+      raise exception 'cannot allow channel %: table % has no column %, or it is excluded',
+        channel,
+        entry.target,
+        missing
         using errcode = 'undefined_column';
     end if;
   end if;
   insert into rowcast.policy as p (channel, role, row_filter, columns, actor, floor)
-    values (allow.channel, allow.role, allow.row_filter, allow.columns, coalesce(allow.actor, allow.role <> 'anon'), rowcast.floor_now())
+    values (
+      allow.channel,
+      allow.role,
+      allow.row_filter,
+      allow.columns,
+      coalesce(allow.actor, allow.role <> 'anon'),
+      rowcast.floor_now())
     on conflict on constraint policy_one_for_a_role do update
-      set row_filter = excluded.row_filter, columns = excluded.columns, actor = excluded.actor, stated_at = now(), stated_by = session_user,
-          floor = case when (p.row_filter, p.columns, p.actor) is distinct from (excluded.row_filter, excluded.columns, excluded.actor)
+      set row_filter = excluded.row_filter,
+          columns = excluded.columns,
+          actor = excluded.actor,
+          stated_at = now(),
+          stated_by = session_user,
+          floor = case
+            when (p.row_filter, p.columns, p.actor)
+              is distinct from (excluded.row_filter, excluded.columns, excluded.actor)
                          or rowcast.drifted_names(p) <> '{}' then excluded.floor else p.floor end;
   perform rowcast.bind_policies(channel, role, entry.target, entry.origin);
   perform rowcast.tell_policy(channel);

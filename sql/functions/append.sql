@@ -14,10 +14,12 @@ declare
     insert into rowcast.outbox_%1$s (channel, op, old, new, actor, users, depth)
       values (append%2$s.channel, append%2$s.op, append%2$s.old, append%2$s.new, append%2$s.actor, append%2$s.users,
               pg_catalog.pg_trigger_depth())
-      returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0,
+      returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023)
+        operator(pg_catalog.=) 0,
         rowcast.bell_mode() operator(pg_catalog.<>) 'never'
         and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
-             or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
+             or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1)
+               and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
       into looks, rings;$insert$;
   outbox pg_catalog.record;
 begin
@@ -45,9 +47,9 @@ begin
   end if;
   return rings;
 end $body$ $function$,
-      pg_catalog.format(into_segment, outbox.column2, outbox.column1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1, outbox.column1),
-      pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2, outbox.column1), outbox.column1);
+    pg_catalog.format(into_segment, outbox.column2, outbox.column1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1, outbox.column1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2, outbox.column1), outbox.column1);
   end loop;
 end $do$;
-comment on function rowcast.append(int, "char", json, json, text, text[]) is 'writes one row into the outbox; says whether the doorbell is to be rung';
+comment on function rowcast.append(int, "char", json, json, text, text[]) is
+  'writes one row into the outbox; says whether the doorbell is to be rung';
 comment on function rowcast.append_brief(int, "char", json, json, text, text[]) is 'the same for tables that are kept briefly';

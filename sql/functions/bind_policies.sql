@@ -8,13 +8,22 @@ begin
   update rowcast.policy p
      set target_oid = bind_policies.target, origin = bind_policies.origin, named = n.names,
          attnums = array(select coalesce((select a.attnum from pg_attribute a
-                                           where a.attrelid = bind_policies.target and a.attname = name and a.attnum > 0 and not a.attisdropped), 0)::int2
+                                           where a.attrelid = bind_policies.target
+                                             and a.attname = name
+                                             and a.attnum > 0
+                                             and not a.attisdropped),
+                                           0)::int2
                            from unnest(n.names) with ordinality names(name, place) order by place)
     from rowcast.policy q
    cross join lateral (
-      select array(select unnest(q.columns) union select split_part(condition, '=', 1) from unnest(string_to_array(q.row_filter, '&')) condition)) n(names)
+      select array(select unnest(q.columns)
+                    union select split_part(condition, '=', 1)
+                     from unnest(string_to_array(q.row_filter, '&')) condition)) n(names)
    where q.channel = p.channel and q.role = p.role and p.channel = bind_policies.channel
      and (p.role = bind_policies.role
-          or (bind_policies.role is null and (p.target_oid is distinct from bind_policies.target::oid or p.origin is distinct from bind_policies.origin)));
+          or (bind_policies.role is null
+            and (p.target_oid is distinct from bind_policies.target::oid
+              or p.origin is distinct from bind_policies.origin)));
 end $$;
-comment on function rowcast.bind_policies(text, text, regclass, text) is 'notes which columns policies mean by the names in them';
+comment on function rowcast.bind_policies(text, text, regclass, text) is
+  'notes which columns policies mean by the names in them';

@@ -1,8 +1,9 @@
 -- rowcast.bound_outbox() -> void, rowcast.bound_outbox_brief() -> void
 -- Where the segment that takes new changes is larger than 4/3 of outbox_size, capture leaves out what follows, in every
--- session, until rowcast.prune has made room: no relay may run, and the disk must not fill. The other two segments hold a
--- third each at most, so all of the outbox stays within twice outbox_size. Called by capture for each 1,024th id and for
--- each large row. Looks at the one segment whose lock its caller holds, so it waits for nobody. Never raises.
+-- session, until rowcast.prune has made room: no relay may run, and the disk must not fill. The other two segments
+-- hold a third each at most, so all of the outbox stays within twice outbox_size. Called by capture for each 1,024th
+-- id and for each large row. Looks at the one segment whose lock its caller holds, so it waits for nobody. Never
+-- raises.
 -- Of tables that are kept briefly the same, with brief_size: what they write stops nobody else.
 do $do$
 declare
@@ -20,8 +21,10 @@ begin
   if state operator(pg_catalog.>=) 3 then
     return;
   end if;
-  size := pg_catalog.pg_total_relation_size(('rowcast.outbox_' operator(pg_catalog.||) (state operator(pg_catalog.+) %2$s)::pg_catalog.text)::pg_catalog.regclass);
-  most := coalesce((select pg_catalog.pg_size_bytes(s.value) from rowcast.setting s where s.name operator(pg_catalog.=) '%3$s'), %4$s);
+  size := pg_catalog.pg_total_relation_size(('rowcast.outbox_'
+    operator(pg_catalog.||) (state operator(pg_catalog.+) %2$s)::pg_catalog.text)::pg_catalog.regclass);
+  most := coalesce(
+    (select pg_catalog.pg_size_bytes(s.value) from rowcast.setting s where s.name operator(pg_catalog.=) '%3$s'), %4$s);
   if size operator(pg_catalog.>) ((most operator(pg_catalog./) 3) operator(pg_catalog.*) 4) then
     perform pg_catalog.setval('rowcast.capture_state%1$s'::pg_catalog.regclass, state operator(pg_catalog.+) 3);
   end if;

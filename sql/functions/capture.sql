@@ -2,15 +2,16 @@
 -- Writes the change into the outbox, in the writer's own transaction, and rings the doorbell where somebody sleeps.
 -- arguments: 0 channel id, 1 channel name, and for a table with something special also
 --            2 'x' where a column's text depends on output settings, else ''
---            3 attnums (of the watched root) to exclude, 4 oid of the watched root, 5 the setting in which the rule leaves the users, else ''
+--            3 attnums (of the watched root) to exclude, 4 oid of the watched root, 5 the setting in which the rule
+--            leaves the users, else ''
 --            6 names to exclude, 7 attnums that alone may leave, '' for all, 8 how many columns the watched root had
 -- tables touched: rowcast.outbox_0..2 (insert), rowcast.hidden_column (insert)
 --
 -- One generic function for every table: generated code per table was no faster and fails every write once a
 -- column is dropped. One statement for a table with nothing special: each expression of PL/pgSQL is made ready anew
--- in every transaction, and with 25 of them 8 writers kept 0.60 of their throughput instead of 0.68. It stands here once
--- for each segment of the outbox: which one takes new rows is the state of a sequence (V2), and a table that is chosen by
--- a value would cost a row 2 microseconds. For the same reason tables that are kept briefly have a function of their own,
+-- in every transaction, and with 25 of them 8 writers kept 0.60 of their throughput instead of 0.68. It stands here
+-- once for each segment of the outbox: which one takes new rows is the state of a sequence (V2), and a table that is
+-- chosen by a value would cost a row 2 microseconds. For the same reason tables that are kept briefly have a function of their own,
 -- which is the same text with other segments and another sequence.
 --
 -- An update that changes nothing is left out here, not by a WHEN of the trigger, which Postgres reads from its text and
@@ -39,20 +40,27 @@ declare
   -- order and for the test
   into_segment text := $insert$
       insert into rowcast.outbox_%1$s (channel, op, old, new, actor, depth)
-        select tg_argv[0]::pg_catalog.int4, tg_op::pg_catalog."char",
+        select tg_argv[0]::pg_catalog.int4,
+               tg_op::pg_catalog."char",
                case when pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 950 and tg_op operator(pg_catalog.=) 'UPDATE'
                     then rowcast.json_differing(pg_catalog.row_to_json(old.*), pg_catalog.row_to_json(new.*)) else pg_catalog.row_to_json(old.*) end,
-               pg_catalog.row_to_json(new.*), rowcast.actor(),
+               pg_catalog.row_to_json(new.*),
+               rowcast.actor(),
                pg_catalog.pg_trigger_depth()
          where coalesce(pg_catalog.current_setting('rowcast.mute', true), '') operator(pg_catalog.<>) 'on'
            and case when (pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000) is not true
                      and (pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000) is not true
                     then (old.* operator(pg_catalog.*<>) new.*) is not false else false end
-        returning case when (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023) operator(pg_catalog.=) 0 then 2 else 0 end
+        returning case
+          when (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023)
+            operator(pg_catalog.=) 0
+            then 2
+          else 0 end
           operator(pg_catalog.+)
           case when rowcast.bell_mode() operator(pg_catalog.<>) 'never'
                 and (rowcast.bell_mode() operator(pg_catalog.=) 'always'
-                     or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1) and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
+                     or (pg_catalog.pg_try_advisory_lock_shared(1919907683, 1)
+                       and pg_catalog.pg_advisory_unlock_shared(1919907683, 1)))
                then 1 else 0 end
         into todo;$insert$;
   outbox pg_catalog.record;
@@ -87,7 +95,10 @@ begin
       return null;
     elsif todo operator(pg_catalog.>) 0 then
       if (todo operator(pg_catalog.&) 1) operator(pg_catalog.=) 1 then
-        perform rowcast.ring(tg_argv[1], tg_op::pg_catalog."char", coalesce(pg_catalog.row_to_json(new.*), pg_catalog.row_to_json(old.*)));
+        perform rowcast.ring(
+          tg_argv[1],
+          tg_op::pg_catalog."char",
+          coalesce(pg_catalog.row_to_json(new.*), pg_catalog.row_to_json(old.*)));
       end if;
       if todo operator(pg_catalog.>=) 2 then
         perform rowcast.bound_outbox%4$s();
@@ -97,10 +108,12 @@ begin
   end if;
 
   -- whatever has something special, is large, muted, or was changed to what it was
-  if state operator(pg_catalog.>=) 3 or pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
+  if state operator(pg_catalog.>=) 3
+    or pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on' then
     return null;
   end if;
-  is_large := coalesce(pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000, false) or coalesce(pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000, false);
+  is_large := coalesce(pg_catalog.pg_column_size(new.*) operator(pg_catalog.>) 2000, false)
+    or coalesce(pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000, false);
   if not is_large and (old.* operator(pg_catalog.*<>) new.*) is false then
     return null;
   end if;
@@ -110,18 +123,27 @@ begin
   if pg_catalog.length(tg_argv[7]) operator(pg_catalog.>) 0 then
     allowed := tg_argv[7];
   end if;
-  -- a column that was added may have taken an excluded name, and may have another one by the next row: from now on it is
-  -- excluded by its number too. An expression asks whether there is one, so that a table without new columns pays no query
+  -- a column that was added may have taken an excluded name, and may have another one by the next row: from now on it
+  -- is excluded by its number too. An expression asks whether there is one, so that a table without new columns pays
+  -- no query
   if names operator(pg_catalog.<>) '{}'
-     and (pg_catalog.pg_identify_object_as_address(1259, tg_argv[4]::pg_catalog.oid, coalesce(tg_argv[8]::pg_catalog.int4, 1600) operator(pg_catalog.+) 1)).object_names[3] is not null then
-    attnums := attnums operator(pg_catalog.||) array(select h.attnum from rowcast.hidden_column h where h.channel operator(pg_catalog.=) tg_argv[0]::pg_catalog.int4);
+     and (pg_catalog.pg_identify_object_as_address(
+       1259,
+       tg_argv[4]::pg_catalog.oid,
+       coalesce(tg_argv[8]::pg_catalog.int4, 1600) operator(pg_catalog.+) 1)).object_names[3] is not null then
+    attnums := attnums
+      operator(pg_catalog.||) array(select h.attnum
+                                      from rowcast.hidden_column h
+                                     where h.channel operator(pg_catalog.=) tg_argv[0]::pg_catalog.int4);
     insert into rowcast.hidden_column
       select tg_argv[0]::pg_catalog.int4, a.attnum from pg_catalog.pg_attribute a
-       where a.attrelid operator(pg_catalog.=) tg_argv[4]::pg_catalog.oid and a.attname::pg_catalog.text operator(pg_catalog.=) any (names)
+       where a.attrelid operator(pg_catalog.=) tg_argv[4]::pg_catalog.oid
+         and a.attname::pg_catalog.text operator(pg_catalog.=) any (names)
          and a.attnum operator(pg_catalog.<>) all (attnums) and not a.attisdropped;
   end if;
   deviates := pg_catalog.length(tg_argv[2]) operator(pg_catalog.>) 0 and not (
-    (pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) 'UTC' or pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) 'Etc/UTC')
+    (pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) 'UTC'
+      or pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) 'Etc/UTC')
     and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
     and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
     and pg_catalog.starts_with(pg_catalog.current_setting('DateStyle'), 'ISO')
@@ -130,11 +152,38 @@ begin
   -- a function in FROM hands its result over by a temporary file where it is larger than work_mem
   if is_large then
     if op operator(pg_catalog.=) 'I' then
-      images := rowcast.capture_large(op, new, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed);
+      images := rowcast.capture_large(
+        op,
+        new,
+        new,
+        tg_relid,
+        coalesce(tg_argv[4]::pg_catalog.oid, tg_relid),
+        tg_argv[0]::pg_catalog.int4,
+        attnums,
+        names,
+        allowed);
     elsif op operator(pg_catalog.=) 'D' then
-      images := rowcast.capture_large(op, old, old, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed);
+      images := rowcast.capture_large(
+        op,
+        old,
+        old,
+        tg_relid,
+        coalesce(tg_argv[4]::pg_catalog.oid, tg_relid),
+        tg_argv[0]::pg_catalog.int4,
+        attnums,
+        names,
+        allowed);
     else
-      images := rowcast.capture_large(op, old, new, tg_relid, coalesce(tg_argv[4]::pg_catalog.oid, tg_relid), tg_argv[0]::pg_catalog.int4, attnums, names, allowed);
+      images := rowcast.capture_large(
+        op,
+        old,
+        new,
+        tg_relid,
+        coalesce(tg_argv[4]::pg_catalog.oid, tg_relid),
+        tg_argv[0]::pg_catalog.int4,
+        attnums,
+        names,
+        allowed);
     end if;
     op := images.what;
     before := images.old;
@@ -153,8 +202,12 @@ begin
     before := pg_catalog.row_to_json(old.*);
     after := pg_catalog.row_to_json(new.*);
   else
-    if op operator(pg_catalog.<>) 'I' then before := rowcast.json_without(old, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed); end if;
-    if op operator(pg_catalog.<>) 'D' then after := rowcast.json_without(new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed); end if;
+    if op operator(pg_catalog.<>) 'I' then
+      before := rowcast.json_without(old, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed);
+    end if;
+    if op operator(pg_catalog.<>) 'D' then
+      after := rowcast.json_without(new, tg_relid, tg_argv[4]::pg_catalog.oid, attnums, names, allowed);
+    end if;
   end if;
 
   if pg_catalog.length(tg_argv[5]) operator(pg_catalog.>) 0 then
@@ -166,7 +219,8 @@ begin
     end if;
   end if;
   -- nothing differs that anybody may see
-  if op is null or (op operator(pg_catalog.=) 'U' and before::pg_catalog.text operator(pg_catalog.=) after::pg_catalog.text) then
+  if op is null
+    or (op operator(pg_catalog.=) 'U' and before::pg_catalog.text operator(pg_catalog.=) after::pg_catalog.text) then
     return null;
   end if;
   -- and a wide one's old image is kept as the columns that differ
@@ -181,9 +235,9 @@ begin
   end if;
   return null;
 end $body$ $function$,
-      pg_catalog.format(into_segment, outbox.column2), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1),
-      pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2), outbox.column1);
+    pg_catalog.format(into_segment, outbox.column2), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2), outbox.column1);
   end loop;
 end $do$;
-comment on function rowcast.capture() is 'row trigger of watched tables: writes the change into the outbox and rings the doorbell';
+comment on function rowcast.capture() is
+  'row trigger of watched tables: writes the change into the outbox and rings the doorbell';
 comment on function rowcast.capture_brief() is 'the same of tables that are kept briefly';

@@ -1,11 +1,10 @@
--- rowcast.capture_large(op, old row, new row, its table, the watched root, channel id, excluded attnums, excluded names,
--- allowed attnums) -> table(op, old json, new json); op null: an update that changes nothing of what may leave
+-- rowcast.capture_large(op, old row, new row, its table, the watched root, channel id, excluded attnums, excluded
+-- names, allowed attnums) -> table(op, old json, new json); op null: an update that changes nothing of what may leave
 -- The images of a row that is stored in more than 2,000 bytes. Nothing that it does may fail the write, whatever the
--- size: two images of 600 MB do not fit into one row of the outbox, 200 MB of control characters are 1.2 GB of JSON, and
--- a row of 1 GB cannot even be compared. An image above rowcast.row_bytes() gives way to the key, and op is in lower case.
--- An old image of more than 2,000 bytes is kept as the columns that differ: an update of a number beside a text of 20 kB
--- wrote the text twice.
--- Output settings are pinned as in rowcast.capture_pinned.
+-- size: two images of 600 MB do not fit into one row of the outbox, 200 MB of control characters are 1.2 GB of JSON,
+-- and a row of 1 GB cannot even be compared. An image above rowcast.row_bytes() gives way to the key, and op is in
+-- lower case. An old image of more than 2,000 bytes is kept as the columns that differ: an update of a number beside a
+-- text of 20 kB wrote the text twice. Output settings are pinned as in rowcast.capture_pinned.
 create or replace function rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel int,
   attnums int2[], names text[], allowed int2[], out what "char", out old json, out new json)
 language plpgsql
@@ -14,7 +13,8 @@ set bytea_output = 'hex' set extra_float_digits = 1 set datestyle = 'ISO' as $$
 begin
   what := op;
   if op operator(pg_catalog.=) 'U' and pg_catalog.pg_column_size(o) operator(pg_catalog.<=) rowcast.row_bytes()
-     and pg_catalog.pg_column_size(n) operator(pg_catalog.<=) rowcast.row_bytes() and (o operator(pg_catalog.*<>) n) is false then
+     and pg_catalog.pg_column_size(n) operator(pg_catalog.<=) rowcast.row_bytes()
+     and (o operator(pg_catalog.*<>) n) is false then
     what := null;
     return;
   end if;
@@ -35,4 +35,5 @@ begin
     end if;
   end if;
 end $$;
-comment on function rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]) is 'images of a change of a large row';
+comment on function rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]) is
+  'images of a change of a large row';

@@ -46,17 +46,21 @@ begin
     on conflict on constraint setting_pkey do update set value = excluded.value;
   if name = 'notify' then
     if value <> 'never' and current_setting('max_prepared_transactions')::int > 0 then
-      raise warning 'two-phase commit is enabled (max_prepared_transactions = %): a transaction that rang cannot be prepared',
+      raise warning 'two-phase commit is enabled (max_prepared_transactions = %): a transaction that rang cannot be '
+                    'prepared',
         current_setting('max_prepared_transactions') using hint = 'notify = never lets the relay poll instead';
     end if;
-    execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe as %L',
+    execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe '
+                   'as %L',
                    format('select %L::pg_catalog.text', configure.value));
   elsif name = 'actor' then
     -- what servers have in memory has the actors of before
     perform rowcast.raise_floor(c.id) from rowcast.channel c;
   elsif name = 'row_bytes' then
-    execute format('create or replace function rowcast.row_bytes() returns int language sql immutable parallel safe as %L',
+    execute format('create or replace function rowcast.row_bytes() returns int language sql immutable parallel safe as '
+                   '%L',
                    format('select %s', pg_size_bytes(configure.value)));
   end if;
 end $$;
-comment on function rowcast.configure(text, text) is 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or actor';
+comment on function rowcast.configure(text, text) is
+  'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or actor';

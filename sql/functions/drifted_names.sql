@@ -10,4 +10,5 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
      where c.name = (policy).channel and c.target_oid = (policy).target_oid and c.origin = (policy).origin
        and c.target = c.target_oid and a.attnum <> n.attnum);
 $$;
-comment on function rowcast.drifted_names(rowcast.policy) is 'the names in a policy that another column has taken since it was stated';
+comment on function rowcast.drifted_names(rowcast.policy) is
+  'the names in a policy that another column has taken since it was stated';

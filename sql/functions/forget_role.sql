@@ -7,11 +7,16 @@ declare
   whose oid := (select oid from pg_roles where rolname = role);
 begin
   if role in ('rowcast_capture', 'rowcast_relay')
-     or not exists (select from pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'rowcast' and a.grantee = whose and n.nspowner <> whose)
+     or not exists (select from pg_namespace n, aclexplode(n.nspacl) a
+                     where n.nspname = 'rowcast' and a.grantee = whose and n.nspowner <> whose)
      -- whoever may call or read something there was given it by the DBA
-     or exists (select from pg_proc p, aclexplode(p.proacl) a where p.pronamespace = 'rowcast'::regnamespace and a.grantee = whose and p.proowner <> whose)
-     or exists (select from pg_class c, aclexplode(c.relacl) a where c.relnamespace = 'rowcast'::regnamespace and a.grantee = whose and c.relowner <> whose)
-     or exists (select from pg_class c join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) a where c.relnamespace = 'rowcast'::regnamespace and a.grantee = whose)
+     or exists (select from pg_proc p, aclexplode(p.proacl) a
+                 where p.pronamespace = 'rowcast'::regnamespace and a.grantee = whose and p.proowner <> whose)
+     or exists (select from pg_class c, aclexplode(c.relacl) a
+                 where c.relnamespace = 'rowcast'::regnamespace and a.grantee = whose and c.relowner <> whose)
+     or exists (select from pg_class c
+                  join pg_attribute t on t.attrelid = c.oid, aclexplode(t.attacl) a
+                 where c.relnamespace = 'rowcast'::regnamespace and a.grantee = whose)
      or exists (select from pg_proc p where p.pronamespace = 'rowcast'::regnamespace and p.proowner = whose) then
     return;
   end if;

@@ -1,6 +1,7 @@
 -- rowcast.free_channel(target, prefix) -> text
--- A channel's name for a table: its own name with _ as -, as a path can have it; with the schema before it, and then a number
--- behind it, where that is another table's. A name has 100 characters at most: of a longer one a digest takes the end's place.
+-- A channel's name for a table: its own name with _ as -, as a path can have it; with the schema before it, and then a
+-- number behind it, where that is another table's. A name has 100 characters at most: of a longer one a digest takes
+-- the end's place.
 create or replace function rowcast.free_channel(target regclass, prefix text default '') returns text
 language sql stable set search_path = pg_catalog, pg_temp as $$
   with named(schema, name) as (
@@ -13,8 +14,11 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
     union all select n, schema || '-' || name || '-' || n from named cross join generate_series(3, 1000) n
   )
   select f.name from candidate
-   cross join lateral (select case when length(candidate.name) > 100 then left(candidate.name, 91) || '-' || left(md5(candidate.name), 8) else candidate.name end as name) f
-   where not exists (select from rowcast.channel c where c.name = f.name and c.target is distinct from free_channel.target)
+   cross join lateral (select case
+     when length(candidate.name) > 100 then left(candidate.name, 91) || '-' || left(md5(candidate.name), 8)
+     else candidate.name end as name) f
+   where not exists (select from rowcast.channel c
+                      where c.name = f.name and c.target is distinct from free_channel.target)
    order by place limit 1;
 $$;
 comment on function rowcast.free_channel(regclass, text) is 'a channel''s name for a table that no other table has';

@@ -1,8 +1,9 @@
 -- rowcast.grant_added(target) -> boolean, whether the relay may read all columns that its changes carry
--- Of a table with excluded columns the relay's right to read is by column, and a column that is added later has none: a relay
--- calls it before it reads rows, and each ten seconds, with the rights of whoever installed rowcast. Such a column is in
--- changes at once, so nothing is shown that was not. Where the DBA took the right to read away altogether it stays so.
--- No lock is waited for: ACCESS SHARE keeps a concurrent ALTER TABLE from failing because two state a column at once.
+-- Of a table with excluded columns the relay's right to read is by column, and a column that is added later has none:
+-- a relay calls it before it reads rows, and each ten seconds, with the rights of whoever installed rowcast. Such a
+-- column is in changes at once, so nothing is shown that was not. Where the DBA took the right to read away altogether
+-- it stays so. No lock is waited for: ACCESS SHARE keeps a concurrent ALTER TABLE from failing because two state a
+-- column at once.
 -- tables touched: none, but for the rights of target
 create or replace function rowcast.grant_added(target regclass) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -10,27 +11,34 @@ declare
   columns text;
 begin
   if not exists (select from rowcast.shown_column s join rowcast.channel c on c.id = s.channel
-                  where c.target = grant_added.target and not has_column_privilege('rowcast_relay', grant_added.target::oid, s.attnum, 'select')) then
+                  where c.target = grant_added.target
+                    and not has_column_privilege('rowcast_relay', grant_added.target::oid, s.attnum, 'select')) then
     return true;
   end if;
   -- its own, not what everybody may read
   if not exists (
     select from (select c.relacl from pg_class c where c.oid = target
-                 union all select a.attacl from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped) rights(acl),
+                 union all select a.attacl
+                  from pg_attribute a
+                 where a.attrelid = target and a.attnum > 0 and not a.attisdropped) rights(acl),
            aclexplode(rights.acl) a where a.grantee = 'rowcast_relay'::regrole and a.privilege_type = 'SELECT') then
     return false;
   end if;
   execute format('lock table %s in access share mode nowait', target);
   -- by the names that the columns have under the lock
-  select string_agg(quote_ident(s.name), ', ' order by s.attnum) into columns from rowcast.shown_column s join rowcast.channel c on c.id = s.channel
-   where c.target = grant_added.target and not has_column_privilege('rowcast_relay', grant_added.target::oid, s.attnum, 'select');
+  select string_agg(quote_ident(s.name), ', ' order by s.attnum) into columns
+    from rowcast.shown_column s
+    join rowcast.channel c on c.id = s.channel
+   where c.target = grant_added.target
+     and not has_column_privilege('rowcast_relay', grant_added.target::oid, s.attnum, 'select');
   if columns is null then
     return true;
   end if;
   execute format('grant select (%s) on %s to rowcast_relay', columns, target);
   return not exists (
     select from rowcast.shown_column s join rowcast.channel c on c.id = s.channel
-     where c.target = grant_added.target and not has_column_privilege('rowcast_relay', grant_added.target::oid, s.attnum, 'select'));
+     where c.target = grant_added.target
+       and not has_column_privilege('rowcast_relay', grant_added.target::oid, s.attnum, 'select'));
 exception when lock_not_available or insufficient_privilege or undefined_table or undefined_column then
   return false;  -- rowcast.watched says what to run
 end $$;

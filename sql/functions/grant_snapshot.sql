@@ -8,7 +8,8 @@ declare
   statements text;
   schema oid;
 begin
-  if exists (select from rowcast.channel c where c.target = grant_snapshot.target and (c.exclude <> '{}' or c.allowed is not null)) then
+  if exists (select from rowcast.channel c
+              where c.target = grant_snapshot.target and (c.exclude <> '{}' or c.allowed is not null)) then
     select '(' || string_agg(quote_ident(s.name), ', ' order by s.attnum) || ')' into columns
       from rowcast.shown_column s join rowcast.channel c on c.id = s.channel where c.target = grant_snapshot.target;
     if columns is null then
@@ -16,13 +17,18 @@ begin
     end if;
   end if;
   schema := (select relnamespace from pg_class where oid = target);
-  statements := format('revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay', target, columns, target);
+  statements := format(
+    'revoke select on %s from rowcast_relay; grant select %s on %s to rowcast_relay',
+    target,
+    columns,
+    target);
   execute statements;
   if not has_schema_privilege('rowcast_relay', schema, 'usage') then
     statements := format('grant usage on schema %s to rowcast_relay', schema::regnamespace);
     -- to grant what one may not grant is a warning of the server, and no error
     if not has_schema_privilege(current_user, schema, 'usage with grant option') then
-      raise warning 'snapshots of table % are not possible: the relay may not use its schema', target using hint = statements;
+      raise warning 'snapshots of table % are not possible: the relay may not use its schema',
+        target using hint = statements;
     else
       execute statements;
     end if;

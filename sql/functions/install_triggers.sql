@@ -1,6 +1,6 @@
 -- rowcast.install_triggers(target) -> void
--- Gives a table that rowcast.note_watch has noted its triggers, in the place of those that it had. Takes the table's lock;
--- two CREATE TRIGGERs later the caller may commit.
+-- Gives a table that rowcast.note_watch has noted its triggers, in the place of those that it had. Takes the table's
+-- lock; two CREATE TRIGGERs later the caller may commit.
 -- tables touched: rowcast.channel (select)
 create or replace function rowcast.install_triggers(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -16,10 +16,28 @@ begin
   -- is listed although it follows TimeZone: its text says the offset, and the relay brings it to UTC.
   select coalesce(max('x'), '') into depends_on_settings from pg_attribute a
    where a.attrelid = target and a.attnum > 0 and not a.attisdropped
-     and a.atttypid not in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype, 'numeric'::regtype, 'text'::regtype, 'varchar'::regtype,
-       'bpchar'::regtype, 'bool'::regtype, 'uuid'::regtype, 'date'::regtype, 'timestamp'::regtype, 'timestamptz'::regtype, 'time'::regtype,
+     and a.atttypid not in (
+       'int2'::regtype,
+       'int4'::regtype,
+       'int8'::regtype,
+       'numeric'::regtype,
+       'text'::regtype,
+       'varchar'::regtype,
+       'bpchar'::regtype,
+       'bool'::regtype,
+       'uuid'::regtype,
+       'date'::regtype,
+       'timestamp'::regtype,
+       'timestamptz'::regtype,
+       'time'::regtype,
        'json'::regtype, 'jsonb'::regtype, 'inet'::regtype, 'cidr'::regtype, 'macaddr'::regtype, 'xml'::regtype,
-       '_int2'::regtype, '_int4'::regtype, '_int8'::regtype, '_text'::regtype, '_varchar'::regtype, '_uuid'::regtype, '_numeric'::regtype)
+       '_int2'::regtype,
+       '_int4'::regtype,
+       '_int8'::regtype,
+       '_text'::regtype,
+       '_varchar'::regtype,
+       '_uuid'::regtype,
+       '_numeric'::regtype)
      and not exists (select from pg_type t where t.oid = a.atttypid and t.typtype = 'e');
 
   perform rowcast.lock_for_triggers(target);
@@ -31,18 +49,36 @@ begin
     perform rowcast.install_user_query(target, entry.user_query, suffix);
   end if;
   arguments := format('%L, %L', entry.id, entry.name);
-  if depends_on_settings <> '' or entry.exclude <> '{}' or entry.allowed is not null or entry.user_query is not null then
-    arguments := format('%s, %L, %L, %L, %L, %L, %L, %L', arguments, depends_on_settings, entry.exclude::text, target::oid,
-      case when entry.user_query is null then '' else 'rowcast.users' || suffix end, entry.given_exclude::text, coalesce(entry.allowed::text, ''),
+  if depends_on_settings <> ''
+    or entry.exclude <> '{}'
+    or entry.allowed is not null
+    or entry.user_query is not null then
+    arguments := format(
+      '%s, %L, %L, %L, %L, %L, %L, %L',
+      arguments,
+      depends_on_settings,
+      entry.exclude::text,
+      target::oid,
+      case when entry.user_query is null then '' else 'rowcast.users' || suffix end,
+      entry.given_exclude::text,
+      coalesce(entry.allowed::text, ''),
       (select c.relnatts from pg_class c where c.oid = target));
   end if;
-  execute format('create trigger %I after insert or update or delete on %s for each row execute function %s(%s)', '!rowcast' || suffix, target,
-    case when entry.briefly then 'rowcast.capture_brief' else 'rowcast.capture' end, arguments);
-  execute format('create trigger %I after truncate on %s for each statement execute function %s(%L, %L)', '!rowcast_t' || suffix, target,
+  execute format(
+    'create trigger %I after insert or update or delete on %s for each row execute function %s(%s)',
+    '!rowcast' || suffix,
+    target,
+    case when entry.briefly then 'rowcast.capture_brief' else 'rowcast.capture' end,
+    arguments);
+  execute format('create trigger %I after truncate on %s for each statement execute '
+                 'function %s(%L, %L)',
+    '!rowcast_t' || suffix, target,
     case when entry.briefly then 'rowcast.capture_truncate_brief' else 'rowcast.capture_truncate' end, entry.id, entry.name);
   if entry.replicated then
     execute (select string_agg(format('alter table %s enable always trigger %I', target, t.tgname), '; ')
-               from pg_trigger t where t.tgrelid = target and t.tgname in ('!rowcast' || suffix, '!rowcast_t' || suffix, '!!rowcast_users' || suffix));
+               from pg_trigger t
+              where t.tgrelid = target
+                and t.tgname in ('!rowcast' || suffix, '!rowcast_t' || suffix, '!!rowcast_users' || suffix));
   end if;
 end $$;
 comment on function rowcast.install_triggers(regclass) is 'gives a watched table its triggers';

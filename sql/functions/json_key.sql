@@ -8,17 +8,37 @@ declare
   columns pg_catalog.text;
   result pg_catalog.json;
 begin
-  select pg_catalog.string_agg(case when k.is_key then c.value else 'case when pg_catalog.pg_column_size(' operator(pg_catalog.||) c.value
-             operator(pg_catalog.||) ') operator(pg_catalog.<=) 1000 then ' operator(pg_catalog.||) c.value operator(pg_catalog.||) ' end as ' operator(pg_catalog.||) pg_catalog.quote_ident(a.attname) end, ', ' order by a.attnum) into columns
+  select pg_catalog.string_agg(case
+    when k.is_key then c.value
+    else 'case when pg_catalog.pg_column_size(' operator(pg_catalog.||) c.value
+             operator(pg_catalog.||) ') operator(pg_catalog.<=) 1000 then '
+               operator(pg_catalog.||) c.value
+               operator(pg_catalog.||) ' end as '
+               operator(pg_catalog.||) pg_catalog.quote_ident(a.attname) end,
+             ', '
+              order by a.attnum) into columns
     from pg_catalog.pg_attribute a
    cross join lateral (select '($1).' operator(pg_catalog.||) pg_catalog.quote_ident(a.attname)) c(value)
    cross join lateral (
-     select exists (select from pg_catalog.pg_index i where i.indrelid operator(pg_catalog.=) rel and i.indisprimary and a.attnum operator(pg_catalog.=) any (i.indkey)),
-            exists (select from rowcast.channel w join pg_catalog.pg_attribute u on u.attrelid operator(pg_catalog.=) w.target and u.attnum operator(pg_catalog.=) w.user_column
-                     where w.id operator(pg_catalog.=) channel and u.attname operator(pg_catalog.=) a.attname)) k(is_key, is_user)
-   where a.attrelid operator(pg_catalog.=) rel and a.attnum operator(pg_catalog.>) 0 and not a.attisdropped and (k.is_key or k.is_user);
+     select exists (select from pg_catalog.pg_index i
+                     where i.indrelid operator(pg_catalog.=) rel
+                       and i.indisprimary
+                       and a.attnum operator(pg_catalog.=) any (i.indkey)),
+            exists (select from rowcast.channel w
+                      join pg_catalog.pg_attribute u on u.attrelid operator(pg_catalog.=) w.target
+                        and u.attnum operator(pg_catalog.=) w.user_column
+                     where w.id operator(pg_catalog.=) channel and u.attname operator(pg_catalog.=) a.attname)) k(
+                     is_key,
+                     is_user)
+   where a.attrelid operator(pg_catalog.=) rel
+     and a.attnum operator(pg_catalog.>) 0
+     and not a.attisdropped
+     and (k.is_key or k.is_user);
   if columns is not null then
-    execute 'select pg_catalog.row_to_json(q.*) from (select ' operator(pg_catalog.||) columns operator(pg_catalog.||) ') q' into result using r;
+    execute 'select pg_catalog.row_to_json(q.*) from (select '
+      operator(pg_catalog.||) columns
+      operator(pg_catalog.||) ') q' into result
+      using r;
   end if;
   return coalesce(result, '{}');
 exception when others then

@@ -1,8 +1,8 @@
 -- rowcast.json_without(row, its table, the watched root, excluded attnums, excluded names, allowed attnums) -> json
 -- A row's JSON with the columns emptied that may not leave: those of these numbers of the watched root, those that have
--- one of these names now, and where some are allowed (null: all), all others. By number, so that a rename changes nothing
--- and a partition may number its columns differently; by name too, so that a column that takes the name of an excluded
--- one stays in. The key stays, with null; the relay drops it.
+-- one of these names now, and where some are allowed (null: all), all others. By number, so that a rename changes
+-- nothing and a partition may number its columns differently; by name too, so that a column that takes the name of an
+-- excluded one stays in. The key stays, with null; the relay drops it.
 --
 -- jsonb_populate_record keeps every other column byte for byte, also json with \u0000 or 1e200000, at which
 -- json_each and jsonb fail. Where it would be wrong, the hidden columns are cut out of the row's JSON:
@@ -11,12 +11,18 @@
 --   * a column was added with a default and the row is from before: it would be null;
 --   * the transaction keeps one snapshot: it cannot see in the catalog whether one of the two is the case;
 --   * the row is large: it would be copied in one piece.
--- Where json_each fails (a \u0000 in a value of type json), or the row is so large that an excluded column should not be
--- written as JSON first, a query that names the other columns is made at run time: 70 microseconds for each column.
+-- Where json_each fails (a \u0000 in a value of type json), or the row is so large that an excluded column should not
+-- be written as JSON first, a query that names the other columns is made at run time: 70 microseconds for each column.
 -- The names come from pg_identify_object_as_address, which sees the catalog as the row does. A query sees it as its
 -- snapshot does: under REPEATABLE READ with the name from before a rename, which would let the column out.
 -- force_generic_plan: else the planner runs at every call (90 instead of 20 microseconds).
-create or replace function rowcast.json_without(r anyelement, rel oid, root oid, attnums int2[], names text[], allowed int2[])
+create or replace function rowcast.json_without(
+  r anyelement,
+  rel oid,
+  root oid,
+  attnums int2[],
+  names text[],
+  allowed int2[])
 returns json language plpgsql set plan_cache_mode = force_generic_plan as $$
 declare
   hidden pg_catalog.text[] := names;
@@ -33,14 +39,17 @@ begin
   -- (while a partition is being detached it has no ancestors, and its triggers go on)
   if rel operator(pg_catalog.<>) root
      and not exists (select from pg_catalog.pg_partition_ancestors(rel) a where a.relid operator(pg_catalog.=) root)
-     and not exists (select from pg_catalog.pg_inherits i where i.inhrelid operator(pg_catalog.=) rel and i.inhparent operator(pg_catalog.=) root) then
+     and not exists (select from pg_catalog.pg_inherits i
+                      where i.inhrelid operator(pg_catalog.=) rel and i.inhparent operator(pg_catalog.=) root) then
     return '{}';
   end if;
   for n in 1 .. pg_catalog.cardinality(attnums) loop
-    hidden := hidden operator(pg_catalog.||) (pg_catalog.pg_identify_object_as_address(1259, root, attnums[n])).object_names[3];
+    hidden := hidden
+      operator(pg_catalog.||) (pg_catalog.pg_identify_object_as_address(1259, root, attnums[n])).object_names[3];
   end loop;
   for n in 1 .. coalesce(pg_catalog.cardinality(allowed), 0) loop
-    shown := shown operator(pg_catalog.||) (pg_catalog.pg_identify_object_as_address(1259, root, allowed[n])).object_names[3];
+    shown := shown
+      operator(pg_catalog.||) (pg_catalog.pg_identify_object_as_address(1259, root, allowed[n])).object_names[3];
   end loop;
   if allowed is not null then
     shown := coalesce(shown, '{}');
@@ -52,7 +61,9 @@ begin
         select from pg_catalog.pg_attribute a where a.attrelid operator(pg_catalog.=) rel and a.atthasmissing
       union all
         select from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid operator(pg_catalog.=) a.atttypid
-         where a.attrelid operator(pg_catalog.=) root and a.attname::pg_catalog.text operator(pg_catalog.=) any (hidden) and t.typtype operator(pg_catalog.=) 'd')
+         where a.attrelid operator(pg_catalog.=) root
+           and a.attname::pg_catalog.text operator(pg_catalog.=) any (hidden)
+           and t.typtype operator(pg_catalog.=) 'd')
       into cuts;
   end if;
   if not cuts then
@@ -64,10 +75,19 @@ begin
   end if;
   if size operator(pg_catalog.<=) 100000 then
     begin
-      select '{' operator(pg_catalog.||) coalesce(pg_catalog.string_agg(pg_catalog.to_json(e.key)::pg_catalog.text operator(pg_catalog.||) ':'
-               operator(pg_catalog.||) e.value::pg_catalog.text, ',' order by e.n), '') operator(pg_catalog.||) '}' into result
+      select '{'
+             operator(pg_catalog.||) coalesce(
+               pg_catalog.string_agg(
+                 pg_catalog.to_json(e.key)::pg_catalog.text
+                 operator(pg_catalog.||) ':'
+                 operator(pg_catalog.||) e.value::pg_catalog.text,
+                 ',' order by e.n),
+               '')
+             operator(pg_catalog.||) '}'
+        into result
         from pg_catalog.json_each(pg_catalog.row_to_json(r)) with ordinality e(key, value, n)
-       where not coalesce(e.key operator(pg_catalog.=) any (hidden), false) and (shown is null or e.key operator(pg_catalog.=) any (shown));
+       where not coalesce(e.key operator(pg_catalog.=) any (hidden), false)
+         and (shown is null or e.key operator(pg_catalog.=) any (shown));
       return result;
     exception when others then
       null;
@@ -76,7 +96,8 @@ begin
   for n in 1 .. 1600 loop
     name := (pg_catalog.pg_identify_object_as_address(1259, rel, n)).object_names[3];
     exit when name is null;
-    if not pg_catalog.starts_with(name, '........pg.dropped.') and not coalesce(name operator(pg_catalog.=) any (hidden), false)
+    if not pg_catalog.starts_with(name, '........pg.dropped.')
+      and not coalesce(name operator(pg_catalog.=) any (hidden), false)
        and (shown is null or name operator(pg_catalog.=) any (shown)) then
       columns := columns operator(pg_catalog.||) ', ($1).' operator(pg_catalog.||) pg_catalog.quote_ident(name);
     end if;
@@ -84,9 +105,12 @@ begin
   if columns operator(pg_catalog.=) '' then
     return '{}';
   end if;
-  execute 'select pg_catalog.row_to_json(q.*) from (select ' operator(pg_catalog.||) pg_catalog.substr(columns, 3) operator(pg_catalog.||) ') q'
+  execute 'select pg_catalog.row_to_json(q.*) from (select '
+    operator(pg_catalog.||) pg_catalog.substr(columns, 3)
+    operator(pg_catalog.||) ') q'
     into result using r;
   return result;
 end $$;
-comment on function rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]) is 'a row''s JSON with the columns emptied that may not leave';
+comment on function rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]) is
+  'a row''s JSON with the columns emptied that may not leave';
 drop function if exists rowcast.json_without(anyelement, oid, oid, int2[]);

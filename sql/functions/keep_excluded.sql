@@ -1,8 +1,8 @@
 -- rowcast.keep_excluded() -> void
--- A column that has taken the name of an excluded one is hidden by that name. From now on it is by its number as well, so
--- that a third column may take the name, and this one another. A relay calls it where it sees such a column, or where the
--- writer of a row has seen one (rowcast.hidden_column). The triggers go by what writers have seen.
--- No lock is waited for: a channel that somebody states is left for the next time.
+-- A column that has taken the name of an excluded one is hidden by that name. From now on it is by its number as well,
+-- so that a third column may take the name, and this one another. A relay calls it where it sees such a column, or
+-- where the writer of a row has seen one (rowcast.hidden_column). The triggers go by what writers have seen. No lock
+-- is waited for: a channel that somebody states is left for the next time.
 -- tables touched: rowcast.channel (update)
 create or replace function rowcast.keep_excluded() returns void
 language sql security definer set search_path = pg_catalog, pg_temp as $$

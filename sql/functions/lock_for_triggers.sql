@@ -3,14 +3,16 @@
 -- everybody else queue behind it, so none may wait long. Gives up after about ten seconds. CREATE TRIGGER keeps
 -- writers out, DROP TRIGGER readers too: so where there are triggers of ours, that lock is taken at once.
 --
--- A transaction that has such a lock on another table already gives up after the first try: whoever uses that table would
--- wait as well.
+-- A transaction that has such a lock on another table already gives up after the first try: whoever uses that table
+-- would wait as well.
 create or replace function rowcast.lock_for_triggers(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
   attempts int := 0;
   held regclass;
-  mode text := case when exists (select from pg_trigger t where t.tgrelid = target and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
+  mode text := case
+    when exists (select from pg_trigger t
+                  where t.tgrelid = target and t.tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$')
                     then 'access exclusive' else 'share row exclusive' end;
 begin
   loop
@@ -23,19 +25,25 @@ begin
     select l.relation into held from pg_locks l join pg_class c on c.oid = l.relation
      where attempts = 1 and l.pid = pg_backend_pid() and l.locktype = 'relation' and l.granted and l.relation <> target
        and l.mode in ('ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock') and c.relkind in ('r', 'p')
-       and c.relnamespace <> all (array(select oid from pg_namespace where nspname in ('pg_catalog', 'rowcast', 'pg_toast')))
+       and c.relnamespace
+         <> all (array(select oid from pg_namespace where nspname in ('pg_catalog', 'rowcast', 'pg_toast')))
        and l.database = (select oid from pg_database where datname = current_database()) limit 1;
     if found then
-      raise exception 'cannot change the triggers of table %: it is in use by %, and this transaction has locked % already',
+      raise exception 'cannot change the triggers of table %: it is in use by %, and this transaction has locked % '
+                      'already',
         target, rowcast.holders(target, true), held
         using errcode = 'lock_not_available',
-              hint = 'one table in a transaction: whoever uses the locked one would wait as well. To unwatch all: call rowcast.unwatch_all();';
+              hint = 'one table in a transaction: whoever uses the locked one would wait as well. To unwatch '
+                     'all: call rowcast.unwatch_all();';
     elsif attempts >= 25 then
-      raise exception 'cannot change the triggers of table %: it stayed locked for ten seconds, by %', target, rowcast.holders(target, true)
+      raise exception 'cannot change the triggers of table %: it stayed locked for ten seconds, by %',
+        target,
+        rowcast.holders(target, true)
         using errcode = 'lock_not_available',
               hint = 'try again when that transaction has ended; if it is forgotten: select pg_terminate_backend(pid);';
     end if;
     perform pg_sleep(0.1 + 0.2 * random());
   end loop;
 end $$;
-comment on function rowcast.lock_for_triggers(regclass) is 'takes a table''s lock for trigger changes without making writers queue';
+comment on function rowcast.lock_for_triggers(regclass) is
+  'takes a table''s lock for trigger changes without making writers queue';

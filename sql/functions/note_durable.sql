@@ -7,7 +7,8 @@ declare
   noted pg_lsn;
 begin
   update rowcast.incarnation i set durable = pg_current_wal_flush_lsn(), durable_at = clock_timestamp()
-   where i.number = (select max(number) from rowcast.incarnation) and i.durable_at < clock_timestamp() - interval '500 milliseconds'
+   where i.number = (select max(number) from rowcast.incarnation)
+     and i.durable_at < clock_timestamp() - interval '500 milliseconds'
    returning durable into noted;
   if noted is null then
     select durable into noted from rowcast.incarnation i order by i.number desc limit 1;

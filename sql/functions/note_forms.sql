@@ -1,14 +1,14 @@
 -- rowcast.note_forms() -> void
--- DDL can change what rows say, and no change of a row tells it. Then the channel's floor rises: its subscribers are told
--- `gap`, `policy`, and load again. It rises where
+-- DDL can change what rows say, and no change of a row tells it. Then the channel's floor rises: its subscribers are
+-- told `gap`, `policy`, and load again. It rises where
 --   * a column was renamed, dropped or took another type, or a value of its enum got another name;
 --   * a column was added with a default, which rows from before have;
 --   * the rows were written anew by ALTER COLUMN TYPE .. USING;
 --   * a partition was attached, detached or dropped: no change of a row tells of what it has.
--- A column that is null in every row from before is no reason, nor is one that was excluded, which raises the floor itself.
--- VACUUM FULL and CLUSTER are none, but for the first one after a column was added with a default: it cannot be told from an
--- ALTER COLUMN TYPE. A relay calls it each ten seconds, or as seldom as keeps it below a hundredth of a core: 0.3 ms a table.
--- No lock is waited for.
+-- A column that is null in every row from before is no reason, nor is one that was excluded, which raises the floor
+-- itself. VACUUM FULL and CLUSTER are none, but for the first one after a column was added with a default: it cannot
+-- be told from an ALTER COLUMN TYPE. A relay calls it each ten seconds, or as seldom as keeps it below a hundredth of
+-- a core: 0.3 ms a table. No lock is waited for.
 -- tables touched: rowcast.channel (update), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.note_forms() returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
@@ -30,18 +30,27 @@ begin
     continue when not found;
     gone := array(select unnest(seen.was) except select unnest(seen.now));
     come := array(select unnest(seen.now) except select unnest(seen.was));
-    partitions := array(select split_part(item, ':', 2) || ':' || split_part(item, ':', 3) from unnest(seen.was) item where item ~ '^p:');
+    partitions := array(select split_part(item, ':', 2) || ':' || split_part(item, ':', 3)
+                          from unnest(seen.was) item
+                         where item ~ '^p:');
     were := array(select split_part(item, ':', 2)::int2 from unnest(seen.was) item where item ~ '^c:');
     if seen.was is not null and (
          -- a value of an enum that is still there has another name
-         exists (select from unnest(gone) g where g ~ '^e:' and exists (select from unnest(come) i where starts_with(i, 'e:' || split_part(g, ':', 2) || ':')))
+         exists (select from unnest(gone) g
+                  where g ~ '^e:'
+                    and exists (select from unnest(come) i where starts_with(i, 'e:' || split_part(g, ':', 2) || ':')))
          -- a column has another name or type, or is gone; one that may leave no more is not
          or exists (select from unnest(gone) g where g ~ '^c:' and not exists (
-              select from pg_attribute a where a.attrelid = seen.target and a.attnum = split_part(g, ':', 2)::int2 and not a.attisdropped
+              select from pg_attribute a
+               where a.attrelid = seen.target and a.attnum = split_part(g, ':', 2)::int2 and not a.attisdropped
                  and not exists (select from rowcast.shown_column s where s.channel = seen.id and s.attnum = a.attnum)))
          -- a partition has left with its rows, or come with some
-         or exists (select from unnest(partitions) p where not exists (select from unnest(seen.now) i where i in ('p:' || p, 'p:' || p || ':joined')))
-         or (partitions <> '{}' and exists (select from unnest(come) i where i ~ '^p:.*:joined$' and split_part(i, ':', 2) || ':' || split_part(i, ':', 3) <> all (partitions)))
+         or exists (select from unnest(partitions) p
+                     where not exists (select from unnest(seen.now) i where i in ('p:' || p, 'p:' || p || ':joined')))
+         or (partitions <> '{}'
+           and exists (select from unnest(come) i
+                        where i ~ '^p:.*:joined$'
+                          and split_part(i, ':', 2) || ':' || split_part(i, ':', 3) <> all (partitions)))
          -- rows from before have a value in a column that is new
          or exists (select from unnest(come) i where i ~ '^f:' and split_part(i, ':', 2)::int2 <> all (were))
          or (exists (select from unnest(gone) g where g ~ '^n:') and (
@@ -54,4 +63,5 @@ begin
     update rowcast.channel c set form = seen.now where c.id = seen.id;
   end loop;
 end $$;
-comment on function rowcast.note_forms() is 'tells subscribers where the rows of a table say something else than before';
+comment on function rowcast.note_forms() is
+  'tells subscribers where the rows of a table say something else than before';

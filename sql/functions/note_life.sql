@@ -1,17 +1,19 @@
 -- rowcast.note_life() -> table(number, life, bound), all lives of the server so far, the present one last
--- Called by a relay when it connects, and for each snapshot. A life ends with each restart, crash or promotion. Whether it ended cleanly is
--- told by the unlogged table rowcast.alive, which only a crash or a promotion empties. After one, cursors of earlier
--- lives are good up to the last durable position that was noted and survived: a row that survived every crash since
--- proves that everything before the position in it did as well, however many crashes nobody saw.
--- A database that was restored from a dump has changes of transactions that its own server has not begun: they would be
--- read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew.
--- A crash empties the application's unlogged tables: their channels are told `gap`.
--- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also rowcast.outbox_0..5, segment, installation
+-- Called by a relay when it connects, and for each snapshot. A life ends with each restart, crash or promotion.
+-- Whether it ended cleanly is told by the unlogged table rowcast.alive, which only a crash or a promotion empties.
+-- After one, cursors of earlier lives are good up to the last durable position that was noted and survived: a row that
+-- survived every crash since proves that everything before the position in it did as well, however many crashes nobody
+-- saw. A database that was restored from a dump has changes of transactions that its own server has not begun: they
+-- would be read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew. A crash
+-- empties the application's unlogged tables: their channels are told `gap`.
+-- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also
+-- rowcast.outbox_0..5, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
   present text := format('%s %s %s', left(pg_walfile_name(pg_current_wal_lsn()), 8),
-                         extract(epoch from pg_postmaster_start_time()), coalesce(pg_last_wal_replay_lsn()::text, 'clean'));
+                         extract(epoch from pg_postmaster_start_time()),
+                         coalesce(pg_last_wal_replay_lsn()::text, 'clean'));
   last rowcast.incarnation;
   survived bool;
   had_life bool;
@@ -20,7 +22,8 @@ begin
   select * into last from rowcast.incarnation i order by i.number desc limit 1;
   if last.life = present and exists (select from rowcast.alive a where a.incarnation = last.number)
      and not exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
-     and not exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+     and not exists (select from rowcast.installation i
+                      where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
     return query select i.number, i.life, i.bound from rowcast.incarnation i order by i.number;
     return;
   end if;
@@ -29,15 +32,16 @@ begin
     lock table rowcast.alive in share row exclusive mode;
   exception when lock_not_available then
     raise exception 'cannot note the server''s life: rowcast.alive is locked by %', rowcast.holders('rowcast.alive')
-      using errcode = 'lock_not_available', hint = 'end that transaction, if it is forgotten: select pg_terminate_backend(pid);';
+      using errcode = 'lock_not_available',
+        hint = 'end that transaction, if it is forgotten: select pg_terminate_backend(pid);';
   end;
   if exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
-     or exists (select from rowcast.installation i where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+     or exists (select from rowcast.installation i
+                 where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
     -- no writer may wait behind this: it is tried again at the next connect
     perform set_config('lock_timeout', '200ms', true);
     truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2, rowcast.outbox_3, rowcast.outbox_4, rowcast.outbox_5;
-    update rowcast.segment s set opened_at = case when s.number = 0 or (s.number = 3 and exists (select from rowcast.segment b where b.number > 2 and b.opened_at is not null)) then now() end,
-                                 closed = null, closed_at = null;
+    update rowcast.segment s set opened_at = case when s.number = 0 or (s.number = 3 and exists (select from rowcast.segment b where b.number > 2 and b.opened_at is not null)) then now() end, closed = null, closed_at = null;
     update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot(),
                                     brief_floor = null, brief_floored_by = null, brief_left_out_until = null;
     delete from rowcast.incarnation;

@@ -12,6 +12,8 @@ begin
   perform from rowcast.installation for update;
   perform setval(case when number < 3 then 'rowcast.capture_state' else 'rowcast.capture_state_brief' end, number % 3 + 6)
     from (select distinct on (number / 3) number from rowcast.segment where opened_at is not null order by number / 3, opened_at desc) current;
-  insert into rowcast.setting (name, value) values ('paused', clock_timestamp()::text) on conflict on constraint setting_pkey do nothing;
+  insert into rowcast.setting (name, value)
+    values ('paused', clock_timestamp()::text) on conflict on constraint setting_pkey do nothing;
 end $$;
-comment on function rowcast.pause() is 'stops capture at once, of every table, without a lock; rowcast.resume() ends it';
+comment on function rowcast.pause() is
+  'stops capture at once, of every table, without a lock; rowcast.resume() ends it';

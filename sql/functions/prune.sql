@@ -7,8 +7,8 @@
 -- who wrote to it is left, a snapshot is kept that sees all of it. When that is older than the retention, the segment
 -- is emptied, and the snapshot becomes the floor: a cursor that does not see all the floor sees is answered with `gap`.
 --
--- What a node that lives has not read yet stays, however old it is, unless the size is exceeded: a publisher whose Redis
--- is away for a day goes on where it was.
+-- What a node that lives has not read yet stays, however old it is, unless the size is exceeded: a publisher whose
+-- Redis is away for a day goes on where it was.
 --
 -- No lock is waited for: a segment that somebody reads or writes is left for the next time. No DDL: an application's
 -- event trigger may refuse it, or fail under our search_path.
@@ -65,7 +65,9 @@ begin
       if old.closed is null then
         -- share mode: nobody has written to it in a transaction that still runs, a prepared one included
         execute format('lock table rowcast.outbox_%s in share mode nowait', old.number);
-        update rowcast.segment set closed = pg_current_snapshot(), closed_at = clock_timestamp() where number = old.number;
+        update rowcast.segment
+          set closed = pg_current_snapshot(), closed_at = clock_timestamp()
+         where number = old.number;
         done := done || format('segment %s is closed', old.number);
       end if;
       exit when old.closed is null or not (old.closed_at < clock_timestamp() - retention or size > most);
@@ -73,17 +75,25 @@ begin
         select from rowcast.node n where n.seen_at > clock_timestamp() - interval '1 minute'
            -- what another one publishes is no longer this one's
            and (n.role <> 'candidate' or not exists (select from rowcast.node p
-                 where p.role = 'publisher' and p.seen is not null and p.seen_at > clock_timestamp() - interval '1 minute'))
+                 where p.role = 'publisher'
+                   and p.seen is not null
+                   and p.seen_at > clock_timestamp() - interval '1 minute'))
            and (pg_snapshot_xmax(n.seen) < pg_snapshot_xmax(old.closed)
-                or exists (select from pg_snapshot_xip(n.seen) open where pg_visible_in_snapshot(open, old.closed)))) then
+                or exists (select from pg_snapshot_xip(n.seen) open
+                            where pg_visible_in_snapshot(open, old.closed)))) then
         done := done || format('segment %s is kept: a node has not read it yet', old.number);
         exit;
       end if;
       execute format('lock table rowcast.outbox_%s in access exclusive mode nowait', old.number);
       -- a session that had not seen the change of segments may have added a row after the snapshot was taken
-      execute format('select exists (select from rowcast.outbox_%s where not pg_visible_in_snapshot(xid, $1))', old.number) into stray using old.closed;
+      execute format(
+        'select exists (select from rowcast.outbox_%s where not pg_visible_in_snapshot(xid, $1))',
+        old.number) into stray
+        using old.closed;
       if stray then
-        update rowcast.segment set closed = pg_current_snapshot(), closed_at = clock_timestamp() where number = old.number;
+        update rowcast.segment
+          set closed = pg_current_snapshot(), closed_at = clock_timestamp()
+         where number = old.number;
         exit;
       end if;
       size := size - pg_total_relation_size(format('rowcast.outbox_%s', old.number));
@@ -95,7 +105,7 @@ begin
       update rowcast.installation i set floor = old.closed
        -- not back behind what rowcast.note_left_out has set
        where not briefly and (i.floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
-                                                >= (pg_snapshot_xmax(i.floor), -(select count(*) from pg_snapshot_xip(i.floor))));
+                             >= (pg_snapshot_xmax(i.floor), -(select count(*) from pg_snapshot_xip(i.floor))));
       done := done || format('segment %s is emptied: its changes were older than %s', old.number, old.closed_at);
     exception when lock_not_available then
       done := done || format('segment %s is in use', old.number);
@@ -113,7 +123,11 @@ begin
   state := first + pg_sequence_last_value(states);
   if current.opened_at < clock_timestamp() - retention / 2
      or pg_total_relation_size(format('rowcast.outbox_%s', current.number)) > most / 3 then
-    select number into next from rowcast.segment where number / 3 = first / 3 and opened_at is null order by (number - current.number + 3) % 3 limit 1;
+    select number into next
+      from rowcast.segment
+     where number / 3 = first / 3 and opened_at is null
+     order by (number - current.number + 3) % 3
+     limit 1;
     if found then
       update rowcast.segment set opened_at = clock_timestamp() where number = next;
       current.number := next;
@@ -130,16 +144,21 @@ begin
       perform rowcast.write_to(current.number);
     end if;
   elsif current_setting('transaction_isolation') <> 'read committed' then
-    done := done || 'changes are left out: call rowcast.prune() at read committed, for the floor has to see what began meanwhile'::text;
-  elsif state >= first + 6 or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
+    done := done
+      || 'changes are left out: call rowcast.prune() at read committed, for the floor has to see what began '
+         'meanwhile'::text;
+  elsif state >= first + 6
+    or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
     perform rowcast.write_to(current.number);
     perform rowcast.note_left_out(briefly);
     done := done || 'changes are captured again: some were left out'::text;
   else
     done := done || 'changes are left out: the outbox is full'::text;
   end if;
-  if current_setting('transaction_isolation') = 'read committed' and exists (select from rowcast.installation i cross join lateral (select case when briefly then i.brief_left_out_until else i.left_out_until end) u(until) where not exists (
-       select from pg_snapshot_xip(pg_current_snapshot()) x where x < u.until) and u.until is not null) then
+  if current_setting('transaction_isolation') = 'read committed'
+    and exists (select from rowcast.installation i cross join lateral (select case when briefly then i.brief_left_out_until else i.left_out_until end) u(until) where not exists (
+       select from pg_snapshot_xip(pg_current_snapshot()) x where x < u.until)
+         and u.until is not null) then
     perform rowcast.note_left_out(briefly);
   end if;
   return done;

@@ -13,11 +13,13 @@ begin
       using errcode = 'undefined_object', hint = pg_catalog.format('select rowcast.create_channel(%L);', channel);
   end if;
   if action is null or action operator(pg_catalog.=) '' then
-    raise exception 'cannot publish on channel %: action must not be empty', channel using errcode = 'invalid_parameter_value';
+    raise exception 'cannot publish on channel %: action must not be empty',
+      channel using errcode = 'invalid_parameter_value';
   end if;
   body := pg_catalog.json_build_object('action', action, 'data', data);
   if rowcast.append(channel_id, 'P', null, body, rowcast.actor(), null) then
     perform rowcast.ring(channel, 'P', body);
   end if;
 end $$;
-comment on function rowcast.publish(text, text, jsonb) is 'sends a realtime_update on a channel when the transaction commits';
+comment on function rowcast.publish(text, text, jsonb) is
+  'sends a realtime_update on a channel when the transaction commits';

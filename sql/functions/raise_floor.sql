@@ -8,9 +8,13 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   raised text;
 begin
-  update rowcast.channel c set floor = rowcast.floor_now(), floored_by = pg_current_xact_id() where c.id = channel_id returning c.name into raised;
+  update rowcast.channel c
+    set floor = rowcast.floor_now(), floored_by = pg_current_xact_id()
+   where c.id = channel_id
+    returning c.name into raised;
   if found and rowcast.append(channel_id, 'C', null, null, rowcast.actor(), null) then
     perform rowcast.ring(raised, 'C', null);
   end if;
 end $$;
-comment on function rowcast.raise_floor(int) is 'what of a channel was captured until now is told to nobody any more who comes back';
+comment on function rowcast.raise_floor(int) is
+  'what of a channel was captured until now is told to nobody any more who comes back';

@@ -9,14 +9,16 @@ begin
   select c.oid, c.relkind, c.relowner, c.relpersistence, c.relispartition, n.nspname, pg_partition_root(c.oid) as root
     into found_table from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = target;
   if not found then
-    raise exception 'cannot watch table %: it does not exist', coalesce(target::text, 'null') using errcode = 'undefined_table';
+    raise exception 'cannot watch table %: it does not exist',
+      coalesce(target::text, 'null') using errcode = 'undefined_table';
   end if;
   if found_table.relkind in ('v', 'm') then
     raise exception 'cannot watch table %: it is a view', target
       using errcode = 'wrong_object_type', hint = 'watch the tables that it reads';
   elsif found_table.relkind = 'f' then
     raise exception 'cannot watch table %: it is a foreign table', target
-      using errcode = 'wrong_object_type', hint = 'its triggers would miss whatever is written on the other server; install rowcast there';
+      using errcode = 'wrong_object_type',
+        hint = 'its triggers would miss whatever is written on the other server; install rowcast there';
   elsif found_table.relkind not in ('r', 'p') then
     raise exception 'cannot watch table %: it is not a table', target using errcode = 'wrong_object_type';
   elsif found_table.relpersistence = 't' then
@@ -24,15 +26,24 @@ begin
       using errcode = 'wrong_object_type', hint = 'only its own session can see it; write to an ordinary table';
   elsif found_table.relispartition then
     raise exception 'cannot watch table %: it is a partition of %', target, found_table.root
-      using errcode = 'wrong_object_type', hint = format('select rowcast.watch(%L); covers every partition', found_table.root::regclass);
-  elsif found_table.nspname in ('rowcast', 'pg_catalog', 'information_schema') or exists (select from rowcast.neighbour o where o.name = found_table.nspname) then
+      using errcode = 'wrong_object_type',
+        hint = format('select rowcast.watch(%L); covers every partition', found_table.root::regclass);
+  elsif found_table.nspname in ('rowcast', 'pg_catalog', 'information_schema')
+    or exists (select from rowcast.neighbour o where o.name = found_table.nspname) then
     raise exception 'cannot watch table %: it belongs to schema %', target, found_table.nspname
       using errcode = 'wrong_object_type', hint = 'watch the application''s own tables';
   elsif not pg_has_role(current_user, found_table.relowner, 'usage') then
     -- TRIGGER and TRUNCATE are enough to make triggers, but not to take them away, nor to let the relay read the rows
-    raise exception 'cannot watch table %: it belongs to %, and % could not unwatch it', target, pg_get_userbyid(found_table.relowner), current_user
+    raise exception 'cannot watch table %: it belongs to %, and % could not unwatch it',
+      target,
+      pg_get_userbyid(found_table.relowner),
+      current_user
       using errcode = 'insufficient_privilege',
-            hint = format('make %I a member of the owner: grant %I to %I;', current_user, pg_get_userbyid(found_table.relowner), current_user);
+            hint = format(
+              'make %I a member of the owner: grant %I to %I;',
+              current_user,
+              pg_get_userbyid(found_table.relowner),
+              current_user);
   end if;
   -- row_to_json uses a user-defined cast to json, which would run with the rights of the capture trigger's owner
   with recursive type_of(column_name, oid) as (
@@ -43,7 +54,9 @@ begin
        cross join lateral (
          select t.typelem where t.typelem <> 0 and t.typlen = -1
          union all select t.typbasetype where t.typbasetype <> 0
-         union all select a.atttypid from pg_attribute a where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+         union all select a.atttypid
+          from pg_attribute a
+         where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
        ) inner_type(oid)
   )
   select o.column_name, format_type(o.oid, null) as type_name into bad
@@ -54,9 +67,13 @@ begin
                       where d.classid = 'pg_proc'::regclass and d.objid = k.castfunc and d.deptype = 'e' and r.rolsuper)
    limit 1;
   if found then
-    raise exception 'cannot watch table %: column % is of type %, which has a cast to json by a function', target, bad.column_name, bad.type_name
+    raise exception 'cannot watch table %: column % is of type %, which has a cast to json by a function',
+      target,
+      bad.column_name,
+      bad.type_name
       using errcode = 'feature_not_supported',
-            hint = 'that function would run inside every write of the table with the capture role''s rights; drop the cast, or have a superuser make it part of an extension';
+            hint = 'that function would run inside every write of the table with the capture role''s rights; drop the '
+                   'cast, or have a superuser make it part of an extension';
   end if;
 end $$;
 comment on function rowcast.refuse_unwatchable(regclass) is 'raises where a table cannot be watched, with the remedy';

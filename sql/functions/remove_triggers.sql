@@ -8,7 +8,9 @@ declare
   rule text := format('rowcast.users_of_%s()', target::oid);
   owner name := (select pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure(rule));
 begin
-  for t in select tgname from pg_trigger where tgrelid = target and tgparentid = 0 and tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' loop
+  for t in select tgname
+             from pg_trigger
+            where tgrelid = target and tgparentid = 0 and tgname ~ '^!!?rowcast(_users|_u|_t)?(_[0-9]+)?$' loop
     execute format('drop trigger %I on %s', t, target);
   end loop;
   if owner is not null then

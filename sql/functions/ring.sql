@@ -7,8 +7,8 @@
 --   * the first 16 changes of a transaction ring, then one bell more says that others follow;
 --   * above half of the NOTIFY queue nothing rings, since a full queue fails the COMMIT of every notifying application;
 --   * a payload of 8,000 bytes raises in the application's statement, so above 7,900 the row is left out;
---   * a byte that cannot be converted would end the listener's connection, so the bell says nothing where the database is
---     not in UTF-8.
+--   * a byte that cannot be converted would end the listener's connection, so the bell says nothing where the database
+--     is not in UTF-8.
 create or replace function rowcast.ring(channel text, op "char", data json)
 returns void language plpgsql as $$
 declare
@@ -23,11 +23,16 @@ begin
     perform pg_catalog.pg_notify('rowcast', '{"more":true}');
     return;
   end if;
-  if rowcast.bell_mode() operator(pg_catalog.<>) 'empty' and pg_catalog.current_setting('server_encoding') operator(pg_catalog.=) 'UTF8' then
+  if rowcast.bell_mode() operator(pg_catalog.<>) 'empty'
+    and pg_catalog.current_setting('server_encoding') operator(pg_catalog.=) 'UTF8' then
     body := '{"entity_type":' operator(pg_catalog.||) pg_catalog.to_json(channel)::pg_catalog.text
       operator(pg_catalog.||) ',"op":"' operator(pg_catalog.||) op::pg_catalog.text
-      operator(pg_catalog.||) '","id":' operator(pg_catalog.||) pg_catalog.currval('rowcast.outbox_id')::pg_catalog.text;
-    if data is not null and pg_catalog.octet_length(body) operator(pg_catalog.+) pg_catalog.octet_length(data::pg_catalog.text) operator(pg_catalog.<) 7900 then
+      operator(pg_catalog.||) '","id":'
+        operator(pg_catalog.||) pg_catalog.currval('rowcast.outbox_id')::pg_catalog.text;
+    if data is not null
+      and pg_catalog.octet_length(body)
+        operator(pg_catalog.+) pg_catalog.octet_length(data::pg_catalog.text)
+        operator(pg_catalog.<) 7900 then
       body := body operator(pg_catalog.||) ',"data":' operator(pg_catalog.||) data::pg_catalog.text;
     end if;
     body := body operator(pg_catalog.||) '}';

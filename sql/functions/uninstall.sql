@@ -1,9 +1,10 @@
 -- rowcast.uninstall() -> void
 -- Removes everything: triggers, functions, outbox, schema, and the roles unless another database still uses them.
 --
--- It is one transaction. So it begins by looking for a running relay, which must be ended first; then it takes all locks it
--- needs at once or none, so that nobody waits behind it for longer than it works; and it refuses more tables than fit into
--- the lock table (3,200 with the defaults). For many: call rowcast.unwatch_all() first, or `rowcast uninstall`, which does both.
+-- It is one transaction. So it begins by looking for a running relay, which must be ended first; then it takes all
+-- locks it needs at once or none, so that nobody waits behind it for longer than it works; and it refuses more tables
+-- than fit into the lock table (3,200 with the defaults). For many: call rowcast.unwatch_all() first, or `rowcast
+-- uninstall`, which does both.
 -- tables touched: all of schema rowcast (dropped)
 create or replace function rowcast.uninstall() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set client_min_messages = warning as $$
@@ -12,13 +13,15 @@ declare
   watched regclass;
   role name;
   -- four locks a table; the lock table takes twice of what it is said to (12,800 with the defaults were taken)
-  most int := current_setting('max_locks_per_transaction')::int * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 2;
+  most int := current_setting('max_locks_per_transaction')::int
+              * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 2;
   tables int := (select count(*) from rowcast.channel c join pg_class t on t.oid = c.target);
 begin
   perform rowcast.refuse_beside_relays();
   if tables > most then
     raise exception 'cannot uninstall: % tables are watched, and one transaction may lock %', tables, most
-      using errcode = 'program_limit_exceeded', hint = 'call rowcast.unwatch_all(); and then again select rowcast.uninstall();';
+      using errcode = 'program_limit_exceeded',
+        hint = 'call rowcast.unwatch_all(); and then again select rowcast.uninstall();';
   end if;
 
   loop
@@ -35,8 +38,12 @@ begin
     exception when lock_not_available then
       attempts := attempts + 1;
       if attempts >= 50 then
-        raise exception 'cannot uninstall: table % stayed in use for ten seconds, by %', watched, rowcast.holders(watched, true)
-          using errcode = 'lock_not_available', hint = 'call rowcast.unwatch_all(); first, which takes one table after the other; a transaction that is forgotten: select pg_terminate_backend(pid);';
+        raise exception 'cannot uninstall: table % stayed in use for ten seconds, by %',
+          watched,
+          rowcast.holders(watched, true)
+          using errcode = 'lock_not_available',
+            hint = 'call rowcast.unwatch_all(); first, which takes one table after the other; a transaction that is '
+                   'forgotten: select pg_terminate_backend(pid);';
       end if;
     end;
     perform pg_sleep(0.1 + 0.2 * random());

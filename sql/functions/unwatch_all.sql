@@ -1,7 +1,7 @@
 -- call rowcast.unwatch_all()
--- Stops capturing every table, also the future ones of schemas. Each table has a transaction of its own: none is locked while
--- another one is waited for, and any number of them fits into max_locks_per_transaction. A table that stays locked is left
--- for the next call, with a warning. Not inside a transaction block.
+-- Stops capturing every table, also the future ones of schemas. Each table has a transaction of its own: none is
+-- locked while another one is waited for, and any number of them fits into max_locks_per_transaction. A table that
+-- stays locked is left for the next call, with a warning. Not inside a transaction block.
 create or replace procedure rowcast.unwatch_all() language plpgsql as $$
 declare
   last pg_catalog.int4 := 0;

@@ -3,8 +3,8 @@
 --   channel       default: the table's name with _ as -
 --   user_rule     a column that holds the user to notify, or a query over row that gives the users
 --   notification  {key in the notification's data: column}; default: the whole row
---   exclude       columns that never leave the table: the column, also after a rename, and whichever column has its name.
---                 A call that names all that the last one named frees none of them
+--   exclude       columns that never leave the table: the column, also after a rename, and whichever column has its
+--                 name. A call that names all that the last one named frees none of them
 --   singular      'pet' in the notification_type 'pet_created'; default: guessed from the table's name
 --   columns       the only columns that may leave: one that is added later stays in; default: all that are not excluded
 --   replicated    true: also what a subscription of logical replication writes, and sessions with
@@ -18,7 +18,16 @@ returns text language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   former regclass := (select c.target from rowcast.channel c where c.name = watch.channel and c.target <> watch.target
     and exists (select from pg_class t where t.oid = c.target));
-  name text := rowcast.note_watch(target, channel, user_rule, notification, exclude, singular, columns, replicated, null);
+  name text := rowcast.note_watch(
+    target,
+    channel,
+    user_rule,
+    notification,
+    exclude,
+    singular,
+    columns,
+    replicated,
+    null);
 begin
   perform rowcast.install_triggers(target);
   -- of the table that had the name before: what its triggers write is nobody's by now
@@ -35,5 +44,9 @@ begin
 end $$;
 comment on function rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean) is
   'captures every change of a table from now on: select rowcast.watch(''public.pets'')';
-select rowcast.supersede('rowcast.watch(regclass, text, text, jsonb, text[], text)', 'rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean)'),
-       rowcast.supersede('rowcast.watch(regclass, text, text, jsonb, text[], text, text[])', 'rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean)');
+select rowcast.supersede(
+  'rowcast.watch(regclass, text, text, jsonb, text[], text)',
+  'rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean)'),
+       rowcast.supersede(
+         'rowcast.watch(regclass, text, text, jsonb, text[], text, text[])',
+         'rowcast.watch(regclass, text, text, jsonb, text[], text, text[], boolean)');

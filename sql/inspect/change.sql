@@ -15,9 +15,10 @@
 --   column, the user is that column's value in the row. {NULL} means that the query failed: see "user_rule".
 -- The second result shows the columns that differ; none but excluded ones means that nobody is told.
 -- The third shows the whole transaction, at most 50 changes around this one: subscribers get them together, in this
---   order. Two exceptions: where the application's own trigger changed the row again before rowcast's fired, the contents
---   have changed places, so that the row's story is right; a D and an I of one row that moved between partitions are told
---   as one update, under the id of the I. Dates are of the writer's clock, so they can run against the order of ids.
+--   order. Two exceptions: where the application's own trigger changed the row again before rowcast's fired, the
+--   contents have changed places, so that the row's story is right; a D and an I of one row that moved between
+--   partitions are told as one update, under the id of the I. Dates are of the writer's clock, so they can run against
+--   the order of ids.
 -- A row whose JSON holds \u0000 makes the second result fail; the others stand.
 
 set search_path = pg_catalog, pg_temp;
@@ -30,10 +31,23 @@ set search_path = pg_catalog, pg_temp;
 
 \x on
 \echo 'The change'
-select o.id, o.op, c.name as channel, c.target as "table", o.at, o.actor, o.xid as tx, pg_xact_status(o.xid) as tx_status,
+select o.id,
+       o.op,
+       c.name as channel,
+       c.target as "table",
+       o.at,
+       o.actor,
+       o.xid as tx,
+       pg_xact_status(o.xid) as tx_status,
        o.tableoid::regclass as segment, o.users,
-       coalesce(c.user_query, (select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = c.user_column)) as user_rule,
-       array(select a.attname::text from pg_attribute a where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
+       coalesce(
+         c.user_query,
+         (select a.attname::text
+            from pg_attribute a
+           where a.attrelid = c.target and a.attnum = c.user_column)) as user_rule,
+       array(select a.attname::text
+               from pg_attribute a
+              where a.attrelid = c.target and a.attnum = any (c.exclude) and not a.attisdropped
              union select unnest(c.hidden_names || c.given_exclude)) as excluded,
        o.old as data_before, o.new as data_after
   from rowcast.outbox o left join rowcast.channel c on c.id = o.channel

@@ -38,7 +38,11 @@ select gid, owner, prepared, date_trunc('second', clock_timestamp() - prepared) 
 
 \echo 'NOTIFY queue of the cluster, and the oldest transaction of each database'
 select round((100 * pg_notification_queue_usage())::numeric, 2) || ' %' as notify_queue_in_use,
-       a.datname as database, a.pid, a.usename as role, a.state, date_trunc('second', clock_timestamp() - a.xact_start) as open_for
+       a.datname as database,
+       a.pid,
+       a.usename as role,
+       a.state,
+       date_trunc('second', clock_timestamp() - a.xact_start) as open_for
   from (select 1) one
   left join lateral (select distinct on (datname) datname, pid, usename, state, xact_start
                        from pg_stat_activity

@@ -23,13 +23,20 @@ select c.oid::regclass as segment,
  order by c.relname;
 
 \echo 'Segments: rows'
-select tableoid::regclass as segment, count(*) as rows, min(id) as first_id, max(id) as last_id, min(at) as oldest, max(at) as newest
+select tableoid::regclass as segment,
+       count(*) as rows,
+       min(id) as first_id,
+       max(id) as last_id,
+       min(at) as oldest,
+       max(at) as newest
   from rowcast.outbox
  group by tableoid
  order by 1;
 
 \echo 'By channel'
-select coalesce(c.name, case when o.op = 'N' then '(rowcast.notify)' else '(gone, id ' || o.channel || ')' end) as channel,
+select coalesce(
+  c.name,
+  case when o.op = 'N' then '(rowcast.notify)' else '(gone, id ' || o.channel || ')' end) as channel,
        count(*) as rows,
        pg_size_pretty(sum(pg_column_size(o.*))) as bytes,
        round(avg(pg_column_size(o.*))) as bytes_per_row,
@@ -39,7 +46,10 @@ select coalesce(c.name, case when o.op = 'N' then '(rowcast.notify)' else '(gone
  order by sum(pg_column_size(o.*)) desc;
 
 \echo 'By hour, the last 48'
-select date_trunc('hour', at) as hour, count(*) as rows, count(distinct xid) as transactions, pg_size_pretty(sum(pg_column_size(o.*))) as bytes
+select date_trunc('hour', at) as hour,
+       count(*) as rows,
+       count(distinct xid) as transactions,
+       pg_size_pretty(sum(pg_column_size(o.*))) as bytes
   from rowcast.outbox o
  where at > now() - interval '48 hours'
  group by 1

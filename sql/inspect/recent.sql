@@ -18,7 +18,14 @@ set search_path = pg_catalog, pg_temp;
   \set channel ''
 \endif
 
-select id, tx, date_trunc('milliseconds', clock_timestamp() - at) as age, channel, action, actor, users, left(data::text, 100) as data
+select id,
+       tx,
+       date_trunc('milliseconds', clock_timestamp() - at) as age,
+       channel,
+       action,
+       actor,
+       users,
+       left(data::text, 100) as data
   from rowcast.recent
  where :'channel' = '' or channel = :'channel'
  order by id desc;

@@ -12,7 +12,8 @@
 --   (1919907683, 1) QUIET     held exclusively by a relay that is awake: it reads every few ms, no writer rings
 --   (1919907683, 2) SLEEPERS  held shared by a relay that sleeps: every writer rings. Exclusive, for one statement: a
 --                             relay is taking QUIET
---   (1919907683, 7)           taken by a publisher for nodes of an earlier version; rowcast.publisher says who publishes
+--   (1919907683, 7)           taken by a publisher for nodes of an earlier version; rowcast.publisher says who
+--   publishes
 -- mode, per relay:
 --   asleep            SLEEPERS shared. The normal state when little is written
 --   awake             QUIET exclusive. The normal state under load
@@ -71,8 +72,13 @@ select rowcast.bell_mode() as notify,
          when pg_notification_queue_usage() > 0.5 then 'nobody rings: the NOTIFY queue is more than half full'
          when rowcast.bell_mode() = 'always' then 'every change rings'
          when exists (select from pg_locks l
-                       where l.locktype = 'advisory' and l.classid = 1919907683 and l.objid = 1 and l.objsubid = 2 and l.granted
-                         and l.mode = 'ExclusiveLock' and l.database = (select oid from pg_database where datname = current_database()))
+                       where l.locktype = 'advisory'
+                         and l.classid = 1919907683
+                         and l.objid = 1
+                         and l.objsubid = 2
+                         and l.granted
+                         and l.mode = 'ExclusiveLock'
+                         and l.database = (select oid from pg_database where datname = current_database()))
            then 'nobody rings: QUIET is held'
          else 'every change rings'
        end as now;

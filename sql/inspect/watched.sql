@@ -1,7 +1,8 @@
 -- watched.sql: which tables are captured, what has drifted, and which SQL mends it?
 --   psql -d DATABASE -f sql/inspect/watched.sql
 --
--- Rights: member of rowcast_relay. To run the SQL in "remedy": the owner of schema rowcast, who can also alter the table.
+-- Rights: member of rowcast_relay. To run the SQL in "remedy": the owner of schema rowcast, who can also alter the
+-- table.
 --
 -- How to read it: state "live": triggers are there and enabled. "off": at least one trigger is missing or disabled,
 -- so some or all changes of the table are NOT captured; what is missed while it is off is gone. "publish only": a

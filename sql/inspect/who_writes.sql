@@ -16,7 +16,9 @@ set search_path = pg_catalog, pg_temp;
 \endif
 
 select o.actor,
-       coalesce(c.name, case when o.op = 'N' then '(rowcast.notify)' else '(gone, id ' || o.channel || ')' end) as channel,
+       coalesce(
+         c.name,
+         case when o.op = 'N' then '(rowcast.notify)' else '(gone, id ' || o.channel || ')' end) as channel,
        count(*) as changes,
        count(*) filter (where o.op = 'I') as created,
        count(*) filter (where o.op = 'U') as updated,

@@ -1,16 +1,18 @@
--- rowcast.cost: what capture costs, by table, the dearest first. Counted in the outbox, so it speaks of the changes that are kept;
--- of a large outbox about a thousand blocks are looked at, chosen by chance, and the figures are projections then. Nothing is
--- counted while a row is written. What surrounds the images, 100 bytes of the outbox and 170 of the write-ahead log, was measured
--- with benches/wal.
+-- rowcast.cost: what capture costs, by table, the dearest first. Counted in the outbox, so it speaks of the changes
+-- that are kept; of a large outbox about a thousand blocks are looked at, chosen by chance, and the figures are
+-- projections then. Nothing is counted while a row is written. What surrounds the images, 100 bytes of the outbox and
+-- 170 of the write-ahead log, was measured with benches/wal.
 create view rowcast.cost as
 with outbox(blocks, since, since_briefly) as (
-  select sum(pg_relation_size(t.relation)) / current_setting('block_size')::int, min(s.opened_at) filter (where pg_relation_size(t.relation) > 0 and s.number < 3),
+  select sum(pg_relation_size(t.relation)) / current_setting('block_size')::int,
+         min(s.opened_at) filter (where pg_relation_size(t.relation) > 0 and s.number < 3),
          min(s.opened_at) filter (where pg_relation_size(t.relation) > 0 and s.number > 2)
     from rowcast.segment s cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
 ), looked(share) as (
   select least(1, 1000 / greatest(blocks, 1)) from outbox
 ), trigger_time(us) as (
-  select (1000 * pg_stat_get_function_total_time(p) / nullif(pg_stat_get_function_calls(p), 0))::numeric from (select 'rowcast.capture()'::regprocedure::oid) f(p)
+  select (1000 * pg_stat_get_function_total_time(p) / nullif(pg_stat_get_function_calls(p), 0))::numeric
+    from (select 'rowcast.capture()'::regprocedure::oid) f(p)
 ), counted as (
   select o.channel, count(*) as changes, sum(s.old) as old_bytes, sum(s.new) as new_bytes,
          -- out of line, two kilobytes at a time, each with a row and an entry of an index
@@ -31,8 +33,11 @@ select c.name as channel, c.target as "table", n.changes,
  cross join outbox o cross join looked l cross join trigger_time t
   left join counted k on k.channel = c.id
  cross join lateral (
-   select round(coalesce(k.changes, 0) / l.share)::bigint as changes, round(coalesce(k.old_bytes, 0) / l.share)::bigint as old_bytes,
-          round(coalesce(k.new_bytes, 0) / l.share)::bigint as new_bytes, round(coalesce(k.chunks, 0) / l.share)::bigint as chunks, round(coalesce(k.large, 0) / l.share)::bigint as large,
+   select round(coalesce(k.changes, 0) / l.share)::bigint as changes,
+          round(coalesce(k.old_bytes, 0) / l.share)::bigint as old_bytes,
+          round(coalesce(k.new_bytes, 0) / l.share)::bigint as new_bytes,
+          round(coalesce(k.chunks, 0) / l.share)::bigint as chunks,
+          round(coalesce(k.large, 0) / l.share)::bigint as large,
           round(coalesce(k.omitted, 0) / l.share)::bigint as omitted) n
  order by outbox_bytes desc, c.name;
 comment on view rowcast.cost is 'what capture costs by table, of the changes that the outbox keeps: the dearest first';
@@ -41,8 +46,10 @@ comment on column rowcast.cost.per_second is 'changes a second, since the oldest
 comment on column rowcast.cost.outbox_bytes is 'what they take of the outbox, index included';
 comment on column rowcast.cost.old_bytes is 'of that the rows as they were before';
 comment on column rowcast.cost.new_bytes is 'of that the rows as they were afterwards';
-comment on column rowcast.cost.wal_bytes is 'what they have added to the write-ahead log, about; without images of whole pages';
+comment on column rowcast.cost.wal_bytes is
+  'what they have added to the write-ahead log, about; without images of whole pages';
 comment on column rowcast.cost.large is 'changes of rows that are stored out of line: TOAST';
 comment on column rowcast.cost.omitted is 'changes told by their key alone: the row was longer than row_bytes';
-comment on column rowcast.cost.trigger_us is 'microseconds of a call of the trigger, over all tables; null unless track_functions is pl or all';
+comment on column rowcast.cost.trigger_us is
+  'microseconds of a call of the trigger, over all tables; null unless track_functions is pl or all';
 comment on column rowcast.cost.looked_at is 'per cent of the outbox that the figures come from';

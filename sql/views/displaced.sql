@@ -1,5 +1,5 @@
--- rowcast.displaced: channels whose table has given its name to another one, as online schema changes do. What is written under
--- the name that the channel was given for is not captured.
+-- rowcast.displaced: channels whose table has given its name to another one, as online schema changes do. What is
+-- written under the name that the channel was given for is not captured.
 create view rowcast.displaced as
 select c.id as channel
   from rowcast.channel c

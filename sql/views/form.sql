@@ -13,7 +13,9 @@ create view rowcast.form as
 select c.id as channel, array(
     select i.item from pg_attribute a
       join rowcast.shown_column s on s.channel = c.id and s.attnum = a.attnum
-     cross join unnest(array[format('c:%s:%s:%s,%s', a.attnum, a.attname, a.atttypid, a.atttypmod), format('s:%s:%s', a.attnum, a.xmin),
+     cross join unnest(array[
+       format('c:%s:%s:%s,%s', a.attnum, a.attname, a.atttypid, a.atttypmod),
+       format('s:%s:%s', a.attnum, a.xmin),
                              case when a.atthasmissing then format('f:%s', a.attnum) end]) i(item)
      where a.attrelid = c.target and i.item is not null
     union all
@@ -25,16 +27,24 @@ select c.id as channel, array(
     union all
     select i.item from (
       with recursive part(relid) as (
-        select c.target::oid union select h.inhrelid from part p join pg_inherits h on h.inhparent = p.relid and not h.inhdetachpending where t.relkind = 'p')
+        select c.target::oid
+         union select h.inhrelid
+          from part p
+          join pg_inherits h on h.inhparent = p.relid and not h.inhdetachpending
+         where t.relkind = 'p')
       select relid from part) part
       join pg_class k on k.oid = part.relid
       left join pg_inherits h on h.inhrelid = part.relid and part.relid <> c.target
-     cross join unnest(array[format('n:%s', k.relfilenode), case when t.relkind = 'p' then format('p:%s:%s', part.relid, h.xmin)
-       -- ATTACH writes each column of a partition anew. CREATE TABLE .. PARTITION OF leaves them as they were made, by the same
-       -- command as its system columns
+     cross join unnest(array[
+       format('n:%s', k.relfilenode),
+       case when t.relkind = 'p' then format('p:%s:%s', part.relid, h.xmin)
+       -- ATTACH writes each column of a partition anew. CREATE TABLE .. PARTITION OF leaves them as they were made, by
+       -- the same command as its system columns
        || case when h.inhrelid is null or exists (
-            select from pg_attribute a join pg_attribute s on s.attrelid = a.attrelid and s.attname = 'tableoid' and s.attnum < 0
-             where a.attrelid = part.relid and a.attnum > 0 and a.xmin = s.xmin and a.cmin = s.cmin) then '' else ':joined' end end]) i(item)
+            select from pg_attribute a
+              join pg_attribute s on s.attrelid = a.attrelid and s.attname = 'tableoid' and s.attnum < 0
+             where a.attrelid = part.relid and a.attnum > 0 and a.xmin = s.xmin and a.cmin = s.cmin) then ''
+               else ':joined' end end]) i(item)
      where i.item is not null
     order by 1) as form
   from rowcast.channel c join pg_class t on t.oid = c.target

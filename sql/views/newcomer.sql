@@ -1,7 +1,8 @@
--- rowcast.newcomer: new tables of schemas whose future tables are watched. A relay watches them within ten seconds, each in a
--- transaction of its own. New is what nobody has seen: not a table that was renamed, moved in, or is or was a partition, nor one that
--- takes the name of a watched one, which may have had columns that were excluded. Nor is one of an owner whom the DBA does not
--- trust with any table of the schema: who owns a watched table can read what the relay can.
+-- rowcast.newcomer: new tables of schemas whose future tables are watched. A relay watches them within ten seconds,
+-- each in a transaction of its own. New is what nobody has seen: not a table that was renamed, moved in, or is or was
+-- a partition, nor one that takes the name of a watched one, which may have had columns that were excluded. Nor is one
+-- of an owner whom the DBA does not trust with any table of the schema: who owns a watched table can read what the
+-- relay can.
 create view rowcast.newcomer as
 select c.oid::regclass as "table"
   from rowcast.watched_schema s
@@ -12,5 +13,7 @@ select c.oid::regclass as "table"
    and not exists (select from rowcast.stated_table g where (g.schema, g.name) = (n.nspname, c.relname))
    and not exists (select from pg_inherits i where i.inhrelid = c.oid)
    and (pg_has_role(c.relowner, n.nspowner, 'usage')
-        or exists (select from rowcast.channel w join pg_class o on o.oid = w.target where o.relnamespace = n.oid and o.relowner = c.relowner));
+        or exists (select from rowcast.channel w
+                     join pg_class o on o.oid = w.target
+                    where o.relnamespace = n.oid and o.relowner = c.relowner));
 comment on view rowcast.newcomer is 'tables that a relay is about to watch';

@@ -4,4 +4,6 @@ select n.node, n.role, n.version, n.address, n.sockets, n.lag_ms, n.started_at, 
   from rowcast.node n
  where n.seen_at > clock_timestamp() - interval '30 seconds'
  order by n.started_at;
-comment on view rowcast.nodes is 'nodes that live: what each is for (relay, publisher, candidate, gateway), sockets, and milliseconds from capture to the log of the last change';
+comment on view rowcast.nodes is
+  'nodes that live: what each is for (relay, publisher, candidate, gateway), sockets, and milliseconds from capture to '
+  'the log of the last change';

@@ -1,6 +1,6 @@
--- rowcast.shown_column: the columns of watched tables that may leave: not excluded, neither by the number that the column
--- had when rowcast.watch was called nor by a name that it has or had, and allowed where columns were given. A writer may have
--- seen such a name before a relay did.
+-- rowcast.shown_column: the columns of watched tables that may leave: not excluded, neither by the number that the
+-- column had when rowcast.watch was called nor by a name that it has or had, and allowed where columns were given. A
+-- writer may have seen such a name before a relay did.
 create view rowcast.shown_column as
 select c.id as channel, a.attnum, a.attname::text as name, a.atttypid as type
   from rowcast.channel c

@@ -222,7 +222,7 @@ pub fn explain(doing: &str, error: RedisError) -> Error {
             Some("check user and password in the URL")
         }
         (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-            Some("the user lacks a right: docs/scale.md lists the commands that are used")
+            Some("the user lacks a right: docs/explanation/scale.md lists the commands that are used")
         }
         (ErrorKind::InvalidClientConfig, _) => Some(FORM),
         (ErrorKind::Server(ServerErrorKind::ReadOnly), _) => {

@@ -203,7 +203,7 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
         }
     }
     if let Some(mut sorted) = sorted {
-        sorted.sort_unstable_by_key(|change| change.id);
+        sorted.sort_by_key(|change| change.id);
         let _ = past.answer.send(ReplayPart::Until(past.until.clone())).await;
         let _ = past.answer.send(ReplayPart::Changes(sorted)).await;
     }

@@ -1,4 +1,4 @@
-"""The wire, as docs/protocol.md describes it: what the server sends."""
+"""The wire, as docs/reference/protocol.md describes it: what the server sends."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -88,7 +88,8 @@ pub fn missed<'a, T>(
         .filter(|change| change.id > after && !seen.sees(change.tx) && until.sees(change.tx))
         .filter_map(|change| Some((change.id, told(change)?)))
         .collect();
-    missed.sort_unstable_by_key(|(id, _)| *id);
+    // a gap has the id of the change that follows it, and stays before it
+    missed.sort_by_key(|(id, _)| *id);
     missed.into_iter().map(|(_, told)| told).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Frames as they stand on the wire (RFC 6455, section 5.2). Pure: bytes in, bytes out; knows no message.
 
-/// Close codes; docs/protocol.md says what a client does on each.
+/// Close codes; docs/reference/protocol.md says what a client does on each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseCode {
     /// the client closed

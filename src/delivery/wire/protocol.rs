@@ -321,7 +321,7 @@ mod tests {
     use crate::change::{Notification, Update};
     use crate::delivery::scope::projection::Projection;
 
-    /// The messages that docs/protocol.md shows and clients are tested against.
+    /// The messages that docs/reference/protocol.md shows and clients are tested against.
     const GOLDEN: &str = include_str!("../../../tests/golden/messages.json");
 
     fn golden(name: &str) -> Value {

@@ -117,7 +117,7 @@ impl Hub {
                 end.token = state.sealed(&end.token);
             }
         }
-        debug_assert!(cut.changes.is_sorted_by(|one, next| one.id < next.id), "I4: a cut out of order");
+        debug_assert!(cut.is_in_order(), "I4: a cut out of order");
         let cut = Arc::new(cut);
         let Routed { mut frames, mut shed } = self.route(views, &cut).await;
         for _ in 0..ROUNDS {

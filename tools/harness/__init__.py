@@ -1,0 +1,1 @@
+"""The programs of tests/ and benches/: soaks, crashes, foreign databases, measurements, and what they share."""

@@ -1,0 +1,1 @@
+"""Measurements over a running server; benches/README.md says what each means."""

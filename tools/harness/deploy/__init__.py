@@ -1,0 +1,1 @@
+"""What stands around rowcast: proxies, alerts, the unit."""

@@ -1,0 +1,1 @@
+"""Random databases that nobody here designed, beside a twin without rowcast."""

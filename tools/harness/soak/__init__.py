@@ -1,0 +1,1 @@
+"""Faults, and a verdict against the outbox and the tables."""

@@ -1,0 +1,226 @@
+"""One client's hold on one channel: its place in the stream, its copy of the table, and what was wrong with what it got.
+
+Takes messages, knows no socket and no database. What it must have received in all is the verdict's business; what
+one message tells by itself is told here: that it came before, that its row's version is not the next one.
+"""
+
+import time
+from collections import Counter
+from typing import Any
+
+EVIDENCE = 5  # of each sort of mistake, so many are described
+
+
+class Ids:
+    """A set of outbox ids, a bit each: a long run has millions of them at every subscriber."""
+
+    def __init__(self, numbers: Any = ()) -> None:
+        self._bits = bytearray()
+        for number in numbers:
+            self.add(number)
+
+    def add(self, number: int) -> bool:
+        """Whether it was not there yet."""
+        at, bit = number >> 3, 1 << (number & 7)
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at + 4096 - len(self._bits)))
+        if self._bits[at] & bit:
+            return False
+        self._bits[at] |= bit
+        return True
+
+    def update(self, other: Any) -> None:
+        """Adds another set's."""
+        self._bits = bytearray(
+            (self._number() | other._number()).to_bytes(max(len(self._bits), len(other._bits)), "little")
+        )
+
+    def without(self, other: Any) -> tuple[Any, ...]:
+        """How many another set has not, and the first of them."""
+        rest = self._number() & ~other._number()
+        count = bin(rest).count("1")
+        first: list[int] = []
+        while rest and len(first) < EVIDENCE:
+            first.append((rest & -rest).bit_length() - 1)
+            rest &= rest - 1
+        return count, first
+
+    def __len__(self) -> Any:
+        return bin(self._number()).count("1")
+
+    def _number(self) -> Any:
+        return int.from_bytes(self._bits, "little")
+
+
+class Subscription:
+    """Where it has a base, it has a copy of the table: the base and all changes since, applied in the order in which they
+    came. The base is a snapshot, or the table as it was before the first write."""
+
+    def __init__(self, channel: Any, tally: Any, complain: Any, first_rows: Any = None) -> None:
+        self.channel = channel
+        self.from_the_start = first_rows is not None
+        self.based_at = 0.0  # seconds since 1970: whatever is captured later is not in the base
+        self.copy: Any = None if first_rows is None else dict(first_rows)
+        self.place: Any = None  # cursor of the last message that was processed; None: there is nothing to resume from
+        self.ids = Ids()  # since the base
+        self.all_ids = Ids()  # of earlier bases
+        self.last_id = 0
+        self.mistakes: Counter[Any] = Counter()
+        self.evidence: list[Any] = []
+        self.suspects: list[Any] = []  # ids at which a mistake was noticed
+        self._tally, self._complain = tally, complain
+        self._doubts: list[Any] = []  # changes of rows that the copy does not have
+        self.refused = False  # a node had no rows for it: it has to ask another one
+        self.connect(None, False)
+
+    # Connecting
+
+    def forget(self) -> None:
+        """Gives up its base: it wants a new snapshot."""
+        self.all_ids.update(self.ids)
+        self.ids = Ids()
+        self.copy = self.place = None
+        self.based_at = float("inf")
+        self.from_the_start = False
+        self._doubts.clear()
+
+    def connect(self, since: Any, snapshot: Any) -> None:
+        """A connection begins, asking for this. What it asks for decides what may come."""
+        self._since, self._snapshot = since, snapshot
+        self.joined = False
+        self.astray = False  # a gap, and this connection will bring no snapshot
+        self._gap = self._loaded = False
+        self._loading: Any = None
+        self._replayed = 0
+
+    # Messages
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Processes a message that is meant for this channel."""
+        kind = message["type"]
+        if kind == "realtime_update":
+            self._update(message)
+        elif kind == "subscribed":
+            self._subscribed(message)
+        elif kind in ("heartbeat", "cut"):
+            self._move(message)
+        elif kind == "snapshot":
+            self._rows(message)
+        elif kind == "gap":
+            if self._loaded and not self.joined:
+                self._complain(f"{self.channel.name}: a gap ({message['reason']}) between the snapshot and its stream")
+            self.forget()
+            self._gap = True
+            self.astray = self.joined or self._loaded or not self._snapshot
+
+    def refuse(self) -> None:
+        """This node has no rows."""
+        if self.copy is not None or self.joined or not self._snapshot or self._since and not self._gap:
+            self._complain(f"{self.channel.name}: rows are refused that were not asked for, or without a gap before it")
+        self._tally["snapshots refused"] += 1
+        self.refused = self.astray = True
+
+    def _move(self, message: dict[str, Any]) -> None:
+        if self.copy is not None:
+            self.place = message["cursor"]
+
+    def _update(self, message: dict[str, Any]) -> None:
+        self._tally["messages"] += 1
+        if self.copy is None:
+            if not self.astray:
+                self._complain(f"{self.channel.name}: a change before the snapshot was complete: {message}")
+            return
+        if not self.joined:
+            self._replayed += 1
+        self.last_id = max(self.last_id, message["id"])
+        if self.ids.add(message["id"]):
+            self._apply(message["id"], message["action"], message["data"])
+        else:
+            self._mistake("repeated", f"id {message['id']} came again")
+        self._move(message)
+
+    def _subscribed(self, message: dict[str, Any]) -> None:
+        self.joined = True
+        if self.copy is None:
+            if not self.astray:
+                self._complain(f"{self.channel.name}: subscribed before the snapshot was complete: {message}")
+        elif self._since and not self._gap:
+            if message["recovered"] is not True:
+                self._complain(f"{self.channel.name}: neither recovered nor a gap: {message}")
+            elif message["replayed"] != self._replayed:
+                self._complain(f"{self.channel.name}: {self._replayed} changes were replayed: {message}")
+            else:
+                self._tally["resumed"] += 1
+                self._tally["replayed"] += self._replayed
+        self._move(message)
+
+    def _rows(self, message: dict[str, Any]) -> None:
+        if self._loading is None:
+            if not self._snapshot or self._since and not self._gap:
+                self._complain(f"{self.channel.name}: a snapshot that was not asked for, or without a gap before it")
+            self.forget()
+            self._loading = {}
+        for row in message["rows"]:
+            key = row[self.channel.key]
+            if key in self._loading:
+                self._mistake("repeated", f"row {key} is twice in a snapshot")
+            self._loading[key] = row
+        if message["last"]:
+            self.copy = {key: row for key, row in self._loading.items() if not self.channel.is_secret(row)}
+            self._loading, self._loaded, self.refused = None, True, False
+            self.based_at = time.time()
+            self.place = message["cursor"]
+            self._tally["snapshots"] += 1
+            self._tally["snapshot rows"] += len(self.copy)
+
+    # Changes
+
+    def _apply(self, number: int, action: Any, row: dict[str, Any]) -> None:
+        if action == "truncated":
+            # A snapshot that a TRUNCATE overtakes reads no rows, so that changes from before it find none: TRUNCATE is
+            # not MVCC-safe. From here on all is well.
+            self._doubts.clear()
+            self.copy.clear()
+            return
+        key, version = row[self.channel.key], row[self.channel.version]
+        before = self.copy.get(key)
+        if self.channel.is_secret(row):
+            self._mistake("invented", f"id {number}: row {key} was written under rowcast.mute")
+        elif action == "created":
+            if before is not None:
+                self._mistake("disordered", f"id {number}: row {key} is created, and it was there")
+            self.copy[key] = row
+        elif before is None:
+            self._doubts.append(f"id {number}: row {key} is {action}, and it was not there")
+            if action == "updated":
+                self.copy[key] = row
+        else:
+            missed = version - before[self.channel.version] - (action == "updated")
+            if missed < 0:
+                self.suspects.append(number)
+                self._mistake(
+                    "disordered",
+                    f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}",
+                )
+            elif missed > 0:
+                self.suspects.append(number)
+                self._mistake(
+                    "lost",
+                    f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}",
+                    missed,
+                )
+            if action == "updated":
+                self.copy[key] = row
+            else:
+                del self.copy[key]
+
+    def settle(self) -> None:
+        """The run is over: no TRUNCATE will explain the rows that were not there."""
+        for doubt in self._doubts:
+            self._mistake("lost", doubt)
+        self._doubts.clear()
+
+    def _mistake(self, sort: Any, text: str, count: int = 1) -> None:
+        self.mistakes[sort] += count
+        if len(self.evidence) < 4 * EVIDENCE:
+            self.evidence.append(f"{sort}: {text}")
