@@ -95,7 +95,12 @@ begin
 end $do$;
 
 grant usage on schema rowcast to rowcast_capture;
-grant insert on rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2, rowcast.outbox_3, rowcast.outbox_4, rowcast.outbox_5 to rowcast_capture;
+grant insert on rowcast.outbox_0,
+  rowcast.outbox_1,
+  rowcast.outbox_2,
+  rowcast.outbox_3,
+  rowcast.outbox_4,
+  rowcast.outbox_5 to rowcast_capture;
 grant usage on sequence rowcast.outbox_id to rowcast_capture;
 -- reads the state with each change, and sets it where the outbox is full
 grant usage, select, update on sequence rowcast.capture_state, rowcast.capture_state_brief to rowcast_capture;

@@ -1,7 +1,7 @@
 -- rowcast.append(channel id, op, old, new, actor, users) -> bool, whether to ring; rowcast.append_brief
 -- Writes one row into the segment of the outbox that takes new rows, then tests whether anybody needs a bell. Runs with
--- the rights of its caller. rowcast.capture has the same statement in line, for rows without anything special. The second
--- one is for changes of tables that are kept briefly, which have segments of their own.
+-- the rights of its caller. rowcast.capture has the same statement in line, for rows without anything special. The
+-- second one is for changes of tables that are kept briefly, which have segments of their own.
 --
 -- While capture is paused or the outbox is full only what steers the relay is written: a channel or a policy that
 -- changed, a user who was revoked.
@@ -47,9 +47,13 @@ begin
   end if;
   return rings;
 end $body$ $function$,
-    pg_catalog.format(into_segment, outbox.column2, outbox.column1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1, outbox.column1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2, outbox.column1), outbox.column1);
+    pg_catalog.format(into_segment, outbox.column2, outbox.column1),
+    pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1, outbox.column1),
+    pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2, outbox.column1),
+    outbox.column1);
   end loop;
 end $do$;
 comment on function rowcast.append(int, "char", json, json, text, text[]) is
   'writes one row into the outbox; says whether the doorbell is to be rung';
-comment on function rowcast.append_brief(int, "char", json, json, text, text[]) is 'the same for tables that are kept briefly';
+comment on function rowcast.append_brief(int, "char", json, json, text, text[]) is
+  'the same for tables that are kept briefly';

@@ -11,8 +11,8 @@
 -- column is dropped. One statement for a table with nothing special: each expression of PL/pgSQL is made ready anew
 -- in every transaction, and with 25 of them 8 writers kept 0.60 of their throughput instead of 0.68. It stands here
 -- once for each segment of the outbox: which one takes new rows is the state of a sequence (V2), and a table that is
--- chosen by a value would cost a row 2 microseconds. For the same reason tables that are kept briefly have a function of their own,
--- which is the same text with other segments and another sequence.
+-- chosen by a value would cost a row 2 microseconds. For the same reason tables that are kept briefly have a function
+-- of their own, which is the same text with other segments and another sequence.
 --
 -- An update that changes nothing is left out here, not by a WHEN of the trigger, which Postgres reads from its text and
 -- makes ready in every statement: 8 of 67 microseconds of a single-row update. *<> compares images: IS DISTINCT FROM
@@ -20,9 +20,10 @@
 --
 -- So is one of nothing but columns that may not leave, as its images are equal: the way to have a busy table cost less.
 --
--- Of an updated row of more than 950 bytes the old image is kept as the columns that differ: both images would be more than a
--- row of the outbox may have, and Postgres would try to compress them. It takes 15 to 20 of 105 to 130 microseconds, and spares
--- the log 1,165 of 2,696 bytes, or 1,775 of 4,108. Of a smaller one it would take 35 to 40 of 80 to 90.
+-- Of an updated row of more than 950 bytes the old image is kept as the columns that differ: both images would be more
+-- than a row of the outbox may have, and Postgres would try to compress them. It takes 15 to 20 of 105 to 130
+-- microseconds, and spares the log 1,165 of 2,696 bytes, or 1,775 of 4,108. Of a smaller one it would take 35 to 40 of
+-- 80 to 90.
 --
 -- A row that is stored in more than 2,000 bytes is rowcast.capture_large's. pg_column_size does not copy the row in one
 -- piece, which fails at 1 GB; *<> and row_to_json do, so they come after it.
@@ -42,8 +43,10 @@ declare
       insert into rowcast.outbox_%1$s (channel, op, old, new, actor, depth)
         select tg_argv[0]::pg_catalog.int4,
                tg_op::pg_catalog."char",
-               case when pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 950 and tg_op operator(pg_catalog.=) 'UPDATE'
-                    then rowcast.json_differing(pg_catalog.row_to_json(old.*), pg_catalog.row_to_json(new.*)) else pg_catalog.row_to_json(old.*) end,
+               case when pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 950
+                 and tg_op operator(pg_catalog.=) 'UPDATE'
+                    then rowcast.json_differing(pg_catalog.row_to_json(old.*), pg_catalog.row_to_json(new.*))
+                      else pg_catalog.row_to_json(old.*) end,
                pg_catalog.row_to_json(new.*),
                rowcast.actor(),
                pg_catalog.pg_trigger_depth()
@@ -235,7 +238,10 @@ begin
   end if;
   return null;
 end $body$ $function$,
-    pg_catalog.format(into_segment, outbox.column2), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1), pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2), outbox.column1);
+    pg_catalog.format(into_segment, outbox.column2),
+    pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1),
+    pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2),
+    outbox.column1);
   end loop;
 end $do$;
 comment on function rowcast.capture() is

@@ -27,7 +27,8 @@ begin
       perform value where pg_size_bytes(value) between 4 * 1024 * 1024 and 128 * 1024 * 1024;
     else
       raise exception 'unknown setting %', coalesce(name, 'null')
-        using errcode = 'undefined_object', hint = 'known settings: actor, brief_retention, brief_size, notify, outbox_size, retention, row_bytes';
+        using errcode = 'undefined_object',
+          hint = 'known settings: actor, brief_retention, brief_size, notify, outbox_size, retention, row_bytes';
     end if;
     if not found then
       raise invalid_parameter_value;
@@ -63,4 +64,5 @@ begin
   end if;
 end $$;
 comment on function rowcast.configure(text, text) is
-  'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or actor';
+  'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or '
+  'actor';

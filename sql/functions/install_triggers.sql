@@ -73,7 +73,9 @@ begin
   execute format('create trigger %I after truncate on %s for each statement execute '
                  'function %s(%L, %L)',
     '!rowcast_t' || suffix, target,
-    case when entry.briefly then 'rowcast.capture_truncate_brief' else 'rowcast.capture_truncate' end, entry.id, entry.name);
+    case when entry.briefly then 'rowcast.capture_truncate_brief' else 'rowcast.capture_truncate' end,
+    entry.id,
+    entry.name);
   if entry.replicated then
     execute (select string_agg(format('alter table %s enable always trigger %I', target, t.tgname), '; ')
                from pg_trigger t

@@ -1,12 +1,15 @@
 -- rowcast.keep_briefly(target, briefly) -> void
--- For a table that writes more than all others: its changes go to an outbox of their own, which has a retention and a size of
--- its own (brief_retention, brief_size), so that it shortens what is kept of no other table. They are delivered as ever; who
--- comes back from before brief_retention is told `gap` on this channel. False: back to the others, and its subscribers load again.
+-- For a table that writes more than all others: its changes go to an outbox of their own, which has a retention and a
+-- size of its own (brief_retention, brief_size), so that it shortens what is kept of no other table. They are
+-- delivered as ever; who comes back from before brief_retention is told `gap` on this channel. False: back to the
+-- others, and its subscribers load again.
 --
--- The table gets other triggers, so a writer of any other table pays nothing. From the first call on readers look into three
--- segments more. That takes rowcast.outbox for itself: a reader that had planned without them could miss what is written next.
+-- The table gets other triggers, so a writer of any other table pays nothing. From the first call on readers look into
+-- three segments more. That takes rowcast.outbox for itself: a reader that had planned without them could miss what is
+-- written next.
 --
--- A table that notifies users is refused: what a user missed is read from all channels, so nothing older could be had of any.
+-- A table that notifies users is refused: what a user missed is read from all channels, so nothing older could be had
+-- of any.
 -- tables touched: rowcast.channel, rowcast.segment (update), rowcast.outbox (alter)
 create or replace function rowcast.keep_briefly(target regclass, briefly boolean default true) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
@@ -25,7 +28,8 @@ begin
   elsif briefly and (entry.user_column is not null or entry.user_query is not null) then
     raise exception 'changes of table % cannot be kept briefly: it notifies users', target
       using errcode = 'object_not_in_prerequisite_state',
-            hint = 'a user who comes back would be told gap instead of all that was missed; watch it without user_rule, and notify with rowcast.notify';
+            hint = 'a user who comes back would be told gap instead of all that was missed; watch it without user_rule,'
+                   ' and notify with rowcast.notify';
   end if;
   update rowcast.channel c set briefly = keep_briefly.briefly where c.id = entry.id;
   perform rowcast.install_triggers(target);
@@ -33,14 +37,18 @@ begin
     perform rowcast.raise_floor(entry.id);
     return;
   end if;
-  if not exists (select from pg_inherits where inhparent = 'rowcast.outbox'::regclass and inhrelid = 'rowcast.outbox_3'::regclass) then
+  if not exists (select from pg_inherits
+                  where inhparent = 'rowcast.outbox'::regclass and inhrelid = 'rowcast.outbox_3'::regclass) then
     -- the table stays locked meanwhile
     perform set_config('lock_timeout', '500ms', true);
     begin
       lock table only rowcast.outbox in access exclusive mode;
     exception when lock_not_available then
-      raise exception 'changes of table % cannot be kept briefly now: rowcast.outbox is in use by %', target, rowcast.holders('rowcast.outbox')
-        using errcode = 'lock_not_available', hint = 'call it again; the first table needs the outbox for a moment for itself';
+      raise exception 'changes of table % cannot be kept briefly now: rowcast.outbox is in use by %',
+        target,
+        rowcast.holders('rowcast.outbox')
+        using errcode = 'lock_not_available',
+          hint = 'call it again; the first table needs the outbox for a moment for itself';
     end;
     foreach part in array array['rowcast.outbox_3', 'rowcast.outbox_4', 'rowcast.outbox_5']::regclass[] loop
       execute format('alter table %s inherit rowcast.outbox', part);
@@ -52,4 +60,5 @@ begin
     perform rowcast.ring(entry.name, 'C', null);
   end if;
 end $$;
-comment on function rowcast.keep_briefly(regclass, boolean) is 'keeps a table''s changes for brief_retention, in an outbox of their own: for one that writes more than all others';
+comment on function rowcast.keep_briefly(regclass, boolean) is
+  'keeps a table''s changes for brief_retention, in an outbox of their own: for one that writes more than all others';

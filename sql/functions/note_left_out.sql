@@ -19,7 +19,8 @@ declare
 begin
   now := pg_current_snapshot();
   until := coalesce(
-    (select (case when briefly then brief_left_out_until else left_out_until end)::text::bigint from rowcast.installation),
+    (select (case when briefly then brief_left_out_until else left_out_until end)::text::bigint
+       from rowcast.installation),
     pg_snapshot_xmax(now)::text::bigint);
   -- what has begun since the snapshot's end, other than this, is not seen
   running := array(select x::text::bigint from pg_snapshot_xip(now) x where x::text::bigint <> own
@@ -29,7 +30,8 @@ begin
                         array_to_string(running, ','))::pg_snapshot;
   again := case when exists (select from unnest(running) x where x < until) then until::text::xid8 end;
   if briefly then
-    update rowcast.installation set brief_floor = raised, brief_floored_by = pg_current_xact_id(), brief_left_out_until = again;
+    update rowcast.installation
+      set brief_floor = raised, brief_floored_by = pg_current_xact_id(), brief_left_out_until = again;
   else
     update rowcast.installation set floor = raised, left_out_until = again;
   end if;

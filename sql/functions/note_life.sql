@@ -41,7 +41,13 @@ begin
     -- no writer may wait behind this: it is tried again at the next connect
     perform set_config('lock_timeout', '200ms', true);
     truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2, rowcast.outbox_3, rowcast.outbox_4, rowcast.outbox_5;
-    update rowcast.segment s set opened_at = case when s.number = 0 or (s.number = 3 and exists (select from rowcast.segment b where b.number > 2 and b.opened_at is not null)) then now() end, closed = null, closed_at = null;
+    update rowcast.segment s
+      set opened_at = case
+        when s.number = 0
+          or (s.number = 3 and exists (select from rowcast.segment b where b.number > 2 and b.opened_at is not null))
+          then now() end,
+          closed = null,
+          closed_at = null;
     update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot(),
                                     brief_floor = null, brief_floored_by = null, brief_left_out_until = null;
     delete from rowcast.incarnation;

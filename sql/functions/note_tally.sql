@@ -47,7 +47,10 @@ begin
             hashtext(string_agg(relid::text, ' ' order by relid)) as parts
        from part) n
    where c.target is not null;
-  select i.tallied, i.tallied is null or i.tallied_at < clock_timestamp() - interval '10 minutes' or s.last_value >= 3 or b.last_value >= 3
+  select i.tallied, i.tallied is null
+    or i.tallied_at < clock_timestamp() - interval '10 minutes'
+    or s.last_value >= 3
+    or b.last_value >= 3
          or coalesce(pg_snapshot_xmax(i.floor) >= pg_snapshot_xmax(i.tallied), false)
          -- which moves often, behind what was counted
          or coalesce(pg_snapshot_xmax(i.brief_floor) > pg_snapshot_xmax(i.tallied), false) into before, begins

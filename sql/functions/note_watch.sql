@@ -169,9 +169,14 @@ begin
   end if;
 
   if (rule_column is not null or rule_query is not null)
-     and (former.briefly or exists (select from rowcast.channel c where c.target = note_watch.target and c.briefly)) then
-    raise exception 'cannot watch table % with a user rule: its changes are kept briefly, and those of users are not', target
-      using errcode = 'object_not_in_prerequisite_state', hint = format('keep them like all others first: select rowcast.keep_briefly(%L, false);', coalesce(former.target, target)::text);
+     and (former.briefly
+       or exists (select from rowcast.channel c where c.target = note_watch.target and c.briefly)) then
+    raise exception 'cannot watch table % with a user rule: its changes are kept briefly, and those of users are not',
+      target
+      using errcode = 'object_not_in_prerequisite_state',
+        hint = format(
+          'keep them like all others first: select rowcast.keep_briefly(%L, false);',
+          coalesce(former.target, target)::text);
   end if;
 
   insert into rowcast.channel as c (
@@ -229,7 +234,9 @@ begin
   update rowcast.stated_table s set is_out = false where s.number = note_watch.target and s.is_out;
 
   -- else DDL that comes before a relay's first look would be told to nobody
-  update rowcast.channel c set form = (select f.form from rowcast.form f where f.channel = entry.id) where c.id = entry.id and c.form is null;
+  update rowcast.channel c
+    set form = (select f.form from rowcast.form f where f.channel = entry.id)
+   where c.id = entry.id and c.form is null;
 
   perform rowcast.grant_snapshot(target);
   if rowcast.bell_mode() in ('row', 'always')

@@ -2,7 +2,8 @@
 -- For an emergency: from now on no change is captured, in any session, open transactions included. Takes no lock on any
 -- table of the application. rowcast.resume() ends it; subscribers are then told `gap`, for what was left out is lost to
 -- them. A pause that is rolled back is ended by the next rowcast.prune(), as by rowcast.resume().
--- tables touched: rowcast.installation (lock), rowcast.setting (insert), rowcast.segment (select), sequences rowcast.capture_state, capture_state_brief
+-- tables touched: rowcast.installation (lock), rowcast.setting (insert), rowcast.segment (select), sequences
+-- rowcast.capture_state, capture_state_brief
 create or replace function rowcast.pause() returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -10,8 +11,13 @@ begin
   perform setval('rowcast.capture_state', last_value % 3 + 6) from rowcast.capture_state;
   perform setval('rowcast.capture_state_brief', last_value % 3 + 6) from rowcast.capture_state_brief;
   perform from rowcast.installation for update;
-  perform setval(case when number < 3 then 'rowcast.capture_state' else 'rowcast.capture_state_brief' end, number % 3 + 6)
-    from (select distinct on (number / 3) number from rowcast.segment where opened_at is not null order by number / 3, opened_at desc) current;
+  perform setval(
+    case when number < 3 then 'rowcast.capture_state' else 'rowcast.capture_state_brief' end,
+    number % 3 + 6)
+    from (select distinct on (number / 3) number
+            from rowcast.segment
+           where opened_at is not null
+           order by number / 3, opened_at desc) current;
   insert into rowcast.setting (name, value)
     values ('paused', clock_timestamp()::text) on conflict on constraint setting_pkey do nothing;
 end $$;

@@ -15,8 +15,8 @@
 --
 -- Where the outbox was full, capture goes on once there is room, and the floor is raised (see rowcast.note_left_out).
 --
--- Tables that are kept briefly have three segments, a retention, a size, a state and a floor of their own. All of it is the
--- same for them.
+-- Tables that are kept briefly have three segments, a retention, a size, a state and a floor of their own. All of it
+-- is the same for them.
 -- tables touched: rowcast.segment, rowcast.installation (update), rowcast.outbox_0..5 (truncate), rowcast.node (read),
 -- sequences rowcast.capture_state, capture_state_brief
 create or replace function rowcast.prune() returns text
@@ -44,12 +44,20 @@ create or replace function rowcast.prune_part(briefly boolean) returns text[]
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   first int := case when briefly then 3 else 0 end;
-  retention interval := case when briefly then coalesce((select value from rowcast.setting where name = 'brief_retention'), '1 hour')
-                             else coalesce((select value from rowcast.setting where name = 'retention'), '24 hours') end;
-  most bigint := pg_size_bytes(case when briefly then coalesce((select value from rowcast.setting where name = 'brief_size'), '1 GB')
-                                    else coalesce((select value from rowcast.setting where name = 'outbox_size'), '10 GB') end);
+  retention interval := case
+    when briefly then coalesce((select value from rowcast.setting where name = 'brief_retention'), '1 hour')
+                             else coalesce(
+                               (select value from rowcast.setting where name = 'retention'),
+                               '24 hours') end;
+  most bigint := pg_size_bytes(case
+    when briefly then coalesce((select value from rowcast.setting where name = 'brief_size'), '1 GB')
+                                    else coalesce(
+                                      (select value from rowcast.setting where name = 'outbox_size'),
+                                      '10 GB') end);
   states regclass := case when briefly then 'rowcast.capture_state_brief' else 'rowcast.capture_state' end;
-  size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number))) from rowcast.segment where number / 3 = first / 3);
+  size bigint := (select sum(pg_total_relation_size(format('rowcast.outbox_%s', number)))
+                    from rowcast.segment
+                   where number / 3 = first / 3);
   is_paused bool;
   state bigint;
   current rowcast.segment;
@@ -58,9 +66,16 @@ declare
   stray bool;
   done text[] := '{}';
 begin
-  select * into current from rowcast.segment where number / 3 = first / 3 and opened_at is not null order by opened_at desc limit 1;
+  select * into current
+    from rowcast.segment
+   where number / 3 = first / 3 and opened_at is not null
+   order by opened_at desc
+   limit 1;
 
-  for old in select * from rowcast.segment where number / 3 = first / 3 and opened_at < current.opened_at order by opened_at loop
+  for old in select *
+               from rowcast.segment
+              where number / 3 = first / 3 and opened_at < current.opened_at
+              order by opened_at loop
     begin
       if old.closed is null then
         -- share mode: nobody has written to it in a transaction that still runs, a prepared one included
@@ -100,11 +115,16 @@ begin
       execute format('truncate rowcast.outbox_%s', old.number);
       update rowcast.segment set opened_at = null, closed = null, closed_at = null where number = old.number;
       update rowcast.installation i set brief_floor = old.closed, brief_floored_by = pg_current_xact_id()
-       where briefly and (i.brief_floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
-                                                >= (pg_snapshot_xmax(i.brief_floor), -(select count(*) from pg_snapshot_xip(i.brief_floor))));
+       where briefly
+         and (i.brief_floor is null
+           or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
+                                                >= (
+                                                  pg_snapshot_xmax(i.brief_floor),
+                                                  -(select count(*) from pg_snapshot_xip(i.brief_floor))));
       update rowcast.installation i set floor = old.closed
        -- not back behind what rowcast.note_left_out has set
-       where not briefly and (i.floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
+       where not briefly
+         and (i.floor is null or (pg_snapshot_xmax(old.closed), -(select count(*) from pg_snapshot_xip(old.closed)))
                              >= (pg_snapshot_xmax(i.floor), -(select count(*) from pg_snapshot_xip(i.floor))));
       done := done || format('segment %s is emptied: its changes were older than %s', old.number, old.closed_at);
     exception when lock_not_available then
@@ -156,11 +176,16 @@ begin
     done := done || 'changes are left out: the outbox is full'::text;
   end if;
   if current_setting('transaction_isolation') = 'read committed'
-    and exists (select from rowcast.installation i cross join lateral (select case when briefly then i.brief_left_out_until else i.left_out_until end) u(until) where not exists (
+    and exists (select from rowcast.installation i
+                 cross join lateral (select case
+                   when briefly then i.brief_left_out_until
+                   else i.left_out_until end) u(until)
+                 where not exists (
        select from pg_snapshot_xip(pg_current_snapshot()) x where x < u.until)
          and u.until is not null) then
     perform rowcast.note_left_out(briefly);
   end if;
   return done;
 end $$;
-comment on function rowcast.prune_part(boolean) is 'what rowcast.prune does with the outbox, or with that of tables that are kept briefly';
+comment on function rowcast.prune_part(boolean) is
+  'what rowcast.prune does with the outbox, or with that of tables that are kept briefly';

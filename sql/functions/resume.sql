@@ -1,6 +1,7 @@
 -- rowcast.resume() -> boolean
 -- Ends rowcast.pause(): changes are captured again, and subscribers are told `gap`. False where capture was not paused.
--- tables touched: rowcast.setting (delete), rowcast.segment (select), rowcast.installation (update), sequences rowcast.capture_state, capture_state_brief
+-- tables touched: rowcast.setting (delete), rowcast.segment (select), rowcast.installation (update), sequences
+-- rowcast.capture_state, capture_state_brief
 create or replace function rowcast.resume() returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
@@ -16,7 +17,10 @@ begin
   -- the floor is everybody's, also of tables that are kept briefly
   perform setval('rowcast.capture_state_brief', last_value % 3) from rowcast.capture_state_brief;
   perform rowcast.write_to(number)
-    from (select distinct on (number / 3) number from rowcast.segment where opened_at is not null order by number / 3, opened_at desc) current;
+    from (select distinct on (number / 3) number
+            from rowcast.segment
+           where opened_at is not null
+           order by number / 3, opened_at desc) current;
   perform rowcast.note_left_out(false);
   return true;
 end $$;

@@ -25,7 +25,11 @@ with outbox(blocks, since, since_briefly) as (
    group by o.channel
 )
 select c.name as channel, c.target as "table", n.changes,
-       round(n.changes / greatest(1, extract(epoch from clock_timestamp() - case when c.briefly then o.since_briefly else o.since end)), 3) as per_second,
+       round(
+         n.changes / greatest(
+           1,
+           extract(epoch from clock_timestamp() - case when c.briefly then o.since_briefly else o.since end)),
+         3) as per_second,
        n.old_bytes + n.new_bytes + n.chunks + 100 * n.changes as outbox_bytes, n.old_bytes, n.new_bytes,
        n.old_bytes + n.new_bytes + n.chunks + 170 * n.changes as wal_bytes,
        n.large, n.omitted, round(t.us, 1) as trigger_us, round(100 * l.share, 2) as looked_at

@@ -180,10 +180,23 @@ size(state, detail, remedy) as (
 ),
 
 retention(state, detail, remedy) as (
-  select 3.1, 'brief outbox', case when is_full then 'fail' when bytes > most or oldest < clock_timestamp() - greatest(2 * retention, '10 minutes') then 'warn' else 'ok' end,
-         case when is_full then 'full: changes of tables that are kept briefly are left out; it has ' else '' end || pg_size_pretty(bytes) || ', of ' || tables || ' tables whose changes are kept for ' || retention,
-         case when is_full or bytes > most then 'they write more than brief_size (' || pg_size_pretty(most) || ') between two prunes: select rowcast.configure(''brief_size'', ''..'');'
-              when oldest < clock_timestamp() - greatest(2 * retention, '10 minutes') then 'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed' end
+  select 3.1,
+         'brief outbox',
+         case when is_full then 'fail'
+           when bytes > most or oldest < clock_timestamp() - greatest(2 * retention, '10 minutes') then 'warn'
+           else 'ok' end,
+         case when is_full then 'full: changes of tables that are kept briefly are left out; it has ' else '' end
+           || pg_size_pretty(bytes)
+           || ', of '
+           || tables
+           || ' tables whose changes are kept for '
+           || retention,
+         case when is_full or bytes > most
+           then 'they write more than brief_size ('
+             || pg_size_pretty(most)
+             || ') between two prunes: select rowcast.configure(''brief_size'', ''..'');'
+              when oldest < clock_timestamp() - greatest(2 * retention, '10 minutes')
+                then 'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed' end
     from brief where tables > 0 or oldest is not null
   union all
   select 4, 'retention', case when is_late then 'warn' else 'ok' end,
