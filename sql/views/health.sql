@@ -14,7 +14,8 @@ with segment(relation, bytes, opened_at, has_rows, is_old) as (
     from rowcast.segment s
    cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
    where s.number < 3
-), brief(tables, bytes, oldest, is_full, most, retention) as (
+),
+brief(tables, bytes, oldest, is_full, most, retention) as (
   select (select count(*) from rowcast.channel where briefly), sum(pg_total_relation_size(t.relation))::bigint,
          min(s.opened_at) filter (where pg_relation_size(t.relation) > 0),
          (select last_value between 3 and 5 from rowcast.capture_state_brief),
@@ -179,27 +180,31 @@ size(state, detail, remedy) as (
     from outbox
 ),
 
-retention(state, detail, remedy) as (
-  select 3.1,
-         'brief outbox',
-         case when is_full then 'fail'
-           when bytes > most or oldest < clock_timestamp() - greatest(2 * retention, '10 minutes') then 'warn'
-           else 'ok' end,
+-- of tables that are kept briefly
+brief_outbox(state, detail, remedy) as (
+  select case
+           when is_full then 'fail'
+           when bytes > most or is_late then 'warn'
+           else 'ok'
+         end,
          case when is_full then 'full: changes of tables that are kept briefly are left out; it has ' else '' end
-           || pg_size_pretty(bytes)
-           || ', of '
-           || tables
-           || ' tables whose changes are kept for '
-           || retention,
-         case when is_full or bytes > most
-           then 'they write more than brief_size ('
-             || pg_size_pretty(most)
-             || ') between two prunes: select rowcast.configure(''brief_size'', ''..'');'
-              when oldest < clock_timestamp() - greatest(2 * retention, '10 minutes')
-                then 'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed' end
-    from brief where tables > 0 or oldest is not null
-  union all
-  select 4, 'retention', case when is_late then 'warn' else 'ok' end,
+           || pg_size_pretty(bytes) || ', of ' || tables || ' tables whose changes are kept for ' || retention,
+         case
+           when is_full or bytes > most then
+             'they write more than brief_size (' || pg_size_pretty(most) || ') between two prunes: '
+             'select rowcast.configure(''brief_size'', ''..'');'
+           when is_late then
+             'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed'
+         end
+    from brief
+   cross join lateral (select coalesce(
+     oldest < clock_timestamp() - greatest(2 * retention, '10 minutes'),
+     false)) l(is_late)
+   where tables > 0 or oldest is not null
+),
+
+retention(state, detail, remedy) as (
+  select case when is_late then 'warn' else 'ok' end,
          'changes are kept for ' || retention || ', '
            || coalesce('the oldest segment was opened ' || date_trunc('second', clock_timestamp() - oldest) || ' ago',
                        'the outbox is empty'),
@@ -313,6 +318,7 @@ select finding, state, detail, remedy
         union all select 6, 'silent tables', * from silent_tables
         union all select 7, 'publications', * from publications
         union all select 8, 'outbox', * from size
+        union all select 8.1, 'brief outbox', * from brief_outbox
         union all select 9, 'retention', * from retention
         union all select 10, 'sequence', * from sequence
         union all select 11, 'notify queue', * from notify_queue

@@ -34,6 +34,13 @@ ALTER FUNCTION rowcast.append(channel integer, op "char", old json, new json, ac
 
 COMMENT ON FUNCTION rowcast.append(channel integer, op "char", old json, new json, actor text, users text[]) IS 'writes one row into the outbox; says whether the doorbell is to be rung';
 
+CREATE FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) RETURNS boolean
+    LANGUAGE plpgsql
+    AS …;
+ALTER FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) IS 'the same for tables that are kept briefly';
+
 CREATE FUNCTION rowcast.bell_mode() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS …;
@@ -56,6 +63,13 @@ ALTER FUNCTION rowcast.bound_outbox() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.bound_outbox() IS 'stops capture where the outbox has outgrown its size';
 
+CREATE FUNCTION rowcast.bound_outbox_brief() RETURNS void
+    LANGUAGE plpgsql
+    AS …;
+ALTER FUNCTION rowcast.bound_outbox_brief() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.bound_outbox_brief() IS 'the same of tables that are kept briefly';
+
 CREATE FUNCTION rowcast.capture() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -63,6 +77,14 @@ CREATE FUNCTION rowcast.capture() RETURNS trigger
 ALTER FUNCTION rowcast.capture() OWNER TO rowcast_capture;
 
 COMMENT ON FUNCTION rowcast.capture() IS 'row trigger of watched tables: writes the change into the outbox and rings the doorbell';
+
+CREATE FUNCTION rowcast.capture_brief() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.capture_brief() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.capture_brief() IS 'the same of tables that are kept briefly';
 
 CREATE FUNCTION rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel integer, attnums smallint[], names text[], allowed smallint[], OUT what "char", OUT old json, OUT new json) RETURNS record
     LANGUAGE plpgsql
@@ -98,6 +120,14 @@ ALTER FUNCTION rowcast.capture_truncate() OWNER TO rowcast_capture;
 
 COMMENT ON FUNCTION rowcast.capture_truncate() IS 'truncate trigger of watched tables';
 
+CREATE FUNCTION rowcast.capture_truncate_brief() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.capture_truncate_brief() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.capture_truncate_brief() IS 'the same of tables that are kept briefly';
+
 CREATE FUNCTION rowcast.check_filter(channel text, row_filter text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -112,7 +142,7 @@ CREATE FUNCTION rowcast.configure(name text, value text) RETURNS void
     AS …;
 ALTER FUNCTION rowcast.configure(name text, value text) OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.configure(name text, value text) IS 'changes a setting kept in the database: notify, retention, outbox_size, row_bytes or actor';
+COMMENT ON FUNCTION rowcast.configure(name text, value text) IS 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or actor';
 
 CREATE FUNCTION rowcast.create_channel(name text) RETURNS void
     LANGUAGE plpgsql
@@ -257,6 +287,13 @@ ALTER FUNCTION rowcast.install_user_query(target regclass, query text, suffix te
 
 COMMENT ON FUNCTION rowcast.install_user_query(target regclass, query text, suffix text) IS 'makes the trigger function of a user rule that is a query';
 
+CREATE FUNCTION rowcast.json_differing(old json, new json) RETURNS json
+    LANGUAGE plpgsql
+    AS …;
+ALTER FUNCTION rowcast.json_differing(old json, new json) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.json_differing(old json, new json) IS 'of an old image the columns that differ';
+
 CREATE FUNCTION rowcast.json_key(r anyelement, rel oid, channel integer) RETURNS json
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -280,6 +317,14 @@ CREATE FUNCTION rowcast.json_without(r anyelement, rel oid, root oid, attnums sm
 ALTER FUNCTION rowcast.json_without(r anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[]) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.json_without(r anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[]) IS 'a row''s JSON with the columns emptied that may not leave';
+
+CREATE FUNCTION rowcast.keep_briefly(target regclass, briefly boolean DEFAULT true) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.keep_briefly(target regclass, briefly boolean) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.keep_briefly(target regclass, briefly boolean) IS 'keeps a table''s changes for brief_retention, in an outbox of their own: for one that writes more than all others';
 
 CREATE FUNCTION rowcast.keep_excluded() RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -322,13 +367,13 @@ ALTER FUNCTION rowcast.note_forms() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.note_forms() IS 'tells subscribers where the rows of a table say something else than before';
 
-CREATE FUNCTION rowcast.note_left_out() RETURNS void
+CREATE FUNCTION rowcast.note_left_out(briefly boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
-ALTER FUNCTION rowcast.note_left_out() OWNER TO installer;
+ALTER FUNCTION rowcast.note_left_out(briefly boolean) OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.note_left_out() IS 'raises the floor where changes were left out';
+COMMENT ON FUNCTION rowcast.note_left_out(briefly boolean) IS 'raises the floor where changes were left out';
 
 CREATE FUNCTION rowcast.note_life() RETURNS TABLE(number integer, life text, bound pg_lsn)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -405,6 +450,14 @@ CREATE FUNCTION rowcast.prune() RETURNS text
 ALTER FUNCTION rowcast.prune() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.prune() IS 'drops changes older than the retention, a segment at a time';
+
+CREATE FUNCTION rowcast.prune_part(briefly boolean) RETURNS text[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.prune_part(briefly boolean) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.prune_part(briefly boolean) IS 'what rowcast.prune does with the outbox, or with that of tables that are kept briefly';
 
 CREATE FUNCTION rowcast.publish(channel text, action text, data jsonb) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -630,6 +683,16 @@ ALTER TABLE rowcast.capture_state OWNER TO installer;
 
 COMMENT ON SEQUENCE rowcast.capture_state IS 'segment that takes new changes, 0 to 2; 3 more: the outbox is full; 6 more: paused';
 
+CREATE SEQUENCE rowcast.capture_state_brief
+    START WITH 0
+    INCREMENT BY 1
+    MINVALUE 0
+    MAXVALUE 8
+    CACHE 1;
+ALTER TABLE rowcast.capture_state_brief OWNER TO installer;
+
+COMMENT ON SEQUENCE rowcast.capture_state_brief IS 'the same of tables that are kept briefly: 0 to 2 are segments 3 to 5';
+
 CREATE TABLE rowcast.channel (
     id integer NOT NULL,
     name text NOT NULL,
@@ -653,6 +716,7 @@ CREATE TABLE rowcast.channel (
     given_name name,
     form text[],
     replicated boolean DEFAULT false NOT NULL,
+    briefly boolean DEFAULT false NOT NULL,
     CONSTRAINT channel_name_fits_a_url CHECK (((name <> ''::text) AND (length(name) <= 100) AND (name !~ '[[:space:][:cntrl:]/?#%]'::text) AND (name <> 'user'::text))),
     CONSTRAINT channel_notification_is_an_object CHECK (((notification IS NULL) OR (jsonb_typeof(notification) = 'object'::text))),
     CONSTRAINT channel_one_user_rule CHECK (((user_column IS NULL) OR (user_query IS NULL)))
@@ -694,6 +758,8 @@ COMMENT ON COLUMN rowcast.channel.given_name IS 'the name of the table then';
 COMMENT ON COLUMN rowcast.channel.form IS 'what rowcast.form said when a relay last looked; see rowcast.note_forms';
 
 COMMENT ON COLUMN rowcast.channel.replicated IS 'whether what a subscription of logical replication writes is captured as well';
+
+COMMENT ON COLUMN rowcast.channel.briefly IS 'whether its changes are kept for brief_retention; see rowcast.keep_briefly';
 
 ALTER TABLE rowcast.channel ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME rowcast.channel_id_seq
@@ -741,11 +807,11 @@ CREATE TABLE rowcast.segment (
     opened_at timestamp with time zone,
     closed pg_snapshot,
     closed_at timestamp with time zone,
-    CONSTRAINT segment_is_one_of_three CHECK ((number = ANY (ARRAY[0, 1, 2])))
+    CONSTRAINT segment_is_one_of_six CHECK (((number >= 0) AND (number <= 5)))
 );
 ALTER TABLE rowcast.segment OWNER TO installer;
 
-COMMENT ON TABLE rowcast.segment IS 'which segment takes new rows (the one opened last), and since when a segment takes none; see rowcast.prune';
+COMMENT ON TABLE rowcast.segment IS 'which segment takes new rows (the one opened last), and since when a segment takes none; see rowcast.prune. 0 to 2; 3 to 5: of tables that are kept briefly';
 
 COMMENT ON COLUMN rowcast.segment.opened_at IS 'null: empty';
 
@@ -969,7 +1035,8 @@ CREATE VIEW rowcast.watched (
     drift text,
     remedy text,
     replicated boolean,
-    also_on text[]
+    also_on text[],
+    briefly boolean
 );
 ALTER TABLE rowcast.watched OWNER TO installer;
 
@@ -1021,6 +1088,9 @@ CREATE TABLE rowcast.installation (
     cursor_key bytea DEFAULT (((uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) || uuid_send(gen_random_uuid())) NOT NULL,
     tallied pg_snapshot,
     tallied_at timestamp with time zone,
+    brief_floor pg_snapshot,
+    brief_floored_by xid8,
+    brief_left_out_until xid8,
     CONSTRAINT installation_is_one_row CHECK (only_one)
 );
 ALTER TABLE rowcast.installation OWNER TO installer;
@@ -1034,6 +1104,12 @@ COMMENT ON COLUMN rowcast.installation.left_out_until IS 'transactions below thi
 COMMENT ON COLUMN rowcast.installation.cursor_key IS 'what cursors are sealed with; another one makes all that were given out worthless';
 
 COMMENT ON COLUMN rowcast.installation.tallied IS 'what it sees of the outbox was counted; see rowcast.note_tally';
+
+COMMENT ON COLUMN rowcast.installation.brief_floor IS 'the floor of tables that are kept briefly';
+
+COMMENT ON COLUMN rowcast.installation.brief_floored_by IS 'the transaction that has set it: a snapshot that sees it sees all that the floor sees';
+
+COMMENT ON COLUMN rowcast.installation.brief_left_out_until IS 'as left_out_until, of tables that are kept briefly';
 
 CREATE VIEW rowcast.neighbour (
     number oid,
@@ -1060,6 +1136,51 @@ CREATE TABLE rowcast.outbox_2 (
 INHERITS (rowcast.outbox)
 WITH (autovacuum_enabled='false', toast.autovacuum_enabled='false');
 ALTER TABLE rowcast.outbox_2 OWNER TO installer;
+
+CREATE TABLE rowcast.outbox_3 (
+    id bigint DEFAULT nextval('rowcast.outbox_id'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    channel integer NOT NULL,
+    op "char" NOT NULL,
+    old json,
+    new json,
+    actor text,
+    users text[],
+    depth integer
+)
+WITH (autovacuum_enabled='false', toast.autovacuum_enabled='false');
+ALTER TABLE rowcast.outbox_3 OWNER TO installer;
+
+CREATE TABLE rowcast.outbox_4 (
+    id bigint DEFAULT nextval('rowcast.outbox_id'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    channel integer NOT NULL,
+    op "char" NOT NULL,
+    old json,
+    new json,
+    actor text,
+    users text[],
+    depth integer
+)
+WITH (autovacuum_enabled='false', toast.autovacuum_enabled='false');
+ALTER TABLE rowcast.outbox_4 OWNER TO installer;
+
+CREATE TABLE rowcast.outbox_5 (
+    id bigint DEFAULT nextval('rowcast.outbox_id'::regclass) NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    channel integer NOT NULL,
+    op "char" NOT NULL,
+    old json,
+    new json,
+    actor text,
+    users text[],
+    depth integer
+)
+WITH (autovacuum_enabled='false', toast.autovacuum_enabled='false');
+ALTER TABLE rowcast.outbox_5 OWNER TO installer;
 
 CREATE TABLE rowcast.publisher (
     pid integer DEFAULT 0 NOT NULL,
@@ -1185,6 +1306,12 @@ CREATE INDEX outbox_1_xid ON rowcast.outbox_1 USING btree (xid);
 
 CREATE INDEX outbox_2_xid ON rowcast.outbox_2 USING btree (xid);
 
+CREATE INDEX outbox_3_xid ON rowcast.outbox_3 USING btree (xid);
+
+CREATE INDEX outbox_4_xid ON rowcast.outbox_4 USING btree (xid);
+
+CREATE INDEX outbox_5_xid ON rowcast.outbox_5 USING btree (xid);
+
 CREATE TRIGGER note_exposure BEFORE INSERT OR UPDATE ON rowcast.channel FOR EACH ROW EXECUTE FUNCTION rowcast.note_exposure();
 
 GRANT USAGE ON SCHEMA rowcast TO rowcast_capture;
@@ -1200,6 +1327,9 @@ REVOKE ALL ON FUNCTION rowcast.allow(channel text, role text, row_filter text, c
 REVOKE ALL ON FUNCTION rowcast.append(channel integer, op "char", old json, new json, actor text, users text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.append(channel integer, op "char", old json, new json, actor text, users text[]) TO rowcast_capture;
 
+REVOKE ALL ON FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) TO rowcast_capture;
+
 GRANT ALL ON FUNCTION rowcast.bell_mode() TO rowcast_capture;
 GRANT ALL ON FUNCTION rowcast.bell_mode() TO rowcast_relay;
 
@@ -1208,7 +1338,12 @@ REVOKE ALL ON FUNCTION rowcast.bind_policies(channel text, role text, target reg
 REVOKE ALL ON FUNCTION rowcast.bound_outbox() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.bound_outbox() TO rowcast_capture;
 
+REVOKE ALL ON FUNCTION rowcast.bound_outbox_brief() FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.bound_outbox_brief() TO rowcast_capture;
+
 REVOKE ALL ON FUNCTION rowcast.capture() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.capture_brief() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel integer, attnums smallint[], names text[], allowed smallint[], OUT what "char", OUT old json, OUT new json) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel integer, attnums smallint[], names text[], allowed smallint[], OUT what "char", OUT old json, OUT new json) TO rowcast_capture;
@@ -1217,6 +1352,8 @@ REVOKE ALL ON FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelem
 GRANT ALL ON FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[], OUT old json, OUT new json) TO rowcast_capture;
 
 REVOKE ALL ON FUNCTION rowcast.capture_truncate() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.capture_truncate_brief() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) FROM PUBLIC;
 
@@ -1253,6 +1390,9 @@ REVOKE ALL ON FUNCTION rowcast.install_triggers(target regclass) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.install_user_query(target regclass, query text, suffix text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.json_differing(old json, new json) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.json_differing(old json, new json) TO rowcast_capture;
+
 REVOKE ALL ON FUNCTION rowcast.json_key(r anyelement, rel oid, channel integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.json_key(r anyelement, rel oid, channel integer) TO rowcast_capture;
 
@@ -1262,6 +1402,8 @@ GRANT ALL ON FUNCTION rowcast.json_within(r anyelement, rel oid, root oid, attnu
 
 REVOKE ALL ON FUNCTION rowcast.json_without(r anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.json_without(r anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[]) TO rowcast_capture;
+
+REVOKE ALL ON FUNCTION rowcast.keep_briefly(target regclass, briefly boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.keep_excluded() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.keep_excluded() TO rowcast_relay;
@@ -1276,7 +1418,7 @@ REVOKE ALL ON FUNCTION rowcast.note_exposure() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rowcast.note_forms() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.note_forms() TO rowcast_relay;
 
-REVOKE ALL ON FUNCTION rowcast.note_left_out() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rowcast.note_left_out(briefly boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.note_life() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.note_life() TO rowcast_relay;
@@ -1300,6 +1442,8 @@ REVOKE ALL ON FUNCTION rowcast.pause() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.prune() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.prune() TO rowcast_relay;
+
+REVOKE ALL ON FUNCTION rowcast.prune_part(briefly boolean) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.publish(channel text, action text, data jsonb) FROM PUBLIC;
 
@@ -1362,6 +1506,9 @@ GRANT SELECT ON TABLE rowcast.alive TO rowcast_relay;
 
 GRANT ALL ON SEQUENCE rowcast.capture_state TO rowcast_capture;
 GRANT SELECT ON SEQUENCE rowcast.capture_state TO rowcast_relay;
+
+GRANT ALL ON SEQUENCE rowcast.capture_state_brief TO rowcast_capture;
+GRANT SELECT ON SEQUENCE rowcast.capture_state_brief TO rowcast_relay;
 
 GRANT SELECT ON TABLE rowcast.channel TO rowcast_relay;
 
@@ -1428,6 +1575,15 @@ GRANT SELECT ON TABLE rowcast.outbox_1 TO rowcast_relay;
 
 GRANT INSERT ON TABLE rowcast.outbox_2 TO rowcast_capture;
 GRANT SELECT ON TABLE rowcast.outbox_2 TO rowcast_relay;
+
+GRANT INSERT ON TABLE rowcast.outbox_3 TO rowcast_capture;
+GRANT SELECT ON TABLE rowcast.outbox_3 TO rowcast_relay;
+
+GRANT INSERT ON TABLE rowcast.outbox_4 TO rowcast_capture;
+GRANT SELECT ON TABLE rowcast.outbox_4 TO rowcast_relay;
+
+GRANT INSERT ON TABLE rowcast.outbox_5 TO rowcast_capture;
+GRANT SELECT ON TABLE rowcast.outbox_5 TO rowcast_relay;
 
 GRANT SELECT ON TABLE rowcast.publisher TO rowcast_relay;
 
