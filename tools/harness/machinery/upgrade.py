@@ -89,7 +89,9 @@ def run(stage: Stage, stack: ExitStack) -> str:
     database.tool([stage.bin / "createdb", "bench"])
     expect("14", database.sql(VERSION), "the version before")
     database.sql(*TABLES)
-    database.install("select rowcast.watch('pets', exclude => '{chip}'), rowcast.watch('visits'); select rowcast.keep_briefly('visits')")
+    database.install(
+        "select rowcast.watch('pets', exclude => '{chip}'), rowcast.watch('visits'); select rowcast.keep_briefly('visits')"
+    )
     audience = database.serve()
     database.follow("pets", "pets", hidden="chip")
     audience.follow("visits", ["id", "day"])
@@ -135,4 +137,3 @@ def run(stage: Stage, stack: ExitStack) -> str:
         raise Wrong("an excluded column was captured")
     expect([], [error for error in audience.errors if "source_down" not in error], "errors of the subscriber")
     return f"from 14 to 18; two channels taken over, {count} rows told to who was there before"
-
