@@ -12,7 +12,7 @@
 //! snapshot = xmax · xmax - xmin · number of xip · differences of xip, from xmin upwards
 //! ```
 //!
-//! Behind it may stand `~` and a mark of the rights that it was got with ([`Grant`](crate::delivery::access::policy::Grant::mark)).
+//! Behind it may stand `~` and a mark of the rights that it was got with ([`Grant::mark`](crate::delivery::scope::grant::Grant::mark)).
 //!
 //! What clients get has a [`Seal`](crate::seal::Seal) behind the fields, so that a position that no server gave out is
 //! refused. Between nodes there is none.

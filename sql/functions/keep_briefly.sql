@@ -1,8 +1,8 @@
 -- rowcast.keep_briefly(target, briefly) -> void
 -- For a table that writes more than all others: its changes go to an outbox of their own, which has a retention and a
 -- size of its own (brief_retention, brief_size), so that it shortens what is kept of no other table. They are
--- delivered as ever; who comes back from before brief_retention is told `gap` on this channel. False: back to the
--- others, and its subscribers load again.
+-- delivered as ever; a client that comes back from before brief_retention is told `gap` on this channel. False: back to
+-- the others, and its subscribers load again.
 --
 -- The table gets other triggers, so a writer of any other table pays nothing. From the first call on readers look into
 -- three segments more. That takes rowcast.outbox for itself: a reader that had planned without them could miss what is
@@ -28,7 +28,7 @@ begin
   elsif briefly and (entry.user_column is not null or entry.user_query is not null) then
     raise exception 'changes of table % cannot be kept briefly: it notifies users', target
       using errcode = 'object_not_in_prerequisite_state',
-            hint = 'a user who comes back would be told gap instead of all that was missed; watch it without user_rule,'
+            hint = 'a user that comes back would be told gap instead of all that was missed; watch it without user_rule,'
                    ' and notify with rowcast.notify';
   end if;
   update rowcast.channel c set briefly = keep_briefly.briefly where c.id = entry.id;

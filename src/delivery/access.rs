@@ -1,5 +1,5 @@
-//! Who may see what, and how much each may have. [`auth`] says who somebody is, [`policy`] what that one may see, [`floors`] from
-//! when on, [`party`] how many sockets and views each has.
+//! Who may see what, and how much each may have. `auth` says who somebody is, `policy` what that one may see, `floors` from
+//! when on, `party` how many sockets and views each has.
 
 pub mod auth;
 pub mod floors;

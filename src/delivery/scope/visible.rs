@@ -70,7 +70,7 @@ impl<'a> RowImages<'a> {
         Self { after, before, memo: Memo::default(), are_partial: !update.size.is_whole() }
     }
 
-    /// What asking about it has cost so far, see [`Projection::work`].
+    /// What asking about it has cost so far, see [`Projection::work`](super::projection::Projection::work).
     pub(crate) fn work(&self) -> u64 {
         self.memo.work()
     }

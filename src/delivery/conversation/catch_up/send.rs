@@ -13,7 +13,7 @@ use crate::delivery::fanout::told::Told;
 use crate::delivery::wire::{frame, protocol};
 use crate::incarnations::Gap;
 
-/// What filters may cost in one piece, see [`Projection::work`]: a millisecond, after which other tasks of the thread run.
+/// What filters may cost in one piece, see [`Projection::work`](crate::delivery::scope::projection::Projection::work): a millisecond, after which other tasks of the thread run.
 const PIECE: u64 = 1 << 20;
 /// What each change costs besides, whatever the filter.
 const A_CHANGE: u64 = 64;
