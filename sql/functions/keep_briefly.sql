@@ -28,7 +28,7 @@ begin
   elsif briefly and (entry.user_column is not null or entry.user_query is not null) then
     raise exception 'changes of table % cannot be kept briefly: it notifies users', target
       using errcode = 'object_not_in_prerequisite_state',
-            hint = 'a user that comes back would be told gap instead of all that was missed; watch it without user_rule,'
+            hint = 'a user coming back would be told gap instead of all that was missed; watch it without user_rule,'
                    ' and notify with rowcast.notify';
   end if;
   update rowcast.channel c set briefly = keep_briefly.briefly where c.id = entry.id;
