@@ -22,7 +22,10 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-test: postgres redis check test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-deploy test-edges test-faults ## everything
+# The second half takes more waiting than computing, so it goes in two lanes: what shares the folders of Node and Python stays in
+# one of them.
+test: postgres redis pgbouncer iproute2 check test-private ## everything
+	scripts/lanes 'test-client test-conformance test-docs test-examples test-machinery test-deploy' 'test-docker test-edges test-faults'
 
 check: check-docs check-python ## format, lints, documentation, licences, links, words, versions, the Python programs
 	$(CARGO) fmt --all --check
