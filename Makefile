@@ -22,10 +22,10 @@ demo: postgres ## a veterinary clinic, live, on a private Postgres
 demo-reset: ## forget the demo's database
 	rm -rf .rowcast/demo
 
-# The second half takes more waiting than computing, so it goes in two lanes: what shares the folders of Node and Python stays in
-# one of them.
+# The second half takes more waiting than computing, so it goes in two lanes. test-client makes the folder of Node that the next
+# three use, and test-machinery one of its own.
 test: postgres redis pgbouncer iproute2 check test-private ## everything
-	scripts/lanes 'test-client test-conformance test-docs test-examples test-machinery test-deploy' 'test-docker test-edges test-faults'
+	scripts/lanes 'test-client test-conformance test-docs test-examples test-faults' 'test-docker test-edges test-machinery test-deploy'
 
 check: check-docs check-python ## format, lints, documentation, licences, links, words, versions, the Python programs
 	$(CARGO) fmt --all --check

@@ -67,6 +67,17 @@ pub struct Change {
 }
 
 impl Change {
+    /// Whether it comes after the id `after` of its cut. A gap has the id of what stands before it, or of what it stands before: it
+    /// counts as later, since a gap that is told twice does no harm, and one that is told to nobody loses what it speaks of.
+    pub(crate) fn is_after(&self, after: i64) -> bool {
+        self.id > after || (self.id == after && self.is_gap())
+    }
+
+    /// Whether it says that something is missing.
+    fn is_gap(&self) -> bool {
+        self.update.as_ref().is_some_and(|update| update.gap().is_some())
+    }
+
     /// Bytes that it takes in memory, about.
     pub fn size(&self) -> u64 {
         let length = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.len());
@@ -187,8 +198,8 @@ pub struct Cut {
 impl Cut {
     /// Whether ids ascend. A gap that stands before a change has its id.
     pub(crate) fn is_in_order(&self) -> bool {
-        let is_gap = |change: &Change| change.update.as_ref().is_some_and(|update| update.gap().is_some());
-        self.changes.is_sorted_by(|one, next| one.id < next.id || (one.id == next.id && is_gap(one)))
+        self.changes
+            .is_sorted_by(|one, next| one.id < next.id || (one.id == next.id && (one.is_gap() || next.is_gap())))
     }
 }
 

@@ -134,6 +134,12 @@ impl Snapshot {
         !hidden && (later == 0 || other.xip.iter().filter(|&&xid| xid >= self.xmax).count() as u64 == later)
     }
 
+    /// The latest transaction that it sees and `earlier` does not, among the latest 65,536 that had begun: beyond them it is looked
+    /// for no longer.
+    pub fn latest_since(&self, earlier: &Self) -> Option<u64> {
+        (earlier.xmin..self.xmax).rev().take(1 << 16).find(|&xid| self.sees(xid) && !earlier.sees(xid))
+    }
+
     /// What it saw, without the transactions from `xid` on.
     #[must_use]
     pub fn before(&self, xid: u64) -> Self {

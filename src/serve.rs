@@ -297,7 +297,7 @@ fn start(
             Ok(Box::pin(follower.run(feedback, shutdown.clone())))
         }
         (None, Some(database)) => {
-            Ok(Box::pin(relay::run(database, Begin::Latest, source, feedback, events, shutdown.clone())))
+            Ok(Box::pin(relay::run(database, Begin::Latest, config.wait, source, feedback, events, shutdown.clone())))
         }
         (None, None) => Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from")),
     }

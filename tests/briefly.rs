@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::support::postgres::{TestDatabase, connect};
+use super::support::redis::TestRedis;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
 
@@ -211,4 +212,102 @@ async fn a_pause_is_for_tables_that_are_kept_briefly_too() {
     db.run("select rowcast.pause(); insert into events values (1, 'left out'); select rowcast.prune(); insert into events values (2, 'too')").await;
     db.run("select rowcast.resume(); insert into events values (3, 'again')").await;
     assert_eq!(db.text("select string_agg(new ->> 'body', ',') from rowcast.outbox where op = 'I'").await, "again");
+}
+
+/// What is left out while the outbox is full is gone for every table that is kept briefly, at every node.
+#[tokio::test]
+async fn every_table_that_is_kept_briefly_is_told_on_every_node() {
+    let (db, redis) = (TestDatabase::new().await, TestRedis::start().await);
+    db.run(TABLES).await;
+    db.run("create table clicks (id int primary key); select rowcast.watch('clicks'); select rowcast.keep_briefly('clicks')")
+        .await;
+    let nodes = [
+        TestServer::start_with(&db.url, &[("publish", &redis.url())]),
+        TestServer::start_with(&db.url, &[("subscribe", &redis.url())]),
+        TestServer::start(&db.url),
+    ];
+    let mut sockets = Vec::new();
+    for node in &nodes {
+        for channel in ["events", "clicks"] {
+            sockets.push(node.subscribed(&format!("/ws/{channel}")).await);
+        }
+    }
+    db.run("select rowcast.note_left_out(true)").await;
+    db.run("insert into events values (1, 'x'); insert into clicks values (1)").await;
+    for socket in &mut sockets {
+        let mut message = socket.message().await;
+        assert_eq!((&message["type"], &message["reason"]), (&json!("gap"), &json!("retention")), "{message}");
+        while message["type"] == "gap" {
+            message = socket.message().await;
+        }
+        assert_eq!(message["data"]["id"], 1, "{message}");
+    }
+    drop(sockets);
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}
+
+/// Ids are drawn from one sequence, so each table may get nothing but odd ones.
+#[tokio::test]
+async fn tables_that_write_in_turns_are_bounded_each() {
+    let db = TestDatabase::new().await;
+    db.run(TABLES).await;
+    db.run(
+        "select rowcast.configure('brief_size', '64 MB');
+         create function also() returns trigger language plpgsql as $$ begin
+           insert into pets values (new.id, null); return null; end $$;
+         create trigger also after insert on events for each row execute function also()",
+    )
+    .await;
+    for parity in 0..2 {
+        db.run("truncate pets, events").await;
+        db.run(&format!(
+            "select case when nextval('rowcast.outbox_id') % 2 = {parity} then nextval('rowcast.outbox_id') end"
+        ))
+        .await;
+        for round in 0..4 {
+            let noise = "(select string_agg(md5(random()::text || i || n), '') from generate_series(1, 40) n)";
+            db.run(&format!("insert into events select i + {round} * 20000, {noise} from generate_series(1, 20000) i"))
+                .await;
+        }
+        let size = "select pg_total_relation_size('rowcast.outbox_3')";
+        let bytes: u64 = db.text(size).await.parse().unwrap();
+        assert!(bytes < 128 << 20, "ids of parity {parity}: {} MiB", bytes >> 20);
+    }
+}
+
+#[tokio::test]
+async fn a_call_leaves_no_setting_behind_and_outlives_a_pause_that_was_rolled_back() {
+    let db = TestDatabase::new().await;
+    db.run("create table events (id int primary key); select rowcast.watch('events')").await;
+    let waits = "select current_setting('lock_timeout')";
+    let before = db.text(waits).await;
+    db.run("begin; select rowcast.pause(); rollback; select rowcast.prune()").await;
+    db.run("begin; select rowcast.keep_briefly('events')").await;
+    assert_eq!(db.text(waits).await, before);
+    db.run("commit; insert into events values (1)").await;
+    assert_eq!(segments(&db).await, "events rowcast.outbox_3");
+    // beside a prune
+    let db = TestDatabase::new().await;
+    db.run("create table events (id int primary key); select rowcast.watch('events')").await;
+    let other = db.another_client().await;
+    other.batch_execute("begin; lock table rowcast.segment in share row exclusive mode").await.unwrap();
+    let refused = db.refused("select rowcast.keep_briefly('events')").await;
+    assert!(refused.contains("rowcast.segment is in use by pid") && refused.contains("call it again"), "{refused}");
+}
+
+/// As where a dump without the outbox is loaded into another cluster.
+#[tokio::test]
+async fn a_floor_of_another_cluster_is_noticed() {
+    let db = TestDatabase::new().await;
+    db.run(TABLES).await;
+    db.run("update rowcast.installation set brief_floor = '900000000:900000000:', brief_floored_by = '899999999'")
+        .await;
+    let server = TestServer::start(&db.url);
+    let mut events = server.subscribed("/ws/events").await;
+    db.run("insert into events values (1, 'one')").await;
+    assert_eq!(update(&mut events).await["data"]["id"], 1, "no gap");
+    assert_eq!(db.text("select brief_floor is null from rowcast.installation").await, "true");
+    server.stop().await.unwrap();
 }

@@ -14,7 +14,8 @@ declare
     insert into rowcast.outbox_%1$s (channel, op, old, new, actor, users, depth)
       values (append%2$s.channel, append%2$s.op, append%2$s.old, append%2$s.new, append%2$s.actor, append%2$s.users,
               pg_catalog.pg_trigger_depth())
-      returning (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023)
+      returning (pg_catalog.hashint8(pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass))
+        operator(pg_catalog.&) 1023)
         operator(pg_catalog.=) 0,
         rowcast.bell_mode() operator(pg_catalog.<>) 'never'
         and (rowcast.bell_mode() operator(pg_catalog.=) 'always'

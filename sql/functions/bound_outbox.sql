@@ -1,9 +1,10 @@
 -- rowcast.bound_outbox() -> void, rowcast.bound_outbox_brief() -> void
--- Where the segment that takes new changes is larger than 4/3 of outbox_size, capture leaves out what follows, in every
--- session, until rowcast.prune has made room: no relay may run, and the disk must not fill. The other two segments
--- hold a third each at most, so all of the outbox stays within twice outbox_size. Called by capture for each 1,024th
--- id and for each large row. Looks at the one segment whose lock its caller holds, so it waits for nobody. Never
--- raises.
+-- Where the segment that takes new changes is larger than 4/3 of outbox_size, capture leaves out what follows, in
+-- every session, until rowcast.prune has made room: no relay may run, and the disk must not fill. The other two
+-- segments hold a third each at most, so all of the outbox stays within twice outbox_size. Called by capture for one
+-- in 1,024 ids, chosen by their hash, and for each large row. Not for each 1,024th: where two outboxes take ids in
+-- turns, one of them may never get it. Looks at the one segment whose lock its caller holds, so it waits for nobody.
+-- Never raises.
 -- Of tables that are kept briefly the same, with brief_size: what they write stops nobody else.
 do $do$
 declare

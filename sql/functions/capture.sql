@@ -55,7 +55,8 @@ declare
                      and (pg_catalog.pg_column_size(old.*) operator(pg_catalog.>) 2000) is not true
                     then (old.* operator(pg_catalog.*<>) new.*) is not false else false end
         returning case
-          when (pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass) operator(pg_catalog.&) 1023)
+          when (pg_catalog.hashint8(pg_catalog.currval('rowcast.outbox_id'::pg_catalog.regclass))
+            operator(pg_catalog.&) 1023)
             operator(pg_catalog.=) 0
             then 2
           else 0 end

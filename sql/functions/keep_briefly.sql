@@ -12,10 +12,11 @@
 -- of any.
 -- tables touched: rowcast.channel, rowcast.segment (update), rowcast.outbox (alter)
 create or replace function rowcast.keep_briefly(target regclass, briefly boolean default true) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms' as $$
 declare
   entry rowcast.channel;
   part regclass;
+  wanted regclass := 'rowcast.outbox';  -- to be locked
 begin
   select * into entry from rowcast.channel c where c.target = keep_briefly.target for update;
   if not found then
@@ -39,21 +40,26 @@ begin
   end if;
   if not exists (select from pg_inherits
                   where inhparent = 'rowcast.outbox'::regclass and inhrelid = 'rowcast.outbox_3'::regclass) then
-    -- the table stays locked meanwhile
-    perform set_config('lock_timeout', '500ms', true);
+    -- no reader waits longer behind this
     begin
       lock table only rowcast.outbox in access exclusive mode;
+      wanted := 'rowcast.segment';
+      update rowcast.segment set opened_at = clock_timestamp() where number = 3;
     exception when lock_not_available then
-      raise exception 'changes of table % cannot be kept briefly now: rowcast.outbox is in use by %',
+      raise exception 'changes of table % cannot be kept briefly now: % is in use by %',
         target,
-        rowcast.holders('rowcast.outbox')
+        wanted,
+        rowcast.holders(wanted, true)
         using errcode = 'lock_not_available',
           hint = 'call it again; the first table needs the outbox for a moment for itself';
     end;
     foreach part in array array['rowcast.outbox_3', 'rowcast.outbox_4', 'rowcast.outbox_5']::regclass[] loop
       execute format('alter table %s inherit rowcast.outbox', part);
     end loop;
-    update rowcast.segment set opened_at = clock_timestamp() where number = 3;
+    -- sequences follow no rollback: a pause that was rolled back may have left it paused
+    if not exists (select from rowcast.setting where name = 'paused') then
+      perform rowcast.write_to(3);
+    end if;
   end if;
   -- the relay has to know before anything of it is pruned
   if rowcast.append(entry.id, 'C', null, null, rowcast.actor(), null) then

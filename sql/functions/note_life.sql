@@ -23,7 +23,8 @@ begin
   if last.life = present and exists (select from rowcast.alive a where a.incarnation = last.number)
      and not exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
      and not exists (select from rowcast.installation i
-                      where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+                      where greatest(pg_snapshot_xmax(i.floor), pg_snapshot_xmax(i.brief_floor))
+                         > pg_snapshot_xmax(pg_current_snapshot())) then
     return query select i.number, i.life, i.bound from rowcast.incarnation i order by i.number;
     return;
   end if;
@@ -37,7 +38,8 @@ begin
   end;
   if exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
      or exists (select from rowcast.installation i
-                 where pg_snapshot_xmax(i.floor) > pg_snapshot_xmax(pg_current_snapshot())) then
+                 where greatest(pg_snapshot_xmax(i.floor), pg_snapshot_xmax(i.brief_floor))
+                         > pg_snapshot_xmax(pg_current_snapshot())) then
     -- no writer may wait behind this: it is tried again at the next connect
     perform set_config('lock_timeout', '200ms', true);
     truncate rowcast.outbox_0, rowcast.outbox_1, rowcast.outbox_2, rowcast.outbox_3, rowcast.outbox_4, rowcast.outbox_5;

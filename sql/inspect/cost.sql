@@ -4,9 +4,9 @@
 -- Rights: member of rowcast_relay; of the last result, pg_read_all_stats as well.
 --
 -- How to read it: the first result speaks of the changes that the outbox keeps; of a large one it is a projection from
--- the part that looked_at says. old_share is what the rows as they were before take: updates of wide rows store the
--- row twice. The write-ahead log is without the images of whole pages that follow a checkpoint. The second result is
--- empty until track_functions is pl or all. self is without the functions that are called; the trigger is
+-- the part that looked_at says. old_share is what the rows as they were before take: an update of a row of up to 950
+-- bytes stores it twice. The write-ahead log is without the images of whole pages that follow a checkpoint. The second
+-- result is empty until track_functions is pl or all. self is without the functions that are called; the trigger is
 -- rowcast.capture, and large rows, excluded columns and doorbells have functions of their own. They are of all tables
 -- together: EXPLAIN (ANALYZE) of a statement tells the time of its own triggers, ours as "Trigger !rowcast". The third
 -- needs pg_stat_statements, and pg_stat_statements.track = all: capture's INSERT into each segment of the outbox.

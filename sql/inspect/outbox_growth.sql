@@ -9,7 +9,7 @@
 -- and TOAST; rows_estimated is -1 where nothing has analysed it yet. Bytes by channel and by hour are the rows as
 -- stored (after compression, without page and index overhead), so their sum is below the first result. An hour is by
 -- the writer's clock.
--- old_share is the part of the bytes that old row images take: updates of wide rows store the row twice.
+-- old_share is the part of the bytes that old row images take: an update of a row of up to 950 bytes stores it twice.
 
 set search_path = pg_catalog, pg_temp;
 

@@ -10,9 +10,10 @@ with outbox(blocks, since, since_briefly) as (
     from rowcast.segment s cross join lateral (select format('rowcast.outbox_%s', s.number)::regclass) t(relation)
 ), looked(share) as (
   select least(1, 1000 / greatest(blocks, 1)) from outbox
-), trigger_time(us) as (
-  select (1000 * pg_stat_get_function_total_time(p) / nullif(pg_stat_get_function_calls(p), 0))::numeric
-    from (select 'rowcast.capture()'::regprocedure::oid) f(p)
+), trigger_time(briefly, us) as (
+  select briefly, (1000 * pg_stat_get_function_total_time(p) / nullif(pg_stat_get_function_calls(p), 0))::numeric
+    from (values (false, 'rowcast.capture()'::regprocedure::oid), (true, 'rowcast.capture_brief()'::regprocedure::oid))
+      f(briefly, p)
 ), counted as (
   select o.channel, count(*) as changes, sum(s.old) as old_bytes, sum(s.new) as new_bytes,
          -- out of line, two kilobytes at a time, each with a row and an entry of an index
@@ -34,7 +35,8 @@ select c.name as channel, c.target as "table", n.changes,
        n.old_bytes + n.new_bytes + n.chunks + 170 * n.changes as wal_bytes,
        n.large, n.omitted, round(t.us, 1) as trigger_us, round(100 * l.share, 2) as looked_at
   from rowcast.channel c
- cross join outbox o cross join looked l cross join trigger_time t
+ cross join outbox o cross join looked l
+  join trigger_time t on t.briefly = c.briefly
   left join counted k on k.channel = c.id
  cross join lateral (
    select round(coalesce(k.changes, 0) / l.share)::bigint as changes,
@@ -55,5 +57,5 @@ comment on column rowcast.cost.wal_bytes is
 comment on column rowcast.cost.large is 'changes of rows that are stored out of line: TOAST';
 comment on column rowcast.cost.omitted is 'changes told by their key alone: the row was longer than row_bytes';
 comment on column rowcast.cost.trigger_us is
-  'microseconds of a call of the trigger, over all tables; null unless track_functions is pl or all';
+  'microseconds of a call of the trigger, over all tables with the same one; null unless track_functions is pl or all';
 comment on column rowcast.cost.looked_at is 'per cent of the outbox that the figures come from';

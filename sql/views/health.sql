@@ -191,8 +191,8 @@ brief_outbox(state, detail, remedy) as (
            || pg_size_pretty(bytes) || ', of ' || tables || ' tables whose changes are kept for ' || retention,
          case
            when is_full or bytes > most then
-             'they write more than brief_size (' || pg_size_pretty(most) || ') between two prunes: '
-             'select rowcast.configure(''brief_size'', ''..'');'
+             'they write more than brief_size (' || pg_size_pretty(most) || ') between two prunes, or nothing prunes: '
+             'rowcast serve does, or select rowcast.prune(); else select rowcast.configure(''brief_size'', ''..'');'
            when is_late then
              'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed'
          end

@@ -218,7 +218,9 @@ impl Candidate {
         let (_trigger, relay_ends) = shutdown::channel();
         let mut tasks = JoinSet::new();
         let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
-        let relay = relay::run(database, begin, metrics, feedback.clone(), events, relay_ends);
+        // one that does not come to the database gives the role to another candidate
+        let patience = Duration::ZERO;
+        let relay = relay::run(database, begin, patience, metrics, feedback.clone(), events, relay_ends);
         tasks.spawn(relay);
         tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), feedback));
         let ended = tokio::select! {

@@ -48,7 +48,7 @@ pub fn step(position: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
         None => 0,
     };
     let last = cut.changes.last().map(|change| change.id);
-    cut.changes.retain(|change| change.id > after && !position.seen.sees(change.tx));
+    cut.changes.retain(|change| change.is_after(after) && !position.seen.sees(change.tx));
     if position.seen != from.seen {
         let inside = Some((until.clone(), 1));
         cut.inside = Arc::from(inside_prefix(&Cursor { seen: position.seen.clone(), inside, ..from.clone() }));

@@ -111,7 +111,7 @@ impl Past<'_> {
 
     fn wants(&self, change: &Change) -> bool {
         let is_of_channel = |name: &str| change.update.as_ref().is_some_and(|update| *update.channel == *name);
-        change.id > self.after
+        change.is_after(self.after)
             && !self.seen.sees(change.tx)
             && self.until.sees(change.tx)
             && self.channel.is_none_or(is_of_channel)

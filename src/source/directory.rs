@@ -77,23 +77,23 @@ impl Directory {
 
     /// Asks for a reading that begins after this call.
     fn ask(&self) -> u64 {
-        let cancel = self.asked.count.fetch_add(1, Ordering::AcqRel) + 1;
+        let ticket = self.asked.count.fetch_add(1, Ordering::AcqRel) + 1;
         self.asked.wake.notify_one();
-        cancel
+        ticket
     }
 
     /// The channels as they are after this call.
     async fn fresh(&mut self) -> Result<(u64, Arc<Catalog>)> {
-        let cancel = self.ask();
+        let ticket = self.ask();
         let done = |newest: &Newest| {
-            newest.asked >= cancel || newest.failed.as_ref().is_some_and(|(asked, _)| *asked >= cancel)
+            newest.asked >= ticket || newest.failed.as_ref().is_some_and(|(asked, _)| *asked >= ticket)
         };
         let late = || Error::new(Kind::Connection, "the channels cannot be read in time");
         // at the start no change waits yet
         let patience = if self.newest.borrow().catalog.is_some() { PATIENCE } else { FIRST_WITHIN };
         let newest = timeout(patience, self.newest.wait_for(done)).await.map_err(|_| late())?.map_err(|_| late())?;
         match (&newest.catalog, &newest.failed) {
-            (Some(catalog), _) if newest.asked >= cancel => Ok((newest.asked, catalog.clone())),
+            (Some(catalog), _) if newest.asked >= ticket => Ok((newest.asked, catalog.clone())),
             (_, Some((_, why))) => Err(Error::new(Kind::Connection, why.clone())),
             _ => Err(late()),
         }
@@ -121,7 +121,7 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
     // dropped, it ends
     let (mut looking, mut next_look) = (JoinSet::new(), Instant::now());
     loop {
-        let cancel = asked.count.load(Ordering::Acquire);
+        let ticket = asked.count.load(Ordering::Acquire);
         let began = Instant::now();
         let read = timeout(within, Catalog::load(&pool)).await;
         let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the channels cannot be read in time")));
@@ -132,7 +132,7 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
                 }
                 within = (began.elapsed() * 4).clamp(WITHIN, FIRST_WITHIN);
                 let catalog = Some(Arc::new(catalog));
-                tell.send_replace(Newest { asked: cancel, catalog, failed: None });
+                tell.send_replace(Newest { asked: ticket, catalog, failed: None });
                 while let Some(Ok((began, took))) = looking.try_join_next() {
                     // a hundredth of a core at most, however many tables there are
                     next_look = began + EVERY.max(took * 100);
@@ -150,7 +150,7 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
                         "changes are told by the channels as they were"
                     );
                 }
-                tell.send_modify(|newest| newest.failed = Some((cancel, why)));
+                tell.send_modify(|newest| newest.failed = Some((ticket, why)));
             }
         }
         let pause = if is_failing { AGAIN } else { EVERY };

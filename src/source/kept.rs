@@ -50,8 +50,10 @@ impl Kept {
 }
 
 /// What tells the channels that are kept briefly that something is gone, each to be handed over by itself, after what has this
-/// id. In the place of the transaction that has emptied it, so that whoever comes back from before it hears of it, too.
-pub(super) fn gone(by: u64, catalog: &Catalog, after: i64) -> Vec<Change> {
+/// id. In the place of the transaction that has emptied it, so that a client that comes back from before it hears of it, too; where
+/// the cut from `seen` to `until` had ended before, in that of the latest one of the cut.
+pub(super) fn gone(by: u64, (seen, until): (&Snapshot, &Snapshot), catalog: &Catalog, after: i64) -> Vec<Change> {
+    let by = if until.sees(by) { by } else { until.latest_since(seen).unwrap_or(by) };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
     // ids begin with 1, which is no row's: a channel that is watched has drawn some
     let id = after.max(1);

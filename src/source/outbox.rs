@@ -313,7 +313,7 @@ impl Reader {
         cut.gone = Some(by);
         tracing::warn!(event = "gone_unread", "changes that are kept briefly were pruned before they were read");
         let after = self.position.inside.as_ref().map_or(cut.after, |(_, _, id)| *id);
-        for gone in kept::gone(by, self.channels.known(), after) {
+        for gone in kept::gone(by, (&self.position.seen, &cut.until), self.channels.known(), after) {
             self.send_part(cut, vec![gone]).await?;
         }
         Ok(())

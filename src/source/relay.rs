@@ -61,11 +61,12 @@ pub enum Begin {
 /// connections.
 ///
 /// # Errors
-/// Only from the first connect, where trying again does not help: a wrong password, a missing schema, a standby. Afterwards it
-/// tries for ever.
+/// Only from the first connect: a wrong password, a missing schema, a standby; and, after `patience`, a connection that is lost
+/// before capture is live. Afterwards it tries for ever.
 pub async fn run(
     database: Database,
     begin: Begin,
+    patience: Duration,
     metrics: Arc<SourceMetrics>,
     feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
@@ -74,28 +75,36 @@ pub async fn run(
     // beside the loop, and not on its thread, which pauses by sleeping
     let directory = Directory::open(&database, &Handle::current())?;
     // where sockets are written, a read would wait for a whole pass over them to be sent, and once more for its answer
-    thread::run("relay", move || follow(database, directory, begin, metrics, feedback, out, shutdown)).await
+    thread::run("relay", move || follow(database, directory, begin, patience, metrics, feedback, out, shutdown)).await
 }
 
 async fn follow(
     database: Database,
     directory: Directory,
     begin: Begin,
+    patience: Duration,
     metrics: Arc<SourceMetrics>,
     feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let channels = Arc::new(Mutex::new(Channels::of(directory)));
-    let mut attempt = 0_u32;
+    let (mut attempt, first) = (0_u32, Instant::now());
     let mut relay = loop {
+        let connected = timeout(CONNECT_WITHIN, async {
+            // what was proven before the first attempt may be another way now
+            if attempt > 0 {
+                database.prove_own().await?;
+            }
+            Relay::connect(&database, &channels, begin.clone(), &metrics, &feedback, &out).await
+        });
         let connected = tokio::select! {
-            connected = Relay::connect(&database, &channels, begin.clone(), &metrics, &feedback, &out) => connected,
+            connected = connected => connected.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the server does not answer"))),
             () = shutdown.begun() => return Ok(()),
         };
         match connected {
             // it could be reached, and was restarted meanwhile
-            Err(error) if error.kind() == Kind::Connection => {
+            Err(error) if error.kind() == Kind::Connection && first.elapsed() < patience => {
                 attempt += 1;
                 tell_failed(&error, attempt, &metrics);
                 tokio::select! {

@@ -255,7 +255,7 @@ impl Giving<'_> {
             kept.missed_briefly_by(&self.past.seen).filter(|by| self.past.channel.is_none() && self.gone != Some(*by));
         let Some(by) = by else { return Ok(()) };
         self.gone = Some(by);
-        for gone in kept::gone(by, catalog, self.last) {
+        for gone in kept::gone(by, (&self.past.seen, &self.past.until), catalog, self.last) {
             // it may have gone later than what was asked for ends
             self.answer.give(ReplayPart::Changes(vec![gone])).await?;
         }

@@ -63,7 +63,7 @@ impl Read {
         until: &'a Snapshot,
         after: i64,
     ) -> impl Iterator<Item = &'a Change> {
-        self.changes.iter().filter(move |c| c.id > after && until.sees(c.tx) && !seen.sees(c.tx))
+        self.changes.iter().filter(move |c| c.is_after(after) && until.sees(c.tx) && !seen.sees(c.tx))
     }
 }
 

@@ -321,6 +321,7 @@ COMMENT ON FUNCTION rowcast.json_without(r anyelement, rel oid, root oid, attnum
 CREATE FUNCTION rowcast.keep_briefly(target regclass, briefly boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
     AS …;
 ALTER FUNCTION rowcast.keep_briefly(target regclass, briefly boolean) OWNER TO installer;
 
@@ -851,7 +852,7 @@ COMMENT ON COLUMN rowcast.cost.large IS 'changes of rows that are stored out of 
 
 COMMENT ON COLUMN rowcast.cost.omitted IS 'changes told by their key alone: the row was longer than row_bytes';
 
-COMMENT ON COLUMN rowcast.cost.trigger_us IS 'microseconds of a call of the trigger, over all tables; null unless track_functions is pl or all';
+COMMENT ON COLUMN rowcast.cost.trigger_us IS 'microseconds of a call of the trigger, over all tables with the same one; null unless track_functions is pl or all';
 
 COMMENT ON COLUMN rowcast.cost.looked_at IS 'per cent of the outbox that the figures come from';
 

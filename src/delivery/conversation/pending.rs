@@ -31,7 +31,7 @@ struct Waiting {
 }
 
 impl Pending {
-    /// Sends one on its way, which may say what `ticket` allows.
+    /// Sends one on its way, which may say what `cancel` allows.
     pub(crate) fn send(
         &mut self,
         way: CatchUp,

@@ -28,6 +28,13 @@ impl History {
         *self = Self { base: Some(base), ..Self::new(self.budget) };
     }
 
+    /// What follows comes after `base`, which may see less than was promised: transactions that a crash has undone.
+    pub fn go_back_to(&mut self, base: &Snapshot) {
+        if self.base.as_ref().is_some_and(|promised| !base.covers(promised)) {
+            self.base = Some(base.clone());
+        }
+    }
+
     /// Adds the next part. Drops the oldest beyond the budget.
     pub fn push(&mut self, cut: Arc<Cut>) {
         if cut.changes.is_empty() {
@@ -85,7 +92,7 @@ pub fn missed<'a, T>(
     let mut missed: Vec<(i64, T)> = cuts
         .iter()
         .flat_map(|cut| &cut.changes)
-        .filter(|change| change.id > after && !seen.sees(change.tx) && until.sees(change.tx))
+        .filter(|change| change.is_after(after) && !seen.sees(change.tx) && until.sees(change.tx))
         .filter_map(|change| Some((change.id, told(change)?)))
         .collect();
     // a gap has the id of the change that follows it, and stays before it

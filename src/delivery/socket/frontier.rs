@@ -54,8 +54,8 @@ impl Frontier {
         let before = self.sequence.load(SeqCst);
         let seen = look();
         let boundary = self.lock();
-        let is_frame_boundary = before.is_multiple_of(2) && self.sequence.load(SeqCst) == before;
-        (seen, is_frame_boundary.then(|| boundary.cursor.clone()))
+        let is_boundary = before.is_multiple_of(2) && self.sequence.load(SeqCst) == before;
+        (seen, is_boundary.then(|| boundary.cursor.clone()))
     }
 
     /// Wakes at the next boundary; at once where it is one now. `since` is the caller's, and keeps it from waiting twice.

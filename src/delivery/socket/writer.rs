@@ -135,7 +135,7 @@ impl SocketWriter {
     /// held by whoever makes it, not here. Cancel safe.
     ///
     /// # Errors
-    /// [`Gone`] when the socket is closing or broken, or the ticket void.
+    /// [`Gone`] when the socket is closing or broken, or the flag void.
     pub async fn write(&self, frames: &[u8], cancel: &CancelFlag) -> Result<(), Gone> {
         {
             let mut state = self.lock();
@@ -268,7 +268,7 @@ impl SocketWriter {
         }
     }
 
-    /// What a reader is to write is no longer kept: say so if the wire is at a boundary, else there is nothing left to say.
+    /// What a reader is to write is no longer kept: say so if the wire is between two frames, else there is nothing left to say.
     fn fall_off(&self, state: &mut State) -> io::Result<Written> {
         if state.queue.is_inside_a_frame() {
             self.count_close(CloseCode::TooSlow);

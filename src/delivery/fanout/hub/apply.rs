@@ -66,6 +66,8 @@ impl Hub {
                     // what follows it is no part of the cut that was broken off
                     std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
                     state.history.restart(boundary.cursor.seen.clone());
+                } else if state.is_at_boundary {
+                    state.history.go_back_to(&boundary.cursor.seen);
                 }
                 state.boundary = Some(boundary);
                 state.notice_floors();
