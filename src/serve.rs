@@ -23,7 +23,7 @@ use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::shutdown::{self, Shutdown};
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
-use crate::source::relay::{self, Begin};
+use crate::source::relay::{self, Begin, First};
 use crate::source::{inspect, newcomers, replay, retention};
 use crate::tasks::Tasks;
 use crate::web::admit::Names;
@@ -297,7 +297,8 @@ fn start(
             Ok(Box::pin(follower.run(feedback, shutdown.clone())))
         }
         (None, Some(database)) => {
-            Ok(Box::pin(relay::run(database, Begin::Latest, config.wait, source, feedback, events, shutdown.clone())))
+            let first = First { begin: Begin::Latest, patience: config.wait };
+            Ok(Box::pin(relay::run(database, first, source, feedback, events, shutdown.clone())))
         }
         (None, None) => Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from")),
     }

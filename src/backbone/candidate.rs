@@ -26,7 +26,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::source::epoch;
 use crate::source::pool::{Database, Purpose, Session};
 use crate::source::position::Position;
-use crate::source::relay::{self, Begin};
+use crate::source::relay::{self, Begin, First};
 
 /// Whether this session is the publisher, of which there is one.
 const TAKE: &str = "select rowcast.take_publishing($1,
@@ -219,8 +219,8 @@ impl Candidate {
         let mut tasks = JoinSet::new();
         let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
         // one that does not come to the database gives the role to another candidate
-        let patience = Duration::ZERO;
-        let relay = relay::run(database, begin, patience, metrics, feedback.clone(), events, relay_ends);
+        let first = First { begin, patience: Duration::ZERO };
+        let relay = relay::run(database, first, metrics, feedback.clone(), events, relay_ends);
         tasks.spawn(relay);
         tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), feedback));
         let ended = tokio::select! {

@@ -57,16 +57,24 @@ pub enum Begin {
     After(Position),
 }
 
+/// The first connect.
+#[derive(Debug, Clone)]
+pub struct First {
+    /// where the relay begins
+    pub begin: Begin,
+    /// how long it is tried where the connection fails, which may pass
+    pub patience: Duration,
+}
+
 /// Follows the outbox until the shutdown: tells `out` every change from where it begins, over any number of lost
 /// connections.
 ///
 /// # Errors
-/// Only from the first connect: a wrong password, a missing schema, a standby; and, after `patience`, a connection that is lost
+/// Only from the first connect: a wrong password, a missing schema, a standby; and, after its patience, a connection that is lost
 /// before capture is live. Afterwards it tries for ever.
 pub async fn run(
     database: Database,
-    begin: Begin,
-    patience: Duration,
+    first: First,
     metrics: Arc<SourceMetrics>,
     feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
@@ -75,21 +83,21 @@ pub async fn run(
     // beside the loop, and not on its thread, which pauses by sleeping
     let directory = Directory::open(&database, &Handle::current())?;
     // where sockets are written, a read would wait for a whole pass over them to be sent, and once more for its answer
-    thread::run("relay", move || follow(database, directory, begin, patience, metrics, feedback, out, shutdown)).await
+    thread::run("relay", move || follow(database, directory, first, metrics, feedback, out, shutdown)).await
 }
 
 async fn follow(
     database: Database,
     directory: Directory,
-    begin: Begin,
-    patience: Duration,
+    first: First,
     metrics: Arc<SourceMetrics>,
     feedback: Arc<Feedback>,
     out: mpsc::Sender<Event>,
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let channels = Arc::new(Mutex::new(Channels::of(directory)));
-    let (mut attempt, first) = (0_u32, Instant::now());
+    let First { begin, patience } = first;
+    let (mut attempt, began) = (0_u32, Instant::now());
     let mut relay = loop {
         let connected = timeout(CONNECT_WITHIN, async {
             // what was proven before the first attempt may be another way now
@@ -104,7 +112,7 @@ async fn follow(
         };
         match connected {
             // it could be reached, and was restarted meanwhile
-            Err(error) if error.kind() == Kind::Connection && first.elapsed() < patience => {
+            Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
                 attempt += 1;
                 tell_failed(&error, attempt, &metrics);
                 tokio::select! {
