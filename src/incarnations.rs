@@ -46,7 +46,8 @@ impl Gap {
 pub struct Incarnations {
     /// which installation of which database
     pub epoch: u64,
-    /// in the order in which they began
+    /// in the order in which they began; `lives` on the Redis Stream, as ever
+    #[serde(rename = "lives")]
     pub incarnations: Vec<Incarnation>,
     /// what its cursors are sealed with; `None`: they are not
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -43,7 +43,10 @@ pub struct BadEntry(pub &'static str);
 
 #[derive(Serialize, Deserialize)]
 struct FromBody<'a> {
+    // on the Redis Stream names stay, as nodes of two versions read it
+    #[serde(rename = "border")]
     boundary: Cow<'a, str>,
+    #[serde(rename = "lives")]
     incarnations: Cow<'a, Incarnations>,
     start: Start,
 }
@@ -241,6 +244,23 @@ mod tests {
         let said = write(event).unwrap();
         let to = position_after(event).unwrap_or_else(|| boundary(9).token.to_string());
         read(0, "", &to, said.kind, &said.body).unwrap().event.unwrap()
+    }
+
+    /// Nodes of the version before read it, and it stands in streams that they have written.
+    #[test]
+    fn the_names_in_an_entry_stay() {
+        let incarnations =
+            Incarnations { epoch: 7, incarnations: vec![Incarnation { id: 1, bound: Some(5) }], seal: None };
+        let from = Event::From {
+            boundary: boundary(10),
+            incarnations: Arc::new(incarnations),
+            start: Start::Continues,
+            inside: None,
+        };
+        let said = write(&from).unwrap();
+        let token = &boundary(10).token;
+        let lives = r#"{"epoch":7,"lives":[{"id":1,"bound":5}]}"#;
+        assert_eq!(said.body, format!(r#"{{"border":"{token}","lives":{lives},"start":"continues"}}"#));
     }
 
     #[test]
