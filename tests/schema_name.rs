@@ -37,6 +37,14 @@ async fn installed(url: &str, schema: &str) -> Client {
 
 /// What is left when a test is over: its roles.
 async fn uninstalled(db: &TestDatabase, schema: &str) {
+    // a server that has stopped may have backends that have not noticed yet
+    let own = if schema == "rowcast" { "rowcast ".to_owned() } else { format!("rowcast/{schema} ") };
+    let sessions = format!(
+        "select count(*) from pg_stat_activity where datname = current_database() and starts_with(application_name, '{own}')"
+    );
+    while db.text(&sessions).await != "0" {
+        tokio::task::yield_now().await;
+    }
     db.run(&format!("select {schema}.uninstall()")).await;
     let left = format!("select count(*) from pg_roles where rolname in ('{schema}_relay', '{schema}_capture')");
     assert_eq!(db.text(&left).await, "0", "{schema}");

@@ -100,6 +100,16 @@ impl<E: Into<Failed>> From<E> for Stop {
     }
 }
 
+/// What became of the current rows.
+enum Rows {
+    /// they were sent, as of this snapshot
+    Sent(Snapshot),
+    /// what may be seen has changed while they were read, and nothing of them was sent
+    Outdated,
+    /// they cannot be read
+    Refused,
+}
+
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 const CHUNK: usize = 64 * 1024;
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
@@ -193,7 +203,15 @@ impl CatchUp {
         if wish.snapshot {
             for attempt in 1..=SNAPSHOTS {
                 self.tells_gap_late = attempt == SNAPSHOTS;
-                let Some(seen) = self.snapshot().await? else {
+                let seen = match self.snapshot().await? {
+                    Rows::Sent(seen) => Some(seen),
+                    Rows::Outdated => {
+                        self.look_again()?;
+                        continue;
+                    }
+                    Rows::Refused => None,
+                };
+                let Some(seen) = seen else {
                     let text =
                         format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
                     let reference = self.reference.as_ref();
@@ -397,20 +415,20 @@ impl CatchUp {
         }
     }
 
-    /// Sends the current rows; returns the position at which they were current, or nothing where they cannot be read.
-    async fn snapshot(&mut self) -> Result<Option<Snapshot>, Failed> {
+    /// Sends the current rows, and says as of when.
+    async fn snapshot(&mut self) -> Result<Rows, Failed> {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
         let (narrowing, floor) = (self.projection.narrowing(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
         self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, permit: None }, &self.party).await;
-        let mut part = String::new();
+        let (mut part, mut has_said) = (String::new(), false);
         loop {
             let answer = answers.recv().await;
             // they were read by the rules of before: it begins anew by those of now
             if self.hub.floor_of(&self.key) != floor {
-                return Err(Failed::Unanswered);
+                return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
             }
             match answer {
                 Some(RowsPart::Rows(rows)) => {
@@ -423,12 +441,14 @@ impl CatchUp {
                     }
                     drop(turn);
                     if part.len() >= CHUNK {
+                        has_said = true;
                         self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
                     }
                 }
                 Some(RowsPart::Keys(keys)) => {
                     let keys: Vec<_> = keys.iter().filter_map(|key| self.projection.key(key)).collect();
                     if !keys.is_empty() {
+                        has_said = true;
                         self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
                     }
                 }
@@ -441,12 +461,19 @@ impl CatchUp {
                     let cursor = self.hub.sealed(&boundary.token);
                     let cursor = ResumeToken { cursor: &cursor, rights: self.projection.mark() }.to_string();
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
-                    return Ok(Some(boundary.cursor.seen));
+                    return Ok(Rows::Sent(boundary.cursor.seen));
                 }
-                Some(RowsPart::Refused) => return Ok(None),
+                Some(RowsPart::Refused) => return Ok(Rows::Refused),
                 None => return Err(Failed::Unanswered),
             }
         }
+    }
+
+    /// What may be seen has changed before anything was said: it is looked at by the rules of now.
+    fn look_again(&mut self) -> Result<(), Failed> {
+        self.key = self.hub.permit(&self.key, self.who.as_deref())?;
+        self.projection = self.hub.projection(&self.key)?;
+        Ok(())
     }
 
     fn lets_in(&self, seen: &Snapshot) -> bool {
