@@ -99,15 +99,9 @@ async fn follow(
     let First { begin, patience } = first;
     let (mut attempt, began) = (0_u32, Instant::now());
     let mut relay = loop {
-        let connected = timeout(CONNECT_WITHIN, async {
-            // what was proven before the first attempt may be another way now
-            if attempt > 0 {
-                database.prove_own().await?;
-            }
-            Relay::connect(&database, &channels, begin.clone(), &metrics, &feedback, &out).await
-        });
+        let connecting = Relay::connect(&database, &channels, begin.clone(), &metrics, &feedback, &out);
         let connected = tokio::select! {
-            connected = connected => connected.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the server does not answer"))),
+            connected = in_time((attempt > 0).then_some(&database), connecting) => connected,
             () = shutdown.begun() => return Ok(()),
         };
         match connected {
@@ -148,15 +142,10 @@ async fn follow(
             }
             attempt += 1;
             metrics.count_reconnect();
-            // what was proven at the start may be another way now
-            let again = async {
-                database.prove_own().await?;
-                Relay::connect(&database, &channels, Begin::After(position.clone()), &metrics, &feedback, &out).await
-            };
-            // a server that is frozen accepts connections and says nothing
-            let again = timeout(CONNECT_WITHIN, again);
+            let begin = Begin::After(position.clone());
+            let connecting = Relay::connect(&database, &channels, begin, &metrics, &feedback, &out);
             let connected = tokio::select! {
-                connected = again => connected.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the server does not answer"))),
+                connected = in_time((attempt > 0).then_some(&database), connecting) => connected,
                 () = shutdown.begun() => return Ok(()),
             };
             match connected {
@@ -165,6 +154,18 @@ async fn follow(
             }
         };
     }
+}
+
+/// One attempt; `again` where it is not the first: what was proven of the connection before may be another way now. A server that
+/// is frozen accepts connections and says nothing.
+async fn in_time(again: Option<&Database>, connecting: impl Future<Output = Result<Relay>>) -> Result<Relay> {
+    let attempt = timeout(CONNECT_WITHIN, async {
+        if let Some(database) = again {
+            database.prove_own().await?;
+        }
+        connecting.await
+    });
+    attempt.await.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the server does not answer")))
 }
 
 /// Waits before the database is tried again, after so many attempts.

@@ -39,13 +39,13 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Nothing was delivered after `place`.
+    /// Nothing was delivered after `position`.
     pub fn new(position: Snapshot) -> Self {
         let (cuts, open) = (VecDeque::new(), Vec::new());
         Self { durable: position, cuts, open, count: 0, incomplete: None, told: 0, noted: 0, relied_on: 0 }
     }
 
-    /// Another relay delivered what lies before `place`, up to this LSN.
+    /// Another relay delivered what lies before `position`, up to this LSN.
     pub fn of_another(position: Snapshot, lsn: u64) -> Self {
         Self { incomplete: Some(lsn), told: lsn, ..Self::new(position) }
     }

@@ -12,6 +12,8 @@
 //! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
 //! in the view's log.
 
+mod send;
+
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -145,7 +147,7 @@ pub struct CatchUp {
 }
 
 impl CatchUp {
-    /// A subscriber over `outbound` that asks for `key`; `who` is `None` where everybody may see everything.
+    /// A subscriber over `writer` that asks for `key`; `who` is `None` where everybody may see everything.
     pub fn new(
         hub: Arc<Hub>,
         writer: Arc<SocketWriter>,
@@ -204,24 +206,16 @@ impl CatchUp {
             for attempt in 1..=SNAPSHOTS {
                 self.tells_gap_late = attempt == SNAPSHOTS;
                 let seen = match self.snapshot().await? {
-                    Rows::Sent(seen) => Some(seen),
+                    Rows::Sent(seen) => seen,
                     Rows::Outdated => {
                         self.look_again()?;
                         continue;
                     }
-                    Rows::Refused => None,
-                };
-                let Some(seen) = seen else {
-                    let text =
-                        format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
-                    let reference = self.reference.as_ref();
-                    self.say(&match reference {
-                        Some(_) => protocol::error("no_snapshot", &text, reference),
-                        None => protocol::channel_error("no_snapshot", &text, &self.key.label()),
-                    })
-                    .await?;
-                    self.wants_rows = false;
-                    break;
+                    Rows::Refused => {
+                        self.say_no_rows().await?;
+                        self.wants_rows = false;
+                        break;
+                    }
                 };
                 let joined = self.join(seen, false).await;
                 if let Some(subscription) = self.joined(joined).await? {
@@ -244,6 +238,16 @@ impl CatchUp {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    async fn say_no_rows(&self) -> Result<(), Failed> {
+        let text = format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
+        let reference = self.reference.as_ref();
+        self.say(&match reference {
+            Some(_) => protocol::error("no_snapshot", &text, reference),
+            None => protocol::channel_error("no_snapshot", &text, &self.key.label()),
+        })
+        .await
     }
 
     /// The subscription, or nothing where a gap was told instead.
@@ -492,6 +496,5 @@ impl CatchUp {
     }
 }
 
-mod send;
 #[cfg(test)]
 mod tests;

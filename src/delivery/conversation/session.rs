@@ -85,7 +85,7 @@ pub enum Ended {
 }
 
 impl Session {
-    /// A session over `outbound`. `received` is what the client sent together with its handshake, `who` it is where
+    /// A session over `writer`. `received` is what the client sent together with its handshake, `who` it is where
     /// tokens are checked; `wants_cuts`: it is told the end of each cut.
     pub fn new(
         hub: Arc<Hub>,

@@ -1,5 +1,5 @@
 //! The writing half of a socket: what is owed to it leaves in one write. Owns the socket, its end, and who is woken for
-//! it; what is owed is `owed`'s.
+//! it; what is owed is the queue's.
 //!
 //! A shard writes to it directly when its views have grown; nothing is queued for it and no task is woken per
 //! delivery. When the kernel takes no more, the socket is *blocked*: shards pass it by, and its session goes on once

@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::change::{Channel, Cut, Event, Start, Update};
+use crate::change::{Channel, Cut, Event, Floor, Start, Update};
 use crate::delivery::access::party::Most;
 use crate::delivery::fanout::hub::{Settings, Source};
 use crate::delivery::scope::selection::Selection;
@@ -232,6 +232,31 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
     }
     assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
     assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
+}
+
+/// Nothing of them was sent, so the client need not know; see `Rows::Outdated`.
+#[tokio::test]
+async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
+    let mut stage = Stage::in_incarnation(1).await;
+    let resuming = stage.resume(SubscribeOptions { snapshot: true, ..SubscribeOptions::default() });
+    let Some(Request::Snapshot { answer, .. }) = stage.requests.recv().await else { panic!("it asks for the rows") };
+    let floor = Some(Floor { seen: Snapshot::all_before(8), by: 7 });
+    let channels = vec![Channel { name: "pets".into(), columns: None, floor, notifies: false }];
+    stage.events.send(Event::Channels { channels, policies: vec![] }).await.unwrap();
+    while stage.hub.floor_of(&ViewKey::named("pets", Selection::default())).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let hidden = vec![r#"{"secret":1}"#.into()];
+    answer.send(RowsPart::Rows(hidden)).await.unwrap();
+    drop(answer);
+    let again = tokio::time::timeout(Duration::from_secs(10), stage.give_rows(position(1, 10)));
+    again.await.expect("it asks for them again");
+    let subscription = resuming.await.unwrap().unwrap();
+    let sent = stage.sent_until("subscribed").await;
+    assert!(!sent.contains("secret"), "{sent}");
+    drop(subscription);
+    stage.end().await;
+    assert_eq!(types(&sent), ["snapshot", "subscribed"]);
 }
 
 /// A writer of such changes keeps no client out.
