@@ -10,13 +10,13 @@
 //!    log; a subscriber is an offset into it.
 //! 4. **session** ([`delivery::conversation`], [`web`]): sockets write what is due to them.
 //!
-//! [`source`] and [`delivery`] meet in [`change`], on the way back also in [`feedback`], and nowhere else. [`cursor`] is a
+//! [`source`] and [`delivery`] meet in [`change`], on the way back in [`request`] and [`feedback`], and nowhere else. [`cursor`] is a
 //! position in the stream, [`incarnations`] says how long it is good, and a [`seal`] that a server gave it out.
 //!
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `errand`, `metrics`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
+//! `errand`, `metrics`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
 
 pub mod backbone;
 pub mod change;
@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod naming;
 pub mod question;
 pub mod refusals;
+pub mod request;
 pub mod row;
 pub mod seal;
 pub mod serve;

@@ -1,11 +1,11 @@
-//! Imports point downward: `source` and `delivery` meet only in `change`, and on the way back in `feedback`. No files import
+//! Imports point downward: `source` and `delivery` meet only in `change`, and on the way back in `request` and `feedback`. No files import
 //! each other in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "cli",
     "demo",
     "serve",
@@ -18,6 +18,7 @@ const ORDER: [&str; 25] = [
     "question",
     "errand",
     "metrics",
+    "request",
     "change",
     "cursor",
     "incarnations",

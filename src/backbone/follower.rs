@@ -18,12 +18,13 @@ use super::link::{Connection, Link, backoff};
 use super::merge::{self, Step};
 use super::stream::{self, AT_A_TIME, Clock, Id, locate};
 use super::{Keys, asked};
-use crate::change::{Cut, Event, Request, Start};
+use crate::change::{Cut, Event, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
 use crate::metrics::SourceMetrics;
+use crate::request::Request;
 use crate::shutdown::Shutdown;
 
 /// A publisher says something each second. Silent for so long, it is gone.

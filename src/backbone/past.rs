@@ -12,10 +12,11 @@ use super::append;
 use super::entry::{Entry, inside_of};
 use super::link::Link;
 use super::stream::{AT_A_TIME, Id, locate, range};
-use crate::change::{Change, Event, ReplayPart, Request, RowsPart, Start};
+use crate::change::{Change, Event, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
 use crate::incarnations::Gap;
+use crate::request::{ReplayPart, Request, RowsPart};
 use crate::shutdown::Shutdown;
 use crate::source::turns::{Turn, Turns, WAITING};
 

@@ -26,10 +26,11 @@ use super::shelf::{self, Read, Shelf};
 use super::snapshot::{self, Spare};
 use super::spool::{Room, Spool};
 use super::turns::{Turn, Turns};
-use crate::change::{Change, ReplayPart, Request, RowsPart};
+use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
 use crate::incarnations::Gap;
+use crate::request::{ReplayPart, Request, RowsPart};
 use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.

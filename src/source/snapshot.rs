@@ -17,9 +17,10 @@ use super::epoch;
 use super::pool::{Database, Purpose, Session};
 use super::position;
 use super::spool::Spool;
-use crate::change::{Json, Kind, Narrowing, RowsPart};
+use crate::change::{Json, Kind};
 use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::request::{Narrowing, RowsPart};
 use crate::sync::lock;
 
 /// The rows of a table are read within this time, at the pace of the database.

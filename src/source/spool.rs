@@ -14,7 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::turns::Turn;
-use crate::change::{Json, RowsPart};
+use crate::change::Json;
+use crate::request::RowsPart;
 use crate::sync::lock;
 
 /// What waits for all readers together, and for those of one asker, in bytes. Beyond, the statement waits as long as its turn lasts.

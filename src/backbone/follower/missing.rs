@@ -11,10 +11,11 @@ use crate::backbone::entry;
 use crate::backbone::link::Connection;
 use crate::backbone::merge;
 use crate::backbone::stream::{Id, locate};
-use crate::change::{Cut, Event, ReplayPart, Request, Start};
+use crate::change::{Cut, Event, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::incarnations::{Gap, Incarnations};
+use crate::request::{ReplayPart, Request};
 
 impl Follower {
     /// Sees to it that nothing is missing before an entry that begins `at` a position and is no cut. Where to read on, if it

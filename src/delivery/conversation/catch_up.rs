@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::change::{Change, ReplayPart, Request, RowsPart};
+use crate::change::Change;
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
@@ -34,6 +34,7 @@ use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
+use crate::request::{ReplayPart, Request, RowsPart};
 
 /// What a subscriber asks for besides the stream.
 #[derive(Debug, Clone, Default)]

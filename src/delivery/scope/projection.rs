@@ -13,8 +13,9 @@ use super::memo::Memo;
 use super::selection::Selection;
 use super::value::Value;
 use super::visible::{RowImages, VisibleChange, VisibleNotification};
-use crate::change::{Change, Column, Json, Kind, Narrowing, Notification, Size, Update};
+use crate::change::{Change, Column, Json, Kind, Notification, Size, Update};
 use crate::incarnations::Gap;
+use crate::request::Narrowing;
 use crate::row::Columns;
 
 /// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
