@@ -5,8 +5,8 @@
 //! from exactly there. Rows have the form that capture gives them: the same settings, and only the columns that leave.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::error::SqlState;
@@ -14,14 +14,14 @@ use tokio_postgres::error::SqlState;
 use super::client::Parameter;
 use super::encoding::Bytes;
 use super::epoch;
-use super::pool::{Database, Purpose, Session};
+use super::pool::{Database, Purpose};
 use super::position;
 use super::spool::Spool;
+use super::table::Spare;
 use crate::change::{Json, Kind};
 use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::request::{Narrowing, RowsPart};
-use crate::sync::lock;
 
 /// The rows of a table are read within this time, at the pace of the database.
 pub(super) const WITHIN: Duration = Duration::from_secs(600);
@@ -34,35 +34,6 @@ const KEYS: usize = 1_000;
 
 /// So often a table or a column may get another name between the look at its names and their use.
 const RENAMED: u32 = 3;
-
-/// Sessions that have read rows and may read others: to open one takes as long as to read a small table, and a
-/// page may ask for two thousand lists. Those that nobody has used for a while are closed.
-#[derive(Debug, Default)]
-pub(super) struct Spare(Mutex<Vec<(Session, Instant)>>);
-
-/// For so long.
-const SPARED: Duration = Duration::from_secs(5);
-
-impl Spare {
-    fn take(&self) -> Option<Session> {
-        let mut sessions = self.lock();
-        sessions.retain(|(session, _)| !session.is_closed());
-        sessions.pop().map(|(session, _)| session)
-    }
-
-    fn put(&self, session: Session) {
-        self.lock().push((session, Instant::now()));
-    }
-
-    /// Closes those that nobody used.
-    pub(super) fn sweep(&self) {
-        self.lock().retain(|(_, since)| since.elapsed() < SPARED);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
-        lock(&self.0)
-    }
-}
 
 fn names_are_gone(code: &SqlState) -> bool {
     [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME].contains(code)

@@ -315,7 +315,7 @@ impl Hub {
             asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
         };
         let mut turn = turns.acquire_owned().await.ok();
-        if let Request::Snapshot { permit, .. } = &mut request {
+        if let Request::Snapshot { permit, .. } | Request::Page { permit, .. } = &mut request {
             *permit = turn.take();
         }
         let _ = self.source.requests.send(request).await;
