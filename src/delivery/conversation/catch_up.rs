@@ -283,7 +283,7 @@ impl CatchUp {
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
-        let boundary = self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
+        let boundary = self.hub.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
         // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
         // would carry it into the next one
         if boundary.cursor.incarnation != self.incarnation {
@@ -311,7 +311,7 @@ impl CatchUp {
     /// Sends what was missed since `seen` and joins where that ends.
     async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
         loop {
-            let boundary = self.reach(&seen).await?;
+            let boundary = self.hub.reach(&seen).await?;
             if boundary.cursor.incarnation != self.incarnation {
                 return Err(Failed::Unanswered.into());
             }
@@ -345,22 +345,6 @@ impl CatchUp {
                 Ok(Entry::Hidden) => return Err(Gap::Policy.into()),
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Waits until the stream has come to a position.
-    async fn reach(&self, seen: &Snapshot) -> Result<Boundary, Gap> {
-        loop {
-            match tokio::time::timeout(self.hub.reach_within(), self.hub.reaches(seen)).await {
-                Ok(boundary) => return Ok(boundary),
-                // a position of the future, unless the source stands still and nobody has noticed yet
-                Err(_) if self.hub.is_at_boundary() && self.hub.wait_for_fresh_read().await => {
-                    let reached = tokio::time::timeout(Duration::ZERO, self.hub.reaches(seen)).await;
-                    return reached.map_err(|_| Gap::BadCursor);
-                }
-                // a large cut is on its way, or the source is down
-                Err(_) => self.hub.wait_until_live().await,
             }
         }
     }

@@ -144,6 +144,7 @@ type Columns = Option<Arc<[Column]>>;
 
 pub use join::{Entry, JoinError};
 pub use subscription::Subscription;
+pub(crate) use wait::Unwritten;
 
 impl Hub {
     /// A hub with no channels; [`start`](Self::start) gives it life.
@@ -256,11 +257,6 @@ impl Hub {
     pub(crate) fn time_for(&self, bytes: u64) -> Option<Duration> {
         let pace = self.settings.replay_bytes_per_second;
         (pace > 0).then(|| Duration::from_secs_f64(bytes as f64 / f64::from(pace)))
-    }
-
-    /// How long a position is waited for that lies beyond what the stream has come to.
-    pub(crate) fn reach_within(&self) -> Duration {
-        self.settings.reach_within
     }
 
     /// How far all logs have come together.
