@@ -12,6 +12,7 @@ mod behind;
 mod explain;
 mod join;
 mod known;
+mod page;
 mod relieve;
 mod subscription;
 mod wait;
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::history::History;
+use super::pages::Pages;
 use super::route::Views;
 use super::shard::Shard;
 use super::view::View;
@@ -101,6 +103,8 @@ pub struct Hub {
     asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     /// one subscriber's past is looked at through a costly filter at a time
     sieve: Semaphore,
+    /// those that were read a moment ago
+    pages: Pages,
     settings: Settings,
     metrics: Arc<DeliveryMetrics>,
 }
@@ -143,6 +147,7 @@ struct State {
 type Columns = Option<Arc<[Column]>>;
 
 pub use join::{Entry, JoinError};
+pub(crate) use page::{Freshness, NoPage};
 pub use subscription::Subscription;
 pub(crate) use wait::Unwritten;
 
@@ -185,6 +190,7 @@ impl Hub {
             shares,
             asking,
             sieve,
+            pages: Pages::default(),
             settings,
             metrics,
         })

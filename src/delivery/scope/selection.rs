@@ -59,6 +59,11 @@ impl Selection {
         Self { grant: None, ..self.clone() }
     }
 
+    /// The same rows, whatever messages are called by and tell of what was before.
+    pub fn of_rows(&self) -> Self {
+        Self { old: false, tag: None, ..self.clone() }
+    }
+
     /// As the query of a path has it, for people.
     pub fn parameters(&self) -> String {
         let filters = self.filters.iter().map(|filter| format!("filter={filter}"));

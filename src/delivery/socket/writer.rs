@@ -87,6 +87,11 @@ impl CancelFlag {
         self.0.store(true, Relaxed);
     }
 
+    /// Whether anybody else may still say something.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     fn is_void(&self) -> bool {
         self.0.load(Relaxed)
     }

@@ -246,7 +246,7 @@ fn types(sent: &str) -> Vec<&str> {
 /// A client that asked for rows takes them to be what it is to show, whatever it was told before `subscribed`.
 #[tokio::test]
 async fn rows_behind_which_something_is_missing_are_read_again() {
-    let wish = || SubscribeOptions { snapshot: true, ..SubscribeOptions::default() };
+    let wish = || SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() };
     let (old, present) = (position(1, 5), position(1, 10));
     // what was captured since the rows were read was pruned, or cannot be told
     let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
@@ -277,7 +277,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
 #[tokio::test]
 async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
     let mut stage = Stage::in_incarnation(1).await;
-    let resuming = stage.resume(SubscribeOptions { snapshot: true, ..SubscribeOptions::default() });
+    let resuming = stage.resume(SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() });
     let Some(Request::Snapshot { answer, .. }) = stage.requests.recv().await else { panic!("it asks for the rows") };
     let floor = Some(Floor { seen: Snapshot::all_before(8), by: 7 });
     let channels = vec![Channel { name: "pets".into(), columns: None, floor, notifies: false }];
@@ -302,7 +302,7 @@ async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
 #[tokio::test]
 async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() {
     let mut stage = Stage::in_incarnation(1).await;
-    let resuming = stage.resume(SubscribeOptions { snapshot: true, ..SubscribeOptions::default() });
+    let resuming = stage.resume(SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() });
     let unreadable = || Change { update: Some(Update::unreadable("pets".into())), ..change() };
     for _ in 0..SNAPSHOTS {
         stage.give_rows(position(1, 5)).await;
@@ -320,7 +320,11 @@ async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() 
 async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
     for snapshot in [true, false] {
         let mut stage = Stage::in_incarnation(1).await;
-        let resuming = stage.resume(SubscribeOptions { since: Some(position(1, 5).token()), snapshot, gap: None });
+        let resuming = stage.resume(SubscribeOptions {
+            since: Some(position(1, 5).token()),
+            rows: if snapshot { WantedRows::All } else { WantedRows::Nothing },
+            gap: None,
+        });
         let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
         let after = Change { id: 3, ..change() };
         stage.give_past(vec![ReplayPart::Changes(vec![change(), unreadable, after]), ReplayPart::Done]).await;

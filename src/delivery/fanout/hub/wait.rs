@@ -1,12 +1,16 @@
 //! What is waited for at the hub: that capture is live, that the stream has come to a position and a socket was written all of
 //! it, that the source has looked again. Owns how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Hub;
+use super::{Hub, JoinError};
 use crate::cursor::{Boundary, Snapshot};
+use crate::delivery::access::auth::Identity;
+use crate::delivery::scope::projection::Projection;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{Gone, SocketWriter};
 use crate::incarnations::Gap;
 use crate::sync::lock;
@@ -92,6 +96,26 @@ impl Hub {
         // the hub has put into the logs all up to the boundary before it told that
         writer.written().await.map_err(Unwritten::Gone)?;
         Ok(boundary)
+    }
+
+    /// What somebody may see of what is asked for, and how it is shown; where the channel or a column is unknown, once it was looked for.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub(crate) async fn look_patiently(
+        &self,
+        asked: &ViewKey,
+        who: Option<&Identity>,
+    ) -> Result<(ViewKey, Arc<Projection>), JoinError> {
+        let key = self.permit(asked, who)?;
+        if self.projection(&key).is_err_and(|error| error == JoinError::UnknownChannel) {
+            self.wait_for_fresh_read().await;
+        }
+        if self.lacks_column(&key) {
+            self.wait_for_fresh_channels().await;
+        }
+        let projection = self.projection(&key)?;
+        Ok((key, projection))
     }
 
     /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a
