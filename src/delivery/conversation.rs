@@ -7,4 +7,5 @@
 pub mod catch_up;
 mod pending;
 pub mod session;
+mod syncs;
 mod token_lease;

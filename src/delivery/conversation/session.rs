@@ -3,6 +3,7 @@
 
 mod pace;
 mod rights;
+mod sync;
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use tokio::time::Sleep;
 
 use super::catch_up::{CatchUp, Failed, SubscribeOptions};
 use super::pending::Pending;
+use super::syncs::Syncs;
 use super::token_lease::TokenLease;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, STRANGER_BYTES};
@@ -69,6 +71,8 @@ pub struct Session {
     wants_cuts: bool,
     /// on their way to the present, or waiting until capture is live
     pending: Option<Box<Pending>>,
+    /// commands `sync` that are not answered yet
+    syncs: Option<Box<Syncs>>,
     /// set once a close frame was put
     goodbye: Option<Pin<Box<Sleep>>>,
 }
@@ -107,8 +111,22 @@ impl Session {
             writer.close(CloseCode::Unauthenticated, "the token was revoked");
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(TokenLease::new(keys.clone(), who)));
-        let (pace, subscriptions, pending, goodbye) = (None, Vec::new(), None, None);
-        Self { hub, writer, standing, inbound, limits, pass, party, pace, subscriptions, wants_cuts, pending, goodbye }
+        let (pace, subscriptions, pending, syncs, goodbye) = (None, Vec::new(), None, None, None);
+        Self {
+            hub,
+            writer,
+            standing,
+            inbound,
+            limits,
+            pass,
+            party,
+            pace,
+            subscriptions,
+            wants_cuts,
+            pending,
+            syncs,
+            goodbye,
+        }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
@@ -133,7 +151,7 @@ impl Session {
             }
             if self.writer.is_closing() {
                 self.subscriptions.clear();
-                self.pending = None;
+                (self.pending, self.syncs) = (None, None);
                 let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
                 if goodbye.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Ended::Closed);
@@ -152,6 +170,7 @@ impl Session {
             }
             if self.poll_pass(context).is_ready()
                 || self.poll_joined(context).is_ready()
+                || self.poll_synced(context).is_ready()
                 || self.writer.poll_unblocked(context).is_ready()
             {
                 continue;
@@ -257,6 +276,7 @@ impl Session {
             Ok(Command::Ping { r#ref }) => self.writer.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.writer.say(text),
             Ok(Command::Cuts {}) => self.wants_cuts = true,
+            Ok(Command::Sync { cursor, r#ref }) => self.sync(cursor, r#ref),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
                 let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());

@@ -55,6 +55,14 @@ pub enum Command {
     },
     /// tell the end of each cut from now on
     Cuts {},
+    /// say when the stream has come to a position, and all of it was written
+    Sync {
+        /// it
+        cursor: String,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
     /// leave a channel, or one view of it
     Unsubscribe {
         /// its name
@@ -115,7 +123,7 @@ pub fn selection_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) ->
 }
 
 /// Commands this version knows, for the error that lists them.
-const COMMANDS: [&str; 6] = ["ping", "test", "subscribe", "unsubscribe", "auth", "cuts"];
+const COMMANDS: [&str; 7] = ["ping", "test", "subscribe", "unsubscribe", "auth", "cuts", "sync"];
 
 /// Reads a client's message.
 ///
