@@ -38,6 +38,7 @@ mod slow;
 mod sockets;
 mod sse;
 mod support;
+mod syncs;
 mod tls;
 mod vanished;
 mod views;

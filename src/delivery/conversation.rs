@@ -9,4 +9,5 @@ pub mod catch_up;
 mod pending;
 pub(crate) mod rows;
 pub mod session;
+mod syncs;
 mod token_lease;

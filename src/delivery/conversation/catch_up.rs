@@ -16,7 +16,6 @@ mod send;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -136,8 +135,6 @@ const CHUNK: usize = 64 * 1024;
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
 /// said once the client is subscribed; what else is missing makes it begin anew, later.
 const SNAPSHOTS: u32 = 3;
-/// An incarnation of the server that another node has seen begin is news here for so long at most.
-const LEARN_WITHIN: Duration = Duration::from_secs(3);
 
 /// One subscriber on its way.
 pub struct CatchUp {
@@ -277,34 +274,25 @@ impl CatchUp {
 
     /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
     async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
-        let ResumeToken { cursor: token, rights } = ResumeToken::parse(token);
-        let Ok(cursor) = Cursor::parse(token) else { return Err(Gap::BadCursor.into()) };
+        let token = ResumeToken::parse(token);
         // what was missed is no difference to what was seen with other rights
-        if rights != self.projection.mark() {
+        if Cursor::parse(token.cursor).is_ok() && !token.is_good_for(self.projection.mark()) {
             return Err(Gap::Policy.into());
         }
-        // after a restart another node may have connected earlier: its cursors are of an incarnation that is news here
-        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(cursor.incarnation)).await;
-        self.hub.wait_until_live().await;
-        let Some(incarnations) = self.hub.incarnations() else { return Err(Gap::BadCursor.into()) };
-        if let Err(gap) = incarnations.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
-            return Err(gap.into());
-        }
-        if incarnations.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
-            return Err(Gap::BadCursor.into());
-        }
-        self.incarnation = incarnations.present();
-        let Cursor { seen, inside, .. } = cursor;
+        let judged = self.hub.judge(token.cursor).await?;
+        self.incarnation = judged.incarnation;
+        let end = judged.end().clone();
+        let Cursor { seen, inside, .. } = judged.cursor;
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
-        let boundary = self.hub.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
+        let boundary = self.hub.reach(&end).await?;
         // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
         // would carry it into the next one
         if boundary.cursor.incarnation != self.incarnation {
             return Err(Failed::Unanswered.into());
         }
-        let Some((end, id)) = inside else { return Ok(seen) };
+        let Some((_, id)) = inside else { return Ok(seen) };
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
@@ -495,7 +483,7 @@ impl CatchUp {
     /// The rows are of this incarnation of the server, which may be news here.
     async fn know(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
-        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(incarnation)).await;
+        self.hub.learn(incarnation).await;
     }
 
     /// A position as this client gets it.

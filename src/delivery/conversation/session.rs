@@ -3,6 +3,7 @@
 
 mod pace;
 mod rights;
+mod sync;
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -18,6 +19,7 @@ use tokio::time::Sleep;
 use super::catch_up::{CatchUp, Failed, SubscribeOptions};
 use super::pending::Pending;
 use super::rows::{Asker, Pages, Wish};
+use super::syncs::Syncs;
 use super::token_lease::TokenLease;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, STRANGER_BYTES};
@@ -72,6 +74,8 @@ pub struct Session {
     pending: Option<Box<Pending>>,
     /// pages that it asked for
     pages: Option<Box<Pages>>,
+    /// commands `sync` that are not answered yet
+    syncs: Option<Box<Syncs>>,
     /// set once a close frame was put
     goodbye: Option<Pin<Box<Sleep>>>,
 }
@@ -110,7 +114,7 @@ impl Session {
             writer.close(CloseCode::Unauthenticated, "the token was revoked");
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(TokenLease::new(keys.clone(), who)));
-        let (pace, subscriptions, pending, pages, goodbye) = (None, Vec::new(), None, None, None);
+        let (pace, subscriptions, pending, pages, syncs, goodbye) = (None, Vec::new(), None, None, None, None);
         Self {
             hub,
             writer,
@@ -124,6 +128,7 @@ impl Session {
             wants_cuts,
             pending,
             pages,
+            syncs,
             goodbye,
         }
     }
@@ -150,7 +155,7 @@ impl Session {
             }
             if self.writer.is_closing() {
                 self.subscriptions.clear();
-                (self.pending, self.pages) = (None, None);
+                (self.pending, self.pages, self.syncs) = (None, None, None);
                 let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
                 if goodbye.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Ended::Closed);
@@ -169,6 +174,7 @@ impl Session {
             }
             if self.poll_pass(context).is_ready()
                 || self.poll_joined(context).is_ready()
+                || self.poll_synced(context).is_ready()
                 || self.writer.poll_unblocked(context).is_ready()
             {
                 continue;
@@ -274,6 +280,7 @@ impl Session {
             Ok(Command::Ping { r#ref }) => self.writer.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.writer.say(text),
             Ok(Command::Cuts {}) => self.wants_cuts = true,
+            Ok(Command::Sync { cursor, r#ref }) => self.sync(cursor, r#ref),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
             Ok(Command::Subscribe { channel, view, since, snapshot, rows, filter, columns, old, r#ref }) => {
                 let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());

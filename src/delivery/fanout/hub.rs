@@ -11,6 +11,7 @@ mod apply;
 mod behind;
 mod explain;
 mod join;
+mod judge;
 mod known;
 mod page;
 mod relieve;

@@ -79,6 +79,14 @@ pub enum Command {
     },
     /// tell the end of each cut from now on
     Cuts {},
+    /// say when the stream has come to a position, and all of it was written
+    Sync {
+        /// it
+        cursor: String,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
     /// leave a channel, or one view of it
     Unsubscribe {
         /// its name
@@ -154,7 +162,7 @@ pub fn wanted_rows(snapshot: bool, rows: Option<Paging>) -> Result<WantedRows, (
 }
 
 /// Commands this version knows, for the error that lists them.
-const COMMANDS: [&str; 7] = ["ping", "test", "subscribe", "unsubscribe", "rows", "auth", "cuts"];
+const COMMANDS: [&str; 8] = ["ping", "test", "subscribe", "unsubscribe", "rows", "auth", "cuts", "sync"];
 
 /// Reads a client's message.
 ///

@@ -321,6 +321,13 @@ pub fn pong(reference: Option<&Value>) -> String {
     message.to_string()
 }
 
+/// The answer to `sync`: what this socket follows was written up to the position.
+pub fn synced(reference: Option<&Value>) -> String {
+    let mut message = serde_json::json!({ "type": "synced" });
+    add_reference(&mut message, reference);
+    message.to_string()
+}
+
 /// Something the client or its operator should know.
 pub fn error(code: &str, text: &str, reference: Option<&Value>) -> String {
     let mut message = serde_json::json!({ "type": "error", "code": code, "message": text });
@@ -438,6 +445,7 @@ mod tests {
             ("heartbeat", heartbeat(&pets, "1BBBB")),
             ("cut", cut(Some("1BBBB"))),
             ("pong", pong(None)),
+            ("synced", synced(Some(&4.into()))),
             ("error", error("unknown_channel", "there is no channel cats", Some(&3.into()))),
         ] {
             assert_eq!(serde_json::from_str::<Value>(&message).unwrap(), golden(name), "{name}");
