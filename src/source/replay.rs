@@ -104,10 +104,10 @@ async fn answer(
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, asker, answer, permit: _permit } => {
+        Request::Snapshot { channel, predicate, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
-            let reading = snapshot::read(&database, spare, &channel, narrowing.as_ref(), spool);
+            let reading = snapshot::read(&database, spare, &channel, &predicate, spool);
             deadline = Instant::now() + snapshot::WITHIN;
             let read = tokio::select! {
                 read = timeout_at(deadline, reading) => read,

@@ -16,11 +16,12 @@ use super::encoding::Bytes;
 use super::epoch;
 use super::pool::{Database, Purpose, Session};
 use super::position;
+use super::predicate;
 use super::spool::Spool;
-use crate::change::{Json, Kind};
+use crate::change::Json;
 use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::request::{Narrowing, RowsPart};
+use crate::request::{Predicate, RowsPart};
 use crate::sync::lock;
 
 /// The rows of a table are read within this time, at the pace of the database.
@@ -76,13 +77,12 @@ const STATEMENT: &str = "
 select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*)::text
                            when s.size <= rowcast.row_bytes() then rowcast.json_within(r.*, null, null, ''{}'', ''{}'', null)::text end,
                       case when s.size > 2000 then %s end
-                 from %s %s t cross join lateral (select %s) r cross join lateral (select %s) s(size) %s',
+                 from %s %s t cross join lateral (select %s) r cross join lateral (select %s) s(size)',
               coalesce('(select pg_catalog.row_to_json(k.*)::text from (select ' ||
                 string_agg(format('t.%I', s.name), ', ' order by s.attnum) filter (where i.indkey is not null) || ') k)', 'null'),
               case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass,
               string_agg(format('t.%I', s.name), ', ' order by s.attnum),
-              string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + '),
-              case $2::text when '' then '' else format('where t.%I = any ($1::text[]::%s[])', $2::text, $3::text) end),
+              string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + ')),
        exists (select from rowcast.displaced d where d.channel = c.id), t.oid, t.oid::regclass::text,
        not bool_and(pg_catalog.has_column_privilege(t.oid, s.attnum, 'select'))
   from rowcast.channel c
@@ -92,8 +92,8 @@ select format('select case when s.size <= 2000 then pg_catalog.row_to_json(r.*):
  where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
  group by c.id, t.oid, t.relkind";
 
-/// Reads the rows of a channel's table: [`RowsPart::Rows`], then [`RowsPart::Boundary`]. With a `narrowing`, those that it lets
-/// through: one user's rows of a large table are found by an index, if there is one.
+/// Reads the rows of a channel's table: [`RowsPart::Rows`], then [`RowsPart::Boundary`]. Of the rows, those that satisfy what
+/// is asked, and perhaps others: one user's rows of a large table are found by an index, if there is one.
 ///
 /// # Errors
 /// [`ErrorKind::Database`] where the relay may not read the table, with the remedy.
@@ -101,7 +101,7 @@ pub(super) async fn read(
     database: &Database,
     spare: &Spare,
     channel: &Arc<str>,
-    narrowing: Option<&Narrowing>,
+    asked: &Predicate,
     mut answer: Spool,
 ) -> Result<()> {
     let explain = |e| Error::database(format_args!("cannot take a snapshot of channel {channel}"), e);
@@ -118,13 +118,6 @@ pub(super) async fn read(
     );
     // names of columns go to the server and back, and have to be names for both: UTF-8
     session.batch_execute(&settings).await.map_err(explain)?;
-    let column = narrowing.map_or("", |narrowing| &*narrowing.column);
-    // an integer of any length: the operators of int2, int4 and int8 are of one family, so an index on any of them fits
-    let kind = match narrowing.map(|narrowing| narrowing.kind) {
-        Some(Kind::Integer) => "int8",
-        Some(Kind::Uuid) => "uuid",
-        _ => "text",
-    };
     let (mut renamed, mut has_asked) = (0, false);
     let (boundary, statement) = loop {
         session.batch_execute("begin isolation level repeatable read read only").await.map_err(explain)?;
@@ -136,7 +129,7 @@ pub(super) async fn read(
             seen,
             inside: None,
         });
-        let statement = session.query_opt(STATEMENT, &[&&**channel, &column, &kind]).await.map_err(explain)?;
+        let statement = session.query_opt(STATEMENT, &[&&**channel]).await.map_err(explain)?;
         // a channel without a table has no rows
         let Some(statement) = statement else { break (boundary, None) };
         if statement.get(1) {
@@ -153,13 +146,19 @@ pub(super) async fn read(
             session.query_one("select rowcast.grant_added($1::oid::regclass)", &[&target]).await.map_err(explain)?;
             continue;
         }
-        match session.prepare_as_it_is(statement.get(0)).await {
+        let columns = match asked {
+            Predicate::All(all) if all.is_empty() => Vec::new(),
+            _ => predicate::column_types(&session, statement.get(2)).await.map_err(explain)?,
+        };
+        let wanted = predicate::render(asked, &columns, "t", 1);
+        let text = format!("{} where {}", statement.get::<_, &str>(0), wanted.clause);
+        match session.prepare_as_it_is(&text).await {
             // it has the table's lock from now on: nobody can rename what it names. Before, somebody may have
             Ok(prepared) => {
                 let named =
                     session.query_one("select pg_catalog.to_regclass($1)::oid", &[&statement.get::<_, &str>(3)]).await;
                 if named.map_err(explain)?.get::<_, Option<u32>>(0) == Some(statement.get(2)) {
-                    break (boundary, Some(prepared));
+                    break (boundary, Some((prepared, wanted)));
                 }
                 if renamed >= RENAMED {
                     return Err(Error::new(
@@ -179,14 +178,13 @@ pub(super) async fn read(
             Err(error) => return Err(explain(error)),
         }
     };
-    if let Some(statement) = statement {
+    if let Some((statement, wanted)) = statement {
         let raw = format!("set local client_encoding = '{}'", database.encoding_of_reading_sessions());
         session.batch_execute(&raw).await.map_err(explain)?;
         let encoding = database.encoding();
-        // what the database has no character for is in none of its rows
-        let values = narrowing.map(|narrowing| narrowing.values.iter().filter_map(|text| encoding.encode(text)));
-        let values: Option<Vec<Cow<'_, [u8]>>> = values.map(Iterator::collect);
-        let values: Option<Vec<Bytes<'_>>> = values.as_ref().map(|values| values.iter().map(|v| Bytes(v)).collect());
+        let values = wanted.encoded(encoding);
+        let values: Vec<Vec<Bytes<'_>>> =
+            values.iter().map(|values| values.iter().map(|v| Bytes(v)).collect()).collect();
         let parameters: Vec<Parameter<'_>> = values.iter().map(|values| values as Parameter<'_>).collect();
         let rows = session.query_raw(&statement, parameters).await.map_err(|e| {
             let remedy = "let the relay read the table: call rowcast.watch again, with all its arguments";
