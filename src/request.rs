@@ -9,15 +9,55 @@ use crate::change::{Change, Json, Kind};
 use crate::cursor::{Boundary, Snapshot};
 use crate::incarnations::Gap;
 
-/// Rows whose column has one of some values, given as text.
+/// Rows that satisfy this. Logic is that of SQL, with three values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Narrowing {
-    /// the column
-    pub column: Box<str>,
-    /// [`Kind::Integer`], [`Kind::Text`] or [`Kind::Uuid`]
-    pub kind: Kind,
-    /// the values
-    pub values: Vec<String>,
+pub enum Predicate {
+    /// all of these; every row, where there are none
+    All(Vec<Self>),
+    /// one of these at least
+    Any(Vec<Self>),
+    /// the contrary
+    Not(Box<Self>),
+    /// what one column must be
+    Test {
+        /// the column
+        column: Box<str>,
+        /// how its values are compared
+        kind: Kind,
+        /// what it must be
+        test: Test,
+    },
+}
+
+/// What a value must be. Operands are text in one form for each kind, which Postgres reads as the same value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Test {
+    /// one of these
+    In(Vec<Box<str>>),
+    /// not null, and not this
+    NotEqual(Box<str>),
+    /// less
+    Below {
+        /// than this
+        limit: Box<str>,
+        /// or this
+        or_equal: bool,
+    },
+    /// more
+    Above {
+        /// than this
+        limit: Box<str>,
+        /// or this
+        or_equal: bool,
+    },
+    /// null
+    Null,
+    /// not null
+    NotNull,
+    /// as this pattern of SQL's `like`
+    Like(Box<str>),
+    /// what the database would not decide as it was meant
+    Other,
 }
 
 /// A column by which rows are ordered.
@@ -126,7 +166,7 @@ pub enum Request {
         /// the channel
         channel: Arc<str>,
         /// no others are wanted; they may come all the same
-        narrowing: Option<Narrowing>,
+        predicate: Predicate,
         /// in whose turn it is answered
         asker: Arc<str>,
         /// takes the rows, then [`RowsPart::Boundary`]
@@ -138,8 +178,8 @@ pub enum Request {
     Page {
         /// the channel
         channel: Arc<str>,
-        /// no others are wanted; they may come all the same
-        narrowing: Option<Narrowing>,
+        /// of them, those that satisfy this
+        predicate: Predicate,
         /// which of them
         page: PageSpec,
         /// what is told of each

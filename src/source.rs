@@ -27,6 +27,7 @@ pub mod part;
 pub mod passed;
 pub mod pool;
 pub mod position;
+pub mod predicate;
 pub mod relay;
 pub mod replay;
 pub mod retention;

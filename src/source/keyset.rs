@@ -121,10 +121,15 @@ impl Keyset {
         Ok(Self { terms })
     }
 
-    /// The same without the columns that have one value in all rows that are asked for.
+    /// As clients are told it.
+    pub(super) fn order(&self) -> Vec<OrderBy> {
+        self.terms.iter().map(|term| term.by.clone()).collect()
+    }
+
+    /// The same without the columns that have one value in all rows that are asked for; one of them at least stays.
     pub(super) fn without(&self, fixed: &[Box<str>]) -> Self {
-        let terms = self.terms.iter().filter(|term| !fixed.contains(&term.by.column)).cloned().collect();
-        Self { terms }
+        let terms: Vec<Term> = self.terms.iter().filter(|term| !fixed.contains(&term.by.column)).cloned().collect();
+        if terms.is_empty() { Self { terms: self.terms[..1].to_vec() } } else { Self { terms } }
     }
 
     /// The same in the words of an index that serves it: its collations, and its place of nulls where there are none. `fixed`:
@@ -157,8 +162,8 @@ impl Keyset {
         Some(Self { terms })
     }
 
-    /// The index that would serve it, as a statement to paste.
-    pub(super) fn remedy(&self, table: &str) -> String {
+    /// The index that would serve it, as a statement to paste; first the columns that have one value in all rows that are asked for.
+    pub(super) fn remedy(&self, table: &str, fixed: &[Box<str>]) -> String {
         let backwards = self.terms.first().is_some_and(|term| term.by.is_descending);
         let column = |term: &Term| {
             let by = &term.by;
@@ -174,7 +179,7 @@ impl Keyset {
             };
             format!("{}{collate}{direction}{nulls}", quoted(&by.column))
         };
-        let columns: Vec<String> = self.terms.iter().map(column).collect();
+        let columns: Vec<String> = fixed.iter().map(|name| quoted(name)).chain(self.terms.iter().map(column)).collect();
         format!("create index concurrently on {table} ({})", columns.join(", "))
     }
 
@@ -402,10 +407,10 @@ mod tests {
         let served = named.served_by(&found, &[]).unwrap();
         assert!(served.order_by(false).starts_with(r#"t."name" collate pg_catalog."default" asc"#));
         assert_eq!(
-            named.remedy("public.pets"),
+            named.remedy("public.pets", &[]),
             r#"create index concurrently on public.pets ("name" collate "C", "id")"#
         );
-        assert_eq!(keyset(&[by("due", true)]).remedy("a"), r#"create index concurrently on a ("due", "id")"#);
+        assert_eq!(keyset(&[by("due", true)]).remedy("a", &[]), r#"create index concurrently on a ("due", "id")"#);
     }
 
     #[test]
@@ -417,6 +422,6 @@ mod tests {
         let plain = index(&[("due", false), ("id", false)]);
         let keyset = keyset(&[due]);
         assert!(keyset.served_by(&plain, &[]).is_none());
-        assert_eq!(keyset.remedy("a"), r#"create index concurrently on a ("due" nulls first, "id")"#);
+        assert_eq!(keyset.remedy("a", &[]), r#"create index concurrently on a ("due" nulls first, "id")"#);
     }
 }

@@ -10,12 +10,13 @@ use futures_util::TryStreamExt as _;
 
 use super::client::Parameter;
 use super::encoding::Bytes;
-use super::keyset::{Keyset, Range, quoted};
+use super::keyset::{Keyset, Range};
 use super::pool::{Database, Session};
+use super::predicate::{self, Where};
 use super::table::{Moment, Spare, Table};
-use crate::change::{Json, Kind};
+use crate::change::Json;
 use crate::error::{Error, Result};
-use crate::request::{Bound, Count, Narrowing, OrderBy, Ordering, Page, PageAnswer, PageSpec, Place, Shown};
+use crate::request::{Bound, Count, OrderBy, Ordering, Page, PageAnswer, PageSpec, Place, Predicate, Shown};
 
 /// A statement of a page may take so long.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ pub(super) async fn read(
     database: &Database,
     spare: &Spare,
     channel: &Arc<str>,
-    narrowing: Option<&Narrowing>,
+    predicate: &Predicate,
     spec: &PageSpec,
     shown: &Shown,
 ) -> Result<PageAnswer> {
@@ -53,14 +54,15 @@ pub(super) async fn read(
         let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
         return Ok(PageAnswer::Page(Page { rows: Vec::new(), order, more: false, last: None, count, boundary }));
     };
-    let reading = Reading { database, session: &moment.session, table, channel, narrowing, shown };
+    let types = table.types(&moment.session, predicate).await?;
+    let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
+    let reading = Reading { database, session: &moment.session, table, channel, wanted, fixed, shown };
     let answer = match reading.order(spec).await? {
         Err(unfit) => PageAnswer::Unfit(unfit),
-        Ok(keyset) => match reading.rows(&keyset, spec).await? {
+        Ok((order, keyset)) => match reading.rows(&keyset, spec).await? {
             Err(unfit) => PageAnswer::Unfit(unfit),
             Ok(Read { rows, more, last }) => {
                 let count = if spec.wants_count { Some(reading.count().await?) } else { None };
-                let order = keyset.terms.into_iter().map(|term| term.by).collect();
                 let boundary = moment.boundary.clone();
                 PageAnswer::Page(Page { rows, order, more, last, count, boundary })
             }
@@ -76,7 +78,9 @@ struct Reading<'a> {
     session: &'a Session,
     table: &'a Table,
     channel: &'a Arc<str>,
-    narrowing: Option<&'a Narrowing>,
+    wanted: Where,
+    /// the columns that have one value in all rows that are wanted
+    fixed: Vec<Box<str>>,
     shown: &'a Shown,
 }
 
@@ -89,28 +93,34 @@ struct Read {
 }
 
 impl Reading<'_> {
-    /// In which order the rows are read, if an index serves it or the table is small.
-    async fn order(&self, spec: &PageSpec) -> Result<std::result::Result<Keyset, String>> {
+    /// The order of the page, and in which order its rows are read, if an index serves that or the table is small.
+    async fn order(&self, spec: &PageSpec) -> Result<std::result::Result<(Vec<OrderBy>, Keyset), String>> {
         let Table { key, columns, name, .. } = self.table;
-        let asked = match &spec.ordering {
+        let order = match &spec.ordering {
             Ordering::Key => {
-                return Ok(Keyset::of_key(key, columns).ok_or_else(|| "the table has no primary key".to_owned()));
+                let keyset = Keyset::of_key(key, columns).ok_or_else(|| "the table has no primary key".to_owned());
+                return Ok(keyset.map(|keyset| (keyset.order(), keyset)));
             }
-            Ordering::By(order) => Keyset::of_order(order, key, columns),
+            Ordering::By(order) => order,
         };
-        let asked = match asked {
+        let asked = match Keyset::of_order(order, key, columns) {
             Ok(asked) => asked,
             Err(unfit) => return Ok(Err(unfit)),
         };
+        let (order, asked) = (asked.order(), asked.without(&self.fixed));
+        if order.iter().all(|by| self.fixed.contains(&by.column)) {
+            // one row at most
+            return Ok(Ok((order, asked)));
+        }
         let indexes = self.table.indexes(self.session).await?;
-        if let Some(served) = indexes.iter().find_map(|index| asked.served_by(index, &[])) {
-            return Ok(Ok(served));
+        if let Some(served) = indexes.iter().find_map(|index| asked.served_by(index, &self.fixed)) {
+            return Ok(Ok((order, served)));
         }
         let (rows, is_any_allowed) = self.table.size(self.session).await?;
         if rows < SMALL || is_any_allowed {
-            return Ok(Ok(asked));
+            return Ok(Ok((order, asked)));
         }
-        let remedy = asked.remedy(name);
+        let remedy = asked.remedy(name, &self.fixed);
         Ok(Err(format!("no index of the table serves this order, and it has about {rows:.0} rows: {remedy}")))
     }
 
@@ -127,7 +137,7 @@ impl Reading<'_> {
             // one more tells whether there are more; where few of those that were read belong to the page, more are read at a time
             at_a_time = AT_A_TIME.min(at_a_time * 4).max(limit + 1 - read.rows.len());
             let ranges = match &place {
-                Some(place) => keyset.behind(place, 1 + self.parameters().len(), is_backwards),
+                Some(place) => keyset.behind(place, 1 + self.wanted.values.len(), is_backwards),
                 None => vec![Range::all()],
             };
             for range in &ranges {
@@ -188,7 +198,7 @@ impl Reading<'_> {
     ) -> Result<std::result::Result<Vec<Row>, String>> {
         let Table { row, from, .. } = self.table;
         let (values, order) = (keyset.selected().join(", "), keyset.order_by(is_backwards));
-        let (wanted, clause) = (self.wanted(), &range.clause);
+        let (wanted, clause) = (&self.wanted.clause, &range.clause);
         let sql =
             format!("select {row}, {values} from {from} where {wanted} and {clause} order by {order} limit {most}");
         let statement = self.session.prepare_as_it_is(&sql).await.map_err(|e| self.explain(e))?;
@@ -223,23 +233,9 @@ impl Reading<'_> {
         Ok(Ok(rows.collect()))
     }
 
-    /// Which rows are wanted, as far as the database decides.
-    fn wanted(&self) -> String {
-        let Some(narrowing) = self.narrowing else { return "true".to_owned() };
-        // an integer of any length: the operators of int2, int4 and int8 are of one family, so an index on any of them fits
-        let kind = match narrowing.kind {
-            Kind::Integer => "int8",
-            Kind::Uuid => "uuid",
-            _ => "text",
-        };
-        format!("t.{} = any ($1::text[]::{kind}[])", quoted(&narrowing.column))
-    }
-
-    /// Its parameters: lists of texts, in the database's encoding. What that has no character for is in none of its rows.
+    /// The parameters of what is wanted, in the database's encoding.
     fn parameters(&self) -> Vec<Vec<Cow<'_, [u8]>>> {
-        let encoding = self.database.encoding();
-        let values = self.narrowing.iter().map(|narrowing| narrowing.values.iter());
-        values.map(|values| values.filter_map(|value| encoding.encode(value)).collect()).collect()
+        self.wanted.encoded(self.database.encoding())
     }
 
     /// Has text come and go in this encoding. Names are understood in UTF-8; rows are read as their bytes are.
@@ -253,12 +249,12 @@ impl Reading<'_> {
 
     /// How many rows there are: counted up to a bound, where the database decides which, else estimated.
     async fn count(&self) -> Result<Count> {
-        let (table, wanted) = (&self.table.bare, self.wanted());
+        let (table, wanted) = (&self.table.bare, &self.wanted.clause);
         let asked = self.parameters();
         let asked: Vec<Vec<Bytes<'_>>> =
             asked.iter().map(|values| values.iter().map(|value| Bytes(value)).collect()).collect();
         let parameters: Vec<Parameter<'_>> = asked.iter().map(|values| values as Parameter<'_>).collect();
-        if self.narrowing.is_none() {
+        if self.wanted.is_exact {
             let most = COUNTED + 1;
             let sql = format!("select count(*) from (select from {table} t where {wanted} limit {most}) c");
             let rows = self.ask(&sql, &parameters).await?;

@@ -106,10 +106,10 @@ async fn answer(
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, asker, answer, permit: _permit } => {
+        Request::Snapshot { channel, predicate, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
-            let reading = snapshot::read(&database, spare, &channel, narrowing.as_ref(), spool);
+            let reading = snapshot::read(&database, spare, &channel, &predicate, spool);
             deadline = Instant::now() + snapshot::WITHIN;
             let read = tokio::select! {
                 read = timeout_at(deadline, reading) => read,
@@ -124,9 +124,9 @@ async fn answer(
             }
             read
         }
-        Request::Page { channel, narrowing, page, shown, asker: _, mut answer, permit: _permit } => {
+        Request::Page { channel, predicate, page, shown, asker: _, mut answer, permit: _permit } => {
             let _turn = turn;
-            let reading = page::read(&database, spare, &channel, narrowing.as_ref(), &page, &shown);
+            let reading = page::read(&database, spare, &channel, &predicate, &page, &shown);
             let read = tokio::select! {
                 read = timeout_at(deadline, reading) => read,
                 () = answer.closed() => return,

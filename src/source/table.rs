@@ -13,9 +13,11 @@ use super::epoch;
 use super::keyset::{Index, IndexColumn, TableColumn};
 use super::pool::{Database, Purpose, Session};
 use super::position;
+use super::predicate::{self, ColumnType};
 use crate::change::Kind;
 use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::request::Predicate;
 use crate::sync::lock;
 
 /// So often a table or a column may get another name between the look at its names and their use.
@@ -30,13 +32,13 @@ pub(super) struct Spare(Mutex<Vec<(Session, Instant)>>);
 const SPARED: Duration = Duration::from_secs(5);
 
 impl Spare {
-    pub(super) fn take(&self) -> Option<Session> {
+    fn take(&self) -> Option<Session> {
         let mut sessions = self.lock();
         sessions.retain(|(session, _)| !session.is_closed());
         sessions.pop().map(|(session, _)| session)
     }
 
-    pub(super) fn put(&self, session: Session) {
+    fn put(&self, session: Session) {
         self.lock().push((session, Instant::now()));
     }
 
@@ -254,6 +256,19 @@ impl Moment {
 }
 
 impl Table {
+    /// The types of its columns, where a predicate asks for any.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(super) async fn types(&self, session: &Session, asked: &Predicate) -> Result<Vec<ColumnType>> {
+        match asked {
+            Predicate::All(all) if all.is_empty() => Ok(Vec::new()),
+            _ => predicate::column_types(session, self.oid)
+                .await
+                .map_err(|e| Error::database("cannot look at the types of columns", e)),
+        }
+    }
+
     /// Its indexes.
     ///
     /// # Errors

@@ -412,9 +412,9 @@ impl CatchUp {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
-        let (narrowing, floor) = (self.projection.narrowing(), self.hub.floor_of(&self.key));
+        let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
-        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, permit: None }, &self.party).await;
+        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.party).await;
         let (mut part, mut has_said) = (String::new(), false);
         loop {
             let answer = answers.recv().await;

@@ -88,8 +88,8 @@ impl Hub {
             let shown = if is_whole { showing.row(json) } else { showing.key(json) };
             shown.map(|shown| shown.into_owned().into())
         });
-        let (narrowing, page, asker) = (projection.narrowing(), asked.spec.clone(), party.clone());
-        self.ask(Request::Page { channel, narrowing, page, shown, asker, answer, permit: None }, party).await;
+        let (predicate, page, asker) = (projection.predicate(), asked.spec.clone(), party.clone());
+        self.ask(Request::Page { channel, predicate, page, shown, asker, answer, permit: None }, party).await;
         let page = match answered.await {
             Ok(PageAnswer::Page(page)) => page,
             Ok(PageAnswer::Unfit(what)) => return Err(NoPage::Unfit(what)),
