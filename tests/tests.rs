@@ -24,6 +24,7 @@ mod locks;
 mod metrics;
 mod neighbours;
 mod order;
+mod pages;
 mod pooler;
 mod probe;
 mod reading;
