@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rowcast::cursor::{Cursor, Snapshot};
+use rowcast::demo::cluster::Cluster;
 use rowcast::naming::Naming;
 use rowcast::seal::Seal;
 use rowcast::source::client::Client;
@@ -398,4 +399,117 @@ async fn a_cursor_takes_less_than_a_millisecond() {
         println!("{each:?} with {running} transactions that run");
         assert!(each < Duration::from_millis(1), "{each:?}");
     }
+}
+
+/// A Postgres server of its own, which goes down and comes back.
+struct Own {
+    folder: std::path::PathBuf,
+    cluster: Cluster,
+}
+
+impl Own {
+    async fn client(&self) -> Client {
+        connect(&self.url()).await
+    }
+
+    fn url(&self) -> String {
+        self.cluster.url("postgres", "postgres")
+    }
+
+    async fn start(folder: std::path::PathBuf) -> Self {
+        let cluster = Cluster::start_with(&folder, &[]).await.unwrap();
+        Self { folder, cluster }
+    }
+
+    /// A planned restart.
+    async fn restarted(self) -> Self {
+        self.cluster.stop().await;
+        Self::start(self.folder).await
+    }
+
+    /// As after the machine has lost its power.
+    async fn crashed(self) -> Self {
+        let pid = self.cluster.pid().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-QUIT", &pid]).status().unwrap().success());
+        self.cluster.stop().await;
+        Self::start(self.folder).await
+    }
+}
+
+/// What somebody is answered that comes with a cursor: the reason of the `gap`, or nothing.
+async fn answer(server: &TestServer, cursor: &str) -> Option<String> {
+    let mut socket = server.socket(&format!("/ws/orders?since={cursor}")).await;
+    let mut gap = None;
+    loop {
+        let message = socket.message().await;
+        match message["type"].as_str().unwrap() {
+            "gap" => gap = Some(message["reason"].as_str().unwrap().to_owned()),
+            "subscribed" => return gap,
+            _ => {}
+        }
+    }
+}
+
+/// A page is rendered also while no server of rowcast is there. Where the end of the WAL may be lost, its client is told so.
+#[tokio::test]
+async fn a_page_outlives_restarts_that_no_server_has_seen_and_no_crash() {
+    let folder = std::env::temp_dir().join(format!("rowcast-pages-{}", std::process::id()));
+    let own = match Cluster::start_with(&folder, &[]).await {
+        Ok(cluster) => Own { folder: folder.clone(), cluster },
+        Err(error) => {
+            assert!(!TestDatabase::is_private(), "{error}");
+            return eprintln!("skipped: {error}");
+        }
+    };
+    install::migrate(&mut own.client().await).await.unwrap();
+    let client = own.client().await;
+    client.batch_execute(ORDERS).await.unwrap();
+    let visit = async |own: &Own| {
+        let server = TestServer::start(&own.url());
+        server.subscribed("/ws/orders").await;
+        server.stop().await.unwrap();
+    };
+    visit(&own).await;
+    let noted = page(&client).await.0;
+    drop(client);
+
+    let own = own.restarted().await;
+    let not_noted = page(&own.client().await).await.0;
+    let server = TestServer::start(&own.url());
+    for cursor in [&noted, &not_noted, &page(&own.client().await).await.0] {
+        assert_eq!(answer(&server, cursor).await, None);
+    }
+    server.stop().await.unwrap();
+
+    // one that is lost with what it saw, and one of after the crash
+    let lost = page(&own.client().await).await.0;
+    let own = own.crashed().await;
+    let not_noted = page(&own.client().await).await.0;
+    let server = TestServer::start(&own.url());
+    assert_eq!(answer(&server, &lost).await.as_deref(), Some("failover"));
+    assert_eq!(answer(&server, &not_noted).await, None);
+    server.stop().await.unwrap();
+
+    // two lives that no server has seen, with a crash between them: nobody knows the first
+    let own = own.restarted().await;
+    let first = page(&own.client().await).await.0;
+    let own = own.crashed().await;
+    let second = page(&own.client().await).await.0;
+    let server = TestServer::start(&own.url());
+    assert_eq!(answer(&server, &first).await.as_deref(), Some("failover"));
+    assert_eq!(answer(&server, &second).await, None);
+    server.stop().await.unwrap();
+
+    own.cluster.stop().await;
+    std::fs::write(folder.join("data/standby.signal"), "").unwrap();
+    let own = Own::start(folder).await;
+    let error = own.client().await.query_one(PAGE, &[]).await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.message(), "cannot say the position: this server is a standby");
+    assert_eq!(
+        error.hint(),
+        Some("read the rows and rowcast.cursor() from the primary: a standby shows commits in another order")
+    );
+    own.cluster.stop().await;
+    std::fs::remove_dir_all(&own.folder).unwrap();
 }
