@@ -2,8 +2,8 @@
 -- For an application that shows rows which it has read itself. A client that subscribes with it as `since` is told each
 -- change that the rows do not have, whatever its rights: the mark at the end, ~-, says so.
 -- The text is that of src/cursor.rs and src/seal.rs: numbers as unsigned LEB128. The key of the seal is in no answer.
--- The statement's MVCC snapshot does not say of this transaction that it still runs. It is added, so that what it writes
--- after this call follows; what it has written before follows as well, and is told twice.
+-- The statement's MVCC snapshot does not say of this transaction that it still runs. It is added, so that what it
+-- writes after this call follows; what it has written before follows as well, and is told twice.
 -- A life of the server that no relay has noted yet has the number that the next note will give it. Where another number
 -- comes, nobody knows the life, and the client is told `gap`.
 -- tables touched: rowcast.installation, rowcast.incarnation, rowcast.alive (select)
@@ -70,6 +70,7 @@ begin
     length := length >> 7;
   end loop;
   counted := counted || substr(int4send(length), 4) || fields;
-  return '1' || translate(encode(counted || substr(sha256(key || counted), 1, 8), 'base64'), '+/=' || chr(10), '-_') || '~-';
+  counted := counted || substr(sha256(key || counted), 1, 8);
+  return '1' || translate(encode(counted, 'base64'), '+/=' || chr(10), '-_') || '~-';
 end $$;
 comment on function rowcast.cursor() is 'the position of the statement that calls it, for `since` and `sync`';

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 from harness import cluster as kit
 from harness.machinery.stage import Database, Stage, Wrong
@@ -107,7 +108,7 @@ def rendered_page(stack: ExitStack, database: Database) -> str:
         raise Wrong(f"the server does not render it:\n{page}")
     # between the answer and the socket
     example.write()
-    told = []
+    told: list[dict[str, Any]] = []
     socket = WebSocket("127.0.0.1", database.relay.port, f"/ws/pets?since={cursor[1]}")
     socket.send(json.dumps({"type": "sync", "cursor": database.sql("select rowcast.cursor()").strip()}))
     while not told or told[-1]["type"] != "synced":
