@@ -29,6 +29,7 @@ mod pooler;
 mod probe;
 mod reading;
 mod relay;
+mod rendered;
 mod restore;
 mod resume;
 mod rights;
