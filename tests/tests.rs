@@ -25,6 +25,7 @@ mod metrics;
 mod neighbours;
 mod order;
 mod pooler;
+mod predicates;
 mod probe;
 mod reading;
 mod relay;
