@@ -459,3 +459,79 @@ async fn a_snapshot_has_the_rows_that_satisfy_the_filter() {
     assert!(told > 1000, "{told}");
     server.stop().await.unwrap();
 }
+
+/// A test as the relay reads it, or as `rowcast.filter_tests` does: condition, column, operator, operand, whether it is quoted.
+type Read = Vec<(i32, String, String, String, bool)>;
+
+fn read(filter: &str) -> Option<Read> {
+    let mut all = Vec::new();
+    for (text, number) in condition::split(filter).into_iter().zip(1..) {
+        let asked = condition::Asked::read(text).ok()?;
+        all.extend(asked.tests().into_iter().map(|test| {
+            (number, test.column.to_string(), test.operator.to_owned(), test.operand.to_string(), test.is_quoted)
+        }));
+    }
+    Some(all)
+}
+
+#[tokio::test]
+async fn a_row_filter_is_read_alike_where_it_is_stated_and_where_it_holds() {
+    const PARTS: [&str; 22] = [
+        "or=(",
+        "and=(",
+        "or(",
+        "not.",
+        "and (",
+        ")",
+        ",",
+        ".",
+        "=",
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "&",
+        " ",
+        "a",
+        "\"b,\\\"\"",
+        "eq.",
+        "in.(",
+        "(x",
+        "\n",
+        "ä",
+    ];
+    let rng = &mut Rng::with_seed(7);
+    let (db, columns) = sample(rng).await;
+    let mut filters: Vec<String> = (0..10_000)
+        .map(|_| {
+            let begin = *rng.choice(["", "or=(a.eq.1,", "a=eq.1&not.and=(", "or=(", "\"a\"=in.("].iter()).unwrap();
+            let parts = (0..rng.usize(..10)).map(|_| *rng.choice(PARTS.iter()).unwrap());
+            parts.fold(begin.to_owned(), |text, part| text + part)
+        })
+        .collect();
+    for _ in 0..1_000 {
+        filters.push((0..rng.usize(1..3)).map(|_| asked(rng, &columns, 3).alone).collect::<Vec<_>>().join("&"));
+    }
+    let rows = db
+        .client
+        .query(
+            "select x.n::int4, f.condition, f.\"column\", f.operator, f.operand, f.is_quoted, f.problem
+               from unnest($1::text[]) with ordinality x(text, n) cross join lateral rowcast.filter_tests(x.text) f order by 1",
+            &[&filters],
+        )
+        .await
+        .unwrap();
+    let mut of_filter = vec![Vec::new(); filters.len()];
+    for row in &rows {
+        of_filter[usize::try_from(row.get::<_, i32>(0)).unwrap() - 1].push(row);
+    }
+    let mut understood = 0;
+    for (filter, rows) in filters.iter().zip(of_filter) {
+        let has_problem = rows.iter().any(|row| row.get::<_, Option<&str>>(6).is_some());
+        let in_sql: Option<Read> = (!has_problem)
+            .then(|| rows.iter().map(|row| (row.get(1), row.get(2), row.get(3), row.get(4), row.get(5))).collect());
+        assert_eq!(in_sql, read(filter), "{filter}");
+        understood += usize::from(!has_problem);
+    }
+    assert!(understood > 2_000, "{understood}");
+}

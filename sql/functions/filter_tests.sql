@@ -47,7 +47,7 @@ begin
         "column" := split_part(shown, '=', 1);
         value := substr(shown, length("column") + 2);
       end if;
-      parts := regexp_match(value, '^(?:not[.])?([^.]*)[.](.*)$');
+      parts := regexp_match(case when value like 'not.%' then substr(value, 5) else value end, '^([^.]*)[.](.*)$');
       operator := parts[1];
       operand := parts[2];
       is_quoted := false;
@@ -76,7 +76,8 @@ begin
           "column" := btrim(parts[1], E' \t');
           rest := parts[2];
         end if;
-        parts := regexp_match(rest, '^(?:not[.])?([^.,()"]+)[.](.*)$');
+        rest := case when rest like 'not.%' then substr(rest, 5) else rest end;
+        parts := regexp_match(rest, '^([^.,()"]+)[.](.*)$');
         if coalesce("column", '') = '' or parts is null then
           problem := 'in a group write column.operator.value, such as or=(user_id.eq.{sub},open.is.true)';
           continue;
