@@ -24,7 +24,10 @@ language plpgsql immutable strict set search_path = pg_catalog, pg_temp as $$
 declare
   -- what stands in quotes, and what ends a member
   in_quotes constant text := '^"(([^"\\]|\\.)*)"';
-  form constant text := 'a group is or=(a.eq.1,b.gt.2), with values that hold a comma or a parenthesis in double quotes';
+  form constant text :=
+    'a group is or=(a.eq.1,b.gt.2), with values that hold a comma or a parenthesis in double quotes';
+  -- of a list: in quotes, or as it is where no quotes are closed
+  element constant text := '(?:"(?:[^"\\]|\\.)*"|(?!"(?:[^"\\]|\\.)*")[^,)]*)';
   rest text := row_filter;
   parts text[];
   value text;
@@ -87,7 +90,7 @@ begin
         -- its value: a list, in quotes, in braces, or as it is
         is_quoted := false;
         if operator = 'in' and rest like '(%' then
-          operand := substring(rest from '^[(](?:(?:"(?:[^"\\]|\\.)*"|(?!"(?:[^"\\]|\\.)*")[^,)]*),)*(?:"(?:[^"\\]|\\.)*"|(?!"(?:[^"\\]|\\.)*")[^,)]*)[)]');
+          operand := substring(rest from '^[(](?:' || element || ',)*' || element || '[)]');
           if operand is null then
             problem := 'in takes a list: in.(1,2,3), with values that hold a comma in double quotes';
             continue;
