@@ -460,6 +460,46 @@ async fn a_snapshot_has_the_rows_that_satisfy_the_filter() {
     server.stop().await.unwrap();
 }
 
+#[tokio::test]
+async fn an_index_finds_what_a_filter_asks_for() {
+    let rng = &mut Rng::with_seed(3);
+    let (db, columns) = sample(rng).await;
+    let known = known(&columns);
+    db.run("set enable_seqscan = off; create index on sample (i8); create index on sample (t); create index on sample (v); create index on sample (c);
+            create index on sample (fold); create index on sample (tz); create index on sample (num); create index on sample (u);
+            create index on sample (dt); create index on sample (nm)")
+        .await;
+    let table = db.client.query_one("select 'sample'::regclass::oid", &[]).await.unwrap().get(0);
+    let types = predicate::column_types(&db.client, table).await.unwrap();
+    for filter in [
+        "i8=in.(7,8)",
+        "and=(i8.gte.7,i8.lt.9)",
+        "t=eq.a",
+        "v=eq.a",
+        "c=eq.a",
+        "fold=eq.a",
+        "dt=in.(a,b)",
+        "nm=eq.a",
+        "tz=gt.2024-01-01T00:00:00Z",
+        "num=eq.1.5",
+        "u=eq.a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        "t=is.null",
+        "or=(i8.eq.7,t.eq.a)",
+        "and=(t.eq.a,i4.not.eq.3,v.ilike.x*)",
+    ] {
+        let projection = Projection::compile(&Selection::new([filter.to_owned()], None, false), Some(&known)).unwrap();
+        let wanted = predicate::render(&projection.predicate(), &types, "t", 1);
+        let values: Vec<Vec<&str>> =
+            wanted.values.iter().map(|all| all.iter().map(|value| &**value).collect()).collect();
+        let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
+            values.iter().map(|value| value as _).collect();
+        let asked = format!("explain (costs off) select from sample t where {}", wanted.clause);
+        let plan = db.client.query(&asked, &parameters).await.unwrap();
+        let plan: Vec<&str> = plan.iter().map(|row| row.get(0)).collect();
+        assert!(plan.iter().any(|line| line.contains("Index Cond")), "{filter}: {plan:#?}");
+    }
+}
+
 /// A test as the relay reads it, or as `rowcast.filter_tests` does: condition, column, operator, operand, whether it is quoted.
 type Read = Vec<(i32, String, String, String, bool)>;
 
