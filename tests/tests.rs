@@ -26,6 +26,7 @@ mod neighbours;
 mod order;
 mod pages;
 mod pooler;
+mod predicates;
 mod probe;
 mod reading;
 mod relay;

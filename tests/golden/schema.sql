@@ -223,6 +223,14 @@ ALTER FUNCTION rowcast.dump() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.dump() IS 'the calls that state what is stated here, one a row';
 
+CREATE FUNCTION rowcast.filter_tests(row_filter text, OUT condition integer, OUT "column" text, OUT operator text, OUT operand text, OUT is_quoted boolean, OUT shown text, OUT problem text) RETURNS SETOF record
+    LANGUAGE plpgsql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.filter_tests(row_filter text, OUT condition integer, OUT "column" text, OUT operator text, OUT operand text, OUT is_quoted boolean, OUT shown text, OUT problem text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.filter_tests(row_filter text, OUT condition integer, OUT "column" text, OUT operator text, OUT operand text, OUT is_quoted boolean, OUT shown text, OUT problem text) IS 'the tests of a policy''s row filter, in groups too, in their order';
+
 CREATE FUNCTION rowcast.floor_now() RETURNS pg_snapshot
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
