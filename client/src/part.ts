@@ -5,6 +5,11 @@ type Operator = "eq" | "neq" | "in" | "lt" | "lte" | "gt" | "gte" | "like" | "il
 /** `user_id=eq.123`, in the grammar of PostgREST: a column of `Row`. Any text where the columns are not known. */
 export type Filter<Row = any> = string extends keyof Row ? string : `${keyof Row & string}=${Operator}.${string}`;
 
+/** `created_at.desc,order_id`, in the grammar of PostgREST. Begins with a column of `Row`. */
+export type Order<Row = any> = string extends keyof Row
+  ? string
+  : `${keyof Row & string}${"" | `.${string}` | `,${string}`}`;
+
 /** Rows like `Row` with the columns that were asked for; all of them where none were. */
 export type Part<Row, Column extends string> = [NoInfer<Column>] extends [never]
   ? Row
