@@ -320,12 +320,11 @@ test("a page whose end fell off meanwhile leaves no hole", () => {
   state.cut();
   const wish = state.wish()!;
   expect(wish.after).toEqual({ total: 8, order_id: 8 });
-  for (const row of orders(50, 20).reverse()) tell("created", row);
+  // one more than it keeps: from 10 on none is held any more
+  for (const row of orders(29, 11).reverse()) tell("created", row);
   page(orders(7, 1), false, ["", wish.n]);
-  for (const row of orders(50, 30)) tell("deleted", row);
+  for (const row of orders(29, 25)) tell("deleted", row);
   state.cut();
   state.grow(100);
-  const { rows, hasMore } = state.shown;
-  expect(rows).toEqual(orders(29, 29 - rows.length + 1));
-  expect(hasMore).toBe(true);
+  expect(state.shown).toMatchObject({ rows: orders(24, 19), hasMore: true });
 });
