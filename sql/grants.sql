@@ -154,6 +154,7 @@ grant execute on function rowcast.bell_mode(),
 grant execute on function rowcast.bell_mode(),
   rowcast.origin(),
   rowcast.drifted_names(rowcast.policy),
+  rowcast.filter_tests(text),
   rowcast.unwatched_of(text, text[]),
   rowcast.free_channel(regclass, text),
   rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean) to public;

@@ -15,12 +15,13 @@
 //!
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
-//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `question`,
-//! `errand`, `metrics`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
+//! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `condition`,
+//! `question`, `errand`, `metrics`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
 
 pub mod backbone;
 pub mod change;
 pub mod cli;
+pub mod condition;
 pub mod config;
 
 pub mod cursor;

@@ -22,7 +22,7 @@ use crate::sync::lock;
 pub use text::{Form, encode};
 
 /// Where a client's changes may come from.
-const PASTS: [&str; 4] = ["memory", "stream", "outbox", "snapshot"];
+const PASTS: [&str; 5] = ["memory", "stream", "outbox", "snapshot", "page"];
 /// What may be refused.
 const LIMITS: [&str; 16] = [
     "origin",

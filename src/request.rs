@@ -1,22 +1,144 @@
 //! What delivery asks of the source for one subscriber, and the parts of the answer. Plain data, as `change` is on the way there.
 
+use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::change::{Change, Json, Kind};
 use crate::cursor::{Boundary, Snapshot};
 use crate::incarnations::Gap;
 
-/// Rows whose column has one of some values, given as text.
+/// Rows that satisfy this. Logic is that of SQL, with three values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Narrowing {
+pub enum Predicate {
+    /// all of these; every row, where there are none
+    All(Vec<Self>),
+    /// one of these at least
+    Any(Vec<Self>),
+    /// the contrary
+    Not(Box<Self>),
+    /// what one column must be
+    Test {
+        /// the column
+        column: Box<str>,
+        /// how its values are compared
+        kind: Kind,
+        /// what it must be
+        test: Test,
+    },
+}
+
+/// What a value must be. Operands are text in one form for each kind, which Postgres reads as the same value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Test {
+    /// one of these
+    In(Vec<Box<str>>),
+    /// not null, and not this
+    NotEqual(Box<str>),
+    /// less
+    Below {
+        /// than this
+        limit: Box<str>,
+        /// or this
+        or_equal: bool,
+    },
+    /// more
+    Above {
+        /// than this
+        limit: Box<str>,
+        /// or this
+        or_equal: bool,
+    },
+    /// null
+    Null,
+    /// not null
+    NotNull,
+    /// as this pattern of SQL's `like`
+    Like(Box<str>),
+    /// what the database would not decide as it was meant
+    Other,
+}
+
+/// A column by which rows are ordered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OrderBy {
     /// the column
     pub column: Box<str>,
-    /// [`Kind::Integer`], [`Kind::Text`] or [`Kind::Uuid`]
+    /// how its values are compared
     pub kind: Kind,
-    /// the values
-    pub values: Vec<String>,
+    /// the highest first
+    pub is_descending: bool,
+    /// nulls before all values
+    pub nulls_first: bool,
+}
+
+/// In which order the rows of a page come.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Ordering {
+    /// by these columns, and then by what is missing of the primary key
+    By(Vec<OrderBy>),
+    /// by the primary key, in the order that its index has: clients cannot tell which of two values comes first
+    Key,
+}
+
+/// Where a row lies in an order: the value of each of its columns, as text; `None` for null.
+pub type Place = Vec<(Box<str>, Option<Box<str>>)>;
+
+/// From where a page goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Bound {
+    /// the rows behind it
+    After(Place),
+    /// those just before it
+    Before(Place),
+}
+
+impl Bound {
+    /// The place.
+    pub fn place(&self) -> &Place {
+        match self {
+            Self::After(place) | Self::Before(place) => place,
+        }
+    }
+}
+
+/// Which rows of a table come in a page, and how many.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PageSpec {
+    /// in which order
+    pub ordering: Ordering,
+    /// `None`: from the beginning
+    pub bound: Option<Bound>,
+    /// so many rows at most
+    pub limit: u32,
+    /// it ends where its rows have so many bytes of JSON
+    pub bytes: u32,
+    /// how many rows there are in all is wanted
+    pub wants_count: bool,
+}
+
+/// Says what is told of a row, given as JSON: of a whole one, or of a few columns of a large one; nothing where the row is
+/// not in the view.
+#[derive(Clone)]
+pub struct Shown(Arc<dyn Fn(&str, bool) -> Option<Json> + Send + Sync>);
+
+impl Shown {
+    /// What `shown` says.
+    pub fn by(shown: impl Fn(&str, bool) -> Option<Json> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(shown))
+    }
+
+    /// What is told of this row.
+    pub fn of(&self, json: &str, is_whole: bool) -> Option<Json> {
+        (self.0)(json, is_whole)
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown")
+    }
 }
 
 /// What delivery asks of the source for one subscriber.
@@ -44,12 +166,29 @@ pub enum Request {
         /// the channel
         channel: Arc<str>,
         /// no others are wanted; they may come all the same
-        narrowing: Option<Narrowing>,
+        predicate: Predicate,
         /// in whose turn it is answered
         asker: Arc<str>,
         /// takes the rows, then [`RowsPart::Boundary`]
         answer: mpsc::Sender<RowsPart>,
         /// one of those that its asker may have; over when the rows were read, which may be before they were taken
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    /// Some of the current rows of a channel's table, in an order.
+    Page {
+        /// the channel
+        channel: Arc<str>,
+        /// of them, those that satisfy this
+        predicate: Predicate,
+        /// which of them
+        page: PageSpec,
+        /// what is told of each
+        shown: Shown,
+        /// in whose turn it is answered
+        asker: Arc<str>,
+        /// takes the page; a channel that closes means that the source failed and has logged why
+        answer: oneshot::Sender<PageAnswer>,
+        /// one of those that its asker may have; over when the page was read
         permit: Option<OwnedSemaphorePermit>,
     },
 }
@@ -58,7 +197,7 @@ impl Request {
     /// In whose turn it is answered.
     pub fn asker(&self) -> &Arc<str> {
         match self {
-            Self::Replay { asker, .. } | Self::Snapshot { asker, .. } => asker,
+            Self::Replay { asker, .. } | Self::Snapshot { asker, .. } | Self::Page { asker, .. } => asker,
         }
     }
 
@@ -67,6 +206,7 @@ impl Request {
         match self {
             Self::Replay { answer, .. } => answer.is_closed(),
             Self::Snapshot { answer, .. } => answer.is_closed(),
+            Self::Page { answer, .. } => answer.is_closed(),
         }
     }
 }
@@ -95,4 +235,41 @@ pub enum RowsPart {
     Boundary(Boundary),
     /// the database refuses it, for good
     Refused,
+}
+
+/// What became of a page.
+#[derive(Debug)]
+pub enum PageAnswer {
+    /// it was read
+    Page(Page),
+    /// it cannot be had in this order, or from this place; for people
+    Unfit(String),
+    /// the database refuses it, for good
+    Refused,
+}
+
+/// Rows in an order, as of one position.
+#[derive(Debug)]
+pub struct Page {
+    /// what is told of each, and whether that is all of it
+    pub rows: Vec<(Json, bool)>,
+    /// the whole order, the rest of the primary key included
+    pub order: Vec<OrderBy>,
+    /// further rows lie behind them; before them, where those before a place were asked for
+    pub more: bool,
+    /// the place of the last row that was looked at
+    pub last: Option<Place>,
+    /// where it was asked for
+    pub count: Option<Count>,
+    /// the rows were those at this position
+    pub boundary: Boundary,
+}
+
+/// How many rows there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// the number
+    pub rows: u64,
+    /// they were counted; else it is the planner's estimate
+    pub is_exact: bool,
 }

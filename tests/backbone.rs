@@ -112,6 +112,26 @@ async fn a_change_reaches_every_kind_of_node_and_its_cursor_is_good_on_each() {
 }
 
 #[tokio::test]
+async fn every_kind_of_node_says_when_it_has_come_to_a_position() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let nodes = [publisher(&db, &redis), gateway(&db.url, &redis), gateway("", &redis), TestServer::start(&db.url)];
+    let mut first = nodes[3].subscribed("/ws/counters").await;
+    let mut sockets = Vec::new();
+    for node in &nodes {
+        sockets.push(node.subscribed("/ws/counters").await);
+    }
+    for k in 1..20 {
+        write(&db, k..k + 1).await;
+        let cursor = first.message().await["cursor"].as_str().unwrap().to_owned();
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            socket.send(&json!({"type": "sync", "cursor": cursor, "ref": k}).to_string()).await;
+            assert_eq!(keys(socket, 1).await, [i64::from(k)], "node {number}");
+            assert_eq!(socket.message().await, json!({"type": "synced", "ref": k}), "node {number}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_has_snapshots_where_it_has_a_database() {
     let (db, redis) = (counters().await, TestRedis::start().await);
     write(&db, 1..4).await;

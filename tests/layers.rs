@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "cli",
     "demo",
     "serve",
@@ -15,6 +15,7 @@ const ORDER: [&str; 26] = [
     "source",
     "config",
     "row",
+    "condition",
     "question",
     "errand",
     "metrics",

@@ -119,6 +119,28 @@ async fn an_event_stream_follows_and_comes_back() {
     stopping.await.unwrap().unwrap();
 }
 
+/// A page that has lost its stream asks for what it missed, and hears when it has all of it.
+#[tokio::test]
+async fn an_event_stream_of_commands_says_when_it_has_come_to_a_position() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets')").await;
+    let server = TestServer::start(&db.url);
+    let (mut socket, since) = server.subscribed_at("/ws/pets").await;
+    db.run("insert into pets values (1)").await;
+    let cursor = socket.message().await["cursor"].clone();
+    let commands = [
+        json!({"type": "subscribe", "channel": "pets", "since": since}),
+        json!({"type": "sync", "cursor": cursor, "ref": 1}),
+    ];
+    let mut events = Events::of(&server, "", &commands).await;
+    let mut told = Vec::new();
+    while told.last() != Some(&json!("synced")) {
+        told.push(events.next().await.data["type"].clone());
+    }
+    assert_eq!(told, ["realtime_update", "subscribed", "synced"]);
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_document_with_line_breaks_arrives_whole() {
     let db = TestDatabase::new().await;

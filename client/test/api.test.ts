@@ -271,7 +271,12 @@ async function obeys(command: string, server: Server, token?: string): Promise<v
       await talk.until({ type: "subscribed" });
       talk.heard.length = 0;
     }
-    const sent = command === "auth" ? { ...payload, token } : payload;
+    const sent = command === "auth" ? { ...payload, token } : { ...payload };
+    if (command === "sync") {
+      talk.say({ type: "subscribe", channel: "pets" });
+      sent.cursor = (await talk.until({ type: "subscribed" })).cursor;
+      talk.heard.length = 0;
+    }
     talk.say(sent);
     const last = answers.at(-1) === "test_echo" ? "test" : answers.at(-1);
     expect(await talk.until({ type: last })).toMatchObject(sent.ref === undefined ? {} : { ref: sent.ref });
@@ -352,6 +357,10 @@ describeWhere(missing(), "a real server", () => {
     await lost.until({ type: "unsubscribed" });
     lost.say({ type: "subscribe", channel: "pets", filter: "wings=eq.2" });
     await lost.until({ type: "error", code: "bad_filter" });
+    all.say({ type: "sync", cursor, ref: 4 });
+    await all.until({ type: "synced", ref: 4 });
+    all.say({ type: "sync", cursor: "1nonsense", ref: 5 });
+    await all.until({ type: "error", code: "bad_cursor" });
     all.say({ type: "ping", ref: 3 });
     await all.until({ type: "pong", ref: 3 });
     all.say({ type: "test", data: 1 });

@@ -17,8 +17,8 @@ begin
     from rowcast.policy q
    cross join lateral (
       select array(select unnest(q.columns)
-                    union select split_part(condition, '=', 1)
-                     from unnest(string_to_array(q.row_filter, '&')) condition)) n(names)
+                    union select f."column"
+                     from rowcast.filter_tests(q.row_filter) f where f."column" is not null)) n(names)
    where q.channel = p.channel and q.role = p.role and p.channel = bind_policies.channel
      and (p.role = bind_policies.role
           or (bind_policies.role is null

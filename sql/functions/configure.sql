@@ -5,6 +5,8 @@
 --   outbox_size  such as '10 GB'; the oldest changes go earlier when the outbox is larger. Default 10 GB
 --   brief_retention, brief_size  the same for tables that are kept briefly (rowcast.keep_briefly). Default 1 hour, 1 GB
 --   actor        show | hide: whether anybody is told who wrote. Default show
+--   order        index | any: whether clients may have the pages of a large table in any order, or in one that an index
+--                serves. Default index
 --   row_bytes    such as '8 MB', at least 4 MB: a row whose JSON is longer is told by its key alone. Default 8 MB
 -- tables touched: rowcast.setting (insert, update)
 create or replace function rowcast.configure(name text, value text) returns void
@@ -22,13 +24,15 @@ begin
       perform value where pg_size_bytes(value) >= 64 * 1024 * 1024;
     elsif name = 'actor' then
       perform value where value in ('show', 'hide');
+    elsif name = 'order' then
+      perform value where value in ('index', 'any');
     elsif name = 'row_bytes' then
       -- at most 128 MB: two images and what is made of them must fit into a row of 1 GB
       perform value where pg_size_bytes(value) between 4 * 1024 * 1024 and 128 * 1024 * 1024;
     else
       raise exception 'unknown setting %', coalesce(name, 'null')
         using errcode = 'undefined_object',
-          hint = 'known settings: actor, brief_retention, brief_size, notify, outbox_size, retention, row_bytes';
+          hint = 'known settings: actor, brief_retention, brief_size, notify, order, outbox_size, retention, row_bytes';
     end if;
     if not found then
       raise invalid_parameter_value;
@@ -40,6 +44,7 @@ begin
                              when 'retention' then 'it is an interval of a minute or more, such as 24 hours'
                              when 'brief_retention' then 'it is an interval of a minute or more, such as 1 hour'
                              when 'actor' then 'it is one of: show, hide'
+                             when 'order' then 'it is one of: index, any'
                              when 'row_bytes' then 'it is a size of 4 MB to 128 MB, such as 8 MB'
                              else 'it is a size of 64 MB or more, such as 10 GB' end;
   end;
@@ -64,5 +69,5 @@ begin
   end if;
 end $$;
 comment on function rowcast.configure(text, text) is
-  'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or '
-  'actor';
+  'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes, '
+  'actor or order';

@@ -37,8 +37,7 @@ select c.name as channel, c.target as "table", a.attname::text as "column", r.ro
    select case
      when a.attnum = any (c.exclude) or a.attname::text = any (c.hidden_names || c.given_exclude) then 'excluded'
                when p.channel is null then 'hidden'
-               when exists (select from unnest(string_to_array(p.row_filter, '&')) f
-                 where split_part(f, '=', 1) = any (d.names))
+               when exists (select from rowcast.filter_tests(p.row_filter) f where f."column" = any (d.names))
                  then 'drifted'
                when p.columns is null then 'seen'
                when a.attname::text <> all (p.columns) then 'hidden'

@@ -16,7 +16,7 @@ use crate::change::{Change, Event, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
 use crate::incarnations::Gap;
-use crate::request::{ReplayPart, Request, RowsPart};
+use crate::request::{PageAnswer, ReplayPart, Request, RowsPart};
 use crate::shutdown::Shutdown;
 use crate::source::turns::{Turn, Turns, WAITING};
 
@@ -76,10 +76,11 @@ async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>,
             }
         }
         Request::Snapshot { channel, answer, .. } if outbox.is_none() => {
-            tracing::warn!(event = "no_snapshot", %channel, "this node has no database to read current rows from: give it --database-url");
+            tell_no_rows(channel);
             let _ = answer.send(RowsPart::Refused).await;
         }
-        Request::Snapshot { .. } => {}
+        Request::Page { channel, .. } if outbox.is_none() => tell_no_rows(channel),
+        Request::Snapshot { .. } | Request::Page { .. } => {}
     }
     // whose turn it is there, the outbox says
     drop(turn);
@@ -90,8 +91,15 @@ async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>,
         (None, Request::Replay { answer, .. }) => {
             let _ = answer.send(ReplayPart::Gap(Gap::Retention)).await;
         }
+        (None, Request::Page { answer, .. }) => {
+            let _ = answer.send(PageAnswer::Refused);
+        }
         (None, Request::Snapshot { .. }) => {}
     }
+}
+
+fn tell_no_rows(channel: &str) {
+    tracing::warn!(event = "no_snapshot", %channel, "this node has no database to read current rows from: give it --database-url");
 }
 
 /// What a replay reads; see [`Request::Replay`].

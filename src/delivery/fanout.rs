@@ -2,10 +2,12 @@
 //! written.
 //!
 //! `route` finds the views that a change concerns, `told` is what a view is told of it, the `view`'s frame log keeps the
-//! frame, the `hub` applies all that under its lock, and wakes each `shard`. `history` remembers the latest cuts.
+//! frame, the `hub` applies all that under its lock, and wakes each `shard`. `history` remembers the latest cuts,
+//! `pages` the rows that were read a moment ago.
 
 pub mod history;
 pub mod hub;
+pub(crate) mod pages;
 pub mod route;
 mod shard;
 pub mod told;

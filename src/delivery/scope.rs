@@ -7,6 +7,8 @@ pub mod label;
 mod like;
 pub(crate) mod memo;
 mod moment;
+pub mod page;
+pub mod paging;
 pub mod projection;
 pub mod selection;
 pub mod value;

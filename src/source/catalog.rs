@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use super::client::Pool;
 use super::encoding::{Bytes, Encoding};
 use crate::change::{self, Column, Floor, Policy};
+use crate::condition;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
 
@@ -79,7 +80,7 @@ select rowcast.grant_added(c.target) from rowcast.channel c
                 where s.channel = c.id and not pg_catalog.has_column_privilege('rowcast_relay', c.target::oid, s.attnum, 'select'))";
 const NOTE_FORMS: &str = "select rowcast.note_forms()";
 const POLICIES: &str = "
-select p.channel, p.role, pg_catalog.string_to_array(p.row_filter, '&'), p.columns, p.actor,
+select p.channel, p.role, p.row_filter, p.columns, p.actor,
        case when pg_catalog.pg_snapshot_xmax(p.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then p.floor::text end,
        p.named,
        case when exists (select from rowcast.channel c where c.name = p.channel and c.target_oid = p.target_oid and c.origin = p.origin)
@@ -302,10 +303,12 @@ impl Names {
     fn policy(&self, row: &Row) -> Policy {
         let named: Vec<Box<str>> = self.some(row, 6).unwrap_or_default();
         let numbers: Vec<i16> = row.get(7);
+        let filter = row.get::<_, Option<Bytes<'_>>>(2).map(|filter| self.text(filter));
+        let filters = filter.iter().flat_map(|filter| condition::split(filter)).map(Into::into).collect();
         Policy {
             channel: self.one(row, 0).into(),
             role: self.one(row, 1).into(),
-            filters: self.some(row, 2).unwrap_or_default(),
+            filters,
             columns: self.some(row, 3),
             bound: named.into_iter().zip(numbers).collect(),
             floor: row.get::<_, Option<&str>>(5).and_then(Snapshot::parse),

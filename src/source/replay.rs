@@ -19,18 +19,20 @@ use super::catalog::Catalog;
 use super::client::{Parameter, Pool};
 use super::kept::{self, KEPT, Kept};
 use super::outbox;
+use super::page;
 use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, header, parts, text};
 use super::pool::{Database, Purpose};
 use super::position;
 use super::shelf::{self, Read, Shelf};
-use super::snapshot::{self, Spare};
+use super::snapshot;
 use super::spool::{Room, Spool};
+use super::table::Spare;
 use super::turns::{Turn, Turns};
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
 use crate::incarnations::Gap;
-use crate::request::{ReplayPart, Request, RowsPart};
+use crate::request::{PageAnswer, ReplayPart, Request, RowsPart};
 use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
@@ -104,10 +106,10 @@ async fn answer(
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, narrowing, asker, answer, permit: _permit } => {
+        Request::Snapshot { channel, predicate, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
-            let reading = snapshot::read(&database, spare, &channel, narrowing.as_ref(), spool);
+            let reading = snapshot::read(&database, spare, &channel, &predicate, spool);
             deadline = Instant::now() + snapshot::WITHIN;
             let read = tokio::select! {
                 read = timeout_at(deadline, reading) => read,
@@ -121,6 +123,28 @@ async fn answer(
                 let _ = answer.send(RowsPart::Refused).await;
             }
             read
+        }
+        Request::Page { channel, predicate, page, shown, asker: _, mut answer, permit: _permit } => {
+            let _turn = turn;
+            let reading = page::read(&database, spare, &channel, &predicate, &page, &shown);
+            let read = tokio::select! {
+                read = timeout_at(deadline, reading) => read,
+                () = answer.closed() => return,
+            };
+            let refused = match read {
+                Ok(Ok(page)) => {
+                    let _ = answer.send(page);
+                    Ok(Ok(()))
+                }
+                Ok(Err(error)) => {
+                    if error.kind() == Kind::Database {
+                        let _ = answer.send(PageAnswer::Refused);
+                    }
+                    Ok(Err(error))
+                }
+                Err(late) => Err(late),
+            };
+            refused
         }
     };
     match answered {

@@ -16,6 +16,7 @@ use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, TooMany};
 use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::fanout::hub::JoinError;
+use crate::delivery::scope::paging::{Paging, WantedRows};
 use crate::delivery::scope::projection::Unfit;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::command::{self, Texts};
@@ -41,7 +42,16 @@ pub(super) fn refused(refusal: Refusal) -> Reply {
     reply
 }
 
-/// A request that may become a socket.
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// a socket, or an event stream
+    Socket,
+    /// a page of rows
+    Rows,
+}
+
+/// A request that may become a socket, or has a page of rows for its answer.
 pub(super) struct Admitted {
     /// what is joined at once
     pub(super) first: Option<(ViewKey, SubscribeOptions)>,
@@ -51,19 +61,24 @@ pub(super) struct Admitted {
     pub(super) party: Box<Party>,
     /// it is told the end of each cut
     pub(super) wants_cuts: bool,
+    /// of a page
+    pub(super) paging: Paging,
 }
 
 /// Gives a channel, or a column, that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
 /// others would learn which there are.
 pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) {
-    let named = path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/"));
+    let (named, what) = match path.strip_prefix("/rows/") {
+        Some(name) => (Some(name), What::Rows),
+        None => (path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/")), What::Socket),
+    };
     let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
     let name = percent_decode_str(name).decode_utf8_lossy();
     if !allows_origin(request, web) || !web.hub.is_live() {
         return;
     }
     let is_known = web.hub.has_channel(&name) != Some(false);
-    let asked = Asked::read(request.uri().query().unwrap_or_default()).ok();
+    let asked = Asked::read(request.uri().query().unwrap_or_default(), what).ok();
     let selection = asked
         .map(|asked| command::selection_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
     let key = ViewKey::named(&name, selection.unwrap_or_default());
@@ -124,8 +139,14 @@ pub(super) fn for_admin(request: &Request<Incoming>, peer: IpAddr, web: &Web) ->
     }
 }
 
-/// Whether a request may: `name` is what stands after `/ws/` or `/sse/`. In the order in which the least is told to whom has no business here.
-pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: &Web) -> Result<Admitted, Refusal> {
+/// Whether a request may: `name` is what stands after `/ws/`, `/sse/` or `/rows/`. In the order in which the least is told to whom has no business here.
+pub(super) fn admit(
+    request: &Request<Incoming>,
+    what: What,
+    name: &str,
+    peer: IpAddr,
+    web: &Web,
+) -> Result<Admitted, Refusal> {
     let (headers, query) = (request.headers(), request.uri().query());
     let address = web.admission.address(peer, headers);
     let refuse = |limit, status, code, reason: String| {
@@ -147,13 +168,13 @@ pub(super) fn admit(request: &Request<Incoming>, name: &str, peer: IpAddr, web: 
     let mut party = Box::new(web.hub.shares().enter(address).map_err(too_many)?);
     let who = who_of(request, address, web)?.map(Arc::new);
     party.belongs_to(who.as_ref().and_then(|who| who.user.as_ref())).map_err(too_many)?;
-    let asked = Asked::read(query.unwrap_or_default())?;
-    let wants_cuts = asked.cuts;
+    let mut asked = Asked::read(query.unwrap_or_default(), what)?;
+    let (wants_cuts, paging) = (asked.cuts, std::mem::take(&mut asked.paging));
     let first = first_of(name, asked, who.as_deref(), web)?;
     if first.is_none() && who.as_ref().is_some_and(|who| who.expires.is_none()) {
         party.is_stranger().map_err(too_many)?;
     }
-    Ok(Admitted { first, who, party, wants_cuts })
+    Ok(Admitted { first, who, party, wants_cuts, paging })
 }
 
 /// What a name watches: a channel, a user, or (none) whatever the client asks for.
@@ -234,37 +255,52 @@ struct Asked {
     old: bool,
     /// of the socket, not of a subscription
     cuts: bool,
+    /// of a page
+    paging: Paging,
     /// the parameters of a subscription that were there
     named: Vec<&'static str>,
 }
 
 impl Asked {
     /// Not obeying half of a request: who misspells a filter must not get the whole channel.
-    fn read(query: &str) -> Result<Self, Refusal> {
+    fn read(query: &str, what: What) -> Result<Self, Refusal> {
+        let all: &[&'static str] = match what {
+            What::Socket => &["since", "snapshot", "filter", "columns", "old", "cuts"],
+            What::Rows => &["filter", "columns", "order", "limit", "after", "before", "count"],
+        };
         let mut asked = Self::default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             // as browsers' URLSearchParams and most other programs write a space; a plus is %2B
             let value = value.replace('+', " ");
             let value = percent_decode_str(&value).decode_utf8_lossy().into_owned();
-            match name {
-                "token" => continue,
-                "cuts" => {
+            if name == "token" {
+                continue;
+            }
+            let known = all.iter().copied().find(|known| *known == name);
+            match known {
+                Some("cuts") => {
                     asked.cuts = flag("cuts", &value)?;
                     continue;
                 }
-                _ => {}
-            }
-            let known = ["since", "snapshot", "filter", "columns", "old"].into_iter().find(|known| *known == name);
-            match known {
                 Some("since") => asked.wish.since = Some(value),
-                Some("snapshot") => asked.wish.snapshot = flag("snapshot", &value)?,
+                Some("snapshot") => {
+                    asked.wish.rows = if flag("snapshot", &value)? { WantedRows::All } else { WantedRows::Nothing }
+                }
                 Some("filter") => asked.filters.push(value),
                 Some("columns") => asked.columns = Some(value),
                 Some("old") => asked.old = flag("old", &value)?,
+                Some("order") => asked.paging.order = Some(value),
+                Some("limit") => {
+                    let limit = value.parse().map_err(|_| bad("limit is a number".to_owned()))?;
+                    asked.paging.limit = Some(limit);
+                }
+                Some("after") => asked.paging.after = Some(place(&value)?),
+                Some("before") => asked.paging.before = Some(place(&value)?),
+                Some("count") => asked.paging.count = Some(value),
                 _ => {
                     let shown: String = name.chars().take(40).collect();
-                    let known = "since, snapshot, filter, columns, old, cuts";
+                    let known = all.join(", ");
                     return Err(bad(format!("query parameter {shown} is not supported; known: {known}")));
                 }
             }
@@ -272,6 +308,10 @@ impl Asked {
         }
         Ok(asked)
     }
+}
+
+fn place(text: &str) -> Result<serde_json::Value, Refusal> {
+    serde_json::from_str(text).map_err(|_| bad("after and before take a JSON object of columns and values".to_owned()))
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
@@ -285,6 +325,6 @@ fn flag(name: &str, value: &str) -> Result<bool, Refusal> {
     }
 }
 
-fn bad(reason: String) -> Refusal {
+pub(super) fn bad(reason: String) -> Refusal {
     Refusal { status: StatusCode::BAD_REQUEST, code: CloseCode::BadRequest, reason }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::connections::Connection;
 use super::reply::{Reply, json, text};
 use super::state::Web;
-use super::{ask, pages, socket, sse, status};
+use super::{ask, pages, rows, socket, sse, status};
 use crate::errand::Errand;
 
 /// The answer to one request.
@@ -38,6 +38,9 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
     }
     if let Some(name) = path.strip_prefix("/sse/").or(brings_commands.then_some("")) {
         return sse::stream(&mut request, name, connection, web).await;
+    }
+    if let Some(name) = path.strip_prefix("/rows/") {
+        return rows::rows(&request, name, peer, web).await;
     }
     if is_about_the_server(&path)
         && let Err(refusal) = ask::for_admin(&request, peer, web)

@@ -40,7 +40,7 @@ pub(super) fn upgrade(
     let name = path.strip_prefix("/ws").map(|rest| rest.trim_start_matches('/')).unwrap_or_default();
     let peer = connection.peer();
     let address = web.admission.address(peer, request.headers());
-    let refusal = ask::admit(request, name, peer, web);
+    let refusal = ask::admit(request, ask::What::Socket, name, peer, web);
     if !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
             Err(refusal) => refused(refusal),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::auth::Identity;
 use super::floors::Floors;
 use crate::change::Policy;
+use crate::condition::{Asked, quoted};
 use crate::cursor::Snapshot;
 use crate::delivery::scope::filter::CLAIM_VALUES;
 use crate::delivery::scope::grant::{Grant, Rights};
@@ -106,22 +107,33 @@ fn grant(policy: &Policy, who: &Identity) -> Result<Grant, Refused> {
     Ok(Grant { filters, columns, bound, hides_actor: !policy.actor })
 }
 
-/// Puts a claim in the place of `{claim}`, which is the whole operand, so no claim can be read as anything but a value.
-/// Nothing where it is missing or does not fit.
+/// Puts claims in the places of `{claim}`, each of which is a whole operand, in a group in quotes, so no claim can be read as
+/// anything but a value. Nothing where one is missing or does not fit.
 fn fill(condition: &str, who: &Identity) -> Result<Option<Box<str>>, Refused> {
-    let parts = condition.split_once('=').and_then(|(column, rest)| Some((column, rest.split_once('.')?)));
-    let Some((column, (operator, operand))) = parts else { return Ok(None) };
-    let Some(name) = operand.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-        return Ok(Some(condition.into()));
-    };
-    let Some(claim) = who.claims.get(name) else { return Ok(None) };
-    if let Value::Array(items) = claim
-        && items.len() > CLAIM_VALUES
-    {
-        let text = format!("claim {name} of the token has {} values, {CLAIM_VALUES} are allowed", items.len());
-        return Err(Refused::Claim(text));
+    let Ok(asked) = Asked::read(condition) else { return Ok(None) };
+    let (mut filled, mut end) = (String::new(), 0);
+    for test in asked.tests() {
+        let name = test.operand.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let Some(name) = name.filter(|_| !test.is_quoted) else { continue };
+        let Some(claim) = who.claims.get(name) else { return Ok(None) };
+        if let Value::Array(items) = claim
+            && items.len() > CLAIM_VALUES
+        {
+            let text = format!("claim {name} of the token has {} values, {CLAIM_VALUES} are allowed", items.len());
+            return Err(Refused::Claim(text));
+        }
+        let Some(value) = value_of(test.operator, claim) else { return Ok(None) };
+        filled.push_str(&condition[end..test.at.start]);
+        // the values of a list are in quotes
+        if test.is_grouped && test.operator != "in" {
+            filled.push_str(&quoted(&value));
+        } else {
+            filled.push_str(&value);
+        }
+        end = test.at.end;
     }
-    Ok(value_of(operator, claim).map(|value| format!("{column}={operator}.{value}").into()))
+    filled.push_str(&condition[end..]);
+    Ok(Some(filled.into()))
 }
 
 fn value_of(operator: &str, claim: &Value) -> Option<String> {
@@ -145,10 +157,7 @@ fn value_of(operator: &str, claim: &Value) -> Option<String> {
 
 /// `("a","b")`; nothing where there is none: an empty list would be the list of the empty text.
 fn list(items: &[Value]) -> Option<String> {
-    let quoted = items.iter().map(|item| {
-        let text = scalar(item)?.replace('\\', "\\\\").replace('"', "\\\"");
-        Some(format!("\"{text}\""))
-    });
+    let quoted = items.iter().map(|item| Some(quoted(&scalar(item)?)));
     let quoted = quoted.collect::<Option<Vec<_>>>()?;
     (!quoted.is_empty()).then(|| format!("({})", quoted.join(",")))
 }
@@ -220,6 +229,15 @@ mod tests {
         );
         assert_eq!(filled("a=in.{c}", json!({"c": [1, "x\",\"y"]})).unwrap(), r#"a=in.("1","x\",\"y")"#);
         assert_eq!(filled("a=in.{c}", json!({"c": 7})).unwrap(), r#"a=in.("7")"#);
+        assert_eq!(
+            filled(
+                "or=(a.eq.{sub},not.and(b.in.{c},d.like.{sub},e.eq.\"{sub}\"))",
+                json!({"sub": "x\"),or(y*", "c": ["1)"]})
+            )
+            .unwrap(),
+            r#"or=(a.eq."x\"),or(y*",not.and(b.in.("1)"),d.like."x\"),or(y\\*",e.eq."{sub}"))"#
+        );
+        assert_eq!(filled("a=not.eq.{sub}", json!({"sub": "not.eq.1"})).unwrap(), "a=not.eq.not.eq.1");
         assert_eq!(filled("a=like.{c}", json!({"c": "100%*"})).unwrap(), r"a=like.100\%\*");
         for (condition, claims) in [
             ("a=eq.{sub}", json!({})),
@@ -229,6 +247,8 @@ mod tests {
             ("a=in.{c}", json!({"c": []})),
             ("a=in.{c}", json!({"c": [{}]})),
             ("a=is.{c}", json!({"c": "not_null"})),
+            ("or=(a.is.true,b.eq.{sub})", json!({})),
+            ("or=(a.is.true,b.eq.{sub})", json!({"sub": ""})),
         ] {
             assert_eq!(filled(condition, claims.clone()), None, "{condition} {claims}");
         }
@@ -299,15 +319,18 @@ mod tests {
     proptest! {
         /// Whatever is asked for, and whatever the claim is, a row of another owner is not shown.
         #[test]
-        fn no_wish_widens_a_grant(claim in "\\PC{0,12}", other in "\\PC{0,12}", filter in "\\PC{0,20}") {
+        fn no_wish_widens_a_grant(claim in "\\PC{0,12}|[a(),.\"\\\\]{0,12}", other in "\\PC{0,12}", filter in "\\PC{0,20}") {
             prop_assume!(claim != other);
             let columns = ["owner", "name"].map(|name| Column {
                 name: name.into(),
                 kind: Kind::Text,
                 number: 0,
             });
-            let policies = Policies::new(vec![policy("owner", &["owner=eq.{sub}"], None)], &Floors::default());
-            for filters in [vec![], vec![filter.clone()], vec![format!("owner=eq.{other}")], vec![format!("owner=neq.{claim}")]] {
+            let stated = ["owner=eq.{sub}", "or=(owner.eq.{sub},and(owner.in.{sub},owner.not.neq.{sub}))", "not.and=(owner.neq.{sub},owner.not.like.{sub})"];
+            let wishes = [vec![], vec![filter.clone()], vec![format!("owner=eq.{other}")], vec![format!("owner=neq.{claim}")],
+                vec!["or=(owner.is.null,owner.not.is.null)".to_owned()]];
+            for (stated, filters) in stated.iter().flat_map(|stated| wishes.iter().map(move |wish| (*stated, wish.clone()))) {
+                let policies = Policies::new(vec![policy("owner", &[stated], None)], &Floors::default());
                 let asked = ViewKey::named("pets", Selection::new(filters, None, true));
                 let Ok(ViewKey::Channel(_, selection)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim}))) else { continue };
                 let Ok(projection) = Projection::compile(&selection, Some(&columns)) else { continue };

@@ -4,7 +4,7 @@
 //! | step | what the client gets |
 //! |---|---|
 //! | judge the cursor | where it cannot be honoured: `gap` |
-//! | snapshot, where asked for and no cursor was honoured | `snapshot` messages; its position is the transaction's snapshot |
+//! | snapshot or page, where asked for and no cursor was honoured | `snapshot` or `rows` messages; their position is the transaction's snapshot |
 //! | reach | nothing: the stream must have come to the client's position, which another node may have given out |
 //! | replay | what was missed, as one cut from the client's position to the boundary where it joins: from memory, or from the outbox until memory reaches |
 //! | join | `subscribed`, then the stream |
@@ -16,7 +16,6 @@ mod send;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -27,14 +26,15 @@ use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
+use crate::delivery::fanout::hub::{Entry, Freshness, Hub, JoinError, NoPage, Subscription};
+use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
-use crate::request::{ReplayPart, Request, RowsPart};
+use crate::request::{PageSpec, ReplayPart, Request, RowsPart};
 
 /// What a subscriber asks for besides the stream.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ pub struct SubscribeOptions {
     /// resume from this cursor
     pub since: Option<String>,
     /// the current rows first; together with `since`: where the cursor cannot be honoured
-    pub snapshot: bool,
+    pub rows: WantedRows,
     /// said just before it joins
     pub gap: Option<Gap>,
 }
@@ -50,7 +50,7 @@ pub struct SubscribeOptions {
 impl SubscribeOptions {
     /// Whether only what comes from now on is wanted.
     pub fn is_the_stream(&self) -> bool {
-        self.since.is_none() && !self.snapshot && self.gap.is_none()
+        self.since.is_none() && self.rows == WantedRows::Nothing && self.gap.is_none()
     }
 }
 
@@ -69,6 +69,8 @@ pub enum Failed {
     Forbidden,
     /// Who asks has as many different ones as one may.
     TooMany(TooMany),
+    /// Its rows cannot be had in that order, or from that place; for people.
+    NoOrder(String),
 }
 
 impl From<JoinError> for Failed {
@@ -80,6 +82,21 @@ impl From<JoinError> for Failed {
             JoinError::TooMany(what) => Self::TooMany(what),
             // to be waited for, not reported
             JoinError::NotLive => Self::Unanswered,
+        }
+    }
+}
+
+impl Failed {
+    /// Why a channel cannot be had, for clients: code and text.
+    pub(super) fn explain(&self, key: &ViewKey) -> (&'static str, String) {
+        match self {
+            Self::Unfit(Unfit(text)) => ("bad_filter", text.clone()),
+            Self::NoOrder(text) => ("bad_order", text.clone()),
+            Self::TooMany(what) => ("too_many_views", what.reason.to_owned()),
+            Self::Forbidden => ("forbidden", format!("your token does not let you see {}", key.label())),
+            Self::UnknownChannel | Self::Gone | Self::Unanswered => {
+                ("unknown_channel", format!("there is no channel {}", key.label()))
+            }
         }
     }
 }
@@ -118,8 +135,6 @@ const CHUNK: usize = 64 * 1024;
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
 /// said once the client is subscribed; what else is missing makes it begin anew, later.
 const SNAPSHOTS: u32 = 3;
-/// An incarnation of the server that another node has seen begin is news here for so long at most.
-const LEARN_WITHIN: Duration = Duration::from_secs(3);
 
 /// One subscriber on its way.
 pub struct CatchUp {
@@ -185,15 +200,8 @@ impl CatchUp {
     /// [`Failed`].
     pub async fn run(mut self, wish: SubscribeOptions) -> Result<Subscription, Failed> {
         self.hub.wait_until_live().await;
-        self.key = self.hub.permit(&self.key, self.who.as_deref())?;
-        if self.hub.projection(&self.key).is_err_and(|error| error == JoinError::UnknownChannel) {
-            self.hub.wait_for_fresh_read().await;
-        }
-        if self.hub.lacks_column(&self.key) {
-            self.hub.wait_for_fresh_channels().await;
-        }
-        self.projection = self.hub.projection(&self.key)?;
-        self.wants_rows = wish.snapshot;
+        (self.key, self.projection) = self.hub.look_patiently(&self.key, self.who.as_deref()).await?;
+        self.wants_rows = wish.rows != WantedRows::Nothing;
         if let Some(token) = &wish.since {
             let joined = match self.honour(token).await {
                 Ok(seen) => self.join(seen, true).await,
@@ -203,10 +211,14 @@ impl CatchUp {
                 return Ok(subscription);
             }
         }
-        if wish.snapshot {
+        if self.wants_rows {
             for attempt in 1..=SNAPSHOTS {
                 self.tells_gap_late = attempt == SNAPSHOTS;
-                let seen = match self.snapshot().await? {
+                let rows = match &wish.rows {
+                    WantedRows::Page(spec) => self.page(spec).await?,
+                    WantedRows::All | WantedRows::Nothing => self.snapshot().await?,
+                };
+                let seen = match rows {
                     Rows::Sent(seen) => seen,
                     Rows::Outdated => {
                         self.look_again()?;
@@ -262,34 +274,25 @@ impl CatchUp {
 
     /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
     async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
-        let ResumeToken { cursor: token, rights } = ResumeToken::parse(token);
-        let Ok(cursor) = Cursor::parse(token) else { return Err(Gap::BadCursor.into()) };
+        let token = ResumeToken::parse(token);
         // what was missed is no difference to what was seen with other rights
-        if rights != self.projection.mark() {
+        if Cursor::parse(token.cursor).is_ok() && !token.is_good_for(self.projection.mark()) {
             return Err(Gap::Policy.into());
         }
-        // after a restart another node may have connected earlier: its cursors are of an incarnation that is news here
-        let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(cursor.incarnation)).await;
-        self.hub.wait_until_live().await;
-        let Some(incarnations) = self.hub.incarnations() else { return Err(Gap::BadCursor.into()) };
-        if let Err(gap) = incarnations.judge(cursor.epoch, cursor.incarnation, cursor.lsn) {
-            return Err(gap.into());
-        }
-        if incarnations.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
-            return Err(Gap::BadCursor.into());
-        }
-        self.incarnation = incarnations.present();
-        let Cursor { seen, inside, .. } = cursor;
+        let judged = self.hub.judge(token.cursor).await?;
+        self.incarnation = judged.incarnation;
+        let end = judged.end().clone();
+        let Cursor { seen, inside, .. } = judged.cursor;
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
-        let boundary = self.reach(inside.as_ref().map_or(&seen, |(end, _)| end)).await?;
+        let boundary = self.hub.reach(&end).await?;
         // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
         // would carry it into the next one
         if boundary.cursor.incarnation != self.incarnation {
             return Err(Failed::Unanswered.into());
         }
-        let Some((end, id)) = inside else { return Ok(seen) };
+        let Some((_, id)) = inside else { return Ok(seen) };
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
@@ -311,7 +314,7 @@ impl CatchUp {
     /// Sends what was missed since `seen` and joins where that ends.
     async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
         loop {
-            let boundary = self.reach(&seen).await?;
+            let boundary = self.hub.reach(&seen).await?;
             if boundary.cursor.incarnation != self.incarnation {
                 return Err(Failed::Unanswered.into());
             }
@@ -345,22 +348,6 @@ impl CatchUp {
                 Ok(Entry::Hidden) => return Err(Gap::Policy.into()),
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Waits until the stream has come to a position.
-    async fn reach(&self, seen: &Snapshot) -> Result<Boundary, Gap> {
-        loop {
-            match tokio::time::timeout(self.hub.reach_within(), self.hub.reaches(seen)).await {
-                Ok(boundary) => return Ok(boundary),
-                // a position of the future, unless the source stands still and nobody has noticed yet
-                Err(_) if self.hub.is_at_boundary() && self.hub.wait_for_fresh_read().await => {
-                    let reached = tokio::time::timeout(Duration::ZERO, self.hub.reaches(seen)).await;
-                    return reached.map_err(|_| Gap::BadCursor);
-                }
-                // a large cut is on its way, or the source is down
-                Err(_) => self.hub.wait_until_live().await,
             }
         }
     }
@@ -425,9 +412,9 @@ impl CatchUp {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
         self.from = "snapshot";
-        let (narrowing, floor) = (self.projection.narrowing(), self.hub.floor_of(&self.key));
+        let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
-        self.hub.ask(Request::Snapshot { channel, narrowing, asker, answer, permit: None }, &self.party).await;
+        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.party).await;
         let (mut part, mut has_said) = (String::new(), false);
         loop {
             let answer = answers.recv().await;
@@ -461,10 +448,8 @@ impl CatchUp {
                     if !part.is_empty() {
                         self.say(&protocol::snapshot(&label, &part, None)).await?;
                     }
-                    self.incarnation = boundary.cursor.incarnation;
-                    let _ = tokio::time::timeout(LEARN_WITHIN, self.hub.wait_for_incarnation(self.incarnation)).await;
-                    let cursor = self.hub.sealed(&boundary.token);
-                    let cursor = ResumeToken { cursor: &cursor, rights: self.projection.mark() }.to_string();
+                    self.know(boundary.cursor.incarnation).await;
+                    let cursor = self.resume_token(&boundary);
                     self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
                     return Ok(Rows::Sent(boundary.cursor.seen));
                 }
@@ -472,6 +457,39 @@ impl CatchUp {
                 None => return Err(Failed::Unanswered),
             }
         }
+    }
+
+    /// Sends a page of the current rows, and says as of when.
+    async fn page(&mut self, spec: &PageSpec) -> Result<Rows, Failed> {
+        self.from = "page";
+        let page = self.hub.page(&self.key, &self.projection, spec, Freshness::Replayed, &self.party).await;
+        let page = match page {
+            Ok(page) => page,
+            Err(NoPage::Outdated) => return Ok(Rows::Outdated),
+            Err(NoPage::Refused) => return Ok(Rows::Refused),
+            Err(NoPage::Unfit(what)) => return Err(Failed::NoOrder(what)),
+            Err(NoPage::Unanswered) => return Err(Failed::Unanswered),
+        };
+        self.know(page.boundary.cursor.incarnation).await;
+        let label = self.key.label();
+        for part in page.parts.iter().rev().skip(1).rev() {
+            self.say(&protocol::rows(&label, part, None)).await?;
+        }
+        let cursor = self.resume_token(&page.boundary);
+        self.say(&protocol::last_rows(&label, &page, &cursor, None)).await?;
+        Ok(Rows::Sent(page.boundary.cursor.seen.clone()))
+    }
+
+    /// The rows are of this incarnation of the server, which may be news here.
+    async fn know(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
+        self.hub.learn(incarnation).await;
+    }
+
+    /// A position as this client gets it.
+    fn resume_token(&self, boundary: &Boundary) -> String {
+        let cursor = self.hub.sealed(&boundary.token);
+        ResumeToken { cursor: &cursor, rights: self.projection.mark() }.to_string()
     }
 
     /// What may be seen has changed before anything was said: it is looked at by the rules of now.

@@ -1,12 +1,15 @@
 //! Subscriptions of one socket that are on their way to the present. Owns their tasks: one that was called off says
 //! nothing more, and its end is not taken for that of another one.
 
+use std::convert::Infallible;
 use std::task::{Context, Poll, ready};
 
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::catch_up::{CatchUp, Failed, SubscribeOptions};
+use super::syncs::OnTheirWay;
 use crate::delivery::fanout::hub::Subscription;
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::view_key::ViewKey;
@@ -28,6 +31,8 @@ struct Waiting {
     permitted: Option<ViewKey>,
     cancel: CancelFlag,
     task: AbortHandle,
+    /// of each that waits for it, see [`ends`](Pending::ends)
+    waited_for: Vec<mpsc::Sender<Infallible>>,
 }
 
 impl Pending {
@@ -44,7 +49,7 @@ impl Pending {
         let key = asked.clone();
         let task =
             self.tasks.spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (key, reference, failed)) });
-        self.waiting.push(Waiting { asked, permitted, cancel, task });
+        self.waiting.push(Waiting { asked, permitted, cancel, task, waited_for: Vec::new() });
     }
 
     /// What they ask for.
@@ -62,6 +67,13 @@ impl Pending {
             }
             !goes
         });
+    }
+
+    /// Closes when those that are on their way now have joined, failed or were called off.
+    pub(crate) fn ends(&mut self) -> OnTheirWay {
+        let (each, all) = mpsc::channel(1);
+        self.waiting.iter_mut().for_each(|waiting| waiting.waited_for.push(each.clone()));
+        all
     }
 
     /// Whether each is on its way to what `permit` gives it now.

@@ -3,6 +3,7 @@
 
 mod pace;
 mod rights;
+mod sync;
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
@@ -17,12 +18,14 @@ use tokio::time::Sleep;
 
 use super::catch_up::{CatchUp, Failed, SubscribeOptions};
 use super::pending::Pending;
+use super::rows::{Asker, Pages, Wish};
+use super::syncs::Syncs;
 use super::token_lease::TokenLease;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::{Party, STRANGER_BYTES};
 use crate::delivery::fanout::hub::{Hub, JoinError, Subscription};
 use crate::delivery::scope::label::Label;
-use crate::delivery::scope::projection::Unfit;
+use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::keepalive::RingSlot;
 use crate::delivery::socket::reader::{Full, SocketReader};
@@ -69,6 +72,10 @@ pub struct Session {
     wants_cuts: bool,
     /// on their way to the present, or waiting until capture is live
     pending: Option<Box<Pending>>,
+    /// pages that it asked for
+    pages: Option<Box<Pages>>,
+    /// commands `sync` that are not answered yet
+    syncs: Option<Box<Syncs>>,
     /// set once a close frame was put
     goodbye: Option<Pin<Box<Sleep>>>,
 }
@@ -107,8 +114,23 @@ impl Session {
             writer.close(CloseCode::Unauthenticated, "the token was revoked");
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(TokenLease::new(keys.clone(), who)));
-        let (pace, subscriptions, pending, goodbye) = (None, Vec::new(), None, None);
-        Self { hub, writer, standing, inbound, limits, pass, party, pace, subscriptions, wants_cuts, pending, goodbye }
+        let (pace, subscriptions, pending, pages, syncs, goodbye) = (None, Vec::new(), None, None, None, None);
+        Self {
+            hub,
+            writer,
+            standing,
+            inbound,
+            limits,
+            pass,
+            party,
+            pace,
+            subscriptions,
+            wants_cuts,
+            pending,
+            pages,
+            syncs,
+            goodbye,
+        }
     }
 
     /// Talks to the client until either side ends it, joining `first` at once.
@@ -133,7 +155,7 @@ impl Session {
             }
             if self.writer.is_closing() {
                 self.subscriptions.clear();
-                self.pending = None;
+                (self.pending, self.pages, self.syncs) = (None, None, None);
                 let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
                 if goodbye.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Ended::Closed);
@@ -152,6 +174,7 @@ impl Session {
             }
             if self.poll_pass(context).is_ready()
                 || self.poll_joined(context).is_ready()
+                || self.poll_synced(context).is_ready()
                 || self.writer.poll_unblocked(context).is_ready()
             {
                 continue;
@@ -257,17 +280,42 @@ impl Session {
             Ok(Command::Ping { r#ref }) => self.writer.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.writer.say(text),
             Ok(Command::Cuts {}) => self.wants_cuts = true,
+            Ok(Command::Sync { cursor, r#ref }) => self.sync(cursor, r#ref),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
-            Ok(Command::Subscribe { channel, view, since, snapshot, filter, columns, old, r#ref }) => {
+            Ok(Command::Subscribe { channel, view, since, snapshot, rows, filter, columns, old, r#ref }) => {
                 let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());
                 let key = selection.map(|selection| (selection.is_everything(), ViewKey::named(&channel, selection)));
-                match key {
-                    Err(text) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),
-                    Ok((is_everything, ViewKey::User(..))) if snapshot || !is_everything => {
-                        let text = "a user's notifications have no view, snapshot, filter, columns or old";
+                match (key, command::wanted_rows(snapshot, rows)) {
+                    (Err(text), _) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),
+                    (Ok((is_everything, ViewKey::User(..))), Ok(rows))
+                        if rows != WantedRows::Nothing || !is_everything =>
+                    {
+                        let text = "a user's notifications have no view, snapshot, rows, filter, columns or old";
                         self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                     }
-                    Ok((_, key)) => self.subscribe(key, SubscribeOptions { since, snapshot, gap: None }, r#ref),
+                    (Ok(_), Err((code, text))) => self.refuse(&protocol::error(code, &text, r#ref.as_ref())),
+                    (Ok((_, key)), Ok(rows)) => self.subscribe(key, SubscribeOptions { since, rows, gap: None }, r#ref),
+                }
+            }
+            Ok(Command::Rows { channel, view, filter, columns, paging, r#ref }) => {
+                let selection = command::selection_of(filter, columns, false);
+                let key = match view.as_deref() {
+                    Some(_) if !selection.is_everything() => {
+                        Err(("bad_message", "view has a filter and columns of its own".to_owned()))
+                    }
+                    Some(view) => self
+                        .asked_by(&channel, view)
+                        .ok_or_else(|| ("not_subscribed", format!("there is no view {view}"))),
+                    None => Ok(ViewKey::named(&channel, selection)),
+                };
+                match (key, paging.parse()) {
+                    (Ok(ViewKey::User(..)), _) => {
+                        let text = "a user's notifications have no rows";
+                        self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
+                    }
+                    (Ok(key), Ok(spec)) => self.send_rows(Wish { key, spec, reference: r#ref }),
+                    (Err((code, text)), _) => self.refuse(&protocol::error(code, &text, r#ref.as_ref())),
+                    (_, Err(text)) => self.refuse(&protocol::error("bad_order", &text, r#ref.as_ref())),
                 }
             }
             Ok(Command::Unsubscribe { channel, view, r#ref }) => {
@@ -284,6 +332,9 @@ impl Session {
                 if let Some(pending) = &mut self.pending {
                     pending.cancel(is_meant);
                 }
+                if let Some(pages) = &self.pages {
+                    pages.cancel(is_meant);
+                }
                 for label in &left {
                     self.writer.say(&protocol::unsubscribed(label, r#ref.as_ref()));
                 }
@@ -293,6 +344,23 @@ impl Session {
                     self.refuse(&protocol::error("not_subscribed", &text, r#ref.as_ref()));
                 }
             }
+        }
+    }
+
+    /// What a subscription of this socket is of, by its name.
+    fn asked_by(&self, channel: &str, view: &str) -> Option<ViewKey> {
+        let mut asked = self.asked().map(|key| (key, key.label()));
+        let is_meant = |label: &Label| *label.channel == *channel && label.tag.as_ref().is_some_and(|tag| tag.is(view));
+        asked.find(|(_, label)| is_meant(label)).map(|(key, _)| key.asked())
+    }
+
+    fn send_rows(&mut self, wish: Wish) {
+        let asker =
+            Asker { hub: self.hub.clone(), writer: self.writer.clone(), who: self.who(), party: self.party.name() };
+        let reference = wish.reference.clone();
+        if !self.pages.get_or_insert_default().send(asker, wish) {
+            let text = "too many pages are on their way to this socket: wait for one";
+            self.refuse(&protocol::error("too_many_pages", text, reference.as_ref()));
         }
     }
 
@@ -378,7 +446,7 @@ impl Session {
                 self.count_too_many(what.limit);
                 self.writer.close(CloseCode::Overloaded, what.reason);
             }
-            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) | Failed::TooMany(_) => {
+            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) | Failed::NoOrder(_) | Failed::TooMany(_) => {
                 if let Failed::TooMany(what) = failed {
                     self.count_too_many(what.limit);
                 }
@@ -388,7 +456,7 @@ impl Session {
                         tracing::warn!(event = "forbidden", channel, unlogged);
                     }
                 }
-                let (code, text) = explain(key, failed);
+                let (code, text) = failed.explain(key);
                 // where no command asks, the channel says what it is about
                 self.refuse(&match reference {
                     Some(_) => protocol::error(code, &text, reference),
@@ -422,18 +490,6 @@ enum Reading {
     /// there may be more
     Paused,
     Over(Ended),
-}
-
-/// Why a channel cannot be had: code and text.
-fn explain(key: &ViewKey, failed: &Failed) -> (&'static str, String) {
-    match failed {
-        Failed::Unfit(Unfit(text)) => ("bad_filter", text.clone()),
-        Failed::TooMany(what) => ("too_many_views", what.reason.to_owned()),
-        Failed::Forbidden => ("forbidden", format!("your token does not let you see {}", key.label())),
-        Failed::UnknownChannel | Failed::Gone | Failed::Unanswered => {
-            ("unknown_channel", format!("there is no channel {}", key.label()))
-        }
-    }
 }
 
 impl Drop for Session {

@@ -11,7 +11,9 @@ mod apply;
 mod behind;
 mod explain;
 mod join;
+mod judge;
 mod known;
+mod page;
 mod relieve;
 mod subscription;
 mod wait;
@@ -25,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::history::History;
+use super::pages::Pages;
 use super::route::Views;
 use super::shard::Shard;
 use super::view::View;
@@ -101,6 +104,8 @@ pub struct Hub {
     asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     /// one subscriber's past is looked at through a costly filter at a time
     sieve: Semaphore,
+    /// those that were read a moment ago
+    pages: Pages,
     settings: Settings,
     metrics: Arc<DeliveryMetrics>,
 }
@@ -143,7 +148,9 @@ struct State {
 type Columns = Option<Arc<[Column]>>;
 
 pub use join::{Entry, JoinError};
+pub(crate) use page::{Freshness, NoPage};
 pub use subscription::Subscription;
+pub(crate) use wait::Unwritten;
 
 impl Hub {
     /// A hub with no channels; [`start`](Self::start) gives it life.
@@ -184,6 +191,7 @@ impl Hub {
             shares,
             asking,
             sieve,
+            pages: Pages::default(),
             settings,
             metrics,
         })
@@ -258,11 +266,6 @@ impl Hub {
         (pace > 0).then(|| Duration::from_secs_f64(bytes as f64 / f64::from(pace)))
     }
 
-    /// How long a position is waited for that lies beyond what the stream has come to.
-    pub(crate) fn reach_within(&self) -> Duration {
-        self.settings.reach_within
-    }
-
     /// How far all logs have come together.
     pub(crate) fn frontier(&self) -> &Arc<Frontier> {
         &self.frontier
@@ -315,7 +318,7 @@ impl Hub {
             asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
         };
         let mut turn = turns.acquire_owned().await.ok();
-        if let Request::Snapshot { permit, .. } = &mut request {
+        if let Request::Snapshot { permit, .. } | Request::Page { permit, .. } = &mut request {
             *permit = turn.take();
         }
         let _ = self.source.requests.send(request).await;

@@ -80,6 +80,19 @@ impl Like {
         if pieces.into_iter().any(|piece| matches!(piece, Piece::Gapped(_))) { 8 } else { 1 }
     }
 
+    /// As SQL's `like` has it; nothing where case does not count, which each collation sees in its own way.
+    pub(crate) fn for_database(&self) -> Option<Box<str>> {
+        let mut pattern = String::new();
+        self.start.push_to(&mut pattern);
+        if let Some((between, end)) = &self.rest {
+            for piece in between.iter().chain([end]) {
+                pattern.push('%');
+                piece.push_to(&mut pattern);
+            }
+        }
+        (!self.any_case).then(|| pattern.into())
+    }
+
     /// Whether a text is like it; in lower case, where case does not count.
     pub(crate) fn is_like(&self, text: &str) -> bool {
         let Some(text) = self.start.strip_start(text) else { return false };
@@ -109,6 +122,22 @@ impl Piece {
         });
         let places = places.collect();
         Self::Gapped(Gapped { glyphs: glyphs.into(), any, places })
+    }
+
+    fn push_to(&self, pattern: &mut String) {
+        let mut push = |glyph: Option<char>| match glyph {
+            None => pattern.push('_'),
+            Some(c) => {
+                if matches!(c, '%' | '_' | '\\') {
+                    pattern.push('\\');
+                }
+                pattern.push(c);
+            }
+        };
+        match self {
+            Self::Plain(plain) => plain.chars().for_each(|c| push(Some(c))),
+            Self::Gapped(gapped) => gapped.glyphs.iter().for_each(|glyph| push(*glyph)),
+        }
     }
 
     /// The text after it, where it begins with it.

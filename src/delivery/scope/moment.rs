@@ -5,6 +5,10 @@ const SECOND: i64 = 1_000_000;
 const DAY: i64 = 86_400 * SECOND;
 /// Postgres ends with the year 294276.
 const END: i64 = 9_223_371_331_200_000_000;
+/// It begins with 4714-11-24 BC.
+const BEGIN: i64 = -2_451_545 * DAY;
+/// Days of a `date` end later.
+const END_OF_DAYS: i64 = 2_147_483_494 - 2_451_545;
 /// Later than every other: Postgres keeps it so too.
 const INFINITY: i64 = i64::MAX;
 /// Earlier than every other.
@@ -48,8 +52,64 @@ pub(crate) fn timestamptz(text: &str) -> Option<i64> {
 pub(crate) fn time(text: &str) -> Option<i64> {
     match text.parse::<jiff::civil::Time>() {
         Ok(time) => Some(of_day(time)),
-        Err(_) => matches!(text, "24:00:00" | "24:00").then_some(DAY),
+        Err(_) => matches!(text, "24:00:00" | "24:00" | "24:00:00.000000").then_some(DAY),
     }
+}
+
+/// The text of a `date`, as Postgres reads it; nothing where it has no such day.
+pub(crate) fn date_text(days: i64) -> Option<String> {
+    if let Some(text) = infinite_text(days) {
+        return Some(text);
+    }
+    let (date, era) = civil((BEGIN / DAY..END_OF_DAYS).contains(&days).then_some(days)?);
+    Some(format!("{date}{era}"))
+}
+
+/// The same of a `timestamp`.
+pub(crate) fn timestamp_text(micros: i64) -> Option<String> {
+    moment_text(micros, "")
+}
+
+/// The same of a `timestamptz`.
+pub(crate) fn timestamptz_text(micros: i64) -> Option<String> {
+    moment_text(micros, "+00")
+}
+
+/// The same of a `time`.
+pub(crate) fn time_text(micros: i64) -> String {
+    let (seconds, micros) = (micros / SECOND, micros % SECOND);
+    format!("{:02}:{:02}:{:02}.{micros:06}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn moment_text(micros: i64, offset: &str) -> Option<String> {
+    if let Some(text) = infinite_text(micros) {
+        return Some(text);
+    }
+    let micros = (BEGIN..END).contains(&micros).then_some(micros)?;
+    let (date, era) = civil(micros.div_euclid(DAY));
+    Some(format!("{date} {}{offset}{era}", time_text(micros.rem_euclid(DAY))))
+}
+
+fn infinite_text(value: i64) -> Option<String> {
+    match value {
+        INFINITY => Some("infinity".to_owned()),
+        MINUS_INFINITY => Some("-infinity".to_owned()),
+        _ => None,
+    }
+}
+
+/// A day as year, month and day, and what follows the time of day where it lies before Christ. The contrary of [`days`], by the
+/// same eras.
+fn civil(days: i64) -> (String, &'static str) {
+    let days = days + 730_425;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (year, era) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    (format!("{year:04}-{month:02}-{day:02}"), era)
 }
 
 fn infinite(text: &str) -> Option<i64> {
@@ -205,6 +265,22 @@ mod tests {
         assert_eq!((date("2000-01-01"), date("1970-01-01"), date("2000-03-01")), (Some(0), Some(-10_957), Some(60)));
         assert_eq!(timestamptz("2000-01-01T00:00:00.0000005Z"), Some(1), "rounded");
         assert_eq!(days(0, 2, 29) + 1, days(0, 3, 1), "the year before 1 is a leap year");
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_the_same() {
+        for days in
+            (BEGIN / DAY..END_OF_DAYS).step_by(9_973).chain([BEGIN / DAY, END_OF_DAYS - 1, INFINITY, MINUS_INFINITY])
+        {
+            assert_eq!(date(&date_text(days).unwrap()), Some(days));
+        }
+        for micros in (BEGIN..END).step_by(999_983_000_777_000).chain([BEGIN, END - 1, -1, 0, INFINITY]) {
+            assert_eq!(timestamp(&timestamp_text(micros).unwrap()), Some(micros));
+            let text = timestamptz_text(micros).unwrap();
+            assert_eq!(timestamptz(&text), Some(micros), "{text}");
+        }
+        assert_eq!((date_text(BEGIN / DAY - 1), timestamp_text(BEGIN - 1), date_text(END_OF_DAYS)), (None, None, None));
+        assert_eq!((time_text(DAY), date_text(-1)), ("24:00:00.000000".to_owned(), Some("1999-12-31".to_owned())));
     }
 
     #[test]

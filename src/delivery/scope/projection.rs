@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::filter::{self, Condition, Test};
+use super::filter::{self, Condition, Missing, What};
 use super::grant::{Grant, Rights};
 use super::label::Tag;
 use super::memo::Memo;
@@ -15,7 +15,7 @@ use super::value::Value;
 use super::visible::{RowImages, VisibleChange, VisibleNotification};
 use crate::change::{Change, Column, Json, Kind, Notification, Size, Update};
 use crate::incarnations::Gap;
-use crate::request::Narrowing;
+use crate::request::Predicate;
 use crate::row::Columns;
 
 /// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
@@ -78,10 +78,10 @@ impl Projection {
             // what the policy filters by may be hidden from its holder
             for text in &grant.filters {
                 let condition = Condition::granted(text, columns).map_err(|_| Unfit::grant())?;
-                if is_another(grant, &condition.column, columns) {
+                if condition.tests().iter().any(|test| is_another(grant, &test.column, columns)) {
                     return Err(Unfit::grant());
                 }
-                conditions.push(condition);
+                conditions.extend(condition.flattened());
             }
             if let Some(names) = &grant.columns {
                 let names: Vec<_> = names.iter().filter(|name| !is_another(grant, name, columns)).cloned().collect();
@@ -98,8 +98,14 @@ impl Projection {
             }
         }
         let conditions_granted = conditions.len();
+        let mut tests = 0;
         for text in &selection.filters {
-            conditions.push(Condition::compile(text, visible.as_deref()).map_err(Unfit)?);
+            let condition = Condition::compile(text, visible.as_deref()).map_err(Unfit)?;
+            tests += condition.tests().len();
+            if tests > filter::TESTS {
+                return Err(Unfit(format!("more than {} tests are too many, in all filters together", filter::TESTS)));
+            }
+            conditions.extend(condition.flattened());
         }
         for name in selection.columns.iter().flatten() {
             filter::kind_of(name, visible.as_deref()).map_err(|what| Unfit(format!("columns: {what}")))?;
@@ -222,10 +228,10 @@ impl Projection {
     fn judge(&self, row: &Columns<'_>, memo: &Memo) -> Option<bool> {
         let mut known = Some(true);
         for condition in &self.conditions {
-            match row.get(&condition.column) {
+            match condition.verdict(row, Missing::IsUntold, memo).is_satisfied() {
                 None => known = None,
-                Some(value) if !condition.holds_in(Some(value), memo) => return Some(false),
-                Some(_) => {}
+                Some(false) => return Some(false),
+                Some(true) => {}
             }
         }
         known
@@ -252,30 +258,28 @@ impl Projection {
         Some(self.columns.as_ref().map_or(Cow::Borrowed(json), |columns| Cow::Owned(row.only(columns).into())))
     }
 
+    /// Whether a column is among those that this view shows.
+    pub fn shows(&self, column: &str) -> bool {
+        self.columns.as_ref().is_none_or(|columns| columns.iter().any(|name| **name == *column))
+    }
+
     /// A column that must have one of some values, if there is such a condition: only changes whose row has one of
     /// them, before or after, concern this view.
     pub fn needs(&self) -> Option<(&str, Kind, &[Value])> {
-        let lists = self.conditions.iter().filter_map(|condition| match &condition.test {
-            Test::In(values) => Some((&*condition.column, condition.kind, &values[..])),
-            _ => None,
+        let lists = self.conditions.iter().filter_map(|condition| match condition {
+            Condition::Test(test) => match &test.what {
+                What::In(values) => Some((&*test.column, test.kind, &values[..])),
+                _ => None,
+            },
+            // of these it must have this or that
+            Condition::All(_) | Condition::Any(_) | Condition::Not(_) => None,
         });
         lists.min_by_key(|(_, kind, values)| (matches!(kind, Kind::Bool | Kind::Enum), values.len()))
     }
 
-    /// The same for the database, where it compares as we do and an index may help it.
-    pub fn narrowing(&self) -> Option<Narrowing> {
-        let (column, kind, values) = self.needs()?;
-        let values = values.iter().filter_map(|value| match value {
-            // a number that the column cannot have is in no row
-            Value::Number(number) => number.as_i64().map(|number| number.to_string()),
-            Value::Text(text) => Some(text.to_string()),
-            _ => None,
-        });
-        matches!(kind, Kind::Integer | Kind::Text | Kind::Uuid).then(|| Narrowing {
-            column: column.into(),
-            kind,
-            values: values.collect(),
-        })
+    /// Which rows satisfy the conditions, for the database: those of the policy and those of the client.
+    pub fn predicate(&self) -> Predicate {
+        Predicate::All(self.conditions.iter().map(Condition::predicate).collect())
     }
 
     /// What it costs to ask it about a row of so many bytes, about: bytes of text that are gone through, at a nanosecond
@@ -291,9 +295,9 @@ impl Projection {
 
     fn wants(&self, row: &Columns<'_>, memo: &Memo) -> bool {
         self.conditions.iter().enumerate().all(|(i, condition)| {
-            let value = row.get(&condition.column);
             // renamed or dropped, and the policy not yet: not the null that a policy may ask for
-            (i >= self.granted || value.is_some()) && condition.holds_in(value, memo)
+            let missing = if i < self.granted { Missing::IsUntold } else { Missing::IsNull };
+            condition.verdict(row, missing, memo).is_satisfied() == Some(true)
         })
     }
 
@@ -424,6 +428,100 @@ mod tests {
     }
 
     #[test]
+    fn logic_is_that_of_sql() {
+        let row = |json: &str, filters: &[&str]| projection(filters, None, false).row(json).is_some();
+        let (seven, null) = (r#"{"id":1,"owner":7,"name":"Luna"}"#, r#"{"id":1,"owner":null,"name":null}"#);
+        for (filter, holds_of_seven, holds_of_null) in [
+            ("owner=eq.7", true, false),
+            ("owner=not.eq.7", false, false),
+            ("owner=not.eq.5", true, false),
+            ("owner=not.is.null", true, false),
+            ("or=(owner.eq.7,name.eq.Rex)", true, false),
+            ("not.or=(owner.eq.5,name.eq.Rex)", true, false),
+            ("or=(owner.eq.5,name.is.null)", false, true),
+            ("not.and=(owner.eq.5,name.is.not_null)", true, true),
+            ("and=(id.eq.1,or(owner.not.in.(7,8),not.and(name.like.L*,id.gt.1)))", true, true),
+        ] {
+            assert_eq!((row(seven, &[filter]), row(null, &[filter])), (holds_of_seven, holds_of_null), "{filter}");
+        }
+        assert!(row(seven, &["or=(owner.eq.7,owner.eq.8)", "name=eq.Luna"]));
+        assert!(!row(seven, &["or=(owner.eq.7,owner.eq.8)", "name=eq.Rex"]));
+    }
+
+    #[test]
+    fn of_a_row_that_is_not_all_there_what_cannot_be_told_is_not_null() {
+        let key = Columns::parse(r#"{"id":1,"name":null}"#).unwrap();
+        for (filter, told) in [
+            ("owner=is.null", None),
+            ("owner=not.is.null", None),
+            ("owner=eq.7", None),
+            ("name=eq.Luna", Some(false)),
+            ("name=not.eq.Luna", Some(false)),
+            ("or=(id.eq.1,owner.eq.7)", Some(true)),
+            ("or=(id.eq.2,owner.eq.7)", None),
+            ("or=(name.eq.Luna,owner.eq.7)", None),
+            ("and=(id.eq.2,owner.eq.7)", Some(false)),
+            // null and anything is false or null
+            ("and=(name.eq.Luna,owner.eq.7)", Some(false)),
+            ("not.and=(name.eq.Luna,owner.eq.7)", None),
+            ("not.and=(id.eq.2,owner.eq.7)", Some(true)),
+            ("not.or=(id.eq.1,owner.eq.7)", Some(false)),
+        ] {
+            assert_eq!(projection(&[filter], None, false).judge(&key, &Memo::default()), told, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_group_tells_nothing_of_a_hidden_column_and_narrows_only_where_it_must_hold() {
+        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
+            .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
+        let grant = Grant { columns: Some(vec!["id".into(), "name".into()]), ..Grant::default() };
+        for hidden in ["or=(id.eq.1,and(name.is.null,owner.gt.3))", "not.and=(id.eq.1,\"owner\".not.eq.3)"] {
+            let selection = Selection::new([hidden.to_owned()], None, false).within(grant.clone());
+            assert!(!selection.sees_what_it_names(&known), "as if there were none");
+            let of_hidden = Projection::compile(&selection, Some(&known)).unwrap_err().0;
+            let gone = Selection::new([hidden.replace("owner", "gone")], None, false).within(grant.clone());
+            let of_gone = Projection::compile(&gone, Some(&known)).unwrap_err().0;
+            assert_eq!(of_hidden.replace("owner", "gone"), of_gone);
+        }
+        let policy =
+            Grant { filters: vec!["or=(owner.eq.7,name.eq.x)".into()], bound: vec![("name".into(), 9)], ..grant };
+        let compiled = Projection::compile(&Selection::default().within(policy), Some(&known));
+        assert_eq!(compiled.unwrap_err(), Unfit::grant(), "another column has taken a name");
+        let needs = |filter: &str| projection(&[filter], None, false).needs().map(|(column, ..)| column.to_owned());
+        assert_eq!(needs("or=(owner.eq.7,id.eq.8)"), None);
+        assert_eq!(needs("owner=not.eq.7"), None);
+        assert_eq!(needs("and=(name.gt.a,and(owner.eq.7))").as_deref(), Some("owner"));
+    }
+
+    #[test]
+    fn of_a_renamed_column_a_policy_shows_what_it_would_show_whatever_was_in_it() {
+        let known = [("id", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| Column {
+            name: name.into(),
+            kind,
+            number: 0,
+        });
+        let of = |filter: &str| {
+            let grant = Grant { filters: vec![filter.into()], ..Grant::default() };
+            Projection::compile(&Selection::default().within(grant), Some(&known)).unwrap()
+        };
+        let renamed = r#"{"id":1,"title":"Luna"}"#;
+        assert!(of("or=(id.eq.1,name.eq.Luna)").row(renamed).is_some());
+        for filter in ["or=(id.eq.2,name.is.null)", "not.or=(id.eq.2,name.eq.Luna)", "name=not.eq.Luna"] {
+            assert_eq!(of(filter).row(renamed), None, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_selection_has_so_many_tests() {
+        let known = [Column { name: "a".into(), kind: Kind::Integer, number: 0 }];
+        let group = |tests: usize| format!("or=({})", vec!["a.eq.1"; tests].join(","));
+        let compile = |filters: Vec<String>| Projection::compile(&Selection::new(filters, None, false), Some(&known));
+        assert!(compile(vec![group(60), group(40)]).is_ok());
+        assert!(compile(vec![group(60), group(41)]).unwrap_err().0.contains("more than 100 tests"));
+    }
+
+    #[test]
     fn a_row_that_is_gone_is_told_to_who_saw_it() {
         let projection = projection(&["owner=eq.7"], None, false);
         let gone = |owner| update("deleted", &format!(r#"{{"id":1,"owner":{owner}}}"#), &[], None);
@@ -508,6 +606,5 @@ mod tests {
         let projection = projection(&["name=in.(a,b)", "owner=eq.7.0"], None, false);
         let (column, _, values) = projection.needs().unwrap();
         assert_eq!((column, values.len()), ("owner", 1));
-        assert_eq!(projection.narrowing().unwrap().values, ["7"]);
     }
 }

@@ -1,11 +1,13 @@
 //! What a subscriber asks for of a channel: rows by conditions, columns by name; and the part of that which its holder may see.
 //! Pure. Equal selections share one view.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::grant::Grant;
 use super::label::Tag;
 use crate::change::Column;
+use crate::condition::Asked;
 
 /// What was asked for, in one order, so that equal wishes are equal. The default is everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -59,6 +61,11 @@ impl Selection {
         Self { grant: None, ..self.clone() }
     }
 
+    /// The same rows, whatever messages are called by and tell of what was before.
+    pub fn of_rows(&self) -> Self {
+        Self { old: false, tag: None, ..self.clone() }
+    }
+
     /// As the query of a path has it, for people.
     pub fn parameters(&self) -> String {
         let filters = self.filters.iter().map(|filter| format!("filter={filter}"));
@@ -73,17 +80,19 @@ impl Selection {
         !self.filters.is_empty() || self.columns.is_some() || self.old || self.tag.is_some()
     }
 
-    /// The columns that it names.
-    pub fn columns_named(&self) -> impl Iterator<Item = &str> {
-        let of_filters = self.filters.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name);
-        of_filters.chain(self.columns.iter().flatten().map(|name| &**name))
+    /// The columns that it names, in groups too. A filter that cannot be read names none.
+    pub fn columns_named(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let asked = self.filters.iter().filter_map(|text| Asked::read(text).ok());
+        let of_filters =
+            asked.flat_map(|asked| asked.tests().into_iter().map(|test| test.column.clone()).collect::<Vec<_>>());
+        of_filters.chain(self.columns.iter().flatten().map(|name| Cow::Borrowed(&**name)))
     }
 
     /// Whether each of them is there, and may be seen by whoever asks.
     pub fn sees_what_it_names(&self, columns: &[Column]) -> bool {
         let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
         let is_seen = |name: &str| granted.is_none_or(|all| all.iter().any(|seen| **seen == *name));
-        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(name))
+        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(&name))
     }
 
     /// Whether it is what everybody gets who asks for nothing.

@@ -63,6 +63,21 @@ impl Value {
     }
 }
 
+impl Value {
+    /// As Postgres reads it; nothing where no type of Postgres has it.
+    pub(crate) fn for_database(&self) -> Option<Box<str>> {
+        Some(match self {
+            Self::Number(number) => number.for_database(),
+            Self::Text(text) => text.clone(),
+            Self::Bool(bool) => bool.to_string().into(),
+            Self::Moment(micros) => moment::timestamptz_text(*micros)?.into(),
+            Self::Civil(micros) => moment::timestamp_text(*micros)?.into(),
+            Self::Date(days) => moment::date_text(*days)?.into(),
+            Self::Time(micros) => moment::time_text(*micros).into(),
+        })
+    }
+}
+
 fn uuid(text: &str) -> Option<Box<str>> {
     let is_uuid = text.len() == 36
         && text.bytes().enumerate().all(|(i, b)| match i {
@@ -130,6 +145,23 @@ impl Decimal {
         }
         let sign = if self.negative { "-" } else { "" };
         format!("{sign}{:0<length$}", if length == 0 { "0" } else { &self.digits }).parse().ok()
+    }
+
+    /// A whole number as its digits, any other with an exponent, `0.75e1`.
+    fn for_database(&self) -> Box<str> {
+        if self.exponent == i64::MAX {
+            let text = match (self.negative, &*self.digits) {
+                (true, _) => "-Infinity",
+                (false, "2") => "NaN",
+                (false, _) => "Infinity",
+            };
+            return text.into();
+        }
+        if let Some(whole) = self.as_i64() {
+            return whole.to_string().into();
+        }
+        let sign = if self.negative { "-" } else { "" };
+        format!("{sign}0.{}e{}", self.digits, self.exponent).into()
     }
 
     fn sign(&self) -> i8 {

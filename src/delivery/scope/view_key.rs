@@ -55,6 +55,14 @@ impl ViewKey {
         }
     }
 
+    /// What its rows are, whatever its messages are called by and tell of what was before.
+    pub fn of_rows(&self) -> Self {
+        match self {
+            Self::Channel(name, selection) => Self::Channel(name.clone(), selection.of_rows()),
+            Self::User(..) => self.clone(),
+        }
+    }
+
     /// Follows the cursors of the view, see [`Grant::mark`](super::grant::Grant::mark).
     pub fn mark(&self) -> String {
         match self {

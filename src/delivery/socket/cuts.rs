@@ -21,6 +21,8 @@ pub(crate) struct Cuts {
     boundary: Option<Arc<str>>,
     /// something was said since the last boundary that was told
     is_due: bool,
+    /// what was said was for this socket alone: a boundary follows it also where there is no reader
+    is_wanted: bool,
     /// see [`Frontier::wait`]
     waits_since: u64,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Cuts {
 impl Cuts {
     /// Of readers at these offsets; the next boundary is told them in any case.
     pub(crate) fn new(frontier: Arc<Frontier>, waker: Waker, until: Vec<u64>) -> Self {
-        Self { frontier, waker, until, boundary: None, is_due: true, waits_since: 0 }
+        Self { frontier, waker, until, boundary: None, is_due: true, is_wanted: false, waits_since: 0 }
     }
 
     /// The session's waker may become another one.
@@ -69,7 +71,12 @@ impl Cuts {
 
     /// It was told.
     pub(crate) fn told(&mut self) {
-        (self.boundary, self.is_due) = (None, false);
+        (self.boundary, self.is_due, self.is_wanted) = (None, false, false);
+    }
+
+    /// Something was said for this socket alone: a boundary follows it.
+    pub(crate) fn want(&mut self) {
+        (self.is_due, self.is_wanted) = (true, true);
     }
 
     /// All readers have written what they may, and go on to the `ends` of their logs: the cursor of the boundary that is to be
@@ -78,11 +85,15 @@ impl Cuts {
         let (ends, boundary) = self.frontier.look(ends);
         let is_more = ends != self.until;
         let reached = self.boundary.take().or_else(|| boundary.clone().filter(|_| !is_more));
-        let reached = reached.filter(|_| self.is_due && !ends.is_empty());
-        self.is_due &= reached.is_none();
+        // there is nothing to be whole where no log is read, and nothing is to be shown
+        let is_for_somebody = self.is_wanted || !ends.is_empty();
+        let reached = reached.filter(|_| self.is_due && is_for_somebody);
+        if reached.is_some() {
+            (self.is_due, self.is_wanted) = (false, false);
+        }
         if is_more {
             (self.is_due, self.until, self.boundary) = (true, ends, boundary);
-        } else if self.is_due && !ends.is_empty() {
+        } else if self.is_due && is_for_somebody {
             self.frontier.wait(&self.waker, &mut self.waits_since);
         }
         reached

@@ -202,6 +202,25 @@ impl SendQueue {
         mine.map(|reader| reader.offset).min()
     }
 
+    /// What the logs hold now and was not written: of each such reader its subscription, and the end of its log.
+    pub(crate) fn owed(&self) -> Vec<(u64, u64)> {
+        let ends = self.readers.iter().map(|reader| (reader, reader.log.end()));
+        ends.filter(|(reader, end)| reader.offset < *end).map(|(reader, end)| (reader.subscription, end)).collect()
+    }
+
+    /// Whether a subscription is still followed, and has not come to this offset.
+    pub(crate) fn owes(&self, subscription: u64, until: u64) -> bool {
+        let mut readers = self.readers.iter();
+        readers.any(|reader| reader.subscription == subscription && reader.offset < until)
+    }
+
+    /// Where the ends of cuts are told: one follows what was put so far.
+    pub(crate) fn want_cut(&mut self) {
+        if let Some(cuts) = &mut self.cuts {
+            cuts.want();
+        }
+    }
+
     /// Whether a close frame was put.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing
@@ -285,11 +304,13 @@ impl SendQueue {
         if let (Some(end), Some(cuts), true) = (end, &mut self.cuts, written > before) {
             cuts.told();
             let rest = &end[written - before..];
-            if rest.is_empty() {
+            if !rest.is_empty() {
+                self.control.extend_from_slice(rest);
+                self.half = Half::Control;
+            } else if self.readers.iter().all(|reader| reader.offset == reader.log.end()) {
                 return Ok(Written::All(written));
             }
-            self.control.extend_from_slice(rest);
-            self.half = Half::Control;
+            // what came while this cut was on its way: no shard comes to a blocked socket for it
         }
         Ok(Written::Part(written))
     }
@@ -304,9 +325,9 @@ impl SendQueue {
 
     /// Views of other rights have other cursors at one place: then there is none that all of them take.
     fn cut_frame(&self, cursor: &str) -> Vec<u8> {
-        let mark = self.readers[0].log.mark();
-        let is_of_all = self.readers.iter().all(|reader| reader.log.mark() == mark);
-        let cursor = is_of_all.then(|| ResumeToken { cursor, rights: mark }.to_string());
+        let mark = self.readers.first().map(|reader| reader.log.mark());
+        let mark = mark.filter(|mark| self.readers.iter().all(|reader| reader.log.mark() == *mark));
+        let cursor = mark.map(|rights| ResumeToken { cursor, rights }.to_string());
         frame::text_frame(&protocol::cut(cursor.as_deref()))
     }
 
@@ -552,6 +573,78 @@ mod tests {
             }
             prop_assert!(last, "the end of the last cut is told");
             prop_assert_eq!(told, 2 * steps.len());
+        }
+    }
+
+    /// While a socket is blocked, nobody comes to it for what its logs get: once it is not, it has to write all of that.
+    #[test]
+    fn what_came_while_the_end_of_a_cut_could_not_be_written_follows_it_at_once() {
+        let log = log();
+        let frontier = Arc::new(Frontier::default());
+        let mut queue = SendQueue::default();
+        queue.tell_cuts(&frontier, Waker::noop());
+        queue.follow(log.clone(), 1, 0, &[]);
+        let cut = |text: &str| {
+            frontier.leave();
+            log.append(text_frame(text).into());
+            frontier.reach("1A".into());
+        };
+        let mut wire = Vec::new();
+        let mut write = |queue: &mut SendQueue, most: usize| {
+            let written = queue.write(&mut DueCache::default(), |slices| {
+                let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+                wire.extend(&all[..all.len().min(most)]);
+                Ok(all.len().min(most))
+            });
+            matches!(written, Ok(Written::Part(_)))
+        };
+        cut("one");
+        assert!(write(&mut queue, 2), "the kernel takes no more");
+        cut("two");
+        while write(&mut queue, 1_000) {}
+        let frames = ["one", r#"{"type":"cut","cursor":"1A"}"#, "two", r#"{"type":"cut","cursor":"1A"}"#];
+        let wanted: Vec<u8> = frames.iter().flat_map(|text| text_frame(text)).collect();
+        assert_eq!(String::from_utf8_lossy(&wire), String::from_utf8_lossy(&wanted));
+    }
+
+    /// Also one that follows nothing, and one that is in the middle of a cut.
+    #[test]
+    fn the_end_of_a_cut_follows_what_was_put_for_it() {
+        let frontier = Arc::new(Frontier::default());
+        frontier.reach("1A".into());
+        let log = log();
+        for follows in [false, true] {
+            let mut queue = SendQueue::default();
+            queue.tell_cuts(&frontier, Waker::noop());
+            if follows {
+                queue.follow(log.clone(), 1, log.end(), &[]);
+            }
+            let written = |queue: &mut SendQueue| {
+                let mut wire = String::new();
+                let mut write = |slices: &[IoSlice<'_>]| {
+                    wire += &slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect::<String>();
+                    Ok(slices.iter().map(|slice| slice.len()).sum())
+                };
+                while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
+                wire.matches(|c: char| c.is_ascii_graphic()).collect::<String>()
+            };
+            let told = if follows { r#"{"type":"cut","cursor":"1A"}"# } else { "" };
+            assert!(written(&mut queue).ends_with(told));
+            assert_eq!(written(&mut queue), "");
+            let page = |queue: &mut SendQueue| {
+                queue.put(&text_frame("page"));
+                queue.want_cut();
+            };
+            page(&mut queue);
+            let told = if follows { told } else { r#"{"type":"cut"}"# };
+            let all = written(&mut queue);
+            assert!(all.contains("page") && all.ends_with(told), "{all}");
+            assert_eq!(written(&mut queue), "", "once");
+            frontier.leave();
+            page(&mut queue);
+            assert!(written(&mut queue).ends_with("page"), "not in the middle of a cut");
+            frontier.reach("1A".into());
+            assert!(written(&mut queue).ends_with(told));
         }
     }
 

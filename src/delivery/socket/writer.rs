@@ -6,7 +6,7 @@
 //! the socket is writable.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -35,8 +35,11 @@ pub struct SocketWriter {
     heard: AtomicBool,
     /// what the session is to do, see [`Order`]
     orders: AtomicU8,
-    /// wakes who waits in [`write`](Self::write): the control frames are written, or never will be
-    drained: Notify,
+    /// so many wait in [`written`](Self::written): where there are none, a write wakes nobody. It changes under the lock, and
+    /// stands here for its four bytes
+    waiting: AtomicU32,
+    /// wakes who waits in [`write`](Self::write) or [`written`](Self::written): something was written, or never will be
+    progress: Notify,
     metrics: Arc<DeliveryMetrics>,
 }
 
@@ -84,6 +87,11 @@ impl CancelFlag {
         self.0.store(true, Relaxed);
     }
 
+    /// Whether anybody else may still say something.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     fn is_void(&self) -> bool {
         self.0.load(Relaxed)
     }
@@ -92,14 +100,15 @@ impl CancelFlag {
 impl SocketWriter {
     /// Takes the socket over after its upgrade.
     pub fn new(stream: impl Into<Stream>, metrics: Arc<DeliveryMetrics>) -> Self {
-        let (session, heard, drained) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
+        let (session, heard, progress) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
         Self {
             stream: stream.into(),
             state: Mutex::default(),
             session,
             heard,
             orders: AtomicU8::new(0),
-            drained,
+            waiting: AtomicU32::new(0),
+            progress,
             metrics,
         }
     }
@@ -127,7 +136,7 @@ impl SocketWriter {
             self.count_close(CloseCode::TooSlow);
             state.gone = Some(Gone::Broken);
             self.session.wake();
-            self.drained.notify_waiters();
+            self.progress.notify_waiters();
         }
     }
 
@@ -146,8 +155,8 @@ impl SocketWriter {
         }
         self.flush(&mut DueCache::default());
         loop {
-            let mut drained = std::pin::pin!(self.drained.notified());
-            drained.as_mut().enable();
+            let mut progress = std::pin::pin!(self.progress.notified());
+            progress.as_mut().enable();
             {
                 let state = self.lock();
                 if let Some(gone) = state.gone {
@@ -160,8 +169,46 @@ impl SocketWriter {
                     return Ok(());
                 }
             }
-            drained.await;
+            progress.await;
         }
+    }
+
+    /// Waits until all is written that the views which the socket follows now hold at this call; of one that it leaves
+    /// meanwhile, nothing more. What is put after that comes behind it on the wire. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Gone`] when the socket is closing or broken.
+    pub(crate) async fn written(&self) -> Result<(), Gone> {
+        let (mut owed, _waiting) = {
+            let state = self.lock();
+            self.waiting.fetch_add(1, Relaxed);
+            (state.queue.owed(), Waiting(self))
+        };
+        self.flush(&mut DueCache::default());
+        loop {
+            let mut progress = std::pin::pin!(self.progress.notified());
+            progress.as_mut().enable();
+            {
+                let state = self.lock();
+                if let Some(gone) = state.gone {
+                    return Err(gone);
+                }
+                if state.queue.is_closing() {
+                    return Err(Gone::Closing);
+                }
+                owed.retain(|(subscription, until)| state.queue.owes(*subscription, *until));
+                if owed.is_empty() {
+                    return Ok(());
+                }
+            }
+            progress.await;
+        }
+    }
+
+    /// Where the socket is told the ends of cuts: one follows what was put so far.
+    pub(crate) fn want_cut(&self) {
+        self.lock().queue.want_cut();
+        self.flush(&mut DueCache::default());
     }
 
     /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
@@ -182,6 +229,7 @@ impl SocketWriter {
         let mut state = self.lock();
         let was_there = state.queue.leave(subscription);
         state.notice_torn();
+        self.note_progress();
         was_there
     }
 
@@ -194,6 +242,7 @@ impl SocketWriter {
             self.close_with(&mut state, *code, reason);
         }
         state.notice_torn();
+        self.note_progress();
         drop(state);
         self.order(Order::Prune);
     }
@@ -202,7 +251,7 @@ impl SocketWriter {
     pub fn close(&self, code: CloseCode, reason: &str) {
         self.close_with(&mut self.lock(), code, reason);
         self.session.wake();
-        self.drained.notify_waiters();
+        self.progress.notify_waiters();
     }
 
     fn close_with(&self, state: &mut State, code: CloseCode, reason: &str) {
@@ -247,11 +296,20 @@ impl SocketWriter {
             }
         };
         if state.gone.is_some() || (had_control && !state.queue.has_control()) {
-            self.drained.notify_waiters();
+            self.progress.notify_waiters();
+        } else {
+            self.note_progress();
         }
         drop(state);
         if !is_written {
             self.session.wake();
+        }
+    }
+
+    /// Something may have been written, or need not be any more.
+    fn note_progress(&self) {
+        if self.waiting.load(Relaxed) > 0 {
+            self.progress.notify_waiters();
         }
     }
 
@@ -298,7 +356,7 @@ impl SocketWriter {
             state.gone = Some(Gone::Silent);
             drop(state);
             self.session.wake();
-            self.drained.notify_waiters();
+            self.progress.notify_waiters();
         } else if heard {
             drop(state);
             self.control(frame::push_ping_frame);
@@ -384,10 +442,122 @@ impl SocketWriter {
     }
 }
 
+/// One that waits until something is written.
+struct Waiting<'a>(&'a SocketWriter);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let before = self.0.waiting.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "one waits no more that did not wait");
+    }
+}
+
 impl State {
     fn notice_torn(&mut self) {
         if self.queue.is_torn() {
             self.gone = Some(Gone::Broken);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Future, poll_fn};
+
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::delivery::socket::meter::Meter;
+
+    /// More than a pair of sockets takes without its reader.
+    const LONG: usize = 1 << 20;
+
+    fn open() -> (Arc<SocketWriter>, UnixStream, Arc<FrameLog>) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let log = Arc::new(FrameLog::new(1 << 24, Meter::new(1 << 24), String::new()));
+        (Arc::new(SocketWriter::new(ours, Arc::default())), theirs, log)
+    }
+
+    fn grow(log: &FrameLog, text: &str) {
+        log.append(frame::text_frame(text).into());
+    }
+
+    /// As its session does.
+    async fn go_on(writer: &SocketWriter) {
+        loop {
+            poll_fn(|context| writer.poll_unblocked(context)).await;
+            writer.flush(&mut DueCache::default());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_put_after_the_wait_stands_behind_all_that_was_owed() {
+        let (writer, mut client, log) = open();
+        let other = Arc::new(FrameLog::new(1 << 24, Meter::new(1 << 24), String::new()));
+        writer.join(log.clone(), 1, 0, &["joined"], &CancelFlag::default());
+        writer.join(other.clone(), 2, 0, &[], &CancelFlag::default());
+        grow(&log, &"x".repeat(LONG));
+        grow(&other, "the other");
+        let mut waiting = Box::pin(writer.written());
+        let pending = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await;
+        assert!(pending, "the client has not read it");
+        grow(&log, "later");
+        let reading = tokio::spawn(async move {
+            let mut wire = Vec::new();
+            while !wire.windows(4).any(|part| part == b"page") {
+                assert_ne!(client.read_buf(&mut wire).await.unwrap(), 0);
+            }
+            String::from_utf8_lossy(&wire).into_owned()
+        });
+        tokio::select! {
+            written = waiting => written.unwrap(),
+            () = go_on(&writer) => unreachable!("it goes on for ever"),
+        }
+        writer.say("page");
+        writer.flush(&mut DueCache::default());
+        let wire = tokio::select! {
+            wire = reading => wire.unwrap(),
+            () = go_on(&writer) => unreachable!("it goes on for ever"),
+        };
+        let at = |text: &str| wire.find(text).unwrap();
+        assert!(at("joined") < at("xxx") && at("xxx") < at("page") && at("the other") < at("page"));
+        assert_eq!(writer.waiting.load(Relaxed), 0);
+        writer.written().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_the_subscription_and_with_the_socket() {
+        for closes in [false, true] {
+            let (writer, _client, log) = open();
+            writer.join(log.clone(), 1, 0, &[], &CancelFlag::default());
+            grow(&log, &"x".repeat(LONG));
+            let waits = writer.clone();
+            let waiting = tokio::spawn(async move { waits.written().await });
+            while writer.waiting.load(Relaxed) == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert!(writer.is_behind(&log));
+            if closes {
+                writer.close(CloseCode::Draining, "");
+                assert_eq!(waiting.await.unwrap(), Err(Gone::Closing));
+            } else {
+                writer.leave(1);
+                assert_eq!(waiting.await.unwrap(), Ok(()));
+            }
+            assert_eq!(writer.waiting.load(Relaxed), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_called_off_leaves_nothing_behind() {
+        let (writer, _client, log) = open();
+        writer.join(log.clone(), 1, 0, &[], &CancelFlag::default());
+        grow(&log, &"x".repeat(LONG));
+        let mut waiting = Box::pin(writer.written());
+        assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
+        assert_eq!(writer.waiting.load(Relaxed), 1);
+        drop(waiting);
+        assert_eq!(writer.waiting.load(Relaxed), 0);
     }
 }

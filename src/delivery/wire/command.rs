@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::protocol::error;
 use crate::delivery::scope::label::Tag;
+use crate::delivery::scope::paging::{Paging, WantedRows};
 use crate::delivery::scope::selection::Selection;
 
 /// What a client sent.
@@ -32,6 +33,9 @@ pub enum Command {
         /// the current rows first
         #[serde(default)]
         snapshot: bool,
+        /// a page of the current rows first
+        #[serde(default)]
+        rows: Option<Paging>,
         /// conditions that its rows must satisfy
         #[serde(default)]
         filter: Option<Texts>,
@@ -41,6 +45,26 @@ pub enum Command {
         /// an update tells the columns as they were
         #[serde(default)]
         old: bool,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
+    /// a page of current rows
+    Rows {
+        /// the channel's name
+        channel: String,
+        /// a subscription of this socket, whose filter and columns count
+        #[serde(default)]
+        view: Option<String>,
+        /// conditions that its rows must satisfy
+        #[serde(default)]
+        filter: Option<Texts>,
+        /// only these columns
+        #[serde(default)]
+        columns: Option<Texts>,
+        /// which of the rows, in which order
+        #[serde(flatten)]
+        paging: Paging,
         /// comes back in the answer
         #[serde(default)]
         r#ref: Option<Value>,
@@ -55,6 +79,14 @@ pub enum Command {
     },
     /// tell the end of each cut from now on
     Cuts {},
+    /// say when the stream has come to a position, and all of it was written
+    Sync {
+        /// it
+        cursor: String,
+        /// comes back in the answer
+        #[serde(default)]
+        r#ref: Option<Value>,
+    },
     /// leave a channel, or one view of it
     Unsubscribe {
         /// its name
@@ -114,8 +146,23 @@ pub fn selection_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) ->
     Selection::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
 }
 
+/// Which of the current rows a `subscribe` asks for.
+///
+/// # Errors
+/// What is wrong with it: code and text.
+pub fn wanted_rows(snapshot: bool, rows: Option<Paging>) -> Result<WantedRows, (&'static str, String)> {
+    match (snapshot, rows) {
+        (false, None) => Ok(WantedRows::Nothing),
+        (true, None) => Ok(WantedRows::All),
+        (false, Some(paging)) => paging.parse().map(WantedRows::Page).map_err(|text| ("bad_order", text)),
+        (true, Some(_)) => {
+            Err(("bad_message", "snapshot is all rows, and rows a page of them: ask for one".to_owned()))
+        }
+    }
+}
+
 /// Commands this version knows, for the error that lists them.
-const COMMANDS: [&str; 6] = ["ping", "test", "subscribe", "unsubscribe", "auth", "cuts"];
+const COMMANDS: [&str; 8] = ["ping", "test", "subscribe", "unsubscribe", "rows", "auth", "cuts", "sync"];
 
 /// Reads a client's message.
 ///

@@ -8,8 +8,10 @@ use serde_json::Value;
 use crate::change::Change;
 use crate::cursor::push_id;
 use crate::delivery::scope::label::{Label, Tag};
+use crate::delivery::scope::page::{PagePart, ViewPage};
 use crate::delivery::scope::visible::{VisibleChange, VisibleNotification};
 use crate::incarnations::Gap;
+use crate::request::OrderBy;
 
 /// Nothing of the cut follows on this channel.
 const LAST: &str = r#","last":true"#;
@@ -194,6 +196,56 @@ fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>)
     message
 }
 
+/// Rows of a page, given as JSON objects with commas between them; others of the same page follow.
+pub fn rows(label: &Label, part: &PagePart, reference: Option<&Value>) -> String {
+    let mut message = begin_rows(label, &part.rows, part.omitted);
+    message.push_str(r#","last":false"#);
+    end_rows(message, reference)
+}
+
+/// The last rows of a page, and what is to be said of all of it. `cursor`: where it was read.
+pub fn last_rows(label: &Label, page: &ViewPage, cursor: &str, reference: Option<&Value>) -> String {
+    let mut message = begin_rows(label, page.parts.last().map_or("", |part| &part.rows), false);
+    let _ = write!(message, r#","last":true,"more":{},"order":{}"#, page.more, order(&page.order));
+    if let Some(count) = page.count {
+        let _ = write!(message, r#","count":{},"exact":{}"#, count.rows, count.is_exact);
+    }
+    message.push_str(r#","cursor":"#);
+    push_string(&mut message, cursor);
+    end_rows(message, reference)
+}
+
+/// By which columns rows are ordered, the rest of the primary key included, as JSON.
+pub fn order(order: &[OrderBy]) -> Value {
+    let columns = order.iter().map(|by| {
+        let nulls = if by.nulls_first { "first" } else { "last" };
+        serde_json::json!({ "column": by.column, "type": by.kind.as_str(), "desc": by.is_descending, "nulls": nulls })
+    });
+    columns.collect()
+}
+
+fn begin_rows(label: &Label, rows: &str, omitted: bool) -> String {
+    let mut message = String::with_capacity(rows.len() + 512);
+    message.push_str(r#"{"type":"rows","channel":"#);
+    push_string(&mut message, &label.channel);
+    push_tag(&mut message, label.tag.as_ref());
+    message.push_str(r#","rows":["#);
+    message.push_str(rows);
+    message.push(']');
+    if omitted {
+        message.push_str(OMITTED);
+    }
+    message
+}
+
+fn end_rows(mut message: String, reference: Option<&Value>) -> String {
+    if let Some(reference) = reference {
+        let _ = write!(message, r#","ref":{reference}"#);
+    }
+    message.push('}');
+    message
+}
+
 /// What came on this socket up to here, on all its channels, is the database at one moment.
 pub fn cut(cursor: Option<&str>) -> String {
     let mut message = serde_json::json!({ "type": "cut" });
@@ -265,6 +317,13 @@ pub fn rate_limited(retry_after: f64, reference: Option<&Value>) -> String {
 /// The answer to `ping`.
 pub fn pong(reference: Option<&Value>) -> String {
     let mut message = serde_json::json!({ "type": "pong" });
+    add_reference(&mut message, reference);
+    message.to_string()
+}
+
+/// The answer to `sync`: what this socket follows was written up to the position.
+pub fn synced(reference: Option<&Value>) -> String {
+    let mut message = serde_json::json!({ "type": "synced" });
     add_reference(&mut message, reference);
     message.to_string()
 }
@@ -386,6 +445,7 @@ mod tests {
             ("heartbeat", heartbeat(&pets, "1BBBB")),
             ("cut", cut(Some("1BBBB"))),
             ("pong", pong(None)),
+            ("synced", synced(Some(&4.into()))),
             ("error", error("unknown_channel", "there is no channel cats", Some(&3.into()))),
         ] {
             assert_eq!(serde_json::from_str::<Value>(&message).unwrap(), golden(name), "{name}");

@@ -7,6 +7,10 @@ use std::fmt;
 
 use crate::delivery::scope::grant::MARK;
 
+/// In the place of the mark: whatever the rights. Only the database itself gives such a cursor out, in `rowcast.cursor()`, to an
+/// application that has shown somebody rows by rules of its own. What follows is told by the rights of now.
+const WHATEVER: &str = "~-";
+
 /// A cursor as messages have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResumeToken<'a> {
@@ -21,6 +25,11 @@ impl<'a> ResumeToken<'a> {
     pub fn parse(text: &'a str) -> Self {
         let (cursor, rights) = text.split_at(text.find(MARK).unwrap_or(text.len()));
         Self { cursor, rights }
+    }
+
+    /// Whether a client may go on from it whose rights have this mark now.
+    pub fn is_good_for(&self, mark: &str) -> bool {
+        self.rights == mark || self.rights == WHATEVER
     }
 }
 
@@ -40,5 +49,13 @@ mod tests {
             let token = ResumeToken { cursor, rights };
             assert_eq!(ResumeToken::parse(&token.to_string()), token);
         }
+    }
+
+    #[test]
+    fn it_is_good_for_the_rights_with_which_it_was_got() {
+        let token = |rights| ResumeToken { cursor: "1abc", rights };
+        assert!(token("").is_good_for("") && token("~3f0").is_good_for("~3f0"));
+        assert!(!token("").is_good_for("~3f0") && !token("~3f0").is_good_for("") && !token("~").is_good_for(""));
+        assert!(["", "~3f0"].iter().all(|mark| token("~-").is_good_for(mark)));
     }
 }

@@ -181,6 +181,45 @@ async fn a_position_is_not_carried_into_another_incarnation_of_the_server() {
     assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
 }
 
+#[tokio::test]
+async fn what_waits_for_a_position_stands_behind_the_changes_up_to_it() {
+    let stage = Stage::in_incarnation(1).await;
+    let key = ViewKey::named("pets", Selection::default());
+    let subscription = stage.hub.join(&key, &stage.writer, &"me".into(), None).unwrap();
+    let (hub, writer) = (stage.hub.clone(), stage.writer.clone());
+    let page = tokio::spawn(async move {
+        let boundary = hub.written_up_to(&writer, &Snapshot::all_before(25)).await.unwrap();
+        writer.write(&crate::delivery::wire::frame::text_frame("page"), &CancelFlag::default()).await.unwrap();
+        boundary
+    });
+    stage.feedback.nudged().await; // it waits until the stream has come to the position
+    stage.events.send(cut(1)).await.unwrap();
+    assert_eq!(page.await.unwrap().cursor, position(1, 30));
+    drop(subscription);
+    let sent = stage.end().await;
+    assert!(sent.find("realtime_update").unwrap() < sent.find("page").unwrap(), "{sent}");
+}
+
+#[tokio::test]
+async fn a_position_of_the_future_is_not_waited_for_for_ever() {
+    let stage = Stage::in_incarnation(1).await;
+    let (feedback, events) = (stage.feedback.clone(), stage.events.clone());
+    let source = tokio::spawn(async move {
+        loop {
+            feedback.nudged().await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            let end = Boundary::new(position(1, 11));
+            let until = Arc::new(end.cursor.seen.clone());
+            events.send(Event::Cut(Cut { changes: vec![], inside: "1".into(), until, end: Some(end) })).await.unwrap();
+        }
+    });
+    let written = stage.hub.written_up_to(&stage.writer, &Snapshot::all_before(1_000)).await;
+    assert_eq!(written.unwrap_err(), crate::delivery::fanout::hub::Unwritten::Ahead);
+    stage.hub.written_up_to(&stage.writer, &Snapshot::all_before(11)).await.unwrap();
+    source.abort();
+    assert_eq!(stage.end().await, "");
+}
+
 /// So that it reads no sooner than what it brings can be written.
 #[tokio::test]
 async fn the_source_hears_how_long_a_pass_takes() {
@@ -207,7 +246,7 @@ fn types(sent: &str) -> Vec<&str> {
 /// A client that asked for rows takes them to be what it is to show, whatever it was told before `subscribed`.
 #[tokio::test]
 async fn rows_behind_which_something_is_missing_are_read_again() {
-    let wish = || SubscribeOptions { snapshot: true, ..SubscribeOptions::default() };
+    let wish = || SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() };
     let (old, present) = (position(1, 5), position(1, 10));
     // what was captured since the rows were read was pruned, or cannot be told
     let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
@@ -238,7 +277,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
 #[tokio::test]
 async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
     let mut stage = Stage::in_incarnation(1).await;
-    let resuming = stage.resume(SubscribeOptions { snapshot: true, ..SubscribeOptions::default() });
+    let resuming = stage.resume(SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() });
     let Some(Request::Snapshot { answer, .. }) = stage.requests.recv().await else { panic!("it asks for the rows") };
     let floor = Some(Floor { seen: Snapshot::all_before(8), by: 7 });
     let channels = vec![Channel { name: "pets".into(), columns: None, floor, notifies: false }];
@@ -263,7 +302,7 @@ async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
 #[tokio::test]
 async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() {
     let mut stage = Stage::in_incarnation(1).await;
-    let resuming = stage.resume(SubscribeOptions { snapshot: true, ..SubscribeOptions::default() });
+    let resuming = stage.resume(SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() });
     let unreadable = || Change { update: Some(Update::unreadable("pets".into())), ..change() };
     for _ in 0..SNAPSHOTS {
         stage.give_rows(position(1, 5)).await;
@@ -281,7 +320,11 @@ async fn the_last_time_a_change_that_cannot_be_told_is_said_behind_subscribed() 
 async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
     for snapshot in [true, false] {
         let mut stage = Stage::in_incarnation(1).await;
-        let resuming = stage.resume(SubscribeOptions { since: Some(position(1, 5).token()), snapshot, gap: None });
+        let resuming = stage.resume(SubscribeOptions {
+            since: Some(position(1, 5).token()),
+            rows: if snapshot { WantedRows::All } else { WantedRows::Nothing },
+            gap: None,
+        });
         let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
         let after = Change { id: 3, ..change() };
         stage.give_past(vec![ReplayPart::Changes(vec![change(), unreadable, after]), ReplayPart::Done]).await;

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use serde_json::Value;
 
 use crate::delivery::access::auth::Identity;
-use crate::delivery::conversation::catch_up::SubscribeOptions;
-use crate::delivery::conversation::session::{Session, explain};
+use crate::delivery::conversation::catch_up::{Failed, SubscribeOptions};
+use crate::delivery::conversation::session::Session;
 use crate::delivery::conversation::token_lease::Due;
 use crate::delivery::fanout::hub::JoinError;
 use crate::delivery::scope::view_key::ViewKey;
@@ -106,7 +106,7 @@ impl Session {
                 }
                 Err(error) => {
                     drop(subscription);
-                    let (code, text) = explain(&asked, &error.into());
+                    let (code, text) = Failed::from(error).explain(&asked);
                     self.refuse(&protocol::channel_error(code, &text, &asked.label()));
                 }
             }

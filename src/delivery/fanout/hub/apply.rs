@@ -329,6 +329,7 @@ impl Hub {
     /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by
     /// now is too slow, and thousands of views would keep what nobody needs.
     pub(super) fn beat(&self) {
+        self.pages.sweep();
         for view in lock(&self.state).known.iter() {
             view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
         }

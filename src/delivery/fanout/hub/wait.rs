@@ -1,16 +1,31 @@
-//! What is waited for at the hub: that capture is live, that the stream has come to a position, that the source has looked again.
-//! Owns how long.
+//! What is waited for at the hub: that capture is live, that the stream has come to a position and a socket was written all of
+//! it, that the source has looked again. Owns how long.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Hub;
+use super::{Hub, JoinError};
 use crate::cursor::{Boundary, Snapshot};
+use crate::delivery::access::auth::Identity;
+use crate::delivery::scope::projection::Projection;
+use crate::delivery::scope::view_key::ViewKey;
+use crate::delivery::socket::writer::{Gone, SocketWriter};
+use crate::incarnations::Gap;
 use crate::sync::lock;
 
 /// While the database is away nobody is made to wait for what it would say.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Why it cannot be said that a socket was written all up to a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unwritten {
+    /// The position is of the future.
+    Ahead,
+    /// The socket takes nothing any more.
+    Gone(Gone),
+}
 
 impl Hub {
     /// Waits until capture is live.
@@ -43,6 +58,64 @@ impl Hub {
             self.source.feedback.nudge();
             let _ = boundaries.changed().await;
         }
+    }
+
+    /// Waits until the stream is between two cuts and has come to all that `seen` saw: no longer than [`Settings::reach_within`]
+    /// while it comes, and for as long as the source is down. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Gap::BadCursor`]: the position is of the future.
+    ///
+    /// [`Settings::reach_within`]: super::Settings::reach_within
+    pub(crate) async fn reach(&self, seen: &Snapshot) -> Result<Boundary, Gap> {
+        loop {
+            match tokio::time::timeout(self.settings.reach_within, self.reaches(seen)).await {
+                Ok(boundary) => return Ok(boundary),
+                // a position of the future, unless the source stands still and nobody has noticed yet
+                Err(_) if self.is_at_boundary() && self.wait_for_fresh_read().await => {
+                    let reached = tokio::time::timeout(Duration::ZERO, self.reaches(seen)).await;
+                    return reached.map_err(|_| Gap::BadCursor);
+                }
+                // a large cut is on its way, or the source is down
+                Err(_) => self.wait_until_live().await,
+            }
+        }
+    }
+
+    /// Waits as [`reach`](Self::reach) does, and then until all is written to a socket that the views hold which it follows;
+    /// of one that it leaves meanwhile, nothing more. What is put to the socket after that stands behind all that it
+    /// follows up to the boundary that is told, and perhaps behind some of what comes after it. Cancel safe.
+    ///
+    /// A subscription that is on its way is not waited for: it is told in its turn what it missed.
+    ///
+    /// # Errors
+    /// [`Unwritten`].
+    pub(crate) async fn written_up_to(&self, writer: &SocketWriter, seen: &Snapshot) -> Result<Boundary, Unwritten> {
+        let boundary = self.reach(seen).await.map_err(|_| Unwritten::Ahead)?;
+        debug_assert!(boundary.cursor.seen.covers(seen), "the stream has not come to {seen}");
+        // the hub has put into the logs all up to the boundary before it told that
+        writer.written().await.map_err(Unwritten::Gone)?;
+        Ok(boundary)
+    }
+
+    /// What somebody may see of what is asked for, and how it is shown; where the channel or a column is unknown, once it was looked for.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub(crate) async fn look_patiently(
+        &self,
+        asked: &ViewKey,
+        who: Option<&Identity>,
+    ) -> Result<(ViewKey, Arc<Projection>), JoinError> {
+        let key = self.permit(asked, who)?;
+        if self.projection(&key).is_err_and(|error| error == JoinError::UnknownChannel) {
+            self.wait_for_fresh_read().await;
+        }
+        if self.lacks_column(&key) {
+            self.wait_for_fresh_channels().await;
+        }
+        let projection = self.projection(&key)?;
+        Ok((key, projection))
     }
 
     /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a

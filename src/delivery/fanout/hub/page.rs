@@ -1,0 +1,111 @@
+//! How a view's page is had: from a moment ago, or from the source, once for all who ask for the same. Owns
+//! that no page is told which was read by rules that are no longer those.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Hub;
+use crate::cursor::Snapshot;
+use crate::delivery::fanout::pages::Asked;
+use crate::delivery::scope::page::ViewPage;
+use crate::delivery::scope::projection::Projection;
+use crate::delivery::scope::view_key::ViewKey;
+use crate::request::{PageAnswer, PageSpec, Request, Shown};
+
+/// How new a page has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// whoever gets it is told the changes since
+    Replayed,
+    /// whoever gets it was told the changes up to when it asked
+    Present,
+}
+
+/// Why there is no page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoPage {
+    /// not in this order, or from this place; for people
+    Unfit(String),
+    /// there is no database, or the relay may not read the table
+    Refused,
+    /// the source did not answer
+    Unanswered,
+    /// what may be seen has changed while it was read
+    Outdated,
+}
+
+impl Hub {
+    /// A page of a view, by the projection that it has now. The page may hold the order's columns alone of rows that are too large.
+    ///
+    /// # Errors
+    /// [`NoPage`].
+    pub(crate) async fn page(
+        &self,
+        key: &ViewKey,
+        projection: &Arc<Projection>,
+        spec: &PageSpec,
+        freshness: Freshness,
+        party: &Arc<str>,
+    ) -> Result<Arc<ViewPage>, NoPage> {
+        let asked_at = Instant::now();
+        let asked = Asked { key: key.of_rows(), spec: spec.clone() };
+        let mut slot = self.pages.slot(&asked, asked_at);
+        loop {
+            let page = slot.page.get_or_try_init(|| self.read_page(&asked, projection, party)).await?.clone();
+            let is_new = slot.since >= asked_at || freshness == Freshness::Replayed;
+            if self.floor_of(key) == page.floor && (is_new || self.is_untouched(key, &page.boundary.cursor.seen)) {
+                return Ok(page);
+            }
+            if slot.since >= asked_at {
+                return Err(NoPage::Outdated);
+            }
+            slot = self.pages.instead(&asked, &slot, Instant::now());
+        }
+    }
+
+    /// Whether no change of a channel has come since; as far as memory reaches.
+    fn is_untouched(&self, key: &ViewKey, seen: &Snapshot) -> bool {
+        let (Some(channel), Some(cuts)) = (key.channel(), self.history_since(seen)) else { return false };
+        let touches = |change: &crate::change::Change| {
+            change.update.as_ref().is_some_and(|update| update.channel == *channel) && !seen.sees(change.tx)
+        };
+        !cuts.iter().any(|cut| cut.changes.iter().any(touches))
+    }
+
+    async fn read_page(
+        &self,
+        asked: &Asked,
+        projection: &Arc<Projection>,
+        party: &Arc<str>,
+    ) -> Result<Arc<ViewPage>, NoPage> {
+        let Some(channel) = asked.key.channel().cloned() else { return Err(NoPage::Refused) };
+        let floor = self.floor_of(&asked.key);
+        let (answer, answered) = oneshot::channel();
+        let showing = projection.clone();
+        let shown = Shown::by(move |json, is_whole| {
+            let shown = if is_whole { showing.row(json) } else { showing.key(json) };
+            shown.map(|shown| shown.into_owned().into())
+        });
+        let (predicate, page, asker) = (projection.predicate(), asked.spec.clone(), party.clone());
+        self.ask(Request::Page { channel, predicate, page, shown, asker, answer, permit: None }, party).await;
+        let page = match answered.await {
+            Ok(PageAnswer::Page(page)) => page,
+            Ok(PageAnswer::Unfit(what)) => return Err(NoPage::Unfit(what)),
+            Ok(PageAnswer::Refused) => return Err(NoPage::Refused),
+            Err(_) => return Err(NoPage::Unanswered),
+        };
+        if self.floor_of(&asked.key) != floor {
+            return Err(NoPage::Outdated);
+        }
+        // an order tells something of the columns that it is by
+        if let Some(unseen) = page.order.iter().find(|by| !projection.shows(&by.column)) {
+            return Err(NoPage::Unfit(format!(
+                "order needs column {}, which is not among those that are shown",
+                unseen.column
+            )));
+        }
+        Ok(Arc::new(ViewPage::of(page, floor)))
+    }
+}

@@ -1,0 +1,299 @@
+//! A page: some of a table's current rows, in an order, from a place on. Owns how it is read: ranges of an index, in pieces, in a
+//! short transaction; which order and which ranges is `keyset`'s to say.
+
+use std::borrow::Cow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+
+use super::client::Parameter;
+use super::encoding::Bytes;
+use super::keyset::{Keyset, Range};
+use super::pool::{Database, Session};
+use super::predicate::{self, Where};
+use super::table::{Moment, Spare, Table};
+use crate::change::Json;
+use crate::error::{Error, Result};
+use crate::request::{Bound, Count, OrderBy, Ordering, Page, PageAnswer, PageSpec, Place, Predicate, Shown};
+
+/// A statement of a page may take so long.
+const WITHIN: Duration = Duration::from_secs(10);
+/// A smaller table may be ordered by anything: to sort it takes a few milliseconds.
+const SMALL: f64 = 10_000.0;
+/// Rows that are looked at for one page, where the database cannot decide what belongs to it.
+const LOOKED_AT: usize = 100_000;
+/// Where it cannot, so many are read at a time.
+const AT_A_TIME: usize = 1_000;
+const UNFIT_PLACE: &str = "after or before has a value that its column cannot have";
+/// So many are counted.
+const COUNTED: u64 = 10_000;
+
+/// Reads one.
+///
+/// # Errors
+/// When the connection is lost, or the database refuses it.
+pub(super) async fn read(
+    database: &Database,
+    spare: &Spare,
+    channel: &Arc<str>,
+    predicate: &Predicate,
+    spec: &PageSpec,
+    shown: &Shown,
+) -> Result<PageAnswer> {
+    let asked: &[OrderBy] = match &spec.ordering {
+        Ordering::By(order) => order,
+        Ordering::Key => &[],
+    };
+    let named: Vec<&str> = asked.iter().map(|by| &*by.column).collect();
+    let moment = Moment::begin(database, spare, channel, &named, WITHIN).await?;
+    let Some(table) = &moment.table else {
+        let boundary = moment.boundary.clone();
+        moment.end(spare).await;
+        let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
+        return Ok(PageAnswer::Page(Page { rows: Vec::new(), order, more: false, last: None, count, boundary }));
+    };
+    let types = table.types(&moment.session, predicate).await?;
+    let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
+    let reading = Reading { database, session: &moment.session, table, channel, wanted, fixed, shown };
+    let answer = match reading.order(spec).await? {
+        Err(unfit) => PageAnswer::Unfit(unfit),
+        Ok((order, keyset)) => match reading.rows(&keyset, spec).await? {
+            Err(unfit) => PageAnswer::Unfit(unfit),
+            Ok(Read { rows, more, last }) => {
+                let count = if spec.wants_count { Some(reading.count().await?) } else { None };
+                let boundary = moment.boundary.clone();
+                PageAnswer::Page(Page { rows, order, more, last, count, boundary })
+            }
+        },
+    };
+    moment.end(spare).await;
+    Ok(answer)
+}
+
+/// A page that is being read.
+struct Reading<'a> {
+    database: &'a Database,
+    session: &'a Session,
+    table: &'a Table,
+    channel: &'a Arc<str>,
+    wanted: Where,
+    /// the columns that have one value in all rows that are wanted
+    fixed: Vec<Box<str>>,
+    shown: &'a Shown,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Read {
+    rows: Vec<(Json, bool)>,
+    more: bool,
+    last: Option<Place>,
+}
+
+impl Reading<'_> {
+    /// The order of the page, and in which order its rows are read, if an index serves that or the table is small.
+    async fn order(&self, spec: &PageSpec) -> Result<std::result::Result<(Vec<OrderBy>, Keyset), String>> {
+        let Table { key, columns, name, .. } = self.table;
+        let order = match &spec.ordering {
+            Ordering::Key => {
+                let keyset = Keyset::of_key(key, columns).ok_or_else(|| "the table has no primary key".to_owned());
+                return Ok(keyset.map(|keyset| (keyset.order(), keyset)));
+            }
+            Ordering::By(order) => order,
+        };
+        let asked = match Keyset::of_order(order, key, columns) {
+            Ok(asked) => asked,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
+        let (order, asked) = (asked.order(), asked.without(&self.fixed));
+        if order.iter().all(|by| self.fixed.contains(&by.column)) {
+            // one row at most
+            return Ok(Ok((order, asked)));
+        }
+        let indexes = self.table.indexes(self.session).await?;
+        if let Some(served) = indexes.iter().find_map(|index| asked.served_by(index, &self.fixed)) {
+            return Ok(Ok((order, served)));
+        }
+        let (rows, is_any_allowed) = self.table.size(self.session).await?;
+        if rows < SMALL || is_any_allowed {
+            return Ok(Ok((order, asked)));
+        }
+        let remedy = asked.remedy(name, &self.fixed);
+        Ok(Err(format!("no index of the table serves this order, and it has about {rows:.0} rows: {remedy}")))
+    }
+
+    /// Range after range, until the page is full.
+    async fn rows(&self, keyset: &Keyset, spec: &PageSpec) -> Result<std::result::Result<Read, String>> {
+        let is_backwards = matches!(spec.bound, Some(Bound::Before(_)));
+        let mut place = match spec.bound.as_ref().map(|bound| keyset.values(bound.place())).transpose() {
+            Ok(place) => place,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
+        let limit = spec.limit as usize;
+        let (mut read, mut bytes, mut looked_at, mut at_a_time) = (Read::default(), 0, 0, 0);
+        'full: loop {
+            // one more tells whether there are more; where few of those that were read belong to the page, more are read at a time
+            at_a_time = AT_A_TIME.min(at_a_time * 4).max(limit + 1 - read.rows.len());
+            let ranges = match &place {
+                Some(place) => keyset.behind(place, 1 + self.wanted.values.len(), is_backwards),
+                None => vec![Range::all()],
+            };
+            for range in &ranges {
+                let rows = match self.range(keyset, range, at_a_time, is_backwards).await? {
+                    Ok(rows) => rows,
+                    Err(unfit) => return Ok(Err(unfit)),
+                };
+                looked_at += rows.len();
+                let (are_all, mut last) = (rows.len() < at_a_time, None);
+                for Row { json, is_whole, values } in rows {
+                    let told = json.as_deref().and_then(|json| self.shown.of(json, is_whole));
+                    let is_full = read.rows.len() == limit || bytes > spec.bytes as usize;
+                    if is_full && told.is_some() {
+                        read.more = true;
+                        break 'full;
+                    }
+                    if let Some(told) = told {
+                        bytes += told.len();
+                        read.rows.push((told, is_whole));
+                        read.last = Some(keyset.place(&values));
+                    }
+                    last = Some(values);
+                }
+                if !are_all {
+                    place = last;
+                    if looked_at > LOOKED_AT {
+                        break 'full;
+                    }
+                    continue 'full;
+                }
+            }
+            break;
+        }
+        if looked_at > LOOKED_AT && !read.more {
+            match spec.ordering {
+                // whoever reads all rows goes on behind those that were looked at
+                Ordering::Key => (read.more, read.last) = (true, place.map(|values| keyset.place(&values))),
+                Ordering::By(_) => {
+                    let text = "the database cannot decide which rows this filter admits, and of {looked_at} in this order only {} do";
+                    let text = text.replace("{looked_at}", &looked_at.to_string());
+                    return Ok(Err(text.replace("{}", &read.rows.len().to_string())));
+                }
+            }
+        }
+        if is_backwards {
+            read.rows.reverse();
+        }
+        Ok(Ok(read))
+    }
+
+    /// The first rows of a range.
+    async fn range(
+        &self,
+        keyset: &Keyset,
+        range: &Range,
+        most: usize,
+        is_backwards: bool,
+    ) -> Result<std::result::Result<Vec<Row>, String>> {
+        let Table { row, from, .. } = self.table;
+        let (values, order) = (keyset.selected().join(", "), keyset.order_by(is_backwards));
+        let (wanted, clause) = (&self.wanted.clause, &range.clause);
+        let sql =
+            format!("select {row}, {values} from {from} where {wanted} and {clause} order by {order} limit {most}");
+        let statement = self.session.prepare_as_it_is(&sql).await.map_err(|e| self.explain(e))?;
+        let encoding = self.database.encoding();
+        // a value that the database's encoding cannot have lies nowhere
+        let Some(values) = range.values.iter().map(|value| encoding.encode(value)).collect::<Option<Vec<_>>>() else {
+            return Ok(Err(UNFIT_PLACE.to_owned()));
+        };
+        let values: Vec<Bytes<'_>> = values.iter().map(|value| Bytes(value)).collect();
+        let asked = self.parameters();
+        let asked: Vec<Vec<Bytes<'_>>> =
+            asked.iter().map(|values| values.iter().map(|value| Bytes(value)).collect()).collect();
+        let asked = asked.iter().map(|values| values as Parameter<'_>);
+        let parameters: Vec<Parameter<'_>> = asked.chain(values.iter().map(|value| value as Parameter<'_>)).collect();
+        self.speak(self.database.encoding_of_reading_sessions()).await?;
+        let came: std::result::Result<Vec<tokio_postgres::Row>, _> =
+            async { pin!(self.session.query_raw(&statement, parameters).await?).try_collect().await }.await;
+        let came = match came {
+            // the client's values are none of their columns
+            Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => {
+                return Ok(Err(UNFIT_PLACE.to_owned()));
+            }
+            came => came.map_err(|e| self.explain(e))?,
+        };
+        self.speak("UTF8").await?;
+        let rows = came.iter().map(|row| {
+            let text = |column| row.get::<_, Option<Bytes<'_>>>(column).map(|text| encoding.decode(text.0));
+            let (whole, key) = (text(0), text(1));
+            let values = (0..keyset.terms.len()).map(|at| text(2 + at).map(Box::from)).collect();
+            Row { is_whole: whole.is_some(), json: whole.or(key).map(Box::from), values }
+        });
+        Ok(Ok(rows.collect()))
+    }
+
+    /// The parameters of what is wanted, in the database's encoding.
+    fn parameters(&self) -> Vec<Vec<Cow<'_, [u8]>>> {
+        self.wanted.encoded(self.database.encoding())
+    }
+
+    /// Has text come and go in this encoding. Names are understood in UTF-8; rows are read as their bytes are.
+    async fn speak(&self, encoding: &str) -> Result<()> {
+        if self.database.encoding_of_reading_sessions() == "UTF8" {
+            return Ok(());
+        }
+        let set = format!("set local client_encoding = '{encoding}'");
+        self.session.batch_execute(&set).await.map_err(|e| self.explain(e))
+    }
+
+    /// How many rows there are: counted up to a bound, where the database decides which, else estimated.
+    async fn count(&self) -> Result<Count> {
+        let (table, wanted) = (&self.table.bare, &self.wanted.clause);
+        let asked = self.parameters();
+        let asked: Vec<Vec<Bytes<'_>>> =
+            asked.iter().map(|values| values.iter().map(|value| Bytes(value)).collect()).collect();
+        let parameters: Vec<Parameter<'_>> = asked.iter().map(|values| values as Parameter<'_>).collect();
+        if self.wanted.is_exact {
+            let most = COUNTED + 1;
+            let sql = format!("select count(*) from (select from {table} t where {wanted} limit {most}) c");
+            let rows = self.ask(&sql, &parameters).await?;
+            let rows = rows.first().map_or(0, |row| row.get::<_, i64>(0)).unsigned_abs();
+            if rows <= COUNTED {
+                return Ok(Count { rows, is_exact: true });
+            }
+        }
+        let plan = self.ask(&format!("explain select from {table} t where {wanted}"), &parameters).await?;
+        let plan = plan.first().map_or("", |row| row.get(0));
+        Ok(Count { rows: estimate(plan).unwrap_or_default(), is_exact: false })
+    }
+
+    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>> {
+        let statement = self.session.prepare_as_it_is(sql).await.map_err(|e| self.explain(e))?;
+        self.speak(self.database.encoding_of_reading_sessions()).await?;
+        let rows: std::result::Result<_, _> =
+            async { pin!(self.session.query_raw(&statement, parameters.iter().copied()).await?).try_collect().await }
+                .await;
+        let rows = rows.map_err(|e| self.explain(e))?;
+        self.speak("UTF8").await?;
+        Ok(rows)
+    }
+
+    fn explain(&self, error: tokio_postgres::Error) -> Error {
+        Error::database(format_args!("cannot read the rows of channel {}", self.channel), error)
+    }
+}
+
+/// How many rows the planner expects, by the first line of its plan: `Seq Scan on orders  (cost=0.00..1.05 rows=5 width=0)`.
+fn estimate(plan: &str) -> Option<u64> {
+    let (_, rest) = plan.split_once(" rows=")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+/// A row that was read.
+struct Row {
+    /// of a large row, the key and the columns of the order
+    json: Option<Json>,
+    is_whole: bool,
+    values: Vec<Option<Box<str>>>,
+}

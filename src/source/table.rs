@@ -1,0 +1,304 @@
+//! A channel's table at one moment: a transaction that sees it, its place in the stream, and how its rows are read. Owns the
+//! beginning of that transaction; which rows are read is `snapshot`'s and `page`'s.
+//!
+//! The transaction is REPEATABLE READ. Its snapshot is a cursor like any other: the stream goes on from exactly there. Rows
+//! have the form that capture gives them: the same settings, and only the columns that leave.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::error::SqlState;
+
+use super::epoch;
+use super::keyset::{Index, IndexColumn, TableColumn};
+use super::pool::{Database, Purpose, Session};
+use super::position;
+use super::predicate::{self, ColumnType};
+use crate::change::Kind;
+use crate::cursor::{Boundary, Cursor};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::request::Predicate;
+use crate::sync::lock;
+
+/// So often a table or a column may get another name between the look at its names and their use.
+const RENAMED: u32 = 3;
+
+/// Sessions that have read rows and may read others: to open one takes as long as to read a small table, and a
+/// page may ask for two thousand lists. Those that nobody has used for a while are closed.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Mutex<Vec<(Session, Instant)>>);
+
+/// For so long.
+const SPARED: Duration = Duration::from_secs(5);
+
+impl Spare {
+    fn take(&self) -> Option<Session> {
+        let mut sessions = self.lock();
+        sessions.retain(|(session, _)| !session.is_closed());
+        sessions.pop().map(|(session, _)| session)
+    }
+
+    fn put(&self, session: Session) {
+        self.lock().push((session, Instant::now()));
+    }
+
+    /// Closes those that nobody used.
+    pub(super) fn sweep(&self) {
+        self.lock().retain(|(_, since)| since.elapsed() < SPARED);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
+        lock(&self.0)
+    }
+}
+
+/// A transaction that sees the database at one moment, and a channel's table in it.
+pub(super) struct Moment {
+    pub(super) session: Session,
+    pub(super) boundary: Boundary,
+    /// `None`: the channel has no table
+    pub(super) table: Option<Table>,
+}
+
+/// A channel's table. It is locked: nobody changes its names, or those of its columns.
+#[derive(Debug)]
+pub(super) struct Table {
+    oid: u32,
+    /// as SQL names it
+    pub(super) name: String,
+    /// what is selected of a row: its JSON, and where that is long, the JSON of its key and of the columns that were asked for
+    pub(super) row: String,
+    /// behind `from`, without an alias and what a row needs
+    pub(super) bare: String,
+    /// behind `from`
+    pub(super) from: String,
+    /// those that may leave
+    pub(super) columns: Vec<TableColumn>,
+    /// the columns of the primary key, in its order; empty where one of them may not leave
+    pub(super) key: Vec<Box<str>>,
+}
+
+/// The statement that tells how a channel's rows are read: those columns that may leave, in the table's order, by name, so that no
+/// other is even read. Rows of tables that inherit from this one are not captured, so they are not shown either. r.* is the
+/// whole row, also where a column is named r. What a row is stored in is looked at first: a large one is measured, and its
+/// key stands for it where it is longer than `row_bytes`.
+const TABLE: &str = "
+select format('case when s.size <= 2000 then pg_catalog.row_to_json(r.*)::text
+                    when s.size <= rowcast.row_bytes() then rowcast.json_within(r.*, null, null, ''{}'', ''{}'', null)::text end,
+               case when s.size > 2000 then %s end',
+              coalesce('(select pg_catalog.row_to_json(k.*)::text from (select ' ||
+                string_agg(format('t.%I', s.name), ', ' order by s.attnum)
+                  filter (where s.attnum = any (k.attnums) or s.name = any ($2::text[])) || ') k)', 'null')),
+       format('%s %s', case when t.relkind = 'p' then '' else 'only' end, t.oid::regclass),
+       format('cross join lateral (select %s) r cross join lateral (select %s) s(size)',
+              string_agg(format('t.%I', s.name), ', ' order by s.attnum),
+              string_agg(format('coalesce(pg_catalog.pg_column_size(t.%I), 0)', s.name), ' + ')),
+       exists (select from rowcast.displaced d where d.channel = c.id), t.oid, t.oid::regclass::text,
+       not bool_and(pg_catalog.has_column_privilege(t.oid, s.attnum, 'select')),
+       array_agg(s.name order by s.attnum),
+       array_agg(case when b.typtype = 'e' then 'enum'
+                      when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
+                      else pg_catalog.format_type(b.oid, null) end order by s.attnum),
+       array_agg(pg_catalog.format_type(b.oid, null) order by s.attnum),
+       -- one that was added as NOT VALID says nothing of the rows of before
+       array_agg(a.attnotnull and not exists (
+         select from pg_catalog.pg_constraint n where n.conrelid = t.oid and n.contype = 'n' and not n.convalidated
+            and n.conkey = array[s.attnum]) order by s.attnum),
+       case when k.attnums <@ array_agg(s.attnum) then
+         (select array_agg(n.attname::text order by pg_catalog.array_position(k.attnums, n.attnum))
+            from pg_catalog.pg_attribute n where n.attrelid = t.oid and n.attnum = any (k.attnums)) end
+  from rowcast.channel c
+  join pg_catalog.pg_class t on t.oid = c.target
+  join rowcast.shown_column s on s.channel = c.id
+  join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attnum = s.attnum
+  join pg_catalog.pg_type y on y.oid = s.type
+  join pg_catalog.pg_type b on b.oid = coalesce(nullif(y.typbasetype, 0), y.oid)
+  left join lateral (select i.indkey::int2[] as attnums from pg_catalog.pg_index i
+                      where i.indrelid = t.oid and i.indisprimary) k on true
+ where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
+ group by c.id, t.oid, t.relkind, k.attnums";
+
+/// The B-trees of a table, of which partial ones are none; of text, which collation orders it by its bytes. Postgres 14 knows one
+/// provider of locales.
+const INDEXES: &str = "
+select array(select a.attname::text from unnest(i.indkey::int2[]) with ordinality k(attnum, n)
+               left join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+              where k.n <= i.indnkeyatts order by k.n),
+       array(select o.bits::int4 from unnest(i.indoption::int2[]) with ordinality o(bits, n) where o.n <= i.indnkeyatts order by o.n),
+       array(select case when l.collname in ('C', 'POSIX', 'ucs_basic', 'pg_c_utf8') and l.collnamespace = 'pg_catalog'::regnamespace
+                           or l.oid = 100 and (d.its->>'datlocprovider' is null or d.its->>'datlocprovider' = 'c')
+                              and d.its->>'datcollate' in ('C', 'POSIX')
+                           or l.oid = 100 and d.its->>'datlocprovider' = 'b'
+                         then 'pg_catalog.' || pg_catalog.quote_ident(l.collname) end
+               from unnest(i.indcollation::oid[]) with ordinality c(oid, n) left join pg_catalog.pg_collation l on l.oid = c.oid
+              where c.n <= i.indnkeyatts order by c.n)
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class x on x.oid = i.indexrelid
+  join pg_catalog.pg_am m on m.oid = x.relam and m.amname = 'btree'
+ cross join (select pg_catalog.to_jsonb(d) from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) d(its)
+ where i.indrelid = $1::oid and i.indisvalid and i.indisready and i.indpred is null
+   and not exists (select from unnest(i.indclass::oid[]) o(class) join pg_catalog.pg_opclass p on p.oid = o.class where not p.opcdefault)";
+
+/// How many rows a table has, about, as the planner reckons; and whether the operator lets clients order any table by anything.
+const SIZE: &str = "
+with recursive part(relid) as (
+  select $1::oid union select h.inhrelid from part join pg_catalog.pg_class t on t.oid = part.relid and t.relkind = 'p'
+                         join pg_catalog.pg_inherits h on h.inhparent = part.relid)
+select coalesce(sum(case when t.relpages > 0 and t.reltuples >= 0 then t.reltuples / t.relpages else 50 end
+                    * pg_catalog.pg_relation_size(t.oid) / pg_catalog.current_setting('block_size')::int), 0)::float8,
+       exists (select from rowcast.setting where name = 'order' and value = 'any')
+  from part join pg_catalog.pg_class t on t.oid = part.relid and t.relkind <> 'p'";
+
+fn names_are_gone(code: &SqlState) -> bool {
+    [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME].contains(code)
+}
+
+impl Moment {
+    /// Begins a transaction, and looks at the table of a channel; each statement in it may take as long as `within`. Of rows that
+    /// are too large, `columns` are told besides the key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Database`] where the relay may not read the table, with the remedy.
+    pub(super) async fn begin(
+        database: &Database,
+        spare: &Spare,
+        channel: &str,
+        columns: &[&str],
+        within: Duration,
+    ) -> Result<Self> {
+        let explain = |e| Error::database(format_args!("cannot read the rows of channel {channel}"), e);
+        let session = match spare.take() {
+            Some(session) => session,
+            None => database.session(Purpose::Replay).await?,
+        };
+        let incarnations = epoch::note(&session).await?;
+        // as capture pins them. row_security = off: a policy that would hide rows is an error, not fewer rows. Names of columns go
+        // to the server and back, and have to be names for both: UTF-8
+        let settings = format!(
+            "set client_encoding = 'UTF8'; set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1;
+             set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s'; set client_connection_check_interval = '5s'; set statement_timeout = '{}s'",
+            within.as_secs()
+        );
+        session.batch_execute(&settings).await.map_err(explain)?;
+        let (mut renamed, mut has_asked) = (0, false);
+        loop {
+            session.batch_execute("begin isolation level repeatable read read only").await.map_err(explain)?;
+            let (seen, lsn) = position::now(&session).await?;
+            let boundary = Boundary::new(Cursor {
+                epoch: incarnations.epoch,
+                incarnation: incarnations.present(),
+                lsn,
+                seen,
+                inside: None,
+            });
+            let found = session.query_opt(TABLE, &[&channel, &columns]).await.map_err(explain)?;
+            // a channel without a table has no rows
+            let Some(found) = found else { return Ok(Self { session, boundary, table: None }) };
+            if found.get(3) {
+                let text =
+                    format!("cannot read the rows of channel {channel}: its table has given its name to another one");
+                return Err(Error::new(ErrorKind::Database, text)
+                    .hint(session.naming().of("select drift, remedy from rowcast.watched where drift is not null")));
+            }
+            let oid: u32 = found.get(4);
+            // a column that was added a moment ago, beside an excluded one
+            if found.get(6) && !std::mem::replace(&mut has_asked, true) {
+                session.batch_execute("rollback").await.map_err(explain)?;
+                session.query_one("select rowcast.grant_added($1::oid::regclass)", &[&oid]).await.map_err(explain)?;
+                continue;
+            }
+            let (row, bare, name): (String, String, String) = (found.get(0), found.get(1), found.get(5));
+            let from = format!("{bare} t {}", found.get::<_, &str>(2));
+            // it has the table's lock from now on: nobody can rename what it names. Before, somebody may have
+            let is_named = match session.prepare_as_it_is(&format!("select {row} from {from}")).await {
+                Ok(_) => {
+                    let named = session.query_one("select pg_catalog.to_regclass($1)::oid", &[&name]).await;
+                    named.map_err(explain)?.get::<_, Option<u32>>(0) == Some(oid)
+                }
+                Err(error) if error.code().is_some_and(names_are_gone) => false,
+                Err(error) => {
+                    let remedy = "let the relay read the table: call rowcast.watch again, with all its arguments";
+                    return Err(explain(error).hint(session.naming().of(remedy)));
+                }
+            };
+            if is_named {
+                let names: Vec<String> = found.get(7);
+                let (kinds, types): (Vec<String>, Vec<String>) = (found.get(8), found.get(9));
+                let not_null: Vec<bool> = found.get(10);
+                let columns = names.into_iter().zip(kinds).zip(types).zip(not_null);
+                let columns = columns.map(|(((name, kind), type_name), is_not_null)| TableColumn {
+                    name: name.into(),
+                    kind: Kind::of_type(&kind),
+                    type_name: type_name.into(),
+                    is_not_null,
+                });
+                let key = found.get::<_, Option<Vec<String>>>(11).unwrap_or_default();
+                let key = key.into_iter().map(Into::into).collect();
+                let table = Table { oid, name, row, bare, from, columns: columns.collect(), key };
+                return Ok(Self { session, boundary, table: Some(table) });
+            }
+            if renamed >= RENAMED {
+                let text =
+                    format!("cannot read the rows of channel {channel}: its table gets other names again and again");
+                return Err(Error::new(ErrorKind::Database, text));
+            }
+            renamed += 1;
+            session.batch_execute("rollback").await.map_err(explain)?;
+        }
+    }
+
+    /// Ends it; another one may have the session.
+    pub(super) async fn end(self, spare: &Spare) {
+        if self.session.batch_execute("rollback").await.is_ok() {
+            spare.put(self.session);
+        }
+    }
+}
+
+impl Table {
+    /// The types of its columns, where a predicate asks for any.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(super) async fn types(&self, session: &Session, asked: &Predicate) -> Result<Vec<ColumnType>> {
+        match asked {
+            Predicate::All(all) if all.is_empty() => Ok(Vec::new()),
+            _ => predicate::column_types(session, self.oid)
+                .await
+                .map_err(|e| Error::database("cannot look at the types of columns", e)),
+        }
+    }
+
+    /// Its indexes.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(super) async fn indexes(&self, session: &Session) -> Result<Vec<Index>> {
+        let explain = |e| Error::database("cannot look for an index", e);
+        let rows = session.query(INDEXES, &[&self.oid]).await.map_err(explain)?;
+        let indexes = rows.iter().map(|row| {
+            let names: Vec<Option<String>> = row.get(0);
+            let options: Vec<i32> = row.get(1);
+            let collations: Vec<Option<String>> = row.get(2);
+            let columns = names.into_iter().zip(options).zip(collations);
+            let columns = columns.map(|((name, bits), byte_collation)| IndexColumn {
+                name: name.map(Into::into),
+                is_descending: bits & 1 != 0,
+                nulls_first: bits & 2 != 0,
+                byte_collation: byte_collation.map(Into::into),
+            });
+            Index { columns: columns.collect() }
+        });
+        Ok(indexes.collect())
+    }
+
+    /// How many rows it has, about, and whether any order is allowed, whatever that costs.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(super) async fn size(&self, session: &Session) -> Result<(f64, bool)> {
+        let explain = |e| Error::database("cannot tell how large a table is", e);
+        let row = session.query_one(SIZE, &[&self.oid]).await.map_err(explain)?;
+        Ok((row.get(0), row.get(1)))
+    }
+}

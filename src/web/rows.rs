@@ -1,0 +1,205 @@
+//! `/rows/{channel}`: a page of a channel's current rows, for programs and pages that follow nothing, or not yet. Owns the answer's
+//! headers; which rows they are is the hub's.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_ENCODING, ETAG,
+    HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, ORIGIN, VARY,
+};
+use hyper::{Request, StatusCode};
+use sha2::{Digest as _, Sha256};
+
+use super::ask::{self, Admitted, Refusal, What, bad, refused};
+use super::reply::{Reply, reply};
+use super::state::Web;
+use crate::delivery::fanout::hub::{Freshness, JoinError, NoPage};
+use crate::delivery::scope::page::ViewPage;
+use crate::delivery::scope::projection::Unfit;
+use crate::delivery::wire::frame::CloseCode;
+use crate::delivery::wire::protocol;
+use crate::delivery::wire::resume_token::ResumeToken;
+
+const CURSOR: HeaderName = HeaderName::from_static("rowcast-cursor");
+const MORE: HeaderName = HeaderName::from_static("rowcast-more");
+const ORDER: HeaderName = HeaderName::from_static("rowcast-order");
+const COUNT: HeaderName = HeaderName::from_static("rowcast-count");
+const OMITTED: HeaderName = HeaderName::from_static("rowcast-omitted");
+/// What a page of another origin may read.
+const EXPOSED: &str = "etag, rowcast-count, rowcast-cursor, rowcast-more, rowcast-omitted, rowcast-order";
+/// A body from so many bytes on is compressed for whoever takes that, beside the threads that answer.
+const COMPRESSED: usize = 1024;
+/// So often a page is read again, where what may be seen changes meanwhile.
+const TRIES: u32 = 3;
+
+/// Answers a request for `/rows/{name}`.
+pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
+    let admitted = match ask::admit(request, What::Rows, name, peer, web) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refused(refusal),
+    };
+    let is_public = admitted.who.is_none();
+    match page(admitted, web).await {
+        Ok((page, cursor)) => answer(request.headers(), &page, &cursor, is_public).await,
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// The page, and its cursor.
+async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), Refusal> {
+    let Admitted { first, who, party, wants_cuts: _, paging } = admitted;
+    let refuse = |status, code, reason: &str| Err(Refusal { status, code, reason: reason.to_owned() });
+    let Some((asked, _)) = first.filter(|(key, _)| key.channel().is_some()) else {
+        let reason = "name a channel, such as /rows/pets: a user's notifications have no rows";
+        return refuse(StatusCode::NOT_FOUND, CloseCode::UnknownChannel, reason);
+    };
+    let spec = paging.parse().map_err(bad)?;
+    if !web.hub.is_live() {
+        let reason = "the server is not connected to its database: try again later";
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
+    }
+    for _ in 0..TRIES {
+        let (key, projection) = match web.hub.look_patiently(&asked, who.as_deref()).await {
+            Ok(looked) => looked,
+            Err(JoinError::Unfit(Unfit(reason))) => return Err(bad(reason)),
+            Err(JoinError::Forbidden) => {
+                let reason = format!("your token does not let you see {}", asked.label());
+                return refuse(StatusCode::FORBIDDEN, CloseCode::Forbidden, &reason);
+            }
+            Err(_) => {
+                let reason = format!("there is no channel {}", asked.label());
+                return refuse(StatusCode::NOT_FOUND, CloseCode::UnknownChannel, &reason);
+            }
+        };
+        match web.hub.page(&key, &projection, &spec, Freshness::Replayed, &party.name()).await {
+            Ok(page) => {
+                let cursor = web.hub.sealed(&page.boundary.token);
+                let cursor = ResumeToken { cursor: &cursor, rights: projection.mark() }.to_string();
+                return Ok((page, cursor));
+            }
+            Err(NoPage::Outdated) => {}
+            Err(NoPage::Unfit(what)) => return Err(bad(what)),
+            Err(NoPage::Refused) => {
+                let reason = "the rows cannot be read: the server's log says why";
+                return refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
+            }
+            Err(NoPage::Unanswered) => break,
+        }
+    }
+    let reason = "the rows could not be read in time: try again later";
+    refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason)
+}
+
+async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: bool) -> Reply {
+    let mut body = String::with_capacity(page.size() + page.parts.len() + 8);
+    body.push('[');
+    for part in page.parts.iter().filter(|part| !part.rows.is_empty()) {
+        if body.len() > 1 {
+            body.push(',');
+        }
+        body.push_str(&part.rows);
+    }
+    body.push_str("]\n");
+    let hash = URL_SAFE_NO_PAD.encode(&Sha256::digest(&body)[..12]);
+    let wants_gzip = accepts_gzip(asked) && body.len() >= COMPRESSED;
+    let tag = format!("\"{hash}{}\"", if wants_gzip { "-gzip" } else { "" });
+    let is_known =
+        asked.get_all(IF_NONE_MATCH).iter().any(|known| known.to_str().is_ok_and(|known| known.contains(&tag)));
+    let mut answer = match (is_known, wants_gzip) {
+        (true, _) => reply(StatusCode::NOT_MODIFIED, "application/json", ""),
+        (false, false) => reply(StatusCode::OK, "application/json", body),
+        (false, true) => match tokio::task::spawn_blocking(move || gzip(body.as_bytes())).await {
+            Ok(Ok(packed)) => {
+                let mut answer = reply(StatusCode::OK, "application/json", packed);
+                answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                answer
+            }
+            Ok(Err(_)) | Err(_) => {
+                reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "the rows cannot be compressed\n")
+            }
+        },
+    };
+    let headers = answer.headers_mut();
+    let mut put = |name: HeaderName, text: String| {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name, value);
+        }
+    };
+    put(ETAG, tag);
+    put(CURSOR, cursor.to_owned());
+    put(MORE, page.more.to_string());
+    put(ORDER, ascii(&protocol::order(&page.order).to_string()));
+    if let Some(count) = page.count {
+        put(COUNT, format!("{}{}", if count.is_exact { "" } else { "~" }, count.rows));
+    }
+    let omitted = page.parts.iter().filter(|part| part.omitted).count();
+    if omitted > 0 {
+        put(OMITTED, "row_bytes".to_owned());
+    }
+    // what one token shows is not to be kept for another; a page that everybody may see may be a second old, as it may be here
+    put(CACHE_CONTROL, if is_public { "public, max-age=1" } else { "private, no-cache" }.to_owned());
+    put(VARY, "accept-encoding, authorization, origin".to_owned());
+    if let Some(origin) = asked.get(ORIGIN) {
+        // it is an allowed one, else there were no answer
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    answer
+}
+
+/// JSON in which every character is one of ASCII: names of columns may have others, and headers may not.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for char in json.chars() {
+        if char.is_ascii() {
+            text.push(char);
+        } else {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
+}
+
+/// Whether the client takes a body that is compressed: `gzip`, and not `gzip;q=0`.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
+    })
+}
+
+fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_any_alphabet_fits_into_a_header() {
+        assert_eq!(ascii(r#"{"größe":"🦀"}"#), r#"{"gr\u00f6\u00dfe":"\ud83e\udd80"}"#);
+    }
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        let accepts = |value: &'static str| {
+            accepts_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(value))]))
+        };
+        assert!(accepts("gzip") && accepts("br, GZIP;q=0.5") && accepts("deflate, gzip"));
+        assert!(!accepts("gzip;q=0") && !accepts("br") && !accepts("x-gzip"));
+    }
+}

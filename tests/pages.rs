@@ -1,0 +1,445 @@
+//! Pages: some of a table's rows, in an order, at the wire and over HTTP; they agree with what the database says, and with the stream.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const SECRET: &str = "a secret that only the tests know";
+
+fn token(role: &str, sub: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({"exp": now + 600, "iat": now, "role": role, "sub": sub});
+    encode(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+/// A page: its rows, and its last message.
+async fn page(socket: &mut Socket, command: &Value) -> (Vec<Value>, Value) {
+    socket.send(&command.to_string()).await;
+    let mut rows = Vec::new();
+    loop {
+        let message = socket.message().await;
+        assert_eq!((&message["type"], &message["ref"]), (&json!("rows"), &command["ref"]), "{message}");
+        rows.extend(message["rows"].as_array().unwrap().iter().cloned());
+        if message["last"] == true {
+            return (rows, message);
+        }
+    }
+}
+
+/// All rows of an order, page after page, forwards and backwards.
+async fn both_ways(socket: &mut Socket, channel: &str, order: &str, limit: usize) -> [Vec<Value>; 2] {
+    let mut both = [vec![], vec![]];
+    for (way, place) in ["after", "before"].into_iter().enumerate() {
+        // the last page is the first one of the order the other way round
+        let mut at: Option<Value> = None;
+        if way == 1 {
+            let last = both[0].last().cloned().unwrap();
+            both[1].push(last);
+            at = both[1].last().cloned();
+        }
+        loop {
+            let mut command = json!({"type": "rows", "channel": channel, "order": order, "limit": limit, "ref": order});
+            if let Some(at) = &at {
+                command[place] = at.clone();
+            }
+            let (rows, last) = page(socket, &command).await;
+            let more = last["more"] == true;
+            assert!(rows.len() == limit || !more, "{order}: a page is full where there are more rows");
+            if way == 0 {
+                both[0].extend(rows);
+                at = both[0].last().cloned();
+            } else {
+                both[1].splice(0..0, rows);
+                at = both[1].first().cloned();
+            }
+            if !more {
+                break;
+            }
+        }
+    }
+    both
+}
+
+#[tokio::test]
+async fn pages_in_both_directions_are_the_rows_in_the_order_of_the_database() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table things (id int, part int, name text, price numeric, ratio float8, small int2, big int8, token uuid,
+                              open boolean, at timestamptz, noted timestamp, day date, hour time, primary key (part, id));
+         insert into things
+           select n, n % 3,
+                  case when n % 7 > 0 then (array['b','B','a','Z','ä','zz','','🦀','a b','ﬃ','É'])[1 + n % 11] end,
+                  case when n % 5 > 0 then (array['1.50','1.5','-3','NaN','Infinity','0','99999999999999.25','-Infinity'])[1 + n % 8]::numeric end,
+                  (array['0.1','NaN','-Infinity','1e300','-0','0']::float8[])[1 + n % 6],
+                  n % 4, case when n % 3 > 0 then n * 1000 - 20000 end, md5((n % 20)::text)::uuid, n % 2 = 0,
+                  case when n % 6 > 0 then (array['infinity','-infinity','0044-03-15 12:00 BC','12345-06-07','2024-01-15 10:30:00.5',
+                                                  '2024-01-15 10:30:00','1999-12-31 23:59:59.999999']::timestamptz[])[1 + n % 7] end,
+                  timestamp '2024-01-01' + n % 9 * interval '1 hour', date '2024-01-01' + n % 10, time '10:00' + n % 4 * interval '1 minute'
+             from generate_series(1, 60) n;
+         select rowcast.watch('things')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/things").await;
+    for (order, sql) in [
+        ("", "part, id"),
+        ("id.desc", "id desc, part desc"),
+        ("name", "name collate \"C\", part, id"),
+        ("name.desc.nullslast,price.asc.nullsfirst", "name collate \"C\" desc nulls last, price nulls first, part, id"),
+        ("price.desc", "price desc, part desc, id desc"),
+        ("ratio,at.desc", "ratio, at desc, part desc, id desc"),
+        ("small.desc,big.nullsfirst", "small desc, big nulls first, part, id"),
+        ("token,open.desc", "token, open desc, part desc, id desc"),
+        ("at.nullsfirst,id.desc", "at nulls first, id desc, part desc"),
+        ("noted.desc,day,hour.desc", "noted desc, day, hour desc, part desc, id desc"),
+    ] {
+        let expected =
+            db.text(&format!("select json_agg(json_build_array(part, id) order by {sql}) from things")).await;
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        for limit in [7, 60] {
+            for rows in both_ways(&mut socket, "things", order, limit).await {
+                let keys: Vec<Value> = rows.iter().map(|row| json!([row["part"], row["id"]])).collect();
+                assert_eq!(Value::from(keys), expected, "order {order}, limit {limit}");
+            }
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_table_is_ordered_by_an_index_and_the_refusal_names_it() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table orders (order_id int primary key, created_at timestamptz not null, state text, total numeric, secret text);
+         insert into orders select n, timestamptz '2024-01-01' + n * interval '1 s', 'open', n from generate_series(1, 20000) n;
+         analyze orders;
+         select rowcast.watch('orders', exclude => '{secret}')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/orders").await;
+    for order in ["created_at.desc", "state,created_at.desc", "total.desc.nullslast"] {
+        let command = json!({"type": "rows", "channel": "orders", "order": order, "limit": 2, "ref": 1});
+        socket.send(&command.to_string()).await;
+        let refused = socket.message().await;
+        assert_eq!(
+            (&refused["type"], &refused["code"], &refused["ref"]),
+            (&json!("error"), &json!("bad_order"), &json!(1)),
+            "{refused}"
+        );
+        // the remedy works when it is pasted
+        let (_, remedy) = refused["message"].as_str().unwrap().split_once(": create").unwrap();
+        db.run(&format!("create{remedy}")).await;
+        let (rows, last) = page(&mut socket, &command).await;
+        assert_eq!(
+            (rows[0]["order_id"].clone(), rows.len(), &last["more"]),
+            (json!(20_000), 2, &json!(true)),
+            "{order}"
+        );
+    }
+    for (order, code, part) in [
+        ("secret", "bad_order", "there is no column secret"),
+        ("colour.desc", "bad_order", "there is no column colour"),
+        ("order_id.down", "bad_order", "column.desc"),
+    ] {
+        socket.send(&json!({"type": "rows", "channel": "orders", "order": order}).to_string()).await;
+        let refused = socket.message().await;
+        assert_eq!(refused["code"], code, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(part), "{refused}");
+    }
+    db.run("select rowcast.configure('order', 'any')").await;
+    let any = json!({"type": "rows", "channel": "orders", "order": "total.desc,state", "limit": 1});
+    assert_eq!(page(&mut socket, &any).await.0[0]["order_id"], 20_000);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscription_begins_with_a_page_and_goes_on_from_it() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, owner int, name text);
+         insert into pets select n, n % 2, 'pet ' || n from generate_series(1, 10) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.socket("/ws").await;
+    let subscribe = json!({"type": "subscribe", "channel": "pets", "view": "odd", "filter": "owner=eq.1", "columns": ["pet_id", "name"],
+                           "rows": {"order": "pet_id.desc", "limit": 2, "count": "exact"}, "ref": 1});
+    socket.send(&subscribe.to_string()).await;
+    let rows = socket.message().await;
+    let cursor = rows["cursor"].as_str().unwrap().to_owned();
+    let mut expected = json!({
+        "type": "rows", "channel": "pets", "view": "odd", "last": true, "more": true,
+        "rows": [{"pet_id": 9, "name": "pet 9"}, {"pet_id": 7, "name": "pet 7"}],
+        "order": [{"column": "pet_id", "type": "integer", "desc": true, "nulls": "first"}],
+        "count": 5, "exact": true});
+    expected["cursor"] = json!(cursor);
+    assert_eq!(rows, expected);
+    let subscribed = socket.message().await;
+    assert_eq!(
+        (&subscribed["type"], &subscribed["recovered"], &subscribed["ref"]),
+        (&json!("subscribed"), &json!(false), &json!(1))
+    );
+    db.run("insert into pets values (11, 1, 'Luna'), (12, 0, 'Rex')").await;
+    let created = socket.message().await;
+    assert_eq!((&created["data"], &created["view"]), (&json!({"pet_id": 11, "name": "Luna"}), &json!("odd")));
+    // the next page of the view has its filter and its columns
+    let next = json!({"type": "rows", "channel": "pets", "view": "odd", "order": "pet_id.desc", "limit": 2, "after": {"pet_id": 7}, "ref": "n"});
+    let (rows, last) = page(&mut socket, &next).await;
+    assert_eq!(
+        (Value::from(rows), &last["view"]),
+        (json!([{"pet_id": 5, "name": "pet 5"}, {"pet_id": 3, "name": "pet 3"}]), &json!("odd"))
+    );
+    // a client that comes back with the cursor of the page gets the changes and no rows
+    let mut back = server.socket("/ws").await;
+    let mut resume = subscribe.clone();
+    resume["since"] = json!(cursor);
+    back.send(&resume.to_string()).await;
+    assert_eq!(back.message().await["data"]["pet_id"], 11);
+    assert_eq!(back.message().await["recovered"], true);
+    // and one whose cursor is none gets the page
+    resume["since"] = json!("nonsense");
+    resume["view"] = json!("other");
+    back.send(&resume.to_string()).await;
+    let types: Vec<Value> =
+        [back.message().await, back.message().await, back.message().await].iter().map(|m| m["type"].clone()).collect();
+    assert_eq!(types, ["gap", "rows", "subscribed"]);
+    for (wrong, code) in [
+        (json!({"snapshot": true, "rows": {}}), "bad_message"),
+        (json!({"rows": {"limit": 0}}), "bad_order"),
+        (json!({"rows": {"order": "colour"}}), "bad_order"),
+        (json!({"rows": {"order": "owner"}, "columns": "pet_id"}), "bad_order"),
+        (json!({"rows": {}, "columns": "name"}), "bad_order"),
+        (json!({"rows": {"after": {"pet_id": "x"}}}), "bad_order"),
+        (json!({"rows": {"after": {"name": "x"}}}), "bad_order"),
+    ] {
+        let mut command = json!({"type": "subscribe", "channel": "pets", "view": "w", "ref": 9});
+        command.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+        back.send(&command.to_string()).await;
+        let refused = back.message().await;
+        assert_eq!((&refused["code"], &refused["ref"]), (&json!(code), &json!(9)), "{command}: {refused}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_shows_what_the_policy_shows() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, owner text, name text, chip text);
+         insert into pets select n, (n % 3)::text, 'pet ' || n, 'secret' from generate_series(1, 30) n;
+         create table visits (visit_id int primary key, at date);
+         select rowcast.watch('pets', exclude => '{chip}'), rowcast.watch('visits');
+         select rowcast.allow('pets', 'owner', 'owner=eq.{sub}', '{pet_id,name}');
+         select rowcast.allow('visits', 'owner', null, '{at}')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let one = token("owner", "1");
+    let mut socket = server.subscribed(&format!("/ws/pets?token={one}")).await;
+    let (rows, last) = page(
+        &mut socket,
+        &json!({"type": "rows", "channel": "pets", "order": "pet_id.desc", "limit": 2, "count": "exact"}),
+    )
+    .await;
+    assert_eq!(Value::from(rows), json!([{"pet_id": 28, "name": "pet 28"}, {"pet_id": 25, "name": "pet 25"}]));
+    assert_eq!((&last["count"], &last["more"]), (&json!(10), &json!(true)));
+    assert!(last["cursor"].as_str().unwrap().contains('~'), "the cursor says with which rights it was got");
+    for (command, code) in [
+        (json!({"channel": "pets", "order": "owner"}), "bad_order"),
+        (json!({"channel": "pets", "order": "chip"}), "bad_order"),
+        (json!({"channel": "pets", "filter": "owner=eq.2"}), "bad_filter"),
+        (json!({"channel": "visits"}), "bad_order"),
+        (json!({"channel": "cats"}), "forbidden"),
+        (json!({"channel": "user/1"}), "bad_message"),
+    ] {
+        let mut command = command;
+        command["type"] = json!("rows");
+        socket.send(&command.to_string()).await;
+        let refused = socket.message().await;
+        assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!(code)), "{command}: {refused}");
+    }
+    // another user's page is another one, also within the second
+    let two = token("owner", "2");
+    let (head, body) =
+        server.get_with("/rows/pets?order=pet_id.desc&limit=1", &format!("authorization: Bearer {two}\r\n")).await;
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!([{"pet_id": 29, "name": "pet 29"}]), "{head}");
+    assert!(head.contains("cache-control: private"), "{head}");
+    assert_eq!(server.get("/rows/pets").await.0, 401);
+    assert_eq!(server.get(&format!("/rows/pets?token={}", token("stranger", "1"))).await.0, 403);
+    // what the policy takes away is not told a moment later
+    db.run("select rowcast.allow('pets', 'owner', 'owner=eq.{sub}', '{pet_id}')").await;
+    let path = format!("/rows/pets?order=pet_id.desc&limit=1&token={two}");
+    loop {
+        let (_, body) = server.get(&path).await;
+        let rows: Value = serde_json::from_str(&body).unwrap();
+        if rows == json!([{"pet_id": 29}]) {
+            break;
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_over_http_has_what_a_program_needs_to_go_on() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, \"größe\" int, name text);
+         insert into pets select n, n, repeat('x', 200) from generate_series(1, 40) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let (head, body) = server
+        .get_with("/rows/pets?limit=3&count=exact&columns=pet_id,gr%C3%B6%C3%9Fe&order=gr%C3%B6%C3%9Fe.desc", "")
+        .await;
+    let rows: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(rows, json!([{"pet_id": 40, "größe": 40}, {"pet_id": 39, "größe": 39}, {"pet_id": 38, "größe": 38}]));
+    let header = |head: &str, name: &str| {
+        let found = head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("{name} in {head}"))
+    };
+    assert_eq!((header(&head, "rowcast-more"), header(&head, "rowcast-count")), ("true".to_owned(), "40".to_owned()));
+    assert_eq!(header(&head, "cache-control"), "public, max-age=1");
+    let order: Value = serde_json::from_str(&header(&head, "rowcast-order")).unwrap();
+    assert_eq!(order[0], json!({"column": "größe", "type": "integer", "desc": true, "nulls": "first"}));
+    assert_eq!(order[1]["column"], "pet_id");
+    // the next page, by the last row as it came
+    let (_, body) = server.get("/rows/pets?limit=1&columns=pet_id,gr%C3%B6%C3%9Fe&order=gr%C3%B6%C3%9Fe.desc&after=%7B%22gr%C3%B6%C3%9Fe%22:38,%22pet_id%22:38%7D").await;
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap()[0]["pet_id"], 37);
+    // its cursor is where a subscription goes on
+    let mut socket = server.socket(&format!("/ws/pets?since={}", header(&head, "rowcast-cursor"))).await;
+    assert_eq!(socket.message().await["recovered"], true);
+    // what did not change is not sent again
+    let (first, _) = server.get_with("/rows/pets?limit=2", "").await;
+    let (second, body) =
+        server.get_with("/rows/pets?limit=2", &format!("if-none-match: {}\r\n", header(&first, "etag"))).await;
+    assert!(second.starts_with("HTTP/1.1 304") && body.is_empty(), "{second}");
+    for (query, status) in [
+        ("limit=0", 400),
+        ("order=colour", 400),
+        ("after=7", 400),
+        ("since=x", 400),
+        ("filter=colour=eq.1", 400),
+        ("count=some", 400),
+    ] {
+        assert_eq!(server.get(&format!("/rows/pets?{query}")).await.0, status, "{query}");
+    }
+    assert_eq!(
+        (server.get("/rows/cats").await.0, server.get("/rows/user/1").await.0, server.get("/rows/").await.0),
+        (404, 404, 404)
+    );
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_that_are_too_large_and_tables_without_a_key_or_without_rows() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table files (file_id int primary key, at date, body text);
+         insert into files values (1, '2024-01-01', 'short'), (2, '2024-01-02', repeat(md5('x'), 300000)), (3, '2024-01-03', 'short');
+         create table bare (n int);
+         insert into bare values (1);
+         select rowcast.watch('files'), rowcast.watch('bare');
+         select rowcast.create_channel('news')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/files").await;
+    socket.send(r#"{"type":"rows","channel":"files","order":"at.desc","columns":["file_id","at"]}"#).await;
+    let (first, large, last) = (socket.message().await, socket.message().await, socket.message().await);
+    assert_eq!(first["rows"], json!([{"file_id": 3, "at": "2024-01-03"}]), "{first}");
+    assert_eq!(
+        (&large["rows"], &large["omitted"]),
+        (&json!([{"file_id": 2, "at": "2024-01-02"}]), &json!("row_bytes"))
+    );
+    assert_eq!(
+        (&last["rows"], &last["last"], &last["more"]),
+        (&json!([{"file_id": 1, "at": "2024-01-01"}]), &json!(true), &json!(false))
+    );
+    socket.send(r#"{"type":"rows","channel":"bare","ref":2}"#).await;
+    let refused = socket.message().await;
+    assert_eq!(refused["code"], "bad_order");
+    assert!(refused["message"].as_str().unwrap().contains("no primary key"), "{refused}");
+    let (rows, last) = page(&mut socket, &json!({"type": "rows", "channel": "news"})).await;
+    assert_eq!((rows.len(), &last["more"]), (0, &json!(false)), "a channel without a table has no rows");
+    server.stop().await.unwrap();
+}
+
+/// Writers go on while a client pages: with the rule of the seam it has at each moment what the stream says.
+#[tokio::test]
+async fn a_client_that_keeps_what_changes_touch_ends_with_the_table() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, n int not null default 0);
+         insert into pets select n from generate_series(1, 300) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/pets").await;
+    let writer = db.another_client().await;
+    let writing = tokio::spawn(async move {
+        for n in 1..=400 {
+            let key = 1 + n * 7919 % 300;
+            let sql = match n % 4 {
+                0 => format!("delete from pets where pet_id = {key}"),
+                1 => format!("insert into pets values ({key}, {n}) on conflict do nothing"),
+                _ => format!("update pets set n = {n} where pet_id between {key} and {}", key + 5),
+            };
+            writer.batch_execute(&sql).await.unwrap();
+        }
+    });
+    // None: gone
+    let mut rows = std::collections::BTreeMap::<i64, Option<i64>>::new();
+    let mut after = None;
+    let apply = |rows: &mut std::collections::BTreeMap<i64, Option<i64>>, message: &Value| {
+        let (key, n) = (message["data"]["pet_id"].as_i64().unwrap(), message["data"]["n"].as_i64());
+        rows.insert(key, n.filter(|_| message["action"] != "deleted"));
+        key
+    };
+    loop {
+        let mut command = json!({"type": "rows", "channel": "pets", "limit": 10});
+        if let Some(after) = after {
+            command["after"] = json!({ "pet_id": after });
+        }
+        socket.send(&command.to_string()).await;
+        let mut touched = std::collections::BTreeSet::new();
+        let message = loop {
+            let message = socket.message().await;
+            match message["type"].as_str().unwrap() {
+                "realtime_update" => touched.insert(apply(&mut rows, &message)),
+                "rows" => break message,
+                _ => panic!("{message}"),
+            };
+        };
+        for row in message["rows"].as_array().unwrap() {
+            let key = row["pet_id"].as_i64().unwrap();
+            if !touched.contains(&key) {
+                let known = rows.insert(key, row["n"].as_i64());
+                assert!(
+                    known.is_none_or(|known| known == row["n"].as_i64()),
+                    "{row}: a row that no change has touched is what it was"
+                );
+            }
+            after = Some(key);
+        }
+        if message["more"] == false {
+            break;
+        }
+    }
+    writing.await.unwrap();
+    db.run("insert into pets values (1000, 1000)").await;
+    while apply(&mut rows, &socket.message().await) != 1000 {}
+    let told: Vec<Value> = rows.iter().filter_map(|(key, n)| n.map(|n| json!([key, n]))).collect();
+    let table = db.text("select json_agg(json_build_array(pet_id, n) order by pet_id) from pets").await;
+    assert_eq!(Value::from(told), serde_json::from_str::<Value>(&table).unwrap());
+    server.stop().await.unwrap();
+}
