@@ -322,6 +322,7 @@ test("a page whose end fell off meanwhile leaves no hole", () => {
   expect(wish.after).toEqual({ total: 8, order_id: 8 });
   // one more than it keeps: from 10 on none is held any more
   for (const row of orders(29, 11).reverse()) tell("created", row);
+  for (const row of orders(18, 11)) tell("deleted", row);
   page(orders(7, 1), false, ["", wish.n]);
   for (const row of orders(29, 25)) tell("deleted", row);
   state.cut();
