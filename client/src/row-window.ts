@@ -115,9 +115,9 @@ export class RowWindow<Row = any> implements Shown<Row> {
     if (this.#isOver) throw new RowcastError("closed", `${this.#subscription.channel} was closed`);
     if (this.#waiting || !this.hasMore) return this.#waiting?.promise;
     const { promise } = (this.#waiting = waiting());
-    this.#state.grow(count);
+    const isOther = this.#state.grow(count);
     this.#ask();
-    this.#tell(true);
+    this.#tell(isOther);
     return promise;
   }
 

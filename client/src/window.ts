@@ -15,9 +15,9 @@ export interface Shown<Row> {
   /** fewer than asked for are shown, and the next ones are on their way */
   readonly isLoading: boolean;
   /** how many rows there are, where `count` asked for it */
-  readonly count?: number;
+  readonly count?: number | undefined;
   /** `count` is no estimate */
-  readonly isExact?: boolean;
+  readonly isExact?: boolean | undefined;
 }
 
 /** A page that is wanted: the rows behind a place. */
@@ -90,10 +90,10 @@ export class WindowRows<Row> {
     return Math.min(PAGE, this.#limit + this.#surplus);
   }
 
-  /** More rows are to be shown, of those that the last cut has left. */
-  grow(count: number): void {
+  /** More rows are to be shown, of those that the last cut has left. Returns whether something else is shown now. */
+  grow(count: number): boolean {
     this.#limit += count;
-    this.#show();
+    return this.#show();
   }
 
   /** A change came. */
@@ -161,23 +161,25 @@ export class WindowRows<Row> {
     this.#isChanged = false;
     this.#cutRows = [...this.#held];
     this.#isCutComplete = this.#isComplete;
-    const before = this.shown;
-    this.#show();
-    const after = this.shown;
-    return (Object.keys({ ...before, ...after }) as (keyof Shown<Row>)[]).some((name) => before[name] !== after[name]);
+    return this.#show();
   }
 
-  #show(): void {
+  /** Returns whether it is something else. */
+  #show(): boolean {
     const [held, limit] = [this.#cutRows, this.#limit];
-    const { rows: before } = this.shown;
+    const before = this.shown;
     const rows = held.slice(0, limit).map(({ row }) => row);
-    const isSame = rows.length === before.length && rows.every((row, i) => row === before[i]);
-    this.shown = {
-      rows: isSame ? before : rows,
+    const isSame = rows.length === before.rows.length && rows.every((row, i) => row === before.rows[i]);
+    const shown: Shown<Row> = {
+      rows: isSame ? before.rows : rows,
       hasMore: held.length > limit || !this.#isCutComplete,
       isLoading: held.length < limit && !this.#isCutComplete,
       ...(this.#count === undefined ? {} : { count: this.#count, isExact: this.#isExact }),
     };
+    const names = Object.keys({ ...before, ...shown }) as (keyof Shown<Row>)[];
+    if (names.every((name) => before[name] === shown[name])) return false;
+    this.shown = shown;
+    return true;
   }
 
   #add(count: number): void {
