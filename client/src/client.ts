@@ -4,6 +4,7 @@ import { Connection, STATES, type Host, type Socket, type State } from "./connec
 import { RowcastError } from "./error.js";
 import { userChannel, type Change, type Notification } from "./messages.js";
 import type { Part } from "./part.js";
+import { RowWindow, type WindowOptions } from "./row-window.js";
 import { Subscription, type CursorStorage, type Handlers, type SubscribeOptions } from "./subscription.js";
 import type { Token } from "./token.js";
 
@@ -96,6 +97,14 @@ export class Client<Channels extends object = Record<string, any>> {
     return new Collection(options, (wishes, handlers) =>
       this.#open(new Subscription(channel, wishes, handlers)),
     );
+  }
+
+  /** The first rows of a channel's table in an order, kept equal to what Postgres would give. */
+  window<Name extends keyof Channels & string, Column extends keyof Channels[Name] & string = never>(
+    channel: Name,
+    options: WindowOptions<Channels[Name], Column>,
+  ): RowWindow<Part<Channels[Name], Column>> {
+    return new RowWindow(options, (wishes, handlers) => this.#open(new Subscription(channel, wishes, handlers)));
   }
 
   /** The device may have slept, or the network be back: asks now whether the server is there. Browsers tell it by themselves. */

@@ -8,7 +8,7 @@ import type { Handlers, SubscribeOptions, Subscription } from "./subscription.js
 export type Key = string | number;
 
 /** The table's primary key: its column, its columns, or a function that makes a key of them. */
-type KeyOf<Row> = (keyof Row & string) | readonly (keyof Row & string)[] | ((row: Row) => Key);
+export type KeyOf<Row> = (keyof Row & string) | readonly (keyof Row & string)[] | ((row: Row) => Key);
 
 /** What a collection asks for: of rows like `Row`, these columns. */
 export interface CollectionOptions<Row, Column extends string = never>
@@ -58,18 +58,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
     { key, ...options }: { key: KeyOf<Row> } & SubscribeOptions,
     subscribe: (options: SubscribeOptions, handlers: Handlers<Change<Row>, Row>) => Subscription<Change<Row>, Row>,
   ) {
-    const keyOf = toKey(key);
-    let isUnsafe = false;
-    this.#key = (row) => {
-      const key = keyOf(row);
-      // JSON.parse has rounded it: rows of different keys would be one
-      if (!isUnsafe && typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key)) {
-        isUnsafe = true;
-        const text = `key ${key} is beyond 2^53: show it as text, in a generated column`;
-        this.#emit("error", new RowcastError("unsafe_key", text, false));
-      }
-      return key;
-    };
+    this.#key = toKey(key, (error) => this.#emit("error", error));
     let isReady!: () => void;
     let isOver!: (reason: unknown) => void;
     const shown = new Promise<void>((resolve, reject) => ([isReady, isOver] = [resolve, reject]));
@@ -214,7 +203,22 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   }
 }
 
-function toKey<Row>(key: KeyOf<Row>): (row: Row) => Key {
+/** @internal Makes keys of rows. Tells once where one was rounded. */
+export function toKey<Row>(key: KeyOf<Row>, tell: (error: RowcastError) => void): (row: Row) => Key {
+  const keyOf = plainKey(key);
+  let isUnsafe = false;
+  return (row) => {
+    const key = keyOf(row);
+    // JSON.parse has rounded it: rows of different keys would be one
+    if (!isUnsafe && typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key)) {
+      isUnsafe = true;
+      tell(new RowcastError("unsafe_key", `key ${key} is beyond 2^53: show it as text, in a generated column`, false));
+    }
+    return key;
+  };
+}
+
+function plainKey<Row>(key: KeyOf<Row>): (row: Row) => Key {
   if (typeof key === "function") return key;
   if (typeof key === "string") return (row) => row[key] as Key;
   return (row) => JSON.stringify((key as (keyof Row)[]).map((column) => row[column]));

@@ -4,6 +4,7 @@ import { subscriptionOf, type Complaint, type Message } from "./messages.js";
 import { Stream } from "./stream.js";
 import type { Subscription } from "./subscription.js";
 import { renewIn, subprotocols, type Token } from "./token.js";
+import type { Page } from "./window.js";
 
 /** Silence after which the server is asked whether it lives. Its heartbeats come after 25 to 50 s. */
 export const PING_AFTER = 30_000;
@@ -102,6 +103,8 @@ export class Connection {
   /** how long a socket may be asked for an answer: on a slow line that stands behind a long message */
   #patience = ANSWER_WITHIN;
   #isDown = false;
+  /** pages that were asked for with the stream */
+  #said = new Set<Page>();
   /** nothing came since a cut that some subscription was waited for at */
   #isHeld = false;
   /** since when cuts are held up, and nothing came of what they wait for */
@@ -146,6 +149,14 @@ export class Connection {
       if (this.#subscriptions.size === 0) this.close();
       else this.#cutAgain();
     });
+  }
+
+  /** Asks for the page that a subscription wants. */
+  ask(subscription: Subscription): void {
+    const { page } = subscription;
+    if (!page || this.#said.has(page)) return;
+    if (this.#socket instanceof Stream) this.#again();
+    else if (this.#isOpen) this.#send(subscription.pageCommand(page));
   }
 
   /** Begins a subscription anew, once the server has confirmed that it was left. */
@@ -227,7 +238,14 @@ export class Connection {
 
   /** All that a stream says. */
   #commands(): string {
-    return [...this.#subscriptions.values()].map((subscription) => JSON.stringify(subscription.begin())).join("\n");
+    const commands: object[] = [];
+    for (const subscription of this.#subscriptions.values()) commands.push(subscription.begin());
+    for (const subscription of this.#subscriptions.values()) {
+      if (!subscription.page) continue;
+      this.#said.add(subscription.page);
+      commands.push(subscription.pageCommand(subscription.page));
+    }
+    return commands.map((command) => JSON.stringify(command)).join("\n");
   }
 
   #received(text: string): void {
@@ -345,6 +363,7 @@ export class Connection {
       const subscription = this.#subscriptions.get(id);
       if (this.#leaving.has(id)) this.#sendLeave(id);
       else if (subscription && !subscription.isAnswered) this.#join(subscription);
+      else if (subscription?.page && subscription.isLive) this.ask(subscription);
       else return next();
       this.#slow = setTimeout(next, pause);
     };
@@ -449,6 +468,7 @@ export class Connection {
     for (const timer of [this.#timer, this.#renewal, this.#slow, this.#absent]) clearTimeout(timer);
     this.#attempt++;
     this.#leaving.clear();
+    this.#said.clear();
     this.#isDown = this.#isHeld = this.#isAsked = false;
     const socket = this.#socket;
     this.#socket = undefined;

@@ -3,6 +3,8 @@ export type { Collection, CollectionOptions, Difference, Key } from "./collectio
 export type { State } from "./connection.js";
 export { RowcastError } from "./error.js";
 export type { Change, Notification, Subscribed } from "./messages.js";
-export type { Abort, Filter, Part } from "./part.js";
+export type { Abort, Filter, Order, Part } from "./part.js";
+export type { RowWindow, WindowOptions } from "./row-window.js";
 export type { CursorStorage, Handlers, SubscribeOptions, Subscription } from "./subscription.js";
 export type { Token } from "./token.js";
+export type { Shown } from "./window.js";

@@ -1,4 +1,4 @@
-import { idOf, subscriptionOf, type Complaint, type Message } from "./messages.js";
+import { idOf, subscriptionOf, type Complaint, type Message, type PageRef } from "./messages.js";
 import { hold, onLeave, post, type Call, type Post, type ToLeader, type ToMember } from "./post.js";
 import { renamed, Route, subscribed, type Reader, type Said } from "./route.js";
 
@@ -121,6 +121,7 @@ export class Leader {
     const command: Command = JSON.parse(text);
     if (command.type === "subscribe") this.#subscribe(member, command);
     else if (command.type === "unsubscribe") this.#unsubscribe(member, command);
+    else if (command.type === "rows") this.#page(member, command);
     else if (command.type === "auth") this.#renew(member, text);
     else {
       if (command.type === "ping") this.#asking.push(member);
@@ -167,6 +168,13 @@ export class Leader {
     } else {
       this.#leave(route);
     }
+  }
+
+  /** A page of what a member's subscription follows. */
+  #page(member: string, command: Command): void {
+    const route = this.#routeOf(member, command);
+    const [, n] = command.ref as PageRef;
+    if (route && !route.isLeft) this.#send({ ...command, view: route.view, ref: [route.id, n] });
   }
 
   #leave(route: Route): void {
@@ -253,9 +261,12 @@ export class Leader {
 
   #forward({ member, view, ref }: Reader, { message, text }: Said, route?: Route): void {
     this.#told.add(member);
-    const isAnswer = "ref" in message;
+    // of a page the number is asked for alone, and its rows keep their digits
+    const isAnswer = "ref" in message && message.type !== "rows";
     const same = text !== undefined && !isAnswer ? renamed(text, route?.view, view) : undefined;
-    this.#say(member, same ?? JSON.stringify({ ...message, view, ref: isAnswer ? ref : undefined }));
+    const asked = (message as Complaint).ref;
+    const own = Array.isArray(asked) ? [ref, asked[1]] : ref;
+    this.#say(member, same ?? JSON.stringify({ ...message, view, ref: "ref" in message ? own : undefined }));
   }
 
   #closed(code: number, reason: string): void {

@@ -1,4 +1,5 @@
 /** The wire, as docs/reference/protocol.md describes it: what the server sends. */
+import type { OrderColumn } from "./ordered.js";
 
 interface Base {
   /** when the change was captured: RFC 3339, UTC, microseconds */
@@ -60,13 +61,38 @@ export interface Subscribed {
   replayed: number;
 }
 
+/** A part of a page of rows. What is not in each part is in the last one. */
+export interface Rows {
+  type: "rows";
+  channel: string;
+  view?: string;
+  rows: unknown[];
+  /** the row is too long: of its columns it has those of the key and of the order alone */
+  omitted?: "row_bytes";
+  last: boolean;
+  /** rows lie behind it */
+  more?: boolean;
+  /** the whole order, with the columns that the server has added */
+  order?: OrderColumn[];
+  count?: number;
+  /** `count` is no estimate */
+  exact?: boolean;
+  /** the place at which it was read */
+  cursor?: string;
+  /** of the first page of a subscription: none */
+  ref?: PageRef;
+}
+
+/** Names a page: its subscription, and a number. */
+export type PageRef = [subscription: string, n: number];
+
 /** Something went wrong with a command, or with a subscription that was fine until now. */
 export interface Complaint {
   type: "error";
   code: string;
   message: string;
-  /** of a command: its subscription */
-  ref?: string;
+  /** of a command: its subscription, or the page that was asked for */
+  ref?: string | PageRef;
   /** of no command: the channel, where it is of one */
   channel?: string;
   view?: string;
@@ -79,6 +105,7 @@ export type Message =
   | Change
   | Notification
   | Subscribed
+  | Rows
   | { type: "snapshot"; channel: string; view?: string; rows: unknown[]; omitted?: "row_bytes"; last: boolean; cursor?: string }
   | { type: "gap"; channel: string; view?: string; reason: string }
   | { type: "heartbeat"; channel: string; view?: string; cursor: string }
@@ -109,7 +136,8 @@ export function subscriptionOf(message: Message): string | undefined {
     case "notification":
       return userChannel(message.user_id);
     case "error":
-      return message.channel ? idOf(message.channel, message.view) : message.ref;
+      if (message.channel) return idOf(message.channel, message.view);
+      return Array.isArray(message.ref) ? message.ref[0] : message.ref;
     default:
       return message.channel && idOf(message.channel, (message as Subscribed).view);
   }

@@ -5,12 +5,15 @@ import {
   collectionStore,
   notificationStore,
   stateStore,
+  windowStore,
   type NotificationStoreOptions,
   type NotificationView,
   type StateOptions,
   type Store,
   type StoreOptions,
   type View,
+  type WindowStoreOptions,
+  type WindowView,
 } from "./store.js";
 
 /** The rows of a channel, live while the component is mounted. Of a `key` that is a function, the first one counts. */
@@ -24,6 +27,19 @@ export function useCollection<
   options: StoreOptions<Channels[Name], Column>,
 ): View<Part<Channels[Name], Column>> {
   return useStore(useMemo(() => collectionStore(client, channel, options), [client, channel, JSON.stringify(options)]));
+}
+
+/** The first rows of a channel in an order, live while the component is mounted. Of a `key` that is a function, the first one counts. */
+export function useWindow<
+  Channels extends object,
+  Name extends keyof Channels & string,
+  Column extends keyof Channels[Name] & string = never,
+>(
+  client: Client<Channels>,
+  channel: Name,
+  options: WindowStoreOptions<Channels[Name], Column>,
+): WindowView<Part<Channels[Name], Column>> {
+  return useStore(useMemo(() => windowStore(client, channel, options), [client, channel, JSON.stringify(options)]));
 }
 
 /** The notifications that a user is told while the component is mounted; without a user there are none. */

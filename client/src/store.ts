@@ -1,5 +1,16 @@
-/** Rows, notifications and a client's state as stores of Svelte's contract. Bindings of other frameworks are made of them. */
-import type { Client, Collection, CollectionOptions, Filter, Notification, Part, RowcastError, State } from "./index.js";
+/** Rows, windows, notifications and a client's state as stores of Svelte's contract. Bindings of other frameworks are made of them. */
+import type {
+  Client,
+  Collection,
+  CollectionOptions,
+  Filter,
+  Notification,
+  Part,
+  RowcastError,
+  Shown,
+  State,
+  WindowOptions,
+} from "./index.js";
 import { emptyStore, makeStore, unref, type Store } from "./shared.js";
 
 export type { Store };
@@ -81,6 +92,63 @@ function follow<Row>(collection: Collection<Row>, changed: (isLast?: boolean) =>
     () => {}, // the event has told, or it was closed
   );
   return { get, close: () => collection.close() };
+}
+
+/** A window at one moment. */
+export interface WindowView<Row> extends Shown<Row> {
+  /** the rows are those of the table */
+  readonly isReady: boolean;
+  /** why the rows are followed no longer */
+  readonly error?: RowcastError;
+  /** shows more rows, to everybody who is shown them; where it fails, `error` says why */
+  loadMore(count?: number): void;
+}
+
+/** Which window a store asks for. A `filter` that is falsy is none. */
+export interface WindowStoreOptions<Row, Column extends string = never>
+  extends StoreOptions<Row, Column>,
+    Pick<WindowOptions<Row, Column>, "order" | "limit" | "count"> {}
+
+const NO_WINDOW: WindowView<never> = { rows: [], hasMore: false, isLoading: false, isReady: false, loadMore() {} };
+
+/** A store of a channel's first rows in an order. Stores of the same client, channel and options share one window. */
+export function windowStore<
+  Channels extends object,
+  Name extends keyof Channels & string,
+  Column extends keyof Channels[Name] & string = never,
+>(
+  client: Client<Channels>,
+  channel: Name,
+  options: WindowStoreOptions<Channels[Name], Column>,
+): Store<WindowView<Part<Channels[Name], Column>>> {
+  type View = WindowView<Part<Channels[Name], Column>>;
+  const { key, filter, columns, order, limit, count, enabled = true, keepAlive = KEEP_ALIVE } = options;
+  if (!enabled) return emptyStore<View>(NO_WINDOW);
+  const wishes = [channel, key, filter || 0, columns, keepAlive, order, limit, count];
+  // with an order or not, its name is not that of a collection's store
+  const name = typeof key === "function" ? undefined : JSON.stringify({ window: wishes });
+  return makeStore<View>(client, name, NO_WINDOW, keepAlive, (changed) => {
+    const window = client.window<Name, Column>(channel, { key, columns, order, limit, count, filter: filter || undefined });
+    const loadMore = (count?: number) => void window.loadMore(count).catch(() => {}); // the event has told
+    let { shown } = window;
+    let view: View = { ...shown, isReady: false, loadMore };
+    /** Also before its own listeners are told. */
+    function get(): View {
+      if (shown !== window.shown) view = { ...view, ...(shown = window.shown) };
+      return view;
+    }
+    function update(part: Partial<View>): void {
+      view = { ...get(), ...part };
+      changed(view.error !== undefined);
+    }
+    window.on("change", () => update({}));
+    window.on("error", (error) => error.final && update({ error }));
+    window.ready.then(
+      () => update({ isReady: true }),
+      () => {}, // the event has told, or it was closed
+    );
+    return { get, close: () => window.close() };
+  });
 }
 
 /** The notifications that came while the store was open. */

@@ -2,8 +2,9 @@ import { attempt } from "./attempt.js";
 import { Backlog } from "./backlog.js";
 import type { Connection } from "./connection.js";
 import { RowcastError } from "./error.js";
-import { idOf, type Message, type Subscribed } from "./messages.js";
+import { idOf, type Message, type PageRef, type Rows, type Subscribed } from "./messages.js";
 import type { Abort, Filter } from "./part.js";
+import type { Page } from "./window.js";
 
 /** What a subscription asks for: of rows like `Row`, these columns. */
 export interface SubscribeOptions<Row = any, Column extends string = string> {
@@ -21,6 +22,8 @@ export interface SubscribeOptions<Row = any, Column extends string = string> {
   signal?: Abort;
   /** changes that may wait for an iterator; 1,000 unless told */
   backlog?: number;
+  /** @internal the first rows in an order, and again after a gap: what is asked for, each time */
+  rows?(): { order: string | undefined; limit: number };
 }
 
 /** What is called with what comes. Whatever is absent is not missed. */
@@ -32,6 +35,10 @@ export interface Handlers<Item, Row = never> {
   change?(change: Item): unknown;
   /** all current rows; the changes since follow */
   snapshot?(rows: Row[]): void;
+  /** @internal it begins, or goes on: what came in part comes anew */
+  begin?(): void;
+  /** @internal a part of a page */
+  page?(rows: Rows): void;
   /** live: at the start, and after each lost connection */
   ready?(subscribed: Subscribed): void;
   /** changes may be missing: load again what was made of them. With `snapshot` the rows follow by themselves */
@@ -73,6 +80,8 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   isShown = false;
   /** @internal what is shown is of a moment since it began, or began anew */
   isCurrent = false;
+  /** @internal the page that was asked for and has not come */
+  page: Page | undefined;
 
   /** where the server goes on after a lost connection */
   #place: string | undefined;
@@ -91,6 +100,8 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   /** snapshots in a row that were broken off */
   #broken = 0;
   #isEnded = false;
+  /** it was left to begin anew: what was told meanwhile is no place to go on from */
+  #isLeft = false;
   /** the reason of a gap that is told when the subscription is live, so that what is loaded then has no hole */
   #gap: string | undefined;
 
@@ -106,7 +117,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   ) {
     this.#handlers = handlers;
     // a page that begins has no rows: a place would keep them from it
-    this.#storage = options.snapshot ? undefined : storage;
+    this.#storage = this.#hasRows ? undefined : storage;
     this.#storageKey = `rowcast:${JSON.stringify([server, channel, options.filter, options.columns])}`;
     this.#cursor = this.#place = options.since || this.#stored((storage) => storage.getItem(this.#storageKey)) || undefined;
     this.#backlog = new Backlog(options.backlog ?? 1_000, () => this.#dealt(), this.#close);
@@ -143,9 +154,33 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       else this.tell(error);
     }
     this.#rows = [];
+    this.#isLeft = false;
+    this.#handlers.begin?.();
     const { channel, view, options, id } = this;
     const { filter, columns, old, snapshot } = options;
-    return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, ref: id };
+    const rows = options.rows?.();
+    return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, rows, ref: id };
+  }
+
+  /** @internal Asks for a page of what it follows. Over a lost connection it is asked for again. */
+  ask(page: Page): void {
+    this.page = page;
+    if (this.isLive) this.connection?.ask(this);
+  }
+
+  /** @internal The command for the page that was asked for. */
+  pageCommand({ n, ...which }: Page): object {
+    const { channel, view, id, options } = this;
+    const ref: PageRef = [id, n];
+    return { type: "rows", channel, view, order: options.rows?.().order, ...which, ref };
+  }
+
+  /** @internal What it shows cannot be followed any more: the rows are read again. */
+  reload(): void {
+    this.isLive = this.isCurrent = false;
+    this.#isLeft = true;
+    this.connection?.rejoin(this);
+    this.#moveTo(undefined);
   }
 
   /** @internal */
@@ -170,13 +205,19 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
           attempt(() => this.#handlers.snapshot?.(rows));
         }
         break;
+      case "rows":
+        if (message.last && message.ref?.[1] === this.page?.n) this.page = undefined;
+        attempt(() => this.#handlers.page?.(message));
+        // what came meanwhile is behind that place
+        if (message.ref) return;
+        break;
       case "gap":
         this.#missed(message.reason);
         break;
       case "subscribed":
         this.#joined(message);
     }
-    if ("cursor" in message && message.cursor) this.#moveTo(message.cursor, dealing);
+    if ("cursor" in message && message.cursor && !this.#isLeft) this.#moveTo(message.cursor, dealing);
   }
 
   /** @internal Shows what came, where it is shown by cuts; what is returned tells of it. */
@@ -223,10 +264,11 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     this.#resolve(subscribed);
     if (gap !== undefined) this.#resync(gap);
     attempt(() => this.#handlers.ready?.(subscribed));
+    if (this.page) this.connection?.ask(this);
   }
 
   #missed(reason: string): void {
-    if (this.options.snapshot) {
+    if (this.#hasRows) {
       // as the answer to a place, the rows follow by themselves. From now on it is not what the table is
       const wasLive = this.isLive;
       this.isLive = this.isCurrent = false;
@@ -239,6 +281,10 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     } else {
       this.#gap = reason;
     }
+  }
+
+  get #hasRows(): boolean {
+    return !!(this.options.snapshot || this.options.rows);
   }
 
   #resync(reason: string): void {

@@ -6,7 +6,7 @@ import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { connect } from "../src/index.js";
-import { useCollection, useNotifications } from "../src/react.js";
+import { useCollection, useNotifications, useWindow } from "../src/react.js";
 import { bundle } from "./bundle.js";
 import { Chromium, noChromium } from "./chromium.js";
 import { Front } from "./front.js";
@@ -20,7 +20,8 @@ test("a server that renders opens nothing and keeps nothing", () => {
   const client = connect("/");
   function Page({ user }: { user: number }) {
     const { rows } = useCollection(client, "pets", { key: "pet_id", filter: `user_id=eq.${user}` });
-    return `${rows.length} ${useNotifications(client, user).notifications.length}`;
+    const newest = useWindow(client, "pets", { key: "pet_id", order: "pet_id.desc", limit: 10, filter: `user_id=eq.${user}` });
+    return `${rows.length + newest.rows.length} ${useNotifications(client, user).notifications.length}`;
   }
   const render = (from: number, to: number) => {
     for (let user = from; user < to; user++) expect(renderToString(createElement(Page, { user }))).toBe("0 0");
@@ -135,6 +136,18 @@ describeWhere(noChromium() ?? missing(), "React in a browser", () => {
     await page.fill("input", "1");
     await page.waitForSelector("#bell[data-ready=true]");
     await shows("#bell", "");
+  });
+
+  test("a window shows more rows when somebody asks for them", async () => {
+    await page.click("#newest");
+    await shows("section b", "9,8");
+    await page.click("section button");
+    await shows("section b", "9,8,7,6");
+    server.sql("delete from pets where pet_id = 8; insert into pets values (10, 1, 'new')");
+    await shows("section b", "10,9,7,6");
+    for (let count = 0; count < 3; count++) await page.click("section button");
+    await shows("section b", "10,9,7,6,5,4,3,2,1");
+    expect(await page.locator("section button").count()).toBe(0);
   });
 
   test("a connection that stays away is shown", async () => {

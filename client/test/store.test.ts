@@ -5,9 +5,11 @@ import {
   collectionStore,
   notificationStore,
   stateStore,
+  windowStore,
   type Lifetime,
   type NotificationView,
   type View,
+  type WindowView,
 } from "../src/store.js";
 import { Queue } from "./queue.js";
 import { golden, Scripted, snapshot, subscribed, update, type Peer } from "./scripted.js";
@@ -79,6 +81,65 @@ test("stores of the same share a collection, which the last one closes", async (
   expect(store.get()).toEqual({ rows: [], isReady: false });
   await socket.closed;
   expect(server.count).toBe(1);
+});
+
+describe("a window", () => {
+  const order = [{ column: "pet_id", type: "integer", desc: true, nulls: "first" }];
+  const page = (pets: object[], more: boolean, rest: object = {}) => ({
+    ...{ type: "rows", channel: "pets", rows: pets, last: true, more, order, cursor: "1A" },
+    ...rest,
+  });
+  const pets = (from: number, to: number) => Array.from({ length: from - to + 1 }, (_, i) => ({ pet_id: from - i, name: "Rex" }));
+  const options = { key: "pet_id", order: "pet_id.desc", limit: 2 } as const;
+
+  async function open() {
+    const store = windowStore(client, "pets", options);
+    const views = new Queue<WindowView<Pet>>();
+    const leave = store.subscribe((view) => views.push(view));
+    const socket = await server.socket();
+    expect(await socket.command()).toMatchObject({ rows: { order: "pet_id.desc", limit: 12 } });
+    socket.send(page(pets(50, 39), true, { count: 40, exact: false }), subscribed("1A"), golden.cut);
+    while (!(await views.next()).isReady);
+    return { store, views, leave, socket };
+  }
+
+  test("is shown at each moment, with more rows when somebody asks for them", async () => {
+    const { store, views, socket } = await open();
+    const first = store.get();
+    expect(first).toMatchObject({ rows: pets(50, 49), hasMore: true, isLoading: false, count: 40, isExact: false });
+    expect(windowStore(client, "pets", { ...options }).get()).toBe(first);
+    first.loadMore();
+    expect(await views.next()).toMatchObject({ rows: pets(50, 47), isLoading: false });
+    first.loadMore(20);
+    expect(await views.next()).toMatchObject({ rows: pets(50, 39), isLoading: true });
+    const { ref } = await socket.command();
+    socket.send(page(pets(38, 36), false, { ref }), golden.cut);
+    expect(await views.next()).toMatchObject({ rows: pets(50, 36), isLoading: false, hasMore: false });
+    const { rows } = store.get();
+    socket.send({ ...golden.realtime_update, action: "created", data: { pet_id: 60, name: "Luna" }, cursor: "1B" }, golden.cut);
+    const { rows: next } = await views.next();
+    expect(next).toHaveLength(16);
+    expect(next.slice(1).every((row, i) => row === rows[i])).toBe(true);
+  });
+
+  test("whose pages are refused says why", async () => {
+    const { store, views, socket } = await open();
+    store.get().loadMore(20);
+    const { ref } = await socket.command();
+    socket.send({ ...golden.error, code: "no_snapshot", ref });
+    let view = await views.next();
+    while (!view.error) view = await views.next();
+    expect(view.error).toMatchObject({ code: "no_snapshot" });
+    view.loadMore();
+  });
+
+  test("that is not enabled asks for nothing", () => {
+    const store = windowStore(client, "pets", { ...options, enabled: false });
+    store.subscribe(() => {});
+    store.get().loadMore();
+    expect(store.get()).toMatchObject({ rows: [], hasMore: false, isReady: false });
+    expect(client.state).toBe("idle");
+  });
 });
 
 test("what is not enabled asks for nothing", async () => {

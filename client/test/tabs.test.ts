@@ -94,6 +94,24 @@ describeWhere(noChromium() ?? missing(), "tabs that share a socket", () => {
     await expect.poll(async () => (await server.status()).channels).not.toHaveProperty("user/2");
   });
 
+  test("windows are read through the socket of another tab, also their pages", async () => {
+    server.sql("insert into pets select n, n % 2, 'pet ' || n % 7 from generate_series(31, 200) n");
+    before = server.changesAfter(0).at(-1)!;
+    const tabs = [await open(0, "&window"), await open(1, "&window"), await open(1, "&window")];
+    expect(await connections()).toBe(1);
+    const newest = (tab: Page): Promise<number[]> => tab.evaluate(() => (globalThis as any).newest.rows.map((pet: any) => pet.pet_id));
+    const wanted = (user: number, limit: number): number[] => {
+      const rows = `select pet_id from pets where user_id = ${user} order by name collate "C" desc, pet_id desc limit ${limit}`;
+      return JSON.parse(server.sql(`select json_agg(pet_id) from (${rows}) p`));
+    };
+    const users = [0, 1, 1];
+    for (const [i, tab] of tabs.entries()) await expect.poll(() => newest(tab)).toEqual(wanted(users[i]!, 2));
+    await Promise.all(tabs.map((tab) => tab.evaluate(() => (globalThis as any).newest.loadMore(40))));
+    server.sql("delete from pets where pet_id % 3 = 0; update pets set name = 'zz' where pet_id % 5 = 0");
+    for (const [i, tab] of tabs.entries()) await expect.poll(() => newest(tab)).toEqual(wanted(users[i]!, 42));
+    for (const [i, tab] of tabs.entries()) await expectAll(tab, users[i]!);
+  });
+
   /** The tab that has the socket, and the others. */
   function parted(tabs: Page[]): [Page, Page[]] {
     const leading = tabs.filter((tab) => leaders.has(tab));

@@ -1,6 +1,6 @@
 import { expectTypeOf, test } from "vitest";
 import { connect, type Change, type RowcastError, type State } from "../src/index.js";
-import { useCollection } from "../src/react.js";
+import { useCollection, useWindow } from "../src/react.js";
 import { collectionStore } from "../src/store.js";
 
 interface Pet {
@@ -38,6 +38,13 @@ function typed(): void {
 
   expectTypeOf(useCollection(client, "pets", { key: ["pet_id"] }).rows).toEqualTypeOf<readonly Pet[]>();
   expectTypeOf(collectionStore(client, "pets", { key: "pet_id" }).get().rows).toEqualTypeOf<readonly Pet[]>();
+
+  const window = client.window("pets", { key: "pet_id", order: ["name.desc", "pet_id"], filter: "or=(name.eq.Rex,pet_id.gt.3)" });
+  expectTypeOf(window.rows).toEqualTypeOf<readonly Pet[]>();
+  window.on("change", ({ set }) => expectTypeOf(set.get(1)).toEqualTypeOf<Pet | undefined>());
+  // @ts-expect-error no column of pets
+  client.window("pets", { key: "pet_id", order: "nmae.desc" });
+  expectTypeOf(useWindow(client, "pets", { key: "pet_id", columns: ["pet_id"] }).rows).toEqualTypeOf<readonly Pick<Pet, "pet_id">[]>();
 
   client.on("state", (state) => expectTypeOf(state).toEqualTypeOf<State>());
 

@@ -1,7 +1,7 @@
 /** A program that has installed the package, for its compiler. It has no library of a browser, and none of Node. */
 import { connect, type Change, type Client, type Filter, type Notification, type Token } from "rowcast-client";
-import { useCollection, useConnectionState, useNotifications } from "rowcast-client/react";
-import { collectionStore, notificationStore, stateStore, type View } from "rowcast-client/store";
+import { useCollection, useConnectionState, useNotifications, useWindow } from "rowcast-client/react";
+import { collectionStore, notificationStore, stateStore, windowStore, type View, type WindowView } from "rowcast-client/store";
 import { SharedSocket, tabStorage } from "rowcast-client/tabs";
 
 type Equal<One, Other> =
@@ -108,6 +108,21 @@ function byKey<Channels extends object, Name extends keyof Channels & string>(
   return useCollection(client, channel, { key });
 }
 same<ReturnType<typeof byKey<{ pets: Pet }, "pets">>, View<Pet>>(true);
+
+// the first rows in an order
+const newest = client.window("pets", { key, order: "user_id.desc", limit: 50, count: true, columns: ["pet_id", "name", "user_id"] });
+same<(typeof newest)["rows"], readonly Pet[]>(true);
+newest.loadMore(20).then(() => newest.hasMore && newest.isLoading);
+same<ReturnType<typeof useWindow<{ pets: Pet }, "pets">>, WindowView<Pet>>(true);
+useWindow(client, "pets", { key, order: ["name", "pet_id.desc.nullslast"], filter: pet && `user_id=eq.${pet.user_id}` }).loadMore();
+same<(typeof rows)["rows"], readonly Named[]>(true);
+const rows = windowStore(client, "pets", { key, columns, order: "name", enabled: !!pet }).get();
+client.window("pets", { key, filter: ["user_id=not.in.(1,2)", "or=(name.eq.Rex,not.and(user_id.gt.1,name.is.null))"] });
+// @ts-expect-error there is no such column
+client.window("pets", { key, order: "nmae" });
+// @ts-expect-error
+useWindow(client, "pets", { key, order: ["name", "nmae.desc"] });
+loose.window("cats", { key: "id", order: text });
 
 const bell = useNotifications<{ pet_name: string }>(client, pet?.user_id, { limit: 20, since: "1A", enabled: !!pet });
 same<(typeof bell)["notifications"], readonly Notification<{ pet_name: string }>[]>(true);

@@ -2,7 +2,7 @@
 import { StrictMode, useState } from "react";
 import { hydrateRoot } from "react-dom/client";
 import { connect, type Client } from "../../src/index.js";
-import { useCollection, useConnectionState, useNotifications } from "../../src/react.js";
+import { useCollection, useConnectionState, useNotifications, useWindow } from "../../src/react.js";
 import type { Pet } from "./pet.js";
 
 type Clinic = Client<{ pets: Pet }>;
@@ -33,6 +33,16 @@ function Bell({ client, user }: { client: Clinic; user: string }) {
   );
 }
 
+function Newest({ client }: { client: Clinic }) {
+  const { rows, hasMore, loadMore } = useWindow(client, "pets", { key: "pet_id", order: "pet_id.desc", limit: 2 });
+  return (
+    <section>
+      <b>{rows.map(({ pet_id }) => pet_id).join()}</b>
+      {hasMore && <button onClick={() => loadMore()}>more</button>}
+    </section>
+  );
+}
+
 function Standing({ client }: { client: Clinic }) {
   const state = useConnectionState(client, { delay: 100 });
   seen.states.push(state);
@@ -42,6 +52,7 @@ function Standing({ client }: { client: Clinic }) {
 export function App({ client }: { client: Clinic }) {
   const [user, setUser] = useState("");
   const [isElsewhere, setElsewhere] = useState(false);
+  const [hasNewest, setNewest] = useState(false);
   return (
     <StrictMode>
       <Standing client={client} />
@@ -49,6 +60,8 @@ export function App({ client }: { client: Clinic }) {
       <button id="elsewhere" onClick={() => setElsewhere(!isElsewhere)} />
       {isElsewhere ? <p>elsewhere</p> : <Pets client={client} user={user} />}
       <Bell client={client} user={user} />
+      <button id="newest" onClick={() => setNewest(true)} />
+      {hasNewest && <Newest client={client} />}
     </StrictMode>
   );
 }

@@ -1,6 +1,6 @@
 /**
  * A page that shares its socket with other tabs, and shows the pets of one user. After the `#`: `user`; `token` is the path
- * that gives one; `since` is a place among the user's notifications; `storage` keeps the places.
+ * that gives one; `window` also shows the first pets by name; `since` is a place among the user's notifications; `storage` keeps the places.
  */
 import { connect } from "../../src/index.js";
 import { SharedSocket, tabStorage } from "../../src/tabs.js";
@@ -31,4 +31,9 @@ const resync = (reason: string) => seen.errors.push(reason);
 const all = client.subscribe("pets", {}, { change: ({ id }) => seen.changes.push(id), resync, error });
 const bell = client.notifications<Pet>(user, { since }, { change: ({ data }) => seen.told.push(data.name!), resync, error });
 Object.assign(globalThis, { bell });
+if (asked.has("window")) {
+  const newest = client.window("pets", { key: "pet_id", filter: `user_id=eq.${Number(user)}`, order: "name.desc", limit: 2 });
+  newest.on("error", error);
+  Object.assign(globalThis, { newest });
+}
 void Promise.all([pets.ready, all.ready, bell.ready]).then(() => (document.body.dataset.ready = ""));
