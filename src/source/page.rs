@@ -24,7 +24,8 @@ const WITHIN: Duration = Duration::from_secs(10);
 const SMALL: f64 = 10_000.0;
 /// Rows that are looked at for one page, where the database cannot decide what belongs to it.
 const LOOKED_AT: usize = 100_000;
-/// Where it cannot, so many are read at a time.
+/// Rows that are read at a time before it is known how long they are, and where the database cannot decide, at most.
+const FIRST: usize = 200;
 const AT_A_TIME: usize = 1_000;
 const UNFIT_PLACE: &str = "after or before has a value that its column cannot have";
 /// So many are counted.
@@ -134,8 +135,7 @@ impl Reading<'_> {
         let limit = spec.limit as usize;
         let (mut read, mut bytes, mut looked_at, mut at_a_time) = (Read::default(), 0, 0, 0);
         'full: loop {
-            // one more tells whether there are more; where few of those that were read belong to the page, more are read at a time
-            at_a_time = AT_A_TIME.min(at_a_time * 4).max(limit + 1 - read.rows.len());
+            at_a_time = at_a_time_after(at_a_time, limit + 1 - read.rows.len(), &read.rows, bytes, spec.bytes as usize);
             let ranges = match &place {
                 Some(place) => keyset.behind(place, 1 + self.wanted.values.len(), is_backwards),
                 None => vec![Range::all()],
@@ -282,6 +282,17 @@ impl Reading<'_> {
     fn explain(&self, error: tokio_postgres::Error) -> Error {
         Error::database(format_args!("cannot read the rows of channel {}", self.channel), error)
     }
+}
+
+/// How many rows are read next, of `wanted`, one of which only tells whether there are more. Rows may be long: no more are read
+/// than the page has room for. Where few of those that were read belong to the page, more are read at a time.
+fn at_a_time_after(before: usize, wanted: usize, rows: &[(Json, bool)], bytes: usize, most: usize) -> usize {
+    let room = match rows.len() {
+        0 => FIRST.max(before * 4).min(AT_A_TIME),
+        count => (most.saturating_sub(bytes) * count / bytes.max(1)).max(FIRST),
+    };
+    let enough = wanted.min(room);
+    if before == 0 { enough } else { enough.max(AT_A_TIME.min(before * 4).min(room)) }
 }
 
 /// How many rows the planner expects, by the first line of its plan: `Seq Scan on orders  (cost=0.00..1.05 rows=5 width=0)`.

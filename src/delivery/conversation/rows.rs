@@ -123,7 +123,7 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             continue;
         }
         let cursor = hub.sealed(&page.boundary.token);
-        let cursor = ResumeToken { cursor: &cursor, rights: projection.mark() }.to_string();
+        let cursor = ResumeToken::of(&cursor, projection.mark()).to_string();
         let label = asked.label();
         for part in page.parts.iter().rev().skip(1).rev() {
             let message = protocol::rows(&label, part, reference);

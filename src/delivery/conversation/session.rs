@@ -282,7 +282,7 @@ impl Session {
             Ok(Command::Cuts {}) => self.wants_cuts = true,
             Ok(Command::Sync { cursor, r#ref }) => self.sync(cursor, r#ref),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
-            Ok(Command::Subscribe { channel, view, since, snapshot, rows, filter, columns, old, r#ref }) => {
+            Ok(Command::Subscribe { channel, view, since, snapshot, partial, rows, filter, columns, old, r#ref }) => {
                 let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());
                 let key = selection.map(|selection| (selection.is_everything(), ViewKey::named(&channel, selection)));
                 match (key, command::wanted_rows(snapshot, rows)) {
@@ -294,7 +294,9 @@ impl Session {
                         self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                     }
                     (Ok(_), Err((code, text))) => self.refuse(&protocol::error(code, &text, r#ref.as_ref())),
-                    (Ok((_, key)), Ok(rows)) => self.subscribe(key, SubscribeOptions { since, rows, gap: None }, r#ref),
+                    (Ok((_, key)), Ok(rows)) => {
+                        self.subscribe(key, SubscribeOptions { since, rows, keeps_part: partial, gap: None }, r#ref)
+                    }
                 }
             }
             Ok(Command::Rows { channel, view, filter, columns, paging, r#ref }) => {
