@@ -65,6 +65,12 @@ impl Pages {
         true
     }
 
+    /// Whether none is on its way.
+    pub(super) fn are_answered(&mut self) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.is_empty()
+    }
+
     /// Says nothing more of those that are meant.
     pub(super) fn cancel(&self, is_meant: impl Fn(&Label) -> bool) {
         for (_, flag) in self.flags.iter().filter(|(label, _)| is_meant(label)) {
