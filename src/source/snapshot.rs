@@ -65,8 +65,16 @@ impl Spare {
     }
 }
 
+/// Also where a column has another type by now, which is not compared with what it was to be compared with.
 fn names_are_gone(code: &SqlState) -> bool {
-    [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME].contains(code)
+    [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::CANNOT_COERCE,
+    ]
+    .contains(code)
 }
 
 /// The statement that reads a channel's rows: those columns that may leave, in the table's order, by name, so that no
