@@ -41,6 +41,9 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   readonly ready: Promise<void>;
   /** @internal counts what was shown */
   version = 0;
+  /** @internal called with the transactions that came, once their rows are shown and told */
+  onTransactions: ((transactions: readonly string[]) => void) | undefined;
+  readonly #transactions = new Set<string>();
   readonly #subscription: Subscription<Change<Row>, Row>;
   readonly #key: (row: Row) => Key;
   readonly #rows = new Map<Key, Row>();
@@ -72,6 +75,9 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
           return () => {
             isReady();
             tell();
+            const came = [...this.#transactions];
+            this.#transactions.clear();
+            if (came.length) attempt(() => this.onTransactions?.(came));
           };
         },
         end: (reason) => isOver(reason),
@@ -121,6 +127,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
 
   #apply(change: Change<Row>): void {
     const { tx } = change;
+    if (this.onTransactions) this.#transactions.add(tx);
     switch (change.action) {
       case "created":
       case "entered":
