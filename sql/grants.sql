@@ -159,6 +159,10 @@ grant execute on function rowcast.bell_mode(),
   rowcast.free_channel(regclass, text),
   rowcast.watch_call(text, text, text, jsonb, text[], text, text[], boolean) to public;
 
+-- An application shows rows with the position at which it has read them. It tells nothing that a snapshot of Postgres'
+-- own does not tell, and the key of its seal is not in it.
+grant execute on function rowcast.cursor() to public;
+
 -- Who may read all of it, for a dump, may read what is new.
 do $do$
 declare

@@ -327,6 +327,77 @@ async fn a_policy_that_cannot_be_meant_is_refused_when_it_is_stated() {
 }
 
 #[tokio::test]
+async fn a_policy_may_join_what_it_asks_and_a_claim_stays_one_value() {
+    let db = TestDatabase::new().await;
+    db.run(CLINIC).await;
+    db.run(
+        r#"select rowcast.allow('pets', 'group', 'or=(owner.eq.{sub},and(clinic.in.{clinics},not.or(name.like.{sub},notes.eq."a&b),")))&pet_id=not.eq.0', '{pet_id,name}')"#,
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    server.subscribed(&as_role("/ws/pets", "vet")).await;
+    let named =
+        "select string_agg(name, ' ' order by name) from rowcast.policy, unnest(named) name where role = 'group'";
+    assert_eq!(db.text(named).await, "clinic name notes owner pet_id");
+    let rogue = r#"x"),or(owner.is.null,owner.not.is.null"#;
+    let path = |sub: &str| {
+        let claims = json!({"sub": sub, "role": "group", "clinics": [1, "2"]});
+        format!("/ws/pets?snapshot=true&token={}", token(claims))
+    };
+    let mut mine = server.subscribed_with_rows(&path("5")).await;
+    let mut theirs = server.subscribed_with_rows(&path(rogue)).await;
+    db.run(
+        "insert into pets (pet_id, owner, clinic, name, notes) values
+           (1, '5', 3, 'Luna', null), (2, '6', 1, 'Rex', 'x'), (3, '6', 2, 'Tom', null), (4, '6', 1, '5', 'x'),
+           (5, '6', 1, 'Kit', 'a&b),'), (6, '6', 3, 'Max', 'x'), (0, '5', 3, 'None', 'x'), (7, null, 3, 'Ole', 'x')",
+    )
+    .await;
+    db.run(&format!("insert into pets (pet_id, owner, name, notes) values (8, '{rogue}', 'Odd', 'x')")).await;
+    // of 3 it is unknown whether its notes are those, so of neither it is told
+    for (socket, ids) in [(&mut mine.1, [1, 2]), (&mut theirs.1, [2, 4])] {
+        for id in ids {
+            assert_eq!(socket.message().await["data"]["pet_id"], id);
+        }
+    }
+    assert_eq!(theirs.1.message().await["data"], json!({"pet_id": 8, "name": "Odd"}));
+    for (sub, ids) in [("5", &[1, 2][..]), (rogue, &[2, 4, 8])] {
+        let (rows, _) = server.subscribed_with_rows(&path(sub)).await;
+        let mut shown: Vec<_> = rows.iter().map(|row| row["pet_id"].as_i64().unwrap()).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, ids, "{sub}");
+    }
+    // what is hidden does not exist, also not in a group
+    let mut asks = server.socket(&path("5").replace("/pets?snapshot=true&", "?")).await;
+    for column in ["notes", "gone"] {
+        let filter = format!("or=(name.eq.x,and(pet_id.gt.0,{column}.like.s*))");
+        asks.send(&json!({"type": "subscribe", "channel": "pets", "filter": filter}).to_string()).await;
+        let refused = asks.message().await;
+        assert_eq!(refused["code"], "bad_filter");
+        let text = refused["message"].as_str().unwrap();
+        assert!(text.ends_with(&format!("there is no column {column}; there are: pet_id, name")), "{text}");
+    }
+    // a column that takes the name of one in a group is not the one that was meant
+    db.run("alter table pets rename notes to old_notes; alter table pets rename chip to notes").await;
+    let drift = "select exposure from rowcast.exposure where role = 'group' and \"column\" = 'pet_id'";
+    assert_eq!(db.text(drift).await, "drifted");
+    for (policy, part) in [
+        ("or=(owner.eq.{sub}", "is no condition: a group is or=(a.eq.1,b.gt.2)"),
+        ("or=(owner.eq.{sub},colour.eq.red)", "has no column colour"),
+        ("or=(owner.eq.x{sub},clinic.eq.1)", "stands beside other text"),
+        ("or=(clinic.eq.1,not.and(clinic.gt.north,clinic.lt.9))", "north is no integer"),
+        ("owner=not.is.5", "is takes null"),
+        ("or=(owner.eq.1)and=(clinic.eq.2)", "something stands behind"),
+    ] {
+        let error = db.refused(&format!("select rowcast.allow('pets', 'x', '{policy}')")).await;
+        assert!(error.contains(part), "{policy}: {error}");
+    }
+    let many = format!("or=({})", vec!["clinic.eq.1"; 101].join(","));
+    let error = db.refused(&format!("select rowcast.allow('pets', 'x', '{many}')")).await;
+    assert!(error.contains("more than 100 tests"), "{error}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_key_set_may_come_late_and_rotate() {
     let db = TestDatabase::new().await;
     db.run(CLINIC).await;

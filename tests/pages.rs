@@ -207,9 +207,11 @@ async fn a_subscription_begins_with_a_page_and_goes_on_from_it() {
     resume["since"] = json!("nonsense");
     resume["view"] = json!("other");
     back.send(&resume.to_string()).await;
-    let types: Vec<Value> =
-        [back.message().await, back.message().await, back.message().await].iter().map(|m| m["type"].clone()).collect();
-    assert_eq!(types, ["gap", "rows", "subscribed"]);
+    for kind in ["gap", "rows"] {
+        assert_eq!(back.message().await["type"], kind);
+    }
+    // a page of a moment ago is as good: what came since follows
+    while back.message().await["type"] != "subscribed" {}
     for (wrong, code) in [
         (json!({"snapshot": true, "rows": {}}), "bad_message"),
         (json!({"rows": {"limit": 0}}), "bad_order"),

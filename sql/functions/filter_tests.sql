@@ -24,7 +24,10 @@ language plpgsql immutable strict set search_path = pg_catalog, pg_temp as $$
 declare
   -- what stands in quotes, and what ends a member
   in_quotes constant text := '^"(([^"\\]|\\.)*)"';
-  form constant text := 'a group is or=(a.eq.1,b.gt.2), with values that hold a comma or a parenthesis in double quotes';
+  form constant text :=
+    'a group is or=(a.eq.1,b.gt.2), with values that hold a comma or a parenthesis in double quotes';
+  -- of a list: in quotes, or as it is where no quotes are closed
+  element constant text := '(?:"(?:[^"\\]|\\.)*"|(?!"(?:[^"\\]|\\.)*")[^,)]*)';
   rest text := row_filter;
   parts text[];
   value text;
@@ -47,7 +50,7 @@ begin
         "column" := split_part(shown, '=', 1);
         value := substr(shown, length("column") + 2);
       end if;
-      parts := regexp_match(value, '^(?:not[.])?([^.]*)[.](.*)$');
+      parts := regexp_match(case when value like 'not.%' then substr(value, 5) else value end, '^([^.]*)[.](.*)$');
       operator := parts[1];
       operand := parts[2];
       is_quoted := false;
@@ -76,7 +79,8 @@ begin
           "column" := btrim(parts[1], E' \t');
           rest := parts[2];
         end if;
-        parts := regexp_match(rest, '^(?:not[.])?([^.,()"]+)[.](.*)$');
+        rest := case when rest like 'not.%' then substr(rest, 5) else rest end;
+        parts := regexp_match(rest, '^([^.,()"]+)[.](.*)$');
         if coalesce("column", '') = '' or parts is null then
           problem := 'in a group write column.operator.value, such as or=(user_id.eq.{sub},open.is.true)';
           continue;
@@ -86,7 +90,7 @@ begin
         -- its value: a list, in quotes, in braces, or as it is
         is_quoted := false;
         if operator = 'in' and rest like '(%' then
-          operand := substring(rest from '^[(](?:(?:"(?:[^"\\]|\\.)*"|(?!"(?:[^"\\]|\\.)*")[^,)]*),)*(?:"(?:[^"\\]|\\.)*"|(?!"(?:[^"\\]|\\.)*")[^,)]*)[)]');
+          operand := substring(rest from '^[(](?:' || element || ',)*' || element || '[)]');
           if operand is null then
             problem := 'in takes a list: in.(1,2,3), with values that hold a comma in double quotes';
             continue;

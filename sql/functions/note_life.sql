@@ -11,9 +11,7 @@
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
 declare
-  present text := format('%s %s %s', left(pg_walfile_name(pg_current_wal_lsn()), 8),
-                         extract(epoch from pg_postmaster_start_time()),
-                         coalesce(pg_last_wal_replay_lsn()::text, 'clean'));
+  present text := rowcast.present_life();
   last rowcast.incarnation;
   survived bool;
   had_life bool;

@@ -205,8 +205,12 @@ impl Renderer<'_> {
                 let rendered = self.among(place, values.to_vec(), &format!("::{cast}[]"), false);
                 return Rendered { is_exact: false, ..rendered };
             }
+            // what stands for bytes without a meaning is in no row; and what the database cannot have is unequal to all
             Some(Sort::Text | Sort::Padded | Sort::Label)
-                if !column.is_utf8 && values.iter().any(|text| text.contains(char::REPLACEMENT_CHARACTER)) =>
+                if !column.is_utf8
+                    && values.iter().any(|text| {
+                        text.contains(char::REPLACEMENT_CHARACTER) || (is_contrary && !text.is_ascii())
+                    }) =>
             {
                 return Rendered::LEFT_OUT;
             }

@@ -152,6 +152,14 @@ ALTER FUNCTION rowcast.create_channel(name text) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.create_channel(name text) IS 'makes a channel without a table, for rowcast.publish';
 
+CREATE FUNCTION rowcast.cursor() RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.cursor() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.cursor() IS 'the position of the statement that calls it, for `since` and `sync`';
+
 CREATE FUNCTION rowcast.deny(channel text, role text) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -214,6 +222,14 @@ CREATE FUNCTION rowcast.dump() RETURNS SETOF text
 ALTER FUNCTION rowcast.dump() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.dump() IS 'the calls that state what is stated here, one a row';
+
+CREATE FUNCTION rowcast.filter_tests(row_filter text, OUT condition integer, OUT "column" text, OUT operator text, OUT operand text, OUT is_quoted boolean, OUT shown text, OUT problem text) RETURNS SETOF record
+    LANGUAGE plpgsql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.filter_tests(row_filter text, OUT condition integer, OUT "column" text, OUT operator text, OUT operand text, OUT is_quoted boolean, OUT shown text, OUT problem text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.filter_tests(row_filter text, OUT condition integer, OUT "column" text, OUT operator text, OUT operand text, OUT is_quoted boolean, OUT shown text, OUT problem text) IS 'the tests of a policy''s row filter, in groups too, in their order';
 
 CREATE FUNCTION rowcast.floor_now() RETURNS pg_snapshot
     LANGUAGE sql
@@ -443,6 +459,14 @@ CREATE FUNCTION rowcast.pause() RETURNS void
 ALTER FUNCTION rowcast.pause() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.pause() IS 'stops capture at once, of every table, without a lock; rowcast.resume() ends it';
+
+CREATE FUNCTION rowcast.present_life() RETURNS text
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.present_life() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.present_life() IS 'what tells the present life of the server from any other';
 
 CREATE FUNCTION rowcast.prune() RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1440,6 +1464,8 @@ REVOKE ALL ON FUNCTION rowcast.notify(user_id text, notification_type text, data
 GRANT ALL ON FUNCTION rowcast.origin() TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.pause() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.present_life() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.prune() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.prune() TO rowcast_relay;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rowcast::shutdown::{self, Trigger};
 use rowcast::{config, error, serve};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -54,7 +55,21 @@ impl TestServer {
         socket
     }
 
-    /// The same, and the place where it begins.
+    /// One that asks for a snapshot: its rows, and the socket once it is subscribed.
+    pub(crate) async fn subscribed_with_rows(&self, path: &str) -> (Vec<Value>, Socket) {
+        let mut socket = self.socket(path).await;
+        let mut rows = Vec::new();
+        loop {
+            let message = socket.message().await;
+            match message["type"].as_str() {
+                Some("snapshot") => rows.extend(message["rows"].as_array().unwrap().iter().cloned()),
+                Some("subscribed") => return (rows, socket),
+                _ => panic!("{message}"),
+            }
+        }
+    }
+
+    /// The same as [`Self::subscribed`], and the place where it begins.
     pub(crate) async fn subscribed_at(&self, path: &str) -> (Socket, String) {
         let mut socket = self.socket(path).await;
         let first = socket.message().await;

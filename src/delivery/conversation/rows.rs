@@ -90,9 +90,9 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
     let Asker { hub, writer, who, party } = asker;
     let Wish { key: asked, spec, reference } = wish;
     let reference = reference.as_ref();
-    let refuse = |code: &str, text: &str| {
+    let refuse = async |code: &str, text: &str| {
         hub.metrics().errors.inc();
-        writer.say(&protocol::error(code, text, reference));
+        let _ = writer.write(&frame::text_frame(&protocol::error(code, text, reference)), &cancel).await;
     };
     hub.wait_until_live().await;
     for _ in 0..TRIES {
@@ -100,7 +100,7 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             Ok(looked) => looked,
             Err(error) => {
                 let (code, text) = Failed::from(error).explain(&asked);
-                return refuse(code, &text);
+                return refuse(code, &text).await;
             }
         };
         let page = match hub.page(&key, &projection, &spec, Freshness::Present, &party).await {
@@ -108,12 +108,12 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             Err(NoPage::Outdated) => continue,
             Err(error) => {
                 let (code, text) = explain(&asked, &error);
-                return refuse(code, &text);
+                return refuse(code, &text).await;
             }
         };
         let Ok(boundary) = hub.written_up_to(&writer, &page.boundary.cursor.seen).await else {
             let (code, text) = explain(&asked, &NoPage::Unanswered);
-            return refuse(code, &text);
+            return refuse(code, &text).await;
         };
         // it was read in another incarnation of the server, or by rules that are no longer those
         let is_good = boundary.cursor.incarnation == page.boundary.cursor.incarnation
@@ -138,5 +138,5 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
         return;
     }
     let (code, text) = explain(&asked, &NoPage::Outdated);
-    refuse(code, &text);
+    refuse(code, &text).await;
 }

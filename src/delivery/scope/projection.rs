@@ -258,11 +258,6 @@ impl Projection {
         Some(self.columns.as_ref().map_or(Cow::Borrowed(json), |columns| Cow::Owned(row.only(columns).into())))
     }
 
-    /// Whether a column is among those that this view shows.
-    pub fn shows(&self, column: &str) -> bool {
-        self.columns.as_ref().is_none_or(|columns| columns.iter().any(|name| **name == *column))
-    }
-
     /// A column that must have one of some values, if there is such a condition: only changes whose row has one of
     /// them, before or after, concern this view.
     pub fn needs(&self) -> Option<(&str, Kind, &[Value])> {

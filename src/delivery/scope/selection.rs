@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::filter;
 use super::grant::Grant;
 use super::label::Tag;
 use crate::change::Column;
@@ -93,6 +94,27 @@ impl Selection {
         let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
         let is_seen = |name: &str| granted.is_none_or(|all| all.iter().any(|seen| **seen == *name));
         self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(&name))
+    }
+
+    /// Whether its holder may know in which order rows lie by these columns: an order tells something of what is in them.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people: of a column that may not be seen the same as of one that is not there.
+    pub fn shows_order<'a>(
+        &self,
+        order: impl Iterator<Item = &'a str>,
+        columns: Option<&[Column]>,
+    ) -> Result<(), String> {
+        let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
+        let is_seen = |column: &&Column| granted.is_none_or(|all| all.iter().any(|seen| **seen == *column.name));
+        let seen: Option<Vec<Column>> = columns.map(|columns| columns.iter().filter(is_seen).cloned().collect());
+        for name in order {
+            filter::kind_of(name, seen.as_deref())?;
+            if self.columns.as_ref().is_some_and(|chosen| !chosen.iter().any(|column| **column == *name)) {
+                return Err(format!("order needs column {name}, which is not among columns"));
+            }
+        }
+        Ok(())
     }
 
     /// Whether it is what everybody gets who asks for nothing.

@@ -5,19 +5,24 @@ what is printed. Exit code 1 where anything is wrong. What is fetched is kept in
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import subprocess
 import sys
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 from harness import cluster as kit
 from harness.machinery.stage import Database, Stage, Wrong
 from harness.machinery.tools import Missing, fetched, installed, python
 from harness.repository import ROOT
+from harness.websocket import WebSocket
 
 from .readme import TYPED_WITHIN, Example
 from .screen import Screen
@@ -91,6 +96,39 @@ def token_proxy(stack: ExitStack, database: Database) -> str:
     return "each sees the rows of its own, without the column that is not granted"
 
 
+def rendered_page(stack: ExitStack, database: Database) -> str:
+    has_node()
+    example = Example(stack, database, "rendered-page")
+    example.state()
+    example.start().says("open http", TYPED_WITHIN)
+    with urllib.request.urlopen(example.url, timeout=10) as answer:
+        page = answer.read().decode()
+    cursor = re.search(r'data-cursor="(1[\w-]+~-)"', page)
+    if "Rex" not in page or not cursor:
+        raise Wrong(f"the server does not render it:\n{page}")
+    # between the answer and the socket
+    example.write()
+    told: list[dict[str, Any]] = []
+    socket = WebSocket("127.0.0.1", database.relay.port, f"/ws/pets?since={cursor[1]}")
+    socket.send(json.dumps({"type": "sync", "cursor": database.sql("select rowcast.cursor()").strip()}))
+    while not told or told[-1]["type"] != "synced":
+        told += [json.loads(message) for message in socket.feed(socket.sock.recv(65536))]
+        if socket.closed:
+            raise Wrong(f"the socket is closed: {socket.closed}")
+    socket.close()
+    changes = [message["data"]["name"] for message in told if message["type"] == "realtime_update"]
+    if changes != ["Luna"]:
+        raise Wrong(f"behind the page comes {told}")
+    screen = Screen(stack)
+    screen.open(example.url)
+    screen.shows("Rex Luna")
+    database.sql("update pets set name = 'Nala' where name = 'Luna'")
+    screen.shows("Rex Nala")
+    screen.click("#add")
+    screen.shows("Kira is saved, and one of 3")
+    return "what is written behind the page follows it, and what was saved is there when the page says so"
+
+
 def python_consumer(stack: ExitStack, database: Database) -> str:
     example = Example(stack, database, "python-consumer")
     example.state()
@@ -149,6 +187,7 @@ EXAMPLES: dict[str, Callable[[ExitStack, Database], str]] = {
     "django-writer": django_writer,
     "rails-writer": rails_writer,
     "token-proxy": token_proxy,
+    "rendered-page": rendered_page,
     "bell": bell,
 }
 FLAGS = {"token-proxy": ("--jwt-secret", SECRET)}

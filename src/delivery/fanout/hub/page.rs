@@ -12,7 +12,8 @@ use crate::delivery::fanout::pages::Asked;
 use crate::delivery::scope::page::ViewPage;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::request::{PageAnswer, PageSpec, Request, Shown};
+use crate::request::{OrderBy, Ordering, PageAnswer, PageSpec, Request, Shown};
+use crate::sync::lock;
 
 /// How new a page has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,13 @@ impl Hub {
         party: &Arc<str>,
     ) -> Result<Arc<ViewPage>, NoPage> {
         let asked_at = Instant::now();
+        if let Ordering::By(order) = &spec.ordering
+            && self.shows_order(key, order).is_err()
+        {
+            // a column that is unknown here may have been made a moment ago
+            self.wait_for_fresh_channels().await;
+            self.shows_order(key, order).map_err(NoPage::Unfit)?;
+        }
         let asked = Asked { key: key.of_rows(), spec: spec.clone() };
         let mut slot = self.pages.slot(&asked, asked_at);
         loop {
@@ -72,6 +80,13 @@ impl Hub {
             change.update.as_ref().is_some_and(|update| update.channel == *channel) && !seen.sees(change.tx)
         };
         !cuts.iter().any(|cut| cut.changes.iter().any(touches))
+    }
+
+    fn shows_order(&self, key: &ViewKey, order: &[OrderBy]) -> Result<(), String> {
+        let ViewKey::Channel(name, selection) = key else { return Ok(()) };
+        let state = lock(&self.state);
+        let Some(columns) = state.channel(name) else { return Ok(()) };
+        selection.shows_order(order.iter().map(|by| &*by.column), columns)
     }
 
     async fn read_page(
@@ -99,12 +114,10 @@ impl Hub {
         if self.floor_of(&asked.key) != floor {
             return Err(NoPage::Outdated);
         }
-        // an order tells something of the columns that it is by
-        if let Some(unseen) = page.order.iter().find(|by| !projection.shows(&by.column)) {
-            return Err(NoPage::Unfit(format!(
-                "order needs column {}, which is not among those that are shown",
-                unseen.column
-            )));
+        // with the rest of the primary key
+        if self.shows_order(&asked.key, &page.order).is_err() {
+            let text = "order needs the whole primary key, which is not among the columns that are shown";
+            return Err(NoPage::Unfit(text.to_owned()));
         }
         Ok(Arc::new(ViewPage::of(page, floor)))
     }
