@@ -15,6 +15,14 @@ export interface CollectionOptions<Row, Column extends string = never>
   extends Pick<SubscribeOptions<Row, Column>, "filter" | "columns" | "signal"> {
   /** the table's primary key, which `columns` has to name */
   key: KeyOf<Part<Row, Column>>;
+  /** rows that the page was rendered with: they are shown at once, and what has changed since follows */
+  initial?: Initial<Part<Row, Column>> | undefined;
+}
+
+/** Rows, all that the filter lets through, and the place at which they were read: that of `rowcast.cursor()`. */
+export interface Initial<Row> {
+  readonly rows: readonly Row[];
+  readonly cursor: string;
 }
 
 /** How a collection differs from what it was at the event before. */
@@ -58,15 +66,17 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
 
   /** @internal */
   constructor(
-    { key, ...options }: { key: KeyOf<Row> } & SubscribeOptions,
+    { key, initial, ...options }: { key: KeyOf<Row>; initial?: Initial<Row> | undefined } & SubscribeOptions,
     subscribe: (options: SubscribeOptions, handlers: Handlers<Change<Row>, Row>) => Subscription<Change<Row>, Row>,
   ) {
     this.#key = toKey(key, (error) => this.#emit("error", error));
+    for (const row of initial?.rows ?? []) this.#set(this.#key(row), row);
+    this.#show();
     let isReady!: () => void;
     let isOver!: (reason: unknown) => void;
     const shown = new Promise<void>((resolve, reject) => ([isReady, isOver] = [resolve, reject]));
     this.#subscription = subscribe(
-      { ...options, snapshot: true },
+      { ...options, snapshot: true, ...(initial ? { since: initial.cursor } : {}) },
       {
         change: (change) => this.#apply(change),
         snapshot: (rows) => this.#replace(rows),

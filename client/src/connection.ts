@@ -298,7 +298,7 @@ export class Connection {
     const id = subscriptionOf(message);
     if (message.type === "token_expiring") this.#expires(message.expires_in);
     else if (message.type === "synced") this.#synced(message.ref);
-    else if (message.type === "error" && typeof message.ref === "number") this.#unsynced(message, message.ref);
+    else if (message.type === "error" && this.#syncs.has(message.ref as number)) this.#unsynced(message);
     // whichever command it was: there may be more
     else if (message.type === "error" && message.code === "rate_limited") this.#slowDown((message.retry_after ?? 1) * 1000);
     else if (message.type === "cut" && !message.channel) this.#cut();
@@ -331,14 +331,13 @@ export class Connection {
     if (sync) sync.isSynced = true;
   }
 
-  #unsynced({ code, message, retry_after = 1 }: Complaint, ref: number): void {
-    const sync = this.#syncs.get(ref);
+  #unsynced({ code, message, ref, retry_after = 1 }: Complaint): void {
     if (code === "rate_limited" || code === "too_many_syncs") {
       clearTimeout(this.#slowSync);
       this.#slowSync = setTimeout(() => this.#sendSyncs(), retry_after * 1_000);
-    } else if (sync) {
-      this.#syncs.delete(ref);
-      sync.reject(new RowcastError(code, message, false));
+    } else {
+      this.#syncs.get(ref as number)!.reject(new RowcastError(code, message, false));
+      this.#syncs.delete(ref as number);
     }
   }
 

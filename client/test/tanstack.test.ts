@@ -210,7 +210,6 @@ describeWhere(missing(), "TanStack DB", () => {
     const more = query.utils.setWindow({ offset: 0, limit: 60 });
     if (more !== true) await more;
     await vi.waitFor(() => expect(shown()).toEqual(wanted(60)), 10_000);
-    console.log(JSON.stringify(sent));
   });
 
   test("on demand, null where the order has it", async () => {
