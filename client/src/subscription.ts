@@ -206,7 +206,8 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
         }
         break;
       case "rows":
-        if (message.last && message.ref?.[1] === this.page?.n) this.page = undefined;
+        // with the first rows everything begins anew
+        if (message.last && (!message.ref || message.ref[1] === this.page?.n)) this.page = undefined;
         attempt(() => this.#handlers.page?.(message));
         // what came meanwhile is behind that place
         if (message.ref) return;
