@@ -445,3 +445,66 @@ async fn a_client_that_keeps_what_changes_touch_ends_with_the_table() {
     assert_eq!(Value::from(told), serde_json::from_str::<Value>(&table).unwrap());
     server.stop().await.unwrap();
 }
+
+/// Twelve thousand rows are two pages at least. Changes between them are told behind the rows.
+#[tokio::test]
+async fn all_rows_come_in_pages_and_a_client_that_was_broken_off_goes_on_behind_the_last() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (kind text, pet_id int, n int not null default 0, note text, primary key (kind, pet_id));
+         insert into pets select (array['Ähre','b','B'])[1 + n % 3], n, 0, repeat('x', 40) from generate_series(1, 25000) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let key = |row: &Value| (row["kind"].as_str().unwrap().to_owned(), row["pet_id"].as_i64().unwrap());
+    let mut rows = std::collections::BTreeMap::new();
+    let mut token = String::new();
+    let mut breaks = 0;
+    'all: loop {
+        let mut socket = server.socket(&format!("/ws/pets?snapshot=true&partial=true&since={token}")).await;
+        if token.is_empty() {
+            assert_eq!(socket.message().await["type"], "gap", "an empty cursor is none");
+        }
+        loop {
+            let message = socket.message().await;
+            match message["type"].as_str().unwrap() {
+                "snapshot" => {
+                    for row in message["rows"].as_array().unwrap() {
+                        assert!(rows.insert(key(row), row["n"].clone()).is_none(), "{row} came twice");
+                    }
+                }
+                "realtime_update" if message["action"] == "deleted" => drop(rows.remove(&key(&message["data"]))),
+                "realtime_update" => drop(rows.insert(key(&message["data"]), message["data"]["n"].clone())),
+                "subscribed" => {
+                    assert_eq!(message["recovered"], true, "{message}");
+                    break 'all;
+                }
+                _ => panic!("{message}"),
+            }
+            if let Some(cursor) = message["cursor"].as_str() {
+                cursor.clone_into(&mut token);
+                if message["last"] == false {
+                    // the connection is lost, and the rows that were told change
+                    breaks += 1;
+                    db.run("update pets set n = n + 1 where pet_id % 100 = 1; delete from pets where pet_id = 7 or pet_id = 24998")
+                        .await;
+                    db.run(&format!("insert into pets values ('a', {breaks}, 1), ('c', {breaks}, 1)")).await;
+                    continue 'all;
+                }
+            }
+        }
+    }
+    assert!(breaks >= 2, "{breaks}");
+    let told: Vec<Value> = rows.iter().map(|((kind, pet_id), n)| json!([kind, pet_id, n])).collect();
+    let table = "select json_agg(json_build_array(kind, pet_id, n) order by kind collate \"C\", pet_id) from pets";
+    assert_eq!(Value::from(told), serde_json::from_str::<Value>(&db.text(table).await).unwrap());
+    // a client that does not say that it keeps its rows gets all of them
+    let part = token.replace('~', "").clone() + "~~W1siYSIsIjEiXV0";
+    let mut socket = server.socket(&format!("/ws/pets?snapshot=true&since={part}")).await;
+    assert_eq!(socket.gap().await, "bad_cursor");
+    let first = socket.message().await;
+    assert_eq!((&first["type"], &first["last"]), (&json!("snapshot"), &json!(false)));
+    server.stop().await.unwrap();
+}

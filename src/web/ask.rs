@@ -265,7 +265,7 @@ impl Asked {
     /// Not obeying half of a request: who misspells a filter must not get the whole channel.
     fn read(query: &str, what: What) -> Result<Self, Refusal> {
         let all: &[&'static str] = match what {
-            What::Socket => &["since", "snapshot", "filter", "columns", "old", "cuts"],
+            What::Socket => &["since", "snapshot", "partial", "filter", "columns", "old", "cuts"],
             What::Rows => &["filter", "columns", "order", "limit", "after", "before", "count"],
         };
         let mut asked = Self::default();
@@ -287,6 +287,7 @@ impl Asked {
                 Some("snapshot") => {
                     asked.wish.rows = if flag("snapshot", &value)? { WantedRows::All } else { WantedRows::Nothing }
                 }
+                Some("partial") => asked.wish.keeps_part = flag("partial", &value)?,
                 Some("filter") => asked.filters.push(value),
                 Some("columns") => asked.columns = Some(value),
                 Some("old") => asked.old = flag("old", &value)?,

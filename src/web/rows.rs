@@ -81,7 +81,7 @@ async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), 
         match web.hub.page(&key, &projection, &spec, Freshness::Replayed, &party.name()).await {
             Ok(page) => {
                 let cursor = web.hub.sealed(&page.boundary.token);
-                let cursor = ResumeToken { cursor: &cursor, rights: projection.mark() }.to_string();
+                let cursor = ResumeToken::of(&cursor, projection.mark()).to_string();
                 return Ok((page, cursor));
             }
             Err(NoPage::Outdated) => {}

@@ -12,6 +12,7 @@
 //! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
 //! in the view's log.
 
+mod rows;
 mod send;
 
 use std::sync::atomic::AtomicU64;
@@ -26,15 +27,16 @@ use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{Entry, Freshness, Hub, JoinError, NoPage, Subscription};
+use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
 use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::protocol;
-use crate::delivery::wire::resume_token::ResumeToken;
+use crate::delivery::wire::resume_token::{ResumeToken, decode_place};
 use crate::incarnations::Gap;
-use crate::request::{PageSpec, ReplayPart, Request, RowsPart};
+use crate::request::{ReplayPart, Request};
+use rows::Part;
 
 /// What a subscriber asks for besides the stream.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +45,8 @@ pub struct SubscribeOptions {
     pub since: Option<String>,
     /// the current rows first; together with `since`: where the cursor cannot be honoured
     pub rows: WantedRows,
+    /// the client has kept what it was given of all rows before it was broken off
+    pub keeps_part: bool,
     /// said just before it joins
     pub gap: Option<Gap>,
 }
@@ -120,9 +124,17 @@ impl<E: Into<Failed>> From<E> for Stop {
     }
 }
 
+/// What a cursor speaks of.
+enum Honoured {
+    /// the client has all rows, as of this snapshot
+    Whole(Snapshot),
+    /// it has a part of them
+    Part(Part),
+}
+
 /// What became of the current rows.
 enum Rows {
-    /// they were sent, as of this snapshot
+    /// they were sent, and the changes since this snapshot follow
     Sent(Snapshot),
     /// what may be seen has changed while they were read, and nothing of them was sent
     Outdated,
@@ -130,8 +142,6 @@ enum Rows {
     Refused,
 }
 
-/// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
-const CHUNK: usize = 64 * 1024;
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
 /// said once the client is subscribed; what else is missing makes it begin anew, later.
 const SNAPSHOTS: u32 = 3;
@@ -202,9 +212,14 @@ impl CatchUp {
         self.hub.wait_until_live().await;
         (self.key, self.projection) = self.hub.look_patiently(&self.key, self.who.as_deref()).await?;
         self.wants_rows = wish.rows != WantedRows::Nothing;
+        let mut part = None;
         if let Some(token) = &wish.since {
-            let joined = match self.honour(token).await {
-                Ok(seen) => self.join(seen, true).await,
+            let joined = match self.honour(token, wish.keeps_part).await {
+                Ok(Honoured::Whole(seen)) => self.join(seen, true).await.map(Some),
+                Ok(Honoured::Part(honoured)) => {
+                    part = Some(honoured);
+                    Ok(None)
+                }
                 Err(stop) => Err(stop),
             };
             if let Some(subscription) = self.joined(joined).await? {
@@ -214,9 +229,10 @@ impl CatchUp {
         if self.wants_rows {
             for attempt in 1..=SNAPSHOTS {
                 self.tells_gap_late = attempt == SNAPSHOTS;
+                let goes_on = part.is_some();
                 let rows = match &wish.rows {
-                    WantedRows::Page(spec) => self.page(spec).await?,
-                    WantedRows::All | WantedRows::Nothing => self.snapshot().await?,
+                    WantedRows::Page(spec) => self.page(spec, attempt).await?,
+                    WantedRows::All | WantedRows::Nothing => self.all_rows(part.take(), attempt).await?,
                 };
                 let seen = match rows {
                     Rows::Sent(seen) => seen,
@@ -230,7 +246,7 @@ impl CatchUp {
                         break;
                     }
                 };
-                let joined = self.join(seen, false).await;
+                let joined = self.join(seen, goes_on).await.map(Some);
                 if let Some(subscription) = self.joined(joined).await? {
                     return Ok(subscription);
                 }
@@ -253,27 +269,17 @@ impl CatchUp {
         }
     }
 
-    async fn say_no_rows(&self) -> Result<(), Failed> {
-        let text = format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
-        let reference = self.reference.as_ref();
-        self.say(&match reference {
-            Some(_) => protocol::error("no_snapshot", &text, reference),
-            None => protocol::channel_error("no_snapshot", &text, &self.key.label()),
-        })
-        .await
-    }
-
     /// The subscription, or nothing where a gap was told instead.
-    async fn joined(&self, joined: Result<Subscription, Stop>) -> Result<Option<Subscription>, Failed> {
+    async fn joined(&self, joined: Result<Option<Subscription>, Stop>) -> Result<Option<Subscription>, Failed> {
         match joined {
-            Ok(subscription) => Ok(Some(subscription)),
+            Ok(subscription) => Ok(subscription),
             Err(Stop::Gap(gap)) => self.tell_gap(gap).await.map(|()| None),
             Err(Stop::Failed(failed)) => Err(failed),
         }
     }
 
     /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
-    async fn honour(&mut self, token: &str) -> Result<Snapshot, Stop> {
+    async fn honour(&mut self, token: &str, keeps_part: bool) -> Result<Honoured, Stop> {
         let token = ResumeToken::parse(token);
         // what was missed is no difference to what was seen with other rights
         if Cursor::parse(token.cursor).is_ok() && !token.is_good_for(self.projection.mark()) {
@@ -286,13 +292,19 @@ impl CatchUp {
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
+        if !token.place.is_empty() {
+            // a client that does not say that it keeps what it has would take the rest of the rows for all of them
+            let place = decode_place(token.place).filter(|_| keeps_part).ok_or(Gap::BadCursor)?;
+            let token = ResumeToken { place: "", ..token }.to_string();
+            return Ok(Honoured::Part(Part { seen, token, place }));
+        }
         let boundary = self.hub.reach(&end).await?;
         // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
         // would carry it into the next one
         if boundary.cursor.incarnation != self.incarnation {
             return Err(Failed::Unanswered.into());
         }
-        let Some((_, id)) = inside else { return Ok(seen) };
+        let Some((_, id)) = inside else { return Ok(Honoured::Whole(seen)) };
         if !self.lets_in(&seen) {
             return Err(Gap::Policy.into());
         }
@@ -308,7 +320,7 @@ impl CatchUp {
                 self.replay(seen, id, &boundary).await?;
             }
         }
-        Ok(end)
+        Ok(Honoured::Whole(end))
     }
 
     /// Sends what was missed since `seen` and joins where that ends.
@@ -326,7 +338,7 @@ impl CatchUp {
                     self.replayed += count;
                     let label = self.key.label();
                     let (reference, replayed) = (self.reference.as_ref(), self.replayed);
-                    let cursor = ResumeToken { cursor: &boundary.token, rights: self.projection.mark() }.to_string();
+                    let cursor = ResumeToken::of(&boundary.token, self.projection.mark()).to_string();
                     let message = protocol::subscribed(&label, &cursor, recovered, replayed, reference);
                     let late_gap = self.late_gap.get().map(|gap| {
                         self.hub.metrics().count_gap(gap.as_str());
@@ -405,91 +417,6 @@ impl CatchUp {
                 }
             }
         }
-    }
-
-    /// Sends the current rows, and says as of when.
-    async fn snapshot(&mut self) -> Result<Rows, Failed> {
-        let label = self.key.label();
-        let (answer, mut answers) = mpsc::channel(1);
-        self.from = "snapshot";
-        let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
-        let (channel, asker) = (label.channel.clone(), self.party.clone());
-        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.party).await;
-        let (mut part, mut has_said) = (String::new(), false);
-        loop {
-            let answer = answers.recv().await;
-            // they were read by the rules of before: it begins anew by those of now
-            if self.hub.floor_of(&self.key) != floor {
-                return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
-            }
-            match answer {
-                Some(RowsPart::Rows(rows)) => {
-                    let turn = self.sieve().await;
-                    for row in rows.iter().filter_map(|row| self.projection.row(row)) {
-                        if !part.is_empty() {
-                            part.push(',');
-                        }
-                        part.push_str(&row);
-                    }
-                    drop(turn);
-                    if part.len() >= CHUNK {
-                        has_said = true;
-                        self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), None)).await?;
-                    }
-                }
-                Some(RowsPart::Keys(keys)) => {
-                    let keys: Vec<_> = keys.iter().filter_map(|key| self.projection.key(key)).collect();
-                    if !keys.is_empty() {
-                        has_said = true;
-                        self.say(&protocol::snapshot_keys(&label, &keys.join(","))).await?;
-                    }
-                }
-                Some(RowsPart::Boundary(boundary)) => {
-                    if !part.is_empty() {
-                        self.say(&protocol::snapshot(&label, &part, None)).await?;
-                    }
-                    self.know(boundary.cursor.incarnation).await;
-                    let cursor = self.resume_token(&boundary);
-                    self.say(&protocol::snapshot(&label, "", Some(&cursor))).await?;
-                    return Ok(Rows::Sent(boundary.cursor.seen));
-                }
-                Some(RowsPart::Refused) => return Ok(Rows::Refused),
-                None => return Err(Failed::Unanswered),
-            }
-        }
-    }
-
-    /// Sends a page of the current rows, and says as of when.
-    async fn page(&mut self, spec: &PageSpec) -> Result<Rows, Failed> {
-        self.from = "page";
-        let page = self.hub.page(&self.key, &self.projection, spec, Freshness::Replayed, &self.party).await;
-        let page = match page {
-            Ok(page) => page,
-            Err(NoPage::Outdated) => return Ok(Rows::Outdated),
-            Err(NoPage::Refused) => return Ok(Rows::Refused),
-            Err(NoPage::Unfit(what)) => return Err(Failed::NoOrder(what)),
-            Err(NoPage::Unanswered) => return Err(Failed::Unanswered),
-        };
-        self.know(page.boundary.cursor.incarnation).await;
-        let label = self.key.label();
-        for part in page.parts.iter().rev().skip(1).rev() {
-            self.say(&protocol::rows(&label, part, None)).await?;
-        }
-        let cursor = self.resume_token(&page.boundary);
-        self.say(&protocol::last_rows(&label, &page, &cursor, None)).await?;
-        Ok(Rows::Sent(page.boundary.cursor.seen.clone()))
-    }
-
-    /// The rows are of this incarnation of the server, which may be news here.
-    async fn know(&mut self, incarnation: u64) {
-        self.incarnation = incarnation;
-        self.hub.learn(incarnation).await;
-    }
-
-    /// A position as this client gets it.
-    fn resume_token(&self, boundary: &Boundary) -> String {
-        let cursor = self.hub.sealed(&boundary.token);
-        ResumeToken { cursor: &cursor, rights: self.projection.mark() }.to_string()
     }
 
     /// What may be seen has changed before anything was said: it is looked at by the rules of now.

@@ -65,6 +65,12 @@ impl Pages {
         true
     }
 
+    /// Whether none is on its way.
+    pub(super) fn are_answered(&mut self) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.is_empty()
+    }
+
     /// Says nothing more of those that are meant.
     pub(super) fn cancel(&self, is_meant: impl Fn(&Label) -> bool) {
         for (_, flag) in self.flags.iter().filter(|(label, _)| is_meant(label)) {
@@ -123,7 +129,7 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             continue;
         }
         let cursor = hub.sealed(&page.boundary.token);
-        let cursor = ResumeToken { cursor: &cursor, rights: projection.mark() }.to_string();
+        let cursor = ResumeToken::of(&cursor, projection.mark()).to_string();
         let label = asked.label();
         for part in page.parts.iter().rev().skip(1).rev() {
             let message = protocol::rows(&label, part, reference);

@@ -72,12 +72,17 @@ pub struct Session {
     wants_cuts: bool,
     /// on their way to the present, or waiting until capture is live
     pending: Option<Box<Pending>>,
-    /// pages that it asked for
-    pages: Option<Box<Pages>>,
-    /// commands `sync` that are not answered yet
-    syncs: Option<Box<Syncs>>,
+    /// commands that are answered later
+    unanswered: Option<Box<Unanswered>>,
     /// set once a close frame was put
     goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+/// Commands that are answered once something has come.
+#[derive(Default)]
+struct Unanswered {
+    syncs: Syncs,
+    pages: Pages,
 }
 
 /// Why a session is over; the summary line of its connection.
@@ -114,7 +119,7 @@ impl Session {
             writer.close(CloseCode::Unauthenticated, "the token was revoked");
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(TokenLease::new(keys.clone(), who)));
-        let (pace, subscriptions, pending, pages, syncs, goodbye) = (None, Vec::new(), None, None, None, None);
+        let (pace, subscriptions, pending, unanswered, goodbye) = (None, Vec::new(), None, None, None);
         Self {
             hub,
             writer,
@@ -127,8 +132,7 @@ impl Session {
             subscriptions,
             wants_cuts,
             pending,
-            pages,
-            syncs,
+            unanswered,
             goodbye,
         }
     }
@@ -155,7 +159,7 @@ impl Session {
             }
             if self.writer.is_closing() {
                 self.subscriptions.clear();
-                (self.pending, self.pages, self.syncs) = (None, None, None);
+                (self.pending, self.unanswered) = (None, None);
                 let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
                 if goodbye.as_mut().poll(context).is_ready() {
                     return Poll::Ready(Ended::Closed);
@@ -282,7 +286,7 @@ impl Session {
             Ok(Command::Cuts {}) => self.wants_cuts = true,
             Ok(Command::Sync { cursor, r#ref }) => self.sync(cursor, r#ref),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
-            Ok(Command::Subscribe { channel, view, since, snapshot, rows, filter, columns, old, r#ref }) => {
+            Ok(Command::Subscribe { channel, view, since, snapshot, partial, rows, filter, columns, old, r#ref }) => {
                 let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());
                 let key = selection.map(|selection| (selection.is_everything(), ViewKey::named(&channel, selection)));
                 match (key, command::wanted_rows(snapshot, rows)) {
@@ -294,7 +298,9 @@ impl Session {
                         self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                     }
                     (Ok(_), Err((code, text))) => self.refuse(&protocol::error(code, &text, r#ref.as_ref())),
-                    (Ok((_, key)), Ok(rows)) => self.subscribe(key, SubscribeOptions { since, rows, gap: None }, r#ref),
+                    (Ok((_, key)), Ok(rows)) => {
+                        self.subscribe(key, SubscribeOptions { since, rows, keeps_part: partial, gap: None }, r#ref)
+                    }
                 }
             }
             Ok(Command::Rows { channel, view, filter, columns, paging, r#ref }) => {
@@ -332,8 +338,8 @@ impl Session {
                 if let Some(pending) = &mut self.pending {
                     pending.cancel(is_meant);
                 }
-                if let Some(pages) = &self.pages {
-                    pages.cancel(is_meant);
+                if let Some(unanswered) = &self.unanswered {
+                    unanswered.pages.cancel(is_meant);
                 }
                 for label in &left {
                     self.writer.say(&protocol::unsubscribed(label, r#ref.as_ref()));
@@ -358,7 +364,7 @@ impl Session {
         let asker =
             Asker { hub: self.hub.clone(), writer: self.writer.clone(), who: self.who(), party: self.party.name() };
         let reference = wish.reference.clone();
-        if !self.pages.get_or_insert_default().send(asker, wish) {
+        if !self.unanswered.get_or_insert_default().pages.send(asker, wish) {
             let text = "too many pages are on their way to this socket: wait for one";
             self.refuse(&protocol::error("too_many_pages", text, reference.as_ref()));
         }

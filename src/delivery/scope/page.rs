@@ -2,7 +2,7 @@
 
 use crate::change::{Floor, Json};
 use crate::cursor::Boundary;
-use crate::request::{Count, OrderBy, Page};
+use crate::request::{Count, OrderBy, Page, Place};
 
 /// Rows are put together into messages of so many bytes.
 const PART: usize = 64 * 1024;
@@ -16,6 +16,8 @@ pub struct ViewPage {
     pub order: Vec<OrderBy>,
     /// further rows lie behind them
     pub more: bool,
+    /// the place of the last row that was looked at
+    pub last: Option<Place>,
     /// where it was asked for
     pub count: Option<Count>,
     /// where it was read
@@ -36,8 +38,8 @@ pub struct PagePart {
 impl ViewPage {
     /// What the source has told, by the rules of `floor`.
     pub fn of(page: Page, floor: Option<Floor>) -> Self {
-        let Page { rows, order, more, last: _, count, boundary } = page;
-        Self { parts: parts(rows), order, more, count, boundary, floor }
+        let Page { rows, order, more, last, count, boundary } = page;
+        Self { parts: parts(rows), order, more, last, count, boundary, floor }
     }
 
     /// Bytes of its rows.

@@ -327,7 +327,7 @@ impl SendQueue {
     fn cut_frame(&self, cursor: &str) -> Vec<u8> {
         let mark = self.readers.first().map(|reader| reader.log.mark());
         let mark = mark.filter(|mark| self.readers.iter().all(|reader| reader.log.mark() == *mark));
-        let cursor = mark.map(|rights| ResumeToken { cursor, rights }.to_string());
+        let cursor = mark.map(|rights| ResumeToken::of(cursor, rights).to_string());
         frame::text_frame(&protocol::cut(cursor.as_deref()))
     }
 

@@ -33,6 +33,9 @@ pub enum Command {
         /// the current rows first
         #[serde(default)]
         snapshot: bool,
+        /// it has kept what it was given of a snapshot that was broken off
+        #[serde(default)]
+        partial: bool,
         /// a page of the current rows first
         #[serde(default)]
         rows: Option<Paging>,

@@ -163,18 +163,18 @@ pub fn unsubscribed(label: &Label, reference: Option<&Value>) -> String {
     message.to_string()
 }
 
-/// Current rows of a channel's table, given as JSON objects with commas between them. The last message has the `cursor`
-/// at which they were current.
-pub fn snapshot(label: &Label, rows: &str, cursor: Option<&str>) -> String {
-    snapshot_part(label, rows, false, cursor)
+/// Current rows of a channel's table, given as JSON objects with commas between them; of rows longer than `row_bytes`, where they
+/// are `omitted`, the keys. `cursor`: where a client goes on that was given all rows up to here.
+pub fn snapshot(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>) -> String {
+    snapshot_part(label, rows, omitted, cursor, false)
 }
 
-/// A part of a snapshot with rows longer than `row_bytes`: their keys.
-pub fn snapshot_keys(label: &Label, keys: &str) -> String {
-    snapshot_part(label, keys, true, None)
+/// The end of a snapshot. The changes after `cursor` follow.
+pub fn last_snapshot(label: &Label, cursor: &str) -> String {
+    snapshot_part(label, "", false, Some(cursor), true)
 }
 
-fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>) -> String {
+fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>, last: bool) -> String {
     let mut message = String::with_capacity(rows.len() + 128);
     message.push_str(r#"{"type":"snapshot","channel":"#);
     push_string(&mut message, &label.channel);
@@ -185,14 +185,12 @@ fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>)
     if omitted {
         message.push_str(OMITTED);
     }
-    match cursor {
-        None => message.push_str(r#","last":false}"#),
-        Some(cursor) => {
-            message.push_str(r#","last":true,"cursor":"#);
-            push_string(&mut message, cursor);
-            message.push('}');
-        }
+    let _ = write!(message, r#","last":{last}"#);
+    if let Some(cursor) = cursor {
+        message.push_str(r#","cursor":"#);
+        push_string(&mut message, cursor);
     }
+    message.push('}');
     message
 }
 
@@ -377,8 +375,10 @@ fn push_string(message: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Notification, Update};
+    use crate::change::{Kind, Notification, Update};
+    use crate::cursor::{Boundary, Cursor, Snapshot};
     use crate::delivery::scope::projection::Projection;
+    use crate::request::Count;
 
     /// The messages that docs/reference/protocol.md shows and clients are tested against.
     const GOLDEN: &str = include_str!("../../../tests/golden/messages.json");
@@ -429,6 +429,18 @@ mod tests {
         let pets = Label { channel: "pets".into(), tag: None };
         let view = Label { channel: "pets".into(), tag: Tag::chosen("luna") };
         let shown = VisibleChange { tag: view.tag.as_ref(), ..VisibleChange::of(change.update.as_ref().unwrap()) };
+        let part = |rows: &str| PagePart { rows: rows.to_owned(), omitted: false };
+        let by = OrderBy { column: "pet_id".into(), kind: Kind::Integer, is_descending: true, nulls_first: true };
+        let seen = Snapshot::all_before(9);
+        let page = ViewPage {
+            parts: vec![part(r#"{"pet_id":7,"name":"Luna"}"#)],
+            order: vec![by],
+            more: true,
+            last: None,
+            count: Some(Count { rows: 12, is_exact: true }),
+            boundary: Boundary::new(Cursor { epoch: 1, incarnation: 1, lsn: 1, seen, inside: None }),
+            floor: None,
+        };
         for (name, message) in [
             ("cut_of_a_channel", channel_cut(&pets, "1BBBB")),
             ("realtime_update_of_a_view", realtime_update(&change, "pets", &shown, "1AAAA", None, "")),
@@ -438,8 +450,10 @@ mod tests {
                 realtime_update(&change, "pets", &VisibleChange { gap: Some(Gap::Retention), ..shown }, "1", None, ""),
             ),
             ("subscribed", subscribed(&pets, "1BBBB", true, 7, Some(&1.into()))),
-            ("snapshot", snapshot(&pets, r#"{"pet_id":1},{"pet_id":2}"#, None)),
-            ("snapshot_last", snapshot(&pets, "", Some("1BBBB"))),
+            ("snapshot", snapshot(&pets, r#"{"pet_id":1},{"pet_id":2}"#, false, Some("1AAAA~~W10"))),
+            ("snapshot_last", last_snapshot(&pets, "1BBBB")),
+            ("rows", rows(&pets, &part(r#"{"pet_id":9,"name":"Rex"}"#), Some(&5.into()))),
+            ("rows_last", last_rows(&view, &page, "1BBBB", Some(&5.into()))),
             ("unsubscribed", unsubscribed(&pets, Some(&2.into()))),
             ("gap", gap(&pets, Gap::Retention)),
             ("heartbeat", heartbeat(&pets, "1BBBB")),

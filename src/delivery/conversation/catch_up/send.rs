@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
-use super::{CHUNK, CatchUp, Failed, Stop};
+use super::{CatchUp, Failed, Stop};
 use crate::change::Change;
 use crate::delivery::fanout::told::Told;
 use crate::delivery::wire::{frame, protocol};
 use crate::incarnations::Gap;
 
+/// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
+pub(super) const CHUNK: usize = 64 * 1024;
 /// What filters may cost in one piece, see [`Projection::work`](crate::delivery::scope::projection::Projection::work): a millisecond, after which other tasks of the thread run.
 const PIECE: u64 = 1 << 20;
 /// What each change costs besides, whatever the filter.

@@ -14,6 +14,7 @@ use crate::delivery::socket::send_queue::DueCache;
 use crate::feedback::Feedback;
 use crate::incarnations::{Incarnation, Incarnations};
 use crate::metrics::DeliveryMetrics;
+use crate::request::{Page, PageAnswer};
 use crate::shutdown;
 use crate::tasks::Tasks;
 
@@ -51,6 +52,10 @@ fn cut(incarnation: u64) -> Event {
 }
 
 /// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
+fn no_rows(at: Cursor) -> Page {
+    Page { rows: vec![], order: vec![], more: false, last: None, count: None, boundary: Boundary::new(at) }
+}
+
 struct Stage {
     hub: Arc<Hub>,
     feedback: Arc<Feedback>,
@@ -112,7 +117,7 @@ impl Stage {
     /// Answers a request for the rows: there are none, as of a position.
     async fn give_rows(&mut self, at: Cursor) {
         match self.requests.recv().await {
-            Some(Request::Snapshot { answer, .. }) => answer.send(RowsPart::Boundary(Boundary::new(at))).await.unwrap(),
+            Some(Request::Page { answer, .. }) => answer.send(PageAnswer::Page(no_rows(at))).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -278,16 +283,15 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
 async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
     let mut stage = Stage::in_incarnation(1).await;
     let resuming = stage.resume(SubscribeOptions { rows: WantedRows::All, ..SubscribeOptions::default() });
-    let Some(Request::Snapshot { answer, .. }) = stage.requests.recv().await else { panic!("it asks for the rows") };
+    let Some(Request::Page { answer, .. }) = stage.requests.recv().await else { panic!("it asks for the rows") };
     let floor = Some(Floor { seen: Snapshot::all_before(8), by: 7 });
     let channels = vec![Channel { name: "pets".into(), columns: None, floor, notifies: false }];
     stage.events.send(Event::Channels { channels, policies: vec![] }).await.unwrap();
     while stage.hub.floor_of(&ViewKey::named("pets", Selection::default())).is_none() {
         tokio::task::yield_now().await;
     }
-    let hidden = vec![r#"{"secret":1}"#.into()];
-    answer.send(RowsPart::Rows(hidden)).await.unwrap();
-    drop(answer);
+    let hidden = Page { rows: vec![(r#"{"secret":1}"#.into(), true)], ..no_rows(position(1, 10)) };
+    answer.send(PageAnswer::Page(hidden)).unwrap();
     let again = tokio::time::timeout(Duration::from_secs(10), stage.give_rows(position(1, 10)));
     again.await.expect("it asks for them again");
     let subscription = resuming.await.unwrap().unwrap();
@@ -323,7 +327,7 @@ async fn rows_follow_a_change_that_cannot_be_told_in_what_was_missed() {
         let resuming = stage.resume(SubscribeOptions {
             since: Some(position(1, 5).token()),
             rows: if snapshot { WantedRows::All } else { WantedRows::Nothing },
-            gap: None,
+            ..SubscribeOptions::default()
         });
         let unreadable = Change { update: Some(Update::unreadable("pets".into())), ..change() };
         let after = Change { id: 3, ..change() };

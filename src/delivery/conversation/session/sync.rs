@@ -14,7 +14,7 @@ use crate::incarnations::Gap;
 
 impl Session {
     pub(super) fn sync(&mut self, cursor: String, reference: Option<Value>) {
-        let syncs = self.syncs.get_or_insert_default();
+        let syncs = &mut self.unanswered.get_or_insert_default().syncs;
         if syncs.count() >= MOST {
             let text =
                 format!("{MOST} commands sync of this socket wait already: send the next one when one was answered");
@@ -26,8 +26,8 @@ impl Session {
 
     /// Ready when one was answered; pending when none waits.
     pub(super) fn poll_synced(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(syncs) = &mut self.syncs else { return Poll::Pending };
-        match ready!(syncs.poll_next(context)) {
+        let Some(unanswered) = &mut self.unanswered else { return Poll::Pending };
+        match ready!(unanswered.syncs.poll_next(context)) {
             Some(Synced { reference, outcome: Ok(()) }) => {
                 self.writer.say(&protocol::synced(reference.as_ref()));
                 // a client that shows rows at the end of a cut shows there what it has waited for
@@ -36,7 +36,8 @@ impl Session {
             Some(Synced { reference, outcome: Err(gap) }) => {
                 self.refuse(&protocol::error("bad_cursor", explain(gap), reference.as_ref()));
             }
-            None => self.syncs = None,
+            None if unanswered.pages.are_answered() => self.unanswered = None,
+            None => return Poll::Pending,
         }
         Poll::Ready(())
     }

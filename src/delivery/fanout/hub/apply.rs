@@ -196,7 +196,7 @@ impl Hub {
             if !view.is_amid(false) {
                 let frame = self.frame_of(&protocol::channel_cut(
                     &view.key.label(),
-                    &ResumeToken { cursor: &end.token, rights: view.log.mark() }.to_string(),
+                    &ResumeToken::of(&end.token, view.log.mark()).to_string(),
                 ));
                 bytes += frame.len() as u64;
                 view.log.append(frame);
@@ -353,7 +353,7 @@ impl Hub {
         // all of them, or none, are told before the next end of a cut
         self.frontier.leave();
         for view in &views {
-            let cursor = ResumeToken { cursor: &state.cursor, rights: view.log.mark() }.to_string();
+            let cursor = ResumeToken::of(&state.cursor, view.log.mark()).to_string();
             view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
         }
         if state.is_at_boundary {

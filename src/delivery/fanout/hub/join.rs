@@ -74,7 +74,7 @@ impl Hub {
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         let subscription = self.member(&mut state, key, writer, who)?;
-        let cursor = ResumeToken { cursor: &state.cursor, rights: subscription.mark() }.to_string();
+        let cursor = ResumeToken::of(&state.cursor, subscription.mark()).to_string();
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&[&message], &CancelFlag::default());
         Ok(subscription)

@@ -16,10 +16,12 @@ use crate::request::{OrderBy, Ordering, PageAnswer, PageSpec, Request, Shown};
 use crate::sync::lock;
 
 /// How new a page has to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Freshness {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Freshness<'a> {
     /// whoever gets it is told the changes since
     Replayed,
+    /// whoever gets it is told the changes since this
+    ReplayedFrom(&'a Snapshot),
     /// whoever gets it was told the changes up to when it asked
     Present,
 }
@@ -47,7 +49,7 @@ impl Hub {
         key: &ViewKey,
         projection: &Arc<Projection>,
         spec: &PageSpec,
-        freshness: Freshness,
+        freshness: Freshness<'_>,
         party: &Arc<str>,
     ) -> Result<Arc<ViewPage>, NoPage> {
         let asked_at = Instant::now();
@@ -62,8 +64,14 @@ impl Hub {
         let mut slot = self.pages.slot(&asked, asked_at);
         loop {
             let page = slot.page.get_or_try_init(|| self.read_page(&asked, projection, party)).await?.clone();
-            let is_new = slot.since >= asked_at || freshness == Freshness::Replayed;
-            if self.floor_of(key) == page.floor && (is_new || self.is_untouched(key, &page.boundary.cursor.seen)) {
+            let seen = &page.boundary.cursor.seen;
+            let is_new = slot.since >= asked_at
+                || match freshness {
+                    Freshness::Replayed => true,
+                    Freshness::ReplayedFrom(before) => seen.covers(before),
+                    Freshness::Present => false,
+                };
+            if self.floor_of(key) == page.floor && (is_new || self.is_untouched(key, seen)) {
                 return Ok(page);
             }
             if slot.since >= asked_at {

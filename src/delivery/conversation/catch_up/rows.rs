@@ -1,0 +1,182 @@
+//! The current rows on a subscriber's way to the present: all of them, or one page. Owns how they are read and that the changes
+//! since follow; the way itself is `catch_up`'s.
+//!
+//! All rows of a table with a primary key are pages in its order, each read in a short transaction of its own, so that no
+//! transaction lasts as long as a slow client. The changes that follow are those since the first page was read: a row may be newer
+//! than the position that the client is told, and then its changes come although they are in it. As each carries the
+//! whole row, the client ends with the table. A page that another client has just read is as good, if it was not read
+//! before the first one.
+
+use tokio::sync::mpsc;
+
+use super::send::CHUNK;
+use super::{CatchUp, Failed, Rows};
+use crate::cursor::{Boundary, Snapshot};
+use crate::delivery::fanout::hub::{Freshness, NoPage};
+use crate::delivery::wire::protocol;
+use crate::delivery::wire::resume_token::{ResumeToken, encode_place};
+use crate::request::{Bound, Ordering, PageSpec, Place, Request, RowsPart};
+
+/// Rows of a page at most, and about as many bytes: a client that is broken off goes on behind the last whole page.
+const PAGE_ROWS: u32 = 10_000;
+const PAGE_BYTES: u32 = 1 << 20;
+
+/// Where a client goes on that was given a part of the rows.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// when the first of them was read
+    pub(super) seen: Snapshot,
+    /// the cursor of then, with the mark of the rights, as the client has it
+    pub(super) token: String,
+    /// the last of them
+    pub(super) place: Place,
+}
+
+impl CatchUp {
+    pub(super) async fn say_no_rows(&self) -> Result<(), Failed> {
+        let text = format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
+        let reference = self.reference.as_ref();
+        self.say(&match reference {
+            Some(_) => protocol::error("no_snapshot", &text, reference),
+            None => protocol::channel_error("no_snapshot", &text, &self.key.label()),
+        })
+        .await
+    }
+
+    /// Sends all current rows, or those behind a part of them, and says from where on the changes follow.
+    pub(super) async fn all_rows(&mut self, part: Option<Part>, attempt: u32) -> Result<Rows, Failed> {
+        self.from = "snapshot";
+        let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
+        let mut part = part;
+        loop {
+            let bound = part.as_ref().map(|part| Bound::After(part.place.clone()));
+            let (limit, bytes) = (PAGE_ROWS, PAGE_BYTES);
+            let spec = PageSpec { ordering: Ordering::Key, bound, limit, bytes, wants_count: false };
+            let freshness = part.as_ref().map_or(first(attempt), |part| Freshness::ReplayedFrom(&part.seen));
+            let page = self.hub.page(&self.key, &self.projection, &spec, freshness, &self.party).await;
+            let page = match (page, &part) {
+                // they were read by the rules of before: it begins anew by those of now
+                (Ok(page), None) if page.floor != floor => return Ok(Rows::Outdated),
+                (Ok(page), Some(_)) if page.floor != floor => return Err(Failed::Unanswered),
+                (Ok(page), _) => page,
+                (Err(NoPage::Unfit(_)), None) => return self.whole_table().await,
+                (Err(NoPage::Refused), None) => return Ok(Rows::Refused),
+                (Err(NoPage::Outdated), None) => return Ok(Rows::Outdated),
+                (Err(_), _) => return Err(Failed::Unanswered),
+            };
+            let (seen, token) = match &part {
+                Some(part) => (part.seen.clone(), part.token.clone()),
+                None => {
+                    self.know(page.boundary.cursor.incarnation).await;
+                    (page.boundary.cursor.seen.clone(), self.resume_token(&page.boundary))
+                }
+            };
+            let place = page.last.as_ref().filter(|_| page.more);
+            let next = place.map(|place| format!("{}{}", with_rights(&token), encode_place(place)));
+            let parts: Vec<_> = page.parts.iter().filter(|part| !part.rows.is_empty()).collect();
+            for (at, part) in parts.iter().enumerate() {
+                let cursor = next.as_deref().filter(|_| at + 1 == parts.len());
+                self.say(&protocol::snapshot(&label, &part.rows, part.omitted, cursor)).await?;
+            }
+            let Some(place) = place.cloned() else {
+                self.say(&protocol::last_snapshot(&label, &token)).await?;
+                return Ok(Rows::Sent(seen));
+            };
+            part = Some(Part { seen, token, place });
+        }
+    }
+
+    /// Sends the current rows of a table without a primary key in one transaction, and says as of when.
+    async fn whole_table(&mut self) -> Result<Rows, Failed> {
+        let label = self.key.label();
+        let (answer, mut answers) = mpsc::channel(1);
+        let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
+        let (channel, asker) = (label.channel.clone(), self.party.clone());
+        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.party).await;
+        let (mut part, mut has_said) = (String::new(), false);
+        loop {
+            let answer = answers.recv().await;
+            // they were read by the rules of before: it begins anew by those of now
+            if self.hub.floor_of(&self.key) != floor {
+                return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
+            }
+            match answer {
+                Some(RowsPart::Rows(rows)) => {
+                    let turn = self.sieve().await;
+                    for row in rows.iter().filter_map(|row| self.projection.row(row)) {
+                        if !part.is_empty() {
+                            part.push(',');
+                        }
+                        part.push_str(&row);
+                    }
+                    drop(turn);
+                    if part.len() >= CHUNK {
+                        has_said = true;
+                        self.say(&protocol::snapshot(&label, &std::mem::take(&mut part), false, None)).await?;
+                    }
+                }
+                Some(RowsPart::Keys(keys)) => {
+                    let keys: Vec<_> = keys.iter().filter_map(|key| self.projection.key(key)).collect();
+                    if !keys.is_empty() {
+                        has_said = true;
+                        self.say(&protocol::snapshot(&label, &keys.join(","), true, None)).await?;
+                    }
+                }
+                Some(RowsPart::Boundary(boundary)) => {
+                    if !part.is_empty() {
+                        self.say(&protocol::snapshot(&label, &part, false, None)).await?;
+                    }
+                    self.know(boundary.cursor.incarnation).await;
+                    let cursor = self.resume_token(&boundary);
+                    self.say(&protocol::last_snapshot(&label, &cursor)).await?;
+                    return Ok(Rows::Sent(boundary.cursor.seen));
+                }
+                Some(RowsPart::Refused) => return Ok(Rows::Refused),
+                None => return Err(Failed::Unanswered),
+            }
+        }
+    }
+
+    /// Sends a page of the current rows, and says as of when.
+    pub(super) async fn page(&mut self, spec: &PageSpec, attempt: u32) -> Result<Rows, Failed> {
+        self.from = "page";
+        let page = self.hub.page(&self.key, &self.projection, spec, first(attempt), &self.party).await;
+        let page = match page {
+            Ok(page) => page,
+            Err(NoPage::Outdated) => return Ok(Rows::Outdated),
+            Err(NoPage::Refused) => return Ok(Rows::Refused),
+            Err(NoPage::Unfit(what)) => return Err(Failed::NoOrder(what)),
+            Err(NoPage::Unanswered) => return Err(Failed::Unanswered),
+        };
+        self.know(page.boundary.cursor.incarnation).await;
+        let label = self.key.label();
+        for part in page.parts.iter().rev().skip(1).rev() {
+            self.say(&protocol::rows(&label, part, None)).await?;
+        }
+        let cursor = self.resume_token(&page.boundary);
+        self.say(&protocol::last_rows(&label, &page, &cursor, None)).await?;
+        Ok(Rows::Sent(page.boundary.cursor.seen.clone()))
+    }
+
+    /// The rows are of this incarnation of the server, which may be news here.
+    async fn know(&mut self, incarnation: u64) {
+        self.incarnation = incarnation;
+        self.hub.learn(incarnation).await;
+    }
+
+    /// A position as this client gets it.
+    fn resume_token(&self, boundary: &Boundary) -> String {
+        ResumeToken::of(&self.hub.sealed(&boundary.token), self.projection.mark()).to_string()
+    }
+}
+
+/// How new rows have to be of which nothing was sent: behind those of the attempt before something was missing.
+fn first(attempt: u32) -> Freshness<'static> {
+    if attempt > 1 { Freshness::Present } else { Freshness::Replayed }
+}
+
+/// A token to which a place can be added: its mark of all rights is not empty then.
+fn with_rights(token: &str) -> String {
+    let ResumeToken { cursor, rights, .. } = ResumeToken::parse(token);
+    format!("{cursor}{}", if rights.is_empty() { "~" } else { rights })
+}
