@@ -302,7 +302,18 @@ async fn sample(rng: &mut Rng) -> (TestDatabase, Vec<(&'static Sort, Kind)>) {
     if has_citext {
         db.run("create extension citext").await;
     }
-    let sorts: Vec<&Sort> = SORTS.iter().filter(|sort| sort.of != "citext" || has_citext).collect();
+    // a Postgres may be built without it
+    let has_icu = db.text("select exists (select from pg_collation where collprovider = 'i')").await == "true";
+    let needs_icu = |sort: &Sort| ["fold", "icu", "dt"].contains(&sort.name);
+    let is_there = |sort: &Sort| (sort.of != "citext" || has_citext) && (has_icu || !needs_icu(sort));
+    let sorts: Vec<&Sort> = SORTS.iter().filter(|sort| is_there(sort)).collect();
+    if has_icu {
+        db.run(
+            "create collation fold (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+             create domain folded as text collate fold",
+        )
+        .await;
+    }
     let columns: Vec<String> = sorts.iter().map(|sort| format!("{} {}", identifier(sort.name), sort.of)).collect();
     let names: Vec<String> = sorts.iter().map(|sort| identifier(sort.name)).collect();
     let moods: Vec<String> = MOODS.iter().map(|mood| literal(mood)).collect();
@@ -316,9 +327,8 @@ async fn sample(rng: &mut Rng) -> (TestDatabase, Vec<(&'static Sort, Kind)>) {
     let rows: Vec<String> = rows.collect();
     db.run(&format!(
         "create type mood as enum ({}); create type pair as (x int, y int);
-         create collation fold (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
          create domain count as int4 check (value >= 0); create domain counted as count;
-         create domain folded as text collate fold; create domain feeling as mood;
+         create domain feeling as mood;
          set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 1;
          create table sample (id int primary key, {}); select rowcast.watch('sample');
          insert into sample (id, {}) values {}",
@@ -465,10 +475,10 @@ async fn an_index_finds_what_a_filter_asks_for() {
     let rng = &mut Rng::with_seed(3);
     let (db, columns) = sample(rng).await;
     let known = known(&columns);
-    db.run("set enable_seqscan = off; create index on sample (i8); create index on sample (t); create index on sample (v); create index on sample (c);
-            create index on sample (fold); create index on sample (tz); create index on sample (num); create index on sample (u);
-            create index on sample (dt); create index on sample (nm)")
-        .await;
+    let indexed = ["i8", "t", "v", "c", "fold", "tz", "num", "u", "dt", "nm"];
+    let indexed = indexed.iter().filter(|name| known.iter().any(|column| *column.name == ***name));
+    let indexes: Vec<String> = indexed.map(|name| format!("create index on sample ({name})")).collect();
+    db.run(&format!("set enable_seqscan = off; {}", indexes.join("; "))).await;
     let table = db.client.query_one("select 'sample'::regclass::oid", &[]).await.unwrap().get(0);
     let types = predicate::column_types(&db.client.query(predicate::COLUMNS, &[&table]).await.unwrap());
     for filter in [
@@ -487,7 +497,11 @@ async fn an_index_finds_what_a_filter_asks_for() {
         "or=(i8.eq.7,t.eq.a)",
         "and=(t.eq.a,i4.not.eq.3,v.ilike.x*)",
     ] {
-        let projection = Projection::compile(&Selection::new([filter.to_owned()], None, false), Some(&known)).unwrap();
+        let projection = Projection::compile(&Selection::new([filter.to_owned()], None, false), Some(&known));
+        let Ok(projection) = projection else {
+            assert!(filter.starts_with("fold") || filter.starts_with("dt"), "{filter}: a Postgres without ICU");
+            continue;
+        };
         let wanted = predicate::render(&projection.predicate(), &types, "t", 1);
         let values: Vec<Vec<&str>> =
             wanted.values.iter().map(|all| all.iter().map(|value| &**value).collect()).collect();
