@@ -143,7 +143,10 @@ async fn a_column_that_is_added_beside_an_excluded_one_is_in_snapshots_at_once()
     let server = TestServer::start(&db.url_of(&role));
     assert_eq!(rows(&server, "/ws/pets").await, Ok(vec![json!({"id": 1})]));
     db.run("alter table pets add column added text default 'x', add column \"Ä b\" int").await;
-    assert_eq!(rows(&server, "/ws/pets").await, Ok(vec![json!({"id": 1, "added": "x", "Ä b": null})]));
+    // rows that were read up to a second before are given to others too
+    let shown = Ok(vec![json!({"id": 1, "added": "x", "Ä b": null})]);
+    let comes = async { while rows(&server, "/ws/pets").await != shown {} };
+    timeout(NOTICED, comes).await.unwrap();
     assert_eq!(drift(&db, "pets").await.0, "none");
     // also where nobody asks
     db.run("alter table pets add column later int").await;

@@ -107,6 +107,14 @@ export class Client<Channels extends object = Record<string, any>> {
     return new RowWindow(options, (wishes, handlers) => this.#open(new Subscription(channel, wishes, handlers)));
   }
 
+  /**
+   * Settles when collections and windows show what a cursor of the database speaks of, such as one of `rowcast.cursor()` that
+   * an answer of your application has, and handlers were called with it.
+   */
+  async sync(cursor: string): Promise<void> {
+    await Promise.all([...this.#connections].map((connection) => connection.sync(cursor)));
+  }
+
   /** The device may have slept, or the network be back: asks now whether the server is there. Browsers tell it by themselves. */
   wake(): void {
     this.#wake();

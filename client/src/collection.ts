@@ -15,6 +15,14 @@ export interface CollectionOptions<Row, Column extends string = never>
   extends Pick<SubscribeOptions<Row, Column>, "filter" | "columns" | "signal"> {
   /** the table's primary key, which `columns` has to name */
   key: KeyOf<Part<Row, Column>>;
+  /** rows that the page was rendered with: they are shown at once, and what has changed since follows */
+  initial?: Initial<Part<Row, Column>> | undefined;
+}
+
+/** Rows, all that the filter lets through, and the place at which they were read: that of `rowcast.cursor()`. */
+export interface Initial<Row> {
+  readonly rows: readonly Row[];
+  readonly cursor: string;
 }
 
 /** How a collection differs from what it was at the event before. */
@@ -41,6 +49,9 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   readonly ready: Promise<void>;
   /** @internal counts what was shown */
   version = 0;
+  /** @internal called with the transactions that came, once their rows are shown and told */
+  onTransactions: ((transactions: readonly string[]) => void) | undefined;
+  readonly #transactions = new Set<string>();
   readonly #subscription: Subscription<Change<Row>, Row>;
   readonly #key: (row: Row) => Key;
   readonly #rows = new Map<Key, Row>();
@@ -55,15 +66,17 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
 
   /** @internal */
   constructor(
-    { key, ...options }: { key: KeyOf<Row> } & SubscribeOptions,
+    { key, initial, ...options }: { key: KeyOf<Row>; initial?: Initial<Row> | undefined } & SubscribeOptions,
     subscribe: (options: SubscribeOptions, handlers: Handlers<Change<Row>, Row>) => Subscription<Change<Row>, Row>,
   ) {
     this.#key = toKey(key, (error) => this.#emit("error", error));
+    for (const row of initial?.rows ?? []) this.#set(this.#key(row), row);
+    this.#show();
     let isReady!: () => void;
     let isOver!: (reason: unknown) => void;
     const shown = new Promise<void>((resolve, reject) => ([isReady, isOver] = [resolve, reject]));
     this.#subscription = subscribe(
-      { ...options, snapshot: true },
+      { ...options, snapshot: true, ...(initial ? { since: initial.cursor } : {}) },
       {
         change: (change) => this.#apply(change),
         snapshot: (rows) => this.#replace(rows),
@@ -72,6 +85,9 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
           return () => {
             isReady();
             tell();
+            const came = [...this.#transactions];
+            this.#transactions.clear();
+            if (came.length) attempt(() => this.onTransactions?.(came));
           };
         },
         end: (reason) => isOver(reason),
@@ -121,6 +137,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
 
   #apply(change: Change<Row>): void {
     const { tx } = change;
+    if (this.onTransactions) this.#transactions.add(tx);
     switch (change.action) {
       case "created":
       case "entered":

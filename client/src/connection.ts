@@ -56,6 +56,17 @@ export interface Socket {
   close(): void;
 }
 
+/** A `sync` that waits. */
+interface Sync {
+  readonly command: object;
+  isSynced: boolean;
+  resolve(): void;
+  reject(reason: unknown): void;
+}
+
+/** Counts those of all connections. */
+let syncs = 0;
+
 /** Who holds the connections. */
 export interface Host {
   /** where the paths of sockets begin, such as `wss://example.com` */
@@ -103,6 +114,10 @@ export class Connection {
   /** how long a socket may be asked for an answer: on a slow line that stands behind a long message */
   #patience = ANSWER_WITHIN;
   #isDown = false;
+  /** by their `ref`: cursors that somebody waits for, and whether the server has answered */
+  readonly #syncs = new Map<number, Sync>();
+  /** until a `sync` that was one too many is sent again */
+  #slowSync: ReturnType<typeof setTimeout> | undefined;
   /** pages that were asked for with the stream */
   #said = new Set<Page>();
   /** nothing came since a cut that some subscription was waited for at */
@@ -171,6 +186,16 @@ export class Connection {
     else if (this.#socket?.readyState !== CONNECTING) void this.#connect();
   }
 
+  /** Settles when all that it carries shows what a cursor of the database speaks of. */
+  sync(cursor: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const ref = ++syncs;
+      this.#syncs.set(ref, { command: { type: "sync", cursor, ref }, isSynced: false, resolve, reject });
+      if (this.#socket instanceof Stream) this.#again();
+      else if (this.#isOpen) this.#send(this.#syncs.get(ref)!.command);
+    });
+  }
+
   /** Ends everything that it carries. */
   close(error?: RowcastError): void {
     // first: whoever subscribes again when told of the end needs another connection
@@ -179,6 +204,9 @@ export class Connection {
     if (this.#probe) this.#probe.onopen = this.#probe.onclose = null;
     this.#probe?.close();
     for (const subscription of this.#subscriptions.values()) subscription.end(error);
+    const reason = error ?? new RowcastError("closed", "the connection was closed");
+    for (const { reject } of this.#syncs.values()) reject(reason);
+    this.#syncs.clear();
   }
 
   get #isOpen(): boolean {
@@ -218,7 +246,9 @@ export class Connection {
     this.#wait(PING_AFTER, () => this.#ping());
     // a stream that opens is the way until a WebSocket opens
     this.#unopened = this.#socket instanceof Stream ? 2 : 0;
-    if (!this.#unopened) for (const subscription of this.#subscriptions.values()) this.#join(subscription);
+    if (this.#unopened) return;
+    for (const subscription of this.#subscriptions.values()) this.#join(subscription);
+    this.#sendSyncs();
   }
 
   /** While a stream works: whether a WebSocket would by now, since the server may only have been away. Once a minute at most. */
@@ -245,6 +275,7 @@ export class Connection {
       this.#said.add(subscription.page);
       commands.push(subscription.pageCommand(subscription.page));
     }
+    for (const { command, isSynced } of this.#syncs.values()) if (!isSynced) commands.push(command);
     return commands.map((command) => JSON.stringify(command)).join("\n");
   }
 
@@ -266,6 +297,8 @@ export class Connection {
     this.#patience = ANSWER_WITHIN;
     const id = subscriptionOf(message);
     if (message.type === "token_expiring") this.#expires(message.expires_in);
+    else if (message.type === "synced") this.#synced(message.ref);
+    else if (message.type === "error" && this.#syncs.has(message.ref as number)) this.#unsynced(message);
     // whichever command it was: there may be more
     else if (message.type === "error" && message.code === "rate_limited") this.#slowDown((message.retry_after ?? 1) * 1000);
     else if (message.type === "cut" && !message.channel) this.#cut();
@@ -285,6 +318,27 @@ export class Connection {
     for (const subscription of late) subscription.isShown = false;
     // all are shown before anybody is told of one
     for (const tell of all.map((subscription) => subscription.cut())) tell?.();
+    for (const [ref, { isSynced, resolve }] of this.#syncs) if (isSynced && this.#syncs.delete(ref)) resolve();
+  }
+
+  #sendSyncs(): void {
+    for (const { command, isSynced } of this.#syncs.values()) if (!isSynced) this.#send(command);
+  }
+
+  #synced(ref: number): void {
+    const sync = this.#syncs.get(ref);
+    // what it waits for is shown at the cut that follows
+    if (sync) sync.isSynced = true;
+  }
+
+  #unsynced({ code, message, ref, retry_after = 1 }: Complaint): void {
+    if (code === "rate_limited" || code === "too_many_syncs") {
+      clearTimeout(this.#slowSync);
+      this.#slowSync = setTimeout(() => this.#sendSyncs(), retry_after * 1_000);
+    } else {
+      this.#syncs.get(ref as number)!.reject(new RowcastError(code, message, false));
+      this.#syncs.delete(ref as number);
+    }
   }
 
   /** One that was waited for is gone. */
@@ -465,7 +519,7 @@ export class Connection {
 
   /** Ends the socket, and the attempt to get one. */
   #drop(): void {
-    for (const timer of [this.#timer, this.#renewal, this.#slow, this.#absent]) clearTimeout(timer);
+    for (const timer of [this.#timer, this.#renewal, this.#slow, this.#slowSync, this.#absent]) clearTimeout(timer);
     this.#attempt++;
     this.#leaving.clear();
     this.#said.clear();

@@ -1,5 +1,5 @@
 export { connect, type Client, type ConnectOptions, type NotificationOptions } from "./client.js";
-export type { Collection, CollectionOptions, Difference, Key } from "./collection.js";
+export type { Collection, CollectionOptions, Difference, Initial, Key } from "./collection.js";
 export type { State } from "./connection.js";
 export { RowcastError } from "./error.js";
 export type { Change, Notification, Subscribed } from "./messages.js";

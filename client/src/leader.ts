@@ -121,6 +121,7 @@ export class Leader {
     const command: Command = JSON.parse(text);
     if (command.type === "subscribe") this.#subscribe(member, command);
     else if (command.type === "unsubscribe") this.#unsubscribe(member, command);
+    else if (command.type === "sync") this.#send({ ...command, ref: [member, command.ref] });
     else if (command.type === "rows") this.#page(member, command);
     else if (command.type === "auth") this.#renew(member, text);
     else {
@@ -211,6 +212,12 @@ export class Leader {
       return;
     }
     this.#isHeard = true;
+    // each member counts its own
+    const [member = "", ref] = Array.isArray((message as Complaint).ref) ? (message as { ref: [string, unknown] }).ref : [];
+    if (this.#members.has(member)) {
+      this.#told.add(member);
+      return this.#say(member, JSON.stringify({ ...message, ref }));
+    }
     const id = subscriptionOf(message);
     const route = id === undefined ? undefined : this.#routes.get(id);
     if (route) this.#pass(route, { message, text });

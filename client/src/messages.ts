@@ -91,8 +91,8 @@ export interface Complaint {
   type: "error";
   code: string;
   message: string;
-  /** of a command: its subscription, or the page that was asked for */
-  ref?: string | PageRef;
+  /** of a command: its subscription, the page that was asked for, or the number of a `sync` */
+  ref?: string | PageRef | number;
   /** of no command: the channel, where it is of one */
   channel?: string;
   view?: string;
@@ -112,6 +112,8 @@ export type Message =
   | { type: "unsubscribed"; channel: string; view?: string }
   | { type: "cut"; channel?: string; view?: string; cursor?: string }
   | { type: "pong" | "authenticated"; channel?: undefined }
+  /** all up to the cursor of a command was sent */
+  | { type: "synced"; ref: number; channel?: undefined }
   | { type: "token_expiring"; expires_in: number; channel?: undefined }
   | Complaint;
 
@@ -137,7 +139,8 @@ export function subscriptionOf(message: Message): string | undefined {
       return userChannel(message.user_id);
     case "error":
       if (message.channel) return idOf(message.channel, message.view);
-      return Array.isArray(message.ref) ? message.ref[0] : message.ref;
+      if (Array.isArray(message.ref)) return message.ref[0];
+      return typeof message.ref === "string" ? message.ref : undefined;
     default:
       return message.channel && idOf(message.channel, (message as Subscribed).view);
   }

@@ -6,11 +6,11 @@ import {
   notificationStore,
   stateStore,
   windowStore,
+  type CollectionStoreOptions,
   type NotificationStoreOptions,
   type NotificationView,
   type StateOptions,
   type Store,
-  type StoreOptions,
   type View,
   type WindowStoreOptions,
   type WindowView,
@@ -24,7 +24,7 @@ export function useCollection<
 >(
   client: Client<Channels>,
   channel: Name,
-  options: StoreOptions<Channels[Name], Column>,
+  options: CollectionStoreOptions<Channels[Name], Column>,
 ): View<Part<Channels[Name], Column>> {
   return useStore(useMemo(() => collectionStore(client, channel, options), [client, channel, JSON.stringify(options)]));
 }

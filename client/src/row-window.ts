@@ -2,6 +2,7 @@ import { attempt } from "./attempt.js";
 import { toKey, type Difference, type Key, type KeyOf } from "./collection.js";
 import { RowcastError } from "./error.js";
 import type { Change } from "./messages.js";
+import type { OrderColumn } from "./ordered.js";
 import type { Order, Part } from "./part.js";
 import type { Handlers, SubscribeOptions, Subscription } from "./subscription.js";
 import { WindowRows, type Shown } from "./window.js";
@@ -94,6 +95,10 @@ export class RowWindow<Row = any> implements Shown<Row> {
   }
   get isExact(): boolean | undefined {
     return this.shown.isExact;
+  }
+  /** @internal as the server has told it */
+  get order(): readonly OrderColumn[] {
+    return this.#state.order;
   }
   /** All of these at one moment. */
   get shown(): Shown<Row> {

@@ -43,6 +43,11 @@ export interface StoreOptions<Row, Column extends string = never>
   filter?: Filter<Row> | readonly Filter<Row>[] | "" | 0 | false | null | undefined;
 }
 
+/** Which rows a store asks for. */
+export interface CollectionStoreOptions<Row, Column extends string = never>
+  extends StoreOptions<Row, Column>,
+    Pick<CollectionOptions<Row, Column>, "initial"> {}
+
 const KEEP_ALIVE = 5_000;
 const EMPTY: View<never> = { rows: [], isReady: false };
 
@@ -54,15 +59,17 @@ export function collectionStore<
 >(
   client: Client<Channels>,
   channel: Name,
-  options: StoreOptions<Channels[Name], Column>,
+  options: CollectionStoreOptions<Channels[Name], Column>,
 ): CollectionStore<Part<Channels[Name], Column>> {
   type Row = Part<Channels[Name], Column>;
-  const { key, filter, columns, enabled = true, keepAlive = KEEP_ALIVE } = options;
+  const { key, filter, columns, initial, enabled = true, keepAlive = KEEP_ALIVE } = options;
   if (!enabled) return emptyStore<View<Row>>(EMPTY);
+  // as the page was rendered, and its first render in a browser
+  const first: View<Row> = initial ? { rows: initial.rows, isReady: false } : EMPTY;
   // two functions cannot be told to be alike
   const name = typeof key === "function" ? undefined : JSON.stringify([channel, key, filter || 0, columns, keepAlive]);
-  return makeStore<View<Row>>(client, name, EMPTY, keepAlive, (changed) => {
-    const collection = client.collection<Name, Column>(channel, { key, columns, filter: filter || undefined });
+  return makeStore<View<Row>>(client, name, first, keepAlive, (changed) => {
+    const collection = client.collection<Name, Column>(channel, { key, columns, initial, filter: filter || undefined });
     return follow(collection, changed);
   });
 }

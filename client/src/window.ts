@@ -40,11 +40,11 @@ interface Entry<Row> {
 export class WindowRows<Row> {
   /** it cannot be told any more which rows there are: they have to be read again */
   isLost = false;
+  order: readonly OrderColumn[] = [];
   shown: Shown<Row> = { rows: [], hasMore: false, isLoading: true };
 
   readonly #surplus: number;
   #limit: number;
-  #order: readonly OrderColumn[] = [];
   /** in their order */
   readonly #held: Entry<Row>[] = [];
   readonly #byKey = new Map<Key, Entry<Row>>();
@@ -146,7 +146,7 @@ export class WindowRows<Row> {
     if (this.#asked || this.isLost || !isShort || !this.#end) return undefined;
     const end = this.#end;
     const limit = Math.min(PAGE, this.#limit + this.#surplus - this.#held.length);
-    const after = Object.fromEntries(this.#order.map(({ column }) => [column, (end.row as any)[column]]));
+    const after = Object.fromEntries(this.order.map(({ column }) => [column, (end.row as any)[column]]));
     const page = { n: ++this.#pages, limit, after };
     this.#asked = { page, end };
     return page;
@@ -217,7 +217,7 @@ export class WindowRows<Row> {
   }
 
   #set(key: Key, row: Row | undefined): void {
-    const place = row && placeOf(this.#order, row);
+    const place = row && placeOf(this.order, row);
     // a row that is too long has come without the columns of the order
     if (row && !place) this.isLost = true;
     const entry = row && place && { key, row, place };
@@ -241,7 +241,7 @@ export class WindowRows<Row> {
   }
 
   #isWithin(place: Place): boolean {
-    return this.#isComplete || (this.#end !== undefined && compare(this.#order, place, this.#end.place) <= 0);
+    return this.#isComplete || (this.#end !== undefined && compare(this.order, place, this.#end.place) <= 0);
   }
 
   /** The first index whose row does not come before a place. */
@@ -249,7 +249,7 @@ export class WindowRows<Row> {
     let [low, high] = [0, this.#held.length];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (compare(this.#order, this.#held[middle]!.place, place) < 0) low = middle + 1;
+      if (compare(this.order, this.#held[middle]!.place, place) < 0) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -272,14 +272,14 @@ export class WindowRows<Row> {
   }
 
   #entryOf(row: Row): Entry<Row> {
-    return { key: this.keyOf(row), row, place: placeOf(this.#order, row) ?? [] };
+    return { key: this.keyOf(row), row, place: placeOf(this.order, row) ?? [] };
   }
 
   /** The first page: nothing else is held. */
   #replace(rows: Row[], { more, order = [], count, exact }: Partial<Rows>): void {
     const known = new Map(this.#byKey);
     this.#clear();
-    this.#order = order;
+    this.order = order;
     this.#count = count;
     this.#isExact = exact === true;
     this.isLost = false;

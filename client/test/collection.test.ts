@@ -13,8 +13,10 @@ interface Pet {
 function stage(options: CollectionOptions<Pet> = { key: "id" }) {
   let told!: Handlers<any, Pet>;
   const ready = Promise.resolve({});
-  const collection = new Collection<Pet>(options, (_, handlers) => {
+  let wishes!: object;
+  const collection = new Collection<Pet>(options, (asked, handlers) => {
     told = handlers;
+    wishes = asked;
     return { ready, close() {} } as unknown as Subscription<any, Pet>;
   });
   const events: Difference<Pet>[] = [];
@@ -24,7 +26,7 @@ function stage(options: CollectionOptions<Pet> = { key: "id" }) {
   /** the end of a cut, at which the collection shows what came and then tells of it */
   const cut = () => told.cut!()();
   const tell = { change, snapshot: (...rows: Pet[]) => told.snapshot!(rows), cut };
-  return { collection, events, ...tell, fail: () => told.error!(new RowcastError("forbidden", "no longer")) };
+  return { collection, events, ...tell, options: () => wishes, fail: () => told.error!(new RowcastError("forbidden", "no longer")) };
 }
 
 test("rows follow the changes", () => {
@@ -133,6 +135,17 @@ test("a later snapshot gives one event with the difference and leaves equal rows
     removed: new Map([[3, { id: 3, name: "Mia" }]]),
   });
   expect(collection.get(1)).toBe(luna);
+});
+
+test("rows that the page was rendered with are shown at once, and what has changed since follows", () => {
+  const { collection, events, change, cut, options } = stage({ key: "id", initial: { cursor: "1A", rows: [{ id: 1, name: "Luna" }, { id: 2 }] } });
+  expect(options()).toMatchObject({ since: "1A", snapshot: true });
+  expect([...collection.keys()]).toEqual([1, 2]);
+  change("deleted", { id: 2 });
+  change("updated", { id: 1, name: "Lune" });
+  cut();
+  expect([...collection.values()]).toEqual([{ id: 1, name: "Lune" }]);
+  expect(events).toEqual([{ set: new Map([[1, { id: 1, name: "Lune" }]]), removed: new Map([[2, { id: 2 }]]) }]);
 });
 
 test("a key may have several columns, or be made by a function", () => {

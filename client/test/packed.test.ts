@@ -18,7 +18,7 @@ beforeAll(async () => {
   writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
   const tarball = readdirSync(folder).find((name) => name.endsWith(".tgz"))!;
   await run("npm", ["install", "--offline", "--no-audit", "--no-fund", `./${tarball}`], { cwd: folder });
-  for (const name of ["react", "react-dom", "ws"].map((name) => join("node_modules", name))) {
+  for (const name of ["react", "react-dom", "ws", "@tanstack"].map((name) => join("node_modules", name))) {
     symlinkSync(join(here, name), join(folder, name));
   }
 });
@@ -29,6 +29,9 @@ const MODULES = {
   "rowcast-client/store": "collectionStore",
   "rowcast-client/react": "useCollection",
   "rowcast-client/tabs": "SharedSocket",
+  "rowcast-client/tanstack": "rowcastCollectionOptions",
+  "rowcast-client/query": "invalidate",
+  "@tanstack/db": "createCollection",
   ws: "WebSocket",
   react: "createElement",
   "react-dom/server": "renderToString",
@@ -49,6 +52,8 @@ const PROGRAM = `
   const client = connect(process.argv[2], { WebSocket });
   const Pets = () => JSON.stringify(useCollection(client, "pets", { key: "pet_id" }));
   const pets = collectionStore(client, "pets", { key: "pet_id" });
+  createCollection(rowcastCollectionOptions(client, "pets", { key: "pet_id" }));
+  invalidate(client, {}, () => {});
   const rendered = renderToString(createElement(Pets));
   pets.subscribe(({ rows, isReady, error }) => {
     if (error) console.log(error instanceof RowcastError, error.name, error.code);
@@ -103,12 +108,18 @@ test.each([
   ["oldest-typescript", "node16", "node16", "app.ts"],
   ["oldest-typescript", "node16", "node16", "app.cts"],
   ["oldest-typescript", "esnext", "bundler", "app.ts"],
+  // TanStack DB has its own oldest one
+  ["typescript", "esnext", "bundler", "tanstack.ts"],
+  ["typescript", "nodenext", "nodenext", "tanstack.ts"],
 ])("%s: %s, %s, %s", async (compiler, module, moduleResolution, file) => {
-  const source = readFileSync(new URL("consumer/app.ts", import.meta.url), "utf8");
+  const isOther = file === "tanstack.ts";
+  const source = readFileSync(new URL(`consumer/${isOther ? file : "app.ts"}`, import.meta.url), "utf8");
   // there is no such loop outside of a module
   writeFileSync(join(folder, file), file === "app.cts" ? source.replace(/^for await.*$/m, "") : source);
   const compilerOptions = {
-    ...{ module, moduleResolution, target: "es2022", lib: ["es2022"], types: [] },
+    ...{ module, moduleResolution, target: "es2022", lib: isOther ? ["es2022", "dom"] : ["es2022"], types: [] },
+    // the types of TanStack DB are not made for exactOptionalPropertyTypes
+    skipLibCheck: isOther,
     ...{ strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: false, noEmit: true },
   };
   writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [file] }));

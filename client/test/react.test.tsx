@@ -28,6 +28,9 @@ test("a server that renders opens nothing and keeps nothing", () => {
     gc();
     return process.memoryUsage().heapUsed;
   };
+  const initial = { cursor: "1A", rows: [{ pet_id: 1, name: "Luna" }] };
+  const Rendered = () => useCollection(client, "pets", { key: "pet_id", initial }).rows.map(({ name }) => name).join();
+  expect(renderToString(createElement(Rendered))).toBe("Luna");
   const before = render(0, 2_000);
   expect((render(2_000, 12_000) - before) / 10_000).toBeLessThan(100);
   expect(client.state).toBe("idle");

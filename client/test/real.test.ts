@@ -111,6 +111,29 @@ describeWhere(missing(), "a real server", () => {
     }
   });
 
+  test("a page that its server has rendered goes on from there", async () => {
+    add(1, 9);
+    const [cursor, rows] = server.sql("select rowcast.cursor(), json_agg(p) from pets p").split("|") as [string, string];
+    server.sql("update pets set name = 'Luna' where pet_id = 1; delete from pets where pet_id = 2");
+    const sent: any[] = [];
+    class Logged extends WebSocket {
+      override send(text: any): void {
+        sent.push(JSON.parse(text));
+        super.send(text);
+      }
+    }
+    const rendered = connect<{ pets: Pet }>(front.url, { WebSocket: Logged });
+    const pets = rendered.collection("pets", { key: "pet_id", initial: { cursor, rows: JSON.parse(rows) } });
+    expect(pets.size).toBe(9);
+    const differences: number[] = [];
+    pets.on("change", ({ set, removed }) => differences.push(set.size, removed.size));
+    await pets.ready;
+    await untilEqual(pets);
+    expect(differences).toEqual([1, 1]);
+    expect(sent[0]).toMatchObject({ since: cursor, snapshot: true });
+    rendered.close();
+  });
+
   test("keys that pass through each other", async () => {
     server.sql("create table numbers (n int primary key deferrable, t text)");
     await watch("numbers");

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use tokio_postgres::Statement;
 
 use super::client::Parameter;
 use super::encoding::Bytes;
 use super::keyset::{Keyset, Range};
 use super::pool::{Database, Session};
 use super::predicate::{self, Where};
-use super::table::{Moment, Spare, Table};
+use super::table::{Moment, RENAMED, Spare, Table, is_retyped};
 use crate::change::Json;
-use crate::error::{Error, Result};
+use crate::cursor::Boundary;
+use crate::error::{Error, Kind};
 use crate::request::{Bound, Count, OrderBy, Ordering, Page, PageAnswer, PageSpec, Place, Predicate, Shown};
 
 /// A statement of a page may take so long.
@@ -27,9 +29,26 @@ const LOOKED_AT: usize = 100_000;
 /// Rows that are read at a time before it is known how long they are, and where the database cannot decide, at most.
 const FIRST: usize = 200;
 const AT_A_TIME: usize = 1_000;
+/// A filter may take long for a row: after so many other tasks of the thread run.
+const ROWS_IN_A_PIECE: usize = 64;
 const UNFIT_PLACE: &str = "after or before has a value that its column cannot have";
 /// So many are counted.
 const COUNTED: u64 = 10_000;
+
+/// Why a page was not read.
+enum Stop {
+    /// it cannot be had so; for people
+    Unfit(String),
+    /// a column has another type by now
+    Retyped,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
 
 /// Reads one.
 ///
@@ -42,35 +61,34 @@ pub(super) async fn read(
     predicate: &Predicate,
     spec: &PageSpec,
     shown: &Shown,
-) -> Result<PageAnswer> {
+) -> Result<PageAnswer, Error> {
     let asked: &[OrderBy] = match &spec.ordering {
         Ordering::By(order) => order,
         Ordering::Key => &[],
     };
     let named: Vec<&str> = asked.iter().map(|by| &*by.column).collect();
-    let moment = Moment::begin(database, spare, channel, &named, WITHIN).await?;
-    let Some(table) = &moment.table else {
-        let boundary = moment.boundary.clone();
+    for _ in 0..RENAMED {
+        let moment = Moment::begin(database, spare, channel, &named, WITHIN).await?;
+        let Some(table) = &moment.table else {
+            let boundary = moment.boundary.clone();
+            moment.end(spare).await;
+            let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
+            return Ok(PageAnswer::Page(Page { rows: Vec::new(), order, more: false, last: None, count, boundary }));
+        };
+        let types = table.types(&moment.session, predicate).await?;
+        let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
+        let reading = Reading { database, session: &moment.session, table, channel, wanted, fixed, shown };
+        let read = reading.page(spec, &moment.boundary).await;
         moment.end(spare).await;
-        let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
-        return Ok(PageAnswer::Page(Page { rows: Vec::new(), order, more: false, last: None, count, boundary }));
-    };
-    let types = table.types(&moment.session, predicate).await?;
-    let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
-    let reading = Reading { database, session: &moment.session, table, channel, wanted, fixed, shown };
-    let answer = match reading.order(spec).await? {
-        Err(unfit) => PageAnswer::Unfit(unfit),
-        Ok((order, keyset)) => match reading.rows(&keyset, spec).await? {
-            Err(unfit) => PageAnswer::Unfit(unfit),
-            Ok(Read { rows, more, last }) => {
-                let count = if spec.wants_count { Some(reading.count().await?) } else { None };
-                let boundary = moment.boundary.clone();
-                PageAnswer::Page(Page { rows, order, more, last, count, boundary })
-            }
-        },
-    };
-    moment.end(spare).await;
-    Ok(answer)
+        match read {
+            Ok(page) => return Ok(PageAnswer::Page(page)),
+            Err(Stop::Unfit(text)) => return Ok(PageAnswer::Unfit(text)),
+            Err(Stop::Retyped) => {}
+            Err(Stop::Failed(error)) => return Err(error),
+        }
+    }
+    let text = format!("cannot read the rows of channel {channel}: its columns get other types again and again");
+    Err(Error::new(Kind::Database, text))
 }
 
 /// A page that is being read.
@@ -94,44 +112,48 @@ struct Read {
 }
 
 impl Reading<'_> {
+    async fn page(&self, spec: &PageSpec, boundary: &Boundary) -> Result<Page, Stop> {
+        let (order, keyset) = self.order(spec).await?;
+        let Read { rows, more, last } = self.rows(&keyset, spec).await?;
+        let count = if spec.wants_count { Some(self.count().await?) } else { None };
+        Ok(Page { rows, order, more, last, count, boundary: boundary.clone() })
+    }
+
     /// The order of the page, and in which order its rows are read, if an index serves that or the table is small.
-    async fn order(&self, spec: &PageSpec) -> Result<std::result::Result<(Vec<OrderBy>, Keyset), String>> {
+    async fn order(&self, spec: &PageSpec) -> Result<(Vec<OrderBy>, Keyset), Stop> {
         let Table { key, columns, name, .. } = self.table;
         let order = match &spec.ordering {
             Ordering::Key => {
-                let keyset = Keyset::of_key(key, columns).ok_or_else(|| "the table has no primary key".to_owned());
-                return Ok(keyset.map(|keyset| (keyset.order(), keyset)));
+                let keyset = Keyset::of_key(key, columns);
+                let keyset = keyset.ok_or_else(|| Stop::Unfit("the table has no primary key".to_owned()))?;
+                return Ok((keyset.order(), keyset));
             }
             Ordering::By(order) => order,
         };
-        let asked = match Keyset::of_order(order, key, columns) {
-            Ok(asked) => asked,
-            Err(unfit) => return Ok(Err(unfit)),
-        };
+        let asked = Keyset::of_order(order, key, columns).map_err(Stop::Unfit)?;
         let (order, asked) = (asked.order(), asked.without(&self.fixed));
         if order.iter().all(|by| self.fixed.contains(&by.column)) {
             // one row at most
-            return Ok(Ok((order, asked)));
+            return Ok((order, asked));
         }
         let indexes = self.table.indexes(self.session).await?;
         if let Some(served) = indexes.iter().find_map(|index| asked.served_by(index, &self.fixed)) {
-            return Ok(Ok((order, served)));
+            return Ok((order, served));
         }
         let (rows, is_any_allowed) = self.table.size(self.session).await?;
         if rows < SMALL || is_any_allowed {
-            return Ok(Ok((order, asked)));
+            return Ok((order, asked));
         }
         let remedy = asked.remedy(name, &self.fixed);
-        Ok(Err(format!("no index of the table serves this order, and it has about {rows:.0} rows: {remedy}")))
+        let text = format!("no index of the table serves this order, and it has about {rows:.0} rows: {remedy}");
+        Err(Stop::Unfit(text))
     }
 
     /// Range after range, until the page is full.
-    async fn rows(&self, keyset: &Keyset, spec: &PageSpec) -> Result<std::result::Result<Read, String>> {
+    async fn rows(&self, keyset: &Keyset, spec: &PageSpec) -> Result<Read, Stop> {
         let is_backwards = matches!(spec.bound, Some(Bound::Before(_)));
-        let mut place = match spec.bound.as_ref().map(|bound| keyset.values(bound.place())).transpose() {
-            Ok(place) => place,
-            Err(unfit) => return Ok(Err(unfit)),
-        };
+        let place = spec.bound.as_ref().map(|bound| keyset.values(bound.place())).transpose();
+        let mut place = place.map_err(Stop::Unfit)?;
         let limit = spec.limit as usize;
         let (mut read, mut bytes, mut looked_at, mut at_a_time) = (Read::default(), 0, 0, 0);
         'full: loop {
@@ -141,13 +163,13 @@ impl Reading<'_> {
                 None => vec![Range::all()],
             };
             for range in &ranges {
-                let rows = match self.range(keyset, range, at_a_time, is_backwards).await? {
-                    Ok(rows) => rows,
-                    Err(unfit) => return Ok(Err(unfit)),
-                };
+                let rows = self.range(keyset, range, at_a_time, is_backwards).await?;
                 looked_at += rows.len();
                 let (are_all, mut last) = (rows.len() < at_a_time, None);
-                for Row { json, is_whole, values } in rows {
+                for (number, Row { json, is_whole, values }) in rows.into_iter().enumerate() {
+                    if number % ROWS_IN_A_PIECE == ROWS_IN_A_PIECE - 1 {
+                        tokio::task::yield_now().await;
+                    }
                     let told = json.as_deref().and_then(|json| self.shown.of(json, is_whole));
                     let is_full = read.rows.len() == limit || bytes > spec.bytes as usize;
                     if is_full && told.is_some() {
@@ -176,36 +198,31 @@ impl Reading<'_> {
                 // whoever reads all rows goes on behind those that were looked at
                 Ordering::Key => (read.more, read.last) = (true, place.map(|values| keyset.place(&values))),
                 Ordering::By(_) => {
-                    let text = "the database cannot decide which rows this filter admits, and of {looked_at} in this order only {} do";
-                    let text = text.replace("{looked_at}", &looked_at.to_string());
-                    return Ok(Err(text.replace("{}", &read.rows.len().to_string())));
+                    return Err(Stop::Unfit(format!(
+                        "the database cannot decide which rows this filter admits, and of {looked_at} in this order only {} do",
+                        read.rows.len()
+                    )));
                 }
             }
         }
         if is_backwards {
             read.rows.reverse();
         }
-        Ok(Ok(read))
+        Ok(read)
     }
 
     /// The first rows of a range.
-    async fn range(
-        &self,
-        keyset: &Keyset,
-        range: &Range,
-        most: usize,
-        is_backwards: bool,
-    ) -> Result<std::result::Result<Vec<Row>, String>> {
+    async fn range(&self, keyset: &Keyset, range: &Range, most: usize, is_backwards: bool) -> Result<Vec<Row>, Stop> {
         let Table { row, from, .. } = self.table;
         let (values, order) = (keyset.selected().join(", "), keyset.order_by(is_backwards));
         let (wanted, clause) = (&self.wanted.clause, &range.clause);
         let sql =
             format!("select {row}, {values} from {from} where {wanted} and {clause} order by {order} limit {most}");
-        let statement = self.session.prepare_as_it_is(&sql).await.map_err(|e| self.explain(e))?;
+        let statement = self.prepare(&sql).await?;
         let encoding = self.database.encoding();
         // a value that the database's encoding cannot have lies nowhere
         let Some(values) = range.values.iter().map(|value| encoding.encode(value)).collect::<Option<Vec<_>>>() else {
-            return Ok(Err(UNFIT_PLACE.to_owned()));
+            return Err(Stop::Unfit(UNFIT_PLACE.to_owned()));
         };
         let values: Vec<Bytes<'_>> = values.iter().map(|value| Bytes(value)).collect();
         let asked = self.parameters();
@@ -214,12 +231,12 @@ impl Reading<'_> {
         let asked = asked.iter().map(|values| values as Parameter<'_>);
         let parameters: Vec<Parameter<'_>> = asked.chain(values.iter().map(|value| value as Parameter<'_>)).collect();
         self.speak(self.database.encoding_of_reading_sessions()).await?;
-        let came: std::result::Result<Vec<tokio_postgres::Row>, _> =
+        let came: Result<Vec<tokio_postgres::Row>, _> =
             async { pin!(self.session.query_raw(&statement, parameters).await?).try_collect().await }.await;
         let came = match came {
             // the client's values are none of their columns
             Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => {
-                return Ok(Err(UNFIT_PLACE.to_owned()));
+                return Err(Stop::Unfit(UNFIT_PLACE.to_owned()));
             }
             came => came.map_err(|e| self.explain(e))?,
         };
@@ -230,7 +247,7 @@ impl Reading<'_> {
             let values = (0..keyset.terms.len()).map(|at| text(2 + at).map(Box::from)).collect();
             Row { is_whole: whole.is_some(), json: whole.or(key).map(Box::from), values }
         });
-        Ok(Ok(rows.collect()))
+        Ok(rows.collect())
     }
 
     /// The parameters of what is wanted, in the database's encoding.
@@ -239,7 +256,7 @@ impl Reading<'_> {
     }
 
     /// Has text come and go in this encoding. Names are understood in UTF-8; rows are read as their bytes are.
-    async fn speak(&self, encoding: &str) -> Result<()> {
+    async fn speak(&self, encoding: &str) -> Result<(), Error> {
         if self.database.encoding_of_reading_sessions() == "UTF8" {
             return Ok(());
         }
@@ -248,7 +265,7 @@ impl Reading<'_> {
     }
 
     /// How many rows there are: counted up to a bound, where the database decides which, else estimated.
-    async fn count(&self) -> Result<Count> {
+    async fn count(&self) -> Result<Count, Stop> {
         let (table, wanted) = (&self.table.bare, &self.wanted.clause);
         let asked = self.parameters();
         let asked: Vec<Vec<Bytes<'_>>> =
@@ -268,15 +285,20 @@ impl Reading<'_> {
         Ok(Count { rows: estimate(plan).unwrap_or_default(), is_exact: false })
     }
 
-    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>> {
-        let statement = self.session.prepare_as_it_is(sql).await.map_err(|e| self.explain(e))?;
+    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>, Stop> {
+        let statement = self.prepare(sql).await?;
         self.speak(self.database.encoding_of_reading_sessions()).await?;
-        let rows: std::result::Result<_, _> =
+        let rows: Result<_, _> =
             async { pin!(self.session.query_raw(&statement, parameters.iter().copied()).await?).try_collect().await }
                 .await;
         let rows = rows.map_err(|e| self.explain(e))?;
         self.speak("UTF8").await?;
         Ok(rows)
+    }
+
+    async fn prepare(&self, sql: &str) -> Result<Statement, Stop> {
+        let prepared = self.session.prepare_as_it_is(sql).await;
+        prepared.map_err(|e| if is_retyped(&e) { Stop::Retyped } else { Stop::Failed(self.explain(e)) })
     }
 
     fn explain(&self, error: tokio_postgres::Error) -> Error {

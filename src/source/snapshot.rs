@@ -12,7 +12,7 @@ use super::encoding::Bytes;
 use super::pool::Database;
 use super::predicate;
 use super::spool::Spool;
-use super::table::{Moment, Spare};
+use super::table::{Moment, RENAMED, Spare, is_retyped};
 use crate::change::Json;
 use crate::error::{Error, Result};
 use crate::request::{Predicate, RowsPart};
@@ -39,13 +39,24 @@ pub(super) async fn read(
     mut answer: Spool,
 ) -> Result<()> {
     let explain = |e| Error::database(format_args!("cannot take a snapshot of channel {channel}"), e);
-    let moment = Moment::begin(database, spare, channel, &[], WITHIN).await?;
-    let session = &moment.session;
-    if let Some(table) = &moment.table {
-        let wanted = predicate::render(asked, &table.types(session, asked).await?, "t", 1);
+    let mut retyped = 0;
+    let (moment, asked) = loop {
+        let moment = Moment::begin(database, spare, channel, &[], WITHIN).await?;
+        let Some(table) = &moment.table else { break (moment, None) };
+        let wanted = predicate::render(asked, &table.types(&moment.session, asked).await?, "t", 1);
         let (row, from, clause) = (&table.row, &table.from, &wanted.clause);
         let text = format!("select {row} from {from} where {clause}");
-        let statement = session.prepare_as_it_is(&text).await.map_err(explain)?;
+        match moment.session.prepare_as_it_is(&text).await {
+            Ok(statement) => break (moment, Some((statement, wanted))),
+            Err(error) if is_retyped(&error) && retyped < RENAMED => {
+                retyped += 1;
+                moment.end(spare).await;
+            }
+            Err(error) => return Err(explain(error)),
+        }
+    };
+    let session = &moment.session;
+    if let Some((statement, wanted)) = asked {
         let raw = format!("set local client_encoding = '{}'", database.encoding_of_reading_sessions());
         session.batch_execute(&raw).await.map_err(explain)?;
         let encoding = database.encoding();

@@ -21,7 +21,7 @@ use crate::request::Predicate;
 use crate::sync::lock;
 
 /// So often a table or a column may get another name between the look at its names and their use.
-const RENAMED: u32 = 3;
+pub(super) const RENAMED: u32 = 3;
 
 /// Sessions that have read rows and may read others: to open one takes as long as to read a small table, and a
 /// page may ask for two thousand lists. Those that nobody has used for a while are closed.
@@ -151,6 +151,13 @@ select coalesce(sum(case when t.relpages > 0 and t.reltuples >= 0 then t.reltupl
 
 fn names_are_gone(code: &SqlState) -> bool {
     [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN, SqlState::INVALID_SCHEMA_NAME].contains(code)
+}
+
+/// Whether a column has another type than the transaction sees: that was changed before the table was locked, and a value is not
+/// compared with what it was to be compared with. The next transaction sees it.
+pub(super) fn is_retyped(error: &tokio_postgres::Error) -> bool {
+    let codes = [SqlState::UNDEFINED_FUNCTION, SqlState::CANNOT_COERCE];
+    error.code().is_some_and(|code| codes.contains(code))
 }
 
 impl Moment {

@@ -292,7 +292,7 @@ impl Projection {
         self.conditions.iter().enumerate().all(|(i, condition)| {
             // renamed or dropped, and the policy not yet: not the null that a policy may ask for
             let missing = if i < self.granted { Missing::IsUntold } else { Missing::IsNull };
-            condition.verdict(row, missing, memo).is_satisfied() == Some(true)
+            condition.admits(row, missing, memo)
         })
     }
 

@@ -248,7 +248,10 @@ class Line:
 
 def filters(follow: Follow) -> list[str]:
     """The conditions as the server wants them."""
-    return [f"{name}={operator}.{value}" for name, operator, value, _ in follow.conditions]
+    return [
+        f"{name}={operator}.{value}" if operator else f"{name}={value}"
+        for name, operator, value, _ in follow.conditions
+    ]
 
 
 def columns_text(follow: Follow) -> str:

@@ -45,7 +45,7 @@ class Follow:
     socket: int
     begins: int = 0
     drops: tuple[tuple[int, int], ...] = ()  # (after this turn, back after that one)
-    conditions: tuple[tuple[str, str, str, str], ...] = ()  # (column, operator, value as in a URL, the same in SQL)
+    conditions: tuple[tuple[str, str, str, str], ...] = ()  # (column or `or`, operator, value, the same in SQL)
     columns: tuple[str, ...] = ()
     old: bool = False
     user: str = ""

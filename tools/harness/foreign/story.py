@@ -191,7 +191,15 @@ class Listening:
         columns: tuple[str, ...] = ()
         for column in rng.sample(candidates, min(len(candidates), rng.choice((1, 1, 2)))):
             name, operator, value, sql = self._condition(column)
+            if rng.random() < 0.25:
+                operator, sql = f"not.{operator}", f"not ({sql})"
             conditions.append((name, operator, value, sql))
+        if rng.random() < 0.3:
+            word = rng.choice(("or", "and"))
+            members = ",".join(f'"{name}".{operator}.{value}' for name, operator, value, _ in conditions)
+            sql = f" {word} ".join(f"({sql})" for *_, sql in conditions)
+            negated = rng.random() < 0.3
+            conditions = [(f"not.{word}" if negated else word, "", f"({members})", f"not ({sql})" if negated else sql)]
         if rng.random() < 0.4 and not any("," in column.name for column in table.columns):
             shown = {
                 column.name

@@ -1,0 +1,325 @@
+/** Collections of TanStack DB that a rowcast server keeps equal to tables. */
+import type {
+  CollectionConfig,
+  LoadSubsetOptions,
+  StringCollationConfig,
+  SyncAppliedReceipt,
+  SyncConfig,
+} from "@tanstack/db";
+import type { Client, Collection, CollectionOptions, Filter, Key, Part, RowWindow } from "./index.js";
+import { RowcastError } from "./index.js";
+import { toKey } from "./collection.js";
+import { filtersOf, orderOf, orderText, upTo } from "./conditions.js";
+
+/** Transactions that were seen are remembered, since the answer of the application may come behind their rows. */
+const REMEMBERED = 1_000;
+/** Types whose order TanStack DB has too, however it sorts texts. */
+const ALIKE = ["integer", "number", "boolean", "uuid", "date"];
+/** A page may shrink while its rows are asked for: then it is read again, so often. */
+const READS = 5;
+
+/** What is synced, and everything that TanStack DB has for a collection. */
+export type RowcastCollectionConfig<Row extends object, Column extends string = never> = Omit<
+  CollectionConfig<Part<Row, Column> & object, Key, never, RowcastUtils>,
+  "sync" | "getKey" | "utils" | "syncMode" | "schema"
+> &
+  Pick<CollectionOptions<Row, Column>, "key" | "columns"> & {
+    /** only rows for which it holds */
+    filter?: Filter<Row> | readonly Filter<Row>[];
+    /**
+     * `eager`: all of them. `on-demand`: what queries ask for. `progressive`: what queries ask for, until all have come.
+     * `eager` unless told
+     */
+    syncMode?: "eager" | "on-demand" | "progressive";
+  };
+
+/** What a collection can wait for, in a handler that has written. */
+export type RowcastUtils = {
+  /**
+   * Settles when the rows of a transaction have come: `pg_current_xact_id()::text`, asked for in it. Fails after `timeout`
+   * milliseconds, 5,000 unless told: where it changed no row that the collection has, nothing of it comes.
+   */
+  awaitTxId(tx: string | number | bigint, timeout?: number): Promise<void>;
+  /** Settles when all has come up to a cursor, such as one of `rowcast.cursor()` that was asked for after the commit. */
+  awaitCursor(cursor: string): Promise<void>;
+};
+
+/** Options of `createCollection`: a collection of the rows of a channel. */
+export function rowcastCollectionOptions<
+  Channels extends object,
+  Name extends keyof Channels & string,
+  Column extends keyof Channels[Name] & string = never,
+>(
+  client: Client<Channels>,
+  channel: Name,
+  { key, columns, filter, syncMode = "eager", ...others }: RowcastCollectionConfig<Channels[Name] & object, Column>,
+): CollectionConfig<Part<Channels[Name], Column> & object, Key, never, RowcastUtils> & {
+  utils: RowcastUtils;
+  defaultStringCollation: StringCollationConfig;
+} {
+  type Row = Part<Channels[Name], Column> & object;
+  const getKey = toKey<any>(key as any, () => {}) as (row: Row) => Key;
+  const transactions = new Transactions();
+  const own = filter ? ([filter].flat() as string[]) : [];
+  const open = (filters: readonly string[]): Collection<Row> =>
+    client.collection<Name, Column>(channel, { key, columns, filter: filters.length ? filters : undefined } as any) as unknown as Collection<Row>;
+
+  const sync: SyncConfig<Row, Key>["sync"] = (run) => {
+    const rows = new Rows<Row>(run, open, transactions);
+    const fail = (error: unknown): void => {
+      if (!rows.isClosed) run.markError(error);
+    };
+    if (syncMode === "eager") {
+      rows.open(own).ready.then(() => run.markReady(), fail);
+      return () => rows.close();
+    }
+    let isWhole = false;
+    if (syncMode === "progressive") rows.open(own).ready.then(() => (isWhole = true), fail);
+    run.markReady();
+    /** what each request has opened */
+    const asked = new Map<LoadSubsetOptions, Subset<Row>[]>();
+
+    /** Follows what a list of filters selects until the request is released. */
+    async function follow(options: LoadSubsetOptions, filters: readonly string[]): Promise<Subset<Row> | undefined> {
+      const held = asked.get(options);
+      if (!held) return undefined;
+      const subset = rows.open([...own, ...filters]);
+      held.push(subset);
+      await subset.ready;
+      return subset;
+    }
+
+    /** Follows the first rows in an order, and whatever comes between them later. */
+    async function followFirst(options: LoadSubsetOptions, filters: readonly string[], limit: number): Promise<void> {
+      const directions = orderOf(options.orderBy!);
+      for (let read = 1; asked.has(options); read++) {
+        const order = directions.map(orderText);
+        const all = [...own, ...filters];
+        const window: RowWindow<any> = (client as Client<any>).window(channel, { key, columns, filter: all.length ? all : undefined, order, limit } as any);
+        try {
+          await window.ready;
+          const wrong = directions.find(({ isLexical }, i) => !isLexical && !ALIKE.includes(window.order[i]!.type));
+          if (wrong) throw new RowcastError("bad_order", `${wrong.column} is ordered by bytes in the database: say stringSort: "lexical"`);
+          const [first] = directions;
+          const end = window.hasMore ? upTo(first!, window.rows.at(-1)[first!.column]) : [];
+          const subset = await follow(options, [...filters, ...end]);
+          if (!subset || !window.hasMore || subset.collection.size >= limit || read === READS) return;
+          // rows have left it meanwhile
+          const held = asked.get(options);
+          if (held?.includes(subset)) rows.release(held.splice(held.lastIndexOf(subset), 1)[0]!);
+        } finally {
+          window.close();
+        }
+      }
+    }
+
+    function release(options: LoadSubsetOptions): void {
+      const held = asked.get(options) ?? [];
+      asked.delete(options);
+      for (const subset of held) rows.release(subset);
+    }
+
+    async function load(options: LoadSubsetOptions): Promise<void> {
+      const { where, cursor, orderBy, limit, offset = 0 } = options;
+      asked.set(options, []);
+      try {
+        if (orderBy?.length && limit) {
+          const loads = filtersOf(where, cursor?.whereFrom).map((filters) =>
+            followFirst(options, filters, limit + (cursor ? 0 : offset)),
+          );
+          if (cursor) loads.push(...filtersOf(where, cursor.whereCurrent).map(async (filters) => void (await follow(options, filters))));
+          await Promise.all(loads);
+        } else {
+          await Promise.all(filtersOf(where).map((filters) => follow(options, filters)));
+        }
+      } catch (error) {
+        release(options);
+        throw error;
+      }
+      await rows.settled();
+    }
+
+    return {
+      cleanup: () => rows.close(),
+      loadSubset: (options) => isWhole || load(options),
+      unloadSubset: release,
+    };
+  };
+
+  return {
+    // as the server orders; TanStack DB would order by the browser's language
+    defaultStringCollation: { stringSort: "lexical" },
+    ...others,
+    getKey,
+    syncMode: syncMode === "eager" ? "eager" : "on-demand",
+    sync: { sync, rowUpdateMode: "full" },
+    utils: {
+      awaitTxId: (tx: string | number | bigint, timeout = 5_000) => transactions.wait(String(tx), timeout),
+      awaitCursor: (cursor: string) => client.sync(cursor),
+    },
+  } as any;
+}
+
+/** The transactions whose rows have come, and who waits for one. */
+class Transactions {
+  readonly #seen = new Set<string>();
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  came(transactions: readonly string[]): void {
+    for (const tx of transactions) {
+      this.#seen.add(tx);
+      for (const run of this.#waiting.get(tx) ?? []) run();
+    }
+    for (const tx of this.#seen) {
+      if (this.#seen.size <= REMEMBERED) break;
+      this.#seen.delete(tx);
+    }
+  }
+
+  wait(tx: string, timeout: number): Promise<void> {
+    if (this.#seen.has(tx)) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const waiting = this.#waiting.get(tx) ?? new Set();
+      this.#waiting.set(tx, waiting);
+      const end = (settle: () => void) => () => {
+        clearTimeout(timer);
+        waiting.delete(done);
+        if (waiting.size === 0) this.#waiting.delete(tx);
+        settle();
+      };
+      const text = `nothing of transaction ${tx} came within ${timeout} ms: it changed no row of this collection, or is late`;
+      const timer = setTimeout(end(() => reject(new RowcastError("no_transaction", text, false))), timeout);
+      const done = end(resolve);
+      waiting.add(done);
+    });
+  }
+}
+
+/** Rows for which a list of filters holds, and how many ask for them. */
+interface Subset<Row> {
+  readonly name: string;
+  readonly collection: Collection<Row>;
+  /** the rows are there, and written; they may be read once what was written last can be */
+  readonly ready: Promise<void>;
+  users: number;
+}
+
+/** What is written into a collection: the rows of several parts, of which one row may be in many. */
+class Rows<Row extends object> {
+  readonly #run: Parameters<SyncConfig<Row, Key>["sync"]>[0];
+  readonly #open: (filters: readonly string[]) => Collection<Row>;
+  readonly #transactions: Transactions;
+  readonly #subsets = new Map<string, Subset<Row>>();
+  /** the rows as they were written */
+  readonly #written = new Map<Key, Row>();
+  /** keys that a subset has said something of since */
+  readonly #changed = new Set<Key>();
+  #came: string[] = [];
+  #isDue = false;
+  isClosed = false;
+  #receipt: SyncAppliedReceipt = true;
+
+  constructor(
+    run: Parameters<SyncConfig<Row, Key>["sync"]>[0],
+    open: (filters: readonly string[]) => Collection<Row>,
+    transactions: Transactions,
+  ) {
+    this.#run = run;
+    this.#open = open;
+    this.#transactions = transactions;
+  }
+
+  /** Follows the rows of a list of filters; those of equal lists are followed once. */
+  open(filters: readonly string[]): Subset<Row> {
+    const name = JSON.stringify(filters);
+    const known = this.#subsets.get(name);
+    if (known) {
+      known.users++;
+      return known;
+    }
+    const collection = this.#open(filters);
+    collection.onTransactions = (transactions) => {
+      this.#came.push(...transactions);
+      this.#due();
+    };
+    collection.on("change", ({ set, removed }) => {
+      for (const keys of [set.keys(), removed.keys()]) for (const key of keys) this.#changed.add(key);
+      this.#due();
+    });
+    let isReady = false;
+    collection.on("error", (error) => error.final && isReady && !this.isClosed && this.#run.markError(error));
+    const ready = collection.ready.then(() => {
+      isReady = true;
+      this.#write();
+    });
+    ready.catch(() => {}); // whoever asked is told
+    const subset: Subset<Row> = { name, collection, ready, users: 1 };
+    this.#subsets.set(name, subset);
+    return subset;
+  }
+
+  /** One that asked for a subset does no longer. */
+  release(subset: Subset<Row>): void {
+    if (--subset.users > 0 || this.isClosed) return;
+    if (this.#subsets.get(subset.name) === subset) this.#subsets.delete(subset.name);
+    subset.collection.close();
+    for (const key of subset.collection.keys()) this.#changed.add(key);
+    this.#due();
+  }
+
+  /** Settles when what was written can be read. */
+  async settled(): Promise<void> {
+    await this.#write();
+  }
+
+  close(): void {
+    this.isClosed = true;
+    for (const { collection } of this.#subsets.values()) collection.close();
+    this.#subsets.clear();
+  }
+
+  /** All parts tell of a cut in the same turn: what they tell is one transaction. */
+  #due(): void {
+    if (this.#isDue) return;
+    this.#isDue = true;
+    queueMicrotask(() => this.#write());
+  }
+
+  #write(): SyncAppliedReceipt {
+    this.#isDue = false;
+    if (this.isClosed) return true;
+    if (this.#changed.size > 0) this.#receipt = this.#commit();
+    this.#transactions.came(this.#came.splice(0));
+    return this.#receipt;
+  }
+
+  #commit(): SyncAppliedReceipt {
+    const { begin, write, commit } = this.#run;
+    begin();
+    for (const key of this.#changed) {
+      const before = this.#written.get(key);
+      const row = this.#rowOf(key);
+      if (row === before) continue;
+      if (row === undefined) {
+        this.#written.delete(key);
+        write({ type: "delete", key });
+      } else {
+        this.#written.set(key, row);
+        write({ type: before === undefined ? "insert" : "update", value: row });
+      }
+    }
+    this.#changed.clear();
+    const receipt = commit();
+    // abandoned with the collection
+    if (receipt !== true) receipt.catch(() => {});
+    return receipt;
+  }
+
+  #rowOf(key: Key): Row | undefined {
+    for (const { collection } of this.#subsets.values()) {
+      const row = collection.get(key);
+      if (row !== undefined) return row;
+    }
+    return undefined;
+  }
+}
