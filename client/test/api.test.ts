@@ -337,7 +337,9 @@ describeWhere(missing(), "a real server", () => {
     await all.until({ type: "cut" });
 
     const again = await Talk.open(server, `/ws/pets?since=${cursor}`);
-    expect(await again.until({ type: "subscribed" })).toMatchObject({ recovered: true, replayed: 8 });
+    const { recovered, replayed } = await again.until({ type: "subscribed" });
+    // the rows may be those of a moment before the truncation, and the four changes of that moment follow then
+    expect([[8, true], [12, true]]).toContainEqual([replayed, recovered]);
     const lost = await Talk.open(server, "/ws/pets?since=1nonsense&snapshot");
     await lost.until({ type: "gap", reason: "bad_cursor" });
     await lost.until({ type: "subscribed", recovered: false });
