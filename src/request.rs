@@ -50,6 +50,8 @@ pub enum Test {
         /// or this
         or_equal: bool,
     },
+    /// this boolean, which null is not
+    Is(bool),
     /// null
     Null,
     /// not null

@@ -216,12 +216,13 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
     let (sort, kind) = *rng.choice(columns.iter()).unwrap();
     let has_order = !matches!(kind, Kind::Bool | Kind::Enum | Kind::Opaque);
     let operator = loop {
-        let operator = *rng.choice(["eq", "neq", "in", "lt", "lte", "gt", "gte", "like", "is"].iter()).unwrap();
+        let operator =
+            *rng.choice(["eq", "neq", "in", "lt", "lte", "gt", "gte", "like", "ilike", "is"].iter()).unwrap();
         match operator {
             "is" => break operator,
             _ if kind == Kind::Structured => {}
             "lt" | "lte" | "gt" | "gte" if !has_order => {}
-            "like" if !matches!(kind, Kind::Text | Kind::Enum) => {}
+            "like" | "ilike" if !matches!(kind, Kind::Text | Kind::Enum) => {}
             _ => break operator,
         }
     };
@@ -235,6 +236,10 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
         Some(format!("{} {operator} {}", value.replace("{}", &place), limit.replace("{}", &literal(operand))))
     };
     let (text, sql) = match operator {
+        "is" if kind == Kind::Bool && operand() == "true" => {
+            let word = operand();
+            (word.to_owned(), Some(format!("{place} is {word}")))
+        }
         "is" => {
             let (word, sql) =
                 if operand().len() % 2 == 0 { ("null", "not distinct") } else { ("not_null", "distinct") };
@@ -250,7 +255,7 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
             }
             (format!("({})", list.join(",")), sql.map(|sql| format!("({})", sql.join(" or "))))
         }
-        "like" => {
+        "like" | "ilike" => {
             let pattern = operand();
             let pattern = match pattern.chars().next() {
                 Some(first) if pattern.len() % 2 == 0 => format!("{first}%"),
@@ -258,7 +263,8 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
                 Some(first) => format!("_*{first}%"),
             };
             let pattern = if pattern.starts_with('\\') { "\\\\%".to_owned() } else { pattern };
-            let sql = of("like", &pattern.replace('*', "%"));
+            // which letters are the same in another case, each collation says in its own way
+            let sql = if operator == "like" { of("like", &pattern.replace('*', "%")) } else { None };
             (pattern, sql)
         }
         operator => {

@@ -164,6 +164,10 @@ impl Renderer<'_> {
         let Some(column) = self.columns.iter().find(|column| *column.name == *name) else { return Rendered::LEFT_OUT };
         let place = format!("{}.\"{}\"", self.alias, name.replace('"', "\"\""));
         match test {
+            Test::Is(value) if Sort::of(kind, column) == Some(Sort::Plain("bool")) => {
+                Rendered::exact(format!("{place} is {}{value}", if is_contrary { "not " } else { "" }))
+            }
+            Test::Is(_) => Rendered::LEFT_OUT,
             Test::Null => null(column, &place, !is_contrary),
             Test::NotNull => null(column, &place, is_contrary),
             Test::In(values) => self.one_of(column, kind, &place, values, is_contrary),

@@ -63,6 +63,8 @@ pub(crate) enum What {
     Below(Value, bool),
     /// `gt` and `gte`, where equality is allowed
     Above(Value, bool),
+    /// `is.true` and `is.false`, which null is not
+    Is(Value),
     /// `is.null`
     Null,
     /// `is.not_null`
@@ -270,17 +272,19 @@ impl Test {
         let json = match (&self.what, json) {
             (What::Null, _) => return Some(json.is_none()),
             (What::NotNull, _) => return Some(json.is_some()),
+            (What::Is(_), None) => return Some(false),
             (_, None) => return None,
             (What::Like(like), Some(json)) => return memo.is_like(json, like),
             (_, Some(json)) => json,
         };
         memo.with_value(self.kind, json, |value| {
-            let value = value?;
+            let Some(value) = value else { return matches!(self.what, What::Is(_)).then_some(false) };
             // without a table a value may be of another sort than the operand
             let is_comparable = |other: &Value| std::mem::discriminant(other) == std::mem::discriminant(value);
             match &self.what {
                 What::In(values) => Some(values.binary_search(value).is_ok()),
                 What::Not(other) => Some(*value != *other),
+                What::Is(other) => Some(*value == *other),
                 What::Below(limit, _) | What::Above(limit, _) if !is_comparable(limit) => None,
                 What::Below(limit, or_equal) => Some(value < limit || (*or_equal && value == limit)),
                 What::Above(limit, or_equal) => Some(value > limit || (*or_equal && value == limit)),
@@ -324,7 +328,7 @@ impl What {
             "is" => match (operand, kind) {
                 ("null" | "unknown", _) => Self::Null,
                 ("not_null", _) => Self::NotNull,
-                ("true" | "false", Kind::Bool | Kind::Any) => Self::In(vec![value(operand)?]),
+                ("true" | "false", Kind::Bool | Kind::Any) => Self::Is(value(operand)?),
                 ("true" | "false", _) => return unfit(),
                 _ => return Err("is takes null, not_null, true or false".to_owned()),
             },
@@ -368,6 +372,7 @@ impl What {
                 Some(limit) => Test::Above { limit, or_equal: *or_equal },
                 None => Test::Other,
             },
+            Self::Is(value) => Test::Is(*value == Value::Bool(true)),
             Self::Null => Test::Null,
             Self::NotNull => Test::NotNull,
             Self::Like(like) => like.for_database().map_or(Test::Other, Test::Like),

@@ -264,6 +264,7 @@ impl Projection {
         let lists = self.conditions.iter().filter_map(|condition| match condition {
             Condition::Test(test) => match &test.what {
                 What::In(values) => Some((&*test.column, test.kind, &values[..])),
+                What::Is(value) => Some((&*test.column, test.kind, std::slice::from_ref(value))),
                 _ => None,
             },
             // of these it must have this or that
@@ -315,7 +316,7 @@ mod tests {
     use super::*;
 
     fn projection(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Projection {
-        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
+        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text), ("done", Kind::Bool)]
             .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
         let selection = Selection::new(filters.iter().map(ToString::to_string), columns, old);
@@ -425,12 +426,17 @@ mod tests {
     #[test]
     fn logic_is_that_of_sql() {
         let row = |json: &str, filters: &[&str]| projection(filters, None, false).row(json).is_some();
-        let (seven, null) = (r#"{"id":1,"owner":7,"name":"Luna"}"#, r#"{"id":1,"owner":null,"name":null}"#);
+        let (seven, null) =
+            (r#"{"id":1,"owner":7,"name":"Luna","done":false}"#, r#"{"id":1,"owner":null,"name":null,"done":null}"#);
         for (filter, holds_of_seven, holds_of_null) in [
             ("owner=eq.7", true, false),
             ("owner=not.eq.7", false, false),
             ("owner=not.eq.5", true, false),
             ("owner=not.is.null", true, false),
+            ("done=is.true", false, false),
+            ("done=not.is.true", true, true),
+            ("done=not.eq.true", true, false),
+            ("done=not.is.false", false, true),
             ("or=(owner.eq.7,name.eq.Rex)", true, false),
             ("not.or=(owner.eq.5,name.eq.Rex)", true, false),
             ("or=(owner.eq.5,name.is.null)", false, true),
