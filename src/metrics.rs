@@ -23,6 +23,8 @@ pub use text::{Form, encode};
 
 /// Where a client's changes may come from.
 const PASTS: [&str; 5] = ["memory", "stream", "outbox", "snapshot", "page"];
+/// Where a page of rows may come from.
+const PAGES: [&str; 2] = ["database", "memory"];
 /// What may be refused.
 const LIMITS: [&str; 16] = [
     "origin",
@@ -90,6 +92,8 @@ pub struct DeliveryMetrics {
     pub gaps: Family<Reason, Counter>,
     /// clients that came back, by where their changes came from
     pub resumes: Family<From, Counter>,
+    /// pages of rows, by where they came from
+    pub pages: Family<From, Counter>,
     /// what was refused, by limit
     pub limits: Family<Limit, Counter>,
     /// changes of a cut
@@ -118,7 +122,7 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
-/// Where a client's changes came from.
+/// Where a client's changes or rows came from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "a label")]
 pub struct From {
@@ -257,6 +261,7 @@ impl Default for DeliveryMetrics {
             closes: Family::default(),
             gaps: Family::default(),
             resumes: Family::default(),
+            pages: Family::default(),
             limits: Family::default(),
             // 1 to 1 million
             cut_changes: Histogram::new(exponential_buckets(1.0, 10.0, 7)),
@@ -272,6 +277,9 @@ impl Default for DeliveryMetrics {
         }
         for from in PASTS {
             drop(this.resumes.get_or_create(&From { from }));
+        }
+        for from in PAGES {
+            drop(this.pages.get_or_create(&From { from }));
         }
         for limit in LIMITS {
             drop(this.limits.get_or_create(&Limit { limit }));
@@ -335,6 +343,12 @@ impl DeliveryMetrics {
     pub(crate) fn count_resume(&self, from: &'static str) {
         debug_assert!(PASTS.contains(&from), "{from} is not counted from the start");
         self.resumes.get_or_create(&From { from }).inc();
+    }
+
+    /// Counts a page that was read, or one of a moment ago that was given out again.
+    pub(crate) fn count_page(&self, is_read: bool) {
+        let from = if is_read { "database" } else { "memory" };
+        self.pages.get_or_create(&From { from }).inc();
     }
 
     /// Sockets closed for being too slow.

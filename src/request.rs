@@ -123,7 +123,9 @@ pub struct PageSpec {
 /// Says what is told of a row, given as JSON: of a whole one, or of a few columns of a large one; nothing where the row is
 /// not in the view.
 #[derive(Clone)]
-pub struct Shown(Arc<dyn Fn(&str, bool) -> Option<Json> + Send + Sync>);
+pub struct Shown(Arc<Shows>);
+
+type Shows = dyn Fn(&str, bool) -> Option<Json> + Send + Sync;
 
 impl Shown {
     /// What `shown` says.

@@ -37,6 +37,11 @@ async fn what_is_documented_is_there_and_moves() {
     let mut closed = Socket::connect(server.address, "/ws/cats", Some("rowcast.v1")).await.unwrap();
     assert_eq!(closed.close_code().await, 4404);
 
+    // the second one is given out again
+    for _ in 0..2 {
+        assert_eq!(server.get("/rows/pets?limit=3").await.0, 200);
+    }
+
     let (status, text) = server.get("/metrics").await;
     assert_eq!(status, 200);
     for (sample, least) in [
@@ -53,6 +58,8 @@ async fn what_is_documented_is_there_and_moves() {
         ("rowcast_delay_seconds_count", 1.0),
         ("rowcast_gaps_total{reason=\"bad_cursor\"}", 1.0),
         ("rowcast_resumes_total{from=\"memory\"}", 1.0),
+        ("rowcast_pages_total{from=\"database\"}", 1.0),
+        ("rowcast_pages_total{from=\"memory\"}", 1.0),
         ("rowcast_closes_total{code=\"4404\",reason=\"\"}", 1.0),
         ("rowcast_limits_total{limit=\"commands\"}", 1.0),
         ("rowcast_outbox_bytes", 1.0),
@@ -97,6 +104,8 @@ async fn what_may_come_to_be_counted_is_there_as_zero() {
         "rowcast_closes_total{code=\"4408\",reason=\"slow\"}",
         "rowcast_closes_total{code=\"1001\",reason=\"\"}",
         "rowcast_resumes_total{from=\"outbox\"}",
+        "rowcast_pages_total{from=\"database\"}",
+        "rowcast_pages_total{from=\"memory\"}",
     ] {
         assert!(value(&text, sample) == 0.0, "{sample} in {text}");
     }

@@ -1,7 +1,12 @@
 //! Pages: some of a table's rows, in an order, at the wire and over HTTP; they agree with what the database says, and with the stream.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use flate2::read::GzDecoder;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
@@ -400,9 +405,9 @@ async fn a_client_that_keeps_what_changes_touch_ends_with_the_table() {
         }
     });
     // None: gone
-    let mut rows = std::collections::BTreeMap::<i64, Option<i64>>::new();
+    let mut rows = BTreeMap::<i64, Option<i64>>::new();
     let mut after = None;
-    let apply = |rows: &mut std::collections::BTreeMap<i64, Option<i64>>, message: &Value| {
+    let apply = |rows: &mut BTreeMap<i64, Option<i64>>, message: &Value| {
         let (key, n) = (message["data"]["pet_id"].as_i64().unwrap(), message["data"]["n"].as_i64());
         rows.insert(key, n.filter(|_| message["action"] != "deleted"));
         key
@@ -459,7 +464,7 @@ async fn all_rows_come_in_pages_and_a_client_that_was_broken_off_goes_on_behind_
     let server = TestServer::start(&db.url);
     server.subscribed("/ws/pets").await;
     let key = |row: &Value| (row["kind"].as_str().unwrap().to_owned(), row["pet_id"].as_i64().unwrap());
-    let mut rows = std::collections::BTreeMap::new();
+    let mut rows = BTreeMap::new();
     let mut token = String::new();
     let mut breaks = 0;
     'all: loop {
@@ -506,5 +511,151 @@ async fn all_rows_come_in_pages_and_a_client_that_was_broken_off_goes_on_behind_
     assert_eq!(socket.gap().await, "bad_cursor");
     let first = socket.message().await;
     assert_eq!((&first["type"], &first["last"]), (&json!("snapshot"), &json!(false)));
+    server.stop().await.unwrap();
+}
+
+/// What a client has, by key: rows that came, changes that followed them.
+#[derive(Default)]
+struct Shown(BTreeMap<i64, Value>);
+
+impl Shown {
+    fn row(&mut self, row: &Value) {
+        self.0.insert(row["pet_id"].as_i64().unwrap(), row.clone());
+    }
+
+    fn change(&mut self, message: &Value) -> i64 {
+        let key = message["data"]["pet_id"].as_i64().unwrap();
+        match message["action"].as_str().unwrap() {
+            "deleted" => drop(self.0.remove(&key)),
+            "created" => assert!(self.0.insert(key, message["data"].clone()).is_none(), "{message} came twice"),
+            _ => assert!(self.0.insert(key, message["data"].clone()).is_some(), "{message} is of a row that was there"),
+        }
+        key
+    }
+}
+
+fn count(metrics: &str, sample: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(sample));
+    line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {sample} in {metrics}"))
+}
+
+/// Each client has the rows of a cursor, and all that came since: whoever read them.
+#[tokio::test]
+async fn two_hundred_who_ask_for_the_same_cost_the_database_a_page_a_second() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, n int not null default 0);
+         insert into pets select n from generate_series(1, 60) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("max-unauthenticated-per-address", "300")]);
+    let mut sockets = Vec::new();
+    for _ in 0..200 {
+        sockets.push(server.socket("/ws").await);
+    }
+    let writer = db.another_client().await;
+    let goes_on = Arc::new(AtomicBool::new(true));
+    let is_asked = goes_on.clone();
+    let writing = tokio::spawn(async move {
+        let mut n = 0;
+        while is_asked.load(Relaxed) {
+            n += 1;
+            let key = 1 + n * 7919 % 60;
+            let sql = match n % 3 {
+                0 => format!("delete from pets where pet_id = {key}"),
+                1 => format!("insert into pets values ({key}, {n}) on conflict do nothing"),
+                _ => format!("update pets set n = {n} where pet_id between {key} and {}", key + 3),
+            };
+            writer.batch_execute(&sql).await.unwrap();
+        }
+    });
+    let subscribe = json!({"type": "subscribe", "channel": "pets", "rows": {"order": "pet_id.desc", "limit": 100}});
+    let began = Instant::now();
+    for socket in &mut sockets {
+        socket.send(&subscribe.to_string()).await;
+    }
+    // the page of each cursor, and what each client has
+    let mut pages: BTreeMap<String, Value> = BTreeMap::new();
+    let mut clients = Vec::new();
+    for mut socket in sockets {
+        let rows = socket.message().await;
+        assert_eq!((&rows["type"], &rows["more"]), (&json!("rows"), &json!(false)), "{rows}");
+        let cursor = rows["cursor"].as_str().unwrap().to_owned();
+        assert_eq!(*pages.entry(cursor).or_insert_with(|| rows["rows"].clone()), rows["rows"], "one cursor, one page");
+        let mut shown = Shown::default();
+        rows["rows"].as_array().unwrap().iter().for_each(|row| shown.row(row));
+        clients.push((socket, shown));
+    }
+    let most = 3 + began.elapsed().as_secs();
+    let (_, metrics) = server.get("/metrics").await;
+    let (read, again) = (
+        count(&metrics, "rowcast_pages_total{from=\"database\"}"),
+        count(&metrics, "rowcast_pages_total{from=\"memory\"}"),
+    );
+    assert!((1..=most).contains(&read), "{read} pages were read, {most} at most are allowed");
+    assert_eq!(read + again, 200);
+    goes_on.store(false, Relaxed);
+    writing.await.unwrap();
+    db.run("insert into pets values (1000, 1000)").await;
+    let table = db.text("select json_agg(p order by pet_id) from pets p").await;
+    let table: Value = serde_json::from_str(&table).unwrap();
+    // whoever has the page alone goes on from its cursor
+    for (cursor, page) in &pages {
+        let mut shown = Shown::default();
+        page.as_array().unwrap().iter().for_each(|row| shown.row(row));
+        clients.push((server.socket(&format!("/ws/pets?since={cursor}")).await, shown));
+    }
+    for (mut socket, mut shown) in clients {
+        loop {
+            let message = socket.message().await;
+            match message["type"].as_str().unwrap() {
+                "realtime_update" if shown.change(&message) == 1000 => break,
+                "realtime_update" | "subscribed" => {}
+                _ => panic!("{message}"),
+            }
+        }
+        assert_eq!(Value::from(shown.0.into_values().collect::<Vec<_>>()), table);
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_over_http_is_compressed_for_whoever_takes_that() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, name text);
+         insert into pets select n, 'Jürgen ' || n from generate_series(1, 200) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let (plain_head, plain) = server.get_with("/rows/pets?limit=200", "").await;
+    let (head, packed) = server.get_bytes("/rows/pets?limit=200", "accept-encoding: br, gzip\r\n").await;
+    let header = |head: &str, name: &str| head.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+    assert_eq!(header(&head, "content-encoding: ").as_deref(), Some("gzip"), "{head}");
+    assert!(header(&head, "vary: ").unwrap().contains("accept-encoding"), "{head}");
+    assert!(packed.len() * 2 < plain.len(), "{} bytes of {}", packed.len(), plain.len());
+    let mut text = String::new();
+    GzDecoder::new(packed.as_slice()).read_to_string(&mut text).unwrap();
+    assert_eq!(text, plain);
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()[199], json!({"pet_id": 200, "name": "Jürgen 200"}));
+    assert_eq!(header(&head, "rowcast-more: ").as_deref(), Some("false"));
+    // other bytes, another tag, and each is good for itself
+    let (tag, plain_tag) = (header(&head, "etag: ").unwrap(), header(&plain_head, "etag: ").unwrap());
+    assert_ne!(tag, plain_tag);
+    for (encoding, tag, status) in
+        [("gzip", &tag, "304"), ("gzip", &plain_tag, "200"), ("identity", &plain_tag, "304"), ("identity", &tag, "200")]
+    {
+        let asked = format!("accept-encoding: {encoding}\r\nif-none-match: {tag}\r\n");
+        let (head, body) = server.get_bytes("/rows/pets?limit=200", &asked).await;
+        assert_eq!((head.split(' ').nth(1), body.is_empty()), (Some(status), status == "304"), "{asked}{head}");
+    }
+    // not for those that do not take it, and not where it saves nothing
+    for (path, encoding) in [("/rows/pets?limit=200", "gzip;q=0"), ("/rows/pets?limit=2", "gzip")] {
+        let (head, body) = server.get_with(path, &format!("accept-encoding: {encoding}\r\n")).await;
+        assert!(header(&head, "content-encoding: ").is_none() && body.starts_with("[{"), "{head}");
+    }
     server.stop().await.unwrap();
 }

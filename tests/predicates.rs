@@ -377,8 +377,8 @@ async fn the_database_is_asked_for_all_that_a_filter_admits_and_for_no_more_wher
     let rng = &mut Rng::with_seed(seed.unwrap_or(20_261_129));
     let (db, columns) = sample(rng).await;
     let known = known(&columns);
-    let table = db.client.query_one("select 'sample'::regclass::oid", &[]).await.unwrap().get(0);
-    let types = predicate::column_types(&db.client, table).await.unwrap();
+    let table: u32 = db.client.query_one("select 'sample'::regclass::oid", &[]).await.unwrap().get(0);
+    let types = predicate::column_types(&db.client.query(predicate::COLUMNS, &[&table]).await.unwrap());
     let rows = db.client.query("select id, row_to_json(t.*)::text from sample t", &[]).await.unwrap();
     let rows: Vec<(i32, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
 
@@ -485,8 +485,8 @@ async fn an_index_finds_what_a_filter_asks_for() {
     let indexed = indexed.iter().filter(|name| known.iter().any(|column| *column.name == ***name));
     let indexes: Vec<String> = indexed.map(|name| format!("create index on sample ({name})")).collect();
     db.run(&format!("set enable_seqscan = off; {}", indexes.join("; "))).await;
-    let table = db.client.query_one("select 'sample'::regclass::oid", &[]).await.unwrap().get(0);
-    let types = predicate::column_types(&db.client, table).await.unwrap();
+    let table: u32 = db.client.query_one("select 'sample'::regclass::oid", &[]).await.unwrap().get(0);
+    let types = predicate::column_types(&db.client.query(predicate::COLUMNS, &[&table]).await.unwrap());
     for filter in [
         "i8=in.(7,8)",
         "and=(i8.gte.7,i8.lt.9)",

@@ -69,6 +69,9 @@ export class RowWindow<Row = any> implements Shown<Row> {
         change: (change) => this.#follow(() => this.#state.change(change)),
         begin: () => this.#state.begin(),
         page: (page) => this.#follow(() => this.#state.page(page)),
+        ready: () => {
+          if (!this.#state.isRead) this.#subscription.end(new RowcastError("not_supported", "this server knows no windows"));
+        },
         cut: () => {
           const isOther = this.#state.cut();
           this.#ask();

@@ -97,6 +97,8 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   #undealt: { place: string; isDealt: boolean }[] = [];
   /** of the snapshot that is arriving */
   #rows: Row[] = [];
+  /** so many of them are behind a place from which the rest follows */
+  #kept = 0;
   /** snapshots in a row that were broken off */
   #broken = 0;
   #isEnded = false;
@@ -153,13 +155,15 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       if (error.final) queueMicrotask(() => this.end(error));
       else this.tell(error);
     }
-    this.#rows = [];
+    this.#rows.length = this.#kept = this.#place ? this.#kept : 0;
+    // the rest of a snapshot is asked for where its first rows are kept
+    const partial = this.#kept > 0 || undefined;
     this.#isLeft = false;
     this.#handlers.begin?.();
     const { channel, view, options, id } = this;
     const { filter, columns, old, snapshot } = options;
     const rows = options.rows?.();
-    return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, rows, ref: id };
+    return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, partial, rows, ref: id };
   }
 
   /** @internal Asks for a page of what it follows. Over a lost connection it is asked for again. */
@@ -200,13 +204,17 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       case "snapshot":
         for (const row of message.rows) this.#rows.push(row as Row);
         if (message.last) {
-          this.#broken = 0;
+          this.#kept = 0;
           const rows = this.#rows.splice(0);
           attempt(() => this.#handlers.snapshot?.(rows));
+        } else if (message.cursor) {
+          this.#kept = this.#rows.length;
         }
+        if (message.cursor) this.#broken = 0;
         break;
       case "rows":
-        if (message.last && message.ref?.[1] === this.page?.n) this.page = undefined;
+        // with the first rows everything begins anew
+        if (message.last && (!message.ref || message.ref[1] === this.page?.n)) this.page = undefined;
         attempt(() => this.#handlers.page?.(message));
         // what came meanwhile is behind that place
         if (message.ref) return;
@@ -274,6 +282,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       this.isLive = this.isCurrent = false;
       if (wasLive) this.connection?.rejoin(this);
       this.#backlog.clear();
+      this.#rows.length = this.#kept = 0;
       this.#moveTo(undefined);
       this.#resync(reason);
     } else if (this.isLive) {

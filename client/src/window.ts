@@ -38,12 +38,13 @@ interface Entry<Row> {
  * surplus lies between the last row that is shown and the end, so that a row that goes is followed by another one at once.
  */
 export class WindowRows<Row> {
+  /** the first page has come, at some time */
+  isRead = false;
   /** it cannot be told any more which rows there are: they have to be read again */
   isLost = false;
   order: readonly OrderColumn[] = [];
   shown: Shown<Row> = { rows: [], hasMore: false, isLoading: true };
 
-  readonly #surplus: number;
   #limit: number;
   /** in their order */
   readonly #held: Entry<Row>[] = [];
@@ -77,7 +78,11 @@ export class WindowRows<Row> {
     limit: number,
   ) {
     this.#limit = limit;
-    this.#surplus = Math.min(100, Math.max(10, limit >> 1));
+  }
+
+  /** how many rows are held behind those that are shown; up to twice as many before some are let go */
+  get #surplus(): number {
+    return Math.min(100, Math.max(10, this.#limit >> 1));
   }
 
   /** A subscription begins, or goes on. */
@@ -283,6 +288,7 @@ export class WindowRows<Row> {
     this.#count = count;
     this.#isExact = exact === true;
     this.isLost = false;
+    this.isRead = true;
     for (const row of rows) {
       const entry = this.#entryOf(row);
       const before = known.get(entry.key)?.row;

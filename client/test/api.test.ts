@@ -155,7 +155,8 @@ describe("the descriptions", () => {
     for (const code of consts("error", "code")) expect(codes).toContain(`\`${code}\``);
     for (const reason of consts("gap", "reason")) expect(codes).toContain(`\`${reason}\``);
     const commands = listed("Commands from the client", /"type":"(\w+)"/g);
-    expect([...COMMANDS].sort()).toEqual([...new Set(commands)].sort());
+    const described = COMMANDS.map((command) => asyncapi.components.messages[command].name);
+    expect(described.sort()).toEqual([...new Set(commands)].sort());
     const paths = listed("HTTP", /^\| (`\/.*?`) \|/gm).join().match(/\/[^`]*/g);
     expect(Object.keys(openapi.paths)).toEqual(expect.arrayContaining(paths!));
   });
@@ -167,15 +168,18 @@ describe("golden messages", () => {
   });
 
   /** Fields that a message of the type may lack, and such as may hold anything. */
-  const optional = (type: string) =>
-    ["ref", "actor", "view", ...(type === "cut" ? ["cursor", "channel"] : type === "snapshot" ? [] : ["last"])];
+  const optional = ({ type, last }: any) => {
+    if (type === "cut") return ["ref", "actor", "view", "cursor", "channel"];
+    if (type === "rows") return ["ref", "view"];
+    return ["ref", "actor", "view", type === "snapshot" ? (last ? "" : "cursor") : "last"];
+  };
   const free = (type: string) => (type === "notification" ? ["ref", "data"] : ["ref"]);
 
   test.each(Object.keys(golden))("%s does not, with a field less, of a wrong type, or too many", (name) => {
     const message = golden[name];
     for (const field of Object.keys(message)) {
       const { [field]: _, ...less } = message;
-      expect(kindsOf(less), `without ${field}`).toHaveLength(optional(message.type).includes(field) ? 1 : 0);
+      expect(kindsOf(less), `without ${field}`).toHaveLength(optional(message).includes(field) ? 1 : 0);
       const isFree = free(message.type).includes(field);
       expect(kindsOf({ ...message, [field]: [[]] }), `another ${field}`).toHaveLength(isFree ? 1 : 0);
     }
@@ -333,7 +337,9 @@ describeWhere(missing(), "a real server", () => {
     await all.until({ type: "cut" });
 
     const again = await Talk.open(server, `/ws/pets?since=${cursor}`);
-    expect(await again.until({ type: "subscribed" })).toMatchObject({ recovered: true, replayed: 8 });
+    const { recovered, replayed } = await again.until({ type: "subscribed" });
+    // the rows may be those of a moment before the truncation, and the four changes of that moment follow then
+    expect([[8, true], [12, true]]).toContainEqual([replayed, recovered]);
     const lost = await Talk.open(server, "/ws/pets?since=1nonsense&snapshot");
     await lost.until({ type: "gap", reason: "bad_cursor" });
     await lost.until({ type: "subscribed", recovered: false });
@@ -361,6 +367,10 @@ describeWhere(missing(), "a real server", () => {
     await all.until({ type: "synced", ref: 4 });
     all.say({ type: "sync", cursor: "1nonsense", ref: 5 });
     await all.until({ type: "error", code: "bad_cursor" });
+    all.say({ type: "rows", channel: "pets", order: "name.desc", limit: 2, count: "exact", ref: 6 });
+    await all.until({ type: "rows", last: true, ref: 6 });
+    all.say({ type: "rows", channel: "pets", order: "wings", ref: 7 });
+    await all.until({ type: "error", code: "bad_order", ref: 7 });
     all.say({ type: "ping", ref: 3 });
     await all.until({ type: "pong", ref: 3 });
     all.say({ type: "test", data: 1 });
@@ -412,6 +422,9 @@ describeWhere(missing(), "a real server", () => {
     ["/sse/user/1?snapshot", 400],
     ["/ws?since=1A", 400],
     ["/ws/cats", 404],
+    ["/rows/cats", 404],
+    ["/rows/pets?limit=0", 400],
+    ["/rows/pets?order=wings", 400],
     ["/explain/x", 400],
   ])("refuses %s with %i", (path, status) => refuse(server, path, status));
 

@@ -56,11 +56,14 @@ test("times by the moment that they name", () => {
 test("each day of eight hundred years comes after the one before", () => {
   const order = ascending("date");
   let before = placeOf(order, { c: "1599-12-31" })!;
+  const wrong: string[] = [];
   for (let time = Date.UTC(1600, 0, 1); time < Date.UTC(2401, 0, 1); time += 86_400_000) {
-    const place = placeOf(order, { c: new Date(time).toISOString().slice(0, 10) })!;
-    expect((place[0] as number[])[0]! - (before[0] as number[])[0]!).toBe(86_400);
+    const day = new Date(time).toISOString().slice(0, 10);
+    const place = placeOf(order, { c: day })!;
+    if ((place[0] as number[])[0]! - (before[0] as number[])[0]! !== 86_400) wrong.push(day);
     before = place;
   }
+  expect(wrong).toEqual([]);
 });
 
 test("null stands where the order says, whatever the direction", () => {

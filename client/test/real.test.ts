@@ -134,6 +134,39 @@ describeWhere(missing(), "a real server", () => {
     rendered.close();
   });
 
+  test("a list of several pages that is broken off goes on behind the last one", async () => {
+    add(1, 25_000);
+    const sent: any[] = [];
+    const sizes: number[] = [];
+    let breaks = 0;
+    class Broken extends WebSocket {
+      constructor(...options: ConstructorParameters<typeof WebSocket>) {
+        super(...options);
+        this.on("message", (data) => {
+          const { type, last, cursor, rows } = JSON.parse(String(data));
+          if (type !== "snapshot") return;
+          sizes.push(rows.length);
+          if (last || !cursor || breaks === 2) return;
+          breaks++;
+          server.sql(`update pets set name = 'x' where pet_id % 1000 = ${breaks}; delete from pets where pet_id = ${breaks * 100}`);
+          this.terminate();
+        });
+      }
+      override send(text: any): void {
+        sent.push(JSON.parse(text));
+        super.send(text);
+      }
+    }
+    const other = connect<{ pets: Pet }>(front.url, { WebSocket: Broken });
+    const pets = other.collection("pets", { key: "pet_id" });
+    await pets.ready;
+    await untilEqual(pets);
+    expect(sent.map(({ partial }) => partial)).toEqual([undefined, true, true]);
+    // no page came twice
+    expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(25_100);
+    other.close();
+  });
+
   test("keys that pass through each other", async () => {
     server.sql("create table numbers (n int primary key deferrable, t text)");
     await watch("numbers");

@@ -267,6 +267,15 @@ test("what the server refuses ends the window", async () => {
   await expect(window.loadMore()).rejects.toMatchObject({ code: "closed" });
 });
 
+test("a server of a version that knows no windows is told apart from an empty table", async () => {
+  const window = client.window("orders", { key: "order_id" });
+  const refused = window.ready.catch(({ code }: RowcastError) => code);
+  const socket = await server.socket();
+  await socket.command();
+  socket.send(live, golden.cut);
+  expect(await refused).toBe("not_supported");
+});
+
 test("a page that is refused ends it too, and what was shown stays", async () => {
   const { window, socket, errors } = await open();
   const more = window.loadMore(20).catch(({ code }: RowcastError) => code);

@@ -119,6 +119,32 @@ test("a gap in answer to a place is followed by the snapshot, on this socket or 
   expect(subscription.cursor).toBe("1B");
 });
 
+test("a snapshot that is broken off goes on behind its last cursor", async () => {
+  const sets: any[][] = [];
+  open().subscribe("pets", { snapshot: true }, { snapshot: (rows) => sets.push(rows.map(({ pet_id }: any) => pet_id)) });
+  const first = await server.socket();
+  expect(await first.command()).not.toHaveProperty("partial");
+  const part = (ids: number[], cursor?: string) => ({ ...snapshot(ids.map((pet_id) => ({ pet_id }))), cursor });
+  first.send(part([1, 2]), part([3], "1A~~W10"), part([4]));
+  first.close(1001);
+  const next = await server.socket();
+  expect(await next.command()).toMatchObject({ since: "1A~~W10", snapshot: true, partial: true });
+  next.send(part([4, 5], "1A~~W11"));
+  next.close(1001);
+  const last = await server.socket();
+  expect(await last.command()).toMatchObject({ since: "1A~~W11", partial: true });
+  last.send(part([6]), snapshot([], "1B"), update(7, "1C"), subscribed("1C", { recovered: true }));
+  await expect.poll(() => sets).toEqual([[1, 2, 3, 4, 5, 6]]);
+  // where the place is not honoured all rows come again
+  last.send(gap("retention"));
+  expect(await last.command()).toMatchObject({ type: "unsubscribe" });
+  last.send({ type: "unsubscribed", channel: "pets" });
+  const again = await last.command();
+  expect([again.since, again.partial]).toEqual([undefined, undefined]);
+  last.send(part([1], "1D~~W10"), gap("policy"), part([8]), snapshot([], "1E"), subscribed("1E"));
+  await expect.poll(() => sets.at(-1)).toEqual([8]);
+});
+
 test("a snapshot that is broken off comes whole from the next socket", async () => {
   const log = told();
   open().subscribe("pets", { snapshot: true }, log);

@@ -108,7 +108,11 @@ describeWhere(noChromium() ?? missing(), "tabs that share a socket", () => {
     for (const [i, tab] of tabs.entries()) await expect.poll(() => newest(tab)).toEqual(wanted(users[i]!, 2));
     await Promise.all(tabs.map((tab) => tab.evaluate(() => (globalThis as any).newest.loadMore(40))));
     server.sql("delete from pets where pet_id % 3 = 0; update pets set name = 'zz' where pet_id % 5 = 0");
-    for (const [i, tab] of tabs.entries()) await expect.poll(() => newest(tab)).toEqual(wanted(users[i]!, 42));
+    const cursor = server.sql("select rowcast.cursor()");
+    const sync = (tab: Page) => tab.evaluate((cursor) => (globalThis as any).client.sync(cursor), cursor);
+    await Promise.all(tabs.map(sync));
+    for (const [i, ids] of (await Promise.all(tabs.map(newest))).entries()) expect(ids).toEqual(wanted(users[i]!, 42));
+    await expect(tabs[1]!.evaluate(() => (globalThis as any).client.sync("nonsense"))).rejects.toThrow("cursor");
     for (const [i, tab] of tabs.entries()) await expectAll(tab, users[i]!);
   });
 

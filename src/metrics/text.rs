@@ -121,6 +121,7 @@ pub fn encode(
     r.register("closes", "sockets that the server closed, by close code", delivery.closes.clone());
     r.register("gaps", "gaps told, by reason", delivery.gaps.clone());
     r.register("resumes", "clients that were given their past, by where it came from", delivery.resumes.clone());
+    r.register("pages", "pages of rows, read or given out again", delivery.pages.clone());
     r.register("limits", "requests and commands refused, by limit", delivery.limits.clone());
     r.register("cut_changes", "changes of a cut, or of a part of it", delivery.cut_changes.clone());
     r.register_with_unit("delay", "from capture to written to every socket", Unit::Seconds, delivery.delay.clone());

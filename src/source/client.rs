@@ -118,6 +118,11 @@ impl Client {
 
     asks!();
 
+    /// Rows of a statement that this client has prepared.
+    pub async fn query_prepared(&self, statement: &Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Error> {
+        self.raw().query(statement, parameters).await
+    }
+
     /// A statement without result: how many rows it concerned.
     pub async fn execute(&self, sql: &str, parameters: Parameters<'_>) -> Result<u64, Error> {
         self.raw().execute(&*self.naming.of(sql), parameters).await

@@ -75,13 +75,13 @@ fn has_order(kind: Kind) -> bool {
 impl Keyset {
     /// The primary key in the table's own order, which clients do not know: any type will do.
     pub(super) fn of_key(key: &[Box<str>], columns: &[TableColumn]) -> Option<Self> {
-        let term = |name: &Box<str>| {
-            let column = columns.iter().find(|column| column.name == *name)?;
-            let by = OrderBy { column: name.clone(), kind: column.kind, is_descending: false, nulls_first: false };
+        let term = |name: &str| {
+            let column = columns.iter().find(|column| *column.name == *name)?;
+            let by = OrderBy { column: name.into(), kind: column.kind, is_descending: false, nulls_first: false };
             let (expression, type_name) = (format!("t.{}", quoted(name)), column.type_name.clone());
             Some(Term { by, expression, type_name, is_not_null: true })
         };
-        let terms: Vec<Term> = key.iter().map(term).collect::<Option<_>>()?;
+        let terms: Vec<Term> = key.iter().map(|name| term(name)).collect::<Option<_>>()?;
         (!terms.is_empty()).then_some(Self { terms })
     }
 

@@ -75,9 +75,10 @@ pub(super) async fn read(
             let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
             return Ok(PageAnswer::Page(Page { rows: Vec::new(), order, more: false, last: None, count, boundary }));
         };
-        let types = table.types(&moment.session, predicate).await?;
+        let types = moment.types(table, predicate).await?;
         let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
-        let reading = Reading { database, session: &moment.session, table, channel, wanted, fixed, shown };
+        let reading =
+            Reading { database, moment: &moment, session: moment.session(), table, channel, wanted, fixed, shown };
         let read = reading.page(spec, &moment.boundary).await;
         moment.end(spare).await;
         match read {
@@ -94,6 +95,7 @@ pub(super) async fn read(
 /// A page that is being read.
 struct Reading<'a> {
     database: &'a Database,
+    moment: &'a Moment,
     session: &'a Session,
     table: &'a Table,
     channel: &'a Arc<str>,
@@ -136,11 +138,11 @@ impl Reading<'_> {
             // one row at most
             return Ok((order, asked));
         }
-        let indexes = self.table.indexes(self.session).await?;
+        let indexes = self.moment.indexes(self.table).await?;
         if let Some(served) = indexes.iter().find_map(|index| asked.served_by(index, &self.fixed)) {
             return Ok((order, served));
         }
-        let (rows, is_any_allowed) = self.table.size(self.session).await?;
+        let (rows, is_any_allowed) = self.moment.size(self.table).await?;
         if rows < SMALL || is_any_allowed {
             return Ok((order, asked));
         }

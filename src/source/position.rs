@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio_postgres::Row;
+
 use super::client::Client;
 use super::kept::{Kept, kept};
 use super::witness::Witness;
@@ -185,15 +187,22 @@ impl Position {
     }
 }
 
+/// What a transaction sees, and where the log is: see [`now_of`].
+pub(super) const NOW: &str = "select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text";
+
 /// The present snapshot, and the position in the log read after it: an upper bound of what it saw.
 ///
 /// # Errors
 /// When the database cannot be asked.
 pub(super) async fn now(client: &Client) -> Result<(Snapshot, u64)> {
-    let row = client
-        .query_one("select pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0')::text", &[])
-        .await
-        .map_err(|e| Error::database("cannot read the current snapshot", e))?;
+    now_of(&client.query_one(NOW, &[]).await.map_err(|e| Error::database("cannot read the current snapshot", e))?)
+}
+
+/// The row of [`NOW`].
+///
+/// # Errors
+/// Where it is none.
+pub(super) fn now_of(row: &Row) -> Result<(Snapshot, u64)> {
     snapshot_and_lsn(row.get(0), row.get(1))
 }
 

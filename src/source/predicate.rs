@@ -1,4 +1,4 @@
-//! What is asked of the rows of a table, as a `where` of Postgres. Pure, but for the look at the types of the columns; knows neither
+//! What is asked of the rows of a table, as a `where` of Postgres. Pure; knows neither
 //! who asks nor what is read by it.
 //!
 //! The rows that it lets through are those that satisfy the predicate, or more: what Postgres would decide otherwise than
@@ -7,9 +7,8 @@
 
 use std::borrow::Cow;
 
-use tokio_postgres::Error;
+use tokio_postgres::Row;
 
-use super::client::Client;
 use super::encoding::Encoding;
 use crate::change::Kind;
 use crate::request::{Predicate, Test};
@@ -52,8 +51,8 @@ impl Where {
     }
 }
 
-/// Domains may lie over domains. What the session may not read is not there.
-const COLUMNS: &str = "
+/// Domains may lie over domains. What the session may not read is not there. `$1`: the table.
+pub const COLUMNS: &str = "
 select a.attname::text, b.oid, coalesce(l.collisdeterministic, true), b.typtype = 'e', b.typcategory = 'A',
        pg_catalog.getdatabaseencoding() = 'UTF8'
   from pg_catalog.pg_attribute a
@@ -67,12 +66,8 @@ select a.attname::text, b.oid, coalesce(l.collisdeterministic, true), b.typtype 
  where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
    and pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'select')";
 
-/// The columns of a table.
-///
-/// # Errors
-/// Of the connection.
-pub async fn column_types(client: &Client, table_oid: u32) -> Result<Vec<ColumnType>, Error> {
-    let rows = client.query(COLUMNS, &[&table_oid]).await?;
+/// The rows of [`COLUMNS`].
+pub fn column_types(rows: &[Row]) -> Vec<ColumnType> {
     let columns = rows.iter().map(|row| ColumnType {
         name: row.get::<_, &str>(0).into(),
         type_oid: row.get(1),
@@ -81,7 +76,7 @@ pub async fn column_types(client: &Client, table_oid: u32) -> Result<Vec<ColumnT
         is_array: row.get(4),
         is_utf8: row.get(5),
     });
-    Ok(columns.collect())
+    columns.collect()
 }
 
 /// A predicate on a table that the statement calls `alias`, whose parameters begin with this one.

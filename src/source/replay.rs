@@ -131,7 +131,7 @@ async fn answer(
                 read = timeout_at(deadline, reading) => read,
                 () = answer.closed() => return,
             };
-            let refused = match read {
+            match read {
                 Ok(Ok(page)) => {
                     let _ = answer.send(page);
                     Ok(Ok(()))
@@ -143,8 +143,7 @@ async fn answer(
                     Ok(Err(error))
                 }
                 Err(late) => Err(late),
-            };
-            refused
+            }
         }
     };
     match answered {

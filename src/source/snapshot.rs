@@ -43,10 +43,10 @@ pub(super) async fn read(
     let (moment, asked) = loop {
         let moment = Moment::begin(database, spare, channel, &[], WITHIN).await?;
         let Some(table) = &moment.table else { break (moment, None) };
-        let wanted = predicate::render(asked, &table.types(&moment.session, asked).await?, "t", 1);
+        let wanted = predicate::render(asked, &moment.types(table, asked).await?, "t", 1);
         let (row, from, clause) = (&table.row, &table.from, &wanted.clause);
         let text = format!("select {row} from {from} where {clause}");
-        match moment.session.prepare_as_it_is(&text).await {
+        match moment.session().prepare_as_it_is(&text).await {
             Ok(statement) => break (moment, Some((statement, wanted))),
             Err(error) if is_retyped(&error) && retyped < RENAMED => {
                 retyped += 1;
@@ -55,7 +55,7 @@ pub(super) async fn read(
             Err(error) => return Err(explain(error)),
         }
     };
-    let session = &moment.session;
+    let session = moment.session();
     if let Some((statement, wanted)) = asked {
         let raw = format!("set local client_encoding = '{}'", database.encoding_of_reading_sessions());
         session.batch_execute(&raw).await.map_err(explain)?;

@@ -7,8 +7,11 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{try_join, try_join3};
+use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
+use super::client::Parameter;
 use super::epoch;
 use super::keyset::{Index, IndexColumn, TableColumn};
 use super::pool::{Database, Purpose, Session};
@@ -17,6 +20,7 @@ use super::predicate::{self, ColumnType};
 use crate::change::Kind;
 use crate::cursor::{Boundary, Cursor};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::incarnations::Incarnations;
 use crate::request::Predicate;
 use crate::sync::lock;
 
@@ -26,20 +30,20 @@ pub(super) const RENAMED: u32 = 3;
 /// Sessions that have read rows and may read others: to open one takes as long as to read a small table, and a
 /// page may ask for two thousand lists. Those that nobody has used for a while are closed.
 #[derive(Debug, Default)]
-pub(super) struct Spare(Mutex<Vec<(Session, Instant)>>);
+pub(super) struct Spare(Mutex<Vec<(Ready, Instant)>>);
 
 /// For so long.
 const SPARED: Duration = Duration::from_secs(5);
 
 impl Spare {
-    fn take(&self) -> Option<Session> {
+    fn take(&self) -> Option<Ready> {
         let mut sessions = self.lock();
-        sessions.retain(|(session, _)| !session.is_closed());
-        sessions.pop().map(|(session, _)| session)
+        sessions.retain(|(ready, _)| !ready.session.is_closed());
+        sessions.pop().map(|(ready, _)| ready)
     }
 
-    fn put(&self, session: Session) {
-        self.lock().push((session, Instant::now()));
+    fn put(&self, ready: Ready) {
+        self.lock().push((ready, Instant::now()));
     }
 
     /// Closes those that nobody used.
@@ -47,14 +51,29 @@ impl Spare {
         self.lock().retain(|(_, since)| since.elapsed() < SPARED);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Session, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Ready, Instant)>> {
         lock(&self.0)
     }
 }
 
+/// A session that reads rows, and what is asked in it each time: a page is read in a few milliseconds, of which what is asked
+/// anew would be the half.
+#[derive(Debug)]
+pub(super) struct Ready {
+    session: Session,
+    /// a restart of the server ends the session
+    incarnations: Incarnations,
+    now: Statement,
+    table: Statement,
+    named: Statement,
+    types: Statement,
+    indexes: Statement,
+    size: Statement,
+}
+
 /// A transaction that sees the database at one moment, and a channel's table in it.
 pub(super) struct Moment {
-    pub(super) session: Session,
+    ready: Ready,
     pub(super) boundary: Boundary,
     /// `None`: the channel has no table
     pub(super) table: Option<Table>,
@@ -174,33 +193,36 @@ impl Moment {
         within: Duration,
     ) -> Result<Self> {
         let explain = |e| Error::database(format_args!("cannot read the rows of channel {channel}"), e);
-        let session = match spare.take() {
-            Some(session) => session,
-            None => database.session(Purpose::Replay).await?,
+        let ready = match spare.take() {
+            Some(ready) => ready,
+            None => Ready::open(database).await?,
         };
-        let incarnations = epoch::note(&session).await?;
-        // as capture pins them. row_security = off: a policy that would hide rows is an error, not fewer rows. Names of columns go
-        // to the server and back, and have to be names for both: UTF-8
-        let settings = format!(
-            "set client_encoding = 'UTF8'; set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex'; set extra_float_digits = 1;
-             set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s'; set client_connection_check_interval = '5s'; set statement_timeout = '{}s'",
+        let session = &ready.session;
+        let begin = format!(
+            "begin isolation level repeatable read read only; set local statement_timeout = '{}s'",
             within.as_secs()
         );
-        session.batch_execute(&settings).await.map_err(explain)?;
         let (mut renamed, mut has_asked) = (0, false);
         loop {
-            session.batch_execute("begin isolation level repeatable read read only").await.map_err(explain)?;
-            let (seen, lsn) = position::now(&session).await?;
+            // one after the other on the same line, without a pause between them
+            let (_, now, found) = try_join3(
+                session.batch_execute(&begin),
+                session.query_prepared(&ready.now, &[]),
+                session.query_prepared(&ready.table, &[&channel, &columns]),
+            )
+            .await
+            .map_err(explain)?;
+            let now = now.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server tells no snapshot"))?;
+            let (seen, lsn) = position::now_of(now)?;
             let boundary = Boundary::new(Cursor {
-                epoch: incarnations.epoch,
-                incarnation: incarnations.present(),
+                epoch: ready.incarnations.epoch,
+                incarnation: ready.incarnations.present(),
                 lsn,
                 seen,
                 inside: None,
             });
-            let found = session.query_opt(TABLE, &[&channel, &columns]).await.map_err(explain)?;
             // a channel without a table has no rows
-            let Some(found) = found else { return Ok(Self { session, boundary, table: None }) };
+            let Some(found) = found.first() else { return Ok(Self { ready, boundary, table: None }) };
             if found.get(3) {
                 let text =
                     format!("cannot read the rows of channel {channel}: its table has given its name to another one");
@@ -217,11 +239,11 @@ impl Moment {
             let (row, bare, name): (String, String, String) = (found.get(0), found.get(1), found.get(5));
             let from = format!("{bare} t {}", found.get::<_, &str>(2));
             // it has the table's lock from now on: nobody can rename what it names. Before, somebody may have
-            let is_named = match session.prepare_as_it_is(&format!("select {row} from {from}")).await {
-                Ok(_) => {
-                    let named = session.query_one("select pg_catalog.to_regclass($1)::oid", &[&name]).await;
-                    named.map_err(explain)?.get::<_, Option<u32>>(0) == Some(oid)
-                }
+            let text = format!("select {row} from {from}");
+            let names: [Parameter<'_>; 1] = [&name];
+            let locked = try_join(session.prepare_as_it_is(&text), session.query_prepared(&ready.named, &names));
+            let is_named = match locked.await {
+                Ok((_, named)) => named.first().and_then(|row| row.get::<_, Option<u32>>(0)) == Some(oid),
                 Err(error) if error.code().is_some_and(names_are_gone) => false,
                 Err(error) => {
                     let remedy = "let the relay read the table: call rowcast.watch again, with all its arguments";
@@ -242,7 +264,7 @@ impl Moment {
                 let key = found.get::<_, Option<Vec<String>>>(11).unwrap_or_default();
                 let key = key.into_iter().map(Into::into).collect();
                 let table = Table { oid, name, row, bare, from, columns: columns.collect(), key };
-                return Ok(Self { session, boundary, table: Some(table) });
+                return Ok(Self { ready, boundary, table: Some(table) });
             }
             if renamed >= RENAMED {
                 let text =
@@ -254,35 +276,38 @@ impl Moment {
         }
     }
 
+    /// The session.
+    pub(super) fn session(&self) -> &Session {
+        &self.ready.session
+    }
+
     /// Ends it; another one may have the session.
     pub(super) async fn end(self, spare: &Spare) {
-        if self.session.batch_execute("rollback").await.is_ok() {
-            spare.put(self.session);
-        }
-    }
-}
-
-impl Table {
-    /// The types of its columns, where a predicate asks for any.
-    ///
-    /// # Errors
-    /// When the connection is lost.
-    pub(super) async fn types(&self, session: &Session, asked: &Predicate) -> Result<Vec<ColumnType>> {
-        match asked {
-            Predicate::All(all) if all.is_empty() => Ok(Vec::new()),
-            _ => predicate::column_types(session, self.oid)
-                .await
-                .map_err(|e| Error::database("cannot look at the types of columns", e)),
+        if self.ready.session.batch_execute("rollback").await.is_ok() {
+            spare.put(self.ready);
         }
     }
 
-    /// Its indexes.
+    /// The types of the table's columns, where a predicate asks for any.
     ///
     /// # Errors
     /// When the connection is lost.
-    pub(super) async fn indexes(&self, session: &Session) -> Result<Vec<Index>> {
-        let explain = |e| Error::database("cannot look for an index", e);
-        let rows = session.query(INDEXES, &[&self.oid]).await.map_err(explain)?;
+    pub(super) async fn types(&self, table: &Table, asked: &Predicate) -> Result<Vec<ColumnType>> {
+        if matches!(asked, Predicate::All(all) if all.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let rows = self.session().query_prepared(&self.ready.types, &[&table.oid]).await;
+        let rows = rows.map_err(|e| Error::database("cannot look at the types of columns", e))?;
+        Ok(predicate::column_types(&rows))
+    }
+
+    /// The table's indexes.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(super) async fn indexes(&self, table: &Table) -> Result<Vec<Index>> {
+        let rows = self.session().query_prepared(&self.ready.indexes, &[&table.oid]).await;
+        let rows = rows.map_err(|e| Error::database("cannot look for an index", e))?;
         let indexes = rows.iter().map(|row| {
             let names: Vec<Option<String>> = row.get(0);
             let options: Vec<i32> = row.get(1);
@@ -299,13 +324,32 @@ impl Table {
         Ok(indexes.collect())
     }
 
-    /// How many rows it has, about, and whether any order is allowed, whatever that costs.
+    /// How many rows the table has, about, and whether any order is allowed, whatever that costs.
     ///
     /// # Errors
     /// When the connection is lost.
-    pub(super) async fn size(&self, session: &Session) -> Result<(f64, bool)> {
+    pub(super) async fn size(&self, table: &Table) -> Result<(f64, bool)> {
         let explain = |e| Error::database("cannot tell how large a table is", e);
-        let row = session.query_one(SIZE, &[&self.oid]).await.map_err(explain)?;
-        Ok((row.get(0), row.get(1)))
+        let rows = self.session().query_prepared(&self.ready.size, &[&table.oid]).await.map_err(explain)?;
+        Ok(rows.first().map_or((0.0, false), |row| (row.get(0), row.get(1))))
+    }
+}
+
+impl Ready {
+    async fn open(database: &Database) -> Result<Self> {
+        let explain = |e| Error::database("cannot make a session ready to read rows", e);
+        let session = database.session(Purpose::Replay).await?;
+        let incarnations = epoch::note(&session).await?;
+        // as capture pins them. row_security = off: a policy that would hide rows is an error, not fewer rows. Names of columns go
+        // to the server and back, and have to be names for both: UTF-8
+        let settings = "set client_encoding = 'UTF8'; set timezone = 'UTC'; set intervalstyle = 'postgres'; set bytea_output = 'hex';
+             set extra_float_digits = 1; set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s';
+             set client_connection_check_interval = '5s'";
+        session.batch_execute(settings).await.map_err(explain)?;
+        let texts = ["select pg_catalog.to_regclass($1)::oid", predicate::COLUMNS, position::NOW, TABLE, INDEXES, SIZE];
+        let [named, types, now, table, indexes, size] = texts.map(|text| session.prepare(text));
+        let (named, types, now) = try_join3(named, types, now).await.map_err(explain)?;
+        let (table, indexes, size) = try_join3(table, indexes, size).await.map_err(explain)?;
+        Ok(Self { session, incarnations, now, table, named, types, indexes, size })
     }
 }

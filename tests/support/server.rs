@@ -86,13 +86,21 @@ impl TestServer {
 
     /// Head and body of the answer to a request with these headers more, each with its end of line.
     pub(crate) async fn get_with(&self, path: &str, headers: &str) -> (String, String) {
+        let (head, body) = self.get_bytes(path, headers).await;
+        (head, String::from_utf8(body).unwrap())
+    }
+
+    /// The same where the body is no text.
+    pub(crate) async fn get_bytes(&self, path: &str, headers: &str) -> (String, Vec<u8>) {
         let mut tcp = tokio::net::TcpStream::connect(self.address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}connection: close\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        tcp.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.to_owned(), body.to_owned())
+        let mut answer = Vec::new();
+        tcp.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let body = answer.split_off(end + 4);
+        answer.truncate(end);
+        (String::from_utf8(answer).unwrap(), body)
     }
 
     pub(crate) async fn status_over_tls(&self, config: Arc<ClientConfig>) -> serde_json::Value {

@@ -74,7 +74,7 @@ class Client:
         snapshot: the current rows first, and again after a gap
         since: resume after this cursor
         backlog: changes that may wait for the iterator
-        on_snapshot: all current rows; the changes since follow
+        on_snapshot: all current rows; the changes since follow, also some that are in the rows already
         on_ready: live: at the start, and after each lost connection
         on_resync: changes may be missing: load again what was made of them. With `snapshot` the rows follow by themselves
         on_error: `error.final` says whether the subscription has ended

@@ -82,6 +82,8 @@ class Subscription(Generic[Item]):
         self._place = since  # where the server goes on after a lost connection
         self._cursor = since
         self._rows: list[Row] = []  # of the snapshot that is arriving
+        self._part: str | None = None  # where the snapshot goes on after a lost connection, behind so many of its rows
+        self._kept = 0
         self._gap: str | None = None  # told when the subscription is live, so that what is loaded then has no hole
         self._waiting: deque[tuple[Item, str]] = deque()  # for the iterator, each with the place after it
         self._taken: str | None = None  # the place after what the reader deals with
@@ -141,9 +143,9 @@ class Subscription(Generic[Item]):
     def begin(self) -> Message:
         """Begins, or goes on: the command that asks for it."""
         self.is_answered = self.is_live = self.is_current = False
-        self._rows = []
+        del self._rows[self._kept:]
         wish = self.wish
-        asked = {"view": self.name[1], "since": self._place, "filter": wish.filter, "columns": wish.columns,
+        asked = {"view": self.name[1], "since": self._part or self._place, "partial": self._part is not None, "filter": wish.filter, "columns": wish.columns,
                  "old": wish.old, "snapshot": wish.snapshot}
         return {"type": "subscribe", "channel": wish.channel, **{key: value for key, value in asked.items() if value}, "ref": self.name}
 
@@ -154,10 +156,15 @@ class Subscription(Generic[Item]):
             self._hand(self._parse(message), message["cursor"])
         elif kind == "snapshot":
             self._rows += message["rows"]
-            if message["last"]:
-                rows, self._rows = self._rows, []
-                if self._handlers.snapshot:
-                    attempt(self._handlers.snapshot, rows)
+            if not message["last"]:
+                # a place among the rows is none in the stream
+                if cursor := message.get("cursor"):
+                    self._part, self._kept = cursor, len(self._rows)
+                return
+            rows = self._rows
+            self._forget_rows()
+            if self._handlers.snapshot:
+                attempt(self._handlers.snapshot, rows)
         elif kind == "gap":
             self._missed(message["reason"])
         if cursor := message.get("cursor"):
@@ -220,11 +227,15 @@ class Subscription(Generic[Item]):
                 self.connection.rejoin(self)
             self._waiting.clear()
             self._taken = self._place = self._cursor = None
+            self._forget_rows()
             self._resync(reason)
         elif self.is_live:
             self._resync(reason)
         else:
             self._gap = reason
+
+    def _forget_rows(self) -> None:
+        self._rows, self._part, self._kept = [], None, 0
 
     def _resync(self, reason: str) -> None:
         if self._handlers.resync:

@@ -35,6 +35,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "view": (str,),
     "since": (str,),
     "snapshot": (bool,),
+    "partial": (bool,),
     "old": (bool,),
     "filter": (str, list),
     "columns": (list,),
@@ -177,7 +178,7 @@ class Socket:
         self._joined: dict[tuple[str, str | None], Stream] = {}
         channel = unquote(path.rpartition("/ws")[2].removeprefix("/"))
         if channel:  # as if it had been asked for with a command
-            flags: Message = {name: True for name in ("snapshot", "old") if name in query}
+            flags: Message = {name: True for name in ("snapshot", "partial", "old") if name in query}
             texts = {"since": query["since"][0]} if "since" in query else {}
             columns = {"columns": query["columns"][0].split(",")} if "columns" in query else {}
             filters = {"filter": query["filter"]} if "filter" in query else {}

@@ -62,8 +62,13 @@ impl Hub {
         }
         let asked = Asked { key: key.of_rows(), spec: spec.clone() };
         let mut slot = self.pages.slot(&asked, asked_at);
+        let mut is_read = false;
         loop {
-            let page = slot.page.get_or_try_init(|| self.read_page(&asked, projection, party)).await?.clone();
+            let read = async {
+                is_read = true;
+                self.read_page(&asked, projection, party).await
+            };
+            let page = slot.page.get_or_try_init(|| read).await?.clone();
             let seen = &page.boundary.cursor.seen;
             let is_new = slot.since >= asked_at
                 || match freshness {
@@ -72,6 +77,9 @@ impl Hub {
                     Freshness::Present => false,
                 };
             if self.floor_of(key) == page.floor && (is_new || self.is_untouched(key, seen)) {
+                if !is_read {
+                    self.metrics.count_page(false);
+                }
                 return Ok(page);
             }
             if slot.since >= asked_at {
@@ -114,7 +122,10 @@ impl Hub {
         let (predicate, page, asker) = (projection.predicate(), asked.spec.clone(), party.clone());
         self.ask(Request::Page { channel, predicate, page, shown, asker, answer, permit: None }, party).await;
         let page = match answered.await {
-            Ok(PageAnswer::Page(page)) => page,
+            Ok(PageAnswer::Page(page)) => {
+                self.metrics.count_page(true);
+                page
+            }
             Ok(PageAnswer::Unfit(what)) => return Err(NoPage::Unfit(what)),
             Ok(PageAnswer::Refused) => return Err(NoPage::Refused),
             Err(_) => return Err(NoPage::Unanswered),

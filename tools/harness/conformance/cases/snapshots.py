@@ -1,6 +1,8 @@
 """Snapshots."""
 
 from ..failure import Failed
+from ..program import Program
+from ..stream import Stream
 from ..trial import Trial, case
 
 
@@ -39,6 +41,63 @@ async def snapshot_is_interrupted(trial: Trial) -> None:
     stream.part({"pet_id": 2}).snapshot("1-0", {"pet_id": 3}).subscribed("1-0").socket.cut()
     await program.next("ready", "p")
     await program.shows("p", {"pet_id": 2}, {"pet_id": 3})
+
+
+#: a cursor with a place
+PLACE = "1-0~~W10"
+
+
+async def broken_off(trial: Trial) -> tuple[Program, Stream]:
+    """A collection whose connection was lost behind a part with a cursor, and that has come back for the rest or for all."""
+    program = await trial.start()
+    program.collection("p", "pets")
+    stream = await trial.stream("pets")
+    stream.part({"pet_id": 1}).part({"pet_id": 2}, cursor=PLACE).part({"pet_id": 3})
+    await stream.socket.close(4408)
+    stream = await trial.stream("pets")
+    command = stream.command
+    if not command.get("snapshot") or stream.since not in (None, PLACE):
+        raise Failed(f"it asks for {command}, not for the rows, or not with the cursor of the part or without one")
+    if command.get("partial") and stream.since is None:
+        raise Failed(f"it asks for {command}: a part of the rows, and does not say which")
+    return program, stream
+
+
+@case(
+    "A snapshot that was broken off behind a part with a cursor: the client goes on with this cursor, keeps what came up "
+    "to it, says `partial`, and forgets what came after it; or it begins anew."
+)
+async def snapshot_goes_on(trial: Trial) -> None:
+    program, stream = await broken_off(trial)
+    if stream.since and stream.command.get("partial"):
+        # pet 5 is in the rows, and its change comes all the same
+        stream.part({"pet_id": 4}).snapshot("1-0", {"pet_id": 5}).change(1, "1-1", {"pet_id": 1}, "deleted")
+        stream.change(2, "1-2", {"pet_id": 5}, "created").subscribed("1-2", recovered=True, replayed=2)
+    else:
+        if stream.since:
+            stream.gap("bad_cursor")
+        stream.snapshot("1-2", {"pet_id": 2}, {"pet_id": 4}, {"pet_id": 5}).subscribed("1-2")
+    stream.socket.cut()
+    await program.next("ready", "p")
+    await program.shows("p", {"pet_id": 2}, {"pet_id": 4}, {"pet_id": 5})
+    program.never("rows", "p", "there was more than one event")
+
+
+@case(
+    "Where a snapshot that was broken off cannot go on, the answer is `gap`, and all rows follow: what was kept is forgotten."
+)
+async def snapshot_cannot_go_on(trial: Trial) -> None:
+    program, stream = await broken_off(trial)
+    if stream.since:
+        stream.gap("policy")
+    stream.snapshot("1-2", {"pet_id": 7}).subscribed("1-2").socket.cut()
+    await program.next("ready", "p")
+    await program.shows("p", {"pet_id": 7})
+    stream.socket.drop()
+    stream = await trial.stream("pets")
+    if stream.since != "1-2" or stream.command.get("partial"):
+        raise Failed(f"it asks for {stream.command}: all rows have come, and the position is 1-2")
+    stream.subscribed("1-2", recovered=True).socket.cut()
 
 
 @case(
