@@ -355,7 +355,8 @@ class Client:
                 self._count_gap(each, message["reason"])
             each.take(message)
             if (command := each.next_page()) and self._socket is not None:
-                self._socket.send(json.dumps(command))
+                with contextlib.suppress(OSError):  # that it is broken is noticed where it is read
+                    self._socket.send(json.dumps(command))
             if kind in ("subscribed", "snapshot", "gap"):
                 told = [
                     f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message
