@@ -120,6 +120,36 @@ async fn an_event_stream_follows_and_comes_back() {
 }
 
 /// A page that has lost its stream asks for what it missed, and hears when it has all of it.
+/// A browser sends the cursor of the last event by itself, also one of the middle of a snapshot.
+#[tokio::test]
+async fn an_event_stream_that_was_broken_off_in_a_snapshot_goes_on() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key); insert into pets select n from generate_series(1, 12000) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let path = "/sse/pets?snapshot=true&partial=true";
+    let mut events = Events::open(&server, path, None).await;
+    let (mut rows, mut last) = (Vec::new(), None);
+    let recovered = loop {
+        let event = events.next().await;
+        match event.data["type"].as_str().unwrap() {
+            "snapshot" => rows.extend(event.data["rows"].as_array().unwrap().iter().map(|row| row["pet_id"].clone())),
+            "subscribed" => break event.data["recovered"].clone(),
+            _ => panic!("{event:?}"),
+        }
+        if last.is_none() && event.data["last"] == false && event.id.is_some() {
+            last = event.id;
+            events = Events::open(&server, path, last.as_deref()).await;
+        }
+    };
+    assert!(last.is_some() && recovered == true, "{last:?}, {recovered}");
+    assert_eq!(rows, (1..=12000).map(Value::from).collect::<Vec<_>>());
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_event_stream_of_commands_says_when_it_has_come_to_a_position() {
     let db = TestDatabase::new().await;

@@ -85,7 +85,8 @@ class Description {
 
   /** Rows for the fields of an object, those of objects in it among them. */
   fieldsOf(schema, prefix = "") {
-    const { oneOf, properties = {}, required = [] } = this.get(schema);
+    const { oneOf, allOf = [], required = [], ...its } = this.get(schema);
+    const properties = Object.assign({}, its.properties, ...allOf.map((each) => this.get(each).properties));
     if (oneOf && !this.get(oneOf[0]).properties) return [];
     if (oneOf) return this.fieldsOf(this.#merged(oneOf), prefix);
     return Object.entries(properties).flatMap(([name, field]) => {
