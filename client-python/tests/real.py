@@ -81,6 +81,70 @@ async def rows_are_those_of_the_table(stage: Stage) -> None:
     same("idle", client.state)
 
 
+async def a_snapshot_that_is_broken_off_goes_on(stage: Stage) -> None:
+    """The connection is lost behind each page, and rows of all pages change: the collection is the table, and none of its
+    pages was read anew.
+    """
+    await stage.sql(
+        "create table steps (step_id int primary key, n int not null, note text not null)",
+        "insert into steps select n, 0, repeat('x', 30) from generate_series(1, 25000) n", "select rowcast.watch('steps')")
+    kinds: list[str] = []
+    pages = 0
+    async with connect(stage.url) as client:
+        steps = client.collection("steps", key="step_id")
+        subscription: Any = steps._subscription
+        receive = subscription.receive
+
+        def receive_and_hang_up(message: dict[str, Any]) -> None:
+            nonlocal pages
+            receive(message)
+            if not kinds or kinds[-1] != message["type"]:
+                kinds.append(message["type"])
+            if message["type"] == "snapshot" and not message["last"] and "cursor" in message:
+                pages += 1
+                stage.cluster.psql("update steps set n = n + 1 where step_id % 100 = 1; delete from steps where step_id in (7, 24999); "
+                                   f"insert into steps values (0 - {pages}, 1, ''), (30000 + {pages}, 1, '')")
+                client._connections[0]._hang_up()
+
+        subscription.receive = receive_and_hang_up
+        subscribed = await subscription.ready
+        await steps.ready
+        same(True, subscribed.recovered)
+        same(True, pages >= 2)
+        same(["snapshot", "realtime_update", "subscribed"], [kind for kind in kinds if kind != "heartbeat"][:3])
+        rows: list[dict[str, Any]] = json.loads(await stage.sql("select json_agg(s order by step_id) from steps s"))
+        await until(lambda: len(steps) == len(rows))
+        same(rows, sorted(steps.values(), key=lambda row: row["step_id"]))
+
+
+async def pages_are_those_of_the_table(stage: Stage) -> None:
+    """Page after page, by the last row; what is refused says why."""
+    client = connect(stage.url)
+    ids, after = [], None
+    while True:
+        page = await client.rows("pets", order="user_id.desc,name", limit=400, after=after, count=True)
+        ids += [row["pet_id"] for row in page.rows]
+        same((await stage.sql("select count(*) from pets")).strip(), str(page.count))
+        if not page.more:
+            break
+        after = page.rows[-1]
+    expected = json.loads(await stage.sql('select json_agg(pet_id order by user_id desc, name collate "C", pet_id) from pets'))
+    same(expected, ids)
+    same([("user_id", True), ("name", False), ("pet_id", False)], [(by["column"], by["desc"]) for by in page.order])
+    async with connect(stage.url) as follower:
+        subscription = follower.subscribe("pets", since=page.cursor, filter="user_id=eq.1")
+        same(True, (await subscription.ready).recovered)
+    last = await client.rows("pets", before={"pet_id": expected[0]}, limit=1, filter="user_id=is.not_null", columns=["pet_id"])
+    same(str(last.rows[0]["pet_id"]), (await stage.sql(f"select max(pet_id) from pets where pet_id < {expected[0]}")).strip())
+    for channel, order, code in (("cats", None, "unknown_channel"), ("pets", "wings", "bad_request")):
+        try:
+            await client.rows(channel, order=order)
+        except RowcastError as error:
+            same((code, True), (error.code, error.final))
+        else:
+            raise AssertionError(f"{channel} has an answer")
+
+
 async def changes_come_once(stage: Stage) -> None:
     """A loop is given each change of the outbox once, over a server that ends and one that is killed, and goes on from its cursor."""
     before = json.loads(await stage.sql(IDS))
@@ -233,8 +297,8 @@ async def example_of_the_readme_runs(stage: Stage) -> None:
         await program.wait()
 
 
-TESTS = [rows_are_those_of_the_table, changes_come_once, a_loop_keeps_up, cuts_are_whole, users_are_notified, filters_share_a_socket,
-         unknown_channels_end, example_of_the_readme_runs, tokens_are_renewed]
+TESTS = [rows_are_those_of_the_table, a_snapshot_that_is_broken_off_goes_on, pages_are_those_of_the_table, changes_come_once, a_loop_keeps_up,
+         cuts_are_whole, users_are_notified, filters_share_a_socket, unknown_channels_end, example_of_the_readme_runs, tokens_are_renewed]
 
 
 def same(expected: object, got: object) -> None:

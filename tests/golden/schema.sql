@@ -142,7 +142,7 @@ CREATE FUNCTION rowcast.configure(name text, value text) RETURNS void
     AS …;
 ALTER FUNCTION rowcast.configure(name text, value text) OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.configure(name text, value text) IS 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes or actor';
+COMMENT ON FUNCTION rowcast.configure(name text, value text) IS 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes, actor or order';
 
 CREATE FUNCTION rowcast.create_channel(name text) RETURNS void
     LANGUAGE plpgsql

@@ -63,6 +63,8 @@ impl TestServer {
             let message = socket.message().await;
             match message["type"].as_str() {
                 Some("snapshot") => rows.extend(message["rows"].as_array().unwrap().iter().cloned()),
+                // they may be those of a moment ago, and what came since
+                Some("realtime_update") if message["action"] == "created" => rows.push(message["data"].clone()),
                 Some("subscribed") => return (rows, socket),
                 _ => panic!("{message}"),
             }

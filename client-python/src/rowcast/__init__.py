@@ -5,6 +5,7 @@ from .collection import Collection, Difference
 from .connection import State
 from .error import RowcastError
 from .messages import Change, Notification, Subscribed
+from .page import Page
 from .subscription import Subscription
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Collection",
     "Difference",
     "Notification",
+    "Page",
     "RowcastError",
     "State",
     "Subscribed",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from .collection import Collection, Key
-from .connection import Connection, State, Token
+from .connection import Connection, State, Token, ask
 from .error import RowcastError, attempt
 from .messages import Change, Notification, Row, Subscribed, change_of, notification_of, user_channel
+from .page import Page, read_page
 from .subscription import AnySubscription, Handlers, Subscription, Wish
 
 Item = TypeVar("Item")
@@ -114,6 +116,32 @@ class Client:
         wish = Wish(channel, _list(filter), _list(columns), snapshot=True)
         return Collection(key, lambda handlers: self._open(Subscription(wish, change_of, handlers, None, 0)))
 
+    async def rows(
+        self,
+        channel: str,
+        *,
+        order: str | None = None,
+        limit: int | None = None,
+        after: Mapping[str, Any] | None = None,
+        before: Mapping[str, Any] | None = None,
+        filter: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+        count: bool = False,
+    ) -> Page:
+        """Some of a channel's current rows, in an order. Follows nothing.
+
+        order: such as `created_at.desc,name`; the primary key where it is absent
+        limit: rows at most, 100 where it is absent
+        after, before: a row, or its values in the columns of the order: the rows behind it, or before it
+        filter, columns: as of a subscription; `columns` has to name those of the order
+        count: how many rows there are is wanted, too
+        """
+        token = await ask(self.token) if callable(self.token) else self.token
+        asked: dict[str, str | list[str] | None] = {
+            "order": order, "limit": None if limit is None else str(limit), "after": _place(after), "before": _place(before),
+            "filter": _list(filter), "columns": ",".join(columns) if columns else None, "count": "exact" if count else None}
+        return await read_page("http" + self.base.removeprefix("ws"), channel, asked, token)
+
     def wake(self) -> None:
         """The machine may have slept, or the network be back: asks now whether the server is there."""
         for connection in self._connections:
@@ -164,6 +192,11 @@ class Client:
             raise RowcastError("closed", "the client was closed")
         self.place(subscription)
         return subscription
+
+
+def _place(row: Mapping[str, Any] | None) -> str | None:
+    """What of a row is a place: objects and lists are in no order."""
+    return None if row is None else json.dumps({column: value for column, value in row.items() if not isinstance(value, dict | list)})
 
 
 def _list(text: str | Sequence[str] | None) -> list[str] | None:

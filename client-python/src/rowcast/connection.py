@@ -146,7 +146,7 @@ class Connection:
         """One attempt, and the socket that comes of it, to its end."""
         token = self._host.token
         if callable(token):
-            token = await _ask(token)
+            token = await ask(token)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             socket = await connect(self._host.base + "/ws?cuts=true", subprotocols=[Subprotocol("rowcast.v1")], additional_headers=headers,
@@ -341,16 +341,16 @@ class Connection:
             return
         if self._renewal:
             self._renewal.cancel()
-        ask = token
-        self._renewal = self._loop.call_later(max(seconds, 2) / 2, lambda: self._begin_renewal(ask))
+        given = token
+        self._renewal = self._loop.call_later(max(seconds, 2) / 2, lambda: self._begin_renewal(given))
 
-    def _begin_renewal(self, ask: Callable[[], str | Awaitable[str]]) -> None:
-        self._renewing = self._loop.create_task(self._renew(ask))
+    def _begin_renewal(self, token: Callable[[], str | Awaitable[str]]) -> None:
+        self._renewing = self._loop.create_task(self._renew(token))
 
-    async def _renew(self, ask: Callable[[], str | Awaitable[str]]) -> None:
+    async def _renew(self, token: Callable[[], str | Awaitable[str]]) -> None:
         """Brings another token on the open socket. Where it cannot be had, 4401 is the end of this socket, not of more."""
         try:
-            self._send({"type": "auth", "token": await _ask(ask)})
+            self._send({"type": "auth", "token": await ask(token)})
         except Exception as error:
             self._tell(RowcastError("unauthenticated", repr(error), False))
 
@@ -403,6 +403,7 @@ class Connection:
         self._host.changed()
 
 
-async def _ask(token: Callable[[], str | Awaitable[str]]) -> str:
+async def ask(token: Callable[[], str | Awaitable[str]]) -> str:
+    """The token that a function gives."""
     answer = token()
     return await answer if isawaitable(answer) else answer

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 class RowcastError(Exception):
     """What went wrong. `code` is what a program asks for: a code of an `error` message of the server, or one of
-    `bad_request`, `forbidden`, `unauthenticated` (close codes), `no_socket` (no token could be had), `bad_frame` (what
+    `bad_request`, `forbidden`, `unauthenticated` (close codes, or statuses of a page), `no_rows` (a page cannot be had now), `no_socket` (no token could be had), `bad_frame` (what
     came is no message of a server), `behind` (an iterator was read too slowly), `closed`.
     """
 

@@ -112,6 +112,11 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
         let page = match hub.page(&key, &projection, &spec, Freshness::Present, &party).await {
             Ok(page) => page,
             Err(NoPage::Outdated) => continue,
+            // the connection to the database was lost, perhaps
+            Err(NoPage::Unanswered) => {
+                hub.wait_until_live().await;
+                continue;
+            }
             Err(error) => {
                 let (code, text) = explain(&asked, &error);
                 return refuse(code, &text).await;
@@ -143,6 +148,6 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
         }
         return;
     }
-    let (code, text) = explain(&asked, &NoPage::Outdated);
+    let (code, text) = explain(&asked, &NoPage::Unanswered);
     refuse(code, &text).await;
 }

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.websocket import ProtocolError, Refused, WebSocket
 
-from .subscription import Subscription
+from .subscription import Paged, Subscription
 from .tables import CHANNELS, disagreements
 
 SILENCE = 15.0  # seconds without a message, with a heartbeat each second: that socket is dead
@@ -50,25 +50,33 @@ class Audience:
                 channels,
                 first_rows if follows else None,
                 wants_cuts,
+                sort,
                 random.Random(f"{seed}/client/{number}"),
             )
-            for number, (channels, follows, wants_cuts) in enumerate(self._places(rng))
+            for number, (channels, follows, wants_cuts, sort) in enumerate(self._places(rng))
         ]
         stack.callback(self.close)
 
     @staticmethod
     def _places(rng: random.Random) -> Iterator[Any]:
-        """(channels, whether it follows from the start, whether it wants to be told of cuts) of each client. Who does not follow from the
+        """(channels, whether it follows from the start, whether it wants to be told of cuts, how it holds a channel) of each client. Who does not follow from the
         start begins with a snapshot. Who wants cuts compares entries with totals at each of them."""
         for channel in CHANNELS:
             for number in range(6 if channel.shown == "true" else 2):
-                yield [channel], number % 2 == 0, False
+                yield [channel], number % 2 == 0, False, Subscription
         for number in range(10):
-            yield rng.sample(CHANNELS, rng.randint(2, len(CHANNELS))), number % 2 == 0, False
+            yield rng.sample(CHANNELS, rng.randint(2, len(CHANNELS))), number % 2 == 0, False, Subscription
         summed = [channel for channel in CHANNELS if channel.name in ("entries", "totals")]
         others = [channel for channel in CHANNELS if channel not in summed]
         for number in range(6):
-            yield [*rng.sample(others, rng.randint(0, len(others))), *rng.sample(summed, 2)], number % 2 == 0, True
+            yield (
+                [*rng.sample(others, rng.randint(0, len(others))), *rng.sample(summed, 2)],
+                number % 2 == 0,
+                True,
+                Subscription,
+            )
+        for number in range(6):
+            yield rng.sample(CHANNELS, 1 + number % 3), False, False, Paged
 
     def complain(self, text: str) -> None:
         """Keeps what no correct server does."""
@@ -152,9 +160,11 @@ class Client:
         channels: Any,
         first_rows: Any,
         wants_cuts: Any,
+        sort: Any,
         rng: random.Random,
     ) -> None:
         self.number = number
+        self._is_paged = sort is Paged
         self.wants_cuts = wants_cuts
         self.follows = first_rows is not None
         self.leaves = False
@@ -164,7 +174,7 @@ class Client:
         self._audience, self._nodes = audience, nodes
         self._tally, self._complain = audience.tally, audience.complain
         self.subscriptions = {
-            channel.name: Subscription(channel, audience.tally, self._complain, first_rows and first_rows[channel.name])
+            channel.name: sort(channel, audience.tally, self._complain, first_rows and first_rows[channel.name])
             for channel in channels
         }
         self._socket: WebSocket | None = None
@@ -211,14 +221,14 @@ class Client:
         for name, each in self.subscriptions.items():
             if each.place and not self.follows and self.leaves and self.rng.random() < 0.2:
                 each.forget()  # a browser that was reloaded
-            wanted = each.copy is None or bool(each.place) and self.rng.random() < 0.3
+            wanted = not self._is_paged and (each.copy is None or bool(each.place) and self.rng.random() < 0.3)
             wishes[name] = {**({"since": each.place} if each.place else {}), **({"snapshot": True} if wanted else {})}
             each.connect(each.place, wanted)
         self._note(
             f"connects to {self._node.name} for "
             + ", ".join(f"{name} {'+'.join(wish) or 'from now'}" for name, wish in wishes.items())
         )
-        self._multiplexed = len(wishes) > 1 or self.rng.random() < 0.15
+        self._multiplexed = self._is_paged or len(wishes) > 1 or self.rng.random() < 0.15
         if self._multiplexed:
             path = "/ws?cuts=true" if self.wants_cuts else "/ws"
             self._commands = [
@@ -331,7 +341,7 @@ class Client:
         if kind == "cut" and "channel" not in message:
             self._cut(message)
             return
-        if kind not in ("realtime_update", "subscribed", "heartbeat", "cut", "snapshot", "gap"):
+        if kind not in ("realtime_update", "subscribed", "heartbeat", "cut", "snapshot", "rows", "gap"):
             return  # "Ignore a type that you do not know"
         name = message["entity_type"] if kind == "realtime_update" else message.get("channel")
         if name is not None:
@@ -344,6 +354,8 @@ class Client:
             if kind == "gap":
                 self._count_gap(each, message["reason"])
             each.take(message)
+            if (command := each.next_page()) and self._socket is not None:
+                self._socket.send(json.dumps(command))
             if kind in ("subscribed", "snapshot", "gap"):
                 told = [
                     f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message

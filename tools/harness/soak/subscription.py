@@ -104,7 +104,7 @@ class Subscription:
             self._subscribed(message)
         elif kind in ("heartbeat", "cut"):
             self._move(message)
-        elif kind == "snapshot":
+        elif kind in ("snapshot", "rows"):
             self._rows(message)
         elif kind == "gap":
             if self._loaded and not self.joined:
@@ -220,7 +220,93 @@ class Subscription:
             self._mistake("lost", doubt)
         self._doubts.clear()
 
+    def next_page(self) -> dict[str, Any] | None:
+        """The command for rows that it asks for now, if it asks for any."""
+        return None
+
     def _mistake(self, sort: Any, text: str, count: int = 1) -> None:
         self.mistakes[sort] += count
         if len(self.evidence) < 4 * EVIDENCE:
             self.evidence.append(f"{sort}: {text}")
+
+
+class Paged(Subscription):
+    """One that asks for no snapshot: it listens from now on, and reads the table page by page meanwhile. A row that a change has
+    touched since a page was asked for stays as that has left it; any other row of the page is right, and where it is known
+    already it is as it was."""
+
+    LIMIT = 60
+
+    def connect(self, since: Any, snapshot: Any) -> None:
+        super().connect(since, False)
+        if self.copy is None:
+            # another node's stream may begin a little before the place that this one had come to
+            self.all_ids.update(self.ids)
+            self.ids = Ids()
+            self._partial: dict[Any, Any] = {}
+        self._after: Any = None
+        self._asked = False
+        self._touched: set[Any] = set()
+
+    def next_page(self) -> dict[str, Any] | None:
+        if self.copy is not None or not self.joined or self._asked or self.astray:
+            return None
+        self._asked, self._touched = True, set()
+        after = {} if self._after is None else {"after": self._after}
+        return {"type": "rows", "channel": self.channel.name, "limit": self.LIMIT, **after, "ref": self.channel.name}
+
+    def refuse(self) -> None:
+        self._tally["snapshots refused"] += 1
+        self.refused = self.astray = True
+
+    def _subscribed(self, message: dict[str, Any]) -> None:
+        if self.copy is not None:
+            super()._subscribed(message)
+        self.joined = True
+
+    def _update(self, message: dict[str, Any]) -> None:
+        if self.copy is not None:
+            super()._update(message)
+            return
+        self._tally["messages"] += 1
+        self.last_id = max(self.last_id, message["id"])
+        if not self.ids.add(message["id"]):
+            self._mistake("repeated", f"id {message['id']} came again")
+        row = message["data"]
+        if message["action"] == "truncated":
+            # rows that a page has yet to tell were there before, or are told as created
+            self._touched.update(self._partial)
+            self._partial.clear()
+        elif message["action"] == "deleted":
+            self._partial.pop(row[self.channel.key], None)
+            self._touched.add(row[self.channel.key])
+        else:
+            self._partial[row[self.channel.key]] = row
+            self._touched.add(row[self.channel.key])
+
+    def _rows(self, message: dict[str, Any]) -> None:
+        if self.copy is not None or not self._asked:
+            self._complain(f"{self.channel.name}: rows that were not asked for: {message}")
+            return
+        for row in message["rows"]:
+            key = row[self.channel.key]
+            if key in self._touched:
+                continue
+            known = self._partial.get(key)
+            if known is not None and known != row:
+                self._mistake("disordered", f"row {key} was {known}, no change has touched it, and a page has {row}")
+            self._partial[key] = row
+        if not message["last"]:
+            return
+        self._asked = False
+        self._tally["pages"] += 1
+        if message["rows"]:
+            last = message["rows"][-1]
+            self._after = {by["column"]: last[by["column"]] for by in message["order"]}
+        if not message["more"]:
+            secret = self.channel.is_secret
+            self.copy = {key: row for key, row in self._partial.items() if not secret(row)}
+            self._loaded, self.refused = True, False
+            self.based_at = time.time()
+            self.place = None  # the next message has one
+            self._tally["tables read in pages"] += 1
