@@ -156,13 +156,13 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       else this.tell(error);
     }
     this.#rows.length = this.#kept = this.#place ? this.#kept : 0;
-    // the rest of a snapshot is asked for where its first rows are kept
-    const partial = this.#kept > 0 || undefined;
     this.#isLeft = false;
     this.#handlers.begin?.();
     const { channel, view, options, id } = this;
     const { filter, columns, old, snapshot } = options;
     const rows = options.rows?.();
+    // the rows come in pages; those that are kept when it is broken off do not come again
+    const partial = snapshot || undefined;
     return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, partial, rows, ref: id };
   }
 

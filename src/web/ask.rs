@@ -287,7 +287,7 @@ impl Asked {
                 Some("snapshot") => {
                     asked.wish.rows = if flag("snapshot", &value)? { WantedRows::All } else { WantedRows::Nothing }
                 }
-                Some("partial") => asked.wish.keeps_part = flag("partial", &value)?,
+                Some("partial") => asked.wish.in_pages = flag("partial", &value)?,
                 Some("filter") => asked.filters.push(value),
                 Some("columns") => asked.columns = Some(value),
                 Some("old") => asked.old = flag("old", &value)?,

@@ -145,7 +145,7 @@ class Subscription(Generic[Item]):
         self.is_answered = self.is_live = self.is_current = False
         del self._rows[self._kept:]
         wish = self.wish
-        asked = {"view": self.name[1], "since": self._part or self._place, "partial": self._part is not None, "filter": wish.filter, "columns": wish.columns,
+        asked = {"view": self.name[1], "since": self._part or self._place, "partial": wish.snapshot, "filter": wish.filter, "columns": wish.columns,
                  "old": wish.old, "snapshot": wish.snapshot}
         return {"type": "subscribe", "channel": wish.channel, **{key: value for key, value in asked.items() if value}, "ref": self.name}
 

@@ -45,8 +45,8 @@ pub struct SubscribeOptions {
     pub since: Option<String>,
     /// the current rows first; together with `since`: where the cursor cannot be honoured
     pub rows: WantedRows,
-    /// the client has kept what it was given of all rows before it was broken off
-    pub keeps_part: bool,
+    /// all rows may come in pages that were read one after the other; the client keeps those that it has when it is broken off
+    pub in_pages: bool,
     /// said just before it joins
     pub gap: Option<Gap>,
 }
@@ -214,7 +214,7 @@ impl CatchUp {
         self.wants_rows = wish.rows != WantedRows::Nothing;
         let mut part = None;
         if let Some(token) = &wish.since {
-            let joined = match self.honour(token, wish.keeps_part).await {
+            let joined = match self.honour(token, wish.in_pages).await {
                 Ok(Honoured::Whole(seen)) => self.join(seen, true).await.map(Some),
                 Ok(Honoured::Part(honoured)) => {
                     part = Some(honoured);
@@ -232,7 +232,7 @@ impl CatchUp {
                 let goes_on = part.is_some();
                 let rows = match &wish.rows {
                     WantedRows::Page(spec) => self.page(spec, attempt).await?,
-                    WantedRows::All | WantedRows::Nothing => self.all_rows(part.take(), attempt).await?,
+                    WantedRows::All | WantedRows::Nothing => self.all_rows(part.take(), wish.in_pages, attempt).await?,
                 };
                 let seen = match rows {
                     Rows::Sent(seen) => seen,
@@ -279,7 +279,7 @@ impl CatchUp {
     }
 
     /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
-    async fn honour(&mut self, token: &str, keeps_part: bool) -> Result<Honoured, Stop> {
+    async fn honour(&mut self, token: &str, in_pages: bool) -> Result<Honoured, Stop> {
         let token = ResumeToken::parse(token);
         // what was missed is no difference to what was seen with other rights
         if Cursor::parse(token.cursor).is_ok() && !token.is_good_for(self.projection.mark()) {
@@ -294,7 +294,7 @@ impl CatchUp {
         }
         if !token.place.is_empty() {
             // a client that does not say that it keeps what it has would take the rest of the rows for all of them
-            let place = decode_place(token.place).filter(|_| keeps_part).ok_or(Gap::BadCursor)?;
+            let place = decode_place(token.place).filter(|_| in_pages).ok_or(Gap::BadCursor)?;
             let token = ResumeToken { place: "", ..token }.to_string();
             return Ok(Honoured::Part(Part { seen, token, place }));
         }

@@ -33,7 +33,7 @@ pub enum Command {
         /// the current rows first
         #[serde(default)]
         snapshot: bool,
-        /// it has kept what it was given of a snapshot that was broken off
+        /// a snapshot may come in pages, and goes on where it was broken off
         #[serde(default)]
         partial: bool,
         /// a page of the current rows first

@@ -1,11 +1,13 @@
 //! The current rows on a subscriber's way to the present: all of them, or one page. Owns how they are read and that the changes
 //! since follow; the way itself is `catch_up`'s.
 //!
-//! All rows of a table with a primary key are pages in its order, each read in a short transaction of its own, so that no
-//! transaction lasts as long as a slow client. The changes that follow are those since the first page was read: a row may be newer
-//! than the position that the client is told, and then its changes come although they are in it. As each carries the
-//! whole row, the client ends with the table. A page that another client has just read is as good, if it was not read
-//! before the first one.
+//! To a client that takes them so, all rows of a table with a primary key are pages in its order, each read in a short
+//! transaction of its own, so that no transaction lasts as long as a slow client. The changes that follow are those since the
+//! first page was read: a row may be newer than the position that the client is told, and then its changes come although they
+//! are in it. As each carries the whole row, the client ends with the table. A page that another client has just read is as
+//! good, if it was not read before the first one.
+//!
+//! Any other client gets the rows of one moment: a page where that is all of them, else a transaction.
 
 use tokio::sync::mpsc;
 
@@ -44,7 +46,7 @@ impl CatchUp {
     }
 
     /// Sends all current rows, or those behind a part of them, and says from where on the changes follow.
-    pub(super) async fn all_rows(&mut self, part: Option<Part>, attempt: u32) -> Result<Rows, Failed> {
+    pub(super) async fn all_rows(&mut self, part: Option<Part>, in_pages: bool, attempt: u32) -> Result<Rows, Failed> {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
         let mut part = part;
@@ -64,6 +66,9 @@ impl CatchUp {
                 (Err(NoPage::Outdated), None) => return Ok(Rows::Outdated),
                 (Err(_), _) => return Err(Failed::Unanswered),
             };
+            if page.more && !in_pages {
+                return self.whole_table().await;
+            }
             let (seen, token) = match &part {
                 Some(part) => (part.seen.clone(), part.token.clone()),
                 None => {
@@ -86,7 +91,7 @@ impl CatchUp {
         }
     }
 
-    /// Sends the current rows of a table without a primary key in one transaction, and says as of when.
+    /// Sends the current rows as they are in one transaction, and says as of when.
     async fn whole_table(&mut self) -> Result<Rows, Failed> {
         let label = self.key.label();
         let (answer, mut answers) = mpsc::channel(1);
