@@ -20,6 +20,7 @@ use cluster::Cluster;
 
 const SCHEMA: &str = include_str!("../sql/clinic/schema.sql");
 const SEED: &str = include_str!("../sql/clinic/seed.sql");
+const ARCHIVE: &str = include_str!("../sql/clinic/archive.sql");
 const WATCH: &str = include_str!("../sql/clinic/watch.sql");
 
 /// Errands that wait for the clinic's application. Few: one takes a millisecond, and the page is told that it is busy.
@@ -101,6 +102,8 @@ async fn set_up(admin_url: &str, relay_logs_in: bool) -> Result<()> {
     client.batch_execute("set client_min_messages = warning").await.map_err(explain)?;
     client.batch_execute(SCHEMA).await.map_err(explain)?;
     client.batch_execute(SEED).await.map_err(explain)?;
+    // before the watches: 100,000 rows are no changes that anybody waits for
+    client.batch_execute(ARCHIVE).await.map_err(explain)?;
     install::migrate(&mut database.client(Purpose::Command).await?).await?;
     client.batch_execute(WATCH).await.map_err(explain)?;
     if relay_logs_in {

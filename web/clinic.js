@@ -1,27 +1,43 @@
-// The page of a clinic: two live lists, and the inbox of a user behind a bell. Copy from it what you need; what is live
+// The page of a clinic: three live lists, and the inbox of a user behind a bell. Copy from it what you need; what is live
 // comes from rowcast-client, the rest is plain DOM.
 import { connect } from "/rowcast.js";
 
 const $ = (id) => document.getElementById(id);
 
-// 1. Rows. Each of these is a Map that the server keeps equal to its table, or to a part of it.
+// 1. Rows. The names of pets and their owners stand in any row, so all of them are here: each of these is a Map that the
+// server keeps equal to its table.
 const client = connect("/");
 const users = client.collection("users", { key: "user_id", columns: ["user_id", "name"] });
-const pets = client.collection("pets", { key: "pet_id" });
-const reservations = client.collection("reservations", {
-  key: "reservation_id",
-  filter: "status=in.(requested,confirmed,in_progress)",
-});
+const pets = client.collection("pets", { key: "pet_id", columns: ["pet_id", "user_id", "name"] });
+
+// What is listed may be long: of a hundred thousand reservations the page has those that it shows, in their order, and a few
+// behind them. The day is that on which the page was opened.
+const KEYS = { pets: "pet_id", reservations: "reservation_id", inbox: "inbox_id" };
+const today = new Date(new Date().setHours(0, 0, 0, 0)).toISOString();
+const lists = {
+  pets: windowOf("pets", { order: "updated_at.desc" }), // the pet that was seen last comes first
+  reservations: windowOf("reservations", {
+    order: "starts_at",
+    filter: ["status=in.(requested,confirmed,in_progress)", `starts_at=gte.${today}`],
+  }),
+  past: windowOf("reservations", { order: "starts_at.desc", filter: `starts_at=lt.${today}` }),
+};
+
+function windowOf(channel, options) {
+  return client.window(channel, { key: KEYS[channel], limit: 20, count: true, ...options });
+}
 
 // 2. What a row looks like: a title, something to its right, and a line below.
+const SOON = { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+const LONG_AGO = { day: "numeric", month: "short", year: "numeric", hour: "numeric", minute: "2-digit" };
+
 function petTexts(pet) {
   const owner = users.get(pet.user_id)?.name ?? "";
   const weight = pet.weight_kg === null ? "" : `${pet.weight_kg} kg`;
   return [pet.name, weight, [pet.breed ?? pet.species, owner, pet.notes].filter(Boolean).join(" · ")];
 }
 
-function reservationTexts({ pet_id, user_id, starts_at, status }) {
-  const format = { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" };
+function visitTexts({ pet_id, user_id, starts_at, status }, format) {
   const when = new Date(starts_at).toLocaleString(undefined, format);
   const who = [pets.get(pet_id)?.name, users.get(user_id)?.name].filter(Boolean);
   return [when, status.replace("_", " "), who.join(" · ")];
@@ -31,44 +47,69 @@ function inboxTexts({ title, details, told_at }) {
   return [title, new Date(told_at).toLocaleTimeString(undefined, { timeStyle: "short" }), details];
 }
 
-// the pet that was seen last comes first
-show(pets, "pets", petTexts, (pet) => -Date.parse(pet.updated_at));
-show(reservations, "reservations", reservationTexts, (reservation) => Date.parse(reservation.starts_at));
-pets.on("change", () => ($("pets-size").textContent = pets.size));
-reservations.on("change", () => ($("reservations-size").textContent = reservations.size));
+show(lists.pets, "pets", "pets", petTexts);
+show(lists.reservations, "reservations", "reservations", (visit) => visitTexts(visit, SOON));
+show(lists.past, "past", "reservations", (visit) => visitTexts(visit, LONG_AGO));
+for (const id of Object.keys(lists)) extend(lists[id], id);
 
-/** Keeps a list equal to a collection. An item moves only when its own row has changed, and glows then for a moment. */
-function show(rows, id, textsOf, placeOf) {
+/** Keeps a list equal to a window. An item moves only when its own row has changed, and glows then for a moment. */
+function show(rows, id, channel, textsOf) {
   const list = $(id);
   const items = new Map();
+  /** the rows of these: the window may be ahead, while it is others that tell of a change */
+  let shown = [];
   let isReady = false;
   rows.ready.then(() => (isReady = true), () => {}); // where it fails, the error says so
 
   rows.on("change", ({ set, removed }) => {
     for (const key of removed.keys()) {
-      items.get(key)?.remove();
+      items.get(key).remove();
       items.delete(key);
     }
     for (const key of set.keys()) {
+      // a row may also come since another one has gone, or since more are shown
+      const hasChanged = items.has(key) || isWritten(channel, key);
       if (!items.has(key)) items.set(key, makeItem());
       const item = items.get(key);
       item.remove(); // it is put in its place below
-      item.classList.toggle("changed", isReady);
+      item.classList.toggle("changed", isReady && hasChanged);
       for (const part of item.children) part.classList.remove("other");
     }
+    shown = rows.rows;
     let place = list.firstElementChild;
-    for (const [key] of [...rows].sort(([, one], [, other]) => placeOf(one) - placeOf(other))) {
-      if (items.get(key) === place) place = place.nextElementSibling;
-      else list.insertBefore(items.get(key), place);
+    for (const row of shown) {
+      const item = items.get(row[KEYS[channel]]);
+      if (item === place) place = place.nextElementSibling;
+      else list.insertBefore(item, place);
     }
     fill();
   });
   // rows name others: a pet its owner
-  for (const other of [users, pets]) if (other !== rows) other.on("change", fill);
+  for (const other of [users, pets]) other.on("change", fill);
 
   function fill() {
-    for (const [key, item] of items) setTexts(item, textsOf(rows.get(key)), rows.get(key).status);
+    for (const row of shown) setTexts(items.get(row[KEYS[channel]]), textsOf(row), row.status);
   }
+}
+
+/** Says how many rows there are, and shows more of them: at the end of the list, or by its button. */
+function extend(rows, id) {
+  const [list, more] = [$(id), $(`${id}-more`)];
+  const load = () => rows.loadMore().catch(() => {}); // where it fails, the error says so
+
+  rows.on("change", () => {
+    $(`${id}-size`).textContent = `${rows.isExact ? "" : "about "}${rows.count.toLocaleString()}`;
+    // a button that goes takes the focus with it
+    if (!rows.hasMore && document.activeElement === more) list.focus();
+    more.hidden = !rows.hasMore;
+  });
+  list.addEventListener("scroll", () => {
+    if (list.scrollTop + list.clientHeight > list.scrollHeight - 200 && rows.hasMore) load();
+  });
+  more.addEventListener("click", async () => {
+    await load();
+    $("spoken").textContent = `${rows.rows.length} are shown`;
+  });
 }
 
 function makeItem() {
@@ -88,12 +129,20 @@ function setTexts(item, texts, status) {
   if (status) item.children[1].dataset.is = status;
 }
 
-// 3. Who wrote. Any writer counts: the application, this page, psql.
+// 3. Who wrote, and what. Any writer counts: the application, this page, psql. A change is told before a list shows it.
+const written = new Map();
 for (const channel of ["pets", "reservations"]) client.subscribe(channel, {}, { change: sayLast });
 
-function sayLast({ entity_type, action, actor = "somebody", timestamp }) {
+function sayLast({ entity_type, action, actor = "somebody", timestamp, data }) {
   heard = Date.now();
+  if (data) written.set(`${entity_type} ${data[KEYS[entity_type]]}`, heard);
   $("last").textContent = `Last write: ${entity_type}, ${action} by ${actor} at ${clock(timestamp)}`;
+}
+
+/** Within the three seconds that an item glows. Of an inbox all that comes is new. */
+function isWritten(channel, key) {
+  for (const [name, at] of written) if (Date.now() - at > 3_000) written.delete(name);
+  return channel === "inbox" || written.has(`${channel} ${key}`);
 }
 
 function clock(time) {
@@ -121,11 +170,11 @@ function pick() {
   $("told").replaceChildren();
   sayUnread(0);
   if (!user) return;
-  inbox = client.collection("inbox", { key: "inbox_id", filter: [`user_id=eq.${user}`, "read_at=is.null"] });
-  show(inbox, "told", inboxTexts, (row) => -row.inbox_id);
+  inbox = windowOf("inbox", { order: "inbox_id.desc", limit: 100, filter: [`user_id=eq.${user}`, "read_at=is.null"] });
+  show(inbox, "told", "inbox", inboxTexts);
   inbox.on("change", ({ set }) => {
-    sayUnread(inbox.size);
-    const newest = [...set.values()].at(-1);
+    sayUnread(inbox.count);
+    const [newest] = set.values();
     if (newest && $("told").querySelector(".changed")) $("spoken").textContent = `${newest.title} ${newest.details}`;
   });
   inbox.on("error", fail);
@@ -191,7 +240,7 @@ let current;
 let pause;
 
 client.on("state", judge);
-for (const rows of [users, pets, reservations]) rows.on("error", fail);
+for (const rows of [users, pets, ...Object.values(lists)]) rows.on("error", fail);
 
 // A server that stands still, or is cut off, keeps its sockets open and is silent on them: it is asked each second.
 setInterval(async () => {

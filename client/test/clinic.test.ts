@@ -19,7 +19,7 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   let page: Page;
 
   beforeAll(async () => {
-    const tables = read("sql/clinic/schema.sql") + read("sql/clinic/seed.sql");
+    const tables = ["schema", "seed", "archive"].map((name) => read(`sql/clinic/${name}.sql`)).join("");
     server = await Server.start({ tables, watch: read("sql/clinic/watch.sql") });
     // some were seen this evening, whenever that is
     server.sql("update pets set weight_kg = weight_kg where updated_at > now()");
@@ -36,9 +36,12 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   const requests = new Set<string>();
   /** the channels that the page has joined */
   const subscribed = new Set<string>();
+  /** how much has come over the page's sockets */
+  let received = 0;
 
   beforeEach(async () => {
     errors = [];
+    received = 0;
     page = await chromium.context.newPage();
     page.on("pageerror", (error) => errors.push(String(error)));
     page.on("console", (message) => {
@@ -49,13 +52,15 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     page.on("request", (request) => requests.add(request.url()));
     page.on("websocket", (socket) =>
       socket.on("framereceived", ({ payload }) => {
+        received += Buffer.byteLength(payload);
         const { type, channel } = JSON.parse(String(payload));
         if (type === "subscribed") subscribed.add(channel);
       }),
     );
     await page.goto(`${front.url}/clinic`);
     await state("live");
-    await expect.poll(() => texts("#reservations li")).toHaveLength(Number(count("reservations", OPEN)));
+    await expect.poll(() => size("reservations")).toBe(count("reservations", OPEN));
+    await expect.poll(() => size("past")).not.toBe("");
   });
   afterEach(async () => {
     await page.close();
@@ -63,8 +68,22 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   });
 
   const FORMAT = { weekday: "short", day: "numeric", month: "short", hour: "numeric", minute: "2-digit" } as const;
-  const OPEN = "status in ('requested', 'confirmed', 'in_progress')";
+  const LONG_AGO = { day: "numeric", month: "short", year: "numeric", hour: "numeric", minute: "2-digit" } as const;
+  const today = new Date(new Date().setHours(0, 0, 0, 0)).toISOString();
+  const OPEN = `status in ('requested', 'confirmed', 'in_progress') and starts_at >= '${today}'`;
+  const PAST = `starts_at < '${today}'`;
+  /** the key of a row of a list */
+  const nth = (n: number, table: string, order: string) =>
+    server.sql(`select ${table.slice(0, -1)}_id from ${table} ${order} offset ${n} limit 1`);
+  /** the times of the first rows of a list, as the page has to show them */
+  const times = (what: string, limit: number, format: Intl.DateTimeFormatOptions) => {
+    const rows = server.sql(`select json_agg(starts_at) from (select starts_at from reservations ${what} limit ${limit}) t`);
+    return (JSON.parse(rows) as string[]).map((time) => new Date(time).toLocaleString("en-US", format));
+  };
+  const openTimes = () => times(`where ${OPEN} order by starts_at`, 20, FORMAT);
+  const pastTimes = (limit = 20) => times(`where ${PAST} order by starts_at desc`, limit, LONG_AGO);
   const count = (table: string, where = "true") => server.sql(`select count(*) from ${table} where ${where}`);
+  const size = (id: string) => page.locator(`#${id}-size`).textContent();
   const texts = (selector: string) => page.locator(selector).allTextContents();
   const bell = (name: string) => page.getByRole("button", { name, exact: true });
 
@@ -91,18 +110,19 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   }
 
   test("the rows are there, and all of it comes from this server", async () => {
-    expect(await texts("#pets li")).toHaveLength(Number(count("pets")));
+    for (const id of ["pets", "reservations", "past"]) expect(await texts(`#${id} li`)).toHaveLength(20);
     expect(await page.getByRole("heading").allTextContents()).toEqual([
       "Clinic",
       `Pets ${count("pets")}`,
       `Open reservations ${count("reservations", OPEN)}`,
+      expect.stringMatching(/^Past visits about \d+,\d{3}$/),
     ]);
-    const times = server.sql(`select json_agg(starts_at order by starts_at) from reservations where ${OPEN}`);
-    const shown = (JSON.parse(times) as string[]).map((time) => new Date(time).toLocaleString("en-US", FORMAT));
-    expect(await texts("#reservations strong")).toEqual(shown);
-    const names = server.sql("select p.name, u.name from pets p join users u using (user_id) where pet_id = 1");
-    const [name, owner] = names.split("|");
-    expect(await page.getByRole("listitem").filter({ hasText: name }).filter({ hasText: owner }).count()).not.toBe(0);
+    expect(await texts("#reservations strong")).toEqual(openTimes());
+    expect(await texts("#past strong")).toEqual(pastTimes());
+    const latest = "order by updated_at desc, pet_id desc limit 1";
+    const [name, owner] = server.sql(`select p.name, u.name from pets p join users u using (user_id) ${latest}`).split("|");
+    const first = page.locator("#pets li").first();
+    for (const part of [name!, owner!]) expect(await first.textContent()).toContain(part);
     expect(await page.locator(".changed").count()).toBe(0);
     const files = ["/clinic", "/clinic.js", "/clinic/psql", "/rowcast.js"].map((path) => front.url + path);
     const asked = [...requests].filter((url) => url !== "data:," && !url.endsWith("/healthz"));
@@ -114,7 +134,8 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
 
   test("a change is shown at once, marked, and alone moves", async () => {
     const kept = await page.evaluateHandle(() => [...document.querySelectorAll("li")]);
-    server.sql("update pets set name = 'Zorro', weight_kg = 7.5 where pet_id = 7");
+    const seventh = nth(7, "pets", "order by updated_at desc, pet_id desc");
+    server.sql(`update pets set name = 'Zorro', weight_kg = 7.5 where pet_id = ${seventh}`);
     const first = page.locator("#pets li").first();
     await expect.poll(() => first.textContent()).toMatch(/^Zorro7\.5 kg/);
     expect(await texts("#pets .changed strong")).toEqual(["Zorro"]);
@@ -128,6 +149,64 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     await expect.poll(() => first.textContent()).toMatch(/^Newton.*tortoise/);
     server.sql("delete from pets where name = 'Newton'");
     await expect.poll(() => first.textContent()).toMatch(/^Zorro/);
+  });
+
+  test("of 100,000 reservations those come that are shown", async () => {
+    expect(Number(count("reservations"))).toBeGreaterThan(100_000);
+    expect(received).toBeGreaterThan(10_000);
+    expect(received).toBeLessThan(500_000);
+    const about = Number((await size("past"))!.replace(/\D/g, ""));
+    expect(Math.abs(about / Number(count("reservations", PAST)) - 1)).toBeLessThan(0.1);
+  });
+
+  test("at its end a list goes on, and by its button, and what comes does not glow", async () => {
+    for (const shown of [40, 60]) {
+      await page.locator("#past").evaluate((list) => list.scrollTo(0, list.scrollHeight));
+      await expect.poll(() => texts("#past strong")).toEqual(pastTimes(shown));
+    }
+    await page.locator("#past-more").focus();
+    await page.keyboard.press("Enter");
+    await expect.poll(() => texts("#past strong")).toEqual(pastTimes(80));
+    await expect.poll(() => page.locator("#spoken").textContent()).toBe("80 are shown");
+    expect(await page.locator(".changed").count()).toBe(0);
+  });
+
+  test("where a list has no more, its button goes, and the focus stays in the list", async () => {
+    const more = page.getByRole("button", { name: "More pets" });
+    await more.focus();
+    const all = Number(count("pets"));
+    for (let shown = 20; shown < all; shown += 20) {
+      await page.keyboard.press("Enter");
+      await expect.poll(() => texts("#pets li")).toHaveLength(Math.min(all, shown + 20));
+    }
+    await expect.poll(() => more.count()).toBe(0);
+    expect(await page.evaluate(() => document.activeElement!.id)).toBe("pets");
+  });
+
+  test("a reservation that is moved moves in its list", async () => {
+    const fourth = nth(3, "reservations", `where ${OPEN} order by starts_at, reservation_id`);
+    const before = openTimes();
+    const tenth = `(select starts_at from reservations where ${OPEN} order by starts_at offset 9 limit 1)`;
+    server.sql(`update reservations set starts_at = ${tenth} + interval '1 minute' where reservation_id = ${fourth}`);
+    expect(openTimes()).not.toEqual(before);
+    await expect.poll(() => texts("#reservations strong")).toEqual(openTimes());
+    expect(await texts("#reservations .changed strong")).toEqual([openTimes()[9]]);
+
+    const yesterday = `'${today}'::timestamptz - interval '1 minute'`;
+    server.sql(`update reservations set starts_at = ${yesterday} where reservation_id = ${fourth}`);
+    await expect.poll(() => texts("#past strong")).toEqual(pastTimes());
+    expect(await texts("#past .changed strong")).toEqual([pastTimes()[0]]);
+    await expect.poll(() => texts("#reservations strong")).toEqual(openTimes());
+    expect(await page.locator("#reservations .changed").count()).toBe(0);
+  });
+
+  test("one that is deleted is followed by the next, which does not glow", async () => {
+    const [, second] = pastTimes();
+    const first = nth(0, "reservations", `where ${PAST} order by starts_at desc, reservation_id desc`);
+    server.sql(`delete from reservations where reservation_id = ${first}`);
+    await expect.poll(() => texts("#past strong")).toEqual(pastTimes());
+    expect(pastTimes()[0]).toBe(second);
+    expect(await page.locator("#past .changed").count()).toBe(0);
   });
 
   test("who wants no motion sees a mark that does not fade", async () => {
@@ -152,23 +231,25 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
   });
 
   test("a status has a colour and a shape", async () => {
-    server.sql("update reservations set status = 'requested' where reservation_id = 120");
     const look = (status: string) =>
       page
-        .locator(`#reservations [data-is=${status}]`)
+        .locator(`[data-is=${status}]`)
         .first()
         .evaluate((part) => [getComputedStyle(part).color, getComputedStyle(part, "::before").content]);
     const looks = [];
-    for (const status of ["requested", "confirmed", "in_progress"]) looks.push(await look(status));
-    for (const i of [0, 1]) expect(new Set(looks.map((each) => each[i])).size).toBe(3);
+    const over = ["completed", "cancelled", "no_show"];
+    for (const status of ["requested", "confirmed", "in_progress", ...over]) looks.push(await look(status));
+    // what is over is quiet
+    expect(new Set(looks.map(([colour]) => colour)).size).toBe(4);
+    expect(new Set(looks.map(([, shape]) => shape)).size).toBe(6);
     expect(looks.flat()).not.toContain("none");
   });
 
   test("a reservation that is done leaves, and names follow their own tables", async () => {
-    const done = "where reservation_id = (select min(reservation_id) from reservations where status = 'in_progress')";
+    const done = `where reservation_id = (select min(reservation_id) from reservations where ${OPEN})`;
     const before = Number(count("reservations", OPEN));
     server.sql(`update reservations set status = 'completed' ${done}`);
-    await expect.poll(() => texts("#reservations li")).toHaveLength(before - 1);
+    await expect.poll(() => size("reservations")).toBe(String(before - 1));
     server.sql("update users set name = 'Nemo Nobody'");
     await expect.poll(() => page.locator("#reservations small", { hasNotText: "Nemo" }).count()).toBe(0);
     expect(new Set(await texts("#user option"))).toEqual(new Set(["Nemo Nobody"]));
@@ -234,6 +315,19 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     expect(await page.locator("#user").inputValue()).not.toBe("");
   });
 
+  test("in the evening what is over is cleared away, and the archive stays", () => {
+    const over = "status in ('completed', 'cancelled', 'no_show') and reservation_id > 0";
+    server.sql(`insert into reservations (pet_id, user_id, employee_id, service_id, starts_at, status)
+      select 1, 1, 1, 1, now(), 'completed' from generate_series(1, 300)`);
+    const archived = count("reservations", "reservation_id < 1");
+    const [, evening] = read("sql/clinic/day.sql").split("in the evening, what is over and done with is cleared away\n");
+    for (const statements of [evening!, read("sql/clinic/archive.sql")]) {
+      server.sql(statements);
+      expect(count("reservations", over)).toBe("250");
+      expect(count("reservations", "reservation_id < 1")).toBe(archived);
+    }
+  });
+
   test("a phone, a desk, and the keyboard", async () => {
     for (const width of [400, 1400]) {
       await page.setViewportSize({ width, height: 800 });
@@ -241,11 +335,12 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     }
     await page.locator("body").focus();
     const stops = [];
-    for (let i = 0; i < 4; i++) {
+    for (let i = 0; i < 8; i++) {
       await page.keyboard.press("Tab");
       stops.push(await page.evaluate(() => document.activeElement!.id));
     }
-    expect(stops).toEqual(["user", "bell", "pets", "reservations"]);
+    const listed = ["pets", "reservations", "past"].flatMap((id) => [id, `${id}-more`]);
+    expect(stops).toEqual(["user", "bell", ...listed]);
     expect(read("web/clinic.html")).not.toMatch(/\son\w+\s*=/);
   });
 
@@ -340,6 +435,11 @@ describeWhere(noChromium() ?? missing(), "the clinic's page in the demo", () => 
   });
   afterAll(() => demo?.stop());
   afterAll(() => chromium?.stop());
+
+  test("it has 100,000 past visits, of which it shows the latest", async () => {
+    await expect.poll(() => page.locator("#past li").count()).toBe(20);
+    expect(await page.locator("#past-size").textContent()).toMatch(/^about (99|10\d),\d{3}$/);
+  });
 
   test("its button has the application write", async () => {
     await page.getByRole("button", { name: "Weigh a pet" }).click();

@@ -12,7 +12,8 @@
 --
 -- Together the steps keep the clinic at its size: some 120 owners, 300 pets, 400
 -- reservations, 300 invoices, 400 medical records, 500 lines of log and 500 of
--- inboxes at most, plus whatever has gathered since the last evening.
+-- inboxes at most, plus whatever has gathered since the last evening, and the
+-- reservations of archive.sql, where that was run.
 --
 -- Where a transaction has to find again the rows it has just written, it asks for
 -- those dated now(), since now() stands still from begin to commit. Where a row is
@@ -386,9 +387,10 @@ commit;
 begin;
 
 -- Finished reservations beyond the latest 250, with their invoices and payments.
+-- Those with keys below 1 are the archive's, which stays.
 with old as materialized (
     select reservation_id from reservations
-    where status in ('completed', 'cancelled', 'no_show')
+    where status in ('completed', 'cancelled', 'no_show') and reservation_id > 0
     order by reservation_id desc offset 250),
 gone_payments as (
     delete from payments as p using invoices as i, old
