@@ -23,6 +23,8 @@ struct Copy {
     messages: u64,
     /// since the last `catch_up`
     steps: Steps,
+    /// a snapshot is arriving
+    is_loading: bool,
     /// it was told that something is missing
     has_gap: bool,
 }
@@ -31,7 +33,7 @@ impl Copy {
     async fn of(server: &TestServer, channel: &str, key: &[&'static str]) -> Self {
         let socket = server.socket(&format!("/ws/{channel}?snapshot=true")).await;
         let (channel, key, rows, steps) = (channel.to_owned(), key.to_vec(), BTreeMap::new(), Steps::new());
-        let mut copy = Self { socket, channel, key, rows, messages: 0, steps, has_gap: false };
+        let mut copy = Self { socket, channel, key, rows, messages: 0, steps, is_loading: false, has_gap: false };
         while copy.next().await["type"] != "subscribed" {}
         copy
     }
@@ -43,6 +45,11 @@ impl Copy {
     async fn next(&mut self) -> Value {
         let message = self.socket.message().await;
         if message["type"] == "snapshot" {
+            // behind a gap all rows come once more
+            if !self.is_loading {
+                self.rows.clear();
+            }
+            self.is_loading = message["last"] == false;
             for row in message["rows"].as_array().unwrap() {
                 self.rows.insert(self.key_of(row), row.clone());
             }
