@@ -133,7 +133,8 @@ def newest(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[str, in
         # one column more or less is another page: none is given out again
         turns = iter(range(arguments.asks + 1))
         found["`GET /rows/orders`"] = timed(
-            arguments.asks, lambda: get(connection, f"/rows/orders?order=created_at.desc&limit={LIMIT - next(turns) % 40}")
+            arguments.asks,
+            lambda: get(connection, f"/rows/orders?order=created_at.desc&limit={LIMIT - next(turns) % 40}"),
         )
         found["the same page within a second"] = timed(
             arguments.asks, lambda: get(connection, f"/rows/orders?order=created_at.desc&limit={LIMIT}")
@@ -147,7 +148,8 @@ def newest(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[str, in
         "longest, ms",
     ]
     rows = [
-        [name, *(f"{report.percentile(times, share):.2f}" for share in (0.5, 0.99, 1.0))] for name, times in found.items()
+        [name, *(f"{report.percentile(times, share):.2f}" for share in (0.5, 0.99, 1.0))]
+        for name, times in found.items()
     ]
     return report.table(head, rows), 0
 
@@ -184,28 +186,33 @@ def get(connection: http.client.HTTPConnection, path: str) -> bytes:
 def opened_by_many(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[str, int]:
     """Thousands subscribe with the newest rows while others write; then they hear of one change."""
     clients = as_many_as_files_allow(arguments.clients)
-    command = json.dumps({"type": "subscribe", "channel": "orders", "rows": {"order": "created_at.desc", "limit": LIMIT}})
-    with serving(cluster, "--max-sockets", clients + 100) as relay:
-        with listening(relay, *["/ws"] * clients) as inbox, writing(cluster, arguments):
-            before, began, own = scans(cluster), time.monotonic(), time.process_time()
-            asked: dict[Any, int] = {}
-            waits, pages, subscribed, next_one = [], 0, 0, 0
-            while subscribed < clients:
-                due = min(clients, int((time.monotonic() - began) / arguments.within * clients) + 1)
-                for socket in inbox.sockets[next_one:due]:
-                    asked[socket] = time.time_ns()
-                    socket.send(command)
-                next_one = max(next_one, due)
-                inbox.collect(0.005 if next_one < clients else 60)
-                for owner, stamp, text in inbox.messages():
-                    pages += b'"type":"rows"' in text and b'"last":true' in text
-                    if is_subscribed(text):
-                        subscribed += 1
-                        waits.append((stamp - asked[owner]) / 1e6)
-                if time.monotonic() - began > arguments.within + 60:
-                    break
-            seconds, reads = time.monotonic() - began, scans(cluster) - before
-            busy = (time.process_time() - own) / seconds
+    command = json.dumps(
+        {"type": "subscribe", "channel": "orders", "rows": {"order": "created_at.desc", "limit": LIMIT}}
+    )
+    with (
+        serving(cluster, "--max-sockets", clients + 100) as relay,
+        listening(relay, *["/ws"] * clients) as inbox,
+        writing(cluster, arguments),
+    ):
+        before, began, own = scans(cluster), time.monotonic(), time.process_time()
+        asked: dict[Any, int] = {}
+        waits, pages, subscribed, next_one = [], 0, 0, 0
+        while subscribed < clients:
+            due = min(clients, int((time.monotonic() - began) / arguments.within * clients) + 1)
+            for socket in inbox.sockets[next_one:due]:
+                asked[socket] = time.time_ns()
+                socket.send(command)
+            next_one = max(next_one, due)
+            inbox.collect(0.005 if next_one < clients else 60)
+            for owner, stamp, text in inbox.messages():
+                pages += b'"type":"rows"' in text and b'"last":true' in text
+                if is_subscribed(text):
+                    subscribed += 1
+                    waits.append((stamp - asked[owner]) / 1e6)
+            if time.monotonic() - began > arguments.within + 60:
+                break
+        seconds, reads = time.monotonic() - began, scans(cluster) - before
+        busy = (time.process_time() - own) / seconds
     waits.sort()
     kit.note(f"{clients} clients: {seconds:.1f} s, {reads} reads; the reading end was busy {busy:.0%} of the time")
     head = [
@@ -251,8 +258,11 @@ def all_rows(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[str, 
         after = relay.peak_memory()
     # a row that was inserted behind the last page is told as a change
     wrong = abs(arguments.rows - min(state["rows"], arguments.rows)) if state["rows"] < arguments.rows else 0
-    head = [f"3. all of {arguments.rows:,} rows, {state['bytes'] / 1e6:,.0f} MB of messages, beside the writer", "result"]
-    rows = [
+    head = [
+        f"3. all of {arguments.rows:,} rows, {state['bytes'] / 1e6:,.0f} MB of messages, beside the writer",
+        "result",
+    ]
+    rows: list[list[object]] = [
         ["rows until the connection was lost", f"{half:,}"],
         ["rows after it, from where it was", f"{state['rows'] - half:,}"],
         ["seconds before, after", f"{went_on - began:.1f}, {done - went_on:.1f}"],

@@ -59,8 +59,8 @@ class Audience:
 
     @staticmethod
     def _places(rng: random.Random) -> Iterator[Any]:
-        """(channels, whether it follows from the start, whether it wants to be told of cuts, how it holds a channel) of each client. Who does not follow from the
-        start begins with a snapshot. Who wants cuts compares entries with totals at each of them."""
+        """(channels, whether it follows from the start, whether it wants to be told of cuts, how it holds a channel) of each
+        client. Who does not follow from the start begins with a snapshot, or reads pages. Who wants cuts compares entries with totals at each of them."""
         for channel in CHANNELS:
             for number in range(6 if channel.shown == "true" else 2):
                 yield [channel], number % 2 == 0, False, Subscription
