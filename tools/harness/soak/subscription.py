@@ -246,6 +246,7 @@ class Paged(Subscription):
             self._partial: dict[Any, Any] = {}
         self._after: Any = None
         self._asked = False
+        self._reached: Any = None  # the last cursor of the channel
         self._touched: set[Any] = set()
 
     def next_page(self) -> dict[str, Any] | None:
@@ -262,13 +263,18 @@ class Paged(Subscription):
     def _subscribed(self, message: dict[str, Any]) -> None:
         if self.copy is not None:
             super()._subscribed(message)
-        self.joined = True
+        self.joined, self._reached = True, message["cursor"]
+
+    def _move(self, message: dict[str, Any]) -> None:
+        super()._move(message)
+        self._reached = message["cursor"]
 
     def _update(self, message: dict[str, Any]) -> None:
         if self.copy is not None:
             super()._update(message)
             return
         self._tally["messages"] += 1
+        self._reached = message["cursor"]
         self.last_id = max(self.last_id, message["id"])
         if not self.ids.add(message["id"]):
             self._mistake("repeated", f"id {message['id']} came again")
@@ -308,5 +314,5 @@ class Paged(Subscription):
             self.copy = {key: row for key, row in self._partial.items() if not secret(row)}
             self._loaded, self.refused = True, False
             self.based_at = time.time()
-            self.place = None  # the next message has one
+            self.place = self._reached  # what comes behind it is not in the rows, or has touched them
             self._tally["tables read in pages"] += 1
