@@ -33,6 +33,9 @@ const FINAL: Record<number, string | undefined> = {
   4404: "unknown_channel",
 };
 
+/** Why a page did not come that may come later: the server lost its database meanwhile, or others are on their way. */
+const AGAIN = ["unanswered", "too_many_pages"];
+
 /** Errors after which the server no longer serves a channel that was fine until then. */
 const LOST = ["unknown_channel", "bad_filter", "forbidden"];
 
@@ -390,6 +393,8 @@ export class Connection {
       this.#cutAgain();
     } else if (code === "source_down") {
       subscription.tell(new RowcastError(code, message, false));
+    } else if (AGAIN.includes(code) && subscription.page && subscription.isLive) {
+      this.#slowDown(1_000);
     } else if (code !== "already_subscribed" && code !== "not_subscribed") {
       // those answer a command that #slowDown sent once more
       this.#lost(subscription, code, message);

@@ -37,6 +37,8 @@ pub(super) struct IndexColumn {
     pub(super) nulls_first: bool,
     /// as SQL names it, where it orders text by its bytes; `None`: another one, or none
     pub(super) byte_collation: Option<Box<str>>,
+    /// its collation is the column's
+    pub(super) is_as_column: bool,
 }
 
 /// A column of an order, ready for SQL.
@@ -73,10 +75,15 @@ fn has_order(kind: Kind) -> bool {
 }
 
 impl Keyset {
-    /// The primary key in the table's own order, which clients do not know: any type will do.
+    /// The primary key in the order that its index has, which clients do not know. `None` where there is none, or where a value
+    /// would not find its place again: the operators of an extension's type are not in the search path, and a cast to
+    /// `char(n)` or `bit(n)` cuts what is longer than one.
     pub(super) fn of_key(key: &[Box<str>], columns: &[TableColumn]) -> Option<Self> {
         let term = |name: &str| {
             let column = columns.iter().find(|column| *column.name == *name)?;
+            if !(has_order(column.kind) || column.kind == Kind::Enum || &*column.type_name == "bytea") {
+                return None;
+            }
             let by = OrderBy { column: name.into(), kind: column.kind, is_descending: false, nulls_first: false };
             let (expression, type_name) = (format!("t.{}", quoted(name)), column.type_name.clone());
             Some(Term { by, expression, type_name, is_not_null: true })
@@ -135,7 +142,9 @@ impl Keyset {
     /// The same in the words of an index that serves it: its collations, and its place of nulls where there are none. `fixed`:
     /// columns that have one value in all rows that are asked for. `None` where this index does not.
     pub(super) fn served_by(&self, index: &Index, fixed: &[Box<str>]) -> Option<Self> {
-        let is_fixed = |column: &&IndexColumn| column.name.as_ref().is_some_and(|name| fixed.contains(name));
+        let is_fixed = |column: &&IndexColumn| {
+            column.is_as_column && column.name.as_ref().is_some_and(|name| fixed.contains(name))
+        };
         let mut columns = index.columns.iter().filter(|column| !is_fixed(column));
         let mut is_backwards = None;
         let mut terms = Vec::with_capacity(self.terms.len());
@@ -330,6 +339,7 @@ mod tests {
             is_descending,
             nulls_first: is_descending,
             byte_collation: None,
+            is_as_column: true,
         };
         Index { columns: columns.iter().map(column).collect() }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Statement;
+use tokio_postgres::error::SqlState;
 
 use super::client::Parameter;
 use super::encoding::Bytes;
@@ -26,12 +27,17 @@ const WITHIN: Duration = Duration::from_secs(10);
 const SMALL: f64 = 10_000.0;
 /// Rows that are looked at for one page, where the database cannot decide what belongs to it.
 const LOOKED_AT: usize = 100_000;
-/// Rows that are read at a time before it is known how long they are, and where the database cannot decide, at most.
-const FIRST: usize = 200;
+/// Rows that are read at a time: before it is known how long they are; and at most, where some do not belong to the page. Afterwards
+/// at most four times as many as the last time, and as many as the page has room for.
+const FIRST: usize = 64;
 const AT_A_TIME: usize = 1_000;
+/// Of one statement no more bytes are held than this, or what the page has room for.
+const BATCH_BYTES: usize = 1 << 20;
 /// A filter may take long for a row: after so many other tasks of the thread run.
 const ROWS_IN_A_PIECE: usize = 64;
 const UNFIT_PLACE: &str = "after or before has a value that its column cannot have";
+const SLOW: &str =
+    "the database needs more than 10 s to find these rows: an index on what the filter asks for would help";
 /// So many are counted.
 const COUNTED: u64 = 10_000;
 
@@ -157,29 +163,40 @@ impl Reading<'_> {
         let place = spec.bound.as_ref().map(|bound| keyset.values(bound.place())).transpose();
         let mut place = place.map_err(Stop::Unfit)?;
         let limit = spec.limit as usize;
-        let (mut read, mut bytes, mut looked_at, mut at_a_time) = (Read::default(), 0, 0, 0);
+        let most = spec.bytes as usize;
+        // bytes of the rows that belong to the page, and of all that were looked at
+        let (mut bytes, mut all_bytes) = (0, 0);
+        let (mut read, mut looked_at, mut at_a_time) = (Read::default(), 0, 0);
         'full: loop {
-            at_a_time = at_a_time_after(at_a_time, limit + 1 - read.rows.len(), &read.rows, bytes, spec.bytes as usize);
+            let wanted = limit + 1 - read.rows.len();
+            let room = most.saturating_sub(bytes).max(BATCH_BYTES);
+            let length = all_bytes / looked_at.max(1);
+            at_a_time = match looked_at {
+                0 => wanted.min(FIRST),
+                _ if read.rows.len() == looked_at => wanted.min(at_a_time * 4).min(room / length.max(1) + 1),
+                _ => wanted.max(AT_A_TIME).min(at_a_time * 4).min(room / length.max(1) + 1),
+            };
             let ranges = match &place {
                 Some(place) => keyset.behind(place, 1 + self.wanted.values.len(), is_backwards),
                 None => vec![Range::all()],
             };
             for range in &ranges {
-                let rows = self.range(keyset, range, at_a_time, is_backwards).await?;
+                let (rows, is_cut) = self.range(keyset, range, at_a_time, room, is_backwards).await?;
                 looked_at += rows.len();
-                let (are_all, mut last) = (rows.len() < at_a_time, None);
+                let (are_all, mut last) = (rows.len() < at_a_time && !is_cut, None);
                 for (number, Row { json, is_whole, values }) in rows.into_iter().enumerate() {
                     if number % ROWS_IN_A_PIECE == ROWS_IN_A_PIECE - 1 {
                         tokio::task::yield_now().await;
                     }
                     let told = json.as_deref().and_then(|json| self.shown.of(json, is_whole));
-                    let is_full = read.rows.len() == limit || bytes > spec.bytes as usize;
-                    if is_full && told.is_some() {
+                    if read.rows.len() == limit && told.is_some() || bytes > most {
                         read.more = true;
                         break 'full;
                     }
+                    let length = json.as_ref().map_or(0, |json| json.len());
+                    all_bytes += length;
                     if let Some(told) = told {
-                        bytes += told.len();
+                        bytes += length;
                         read.rows.push((told, is_whole));
                         read.last = Some(keyset.place(&values));
                     }
@@ -197,6 +214,8 @@ impl Reading<'_> {
         }
         if looked_at > LOOKED_AT && !read.more {
             match spec.ordering {
+                // what lies behind it could not be found out
+                Ordering::By(_) if read.rows.len() == limit => read.more = true,
                 // whoever reads all rows goes on behind those that were looked at
                 Ordering::Key => (read.more, read.last) = (true, place.map(|values| keyset.place(&values))),
                 Ordering::By(_) => {
@@ -207,14 +226,27 @@ impl Reading<'_> {
                 }
             }
         }
+        let is_spoilt =
+            |value: &Option<Box<str>>| value.as_ref().is_some_and(|text| text.contains(char::REPLACEMENT_CHARACTER));
+        if read.more && read.last.iter().flatten().any(|(_, value)| is_spoilt(value)) {
+            let text = "a key is no text of the database's encoding, so that no place is behind it";
+            return Err(Stop::Unfit(text.to_owned()));
+        }
         if is_backwards {
             read.rows.reverse();
         }
         Ok(read)
     }
 
-    /// The first rows of a range.
-    async fn range(&self, keyset: &Keyset, range: &Range, most: usize, is_backwards: bool) -> Result<Vec<Row>, Stop> {
+    /// The first rows of a range, and whether they end before the last of them because they have more than so many bytes.
+    async fn range(
+        &self,
+        keyset: &Keyset,
+        range: &Range,
+        most: usize,
+        bytes: usize,
+        is_backwards: bool,
+    ) -> Result<(Vec<Row>, bool), Stop> {
         let Table { row, from, .. } = self.table;
         let (values, order) = (keyset.selected().join(", "), keyset.order_by(is_backwards));
         let (wanted, clause) = (&self.wanted.clause, &range.clause);
@@ -233,23 +265,29 @@ impl Reading<'_> {
         let asked = asked.iter().map(|values| values as Parameter<'_>);
         let parameters: Vec<Parameter<'_>> = asked.chain(values.iter().map(|value| value as Parameter<'_>)).collect();
         self.speak(self.database.encoding_of_reading_sessions()).await?;
-        let came: Result<Vec<tokio_postgres::Row>, _> =
-            async { pin!(self.session.query_raw(&statement, parameters).await?).try_collect().await }.await;
-        let came = match came {
-            // the client's values are none of their columns
-            Err(error) if error.code().is_some_and(|code| code.code().starts_with("22")) => {
-                return Err(Stop::Unfit(UNFIT_PLACE.to_owned()));
-            }
-            came => came.map_err(|e| self.explain(e))?,
+        let has_place = !range.values.is_empty();
+        // the client's values are none of their columns
+        let stop = |e: tokio_postgres::Error| match e.code() {
+            Some(code) if has_place && code.code().starts_with("22") => Stop::Unfit(UNFIT_PLACE.to_owned()),
+            _ => self.stop(e),
         };
-        self.speak("UTF8").await?;
-        let rows = came.iter().map(|row| {
+        let mut came = pin!(self.session.query_raw(&statement, parameters).await.map_err(stop)?);
+        let (mut rows, mut held, mut is_cut) = (Vec::new(), 0, false);
+        // what is not taken is let go as it comes
+        while let Some(row) = came.try_next().await.map_err(stop)? {
+            if held > bytes {
+                is_cut = true;
+                break;
+            }
             let text = |column| row.get::<_, Option<Bytes<'_>>>(column).map(|text| encoding.decode(text.0));
             let (whole, key) = (text(0), text(1));
             let values = (0..keyset.terms.len()).map(|at| text(2 + at).map(Box::from)).collect();
-            Row { is_whole: whole.is_some(), json: whole.or(key).map(Box::from), values }
-        });
-        Ok(rows.collect())
+            let row = Row { is_whole: whole.is_some(), json: whole.or(key).map(Box::from), values };
+            held += row.json.as_ref().map_or(0, |json| json.len());
+            rows.push(row);
+        }
+        self.speak("UTF8").await?;
+        Ok((rows, is_cut))
     }
 
     /// The parameters of what is wanted, in the database's encoding.
@@ -293,9 +331,16 @@ impl Reading<'_> {
         let rows: Result<_, _> =
             async { pin!(self.session.query_raw(&statement, parameters.iter().copied()).await?).try_collect().await }
                 .await;
-        let rows = rows.map_err(|e| self.explain(e))?;
+        let rows = rows.map_err(|e| self.stop(e))?;
         self.speak("UTF8").await?;
         Ok(rows)
+    }
+
+    fn stop(&self, error: tokio_postgres::Error) -> Stop {
+        match error.code() {
+            Some(code) if *code == SqlState::QUERY_CANCELED => Stop::Unfit(SLOW.to_owned()),
+            _ => Stop::Failed(self.explain(error)),
+        }
     }
 
     async fn prepare(&self, sql: &str) -> Result<Statement, Stop> {
@@ -306,17 +351,6 @@ impl Reading<'_> {
     fn explain(&self, error: tokio_postgres::Error) -> Error {
         Error::database(format_args!("cannot read the rows of channel {}", self.channel), error)
     }
-}
-
-/// How many rows are read next, of `wanted`, one of which only tells whether there are more. Rows may be long: no more are read
-/// than the page has room for. Where few of those that were read belong to the page, more are read at a time.
-fn at_a_time_after(before: usize, wanted: usize, rows: &[(Json, bool)], bytes: usize, most: usize) -> usize {
-    let room = match rows.len() {
-        0 => FIRST.max(before * 4).min(AT_A_TIME),
-        count => (most.saturating_sub(bytes) * count / bytes.max(1)).max(FIRST),
-    };
-    let enough = wanted.min(room);
-    if before == 0 { enough } else { enough.max(AT_A_TIME.min(before * 4).min(room)) }
 }
 
 /// How many rows the planner expects, by the first line of its plan: `Seq Scan on orders  (cost=0.00..1.05 rows=5 width=0)`.

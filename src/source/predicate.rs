@@ -92,8 +92,10 @@ pub fn fixed(predicate: &Predicate, columns: &[ColumnType]) -> Vec<Box<str>> {
     match predicate {
         Predicate::All(all) => all.iter().flat_map(|member| fixed(member, columns)).collect(),
         Predicate::Test { column, test: Test::In(values), .. } if values.len() == 1 => {
-            let is_exact = render(predicate, columns, "t", 1).is_exact;
-            is_exact.then(|| column.clone()).into_iter().collect()
+            // an index knows it by the column itself
+            let known = format!("t.\"{}\" = (", column.replace('"', "\"\""));
+            let rendered = render(predicate, columns, "t", 1);
+            (rendered.is_exact && rendered.clause.starts_with(&known)).then(|| column.clone()).into_iter().collect()
         }
         Predicate::Any(_) | Predicate::Not(_) | Predicate::Test { .. } => Vec::new(),
     }

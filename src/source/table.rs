@@ -132,7 +132,7 @@ select format('case when s.size <= 2000 then pg_catalog.row_to_json(r.*)::text
   join pg_catalog.pg_attribute a on a.attrelid = t.oid and a.attnum = s.attnum
   join pg_catalog.pg_type y on y.oid = s.type
   join pg_catalog.pg_type b on b.oid = coalesce(nullif(y.typbasetype, 0), y.oid)
-  left join lateral (select i.indkey::int2[] as attnums from pg_catalog.pg_index i
+  left join lateral (select (i.indkey::int2[])[0:i.indnkeyatts - 1] as attnums from pg_catalog.pg_index i
                       where i.indrelid = t.oid and i.indisprimary) k on true
  where c.name = $1 and c.target = c.target_oid and c.origin = (select rowcast.origin())
  group by c.id, t.oid, t.relkind, k.attnums";
@@ -150,6 +150,9 @@ select array(select a.attname::text from unnest(i.indkey::int2[]) with ordinalit
                            or l.oid = 100 and d.its->>'datlocprovider' = 'b'
                          then 'pg_catalog.' || pg_catalog.quote_ident(l.collname) end
                from unnest(i.indcollation::oid[]) with ordinality c(oid, n) left join pg_catalog.pg_collation l on l.oid = c.oid
+              where c.n <= i.indnkeyatts order by c.n),
+       array(select c.oid = coalesce(a.attcollation, 0) from unnest(i.indcollation::oid[]) with ordinality c(oid, n)
+               left join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = (i.indkey::int2[])[c.n - 1]
               where c.n <= i.indnkeyatts order by c.n)
   from pg_catalog.pg_index i
   join pg_catalog.pg_class x on x.oid = i.indexrelid
@@ -157,6 +160,16 @@ select array(select a.attname::text from unnest(i.indkey::int2[]) with ordinalit
  cross join (select pg_catalog.to_jsonb(d) from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()) d(its)
  where i.indrelid = $1::oid and i.indisvalid and i.indisready and i.indpred is null
    and not exists (select from unnest(i.indclass::oid[]) o(class) join pg_catalog.pg_opclass p on p.oid = o.class where not p.opcdefault)";
+
+/// Whether the name of a table is its name now, and whether its rows lie where the transaction sees them. They lie elsewhere where a
+/// TRUNCATE, or DDL that wrote the table anew, was committed before the table was locked: the transaction would see no rows.
+const NAMED: &str = "
+with recursive part(relid) as (
+  select $2::oid union select h.inhrelid from part join pg_catalog.pg_class t on t.oid = part.relid and t.relkind = 'p'
+                         join pg_catalog.pg_inherits h on h.inhparent = part.relid)
+select pg_catalog.to_regclass($1)::oid is not distinct from $2::oid,
+       exists (select from part join pg_catalog.pg_class t on t.oid = part.relid and t.relfilenode <> 0
+                where t.relfilenode <> pg_catalog.pg_relation_filenode(t.oid))";
 
 /// How many rows a table has, about, as the planner reckons; and whether the operator lets clients order any table by anything.
 const SIZE: &str = "
@@ -240,10 +253,13 @@ impl Moment {
             let from = format!("{bare} t {}", found.get::<_, &str>(2));
             // it has the table's lock from now on: nobody can rename what it names. Before, somebody may have
             let text = format!("select {row} from {from}");
-            let names: [Parameter<'_>; 1] = [&name];
+            let names: [Parameter<'_>; 2] = [&name, &oid];
             let locked = try_join(session.prepare_as_it_is(&text), session.query_prepared(&ready.named, &names));
             let is_named = match locked.await {
-                Ok((_, named)) => named.first().and_then(|row| row.get::<_, Option<u32>>(0)) == Some(oid),
+                // a table that is emptied again and again is taken as it is
+                Ok((_, named)) => {
+                    named.first().is_some_and(|row| row.get(0) && (!row.get::<_, bool>(1) || renamed >= RENAMED))
+                }
                 Err(error) if error.code().is_some_and(names_are_gone) => false,
                 Err(error) => {
                     let remedy = "let the relay read the table: call rowcast.watch again, with all its arguments";
@@ -312,12 +328,14 @@ impl Moment {
             let names: Vec<Option<String>> = row.get(0);
             let options: Vec<i32> = row.get(1);
             let collations: Vec<Option<String>> = row.get(2);
-            let columns = names.into_iter().zip(options).zip(collations);
-            let columns = columns.map(|((name, bits), byte_collation)| IndexColumn {
+            let as_columns: Vec<bool> = row.get(3);
+            let columns = names.into_iter().zip(options).zip(collations).zip(as_columns);
+            let columns = columns.map(|(((name, bits), byte_collation), is_as_column)| IndexColumn {
                 name: name.map(Into::into),
                 is_descending: bits & 1 != 0,
                 nulls_first: bits & 2 != 0,
                 byte_collation: byte_collation.map(Into::into),
+                is_as_column,
             });
             Index { columns: columns.collect() }
         });
@@ -346,7 +364,7 @@ impl Ready {
              set extra_float_digits = 1; set datestyle = 'ISO'; set row_security = off; set jit = off; set lock_timeout = '1s';
              set client_connection_check_interval = '5s'";
         session.batch_execute(settings).await.map_err(explain)?;
-        let texts = ["select pg_catalog.to_regclass($1)::oid", predicate::COLUMNS, position::NOW, TABLE, INDEXES, SIZE];
+        let texts = [NAMED, predicate::COLUMNS, position::NOW, TABLE, INDEXES, SIZE];
         let [named, types, now, table, indexes, size] = texts.map(|text| session.prepare(text));
         let (named, types, now) = try_join3(named, types, now).await.map_err(explain)?;
         let (table, indexes, size) = try_join3(table, indexes, size).await.map_err(explain)?;

@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,9 +21,11 @@ use sha2::{Digest as _, Sha256};
 use super::ask::{self, Admitted, Refusal, What, bad, refused};
 use super::reply::{Reply, reply};
 use super::state::Web;
+use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, JoinError, NoPage};
 use crate::delivery::scope::page::ViewPage;
 use crate::delivery::scope::projection::Unfit;
+use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
@@ -79,6 +82,8 @@ async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), 
             }
         };
         match web.hub.page(&key, &projection, &spec, Freshness::Replayed, &party.name()).await {
+            // it may have waited long for its turn: what was allowed then is not to be told now
+            Ok(_) if !is_still_allowed(web, &asked, &key, who.as_deref()) => {}
             Ok(page) => {
                 let cursor = web.hub.sealed(&page.boundary.token);
                 let cursor = ResumeToken::of(&cursor, projection.mark()).to_string();
@@ -95,6 +100,14 @@ async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), 
     }
     let reason = "the rows could not be read in time: try again later";
     refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason)
+}
+
+fn is_still_allowed(web: &Web, asked: &ViewKey, key: &ViewKey, who: Option<&Identity>) -> bool {
+    let is_good = who.is_none_or(|who| {
+        let is_over = who.expires.is_some_and(|at| at <= SystemTime::now());
+        !is_over && web.hub.keys().is_none_or(|keys| !keys.is_revoked(who))
+    });
+    is_good && web.hub.permit(asked, who).is_ok_and(|now| now == *key)
 }
 
 async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: bool) -> Reply {

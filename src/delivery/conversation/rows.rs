@@ -6,9 +6,11 @@
 //! sent when the socket was written all changes up to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::catch_up::Failed;
 use crate::delivery::access::auth::Identity;
@@ -16,13 +18,15 @@ use crate::delivery::fanout::hub::{Freshness, Hub, NoPage};
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
-use crate::delivery::wire::frame;
+use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
 use crate::request::PageSpec;
 
 /// So many a socket may wait for at a time.
 const WAITING: usize = 32;
+/// A client that takes nothing of its page for so long has its socket closed, and comes back.
+const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// So often a page is read again, where what may be seen changes meanwhile.
 const TRIES: u32 = 3;
 
@@ -30,7 +34,13 @@ const TRIES: u32 = 3;
 #[derive(Default)]
 pub(super) struct Pages {
     tasks: JoinSet<()>,
-    flags: Vec<(Label, CancelFlag)>,
+    on_their_way: Vec<OnItsWay>,
+}
+
+struct OnItsWay {
+    label: Label,
+    reference: Option<Value>,
+    cancel: CancelFlag,
 }
 
 /// What a client asks for.
@@ -55,12 +65,13 @@ impl Pages {
     /// Sends one, unless too many are on their way.
     pub(super) fn send(&mut self, asker: Asker, wish: Wish) -> bool {
         while self.tasks.try_join_next().is_some() {}
-        self.flags.retain(|(_, flag)| flag.is_shared());
+        self.on_their_way.retain(|page| page.cancel.is_shared());
         if self.tasks.len() >= WAITING {
             return false;
         }
         let cancel = CancelFlag::default();
-        self.flags.push((wish.key.label(), cancel.clone()));
+        let (label, reference) = (wish.key.label(), wish.reference.clone());
+        self.on_their_way.push(OnItsWay { label, reference, cancel: cancel.clone() });
         self.tasks.spawn(async move { answer(asker, wish, cancel).await });
         true
     }
@@ -73,9 +84,20 @@ impl Pages {
 
     /// Says nothing more of those that are meant.
     pub(super) fn cancel(&self, is_meant: impl Fn(&Label) -> bool) {
-        for (_, flag) in self.flags.iter().filter(|(label, _)| is_meant(label)) {
-            flag.void();
+        for page in self.on_their_way.iter().filter(|page| is_meant(&page.label)) {
+            page.cancel.void();
         }
+    }
+
+    /// Says nothing more of any: what their asker may see is another part now. The `ref` of each that was not answered.
+    pub(super) fn call_off(&mut self) -> Vec<Option<Value>> {
+        let pages = self.on_their_way.drain(..).filter(|page| page.cancel.is_shared());
+        pages
+            .map(|page| {
+                page.cancel.void();
+                page.reference
+            })
+            .collect()
     }
 }
 
@@ -127,23 +149,32 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             return refuse(code, &text).await;
         };
         // it was read in another incarnation of the server, or by rules that are no longer those
-        let is_good = boundary.cursor.incarnation == page.boundary.cursor.incarnation
-            && hub.floor_of(&key) == page.floor
-            && hub.permit(&asked, who.as_deref()).is_ok_and(|now| now == key);
-        if !is_good {
+        let is_good =
+            || hub.floor_of(&key) == page.floor && hub.permit(&asked, who.as_deref()).is_ok_and(|now| now == key);
+        if boundary.cursor.incarnation != page.boundary.cursor.incarnation || !is_good() {
             continue;
         }
         let cursor = hub.sealed(&page.boundary.token);
         let cursor = ResumeToken::of(&cursor, projection.mark()).to_string();
         let label = asked.label();
+        let put = async |message: &str| {
+            let written = timeout(TAKEN_WITHIN, writer.write(&frame::text_frame(message), &cancel)).await;
+            if written.is_err() {
+                writer.close(CloseCode::PastUnread, "too slow: a page was not taken");
+            }
+            matches!(written, Ok(Ok(())))
+        };
         for part in page.parts.iter().rev().skip(1).rev() {
-            let message = protocol::rows(&label, part, reference);
-            if writer.write(&frame::text_frame(&message), &cancel).await.is_err() {
+            if !put(&protocol::rows(&label, part, reference)).await {
                 return;
             }
+            // between two parts the client may have waited long
+            if !is_good() {
+                let (code, text) = explain(&asked, &NoPage::Outdated);
+                return refuse(code, &text).await;
+            }
         }
-        let message = protocol::last_rows(&label, &page, &cursor, reference);
-        if writer.write(&frame::text_frame(&message), &cancel).await.is_ok() {
+        if put(&protocol::last_rows(&label, &page, &cursor, reference)).await {
             writer.want_cut();
         }
         return;

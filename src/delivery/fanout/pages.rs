@@ -41,12 +41,19 @@ pub(super) struct Slot {
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Pages(Mutex<HashMap<Asked, Slot>>);
+pub(super) struct Pages {
+    slots: Mutex<HashMap<Asked, Slot>>,
+    /// when a channel's subscribers were last told that something is missing: `None` stands for all channels
+    gaps: Mutex<HashMap<Option<Arc<str>>, Instant>>,
+}
+
+/// A page that was begun before a gap is given to nobody after it. None is on its way for so long.
+const GAPS_KEPT: Duration = Duration::from_secs(120);
 
 impl Pages {
     /// The one that was asked for last, if that is not too long ago; else a new one.
     pub(super) fn slot(&self, asked: &Asked, now: Instant) -> Slot {
-        let mut slots = lock(&self.0);
+        let mut slots = lock(&self.slots);
         match slots.get(asked).filter(|slot| slot.since + KEPT >= now) {
             Some(slot) => slot.clone(),
             None => Self::put(&mut slots, asked, now),
@@ -55,7 +62,7 @@ impl Pages {
 
     /// A new one in the place of one that is too old; the one that somebody else has put there meanwhile.
     pub(super) fn instead(&self, asked: &Asked, old: &Slot, now: Instant) -> Slot {
-        let mut slots = lock(&self.0);
+        let mut slots = lock(&self.slots);
         match slots.get(asked).filter(|slot| !Arc::ptr_eq(&slot.page, &old.page)) {
             Some(slot) => slot.clone(),
             None => Self::put(&mut slots, asked, now),
@@ -70,7 +77,7 @@ impl Pages {
                 break;
             };
             let gone = slots.remove(&oldest).and_then(|slot| slot.page.get().map(|page| page.size()));
-            held -= gone.unwrap_or_default();
+            held = held.saturating_sub(gone.unwrap_or_default());
         }
         let slot = Slot { since: now, page: Arc::default() };
         slots.insert(asked.clone(), slot.clone());
@@ -81,8 +88,23 @@ impl Pages {
         slots.retain(|_, slot| slot.since + KEPT >= now);
     }
 
+    /// Something is missing on a channel, or on all: what was read before that may lack it, and no change tells.
+    pub(super) fn note_gap(&self, channel: Option<Arc<str>>) {
+        let now = Instant::now();
+        let mut gaps = lock(&self.gaps);
+        gaps.retain(|_, at| *at + GAPS_KEPT >= now);
+        gaps.insert(channel, now);
+    }
+
+    /// Whether nothing is known to be missing on its channel since it was begun.
+    pub(super) fn is_whole(&self, asked: &Asked, slot: &Slot) -> bool {
+        let gaps = lock(&self.gaps);
+        let of_channel = gaps.get(&asked.key.channel().cloned());
+        of_channel.into_iter().chain(gaps.get(&None)).all(|at| slot.since > *at)
+    }
+
     /// Forgets those that are too old.
     pub(super) fn sweep(&self) {
-        Self::sweep_in(&mut lock(&self.0), Instant::now());
+        Self::sweep_in(&mut lock(&self.slots), Instant::now());
     }
 }

@@ -96,6 +96,11 @@ impl Selection {
         self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(&name))
     }
 
+    /// Whether its holder sees a part of the channel alone.
+    pub fn has_grant(&self) -> bool {
+        self.grant.is_some()
+    }
+
     /// Whether its holder may know in which order rows lie by these columns: an order tells something of what is in them.
     ///
     /// # Errors

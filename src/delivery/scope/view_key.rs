@@ -63,6 +63,11 @@ impl ViewKey {
         }
     }
 
+    /// Whether its holder sees a part of the channel alone.
+    pub fn has_grant(&self) -> bool {
+        matches!(self, Self::Channel(_, selection) if selection.has_grant())
+    }
+
     /// Follows the cursors of the view, see [`Grant::mark`](super::grant::Grant::mark).
     pub fn mark(&self) -> String {
         match self {

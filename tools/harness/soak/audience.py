@@ -334,6 +334,11 @@ class Client:
             elif message["code"] == "no_snapshot" and not self._node.has_rows:
                 self._note(f"no rows {message.get('ref', '')}")
                 self.subscriptions[message["ref"] if self._multiplexed else next(iter(self.subscriptions))].refuse()
+            elif message["code"] == "unanswered" and self._is_paged:
+                self._tally["pages asked for again"] += 1
+                each = self.subscriptions[message["ref"]]
+                each.ask_again()
+                self._ask(each)
             else:
                 self._complain(f"an error: {message}")
             return
@@ -354,14 +359,18 @@ class Client:
             if kind == "gap":
                 self._count_gap(each, message["reason"])
             each.take(message)
-            if (command := each.next_page()) and self._socket is not None:
-                with contextlib.suppress(OSError):  # that it is broken is noticed where it is read
-                    self._socket.send(json.dumps(command))
+            self._ask(each)
             if kind in ("subscribed", "snapshot", "gap"):
                 told = [
                     f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message
                 ]
                 self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
+
+    def _ask(self, subscription: Any) -> None:
+        """Sends for the next page, where one is wanted."""
+        if (command := subscription.next_page()) and self._socket is not None:
+            with contextlib.suppress(OSError):  # that it is broken is noticed where it is read
+                self._socket.send(json.dumps(command))
 
     def _cut(self, message: dict[str, Any]) -> None:
         """What was told is the database at one moment, once all channels have joined."""

@@ -256,6 +256,10 @@ class Paged(Subscription):
         after = {} if self._after is None else {"after": self._after}
         return {"type": "rows", "channel": self.channel.name, "limit": self.LIMIT, **after, "ref": self.channel.name}
 
+    def ask_again(self) -> None:
+        """The page did not come: the server lost its database meanwhile."""
+        self._asked = False
+
     def refuse(self) -> None:
         self._tally["snapshots refused"] += 1
         self.refused = self.astray = True

@@ -17,6 +17,7 @@ use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::fanout::hub::{Freshness, NoPage};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::{ResumeToken, encode_place};
+use crate::incarnations::Gap;
 use crate::request::{Bound, Ordering, PageSpec, Place, Request, RowsPart};
 
 /// Rows of a page at most, and about as many bytes: a client that is broken off goes on behind the last whole page.
@@ -64,6 +65,12 @@ impl CatchUp {
                 (Err(NoPage::Unfit(_)), None) => return self.whole_table().await,
                 (Err(NoPage::Refused), None) => return Ok(Rows::Refused),
                 (Err(NoPage::Outdated), None) => return Ok(Rows::Outdated),
+                // the place is none any more: it begins anew
+                (Err(NoPage::Unfit(_) | NoPage::Refused), Some(_)) => {
+                    self.tell_gap(Gap::BadCursor).await?;
+                    part = None;
+                    continue;
+                }
                 (Err(_), _) => return Err(Failed::Unanswered),
             };
             if page.more && !in_pages {
@@ -81,6 +88,9 @@ impl CatchUp {
             let parts: Vec<_> = page.parts.iter().filter(|part| !part.rows.is_empty()).collect();
             for (at, part) in parts.iter().enumerate() {
                 let cursor = next.as_deref().filter(|_| at + 1 == parts.len());
+                if self.hub.floor_of(&self.key) != floor {
+                    return Err(Failed::Unanswered);
+                }
                 self.say(&protocol::snapshot(&label, &part.rows, part.omitted, cursor)).await?;
             }
             let Some(place) = place.cloned() else {
@@ -156,6 +166,9 @@ impl CatchUp {
         self.know(page.boundary.cursor.incarnation).await;
         let label = self.key.label();
         for part in page.parts.iter().rev().skip(1).rev() {
+            if self.hub.floor_of(&self.key) != page.floor {
+                return Err(Failed::Unanswered);
+            }
             self.say(&protocol::rows(&label, part, None)).await?;
         }
         let cursor = self.resume_token(&page.boundary);

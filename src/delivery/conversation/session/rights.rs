@@ -86,6 +86,11 @@ impl Session {
     /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
     /// channel, or ends.
     pub(super) fn reconsider(&mut self) {
+        let called_off = self.unanswered.as_mut().map(|unanswered| unanswered.pages.call_off());
+        for reference in called_off.into_iter().flatten() {
+            let text = "your rights changed meanwhile: ask again";
+            self.refuse(&protocol::error("unanswered", text, reference.as_ref()));
+        }
         let who = self.who();
         let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
         if self.pending.as_ref().is_some_and(|pending| !pending.may_go_on(permit)) {

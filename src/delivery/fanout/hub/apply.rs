@@ -65,6 +65,7 @@ impl Hub {
                 if start != Start::Continues {
                     // what follows it is no part of the cut that was broken off
                     std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
+                    self.pages.note_gap(None);
                     state.history.restart(boundary.cursor.seen.clone());
                 } else if state.is_at_boundary {
                     state.history.go_back_to(&boundary.cursor.seen);
@@ -89,6 +90,7 @@ impl Hub {
                 self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
             }
             Event::Gap { gap, channel } => {
+                self.pages.note_gap(Some(channel.clone()));
                 self.metrics.count_gap(gap.as_str());
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);

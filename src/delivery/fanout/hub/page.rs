@@ -76,7 +76,8 @@ impl Hub {
                     Freshness::ReplayedFrom(before) => seen.covers(before),
                     Freshness::Present => false,
                 };
-            if self.floor_of(key) == page.floor && (is_new || self.is_untouched(key, seen)) {
+            let is_whole = self.pages.is_whole(&asked, &slot) && self.is_of_present(&page);
+            if self.floor_of(key) == page.floor && is_whole && (is_new || self.is_untouched(key, seen)) {
                 if !is_read {
                     self.metrics.count_page(false);
                 }
@@ -87,6 +88,12 @@ impl Hub {
             }
             slot = self.pages.instead(&asked, &slot, Instant::now());
         }
+    }
+
+    /// Whether it was read in the present incarnation of the server, as far as the source has told.
+    fn is_of_present(&self, page: &ViewPage) -> bool {
+        let read = page.boundary.cursor.incarnation;
+        self.incarnations().is_none_or(|known| !known.know(read) || known.present() == read)
     }
 
     /// Whether no change of a channel has come since; as far as memory reaches.
@@ -126,18 +133,32 @@ impl Hub {
                 self.metrics.count_page(true);
                 page
             }
-            Ok(PageAnswer::Unfit(what)) => return Err(NoPage::Unfit(what)),
+            Ok(PageAnswer::Unfit(what)) => return Err(NoPage::Unfit(told_of(&asked.key, what))),
             Ok(PageAnswer::Refused) => return Err(NoPage::Refused),
             Err(_) => return Err(NoPage::Unanswered),
         };
         if self.floor_of(&asked.key) != floor {
             return Err(NoPage::Outdated);
         }
-        // with the rest of the primary key
-        if self.shows_order(&asked.key, &page.order).is_err() {
+        // with the rest of the primary key. A client that is told no order is told the place of the last row, where more follow
+        let is_told = asked.spec.ordering != Ordering::Key || (page.more && asked.key.has_grant());
+        if is_told && self.shows_order(&asked.key, &page.order).is_err() {
             let text = "order needs the whole primary key, which is not among the columns that are shown";
             return Err(NoPage::Unfit(text.to_owned()));
         }
-        Ok(Arc::new(ViewPage::of(page, floor)))
+        let mut page = ViewPage::of(page, floor);
+        // an estimate is made of everybody's rows
+        page.count = page.count.filter(|count| count.is_exact || !asked.key.has_grant());
+        Ok(Arc::new(page))
     }
+}
+
+/// What a client is told of an order that cannot be had. A client that sees a part of the channel is not told what the table has
+/// besides: the log says it.
+fn told_of(key: &ViewKey, what: String) -> String {
+    if !key.has_grant() {
+        return what;
+    }
+    tracing::info!(event = "page_unfit", channel = %key.label(), what);
+    "the rows cannot be had in this order, or from this place: the server's log says why".to_owned()
 }
