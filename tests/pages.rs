@@ -659,3 +659,134 @@ async fn a_page_over_http_is_compressed_for_whoever_takes_that() {
     }
     server.stop().await.unwrap();
 }
+
+/// A place is found again by comparing values: what an index orders otherwise than the operators that are at hand, or what a cast
+/// cuts, is read in one transaction.
+#[tokio::test]
+async fn all_rows_come_once_whatever_the_key_is_made_of() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create type mood as enum ('wild', 'calm', 'tame');
+         create domain code as char(6); create domain deep as code;
+         create table chars (k char(6) primary key); create table domains (k deep primary key); create table bits (k bit(16) primary key);
+         create table bytes (k bytea primary key, note text); create table moods (k mood, n int, primary key (k, n));
+         create table included (k int, note text, primary key (k) include (note));
+         insert into chars select 'a' || lpad(n::text, 5, '0') from generate_series(1, 12000) n;
+         insert into domains select * from chars;
+         insert into bits select n::bit(16) from generate_series(1, 12000) n;
+         insert into bytes select decode(md5(n::text), 'hex'), repeat('x', 100) from generate_series(1, 12000) n;
+         insert into moods select (enum_range(null::mood))[1 + n % 3], n from generate_series(1, 12000) n;
+         insert into included select n, case when n % 2 = 0 then 'even' end from generate_series(1, 12000) n;
+         select rowcast.watch(t) from unnest('{chars,domains,bits,bytes,moods,included}'::regclass[]) t",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/chars").await;
+    for channel in ["chars", "domains", "bits", "bytes", "moods", "included"] {
+        let mut socket = server.socket(&format!("/ws/{channel}?snapshot=true&partial=true")).await;
+        let mut rows = std::collections::HashSet::new();
+        loop {
+            let message = socket.message().await;
+            assert!(["snapshot", "subscribed"].contains(&message["type"].as_str().unwrap()), "{channel}: {message}");
+            if message["type"] == "subscribed" {
+                break;
+            }
+            for row in message["rows"].as_array().unwrap() {
+                assert!(rows.insert(row.to_string()), "{channel}: {row} came twice");
+            }
+        }
+        assert_eq!(rows.len(), 12_000, "{channel}");
+    }
+    server.stop().await.unwrap();
+}
+
+/// What a policy hides is not told by the words of a refusal, nor by a number.
+#[tokio::test]
+async fn a_refusal_and_a_count_tell_a_holder_of_a_policy_nothing_of_the_rest() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, owner text, at timestamptz not null default now(), score float8 default 1);
+         insert into pets select n, (n % 2)::text from generate_series(1, 40000) n;
+         analyze pets;
+         select rowcast.watch('pets'); select rowcast.allow('pets', 'owner', 'owner=eq.{sub}', '{pet_id,at,score}')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let mut socket = server.subscribed(&format!("/ws/pets?token={}", token("owner", "1"))).await;
+    let refused = |message: &Value| {
+        assert_eq!(message["code"], "bad_order", "{message}");
+        let text = message["message"].as_str().unwrap();
+        assert!(!["owner", "40", "public", "index"].iter().any(|part| text.contains(part)), "{text}");
+    };
+    socket.send(r#"{"type":"rows","channel":"pets","order":"at.desc"}"#).await;
+    refused(&socket.message().await);
+    // of 20,000 rows, and where the database does not decide, an estimate would be made of everybody's
+    for filter in ["[]", r#"["score=gt.0.5"]"#] {
+        socket
+            .send(&format!(r#"{{"type":"rows","channel":"pets","limit":1,"count":"exact","filter":{filter}}}"#))
+            .await;
+        let page = socket.message().await;
+        assert_eq!((&page["type"], page.get("count")), (&json!("rows"), None), "{page}");
+    }
+    // where nothing is hidden, both are told
+    db.run("select rowcast.allow('pets', 'vet')").await;
+    let vet = format!("/rows/pets?order=at.desc&token={}", token("vet", "1"));
+    loop {
+        let (status, text) = server.get(&vet).await;
+        if status == 400 {
+            assert!(text.contains("about 40000 rows: create index concurrently on public.pets"), "{text}");
+            break;
+        }
+        assert!([401, 403].contains(&status), "{status}");
+    }
+    server.stop().await.unwrap();
+}
+
+/// An index serves an order only where the planner makes use of it for what the filter asks.
+#[tokio::test]
+async fn a_filter_on_an_enum_does_not_make_an_index_serve() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create type mood as enum ('wild', 'calm');
+         create table pets (pet_id int primary key, mood mood, owner int, at timestamptz not null default now());
+         insert into pets select n, (enum_range(null::mood))[1 + n % 2], n % 3 from generate_series(1, 20000) n;
+         create index on pets (mood, at, pet_id); create index on pets (owner, at, pet_id);
+         analyze pets; select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/pets").await;
+    socket.send(r#"{"type":"rows","channel":"pets","order":"at.desc","filter":"mood=eq.calm"}"#).await;
+    assert_eq!(socket.message().await["code"], "bad_order");
+    let served = json!({"type": "rows", "channel": "pets", "order": "at.desc", "filter": "owner=eq.1", "limit": 3});
+    assert_eq!(page(&mut socket, &served).await.0.len(), 3);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_of_long_rows_ends_before_its_limit_and_says_so() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table files (file_id int primary key, body text);
+         insert into files select n, repeat(md5(n::text), 30000) from generate_series(1, 60) n;
+         select rowcast.watch('files')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/files").await;
+    let mut all = Vec::new();
+    loop {
+        let mut command = json!({"type": "rows", "channel": "files", "columns": ["file_id"], "limit": 1000});
+        if let Some(last) = all.last() {
+            command["after"] = json!({ "file_id": last });
+        }
+        let (rows, last) = page(&mut socket, &command).await;
+        assert!(rows.len() < 25, "{} rows of a megabyte", rows.len());
+        all.extend(rows.iter().map(|row| row["file_id"].as_i64().unwrap()));
+        if last["more"] == false {
+            break;
+        }
+    }
+    assert_eq!(all, (1..=60).collect::<Vec<_>>());
+    server.stop().await.unwrap();
+}

@@ -89,8 +89,7 @@ impl Pages {
     }
 
     /// Something is missing on a channel, or on all: what was read before that may lack it, and no change tells.
-    pub(super) fn note_gap(&self, channel: Option<Arc<str>>) {
-        let now = Instant::now();
+    pub(super) fn note_gap(&self, channel: Option<Arc<str>>, now: Instant) {
         let mut gaps = lock(&self.gaps);
         gaps.retain(|_, at| *at + GAPS_KEPT >= now);
         gaps.insert(channel, now);
@@ -106,5 +105,35 @@ impl Pages {
     /// Forgets those that are too old.
     pub(super) fn sweep(&self) {
         Self::sweep_in(&mut lock(&self.slots), Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::scope::selection::Selection;
+    use crate::request::Ordering;
+
+    fn asked(channel: &str) -> Asked {
+        let spec = PageSpec { ordering: Ordering::Key, bound: None, limit: 1, bytes: 1, wants_count: false };
+        Asked { key: ViewKey::named(channel, Selection::default()), spec }
+    }
+
+    #[test]
+    fn a_page_is_shared_for_a_second_and_not_behind_a_gap_of_its_channel() {
+        let (pages, pets, cats) = (Pages::default(), asked("pets"), asked("cats"));
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let first = pages.slot(&pets, at(0));
+        assert!(Arc::ptr_eq(&pages.slot(&pets, at(900)).page, &first.page));
+        let other = pages.slot(&cats, at(900));
+        pages.note_gap(Some("pets".into()), at(901));
+        assert!(!pages.is_whole(&pets, &first) && pages.is_whole(&cats, &other));
+        let second = pages.instead(&pets, &first, at(902));
+        assert!(!Arc::ptr_eq(&second.page, &first.page) && pages.is_whole(&pets, &second));
+        assert!(Arc::ptr_eq(&pages.instead(&pets, &first, at(903)).page, &second.page), "somebody was faster");
+        pages.note_gap(None, at(904));
+        assert!(!pages.is_whole(&cats, &other) && !pages.is_whole(&pets, &second));
+        assert!(!Arc::ptr_eq(&pages.slot(&pets, at(2_000)).page, &second.page), "it is too old");
     }
 }

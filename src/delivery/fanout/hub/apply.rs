@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::change::{Change, Channel, Cut, Event, Policy, Start};
 use crate::delivery::access::floors::Floors;
@@ -65,7 +66,7 @@ impl Hub {
                 if start != Start::Continues {
                     // what follows it is no part of the cut that was broken off
                     std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
-                    self.pages.note_gap(None);
+                    self.pages.note_gap(None, Instant::now());
                     state.history.restart(boundary.cursor.seen.clone());
                 } else if state.is_at_boundary {
                     state.history.go_back_to(&boundary.cursor.seen);
@@ -90,7 +91,7 @@ impl Hub {
                 self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
             }
             Event::Gap { gap, channel } => {
-                self.pages.note_gap(Some(channel.clone()));
+                self.pages.note_gap(Some(channel.clone()), Instant::now());
                 self.metrics.count_gap(gap.as_str());
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
