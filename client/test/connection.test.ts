@@ -51,7 +51,7 @@ test("all subscriptions share a socket", async () => {
   const pets = { filter: "user_id=eq.1", columns: ["name"], old: true };
   const command = await socket.command();
   expect(command).toMatchObject({ type: "subscribe", channel: "pets", ...pets, ref: `pets ${command.view}` });
-  expect(await socket.command()).toEqual({ type: "subscribe", channel: "users", snapshot: true, ref: "users" });
+  expect(await socket.command()).toEqual({ type: "subscribe", channel: "users", snapshot: true, partial: true, ref: "users" });
   expect(await socket.command()).toEqual({ type: "subscribe", channel: "user/123", since: "1A", ref: "user/123" });
 });
 

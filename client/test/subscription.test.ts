@@ -75,14 +75,14 @@ test("a gap in the stream begins a new snapshot", async () => {
   const log = told();
   open().subscribe("pets", { snapshot: true }, log);
   const socket = await server.socket();
-  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, partial: true, ref: "pets" });
   socket.send(snapshot([{ pet_id: 1 }]), snapshot([{ pet_id: 2 }]), snapshot([], "1A"));
   socket.send(update(3, "1B"), subscribed("1B"));
   await expectNext(log, [1, 2], 3, "ready");
   socket.send(gap("failover"), update(3, "1B"), gap("failover"));
   expect(await socket.command()).toEqual({ type: "unsubscribe", channel: "pets", view: "", ref: "pets" });
   socket.send(golden.unsubscribed);
-  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  expect(await socket.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, partial: true, ref: "pets" });
   socket.send(snapshot([{ pet_id: 4 }]), snapshot([], "1D"), subscribed("1D"), update(5, "1E"));
   await expectNext(log, "failover", [4], "ready", 5);
 });
@@ -99,7 +99,7 @@ test("a policy that changed is a gap, after which the server joins the channel a
   socket.send(subscribed("1A", users), { ...gap("policy"), ...users }, subscribed("1B", users));
   expect(await socket.command()).toMatchObject({ type: "unsubscribe", ...users });
   socket.send({ ...golden.unsubscribed, ...users });
-  expect(await socket.command()).toEqual({ type: "subscribe", ...users, snapshot: true, ref: "users" });
+  expect(await socket.command()).toEqual({ type: "subscribe", ...users, snapshot: true, partial: true, ref: "users" });
   socket.send({ ...snapshot([{ pet_id: 4 }], "1D"), ...users }, subscribed("1D", users));
   await expectNext(rows, "ready", "policy", [4], "ready");
 });
@@ -113,7 +113,7 @@ test("a gap in answer to a place is followed by the snapshot, on this socket or 
   await expectNext(log, "bad_cursor");
   first.cut();
   const second = await server.socket();
-  expect(await second.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  expect(await second.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, partial: true, ref: "pets" });
   second.send(snapshot([{ pet_id: 2 }]), snapshot([], "1B"), subscribed("1B"));
   await expectNext(log, [2], "ready");
   expect(subscription.cursor).toBe("1B");
@@ -123,7 +123,7 @@ test("a snapshot that is broken off goes on behind its last cursor", async () =>
   const sets: any[][] = [];
   open().subscribe("pets", { snapshot: true }, { snapshot: (rows) => sets.push(rows.map(({ pet_id }: any) => pet_id)) });
   const first = await server.socket();
-  expect(await first.command()).not.toHaveProperty("partial");
+  expect(await first.command()).toMatchObject({ snapshot: true, partial: true });
   const part = (ids: number[], cursor?: string) => ({ ...snapshot(ids.map((pet_id) => ({ pet_id }))), cursor });
   first.send(part([1, 2]), part([3], "1A~~W10"), part([4]));
   first.close(1001);
@@ -140,7 +140,7 @@ test("a snapshot that is broken off goes on behind its last cursor", async () =>
   expect(await last.command()).toMatchObject({ type: "unsubscribe" });
   last.send({ type: "unsubscribed", channel: "pets" });
   const again = await last.command();
-  expect([again.since, again.partial]).toEqual([undefined, undefined]);
+  expect([again.since, again.partial]).toEqual([undefined, true]);
   last.send(part([1], "1D~~W10"), gap("policy"), part([8]), snapshot([], "1E"), subscribed("1E"));
   await expect.poll(() => sets.at(-1)).toEqual([8]);
 });
@@ -152,7 +152,7 @@ test("a snapshot that is broken off comes whole from the next socket", async () 
   first.send(snapshot([{ pet_id: 1 }]));
   first.close(4408);
   const second = await server.socket();
-  expect(await second.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, ref: "pets" });
+  expect(await second.command()).toEqual({ type: "subscribe", channel: "pets", snapshot: true, partial: true, ref: "pets" });
   second.send(snapshot([{ pet_id: 1 }]), snapshot([], "1A"), update(2, "1B"));
   second.close(1001);
   await expectNext(log, [1], 2);
