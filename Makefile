@@ -116,6 +116,7 @@ bench: ## the figures of benches/README.md
 	benches/fanout
 	benches/access
 	benches/scale
+	benches/rows
 
 .PHONY: postgres pgbouncer redis iproute2
 redis:
