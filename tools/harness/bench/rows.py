@@ -25,6 +25,10 @@ FILL = """insert into public.orders (created_at, customer, state, total, note)
   select timestamptz '2020-01-01' + n * interval '10 s', n % 50000, case n % 10 when 0 then 'open' else 'done' end, n % 1000 / 10.0,
          'the usual, to be delivered in the morning' from generate_series({first}, {last}) n"""
 INDEX = "create index orders_newest on public.orders (created_at, order_id)"
+# what a list without the total is not told: thousands of clients on one thread could not read the rest
+UPDATE = """\\set id random(1, {rows})
+update public.orders set total = total + 1 where order_id = :id;
+"""
 WRITE = """\\set id random(1, {rows})
 \\set what random(1, 4)
 \\if :what = 1
@@ -94,9 +98,9 @@ def log_says(cluster: kit.Cluster) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def writing(cluster: kit.Cluster, arguments: argparse.Namespace) -> Iterator[None]:
+def writing(cluster: kit.Cluster, arguments: argparse.Namespace, what: str = WRITE) -> Iterator[None]:
     """So many transactions a second, until it ends."""
-    script = cluster.file("write.sql", WRITE.format(rows=arguments.rows))
+    script = cluster.file("write.sql", what.format(rows=arguments.rows))
     command = [cluster.pgbench_program, "-n", "-c", "4", "-R", str(arguments.writes), "-T", "3600", "-f", str(script)]
     process = subprocess.Popen(command, env=cluster.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -123,7 +127,7 @@ def timed(asks: int, ask: Callable[[], Any]) -> list[float]:
 def newest(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[str, int]:
     """The newest rows, one client after the other, while others write."""
     found = {}
-    with serving(cluster) as relay, writing(cluster, arguments):
+    with serving(cluster, "--commands-per-second", 10_000) as relay, writing(cluster, arguments):
         with Psql(cluster) as psql:
             found["SQL, by an open psql"] = timed(arguments.asks, lambda: psql.ask(SQL))
         inbox = Inbox()
@@ -187,12 +191,17 @@ def opened_by_many(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple
     """Thousands subscribe with the newest rows while others write; then they hear of one change."""
     clients = as_many_as_files_allow(arguments.clients)
     command = json.dumps(
-        {"type": "subscribe", "channel": "orders", "rows": {"order": "created_at.desc", "limit": LIMIT}}
+        {
+            "type": "subscribe",
+            "channel": "orders",
+            "columns": ["order_id", "created_at", "state"],
+            "rows": {"order": "created_at.desc", "limit": LIMIT},
+        }
     )
     with (
         serving(cluster, "--max-sockets", clients + 100) as relay,
         listening(relay, *["/ws"] * clients) as inbox,
-        writing(cluster, arguments),
+        writing(cluster, arguments, UPDATE),
     ):
         before, began, own = scans(cluster), time.monotonic(), time.process_time()
         asked: dict[Any, int] = {}
