@@ -50,6 +50,7 @@ impl CatchUp {
     pub(super) async fn all_rows(&mut self, part: Option<Part>, in_pages: bool, attempt: u32) -> Result<Rows, Failed> {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
+        let was_broken_off = part.is_some();
         let mut part = part;
         loop {
             let bound = part.as_ref().map(|part| Bound::After(part.place.clone()));
@@ -94,6 +95,14 @@ impl CatchUp {
                 self.say(&protocol::snapshot(&label, &part.rows, part.omitted, cursor)).await?;
             }
             let Some(place) = place.cloned() else {
+                // the client is told the changes up to where the stream is: at least to the newest of its rows, or it would have
+                // some rows of after that and others of before. Of pages that it got earlier nothing else is known
+                if was_broken_off {
+                    self.hub.wait_for_fresh_read().await;
+                }
+                if self.hub.reach(&page.boundary.cursor.seen).await.is_err() {
+                    return Err(Failed::Unanswered);
+                }
                 self.say(&protocol::last_snapshot(&label, &token)).await?;
                 return Ok(Rows::Sent(seen));
             };
