@@ -81,6 +81,10 @@ impl Hub {
                 if !is_read {
                     self.metrics.count_page(false);
                 }
+                // what was committed before the client asked is told before it is subscribed, as if the page were read for it
+                if slot.since < asked_at && !matches!(freshness, Freshness::Present) {
+                    self.wait_for_fresh_read().await;
+                }
                 return Ok(page);
             }
             if slot.since >= asked_at {
