@@ -69,6 +69,9 @@ impl Hub {
                 self.read_page(&asked, projection, party).await
             };
             let page = slot.page.get_or_try_init(|| read).await?.clone();
+            // before a page of a moment ago is told, the stream has come to when it was asked for: what was committed by then follows
+            // it, and a column that was excluded by then is known to be
+            let is_known = slot.since >= asked_at || self.wait_for_fresh_read().await;
             let seen = &page.boundary.cursor.seen;
             let is_new = slot.since >= asked_at
                 || match freshness {
@@ -76,14 +79,10 @@ impl Hub {
                     Freshness::ReplayedFrom(before) => seen.covers(before),
                     Freshness::Present => false,
                 };
-            let is_whole = self.pages.is_whole(&asked, &slot) && self.is_of_present(&page);
+            let is_whole = is_known && self.pages.is_whole(&asked, &slot) && self.is_of_present(&page);
             if self.floor_of(key) == page.floor && is_whole && (is_new || self.is_untouched(key, seen)) {
                 if !is_read {
                     self.metrics.count_page(false);
-                }
-                // what was committed before the client asked is told before it is subscribed, as if the page were read for it
-                if slot.since < asked_at && !matches!(freshness, Freshness::Present) {
-                    self.wait_for_fresh_read().await;
                 }
                 return Ok(page);
             }
