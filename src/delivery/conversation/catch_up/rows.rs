@@ -51,12 +51,14 @@ impl CatchUp {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
         let was_broken_off = part.is_some();
+        // to a client that relies on it that these are the rows of now, no others are given
+        let begin = if in_pages { first(attempt) } else { Freshness::Present };
         let mut part = part;
         loop {
             let bound = part.as_ref().map(|part| Bound::After(part.place.clone()));
             let (limit, bytes) = (PAGE_ROWS, PAGE_BYTES);
             let spec = PageSpec { ordering: Ordering::Key, bound, limit, bytes, wants_count: false };
-            let freshness = part.as_ref().map_or(first(attempt), |part| Freshness::ReplayedFrom(&part.seen));
+            let freshness = part.as_ref().map_or(begin, |part| Freshness::ReplayedFrom(&part.seen));
             let page = self.hub.page(&self.key, &self.projection, &spec, freshness, &self.party).await;
             let page = match (page, &part) {
                 // they were read by the rules of before: it begins anew by those of now
