@@ -153,24 +153,7 @@ impl SocketWriter {
             }
             state.queue.put(frames);
         }
-        self.flush(&mut DueCache::default());
-        loop {
-            let mut progress = std::pin::pin!(self.progress.notified());
-            progress.as_mut().enable();
-            {
-                let state = self.lock();
-                if let Some(gone) = state.gone {
-                    return Err(gone);
-                }
-                if state.queue.is_closing() {
-                    return Err(Gone::Closing);
-                }
-                if !state.queue.has_control() {
-                    return Ok(());
-                }
-            }
-            progress.await;
-        }
+        self.written_when(|queue| !queue.has_control()).await
     }
 
     /// Waits until all is written that the views which the socket follows now hold at this call; of one that it leaves
@@ -184,6 +167,15 @@ impl SocketWriter {
             self.waiting.fetch_add(1, Relaxed);
             (state.queue.owed(), Waiting(self))
         };
+        self.written_when(|queue| {
+            owed.retain(|(subscription, until)| queue.owes(*subscription, *until));
+            owed.is_empty()
+        })
+        .await
+    }
+
+    /// Writes, and waits until the queue is as it is to be.
+    async fn written_when(&self, mut is_so: impl FnMut(&SendQueue) -> bool) -> Result<(), Gone> {
         self.flush(&mut DueCache::default());
         loop {
             let mut progress = std::pin::pin!(self.progress.notified());
@@ -196,8 +188,7 @@ impl SocketWriter {
                 if state.queue.is_closing() {
                     return Err(Gone::Closing);
                 }
-                owed.retain(|(subscription, until)| state.queue.owes(*subscription, *until));
-                if owed.is_empty() {
+                if is_so(&state.queue) {
                     return Ok(());
                 }
             }

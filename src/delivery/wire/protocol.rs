@@ -175,16 +175,7 @@ pub fn last_snapshot(label: &Label, cursor: &str) -> String {
 }
 
 fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>, last: bool) -> String {
-    let mut message = String::with_capacity(rows.len() + 128);
-    message.push_str(r#"{"type":"snapshot","channel":"#);
-    push_string(&mut message, &label.channel);
-    push_tag(&mut message, label.tag.as_ref());
-    message.push_str(r#","rows":["#);
-    message.push_str(rows);
-    message.push(']');
-    if omitted {
-        message.push_str(OMITTED);
-    }
+    let mut message = begin_rows("snapshot", label, rows, omitted);
     let _ = write!(message, r#","last":{last}"#);
     if let Some(cursor) = cursor {
         message.push_str(r#","cursor":"#);
@@ -196,14 +187,14 @@ fn snapshot_part(label: &Label, rows: &str, omitted: bool, cursor: Option<&str>,
 
 /// Rows of a page, given as JSON objects with commas between them; others of the same page follow.
 pub fn rows(label: &Label, part: &PagePart, reference: Option<&Value>) -> String {
-    let mut message = begin_rows(label, &part.rows, part.omitted);
+    let mut message = begin_rows("rows", label, &part.rows, part.omitted);
     message.push_str(r#","last":false"#);
     end_rows(message, reference)
 }
 
 /// The last rows of a page, and what is to be said of all of it. `cursor`: where it was read.
 pub fn last_rows(label: &Label, page: &ViewPage, cursor: &str, reference: Option<&Value>) -> String {
-    let mut message = begin_rows(label, page.parts.last().map_or("", |part| &part.rows), false);
+    let mut message = begin_rows("rows", label, page.parts.last().map_or("", |part| &part.rows), false);
     let _ = write!(message, r#","last":true,"more":{},"order":{}"#, page.more, order(&page.order));
     if let Some(count) = page.count {
         let _ = write!(message, r#","count":{},"exact":{}"#, count.rows, count.is_exact);
@@ -222,9 +213,10 @@ pub fn order(order: &[OrderBy]) -> Value {
     columns.collect()
 }
 
-fn begin_rows(label: &Label, rows: &str, omitted: bool) -> String {
+/// What messages with rows begin with.
+fn begin_rows(kind: &str, label: &Label, rows: &str, omitted: bool) -> String {
     let mut message = String::with_capacity(rows.len() + 512);
-    message.push_str(r#"{"type":"rows","channel":"#);
+    let _ = write!(message, r#"{{"type":"{kind}","channel":"#);
     push_string(&mut message, &label.channel);
     push_tag(&mut message, label.tag.as_ref());
     message.push_str(r#","rows":["#);

@@ -71,9 +71,10 @@ impl Hub {
             let page = slot.page.get_or_try_init(|| read).await?.clone();
             // before a page of a moment ago is told, the stream has come to when it was asked for: what was committed by then follows
             // it, and a column that was excluded by then is known to be
-            let is_known = slot.since >= asked_at || self.wait_for_fresh_read().await;
+            let is_of_now = is_read || slot.since >= asked_at;
+            let is_known = is_of_now || self.wait_for_fresh_read().await;
             let seen = &page.boundary.cursor.seen;
-            let is_new = slot.since >= asked_at
+            let is_new = is_of_now
                 || match freshness {
                     Freshness::Replayed => true,
                     Freshness::ReplayedFrom(before) => seen.covers(before),
@@ -86,7 +87,7 @@ impl Hub {
                 }
                 return Ok(page);
             }
-            if slot.since >= asked_at {
+            if is_of_now {
                 return Err(NoPage::Outdated);
             }
             slot = self.pages.instead(&asked, &slot, Instant::now());
