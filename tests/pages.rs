@@ -790,3 +790,34 @@ async fn a_page_of_long_rows_ends_before_its_limit_and_says_so() {
     assert_eq!(all, (1..=60).collect::<Vec<_>>());
     server.stop().await.unwrap();
 }
+
+/// Clients share a page for a second. A column that was excluded within it is in none that is asked for afterwards.
+#[tokio::test]
+async fn a_shared_page_has_no_column_that_was_excluded_before_it_was_asked_for() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key, secret text); insert into pets values (1, 'hush')").await;
+    db.run("select rowcast.watch('pets')").await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let ask = json!({"type": "subscribe", "channel": "pets", "view": "v", "rows": {}});
+    for _ in 0..5 {
+        db.run("select rowcast.unwatch('pets'), rowcast.watch('pets')").await;
+        let first = server.get("/rows/pets").await;
+        assert!(first.0 == 404 || first.1.contains("hush"), "{first:?}");
+        let mut socket = server.socket("/ws").await;
+        socket.send(&ask.to_string()).await;
+        assert!(socket.message().await.to_string().contains("hush"));
+        db.run("select rowcast.watch('pets', exclude => '{secret}')").await;
+        for path in ["/ws/pets?snapshot=true", "/ws/pets?snapshot=true&partial=true"] {
+            let rows = server.socket(path).await.message().await;
+            assert!(!rows.to_string().contains("hush"), "{path}: {rows}");
+        }
+        let mut socket = server.socket("/ws").await;
+        socket.send(&ask.to_string()).await;
+        let rows = socket.message().await;
+        assert!(!rows.to_string().contains("hush"), "{rows}");
+        let (_, body) = server.get("/rows/pets").await;
+        assert!(!body.contains("hush"), "{body}");
+    }
+    server.stop().await.unwrap();
+}

@@ -294,7 +294,8 @@ async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
     answer.send(PageAnswer::Page(hidden)).unwrap();
     let again = tokio::time::timeout(Duration::from_secs(10), stage.give_rows(position(1, 10)));
     again.await.expect("it asks for them again");
-    let subscription = resuming.await.unwrap().unwrap();
+    let joined = tokio::time::timeout(Duration::from_secs(10), resuming).await.expect("these are taken");
+    let subscription = joined.unwrap().unwrap();
     let sent = stage.sent_until("subscribed").await;
     assert!(!sent.contains("secret"), "{sent}");
     drop(subscription);
