@@ -134,8 +134,13 @@ enum Honoured {
 
 /// What became of the current rows.
 enum Rows {
-    /// they were sent, and the changes since this snapshot follow
-    Sent(Snapshot),
+    /// they were sent
+    Sent {
+        /// the changes since this follow
+        seen: Snapshot,
+        /// the client has kept those that it had
+        goes_on: bool,
+    },
     /// what may be seen has changed while they were read, and nothing of them was sent
     Outdated,
     /// they cannot be read
@@ -229,13 +234,12 @@ impl CatchUp {
         if self.wants_rows {
             for attempt in 1..=SNAPSHOTS {
                 self.tells_gap_late = attempt == SNAPSHOTS;
-                let goes_on = part.is_some();
                 let rows = match &wish.rows {
                     WantedRows::Page(spec) => self.page(spec, attempt).await?,
                     WantedRows::All | WantedRows::Nothing => self.all_rows(part.take(), wish.in_pages, attempt).await?,
                 };
-                let seen = match rows {
-                    Rows::Sent(seen) => seen,
+                let (seen, goes_on) = match rows {
+                    Rows::Sent { seen, goes_on } => (seen, goes_on),
                     Rows::Outdated => {
                         self.look_again()?;
                         continue;

@@ -50,7 +50,7 @@ impl CatchUp {
     pub(super) async fn all_rows(&mut self, part: Option<Part>, in_pages: bool, attempt: u32) -> Result<Rows, Failed> {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
-        let was_broken_off = part.is_some();
+        let mut goes_on = part.is_some();
         // to a client that relies on it that these are the rows of now, no others are given
         let begin = if in_pages { first(attempt) } else { Freshness::Present };
         let mut part = part;
@@ -71,7 +71,7 @@ impl CatchUp {
                 // the place is none any more: it begins anew
                 (Err(NoPage::Unfit(_) | NoPage::Refused), Some(_)) => {
                     self.tell_gap(Gap::BadCursor).await?;
-                    part = None;
+                    (part, goes_on) = (None, false);
                     continue;
                 }
                 (Err(_), _) => return Err(Failed::Unanswered),
@@ -87,7 +87,8 @@ impl CatchUp {
                 }
             };
             let place = page.last.as_ref().filter(|_| page.more);
-            let next = place.map(|place| format!("{}{}", with_rights(&token), encode_place(place)));
+            let next = place
+                .map(|place| ResumeToken { place: &encode_place(place), ..ResumeToken::parse(&token) }.to_string());
             let parts: Vec<_> = page.parts.iter().filter(|part| !part.rows.is_empty()).collect();
             for (at, part) in parts.iter().enumerate() {
                 let cursor = next.as_deref().filter(|_| at + 1 == parts.len());
@@ -99,14 +100,14 @@ impl CatchUp {
             let Some(place) = place.cloned() else {
                 // the client is told the changes up to where the stream is: at least to the newest of its rows, or it would have
                 // some rows of after that and others of before. Of pages that it got earlier nothing else is known
-                if was_broken_off {
+                if goes_on {
                     self.hub.wait_for_fresh_read().await;
                 }
                 if self.hub.reach(&page.boundary.cursor.seen).await.is_err() {
                     return Err(Failed::Unanswered);
                 }
                 self.say(&protocol::last_snapshot(&label, &token)).await?;
-                return Ok(Rows::Sent(seen));
+                return Ok(Rows::Sent { seen, goes_on });
             };
             part = Some(Part { seen, token, place });
         }
@@ -155,7 +156,7 @@ impl CatchUp {
                     self.know(boundary.cursor.incarnation).await;
                     let cursor = self.resume_token(&boundary);
                     self.say(&protocol::last_snapshot(&label, &cursor)).await?;
-                    return Ok(Rows::Sent(boundary.cursor.seen));
+                    return Ok(Rows::Sent { seen: boundary.cursor.seen, goes_on: false });
                 }
                 Some(RowsPart::Refused) => return Ok(Rows::Refused),
                 None => return Err(Failed::Unanswered),
@@ -184,7 +185,7 @@ impl CatchUp {
         }
         let cursor = self.resume_token(&page.boundary);
         self.say(&protocol::last_rows(&label, &page, &cursor, None)).await?;
-        Ok(Rows::Sent(page.boundary.cursor.seen.clone()))
+        Ok(Rows::Sent { seen: page.boundary.cursor.seen.clone(), goes_on: false })
     }
 
     /// The rows are of this incarnation of the server, which may be news here.
@@ -202,10 +203,4 @@ impl CatchUp {
 /// How new rows have to be of which nothing was sent: behind those of the attempt before something was missing.
 fn first(attempt: u32) -> Freshness<'static> {
     if attempt > 1 { Freshness::Present } else { Freshness::Replayed }
-}
-
-/// A token to which a place can be added: its mark of all rights is not empty then.
-fn with_rights(token: &str) -> String {
-    let ResumeToken { cursor, rights, .. } = ResumeToken::parse(token);
-    format!("{cursor}{}", if rights.is_empty() { "~" } else { rights })
 }
