@@ -1,18 +1,21 @@
 """Fetches the tools: a Python environment, npm packages, Debian's packages. Kept under target/machinery.
 
-What cannot be had is `Missing`: skipped, or a failure where CI=true.
+What cannot be had is `Missing`: skipped, or a failure where CI=true. One is fetched at a time, by whichever thread or process
+is first: the others find it.
 """
 
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness import cluster as kit
@@ -37,12 +40,23 @@ def fetched(command: list[object], what: str, cwd: Path | None = None) -> str:
         raise Missing(f"{what}: {failure}") from None
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """One at a time: two `npm ci` in one folder end with ENOTEMPTY."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / ".fetching").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of this opening of the file: it holds between threads too
+        yield
+
+
+@alone()
 def python() -> Path:
     """The Python with the packages of python-packages.txt."""
     made = fetched([ROOT / "scripts/python-packages", HERE / "python-packages.txt", KEPT / "python"], "Python packages")
     return Path(made.strip())
 
 
+@alone()
 def node() -> Path:
     """The folder with node_modules as package-lock.json beside this file has them."""
     if not shutil.which("npm"):
@@ -60,6 +74,7 @@ def node() -> Path:
     return folder
 
 
+@alone()
 def installed(*packages: str) -> None:
     """Debian's packages, installed where that needs no question."""
     missing = [
@@ -71,10 +86,10 @@ def installed(*packages: str) -> None:
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
         raise Missing(f"missing: apt-get install {' '.join(missing)}")
-    subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
-    fetched(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], " ".join(missing))
+    fetched([ROOT / "scripts/apt-install", *missing], " ".join(missing))
 
 
+@alone()
 def unpacked(package: str) -> Path:
     """The files of a Debian package that is not installed."""
     folder = KEPT / "debian" / package
