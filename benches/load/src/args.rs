@@ -15,6 +15,7 @@ Many WebSockets on one thread, and what they cost the server. Loopback only. Pri
 
 load idle   --url URL --server-pid PID [options]                     opens sockets and holds them
 load fanout --url URL --server-pid PID --publish WHAT [options]      and publishes rows that they must receive
+load ask    --url URL --server-pid PID --say TEXT --answer TEXT [options]   and each of them asks for something
 
 both
   --url ws://127.0.0.1:PORT/PATH
@@ -42,7 +43,12 @@ fanout
   --warm-up S         rows of the first S seconds do not count for latency (0)
   --spin              never sleeps: the server does not pay for waking this program
   --never-read K      so many more sockets, opened, with small buffers, and never read
-  --peak              the greatest memory of the server and of the kernel's TCP meanwhile";
+  --peak              the greatest memory of the server and of the kernel's TCP meanwhile
+ask
+  --say TEXT          the message that each socket sends, one socket after the other
+  --within S          the time in which all of them do (10)
+  --answer TEXT       a socket has its answer once a message with this text came
+  --before TEXT       and it must have had a message with this text before, else it counts as `without`";
 
 const FLAGS: [&str; 5] = ["help", "addressed", "one-at-a-time", "spin", "peak"];
 
@@ -71,6 +77,18 @@ pub struct Args {
     pub spin: bool,
     pub never_read: usize,
     pub peak: bool,
+    /// `None`: the sockets ask for nothing
+    pub ask: Option<Ask>,
+}
+
+/// What each socket asks for.
+pub struct Ask {
+    pub say: String,
+    pub within: Duration,
+    /// a part of the message that is the answer
+    pub answer: String,
+    /// a part of a message that comes before it
+    pub before: Option<String>,
 }
 
 /// Where rows go.
@@ -103,10 +121,23 @@ impl Args {
         }
         let (command, kind) = (given.command.take(), given.text("publish"));
         let publish = match (command.as_deref(), kind.as_deref()) {
-            (Some("idle"), None) => None,
+            (Some("idle" | "ask"), None) => None,
             (Some("fanout"), Some("pg")) => Some(Publish::Postgres(Box::new(local_database(&given.must("dsn")?)?))),
             (Some("fanout"), Some("http")) => Some(Publish::Http(Url::parse(&given.must("post-url")?, "http://")?)),
-            _ => return Err("write load idle, or load fanout with --publish pg or http; see load --help".into()),
+            _ => {
+                return Err(
+                    "write load idle, load ask, or load fanout with --publish pg or http; see load --help".into()
+                );
+            }
+        };
+        let ask = match command.as_deref() {
+            Some("ask") => Some(Ask {
+                say: given.must("say")?,
+                within: given.seconds("within", 10.0)?,
+                answer: given.must("answer")?,
+                before: given.text("before"),
+            }),
+            _ => None,
         };
         let window = given.number("window", 32)?;
         let args = Self {
@@ -136,6 +167,7 @@ impl Args {
             spin: given.has("spin"),
             never_read: given.number("never-read", 0)?,
             peak: given.has("peak"),
+            ask,
         };
         if let Some(name) = given.options.into_keys().next() {
             return Err(format!("--{name} is not known here; see load --help").into());
@@ -264,7 +296,9 @@ mod tests {
             Args::parse(line.split_whitespace().map(str::to_owned)).is_ok_and(|args| args.is_some())
         };
         assert!(parse("--window 16 --rows 4 --spin"));
-        for wrong in ["--one-at-a-time --rows 4", "--rate 10 --rows 4", "--rows", "--rows four", "--row 4", "idle"] {
+        for wrong in
+            ["--one-at-a-time --rows 4", "--rate 10 --rows 4", "--rows", "--rows four", "--row 4", "--say x", "idle"]
+        {
             assert!(!parse(wrong), "{wrong}");
         }
     }

@@ -51,9 +51,14 @@ pub fn next(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, String> {
     Ok(bytes.get(start..end).map(|payload| (Frame { opcode, payload }, end)))
 }
 
-/// A frame from the client, with a payload of at most 125 bytes, as control frames have.
+/// A frame from the client, with a payload of less than 64 KiB.
 pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8];
+    let length = u16::try_from(payload.len()).expect("a command or a pong, which is short");
+    let mut frame = vec![0x80 | opcode];
+    match length {
+        0..126 => frame.push(0x80 | length as u8),
+        _ => frame.extend([0x80 | 126, (length >> 8) as u8, length as u8]),
+    }
     frame.extend(MASK);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
@@ -134,6 +139,12 @@ mod tests {
         let payload: Vec<u8> =
             frame[6..].iter().zip(frame[2..6].iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
         assert_eq!(payload, b"hello");
+    }
+
+    #[test]
+    fn a_long_command_says_its_length_in_two_bytes() {
+        let frame = masked(TEXT, &[b'a'; 300]);
+        assert_eq!((&frame[..4], frame.len()), (&[0x81, 0xfe, 0x01, 0x2c][..], 8 + 300));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Many WebSockets on one thread, and what they cost the server; `load --help` says how. Owns the course of a run and
 //! what is printed at its end.
 
+mod answers;
 mod args;
 mod arrivals;
 mod frames;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use args::{Args, Pace};
+use args::{Args, Ask, Pace};
 use process::{Server, Watch};
 use publish::{Progress, Publishers};
 use sockets::Sockets;
@@ -65,7 +66,7 @@ fn run() -> Outcome<String> {
     report.number("open_cpu_us_per_connection", opening * 1e6 / args.connections as f64);
     report.add("connections", args.connections);
     report.number("open_seconds", open.as_secs_f64());
-    if args.publish.is_none() {
+    if args.publish.is_none() && args.ask.is_none() {
         let cpu = server.cpu_seconds()?;
         sockets.run_for(args.hold)?;
         report.number("hold_cpu_seconds", server.cpu_seconds()? - cpu);
@@ -78,11 +79,56 @@ fn run() -> Outcome<String> {
     if args.publish.is_some() {
         fan_out(&args, &mut sockets, &server, deadline, &mut report)?;
     }
+    if let Some(ask) = &args.ask {
+        questions(ask, args.connections, &mut sockets, &server, deadline, &mut report)?;
+    }
     report.add("ended", sockets.ended);
     if let Some(reason) = &sockets.first_end {
         eprintln!("load: {} sockets were ended, the first: {reason}", sockets.ended);
     }
     Ok(report.finish())
+}
+
+/// Each socket asks once, evenly over the time; then the last answers are waited for.
+fn questions(
+    ask: &Ask,
+    connections: usize,
+    sockets: &mut Sockets,
+    server: &Server,
+    deadline: Instant,
+    report: &mut Report,
+) -> Outcome<()> {
+    let (cpu, own, begun) = (server.cpu_seconds()?, process::own_cpu_seconds()?, Instant::now());
+    let (mut asked, mut answered) = (0, 0);
+    let mut quiet_since = begun;
+    while answered < connections && quiet_since.elapsed() < PATIENCE && Instant::now() < deadline {
+        let share = begun.elapsed().as_secs_f64() / ask.within.as_secs_f64().max(f64::MIN_POSITIVE);
+        let due = ((share * connections as f64) as usize + 1).min(connections);
+        while asked < due {
+            sockets.say(asked, &ask.say)?;
+            asked += 1;
+            quiet_since = Instant::now();
+        }
+        sockets.poll(Duration::from_millis(1))?;
+        let answers = sockets.answers.as_ref().map_or(0, |answers| answers.answered);
+        if answers > answered {
+            answered = answers;
+            quiet_since = Instant::now();
+        }
+    }
+    let wall = begun.elapsed().as_secs_f64();
+    report.number("ask_seconds", wall);
+    report.number("server_busy", ratio(server.cpu_seconds()? - cpu, wall));
+    report.number("generator_busy", ratio(process::own_cpu_seconds()? - own, wall));
+    report.add("memory_after_kib", server.memory_kib()?);
+    report.add("unanswered", connections - answered);
+    if let Some(answers) = &sockets.answers {
+        report.add("without", answers.without);
+        for (name, share) in [("p50_ms", 0.5), ("p99_ms", 0.99), ("longest_ms", 1.0)] {
+            report.number(name, answers.waited.value_at_quantile(share) as f64 / 1e3);
+        }
+    }
+    Ok(())
 }
 
 fn fan_out(

@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use nix::sys::socket::{self as net, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 
+use crate::answers::Answers;
 use crate::args::Args;
 use crate::arrivals::Arrivals;
 use crate::{Outcome, frames, now_us};
@@ -40,6 +41,7 @@ pub struct Sockets<'a> {
     under_way: usize,
     open: usize,
     pub arrivals: Arrivals,
+    pub answers: Option<Answers>,
     pub reads: u64,
     /// sockets that the server ended or that misunderstood it
     pub ended: usize,
@@ -76,6 +78,7 @@ impl<'a> Sockets<'a> {
             under_way: 0,
             open: 0,
             arrivals: Arrivals::new(args),
+            answers: args.ask.as_ref().map(|ask| Answers::new(ask, args.connections)),
             reads: 0,
             ended: 0,
             first_end: None,
@@ -98,6 +101,14 @@ impl<'a> Sockets<'a> {
             }
         }
         Ok(begun.elapsed())
+    }
+
+    /// A command from one of them.
+    pub fn say(&mut self, number: usize, text: &str) -> Outcome<()> {
+        if let Some(answers) = &mut self.answers {
+            answers.asks(number, now_us());
+        }
+        self.all[number].send(&frames::masked(frames::TEXT, text.as_bytes()))
     }
 
     fn connect(&mut self) -> Outcome<()> {
@@ -180,7 +191,8 @@ impl<'a> Sockets<'a> {
                 Err(error) => return Err(error.into()),
             };
             self.reads += 1;
-            socket.take(number, &self.buffer[..size], self.args.ready.as_deref(), &mut self.arrivals)?;
+            let seen = Seen { arrivals: &mut self.arrivals, answers: self.answers.as_mut() };
+            socket.take(number, &self.buffer[..size], self.args.ready.as_deref(), seen)?;
             if number >= self.args.connections && socket.state == State::Open {
                 self.poll.registry().deregister(&mut socket.stream)?;
                 return Ok(());
@@ -209,16 +221,22 @@ impl<'a> Sockets<'a> {
     }
 }
 
+/// Where messages are counted.
+struct Seen<'a> {
+    arrivals: &'a mut Arrivals,
+    answers: Option<&'a mut Answers>,
+}
+
 impl Socket {
     /// What was read. The end of a frame may be missing; it comes with the next read.
-    fn take(&mut self, number: usize, bytes: &[u8], ready: Option<&str>, arrivals: &mut Arrivals) -> Outcome<()> {
+    fn take(&mut self, number: usize, bytes: &[u8], ready: Option<&str>, seen: Seen<'_>) -> Outcome<()> {
         if self.rest.is_empty() {
-            let used = self.consume(number, bytes, ready, arrivals)?;
+            let used = self.consume(number, bytes, ready, seen)?;
             self.rest.extend_from_slice(&bytes[used..]);
         } else {
             let mut rest = std::mem::take(&mut self.rest);
             rest.extend_from_slice(bytes);
-            let used = self.consume(number, &rest, ready, arrivals)?;
+            let used = self.consume(number, &rest, ready, seen)?;
             if used < rest.len() {
                 rest.drain(..used);
                 self.rest = rest;
@@ -228,7 +246,7 @@ impl Socket {
     }
 
     /// Handles what is whole; how many bytes that were.
-    fn consume(&mut self, number: usize, bytes: &[u8], ready: Option<&str>, arrivals: &mut Arrivals) -> Outcome<usize> {
+    fn consume(&mut self, number: usize, bytes: &[u8], ready: Option<&str>, mut seen: Seen<'_>) -> Outcome<usize> {
         let mut used = 0;
         if self.state == State::Shaking {
             let Some(length) = frames::answer(bytes)? else { return Ok(0) };
@@ -244,7 +262,10 @@ impl Socket {
                     if self.state == State::Joining && ready.is_some_and(is_ready) {
                         self.state = State::Open;
                     } else {
-                        arrivals.take(number, frame.payload, now);
+                        seen.arrivals.take(number, frame.payload, now);
+                        if let Some(answers) = &mut seen.answers {
+                            answers.take(number, frame.payload, now);
+                        }
                     }
                 }
                 frames::PING => self.send(&frames::masked(frames::PONG, frame.payload))?,
