@@ -832,3 +832,50 @@ async fn a_shared_page_has_no_column_that_was_excluded_before_it_was_asked_for()
     }
     server.stop().await.unwrap();
 }
+
+/// A page that takes the database long ends when its client hangs up: asking again and again keeps one backend busy, not one
+/// more each time.
+#[tokio::test]
+async fn a_client_that_asks_and_hangs_up_keeps_no_backend_busy() {
+    let db = TestDatabase::new().await;
+    // each row takes some milliseconds: at each of its letters the pattern fits, but for its end
+    db.run(
+        "create table pets (pet_id int primary key, note text);
+         insert into pets select n, repeat('a', 20000) from generate_series(1, 5000) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let filter = format!("note=like.*{}b", "a".repeat(98));
+    let page = json!({"type": "rows", "channel": "pets", "ref": "r", "filter": filter}).to_string();
+    let all = json!({"type": "subscribe", "channel": "pets", "snapshot": true, "filter": filter}).to_string();
+    let over_http = format!("/rows/pets?filter={filter}");
+    let server = TestServer::start(&db.url);
+    let busy = "select count(*) from pg_stat_activity where datname = current_database() \
+                and application_name like 'rowcast replay%' and state = 'active' \
+                and query_start < clock_timestamp() - interval '50 ms'";
+    let until = async |wanted: &str| {
+        let began = Instant::now();
+        while db.text(busy).await != wanted {
+            assert!(began.elapsed().as_secs() < 3, "not {wanted} within 3 s: {}", db.text(busy).await);
+        }
+    };
+    for command in [&page, &all, &page] {
+        let mut socket = server.socket("/ws").await;
+        socket.send(command).await;
+        tokio::select! {
+            answer = socket.message() => panic!("what takes long has come: {answer}"),
+            () = until("1") => {}
+        }
+        drop(socket);
+        until("0").await;
+    }
+    tokio::select! {
+        answer = server.get(&over_http) => panic!("what takes long has come: {answer:?}"),
+        () = until("1") => {}
+    }
+    until("0").await;
+    // the next page is read as ever
+    let command = json!({"type": "rows", "channel": "pets", "ref": "r", "limit": 60});
+    assert_eq!(self::page(&mut server.socket("/ws").await, &command).await.0.len(), 60);
+    server.stop().await.unwrap();
+}

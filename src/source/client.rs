@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Buf;
 use tokio_postgres::types::{BorrowToSql, ToSql};
-use tokio_postgres::{CopyInSink, Error, IsolationLevel, Row, RowStream, SimpleQueryMessage, Statement};
+use tokio_postgres::{CancelToken, CopyInSink, Error, IsolationLevel, Row, RowStream, SimpleQueryMessage, Statement};
 
 use crate::naming::Naming;
 
@@ -117,6 +117,11 @@ impl Client {
     }
 
     asks!();
+
+    /// What ends a statement of it, on a connection of its own.
+    pub(super) fn cancel_token(&self) -> CancelToken {
+        self.raw().cancel_token()
+    }
 
     /// Rows of a statement that this client has prepared.
     pub async fn query_prepared(&self, statement: &Statement, parameters: Parameters<'_>) -> Result<Vec<Row>, Error> {

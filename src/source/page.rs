@@ -56,7 +56,7 @@ impl From<Error> for Stop {
     }
 }
 
-/// Reads one.
+/// Reads one; `None` where the asker is gone.
 ///
 /// # Errors
 /// When the connection is lost, or the database refuses it.
@@ -67,7 +67,9 @@ pub(super) async fn read(
     predicate: &Predicate,
     spec: &PageSpec,
     shown: &Shown,
-) -> Result<PageAnswer, Error> {
+    gone: impl Future<Output = ()>,
+) -> Result<Option<PageAnswer>, Error> {
+    let mut gone = pin!(gone);
     let asked: &[OrderBy] = match &spec.ordering {
         Ordering::By(order) => order,
         Ordering::Key => &[],
@@ -79,17 +81,19 @@ pub(super) async fn read(
             let boundary = moment.boundary.clone();
             moment.end(spare).await;
             let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
-            return Ok(PageAnswer::Page(Page { rows: Vec::new(), order, more: false, last: None, count, boundary }));
+            let page = Page { rows: Vec::new(), order, more: false, last: None, count, boundary };
+            return Ok(Some(PageAnswer::Page(page)));
         };
         let types = moment.types(table, predicate).await?;
         let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
         let reading =
             Reading { database, moment: &moment, session: moment.session(), table, channel, wanted, fixed, shown };
-        let read = reading.page(spec, &moment.boundary).await;
+        let page = reading.page(spec, &moment.boundary);
+        let Some(read) = moment.read_unless(database, gone.as_mut(), page).await else { return Ok(None) };
         moment.end(spare).await;
         match read {
-            Ok(page) => return Ok(PageAnswer::Page(page)),
-            Err(Stop::Unfit(text)) => return Ok(PageAnswer::Unfit(text)),
+            Ok(page) => return Ok(Some(PageAnswer::Page(page))),
+            Err(Stop::Unfit(text)) => return Ok(Some(PageAnswer::Unfit(text))),
             Err(Stop::Retyped) => {}
             Err(Stop::Failed(error)) => return Err(error),
         }

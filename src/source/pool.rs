@@ -272,6 +272,12 @@ impl Database {
         Ok(session)
     }
 
+    /// Ends the statement that a session is busy with.
+    pub(super) async fn cancel(&self, session: &Session) {
+        // where the server cannot be reached, it finds out itself that nobody listens
+        let _ = tokio::time::timeout(DEAD_PEER, session.cancel_token().cancel_query(self.tls.clone())).await;
+    }
+
     /// A small pool for occasional queries: the hot path has connections of its own.
     ///
     /// # Errors

@@ -109,13 +109,9 @@ async fn answer(
         Request::Snapshot { channel, predicate, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
-            let reading = snapshot::read(&database, spare, &channel, &predicate, spool);
+            let reading = snapshot::read(&database, spare, &channel, &predicate, spool, answer.closed());
             deadline = Instant::now() + snapshot::WITHIN;
-            let read = tokio::select! {
-                read = timeout_at(deadline, reading) => read,
-                // a statement that finds no row would not notice
-                () = answer.closed() => return,
-            };
+            let read = timeout_at(deadline, reading).await;
             if let Ok(Err(error)) = &read
                 && error.kind() == Kind::Database
                 && !has_begun.load(Relaxed)
@@ -126,14 +122,12 @@ async fn answer(
         }
         Request::Page { channel, predicate, page, shown, asker: _, mut answer, permit: _permit } => {
             let _turn = turn;
-            let reading = page::read(&database, spare, &channel, &predicate, &page, &shown);
-            let read = tokio::select! {
-                read = timeout_at(deadline, reading) => read,
-                () = answer.closed() => return,
-            };
-            match read {
+            let reading = page::read(&database, spare, &channel, &predicate, &page, &shown, answer.closed());
+            match timeout_at(deadline, reading).await {
                 Ok(Ok(page)) => {
-                    let _ = answer.send(page);
+                    if let Some(page) = page {
+                        let _ = answer.send(page);
+                    }
                     Ok(Ok(()))
                 }
                 Ok(Err(error)) => {

@@ -32,6 +32,9 @@ pub(super) const RENAMED: u32 = 3;
 #[derive(Debug, Default)]
 pub(super) struct Spare(Mutex<Vec<(Ready, Instant)>>);
 
+/// A statement that was cancelled has ended by then, unless it is somebody's function that does not look.
+const CANCELLED: Duration = Duration::from_secs(5);
+
 /// For so long.
 const SPARED: Duration = Duration::from_secs(5);
 
@@ -295,6 +298,25 @@ impl Moment {
     /// The session.
     pub(super) fn session(&self) -> &Session {
         &self.ready.session
+    }
+
+    /// What is read in it, or `None` where nobody waits for that any more. Then the statement has ended: an asker that
+    /// asks and hangs up, again and again, keeps one backend busy and not one more each time.
+    pub(super) async fn read_unless<T>(
+        &self,
+        database: &Database,
+        gone: impl Future<Output = ()>,
+        read: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::select! {
+            read = read => Some(read),
+            () = gone => {
+                database.cancel(self.session()).await;
+                // behind the statement, on the same line. The session is not used again: the request to cancel may come late
+                let _ = tokio::time::timeout(CANCELLED, self.session().batch_execute("rollback")).await;
+                None
+            }
+        }
     }
 
     /// Ends it; another one may have the session.
