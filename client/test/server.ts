@@ -26,6 +26,17 @@ export function missing(): string | undefined {
   }
 }
 
+/** Why there is no Redis here, or nothing. */
+export function missingRedis(): string | undefined {
+  try {
+    execFileSync(REDIS, ["--version"], { stdio: "pipe" });
+  } catch {
+    return "there is no redis-server: run scripts/install-redis, or name one in ROWCAST_REDIS_SERVER";
+  }
+}
+
+const REDIS = process.env.ROWCAST_REDIS_SERVER ?? "redis-server";
+
 export function programs(): string {
   return execFileSync(join(root, "scripts/find-postgres"), { stdio: "pipe", encoding: "utf8" }).trim();
 }
@@ -43,6 +54,8 @@ export interface Setup {
   watch: string;
   /** settings of rowcast */
   env: Record<string, string>;
+  /** clients are served from a Redis Stream, into which another node publishes */
+  isGateway?: boolean;
 }
 
 /** The table `public.pets`, of the user in its column `user_id`; every channel is open. */
@@ -60,6 +73,9 @@ export class Server {
   readonly #owner = owner();
   #postgres!: ChildProcess;
   #rowcast: ChildProcess | undefined;
+  /** Redis, and the node that publishes into it */
+  #backbone: ChildProcess[] = [];
+  #stream: string | undefined;
   port = 0;
 
   private constructor(readonly setup: Setup) {}
@@ -154,12 +170,27 @@ export class Server {
   /** Starts rowcast, on the port that it had. Returns when it is live. */
   async serve(): Promise<void> {
     this.port ||= await freePort();
+    this.#rowcast = await this.#launch(this.port, this.#stream ? { ROWCAST_SUBSCRIBE: this.#stream } : {});
+  }
+
+  async #launch(port: number, env: Record<string, string>): Promise<ChildProcess> {
     const log = openSync(join(this.#folder, "rowcast.log"), "a");
-    this.#rowcast = spawn(rowcast!, ["serve", "--listen", `127.0.0.1:${this.port}`], {
-      env: { ...process.env, DATABASE_URL: this.#database, ...this.setup.env },
+    const node = spawn(rowcast!, ["serve", "--listen", `127.0.0.1:${port}`], {
+      env: { ...process.env, DATABASE_URL: this.#database, ...this.setup.env, ...env },
       stdio: ["ignore", log, log],
     });
-    await this.#until("rowcast.log", this.#rowcast, async () => (await fetch(`${this.url}/readyz`)).ok);
+    await this.#until("rowcast.log", node, async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok);
+    return node;
+  }
+
+  async #publish(): Promise<void> {
+    const port = await freePort();
+    const log = openSync(join(this.#folder, "redis.log"), "a");
+    const options = ["--bind", "127.0.0.1", "--port", `${port}`, "--dir", this.#folder, "--save", "", "--appendonly", "no"];
+    const redis = spawn(REDIS, options, { stdio: ["ignore", log, log] });
+    this.#backbone.push(redis);
+    this.#stream = `redis://127.0.0.1:${port}`;
+    this.#backbone.push(await this.#launch(await freePort(), { ROWCAST_PUBLISH: this.#stream }));
   }
 
   /** Ends rowcast: at once, or in order. */
@@ -175,6 +206,7 @@ export class Server {
 
   async stop(): Promise<void> {
     await stop(this.#rowcast, "SIGTERM");
+    for (const program of this.#backbone.reverse()) await stop(program, "SIGTERM");
     await stop(this.#postgres, "SIGINT");
     rmSync(this.#folder, { recursive: true, force: true });
   }
@@ -197,6 +229,7 @@ export class Server {
     this.sql(this.setup.tables);
     execFileSync(rowcast!, ["migrate", "--database-url", this.#database], { stdio: "pipe" });
     this.sql(this.setup.watch);
+    if (this.setup.isGateway) await this.#publish();
     await this.serve();
   }
 

@@ -14,6 +14,7 @@ import random
 import secrets
 import shutil
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -163,11 +164,12 @@ def run(cluster: kit.Cluster, nodes: Any, audience: Any, crew: Any, faults: Any,
         raise kit.Failure("a writer's transaction is still open")
     # whatever was written is committed, so these come after it on every channel
     last = {channel.name: int(cluster.psql(channel.sentinel)) for channel in CHANNELS}
+    written = time.time()
     kit.note("all is written; the subscribers catch up")
     audience.stay()
     everybody = audience.subscriptions()
     if not audience.pump(
-        CATCH_UP, until=lambda: all(last[each.channel.name] in (each.copy or ()) for _, each in everybody)
+        CATCH_UP, until=lambda: all(each.has_caught_up(last[each.channel.name], written) for _, each in everybody)
     ):
         kit.note(f"warning: not everybody has the last change after {CATCH_UP:.0f} s")
     audience.pump(AFTERGLOW)
@@ -211,6 +213,9 @@ def conclude(
         *((f"resumes: {name}", count) for name, count in sorted(gaps.items())),
         ("snapshots", tally["snapshots"]),
         ("… rows in them", tally["snapshot rows"]),
+        ("tables read in pages", tally["tables read in pages"]),
+        ("windows opened", tally["windows opened"]),
+        ("… pages that grew them", tally["windows grown"]),
         ("cuts at which totals were compared", tally["cuts compared"]),
         *(
             [("snapshots refused", tally["snapshots refused"]), ("entries appended to the stream", backbone.appended())]

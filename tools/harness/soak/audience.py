@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.websocket import ProtocolError, Refused, WebSocket
 
-from .subscription import Paged, Subscription
+from .subscription import Paged, Subscription, Windowed
 from .tables import CHANNELS, disagreements
 
 SILENCE = 15.0  # seconds without a message, with a heartbeat each second: that socket is dead
@@ -60,7 +60,8 @@ class Audience:
     @staticmethod
     def _places(rng: random.Random) -> Iterator[Any]:
         """(channels, whether it follows from the start, whether it wants to be told of cuts, how it holds a channel) of each
-        client. Who does not follow from the start begins with a snapshot, or reads pages. Who wants cuts compares entries with totals at each of them."""
+        client. Who does not follow from the start begins with a snapshot,
+        or reads pages, or shows the first rows in an order. Who wants cuts compares entries with totals at each of them."""
         for channel in CHANNELS:
             for number in range(6 if channel.shown == "true" else 2):
                 yield [channel], number % 2 == 0, False, Subscription
@@ -77,6 +78,9 @@ class Audience:
             )
         for number in range(6):
             yield rng.sample(CHANNELS, 1 + number % 3), False, False, Paged
+        in_order = [channel for channel in CHANNELS if channel.shown == "true"]
+        for number in range(8):
+            yield rng.sample(in_order, 1 + number % 3), False, False, Windowed
 
     def complain(self, text: str) -> None:
         """Keeps what no correct server does."""
@@ -164,7 +168,7 @@ class Client:
         rng: random.Random,
     ) -> None:
         self.number = number
-        self._is_paged = sort is Paged
+        self._asks_for_rows = sort is not Subscription
         self.wants_cuts = wants_cuts
         self.follows = first_rows is not None
         self.leaves = False
@@ -221,14 +225,14 @@ class Client:
         for name, each in self.subscriptions.items():
             if each.place and not self.follows and self.leaves and self.rng.random() < 0.2:
                 each.forget()  # a browser that was reloaded
-            wanted = not self._is_paged and (each.copy is None or bool(each.place) and self.rng.random() < 0.3)
-            wishes[name] = {**({"since": each.place} if each.place else {}), **({"snapshot": True} if wanted else {})}
+            wanted = each.copy is None or bool(each.place) and self.rng.random() < 0.3
+            wishes[name] = {**({"since": each.place} if each.place else {}), **each.wish(wanted)}
             each.connect(each.place, wanted)
         self._note(
             f"connects to {self._node.name} for "
             + ", ".join(f"{name} {'+'.join(wish) or 'from now'}" for name, wish in wishes.items())
         )
-        self._multiplexed = self._is_paged or len(wishes) > 1 or self.rng.random() < 0.15
+        self._multiplexed = self._asks_for_rows or len(wishes) > 1 or self.rng.random() < 0.15
         if self._multiplexed:
             path = "/ws?cuts=true" if self.wants_cuts else "/ws"
             self._commands = [
@@ -333,10 +337,10 @@ class Client:
                 self._tally["source_down"] += 1
             elif message["code"] == "no_snapshot" and not self._node.has_rows:
                 self._note(f"no rows {message.get('ref', '')}")
-                self.subscriptions[message["ref"] if self._multiplexed else next(iter(self.subscriptions))].refuse()
-            elif message["code"] == "unanswered" and self._is_paged:
+                self._of(message).refuse()
+            elif message["code"] == "unanswered" and self._asks_for_rows:
                 self._tally["pages asked for again"] += 1
-                each = self.subscriptions[message["ref"]]
+                each = self._of(message)
                 each.ask_again()
                 self._ask(each)
             else:
@@ -365,6 +369,11 @@ class Client:
                     f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message
                 ]
                 self._note(f"{kind} {each.channel.name}: {', '.join(told)}")
+
+    def _of(self, error: dict[str, Any]) -> Any:
+        """The subscription whose command an error refuses."""
+        ref = error["ref"] if self._multiplexed else next(iter(self.subscriptions))
+        return self.subscriptions[ref[0] if isinstance(ref, list) else ref]
 
     def _ask(self, subscription: Any) -> None:
         """Sends for the next page, where one is wanted."""

@@ -6,6 +6,7 @@ one message tells by itself is told here: that it came before, that its row's ve
 
 import time
 from collections import Counter
+from functools import total_ordering
 from typing import Any
 
 EVIDENCE = 5  # of each sort of mistake, so many are described
@@ -74,6 +75,10 @@ class Subscription:
         self.connect(None, False)
 
     # Connecting
+
+    def wish(self, wants_rows: Any) -> dict[str, Any]:
+        """What it subscribes with, besides its place."""
+        return {"snapshot": True} if wants_rows else {}
 
     def forget(self) -> None:
         """Gives up its base: it wants a new snapshot."""
@@ -224,6 +229,14 @@ class Subscription:
         """The command for rows that it asks for now, if it asks for any."""
         return None
 
+    def has_caught_up(self, key: Any, written: float) -> bool:
+        """Whether it has the row that was written last, at this moment."""
+        return self.copy is not None and key in self.copy
+
+    def shown(self, rows: dict[Any, Any]) -> tuple[dict[Any, Any] | None, dict[Any, Any]]:
+        """What it shows, and what it has to show of a table with these rows."""
+        return self.copy, rows
+
     def _mistake(self, sort: Any, text: str, count: int = 1) -> None:
         self.mistakes[sort] += count
         if len(self.evidence) < 4 * EVIDENCE:
@@ -255,6 +268,9 @@ class Paged(Subscription):
         self._asked, self._touched = True, set()
         after = {} if self._after is None else {"after": self._after}
         return {"type": "rows", "channel": self.channel.name, "limit": self.LIMIT, **after, "ref": self.channel.name}
+
+    def wish(self, wants_rows: Any) -> dict[str, Any]:
+        return {}
 
     def ask_again(self) -> None:
         """The page did not come: the server lost its database meanwhile."""
@@ -320,3 +336,141 @@ class Paged(Subscription):
             self.based_at = time.time()
             self.place = self._reached  # what comes behind it is not in the rows, or has touched them
             self._tally["tables read in pages"] += 1
+
+
+@total_ordering
+class Descending:
+    """A value that comes before those that are less."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Descending) and self.value == other.value
+
+    def __lt__(self, other: "Descending") -> bool:
+        return bool(self.value > other.value)
+
+
+class Windowed(Subscription):
+    """One that shows the first rows in an order, by the last version. It holds all rows up to a known end, `_end`, and some more than
+    it shows; where too few are left it asks for the page behind the end. There too a row that a change has touched since stays as
+    that has left it."""
+
+    LIMIT = 12
+    SURPLUS = 10
+    _newest: Any = None  # key of the row that was created last
+
+    def wish(self, wants_rows: Any) -> dict[str, Any]:
+        return {"rows": {"order": f"{self.channel.version}.desc", "limit": self.LIMIT + self.SURPLUS}}
+
+    def connect(self, since: Any, snapshot: Any) -> None:
+        super().connect(since, True)
+        if self.copy is None:
+            self._order: list[dict[str, Any]] = []
+            self._end: Any = None  # a row; all lie before it where there is none
+        self._touched: dict[Any, Any] | None = None  # key → row or None, since a page was asked for
+        self._part: list[Any] = []  # of a page whose last message has not come
+
+    def next_page(self) -> dict[str, Any] | None:
+        is_short = self.copy is not None and len(self.copy) < self.LIMIT + self.SURPLUS // 2
+        if not is_short or not self.joined or self._touched is not None or self._end is None or self.astray:
+            return None
+        self._touched = {}
+        after = {by["column"]: self._end[by["column"]] for by in self._order}
+        order = ",".join(by["column"] + (".desc" if by["desc"] else "") for by in self._order)
+        return {
+            "type": "rows",
+            "channel": self.channel.name,
+            "order": order,
+            "limit": self.LIMIT + self.SURPLUS,
+            "after": after,
+            "ref": [self.channel.name, "more"],
+        }
+
+    def ask_again(self) -> None:
+        """Its rows did not come: the server lost its database meanwhile."""
+        self._touched = None
+        self.astray = self.copy is None
+
+    def refuse(self) -> None:
+        self._tally["snapshots refused"] += 1
+        self.refused = self.astray = True
+
+    def has_caught_up(self, key: Any, written: float) -> bool:
+        has_last = key == self._newest or self.based_at > written
+        return self.joined and self.copy is not None and has_last and self._touched is None
+
+    def shown(self, rows: dict[Any, Any]) -> tuple[dict[Any, Any] | None, dict[Any, Any]]:
+        return (None if self.copy is None else self._first(self.copy), self._first(rows))
+
+    def _first(self, rows: dict[Any, Any]) -> dict[Any, Any]:
+        return {row[self.channel.key]: row for row in sorted(rows.values(), key=self._place)[: self.LIMIT]}
+
+    def _place(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(Descending(row[by["column"]]) if by["desc"] else row[by["column"]] for by in self._order)
+
+    def _rows(self, message: dict[str, Any]) -> None:
+        name, key = self.channel.name, self.channel.key
+        self._part += message["rows"]
+        if not message["last"]:
+            return
+        rows, self._part = self._part, []
+        if message.get("ref") != [name, "more"]:
+            if self.copy is not None:
+                self._complain(f"{name}: rows that were not asked for: {message}")
+            self._order = message["order"]
+            self.copy = {row[key]: row for row in rows}
+            self._end = rows[-1] if message["more"] else None
+            self._loaded, self.refused = True, False
+            self.based_at = time.time()
+            self.place = message["cursor"]
+            self._tally["windows opened"] += 1
+            return
+        if self._touched is None or self.copy is None:
+            self._complain(f"{name}: a page that was not asked for: {message}")
+            return
+        touched, self._touched = self._touched, None
+        if self._end is None:
+            return  # the table was emptied meanwhile, and what came since is known
+        self._tally["windows grown"] += 1
+        self._end = rows[-1] if message["more"] else None
+        for row in rows:
+            known = self.copy.get(row[key])
+            if known is not None and row[key] not in touched and known != row:
+                self._mistake(
+                    "disordered", f"row {row[key]} was {known}, no change has touched it, and a page has {row}"
+                )
+            self._put(row[key], touched.get(row[key], row))
+        for number, row in touched.items():
+            self._put(number, row)
+
+    def _apply(self, number: int, action: Any, row: dict[str, Any]) -> None:
+        if action == "truncated":
+            self.copy, self._end = {}, None
+            if self._touched is not None:
+                self._touched = {}
+            return
+        key, version = row[self.channel.key], row[self.channel.version]
+        before = self.copy.get(key)
+        if before is not None and version - before[self.channel.version] != (action == "updated"):
+            self.suspects.append(number)
+            self._mistake(
+                "lost",
+                f"id {number}: row {key} is {action} with version {version} after {before[self.channel.version]}",
+            )
+        if action == "created":
+            self._newest = key
+        left = None if action == "deleted" else row
+        self._put(key, left)
+        if self._touched is not None:
+            self._touched[key] = left
+
+    def _put(self, key: Any, row: Any) -> None:
+        self.copy.pop(key, None)
+        if row is None or self._end is not None and self._place(row) > self._place(self._end):
+            return
+        self.copy[key] = row
+        if self._touched is None and len(self.copy) > self.LIMIT + 2 * self.SURPLUS:
+            first = sorted(self.copy.values(), key=self._place)[: self.LIMIT + self.SURPLUS]
+            self.copy, self._end = {each[self.channel.key]: each for each in first}, first[-1]

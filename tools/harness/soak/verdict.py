@@ -101,7 +101,7 @@ def compare_ids(finding: Any, truth: Any, subscription: Any) -> None:
 
 
 def compare_rows(finding: Any, rows: Any, subscription: Any) -> None:
-    copy = subscription.copy
+    copy, rows = subscription.shown(rows)
     if copy == rows:
         return
     finding.mistakes["unequal tables"] = 1
