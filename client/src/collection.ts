@@ -49,6 +49,8 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   readonly ready: Promise<void>;
   /** @internal counts what was shown */
   version = 0;
+  /** @internal the place at which the rows are what is shown */
+  shownAt: string | undefined;
   /** @internal called with the transactions that came, once their rows are shown and told */
   onTransactions: ((transactions: readonly string[]) => void) | undefined;
   readonly #transactions = new Set<string>();
@@ -72,6 +74,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
     this.#key = toKey(key, (error) => this.#emit("error", error));
     for (const row of initial?.rows ?? []) this.#set(this.#key(row), row);
     this.#show();
+    this.shownAt = initial?.cursor;
     let isReady!: () => void;
     let isOver!: (reason: unknown) => void;
     const shown = new Promise<void>((resolve, reject) => ([isReady, isOver] = [resolve, reject]));
@@ -82,6 +85,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
         snapshot: (rows) => this.#replace(rows),
         cut: () => {
           const tell = this.#show();
+          this.shownAt = this.#subscription.cursor;
           return () => {
             isReady();
             tell();

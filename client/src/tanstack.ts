@@ -6,7 +6,7 @@ import type {
   SyncAppliedReceipt,
   SyncConfig,
 } from "@tanstack/db";
-import type { Client, Collection, CollectionOptions, Filter, Key, Part, RowWindow } from "./index.js";
+import type { Client, Collection, CollectionOptions, Filter, Initial, Key, Part, RowWindow } from "./index.js";
 import { RowcastError } from "./index.js";
 import { toKey } from "./collection.js";
 import { filtersOf, orderOf, orderText, upTo } from "./conditions.js";
@@ -61,20 +61,28 @@ export function rowcastCollectionOptions<
   const getKey = toKey<any>(key as any, () => {}) as (row: Row) => Key;
   const transactions = new Transactions();
   const own = filter ? ([filter].flat() as string[]) : [];
-  const open = (filters: readonly string[]): Collection<Row> =>
-    client.collection<Name, Column>(channel, { key, columns, filter: filters.length ? filters : undefined } as any) as unknown as Collection<Row>;
+  const open = (filters: readonly string[], initial?: Initial<Row>): Collection<Row> =>
+    client.collection<Name, Column>(channel, { key, columns, filter: filters.length ? filters : undefined, initial } as any) as unknown as Collection<Row>;
 
   const sync: SyncConfig<Row, Key>["sync"] = (run) => {
-    const rows = new Rows<Row>(run, open, transactions);
+    const kept = Kept.of<Row>(run, JSON.stringify([channel, own, columns]));
+    const rows = new Rows<Row>(run, open, transactions, kept);
     const fail = (error: unknown): void => {
       if (!rows.isClosed) run.markError(error);
     };
+    /** All rows: those that were kept, and what has changed since. */
+    async function followAll(): Promise<void> {
+      const initial = await rows.start(syncMode === "eager");
+      if (!rows.isClosed) await rows.openWhole(own, initial).ready;
+    }
+
     if (syncMode === "eager") {
-      rows.open(own).ready.then(() => run.markReady(), fail);
+      followAll().then(() => run.markReady(), fail);
       return () => rows.close();
     }
     let isWhole = false;
-    if (syncMode === "progressive") rows.open(own).ready.then(() => (isWhole = true), fail);
+    const started = syncMode === "progressive" ? followAll().then(() => void (isWhole = true), fail) : rows.start(false);
+    if (syncMode === "on-demand") started.catch(fail);
     run.markReady();
     /** what each request has opened */
     const asked = new Map<LoadSubsetOptions, Subset<Row>[]>();
@@ -195,6 +203,42 @@ class Transactions {
   }
 }
 
+/** What a page before this one has kept, where the collection is persisted: rows, and the place at which they were shown. */
+class Kept<Row extends object> {
+  /** the name under which TanStack DB keeps the place */
+  static readonly #NAME = "rowcast";
+  readonly #run: Parameters<SyncConfig<Row, Key>["sync"]>[0];
+  /** which rows they are: of others the place says nothing */
+  readonly #which: string;
+  readonly #scan: () => Promise<readonly { key: Key; value: object }[]>;
+
+  private constructor(run: Parameters<SyncConfig<Row, Key>["sync"]>[0], which: string, scan: () => Promise<readonly { key: Key; value: object }[]>) {
+    this.#run = run;
+    this.#which = which;
+    this.#scan = scan;
+  }
+
+  /** `undefined` where nothing is kept. */
+  static of<Row extends object>(run: Parameters<SyncConfig<Row, Key>["sync"]>[0], which: string): Kept<Row> | undefined {
+    const { row, persistence } = (run.metadata ?? {}) as any;
+    const scan = persistence?.scanPersistedRows ?? row?.scanPersisted;
+    return scan && new Kept<Row>(run, which, () => scan());
+  }
+
+  async load(): Promise<{ rows: Map<Key, Row>; cursor: string | undefined }> {
+    const rows = new Map((await this.#scan()).map(({ key, value }) => [key, value as Row]));
+    const place: any = this.#run.metadata!.collection.get(Kept.#NAME);
+    return { rows, cursor: place?.which === this.#which ? place.cursor : undefined };
+  }
+
+  /** To be called in a transaction whose rows were shown there. */
+  keep(cursor: string | undefined): void {
+    const { collection } = this.#run.metadata!;
+    if (cursor) collection.set(Kept.#NAME, { which: this.#which, cursor });
+    else collection.delete(Kept.#NAME);
+  }
+}
+
 /** Rows for which a list of filters holds, and how many ask for them. */
 interface Subset<Row> {
   readonly name: string;
@@ -207,13 +251,18 @@ interface Subset<Row> {
 /** What is written into a collection: the rows of several parts, of which one row may be in many. */
 class Rows<Row extends object> {
   readonly #run: Parameters<SyncConfig<Row, Key>["sync"]>[0];
-  readonly #open: (filters: readonly string[]) => Collection<Row>;
+  readonly #open: (filters: readonly string[], initial?: Initial<Row>) => Collection<Row>;
   readonly #transactions: Transactions;
+  readonly #kept: Kept<Row> | undefined;
+  /** what has all rows, whose place is kept */
+  #whole: Collection<Row> | undefined;
   readonly #subsets = new Map<string, Subset<Row>>();
   /** the rows as they were written */
   readonly #written = new Map<Key, Row>();
   /** keys that a subset has said something of since */
   readonly #changed = new Set<Key>();
+  /** keys of rows that were kept, and of which the server has said nothing */
+  #unsaid = new Set<Key>();
   #came: string[] = [];
   #isDue = false;
   isClosed = false;
@@ -221,23 +270,37 @@ class Rows<Row extends object> {
 
   constructor(
     run: Parameters<SyncConfig<Row, Key>["sync"]>[0],
-    open: (filters: readonly string[]) => Collection<Row>,
+    open: (filters: readonly string[], initial?: Initial<Row>) => Collection<Row>,
     transactions: Transactions,
+    kept: Kept<Row> | undefined,
   ) {
     this.#run = run;
     this.#open = open;
     this.#transactions = transactions;
+    this.#kept = kept;
+  }
+
+  /**
+   * Takes over what was kept; where all rows are synced, TanStack DB has shown it by then. What has changed since follows from
+   * the place, if there is one; else rows of which the server says nothing go as soon as it has said something.
+   */
+  async start(areShown: boolean): Promise<Initial<Row> | undefined> {
+    if (!this.#kept) return undefined;
+    const { rows, cursor } = await this.#kept.load();
+    if (areShown) for (const [key, row] of rows) this.#written.set(key, row);
+    this.#unsaid = new Set(rows.keys());
+    return cursor ? { rows: [...rows.values()], cursor } : undefined;
   }
 
   /** Follows the rows of a list of filters; those of equal lists are followed once. */
-  open(filters: readonly string[]): Subset<Row> {
+  open(filters: readonly string[], initial?: Initial<Row>): Subset<Row> {
     const name = JSON.stringify(filters);
     const known = this.#subsets.get(name);
     if (known) {
       known.users++;
       return known;
     }
-    const collection = this.#open(filters);
+    const collection = this.#open(filters, initial);
     collection.onTransactions = (transactions) => {
       this.#came.push(...transactions);
       this.#due();
@@ -250,11 +313,19 @@ class Rows<Row extends object> {
     collection.on("error", (error) => error.final && isReady && !this.isClosed && this.#run.markError(error));
     const ready = collection.ready.then(() => {
       isReady = true;
+      for (const key of this.#unsaid) this.#changed.add(key);
       this.#write();
     });
     ready.catch(() => {}); // whoever asked is told
     const subset: Subset<Row> = { name, collection, ready, users: 1 };
     this.#subsets.set(name, subset);
+    return subset;
+  }
+
+  /** The same of all rows: with them the place is kept at which they are shown. */
+  openWhole(filters: readonly string[], initial: Initial<Row> | undefined): Subset<Row> {
+    const subset = this.open(filters, initial);
+    this.#whole = subset.collection;
     return subset;
   }
 
@@ -296,10 +367,12 @@ class Rows<Row extends object> {
   #commit(): SyncAppliedReceipt {
     const { begin, write, commit } = this.#run;
     begin();
+    this.#kept?.keep(this.#whole?.shownAt);
     for (const key of this.#changed) {
       const before = this.#written.get(key);
       const row = this.#rowOf(key);
-      if (row === before) continue;
+      const isKept = this.#unsaid.delete(key);
+      if (row === before && !(isKept && row === undefined)) continue;
       if (row === undefined) {
         this.#written.delete(key);
         write({ type: "delete", key });
