@@ -38,6 +38,7 @@ pub mod naming;
 pub mod question;
 pub mod refusals;
 pub mod request;
+mod room;
 pub mod row;
 pub mod seal;
 pub mod serve;

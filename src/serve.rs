@@ -29,6 +29,7 @@ use crate::tasks::Tasks;
 use crate::web::admit::Names;
 use crate::web::connections::{self, Connections};
 use crate::web::jwks;
+use crate::web::rows;
 use crate::web::server;
 use crate::web::state::Web;
 use crate::web::tls::Tls;
@@ -239,6 +240,7 @@ fn start(
         questions,
         tls: tls.clone(),
         connections: Connections::new(per_address, proxies, descriptors),
+        room: rows::room(),
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),

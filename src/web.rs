@@ -7,7 +7,7 @@ pub mod jwks;
 pub mod pages;
 mod reply;
 mod router;
-mod rows;
+pub mod rows;
 pub mod server;
 pub mod socket;
 mod spare;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 27] = [
+const ORDER: [&str; 28] = [
     "cli",
     "demo",
     "serve",
@@ -30,6 +30,7 @@ const ORDER: [&str; 27] = [
     "shutdown",
     "tasks",
     "naming",
+    "room",
     "error",
     "sync",
     "lib",

@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use flate2::read::GzDecoder;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
@@ -877,5 +878,174 @@ async fn a_client_that_asks_and_hangs_up_keeps_no_backend_busy() {
     // the next page is read as ever
     let command = json!({"type": "rows", "channel": "pets", "ref": "r", "limit": 60});
     assert_eq!(self::page(&mut server.socket("/ws").await, &command).await.0.len(), 60);
+    server.stop().await.unwrap();
+}
+
+/// Somebody who holds a table, so that pages of it wait, for a second at most.
+struct Holder(tokio_postgres::Client);
+
+impl Holder {
+    async fn of(db: &TestDatabase, table: &str) -> Self {
+        let (client, connection) = tokio_postgres::connect(&db.url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute(&format!("begin; lock table {table} in access exclusive mode")).await.unwrap();
+        Self(client)
+    }
+
+    /// Until a page waits for it. Postgres shows a transaction what it showed it first, so another session looks.
+    async fn is_waited_for(&self, db: &TestDatabase) {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
+                       and application_name like 'rowcast replay%' and wait_event_type = 'Lock'";
+        while db.text(waiting).await == "0" {}
+    }
+
+    async fn commit(self, statements: &str) {
+        self.0.batch_execute(&format!("{statements}; commit")).await.unwrap();
+    }
+}
+
+/// A transaction that began before a TRUNCATE, or before DDL that wrote the table anew, and has the lock after it, would see no row.
+#[tokio::test]
+async fn a_page_that_waits_for_a_table_that_is_written_anew_has_its_rows() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, name text); insert into pets select n, 'old' from generate_series(1, 9) n;
+         create table parts (id int primary key, name text) partition by range (id);
+         create table part_1 partition of parts for values from (0) to (100);
+         insert into parts select n, 'old' from generate_series(1, 9) n; select rowcast.watch('pets'), rowcast.watch('parts')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let refill = "truncate {t}; insert into {t} select n, 'new' from generate_series(1, 3) n";
+    for (table, statements) in [
+        ("pets", refill.replace("{t}", "pets")),
+        ("parts", refill.replace("{t}", "parts")),
+        ("pets", "alter table pets drop column if exists weight, add column weight real default random()".to_owned()),
+        ("pets", "alter table pets alter column pet_id type bigint".to_owned()),
+    ] {
+        for (number, kind) in ["page", "snapshot"].into_iter().enumerate() {
+            // one that was not read a moment ago
+            let filter = format!("name=neq.{number}{statements}").replace([',', '(', ')', '"'], "");
+            let holder = Holder::of(&db, table).await;
+            let mut socket = server.socket("/ws").await;
+            let command = match kind {
+                "page" => json!({"type": "rows", "channel": table, "filter": filter}),
+                _ => {
+                    json!({"type": "subscribe", "channel": table, "snapshot": true, "partial": true, "filter": filter})
+                }
+            };
+            socket.send(&command.to_string()).await;
+            holder.is_waited_for(&db).await;
+            let told = socket.message();
+            let (told, ()) = tokio::join!(told, holder.commit(&statements));
+            let names: Vec<_> = told["rows"].as_array().unwrap().iter().map(|row| row["name"].clone()).collect();
+            assert_eq!(names, ["new"; 3], "{kind} of {table} after {statements}: {told}");
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+/// What was allowed when a page was asked for is not told when it has been taken away by the time that the rows are there.
+#[tokio::test]
+async fn a_page_that_waits_is_told_by_the_rights_that_hold_then() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, owner text); insert into pets select n, (n % 3)::text from generate_series(1, 9) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let (one, clerk) = (token("owner", "1"), token("clerk", "1"));
+    let allow = "select rowcast.allow('pets', 'owner', 'owner=eq.{sub}'), rowcast.allow('pets', 'clerk')";
+    db.run(allow).await;
+    let pets =
+        |rows: &Value| -> Vec<Value> { rows.as_array().unwrap().iter().map(|row| row["pet_id"].clone()).collect() };
+
+    // over HTTP: nothing is allowed any more, or something else
+    let mut limit = 9;
+    for (statement, expected) in [
+        ("select rowcast.deny('pets', 'owner')", None),
+        ("select rowcast.allow('pets', 'owner', 'pet_id=lt.3')", Some(vec![1, 2])),
+    ] {
+        loop {
+            db.run(allow).await;
+            while server.get(&format!("/rows/pets?token={one}")).await.0 != 200 {}
+            let mut witness = server.subscribed(&format!("/ws/pets?token={}", token("owner", "1"))).await;
+            let holder = Holder::of(&db, "pets").await;
+            // one that was not read a moment ago
+            limit += 1;
+            let path = format!("/rows/pets?limit={limit}&token={one}");
+            let asked = server.get(&path);
+            let change = async {
+                holder.is_waited_for(&db).await;
+                db.run(statement).await;
+                // the server knows it
+                let told = witness.any_message().await;
+                assert!(told["type"] == "gap" || told["code"] == "forbidden", "{told}");
+                holder.commit("").await;
+            };
+            let ((status, body), ()) = tokio::join!(asked, change);
+            if status == 503 {
+                continue; // it did not have the lock within a second
+            }
+            match &expected {
+                None => assert_eq!(status, 403, "{body}"),
+                Some(expected) => {
+                    assert_eq!(pets(&serde_json::from_str(&body).unwrap()), *expected, "{status}");
+                }
+            }
+            break;
+        }
+    }
+
+    // on a socket: it has fewer rights by then
+    db.run(allow).await;
+    {
+        let mut socket = server.socket(&format!("/ws?token={clerk}")).await;
+        let holder = Holder::of(&db, "pets").await;
+        socket.send(&json!({"type": "rows", "channel": "pets", "ref": "r"}).to_string()).await;
+        holder.is_waited_for(&db).await;
+        socket.send(&json!({"type": "auth", "token": one, "ref": "a"}).to_string()).await;
+        let told = [socket.message().await, socket.message().await];
+        assert!(told.iter().all(|told| told["type"] != "rows"), "{told:?}");
+        assert!(told.iter().any(|told| told["code"] == "unanswered"), "{told:?}");
+        assert!(told.iter().any(|told| told["type"] == "authenticated"), "{told:?}");
+        holder.commit("").await;
+        let (rows, _) = page(&mut socket, &json!({"type": "rows", "channel": "pets", "ref": "again"})).await;
+        assert!(rows.iter().all(|row| row["owner"] == "1"), "{rows:?}");
+    }
+    server.stop().await.unwrap();
+}
+
+/// Pages over HTTP that their clients do not take have so much memory and no more, and not for ever.
+#[tokio::test]
+async fn a_client_that_does_not_take_its_page_loses_its_connection() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, note text);
+         insert into pets select n, repeat('a', 14000) from generate_series(1, 900) n; select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let slow = tokio::net::TcpSocket::new_v4().unwrap();
+    slow.set_recv_buffer_size(4096).unwrap();
+    let mut slow = slow.connect(server.address).await.unwrap();
+    slow.write_all(b"GET /rows/pets?limit=900 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    slow.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // its address has no room for another one
+    let (head, _) = server.get_with("/rows/pets?limit=900", "").await;
+    assert!(head.starts_with("HTTP/1.1 503") && head.contains("retry-after: "), "{head}");
+    // until it has lost its connection
+    let began = Instant::now();
+    while server.get("/rows/pets?limit=900").await.0 != 200 {
+        assert!(began.elapsed().as_secs() < 30, "it keeps the room");
+    }
+    let mut rest = Vec::new();
+    let ended = slow.read_to_end(&mut rest).await;
+    assert!(ended.is_err() || rest.len() < 12_600_000, "{} bytes", rest.len());
     server.stop().await.unwrap();
 }

@@ -54,7 +54,7 @@ describeWhere(missing(), "windows of a real server", () => {
     }
     await writing;
     await settled();
-    compare(5);
+    compare(2);
   });
 
   test("writers that do not wait for each other", async () => {

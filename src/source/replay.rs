@@ -25,7 +25,7 @@ use super::pool::{Database, Purpose};
 use super::position;
 use super::shelf::{self, Read, Shelf};
 use super::snapshot;
-use super::spool::{Room, Spool};
+use super::spool::{self, Spool};
 use super::table::Spare;
 use super::turns::{Turn, Turns};
 use crate::change::Change;
@@ -33,6 +33,7 @@ use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
 use crate::incarnations::Gap;
 use crate::request::{PageAnswer, ReplayPart, Request, RowsPart};
+use crate::room::Room;
 use crate::shutdown::Shutdown;
 
 /// Answered at a time; others wait. So many connections are used at most, however many subscribers come back.
@@ -59,7 +60,7 @@ impl Taker {
 /// Answers requests until the shutdown.
 pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
     let mut turns = Turns::new(AT_A_TIME);
-    let (shelf, room, spare) = (Arc::new(Shelf::default()), Room::default(), Arc::new(Spare::default()));
+    let (shelf, room, spare) = (Arc::new(Shelf::default()), spool::room(), Arc::new(Spare::default()));
     let mut sweep = tokio::time::interval(shelf::KEPT);
     let mut running = JoinSet::new();
     loop {

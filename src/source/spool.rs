@@ -1,22 +1,21 @@
-//! Rows that were read faster than their reader takes them. Owns the memory that they wait in; knows neither the database
+//! Rows that were read faster than their reader takes them. Owns the form in which they wait; knows neither the database
 //! nor a socket.
 //!
 //! A reader on a slow line would hold the statement that reads its rows, and with it a transaction, which holds back vacuum,
 //! and the turn of others. So what is not taken at once is packed and waits here: the statement goes on as fast as the
 //! database gives rows. JSON of rows repeats its keys: packed, orders are less than a fifth.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::turns::Turn;
 use crate::change::Json;
 use crate::request::RowsPart;
-use crate::sync::lock;
+use crate::room::{Room, Share, Taken};
 
 /// What waits for all readers together, and for those of one asker, in bytes. Beyond, the statement waits as long as its turn lasts.
 const ALL: usize = 64 << 20;
@@ -26,30 +25,9 @@ const AT_ONCE: Duration = Duration::from_millis(20);
 /// Between texts in a part: no JSON has it.
 const BETWEEN: char = '\0';
 
-/// The memory of all readers, and of each asker's.
-#[derive(Debug, Clone)]
-pub(super) struct Room {
-    all: Arc<Semaphore>,
-    of_askers: Arc<Mutex<HashMap<Arc<str>, Weak<Semaphore>>>>,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL)), of_askers: Arc::default() }
-    }
-}
-
-impl Room {
-    fn of(&self, asker: &Arc<str>) -> Arc<Semaphore> {
-        let mut of_askers = lock(&self.of_askers);
-        of_askers.retain(|_, room| room.strong_count() > 0);
-        if let Some(room) = of_askers.get(asker).and_then(Weak::upgrade) {
-            return room;
-        }
-        let room = Arc::new(Semaphore::new(ONE));
-        of_askers.insert(asker.clone(), Arc::downgrade(&room));
-        room
-    }
+/// The memory of all readers.
+pub(super) fn room() -> Room {
+    Room::new(ALL, ONE)
 }
 
 /// Hands the parts of one answer over, in order.
@@ -57,8 +35,7 @@ impl Room {
 pub(super) struct Spool {
     to: mpsc::Sender<RowsPart>,
     turn: Turn,
-    all: Arc<Semaphore>,
-    mine: Arc<Semaphore>,
+    share: Share,
     has_begun: Arc<AtomicBool>,
     /// once something waits, everything does
     waiting: Option<mpsc::UnboundedSender<Packed>>,
@@ -71,8 +48,7 @@ pub(super) struct Refused;
 #[derive(Debug)]
 struct Packed {
     what: What,
-    /// of all, and of its asker's
-    _room: Option<[OwnedSemaphorePermit; 2]>,
+    _room: Option<Taken>,
 }
 
 #[derive(Debug)]
@@ -85,8 +61,7 @@ enum What {
 
 impl Spool {
     pub(super) fn new(to: mpsc::Sender<RowsPart>, turn: Turn, room: &Room, asker: &Arc<str>) -> Self {
-        let (all, mine) = (room.all.clone(), room.of(asker));
-        Self { to, turn, all, mine, has_begun: Arc::default(), waiting: None }
+        Self { to, turn, share: room.of(asker), has_begun: Arc::default(), waiting: None }
     }
 
     /// Whether a part was handed over.
@@ -126,19 +101,11 @@ impl Spool {
     }
 
     /// Waits for room as long as the turn lasts.
-    async fn room_for(&self, bytes: usize) -> Result<[OwnedSemaphorePermit; 2], Refused> {
-        // one that is larger than all there is takes all there is
-        let bytes = bytes.clamp(1, ONE) as u32;
-        let taken = async {
-            let mine = self.mine.clone().acquire_many_owned(bytes).await.ok()?;
-            let all = self.all.clone().acquire_many_owned(bytes).await.ok()?;
-            Some([mine, all])
-        };
-        let gone = self.to.closed();
+    async fn room_for(&self, bytes: usize) -> Result<Taken, Refused> {
         tokio::select! {
-            room = taken => room.ok_or(Refused),
+            taken = self.share.take(bytes) => Ok(taken),
             () = self.turn.is_over() => Err(Refused),
-            () = gone => Err(Refused),
+            () = self.to.closed() => Err(Refused),
         }
     }
 }
@@ -179,7 +146,7 @@ mod tests {
     fn spool(to: mpsc::Sender<RowsPart>) -> Spool {
         let mut turns = Turns::new(1);
         turns.wait("somebody".into(), ());
-        Spool::new(to, turns.take().unwrap().1, &Room::default(), &"somebody".into())
+        Spool::new(to, turns.take().unwrap().1, &room(), &"somebody".into())
     }
 
     fn rows(number: usize) -> Vec<Json> {
@@ -195,9 +162,8 @@ mod tests {
         }
         spool.give(RowsPart::Keys(rows(50))).await.unwrap();
         spool.give(RowsPart::Refused).await.unwrap();
-        let (room, mine) = (spool.all.clone(), spool.mine.clone());
-        drop(spool);
-        assert!(room.available_permits() < ALL);
+        let Spool { share, .. } = spool;
+        assert!(share.left().0 < ALL);
         for number in 0..50 {
             let Some(RowsPart::Rows(told)) = from.recv().await else { panic!("rows") };
             assert_eq!(told, rows(number));
@@ -205,7 +171,7 @@ mod tests {
         assert!(matches!(from.recv().await, Some(RowsPart::Keys(keys)) if keys == rows(50)));
         assert!(matches!(from.recv().await, Some(RowsPart::Refused)));
         assert!(from.recv().await.is_none());
-        assert_eq!((room.available_permits(), mine.available_permits()), (ALL, ONE));
+        assert_eq!(share.left(), (ALL, ONE));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::Notify;
 
 use crate::config::Network;
 use crate::delivery::access::party::Counts;
@@ -42,6 +43,10 @@ pub struct Connection {
     counts: AtomicBool,
     descriptors: AtomicU32,
 }
+
+/// Told when a connection's client has not taken in time what it asked for: then it ends.
+#[derive(Debug, Clone, Default)]
+pub struct Overdue(pub Arc<Notify>);
 
 /// Why a connection is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

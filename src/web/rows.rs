@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,9 +17,12 @@ use hyper::header::{
 };
 use hyper::{Request, StatusCode};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::ask::{self, Admitted, Refusal, What, bad, refused};
-use super::reply::{Reply, reply};
+use super::connections::Overdue;
+use super::reply::{Held, Reply, long, reply};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, JoinError, NoPage};
@@ -29,6 +32,7 @@ use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
+use crate::room::Room;
 
 const CURSOR: HeaderName = HeaderName::from_static("rowcast-cursor");
 const MORE: HeaderName = HeaderName::from_static("rowcast-more");
@@ -42,16 +46,52 @@ const COMPRESSED: usize = 1024;
 /// So often a page is read again, where what may be seen changes meanwhile.
 const TRIES: u32 = 3;
 
+/// Pages that their clients have not taken yet have so many bytes in all, and those of one user, or of one address without a user.
+const ALL: usize = 64 << 20;
+const ONE: usize = 16 << 20;
+/// A page waits so long for memory.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
+/// A client that takes nothing of its page for so long loses its connection. It needs 52 kbit/s for a piece of 64 KiB.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// The memory of all of them.
+pub fn room() -> Room {
+    Room::new(ALL, ONE)
+}
+
 /// Answers a request for `/rows/{name}`.
 pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
     let admitted = match ask::admit(request, What::Rows, name, peer, web) {
         Ok(admitted) => admitted,
         Err(refusal) => return refused(refusal),
     };
-    let is_public = admitted.who.is_none();
-    match page(admitted, web).await {
-        Ok((page, cursor)) => answer(request.headers(), &page, &cursor, is_public).await,
-        Err(refusal) => refused(refusal),
+    let (is_public, party) = (admitted.who.is_none(), admitted.party.name());
+    let (page, cursor) = match page(admitted, web).await {
+        Ok(found) => found,
+        Err(refusal) => return refused(refusal),
+    };
+    let Ok(taken) = timeout(ROOM_WITHIN, web.room.of(&party).take(page.size())).await else {
+        let reason = "too many pages wait for clients that do not take them: try again later".to_owned();
+        return refused(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, code: CloseCode::Overloaded, reason });
+    };
+    let (progress, taking) = watch::channel(());
+    if let Some(overdue) = request.extensions().get::<Overdue>() {
+        tokio::spawn(look_after(taking, overdue.clone()));
+    }
+    answer(request.headers(), &page, &cursor, is_public, Held { _room: taken, progress }).await
+}
+
+/// Ends the connection of a client that takes nothing of its page. Ends with the page.
+async fn look_after(mut taking: watch::Receiver<()>, overdue: Overdue) {
+    loop {
+        match timeout(TAKEN_WITHIN, taking.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                tracing::info!(event = "rows_not_taken", seconds = TAKEN_WITHIN.as_secs());
+                return overdue.0.notify_one();
+            }
+        }
     }
 }
 
@@ -110,7 +150,7 @@ fn is_still_allowed(web: &Web, asked: &ViewKey, key: &ViewKey, who: Option<&Iden
     is_good && web.hub.permit(asked, who).is_ok_and(|now| now == *key)
 }
 
-async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: bool) -> Reply {
+async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: bool, held: Held) -> Reply {
     let mut body = String::with_capacity(page.size() + page.parts.len() + 8);
     body.push('[');
     for part in page.parts.iter().filter(|part| !part.rows.is_empty()) {
@@ -127,10 +167,10 @@ async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: boo
         asked.get_all(IF_NONE_MATCH).iter().any(|known| known.to_str().is_ok_and(|known| known.contains(&tag)));
     let mut answer = match (is_known, wants_gzip) {
         (true, _) => reply(StatusCode::NOT_MODIFIED, "application/json", ""),
-        (false, false) => reply(StatusCode::OK, "application/json", body),
+        (false, false) => long("application/json", body, held),
         (false, true) => match tokio::task::spawn_blocking(move || gzip(body.as_bytes())).await {
             Ok(Ok(packed)) => {
-                let mut answer = reply(StatusCode::OK, "application/json", packed);
+                let mut answer = long("application/json", packed, held);
                 answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 answer
             }

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::connections::{Connection, Refused};
+use super::connections::{Connection, Overdue, Refused};
 use super::reply::harden;
 use super::router::route;
 use super::spare::Spare;
@@ -97,8 +97,11 @@ async fn answer(
 ) {
     let mut shutdown = web.shutdown.clone();
     let headers_within = web.connections.headers_within();
-    let service = service_fn(move |request| {
+    let overdue = Overdue::default();
+    let clock = overdue.0.clone();
+    let service = service_fn(move |mut request| {
         let (web, connection) = (web.clone(), connection.clone());
+        request.extensions_mut().insert(overdue.clone());
         async move { Ok::<_, Infallible>(harden(route(request, &connection, &web).await, web.tls.is_some())) }
     });
     let connection = http1::Builder::new()
@@ -110,6 +113,7 @@ async fn answer(
     let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = clock.notified() => return,
         () = shutdown.begun() => {
             connection.as_mut().graceful_shutdown();
             connection.await

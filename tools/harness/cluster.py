@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -104,7 +105,9 @@ class Cluster:
         if not os.access(arguments.rowcast, os.X_OK):
             raise Failure(f"there is no {arguments.rowcast}; run: cargo build --release")
         self.rowcast_program = arguments.rowcast
-        self.dir = Path(tempfile.mkdtemp(prefix="rowcast-bench-", dir=temporary_parent(arguments.dir)))
+        # it becomes a host name in URLs, where ActiveRecord takes no underscore: mkdtemp puts one into every fifth name
+        self.dir = Path(temporary_parent(arguments.dir)) / f"rowcast-bench-{secrets.token_hex(4)}"
+        self.dir.mkdir(mode=0o700)
         stack.callback(shutil.rmtree, self.dir, ignore_errors=True)
         self._as_server: dict[str, Any] = {}
         if os.geteuid() == 0:

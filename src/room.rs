@@ -1,0 +1,87 @@
+//! Memory in which rows wait for clients that take them slowly. Owns who has how much of it; knows not what waits.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::sync::lock;
+
+/// The memory of all, and of each asker's.
+#[derive(Debug, Clone)]
+pub struct Room {
+    all: Arc<Semaphore>,
+    of_askers: Arc<Mutex<HashMap<Arc<str>, Weak<Semaphore>>>>,
+    one: usize,
+}
+
+/// One asker's part of it.
+#[derive(Debug)]
+pub struct Share {
+    all: Arc<Semaphore>,
+    mine: Arc<Semaphore>,
+    one: usize,
+}
+
+/// Some of it; given back when dropped.
+#[derive(Debug)]
+pub struct Taken {
+    _of: [OwnedSemaphorePermit; 2],
+}
+
+impl Room {
+    /// So many bytes for all together, and for those of one asker.
+    pub fn new(all: usize, one: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), of_askers: Arc::default(), one }
+    }
+
+    /// What an asker has of it.
+    pub fn of(&self, asker: &Arc<str>) -> Share {
+        let share = |mine| Share { all: self.all.clone(), mine, one: self.one };
+        let mut of_askers = lock(&self.of_askers);
+        of_askers.retain(|_, room| room.strong_count() > 0);
+        if let Some(mine) = of_askers.get(asker).and_then(Weak::upgrade) {
+            return share(mine);
+        }
+        let mine = Arc::new(Semaphore::new(self.one));
+        of_askers.insert(asker.clone(), Arc::downgrade(&mine));
+        share(mine)
+    }
+}
+
+impl Share {
+    /// Waits for so many bytes. What is larger than all that one asker may have takes all of that.
+    pub async fn take(&self, bytes: usize) -> Taken {
+        let bytes = bytes.clamp(1, self.one) as u32;
+        let mine = self.mine.clone().acquire_many_owned(bytes).await.expect("never closed");
+        let all = self.all.clone().acquire_many_owned(bytes).await.expect("never closed");
+        Taken { _of: [mine, all] }
+    }
+
+    /// Bytes that nobody has taken: of all, and of this asker's.
+    #[cfg(test)]
+    pub fn left(&self) -> (usize, usize) {
+        (self.all.available_permits(), self.mine.available_permits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_asker_has_a_part_and_all_have_the_whole() {
+        let room = Room::new(100, 60);
+        let (greedy, calm) = (room.of(&"greedy".into()), room.of(&"calm".into()));
+        let first = greedy.take(50).now_or_never().unwrap();
+        assert!(greedy.take(11).now_or_never().is_none(), "its part is 60");
+        assert!(calm.take(51).now_or_never().is_none(), "50 are left of all");
+        drop(first);
+        let most = calm.take(1_000).now_or_never().unwrap();
+        assert_eq!(room.of(&"calm".into()).left(), (40, 0), "as much as there is for one");
+        drop(most);
+        assert_eq!(greedy.left(), (100, 60));
+    }
+}
