@@ -245,3 +245,82 @@ async fn one_channel_is_told_the_end_of_each_transaction_with_its_cursor() {
     assert_eq!(socket.message().await["type"], "cut");
     server.stop().await.unwrap();
 }
+
+/// A policy that changes takes a client to another part of the channel. What the client has of the part before is of no moment
+/// from then on: it is told so before it is told the end of a cut of which that part lacks something.
+#[tokio::test]
+async fn a_policy_that_changes_is_told_before_the_cut_that_it_concerns() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table a (id int primary key, n int); create table b (id int primary key, n int); create table c (id int primary key, n int);
+         insert into a values (1, 0); insert into b values (1, 0); insert into c values (1, 0);
+         select rowcast.watch('a'), rowcast.watch('b'), rowcast.watch('c');
+         select rowcast.allow('a', 'anon'), rowcast.allow('b', 'anon'), rowcast.allow('c', 'anon');
+         create function write_all(to_all int) returns void language sql as $$
+           update a set n = to_all; update b set n = to_all; update c set n = to_all $$",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", "a secret that only the tests know")]);
+    let mut socket = server.socket("/ws?cuts=true").await;
+    // each view has a policy to wait for, one after the other
+    let view = |i: usize| {
+        let (channel, filter) = (["a", "b"][i % 2], format!("id=lt.{}", 9 + i));
+        json!({"type": "subscribe", "channel": channel, "view": i.to_string(), "filter": filter})
+    };
+    for command in (0..30).map(view).chain([json!({"type": "subscribe", "channel": "c"})]) {
+        socket.send(&command.to_string()).await;
+        loop {
+            let message = socket.message().await;
+            assert_ne!(message["type"], "error", "{message}");
+            if message["type"] == "subscribed" {
+                break;
+            }
+        }
+    }
+    const LAST: i64 = 1_000_000;
+    let (writer, ruler) = (db.another_client().await, db.another_client().await);
+    let ruling = tokio::spawn(async move {
+        for i in 1..=40 {
+            let allow = format!("rowcast.allow('a', 'anon', 'id=gt.-{i}'), rowcast.allow('b', 'anon', 'id=gt.-{i}')");
+            ruler.batch_execute(&format!("select {allow}")).await.unwrap();
+        }
+    });
+    let writing = tokio::spawn(async move {
+        let mut left = 300;
+        for n in 1.. {
+            left -= i32::from(ruling.is_finished());
+            let to_all = if left == 0 { LAST } else { n };
+            writer.batch_execute(&format!("select write_all({to_all}::int)")).await.unwrap();
+            if left == 0 {
+                return ruling.await.unwrap();
+            }
+        }
+    });
+    // what each view has shown since it was told to be whole; nothing behind a gap, until its row comes again
+    let mut shown: BTreeMap<String, i64> = BTreeMap::new();
+    let name = |message: &Value, channel: &str| format!("{} {}", message[channel], message["view"]);
+    let c = "\"c\" null";
+    let (mut gaps, mut compared) = (0, 0);
+    while shown.get(c) != Some(&LAST) {
+        let message = socket.message().await;
+        match message["type"].as_str().unwrap() {
+            "gap" => {
+                gaps += 1;
+                shown.remove(&name(&message, "channel"));
+            }
+            "realtime_update" => {
+                shown.insert(name(&message, "entity_type"), message["data"]["n"].as_i64().unwrap());
+            }
+            "cut" if message.get("channel").is_none() => {
+                let mut numbers: Vec<i64> = shown.values().copied().collect();
+                numbers.dedup();
+                assert!(numbers.len() <= 1, "at a cut after {gaps} gaps: {shown:?}");
+                compared += usize::from(shown.len() == 31);
+            }
+            _ => {}
+        }
+    }
+    writing.await.unwrap();
+    assert!(gaps > 0 && compared > 0, "{gaps} gaps, {compared} cuts of all views");
+    server.stop().await.unwrap();
+}

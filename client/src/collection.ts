@@ -230,13 +230,18 @@ export function toKey<Row>(key: KeyOf<Row>, tell: (error: RowcastError) => void)
   let isUnsafe = false;
   return (row) => {
     const key = keyOf(row);
-    // JSON.parse has rounded it: rows of different keys would be one
-    if (!isUnsafe && typeof key === "number" && Number.isInteger(key) && !Number.isSafeInteger(key)) {
+    // rows of different keys would be one
+    if (!isUnsafe && isRounded(key)) {
       isUnsafe = true;
       tell(new RowcastError("unsafe_key", `key ${key} is beyond 2^53: show it as text, in a generated column`, false));
     }
     return key;
   };
+}
+
+/** @internal Whether JSON.parse may have made another number of it. */
+export function isRounded(value: unknown): boolean {
+  return Number.isInteger(value) && !Number.isSafeInteger(value);
 }
 
 function plainKey<Row>(key: KeyOf<Row>): (row: Row) => Key {

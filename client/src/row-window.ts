@@ -1,5 +1,5 @@
 import { attempt } from "./attempt.js";
-import { toKey, type Difference, type Key, type KeyOf } from "./collection.js";
+import { isRounded, toKey, type Difference, type Key, type KeyOf } from "./collection.js";
 import { RowcastError } from "./error.js";
 import type { Change } from "./messages.js";
 import type { OrderColumn } from "./ordered.js";
@@ -58,7 +58,15 @@ export class RowWindow<Row = any> implements Shown<Row> {
     if (!(limit >= 1)) throw new RangeError(`limit of a window is ${limit}: it has to be at least 1`);
     const text: string | undefined = order === undefined ? undefined : [order].flat().join();
     this.#step = limit;
-    this.#state = new WindowRows<Row>(toKey(key as KeyOf<Row>, (error) => this.#emit("error", error)), limit);
+    // behind a place that was rounded, rows would be passed over, or come again and again
+    const end = ({ code, message }: RowcastError): void => this.#subscription.end(new RowcastError(code, message));
+    const keyOf = toKey(key as KeyOf<Row>, end);
+    this.#state = new WindowRows<Row>((row) => {
+      for (const { column } of this.order) {
+        if (isRounded((row as any)[column])) end(new RowcastError("unsafe_key", `${column} is beyond 2^53: show it as text, in a generated column`));
+      }
+      return keyOf(row);
+    }, limit);
     this.ready = this.#waiting!.promise;
     this.#subscription = subscribe(
       {

@@ -102,6 +102,21 @@ describeWhere(missing(), "windows of a real server", () => {
     expect(ids(window)).toEqual(inDatabase(server, "newest", 10));
   });
 
+  test("numbers that JavaScript rounds end it: behind one, rows would be passed over", async () => {
+    server.sql(`create table if not exists events (id bigint primary key, at bigint not null); truncate events;
+      create index if not exists events_at on events (at, id); select rowcast.watch('public.events')`);
+    const open = (order?: string, limit = 10) => (client as Client<any>).window("events", { key: "id", order, limit } as any);
+    const ended = (window: ReturnType<typeof open>) => window.ready.then(() => new Promise((resolve) => window.on("error", resolve)), (error) => error);
+    server.sql("insert into events select 9007199254740993 + n, n from generate_series(1, 200) n");
+    for (const window of [open(), open("at.desc")]) expect(await ended(window)).toMatchObject({ code: "unsafe_key", final: true });
+    server.sql("truncate events; insert into events select n, n from generate_series(1, 20) n");
+    const window = open("at.desc", 30); // no page that was read a moment ago
+    const error = ended(window);
+    await window.ready;
+    server.sql("insert into events values (21, 1700000000000000001)");
+    expect(await error).toMatchObject({ code: "unsafe_key", final: true });
+  });
+
   test("by event streams, where no WebSocket gets through", async () => {
     class Refused {
       readyState = 3;

@@ -143,10 +143,10 @@ mod tests {
     use super::*;
     use crate::source::turns::Turns;
 
-    fn spool(to: mpsc::Sender<RowsPart>) -> Spool {
+    fn spool(to: mpsc::Sender<RowsPart>, room: &Room) -> Spool {
         let mut turns = Turns::new(1);
         turns.wait("somebody".into(), ());
-        Spool::new(to, turns.take().unwrap().1, &room(), &"somebody".into())
+        Spool::new(to, turns.take().unwrap().1, room, &"somebody".into())
     }
 
     fn rows(number: usize) -> Vec<Json> {
@@ -156,13 +156,14 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_takes_nothing_yet_gets_all_of_it_in_order() {
         let (to, mut from) = mpsc::channel(1);
-        let mut spool = spool(to);
+        let room = room();
+        let (mut spool, share) = (spool(to, &room), room.of(&"somebody".into()));
         for number in 0..50 {
             spool.give(RowsPart::Rows(rows(number))).await.unwrap();
         }
         spool.give(RowsPart::Keys(rows(50))).await.unwrap();
         spool.give(RowsPart::Refused).await.unwrap();
-        let Spool { share, .. } = spool;
+        drop(spool);
         assert!(share.left().0 < ALL);
         for number in 0..50 {
             let Some(RowsPart::Rows(told)) = from.recv().await else { panic!("rows") };
@@ -193,7 +194,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_gone_ends_it() {
         let (to, from) = mpsc::channel(1);
-        let mut spool = spool(to);
+        let mut spool = spool(to, &room());
         for number in 0..3 {
             spool.give(RowsPart::Rows(rows(number))).await.unwrap();
         }

@@ -47,14 +47,12 @@ pub struct SubscribeOptions {
     pub rows: WantedRows,
     /// all rows may come in pages that were read one after the other; the client keeps those that it has when it is broken off
     pub in_pages: bool,
-    /// said just before it joins
-    pub gap: Option<Gap>,
 }
 
 impl SubscribeOptions {
     /// Whether only what comes from now on is wanted.
     pub fn is_the_stream(&self) -> bool {
-        self.since.is_none() && self.rows == WantedRows::Nothing && self.gap.is_none()
+        self.since.is_none() && self.rows == WantedRows::Nothing
     }
 }
 
@@ -259,10 +257,6 @@ impl CatchUp {
             if self.wants_rows {
                 return Err(Failed::Unanswered);
             }
-        }
-        if let Some(gap) = wish.gap {
-            self.hub.wait_until_live().await;
-            self.tell_gap(gap).await?;
         }
         loop {
             match self.hub.join(&self.key, &self.writer, &self.party, self.reference.as_ref()) {

@@ -299,7 +299,7 @@ impl Session {
                     }
                     (Ok(_), Err((code, text))) => self.refuse(&protocol::error(code, &text, r#ref.as_ref())),
                     (Ok((_, key)), Ok(rows)) => {
-                        self.subscribe(key, SubscribeOptions { since, rows, in_pages: partial, gap: None }, r#ref)
+                        self.subscribe(key, SubscribeOptions { since, rows, in_pages: partial }, r#ref)
                     }
                 }
             }

@@ -107,7 +107,10 @@ impl Session {
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
                 Ok(_) => {
                     drop(subscription);
-                    self.join(asked, SubscribeOptions { gap: Some(Gap::Policy), ..SubscribeOptions::default() }, None);
+                    // at once: at a cut that came before it, the client would take what it has for what the table is
+                    self.hub.metrics().count_gap(Gap::Policy.as_str());
+                    self.writer.say(&protocol::gap(&asked.label(), Gap::Policy));
+                    self.join(asked, SubscribeOptions::default(), None);
                 }
                 Err(error) => {
                     drop(subscription);
