@@ -129,7 +129,8 @@ revoke create on schema rowcast from rowcast_capture;
 grant usage on schema rowcast to rowcast_relay;
 grant select on all tables in schema rowcast to rowcast_relay;
 grant select on sequence rowcast.outbox_id, rowcast.capture_state, rowcast.capture_state_brief to rowcast_relay;
-grant execute on function rowcast.bell_mode(),
+grant execute on function rowcast.serves(),
+  rowcast.bell_mode(),
   rowcast.row_bytes(),
   rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.prune(),

@@ -221,8 +221,12 @@ async fn migrate(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
     let (database, mut client) = connect(arguments, schema).await?;
     let migrated = install::migrate(&mut client).await?;
     let what = if migrated.applied.is_empty() { "was at" } else { "is now at" };
+    let also = match migrated.is_newer {
+        true => "of a later rowcast: it serves this one, and was left as it is",
+        false => "functions are current",
+    };
     let schema = database.naming().schema();
-    println!("{database}: schema {schema} {what} version {}, functions are current", migrated.version);
+    println!("{database}: schema {schema} {what} version {}, {also}", migrated.version);
     if let Some((owner, remedy)) = install::locked_out_owner(&client).await? {
         println!(
             "The database belongs to {owner}, whose pg_dump fails from now on: it may not read schema {schema}.\n  \

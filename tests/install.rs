@@ -4,6 +4,7 @@ use rowcast::naming::Naming;
 use rowcast::source::install;
 
 use super::support::postgres::{TestDatabase, connect};
+use super::support::server::TestServer;
 
 /// Everything in schema rowcast, as text: what two ways of installing must agree on.
 const DUMP: &str = "select string_agg(line, E'\\n' order by line) from (
@@ -61,10 +62,17 @@ async fn the_name_of_every_error_is_known_to_the_server() {
     }
 }
 
+/// The database as a migrate of the next version leaves it: a table more.
+const NEXT: &str = "create table rowcast.of_the_next (n int);
+    insert into rowcast.schema_history values (99, 'future', '2026-01-01T00:00:00Z', '0')";
+/// It takes away what programs of this version use.
+const SERVES_NO_OLDER: &str =
+    "create or replace function rowcast.serves() returns int language sql immutable as 'select 99'";
+
 #[tokio::test]
 async fn an_older_and_a_newer_schema_are_told_apart() {
     let db = TestDatabase::new().await;
-    db.run("insert into rowcast.schema_history values (99, 'future', '2026-01-01T00:00:00Z', '0')").await;
+    db.run(&format!("{NEXT}; {SERVES_NO_OLDER}")).await;
     let error = install::check(&db.client).await.unwrap_err();
     assert!(error.to_string().contains("newer than this rowcast"), "{error}");
     assert_eq!(error.remedy(), Some("update rowcast"));
@@ -72,6 +80,42 @@ async fn an_older_and_a_newer_schema_are_told_apart() {
     assert!(error.to_string().contains("newer"), "{error}");
     db.run("delete from rowcast.schema_history").await;
     assert_eq!(install::check(&db.client).await.unwrap_err().remedy(), Some("run: rowcast migrate"));
+}
+
+/// A fleet is upgraded node by node, and Postgres restarts before the last old one was replaced. Then the new version turns out
+/// to be bad, and the old one is started again, with its migrate before it.
+#[tokio::test]
+async fn a_server_works_with_the_next_schema_and_may_be_gone_back_to() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets')").await;
+    let server = TestServer::start(&db.url);
+    let (mut socket, _) = server.subscribed_at("/ws/pets").await;
+    db.run(NEXT).await;
+    let before = db.text(DUMP).await;
+    db.run("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'rowcast %' and pid <> pg_backend_pid()")
+        .await;
+    let mut told = Vec::new();
+    for pet in 1..=3 {
+        db.run(&format!("insert into pets values ({pet})")).await;
+    }
+    while told.len() < 3 {
+        let message = socket.message().await;
+        match message["type"].as_str().unwrap() {
+            "realtime_update" => told.push(message["data"]["pet_id"].as_i64().unwrap()),
+            kind => assert!(kind == "error" && message["code"] == "source_down", "{message}"),
+        }
+    }
+    assert_eq!(told, [1, 2, 3]);
+    server.stop().await.unwrap();
+    // back
+    let migrated = install::migrate(&mut db.another_client().await).await.unwrap();
+    assert_eq!((migrated.applied.len(), migrated.version, migrated.is_newer), (0, 99, true));
+    assert_eq!(db.text(DUMP).await, before, "it stays as it is");
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (4)").await;
+    assert_eq!(socket.message().await["data"]["pet_id"], 4);
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]

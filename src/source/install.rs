@@ -32,7 +32,7 @@ macro_rules! sql_files {
 
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
-    "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "json_differing" "capture_pinned" "capture_large" "capture"
+    "serves" "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "json_differing" "capture_pinned" "capture_large" "capture"
     "capture_truncate" "write_to" "note_left_out" "note_tally" "holders" "prune" "pause" "resume" "present_life" "note_life" "cursor" "note_durable" "note_node" "take_publishing" "origin" "keep_excluded" "notify" "publish"
     "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "watch_call" "free_channel" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "grant_added" "revoke_snapshot"
     "tell_policy" "filter_tests" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "keep_briefly" "watch" "unwatch" "unwatch_all" "refuse_beside_relays" "unwatched_of" "state_schema" "watch_with_prefix" "watch_newcomer" "note_tables" "watch_schema" "watch_each" "dump" "uninstall");
@@ -112,9 +112,12 @@ pub struct Migrated {
     pub applied: Vec<i64>,
     /// the schema's version
     pub version: i64,
+    /// it is one of a later program; nothing was changed
+    pub is_newer: bool,
 }
 
-/// Brings the schema to this program's version: all of it or nothing. Many at once are safe. The client's session has the
+/// Brings the schema to this program's version: all of it or nothing. Many at once are safe. A newer schema that serves this
+/// program stays as it is. The client's session has the
 /// settings of rowcast's own sessions afterwards.
 ///
 /// # Errors
@@ -122,6 +125,10 @@ pub struct Migrated {
 pub async fn migrate(client: &mut Client) -> Result<Migrated> {
     let settings = format!("{}; set client_min_messages = warning", settings(Purpose::Command));
     client.batch_execute(&settings).await.map_err(|e| Error::database("cannot migrate", e))?;
+    if let Some(version) = newer_that_serves(client).await? {
+        // an older version is started again, as after an upgrade that went wrong
+        return Ok(Migrated { applied: Vec::new(), version, is_newer: true });
+    }
     let deadline = Instant::now() + TURN_WITHIN;
     loop {
         match attempt(client).await {
@@ -214,7 +221,7 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
     transaction.commit().await.map_err(explain)?;
     let new =
         runner().get_migrations().iter().map(|m| i64::from(m.version())).filter(|v| !applied.contains(v)).collect();
-    Ok(Migrated { applied: new, version: version() })
+    Ok(Migrated { applied: new, version: version(), is_newer: false })
 }
 
 /// The versions that were applied before.
@@ -325,7 +332,7 @@ pub async fn locked_out_owner(client: &Client) -> Result<Option<(String, String)
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// Refuses a schema that is missing, older or newer.
+/// Refuses a schema that is missing, older, or newer and does not serve this program.
 ///
 /// # Errors
 /// [`Kind::Schema`] with the remedy.
@@ -351,12 +358,31 @@ pub async fn check(client: &Client) -> Result<()> {
             Err(Error::new(Kind::Schema, format!("schema {schema} is at version {found}, this rowcast needs {needed}"))
                 .hint(naming.of("run: rowcast migrate")))
         }
+        std::cmp::Ordering::Greater if newer_that_serves(client).await?.is_some() => {
+            tracing::info!(event = "schema_newer", found, needed, "it serves this version too");
+            Ok(())
+        }
         std::cmp::Ordering::Greater => Err(Error::new(
             Kind::Schema,
             format!("schema {schema} is at version {found}, newer than this rowcast ({needed})"),
         )
         .hint("update rowcast")),
     }
+}
+
+/// The version of a schema that is newer than this program, and with which it works all the same.
+async fn newer_that_serves(client: &Client) -> Result<Option<i64>> {
+    let explain = |e| Error::database(client.naming().of("cannot look for schema rowcast"), e);
+    let there = format!(
+        "select pg_catalog.to_regclass('{HISTORY}') is not null and pg_catalog.to_regprocedure('rowcast.serves()') is not null"
+    );
+    if !client.query_one(&there, &[]).await.map_err(explain)?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let found = format!("select coalesce(max(version), 0)::int8, rowcast.serves()::int8 from {HISTORY}");
+    let row = client.query_one(&found, &[]).await.map_err(explain)?;
+    let (found, serves): (i64, i64) = (row.get(0), row.get(1));
+    Ok((found > version() && serves <= version()).then_some(found))
 }
 
 fn version() -> i64 {

@@ -564,6 +564,14 @@ ALTER FUNCTION rowcast.row_bytes() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.row_bytes() IS 'bytes of JSON of the largest row that is told whole; set by rowcast.configure(''row_bytes'', ..)';
 
+CREATE FUNCTION rowcast.serves() RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.serves() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.serves() IS 'the oldest version of the schema whose programs work with this one';
+
 CREATE FUNCTION rowcast.singular(name text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1494,6 +1502,9 @@ GRANT ALL ON FUNCTION rowcast.ring(channel text, op "char", data json) TO rowcas
 REVOKE ALL ON FUNCTION rowcast.row_bytes() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.row_bytes() TO rowcast_capture;
 GRANT ALL ON FUNCTION rowcast.row_bytes() TO rowcast_relay;
+
+REVOKE ALL ON FUNCTION rowcast.serves() FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.serves() TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.singular(name text) FROM PUBLIC;
 
