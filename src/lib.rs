@@ -42,6 +42,7 @@ mod room;
 pub mod row;
 pub mod seal;
 pub mod serve;
+mod service_manager;
 
 pub mod shutdown;
 pub mod source;

@@ -20,6 +20,7 @@ use crate::delivery::fanout::hub::{self, Hub};
 use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
+use crate::service_manager;
 use crate::shutdown::{self, Shutdown};
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
@@ -53,11 +54,14 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// the usual 128 that befell a storm of 256 at a time.
 const BACKLOG: u32 = 4096;
 
-/// Binds the configured address.
+/// Binds the configured address, or takes the socket that the service manager has passed.
 ///
 /// # Errors
 /// [`Kind::Io`] when the port is in use or not ours to take.
 pub fn bind(config: &Config) -> Result<TcpListener> {
+    if let Some(passed) = service_manager::passed_socket()? {
+        return Ok(passed);
+    }
     listen(config.listen).map_err(|e| {
         let hint = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
@@ -251,6 +255,7 @@ fn start(
     let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
     tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to, version, process);
     hub.start(tasks, received, shutdown);
+    tasks.spawn("service manager", service_manager::run(hub.live(), shutdown.clone()));
     tasks.spawn("server", server::run(listener, web, config.drain));
     if let Some(tls) = tls {
         tasks.spawn("certificate", tls.renew(shutdown.clone()));

@@ -251,3 +251,83 @@ async fn what_a_stranger_sends_makes_no_line_of_the_log() {
     assert!(log.iter().all(|line| line["event"] != "forged"), "{log:?}");
     assert!(log.iter().filter(|line| line["event"] == "socket_refused" || line["event"] == "forbidden").count() >= 2);
 }
+
+/// systemd's protocol, on a socket of the test's own.
+#[tokio::test]
+async fn a_service_manager_is_told_how_the_server_is() {
+    let db = TestDatabase::new().await;
+    let folder = std::env::temp_dir().join(format!("rowcast-notify-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("notify");
+    let manager = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = async || {
+        let mut datagram = [0; 1024];
+        let length = manager.recv(&mut datagram).await.unwrap();
+        String::from_utf8_lossy(&datagram[..length]).into_owned()
+    };
+    let start = async |url: &str, watchdog: &str| {
+        let mut command = tokio::process::Command::from(rowcast(url));
+        command.args(["serve", "--log-format", "json"]).env("NOTIFY_SOCKET", &path);
+        command.env("WATCHDOG_USEC", watchdog).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
+    };
+    // one whose database is away is ready all the same, and says what it waits for
+    let mut waiting = start("postgres://nobody@127.0.0.1:1/nowhere", "30000000").await;
+    let first = told().await;
+    assert!(first.contains("READY=1") && first.contains("STATUS=no changes come"), "{first}");
+    waiting.kill().await.unwrap();
+    let mut running = start(&db.url, "100000").await;
+    let (mut heard, mut beats) = (String::new(), 0);
+    while !heard.contains("STATUS=live") || beats < 5 {
+        let next = told().await;
+        beats += usize::from(next.contains("WATCHDOG=1"));
+        heard += &next;
+    }
+    assert!(heard.contains("READY=1"), "{heard}");
+    Command::new("kill").arg(running.id().unwrap().to_string()).status().unwrap();
+    while !told().await.contains("STOPPING=1") {}
+    assert!(running.wait().await.unwrap().success());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// The service manager keeps the listening socket while it starts the server anew.
+#[tokio::test]
+async fn a_restart_on_a_passed_socket_refuses_nobody() {
+    let db = TestDatabase::new().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let start = || {
+        let passed = std::os::fd::OwnedFd::from(listener.try_clone().unwrap());
+        let command = rowcast(&db.url);
+        // the first socket that is passed is descriptor 3
+        let mut shell = tokio::process::Command::new("sh");
+        shell.args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve 3<&0 </dev/null"]).arg(command.get_program());
+        shell.env("DATABASE_URL", &db.url).env("ROWCAST_LISTEN", "127.0.0.1:1").env("ROWCAST_DRAIN_SECONDS", "5");
+        shell.stdin(passed).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap()
+    };
+    let mut server = start();
+    let ask = async move || {
+        let mut tcp = tokio::net::TcpStream::connect(address).await.expect("a connection that is not refused");
+        tcp.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    ask().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        asking.spawn(async move {
+            for _ in 0..100 {
+                ask().await;
+            }
+        });
+    }
+    for _ in 0..3 {
+        Command::new("kill").arg(server.id().unwrap().to_string()).status().unwrap();
+        assert!(server.wait().await.unwrap().success());
+        server = start();
+        ask().await;
+    }
+    while let Some(asked) = asking.join_next().await {
+        asked.unwrap();
+    }
+}

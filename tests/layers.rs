@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "cli",
     "demo",
     "serve",
@@ -27,6 +27,7 @@ const ORDER: [&str; 28] = [
     "feedback",
     "refusals",
     "fetch",
+    "service_manager",
     "shutdown",
     "tasks",
     "naming",

@@ -9,6 +9,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::connections::{Connection, Overdue, Refused};
 use super::reply::harden;
@@ -18,6 +20,9 @@ use super::state::Web;
 
 /// Bytes that a client's kernel has not taken for this long end its connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
+/// A connection without a request is kept so long when the server ends.
+const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// To an address with too many connections.
 const TOO_MANY: &[u8] =
@@ -97,10 +102,11 @@ async fn answer(
 ) {
     let mut shutdown = web.shutdown.clone();
     let headers_within = web.connections.headers_within();
-    let overdue = Overdue::default();
-    let clock = overdue.0.clone();
+    let (overdue, asks) = (Overdue::default(), Arc::new(Notify::new()));
+    let (clock, has_asked) = (overdue.0.clone(), asks.clone());
     let service = service_fn(move |mut request| {
         let (web, connection) = (web.clone(), connection.clone());
+        asks.notify_one();
         request.extensions_mut().insert(overdue.clone());
         async move { Ok::<_, Infallible>(harden(route(request, &connection, &web).await, web.tls.is_some())) }
     });
@@ -115,8 +121,15 @@ async fn answer(
         result = connection.as_mut() => result,
         () = clock.notified() => return,
         () = shutdown.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            // the request of a client that has just connected is on its way: it would take the end for a failure
+            let first = timeout(FIRST_REQUEST_WITHIN, has_asked.notified());
+            tokio::select! {
+                result = connection.as_mut() => result,
+                _ = first => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
         }
     };
     if let Err(error) = result {

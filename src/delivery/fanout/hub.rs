@@ -276,6 +276,11 @@ impl Hub {
         &self.keepalive
     }
 
+    /// Whether capture is live, from now on.
+    pub fn live(&self) -> watch::Receiver<bool> {
+        self.live.subscribe()
+    }
+
     /// Whether capture is live.
     pub fn is_live(&self) -> bool {
         *self.live.borrow()
