@@ -36,8 +36,13 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
     let schema = text(matches, "schema");
     match matches.subcommand() {
         Some(("serve", arguments)) => {
-            let config = load_config(arguments, schema, None)?;
-            let logs = logs::start(&config)?;
+            // who asked for JSON reads nothing else
+            let format =
+                text(arguments, "log-format").map(Into::into).or_else(|| std::env::var_os("ROWCAST_LOG_FORMAT"));
+            let is_json = format.is_some_and(|format| format == "json");
+            let told = |error| if is_json { logs::end(error) } else { error };
+            let config = load_config(arguments, schema, None).map_err(told)?;
+            let logs = logs::start(&config).map_err(told)?;
             let is_json = config.log_json == Some(true);
             let (trigger, shutdown) = shutdown::channel();
             let serve = async {
@@ -49,7 +54,6 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
                 }
             };
             let ended = Box::pin(serve).await;
-            // who asked for JSON reads nothing else
             ended.map_err(|error| if is_json { logs::tell(error) } else { error })
         }
         Some(("demo", arguments)) => demo(arguments).await,

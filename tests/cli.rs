@@ -38,7 +38,10 @@ struct Served {
 impl Served {
     async fn start(url: &str, arguments: &[&str]) -> Self {
         let mut command = tokio::process::Command::from(rowcast(url));
-        command.args(["serve", "--log", "debug", "--log-format", "json"]).args(arguments);
+        command.args(["serve", "--log-format", "json"]).args(arguments);
+        if !arguments.contains(&"--log") {
+            command.args(["--log", "debug"]);
+        }
         let mut process = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let mut served = Self { process, lines, log: Vec::new(), address: String::new() };
@@ -329,5 +332,38 @@ async fn a_restart_on_a_passed_socket_refuses_nobody() {
     }
     while let Some(asked) = asking.join_next().await {
         asked.unwrap();
+    }
+}
+
+/// Somebody on call reads the log at night: a database that is away is one event, each line says which it is, and the driver's
+/// own lines, which have none, are not among them.
+#[tokio::test]
+async fn an_outage_of_the_database_is_one_event() {
+    let db = TestDatabase::new().await;
+    let rest = db.url.split_once('@').unwrap().1;
+    let (behind, name) = rest.split_once('/').unwrap();
+    let (listener, behind) = (tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), behind.to_owned());
+    let url = db.url.replace(rest, &format!("{}/{name}", listener.local_addr().unwrap()));
+    // the way to the database, until it is cut
+    let way = tokio::spawn(async move {
+        let mut lines = tokio::task::JoinSet::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut far = tokio::net::TcpStream::connect(&behind).await.unwrap();
+            lines.spawn(async move { _ = tokio::io::copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    let mut served = Served::start(&url, &["--log", "info"]).await;
+    let before = served.log.len();
+    way.abort();
+    // what looks each ten seconds finds it too
+    let outage = async { while served.reads().await {} };
+    let _ = tokio::time::timeout(Duration::from_secs(13), outage).await;
+    let events: Vec<_> = served.log.iter().map(|line| line["event"].as_str().unwrap_or("none")).collect();
+    assert_eq!(events[before..], ["source_down", "reconnect_failed"], "{:?}", &served.log[before..]);
+    assert!(served.log.iter().all(|line| line["event"].is_string()), "{:?}", served.log);
+    for settings in [&["--log", "a=b=c"][..], &["--ping-seconds", "no"], &["--database-url", "mysql://"]] {
+        let (_, said) = run(&db.url, &[&["serve", "--log-format", "json"], settings].concat()).await;
+        let last: serde_json::Value = serde_json::from_str(said.trim()).unwrap_or_else(|e| panic!("{e}: {said}"));
+        assert_eq!((&last["event"], &last["level"]), (&"ended".into(), &"ERROR".into()), "{said}");
     }
 }

@@ -3,7 +3,6 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -48,10 +47,16 @@ pub(super) fn start(config: &Config) -> Result<Logs> {
     } else {
         lines.with_ansi(terminal).boxed()
     };
-    // the pool's lines say neither what was asked of it nor why it failed; who asked says both
-    let lines = lines.with_filter(filter_fn(|line| !line.target().starts_with("deadpool")));
     tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(Logs(handle))
+}
+
+/// The program ends by this error, before it has a log: its only line.
+pub(super) fn end(error: Error) -> Error {
+    let lines = fmt::layer().with_target(false).with_writer(std::io::stderr).json().flatten_event(true);
+    // another one stands in its place where a test runs in this process
+    let _ = tracing_subscriber::registry().with(lines).try_init();
+    tell(error)
 }
 
 /// The program ends by this error: the last line of the log.
@@ -92,6 +97,11 @@ impl Logs {
     }
 }
 
+/// Lines of these libraries have no event, and say neither what was asked of them nor why it failed: whoever asked says both. At
+/// `debug` the driver shows parameters of statements, which are rows.
+const SILENT: [&str; 2] = ["tokio_postgres=off", "deadpool=off"];
+
 fn filter(text: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(text).map_err(|e| Error::new(Kind::Config, format!("log = {text} is no filter")).because(e))
+    let all = [&[text], &SILENT[..]].concat().join(",");
+    EnvFilter::try_new(all).map_err(|e| Error::new(Kind::Config, format!("log = {text} is no filter")).because(e))
 }

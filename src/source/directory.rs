@@ -116,7 +116,7 @@ impl Drop for Directory {
 }
 
 async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
-    let mut is_failing = false;
+    let mut is_told = false;
     let mut within = FIRST_WITHIN;
     // dropped, it ends
     let (mut looking, mut next_look) = (JoinSet::new(), Instant::now());
@@ -124,10 +124,12 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
         let ticket = asked.count.load(Ordering::Acquire);
         let began = Instant::now();
         let read = timeout(within, Catalog::load(&pool)).await;
+        let is_late = read.is_err();
         let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the channels cannot be read in time")));
+        let is_failing = read.is_err();
         match read {
             Ok(catalog) => {
-                if std::mem::take(&mut is_failing) {
+                if std::mem::take(&mut is_told) {
                     tracing::info!(event = "channels_read", "they can be read again");
                 }
                 within = (began.elapsed() * 4).clamp(WITHIN, FIRST_WITHIN);
@@ -143,7 +145,9 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
             }
             Err(error) => {
                 let why = error::chain(&error);
-                if !std::mem::replace(&mut is_failing, true) {
+                // of a database that is away `source_down` tells
+                let is_down = error.kind() == Kind::Connection && !is_late;
+                if !is_down && !std::mem::replace(&mut is_told, true) {
                     tracing::warn!(
                         event = "channels_unread",
                         error = why,

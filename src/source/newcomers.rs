@@ -24,6 +24,10 @@ pub async fn run(pool: Pool, mut shutdown: Shutdown) {
             tokio::time::sleep(EVERY).await;
             match watch(&pool, &mut refused).await {
                 Ok(()) => is_failing = false,
+                // `source_down` tells of it
+                Err(error) if error.kind() == Kind::Connection => {
+                    tracing::debug!(event = "newcomers_unknown", error = error::chain(&error));
+                }
                 Err(error) if !is_failing => {
                     is_failing = true;
                     tracing::warn!(event = "newcomers_unknown", error = error::chain(&error));
