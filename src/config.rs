@@ -32,6 +32,8 @@ pub struct Config {
     pub database_url: Option<String>,
     pub schema: Naming,
     pub listen: SocketAddr,
+    /// `None`: metrics and status are answered where sockets are
+    pub admin_listen: Option<SocketAddr>,
     pub log: String,
     pub log_json: Option<bool>,
     /// `None`: stderr
@@ -153,6 +155,7 @@ pub fn load(
         schema: reader.naming("schema"),
         backbone,
         listen: reader.listen(),
+        admin_listen: reader.address("admin-listen"),
         log: if reader.flag("websocket-debug") { "debug".into() } else { reader.text("log") },
         log_json: match reader.text("log-format").as_str() {
             "auto" => None,
@@ -217,6 +220,9 @@ pub fn load(
         if !config.admission.proxies.is_empty() && !reader.flag("allow-anonymous") {
             reader.complain("trusted-proxies", "others come by a proxy and every channel is open: give a key to check tokens with (--jwt-secret, --jwt-public-key, --jwks), or say --allow-anonymous");
         }
+    }
+    if config.admin_listen.is_some_and(|admin| admin == config.listen && admin.port() != 0) {
+        reader.complain("admin-listen", &format!("{} is where listen is: choose another port", config.listen));
     }
     if !config.listen.ip().is_loopback() && !config.keys.is_some() && !reader.flag("allow-anonymous") {
         reader.complain(

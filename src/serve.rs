@@ -62,15 +62,19 @@ pub fn bind(config: &Config) -> Result<TcpListener> {
     if let Some(passed) = service_manager::passed_socket()? {
         return Ok(passed);
     }
-    listen(config.listen).map_err(|e| {
+    listen_at(config.listen, "listen")
+}
+
+fn listen_at(address: SocketAddr, setting: &str) -> Result<TcpListener> {
+    listen(address).map_err(|e| {
         let hint = match e.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "another program listens there: stop it or choose another port with --listen"
+                format!("another program listens there: stop it or choose another port with --{setting}")
             }
-            std::io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-            _ => "choose an address of this machine with --listen",
+            std::io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with --{setting}"),
+            _ => format!("choose an address of this machine with --{setting}"),
         };
-        Error::new(Kind::Io, format!("cannot listen on {}", config.listen)).because(e).hint(hint)
+        Error::new(Kind::Io, format!("cannot listen on {address}")).because(e).hint(hint)
     })
 }
 
@@ -242,6 +246,7 @@ fn start(
         application: config.application,
         naming: config.schema,
         questions,
+        has_admin_listener: config.admin_listen.is_some(),
         tls: tls.clone(),
         connections: Connections::new(per_address, proxies, descriptors),
         room: rows::room(),
@@ -256,6 +261,12 @@ fn start(
     tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to, version, process);
     hub.start(tasks, received, shutdown);
     tasks.spawn("service manager", service_manager::run(hub.live(), shutdown.clone()));
+    if let Some(address) = config.admin_listen {
+        let listener = listen_at(address, "admin-listen")?;
+        let address = listener.local_addr().unwrap_or(address);
+        tracing::info!(event = "listening_for_operators", %address);
+        tasks.spawn("operators", server::run_for_operators(listener, web.clone()));
+    }
     tasks.spawn("server", server::run(listener, web, config.drain));
     if let Some(tls) = tls {
         tasks.spawn("certificate", tls.renew(shutdown.clone()));

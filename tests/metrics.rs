@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::postgres::TestDatabase;
+use super::support::redis::free_port;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
 
@@ -128,5 +130,48 @@ async fn openmetrics_is_for_who_asks_for_it() {
         server.get_with("/metrics", "accept: application/openmetrics-text;version=1.0.0,*/*;q=0.1\r\n").await;
     assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
     assert!(body.contains("# TYPE rowcast_gaps counter") && body.ends_with("# EOF\n"), "{body}");
+    server.stop().await.unwrap();
+}
+
+/// The network of operators is not that of clients: what the server is, to the one without a token; what it serves, to the other.
+#[tokio::test]
+async fn operators_have_a_listener_of_their_own() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); select rowcast.watch('pets'), rowcast.allow('pets', 'anon')")
+        .await;
+    let admin: std::net::SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let settings = [("admin-listen", &*admin.to_string()), ("jwt-secret", "a secret that only the tests know")];
+    let server = TestServer::start_with(&db.url, &settings);
+    server.subscribed("/ws/pets").await;
+    let ask = async |path: &str, host: &str| {
+        let mut tcp = tokio::net::TcpStream::connect(admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    for (path, said) in [
+        ("/metrics", "rowcast_sockets"),
+        ("/healthz", "ok"),
+        ("/readyz", "ready"),
+        ("/websocket/status", "\"connections\""),
+        ("/websocket/behind", "["),
+    ] {
+        let answer = ask(path, "10.0.0.1:9000").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(said), "{path}: {answer}");
+    }
+    for path in ["/rows/pets", "/ws/pets", "/sse/pets", "/"] {
+        let answer = ask(path, "localhost").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+    let answer = ask("/metrics", "evil.example.org").await;
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    for path in ["/metrics", "/websocket/status"] {
+        let (status, said) = server.get(path).await;
+        assert!(status == 404 && said.contains("admin-listen"), "{path}: {status} {said}");
+    }
+    assert_eq!(server.get("/healthz").await.0, 200);
+    assert_eq!(server.get("/rows/pets").await.0, 200);
     server.stop().await.unwrap();
 }

@@ -234,13 +234,8 @@ impl Reader {
 
     pub(super) fn listen(&mut self) -> SocketAddr {
         let fallback = SocketAddr::from(([127, 0, 0, 1], 8000));
-        let listen = self.text("listen");
-        if !listen.is_empty() {
-            let listen = listen.replace("localhost", "127.0.0.1");
-            return listen.parse().unwrap_or_else(|_| {
-                self.complain("listen", &format!("{listen} is no address with a port, such as 127.0.0.1:8000"));
-                fallback
-            });
+        if !self.text("listen").is_empty() {
+            return self.address("listen").unwrap_or(fallback);
         }
         let host = self.text("websocket-host").replace("localhost", "127.0.0.1");
         let port = self.number("websocket-port", 0, 65535) as u16;
@@ -251,6 +246,15 @@ impl Reader {
                 fallback
             }
         }
+    }
+
+    pub(super) fn address(&mut self, name: &'static str) -> Option<SocketAddr> {
+        let address = self.text(name).replace("localhost", "127.0.0.1");
+        let parsed = address.parse().ok();
+        if parsed.is_none() && !address.is_empty() {
+            self.complain(name, &format!("{address} is no address with a port, such as 127.0.0.1:8000"));
+        }
+        parsed
     }
 
     pub(super) fn finish(self, config: Config) -> Result<Config> {

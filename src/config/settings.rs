@@ -64,6 +64,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "address and port of the server [default: 127.0.0.1:8000]",
     },
     Setting {
+        name: "admin-listen",
+        env: &["ROWCAST_ADMIN_LISTEN"],
+        default: None,
+        help: "address and port for metrics, status and health alone, without a token: listen answers metrics and status no longer",
+    },
+    Setting {
         name: "websocket-host",
         env: &["WEBSOCKET_HOST"],
         default: Some("127.0.0.1"),

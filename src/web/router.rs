@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
 
+use super::admit::Names;
 use super::connections::Connection;
 use super::reply::{Reply, json, text};
 use super::state::Web;
@@ -42,12 +43,40 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
     if let Some(name) = path.strip_prefix("/rows/") {
         return rows::rows(&request, name, peer, web).await;
     }
-    if is_about_the_server(&path)
-        && let Err(refusal) = ask::for_admin(&request, peer, web)
-    {
-        return ask::refused(refusal);
+    if is_about_the_server(&path) {
+        if web.has_admin_listener {
+            return text(StatusCode::NOT_FOUND, "metrics and status are answered at admin-listen\n");
+        }
+        if let Err(refusal) = ask::for_admin(&request, peer, web) {
+            return ask::refused(refusal);
+        }
     }
-    match path.as_str() {
+    match about_the_server(&path, &request, web).await {
+        Some(reply) => reply,
+        None => pages::page(&path, web.application.is_some(), &web.naming)
+            .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not found: see / for what there is\n")),
+    }
+}
+
+/// The same on the listener of operators, who need no token: nothing of channels is there.
+pub(super) async fn route_for_operators(request: Request<Incoming>, web: &Web) -> Reply {
+    // a page of a name that anybody may have made is no operator's
+    if !web.admission.allow_host(request.headers(), Names::NotPublic) {
+        return text(StatusCode::MISDIRECTED_REQUEST, "use an address, or a name that nobody else can register\n");
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+    }
+    let reply = about_the_server(request.uri().path(), &request, web).await;
+    reply.unwrap_or_else(|| {
+        let there = "not found: here are /metrics, /healthz, /readyz, /websocket/status, /websocket/behind, /websocket/database\n";
+        text(StatusCode::NOT_FOUND, there)
+    })
+}
+
+/// What is answered of the server itself, and of nothing that it serves.
+async fn about_the_server(path: &str, request: &Request<Incoming>, web: &Web) -> Option<Reply> {
+    Some(match path {
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
         "/websocket/behind" => json(StatusCode::OK, &web.hub.behind()),
         "/websocket/database" => status::database(web).await,
@@ -58,12 +87,8 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
-        _ => match path.strip_prefix("/explain/") {
-            Some(id) => status::explain(web, id).await,
-            None => pages::page(&path, web.application.is_some(), &web.naming)
-                .unwrap_or_else(|| text(StatusCode::NOT_FOUND, "not found: see / for what there is\n")),
-        },
-    }
+        _ => status::explain(web, path.strip_prefix("/explain/")?).await,
+    })
 }
 
 /// Hands the clinic's application what the clinic's page asks of it, as a proxy before both would.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::connections::{Connection, Overdue, Refused};
 use super::reply::harden;
-use super::router::route;
+use super::router::{route, route_for_operators};
 use super::spare::Spare;
 use super::state::Web;
 
@@ -74,13 +74,40 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
     }
 }
 
+/// Answers operators until the shutdown, without TLS. Theirs are few, and none is a socket.
+pub async fn run_for_operators(listener: TcpListener, web: Arc<Web>) {
+    let mut shutdown = web.shutdown.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.begun() => return,
+        };
+        match accepted {
+            Ok((tcp, peer)) => {
+                // a descriptor that is kept back for health will do
+                if let Ok(connection) = web.connections.enter(peer.ip().to_canonical(), 1) {
+                    web.tasks.spawn(answer(tcp, connection, web.clone(), Door::Operators));
+                }
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Whom a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Clients,
+    Operators,
+}
+
 async fn serve(tcp: TcpStream, connection: Arc<Connection>, web: Arc<Web>) {
     // a frame is written whole: waiting for more would only add latency
     let _ = tcp.set_nodelay(true);
     // a client that vanished without a word while frames were on their way: the kernel alone gives up after 15 minutes
     let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     match web.tls.clone() {
-        None => answer(tcp, connection, web).await,
+        None => answer(tcp, connection, web, Door::Clients).await,
         Some(tls) => {
             let mut shutdown = web.shutdown.clone();
             let plain = tokio::select! {
@@ -88,7 +115,7 @@ async fn serve(tcp: TcpStream, connection: Arc<Connection>, web: Arc<Web>) {
                 () = shutdown.begun() => None,
             };
             if let Some(plain) = plain {
-                answer(plain, connection, web).await;
+                answer(plain, connection, web, Door::Clients).await;
             }
         }
     }
@@ -99,6 +126,7 @@ async fn answer(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     connection: Arc<Connection>,
     web: Arc<Web>,
+    door: Door,
 ) {
     let mut shutdown = web.shutdown.clone();
     let headers_within = web.connections.headers_within();
@@ -108,7 +136,13 @@ async fn answer(
         let (web, connection) = (web.clone(), connection.clone());
         asks.notify_one();
         request.extensions_mut().insert(overdue.clone());
-        async move { Ok::<_, Infallible>(harden(route(request, &connection, &web).await, web.tls.is_some())) }
+        async move {
+            let (reply, by_tls) = match door {
+                Door::Clients => (route(request, &connection, &web).await, web.tls.is_some()),
+                Door::Operators => (route_for_operators(request, &web).await, false),
+            };
+            Ok::<_, Infallible>(harden(reply, by_tls))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

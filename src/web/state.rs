@@ -37,6 +37,8 @@ pub struct Web {
     pub questions: Option<mpsc::Sender<Question>>,
     /// the installation, for SQL that its pages show
     pub naming: Naming,
+    /// metrics and status are answered to operators, on a listener of their own
+    pub has_admin_listener: bool,
     /// `None`: connections are not encrypted
     pub tls: Option<Arc<Tls>>,
     /// those that are open
