@@ -32,6 +32,8 @@ pub struct Config {
     pub database_url: Option<String>,
     pub schema: Naming,
     pub listen: SocketAddr,
+    /// without a key everybody may see everything, also beyond this machine
+    pub allow_anonymous: bool,
     /// `None`: metrics and status are answered where sockets are
     pub admin_listen: Option<SocketAddr>,
     pub log: String,
@@ -155,6 +157,7 @@ pub fn load(
         schema: reader.naming("schema"),
         backbone,
         listen: reader.listen(),
+        allow_anonymous: reader.flag("allow-anonymous"),
         admin_listen: reader.address("admin-listen"),
         log: if reader.flag("websocket-debug") { "debug".into() } else { reader.text("log") },
         log_json: match reader.text("log-format").as_str() {

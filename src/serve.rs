@@ -60,6 +60,13 @@ const BACKLOG: u32 = 4096;
 /// [`Kind::Io`] when the port is in use or not ours to take.
 pub fn bind(config: &Config) -> Result<TcpListener> {
     if let Some(passed) = service_manager::passed_socket()? {
+        let address = passed.local_addr().unwrap_or(config.listen);
+        if !address.ip().is_loopback() && !config.keys.is_some() && !config.allow_anonymous {
+            let text =
+                format!("the socket that was passed is at {address}, beyond loopback, and every channel is open");
+            let remedy = "give a key to check tokens with (--jwt-secret, --jwt-public-key, --jwks), say --allow-anonymous, or write ListenStream=127.0.0.1:8000";
+            return Err(Error::new(Kind::Config, text).hint(remedy));
+        }
         return Ok(passed);
     }
     listen_at(config.listen, "listen")
@@ -229,6 +236,8 @@ fn start(
     let (questions, questioned) = mpsc::channel(REQUESTS);
     let questions = database.as_ref().map(|_| questions);
     let (per_address, proxies) = (config.admission.connections_per_address, config.admission.proxies.clone());
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let operators = config.admin_listen.map(|address| listen_at(address, "admin-listen")).transpose()?;
     let web = Arc::new(Web {
         hub: hub.clone(),
         source: source.clone(),
@@ -238,7 +247,7 @@ fn start(
             commands_per_second: config.commands_per_second,
         },
         admission: config.admission,
-        names: match (&keys, config.listen.ip().is_loopback()) {
+        names: match (&keys, address.ip().is_loopback()) {
             (Some(_), _) => Names::Any,
             (None, true) => Names::ThisMachine,
             (None, false) => Names::NotPublic,
@@ -246,7 +255,7 @@ fn start(
         application: config.application,
         naming: config.schema,
         questions,
-        has_admin_listener: config.admin_listen.is_some(),
+        has_admin_listener: operators.is_some(),
         tls: tls.clone(),
         connections: Connections::new(per_address, proxies, descriptors),
         room: rows::room(),
@@ -255,17 +264,16 @@ fn start(
         shutdown: shutdown.clone(),
     });
     let (events, received) = mpsc::channel(EVENTS);
-    let address = listener.local_addr().unwrap_or(config.listen);
     let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
     let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
     tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to, version, process);
     hub.start(tasks, received, shutdown);
     tasks.spawn("service manager", service_manager::run(hub.live(), shutdown.clone()));
-    if let Some(address) = config.admin_listen {
-        let listener = listen_at(address, "admin-listen")?;
-        let address = listener.local_addr().unwrap_or(address);
-        tracing::info!(event = "listening_for_operators", %address);
-        tasks.spawn("operators", server::run_for_operators(listener, web.clone()));
+    if let Some(operators) = operators {
+        if let Ok(address) = operators.local_addr() {
+            tracing::info!(event = "listening_for_operators", %address);
+        }
+        tasks.spawn("operators", server::run_for_operators(operators, web.clone()));
     }
     tasks.spawn("server", server::run(listener, web, config.drain));
     if let Some(tls) = tls {

@@ -1042,7 +1042,7 @@ async fn a_client_that_does_not_take_its_page_loses_its_connection() {
     // until it has lost its connection
     let began = Instant::now();
     while server.get("/rows/pets?limit=900").await.0 != 200 {
-        assert!(began.elapsed().as_secs() < 30, "it keeps the room");
+        assert!(began.elapsed().as_secs() < 60, "it keeps the room");
     }
     let mut rest = Vec::new();
     let ended = slow.read_to_end(&mut rest).await;

@@ -59,11 +59,11 @@ export class RowWindow<Row = any> implements Shown<Row> {
     const text: string | undefined = order === undefined ? undefined : [order].flat().join();
     this.#step = limit;
     // behind a place that was rounded, rows would be passed over, or come again and again
-    const end = ({ code, message }: RowcastError): void => this.#subscription.end(new RowcastError(code, message));
-    const keyOf = toKey(key as KeyOf<Row>, end);
+    const end = (text: string): void => this.#subscription.end(new RowcastError("unsafe_key", text));
+    const keyOf = toKey(key as KeyOf<Row>, ({ message }) => end(message));
     this.#state = new WindowRows<Row>((row) => {
-      for (const { column } of this.order) {
-        if (isRounded((row as any)[column])) end(new RowcastError("unsafe_key", `${column} is beyond 2^53: show it as text, in a generated column`));
+      for (const { column, type } of this.order) {
+        if (type === "integer" && isRounded((row as any)[column])) end(`${column} is beyond 2^53: show it as text, in a generated column`);
       }
       return keyOf(row);
     }, limit);

@@ -210,6 +210,7 @@ class Kept<Row extends object> {
   readonly #run: Parameters<SyncConfig<Row, Key>["sync"]>[0];
   /** which rows they are: of others the place says nothing */
   readonly #which: string;
+  #isLost = false;
   readonly #scan: () => Promise<readonly { key: Key; value: object }[]>;
 
   private constructor(run: Parameters<SyncConfig<Row, Key>["sync"]>[0], which: string, scan: () => Promise<readonly { key: Key; value: object }[]>) {
@@ -231,10 +232,16 @@ class Kept<Row extends object> {
     return { rows, cursor: place?.which === this.#which ? place.cursor : undefined };
   }
 
+  /** No place counts any more; to be called in a transaction. */
+  lose(): void {
+    this.#isLost = true;
+    this.keep(undefined);
+  }
+
   /** To be called in a transaction whose rows were shown there. */
   keep(cursor: string | undefined): void {
     const { collection } = this.#run.metadata!;
-    if (cursor) collection.set(Kept.#NAME, { which: this.#which, cursor });
+    if (cursor && !this.#isLost) collection.set(Kept.#NAME, { which: this.#which, cursor });
     else collection.delete(Kept.#NAME);
   }
 }
@@ -289,7 +296,8 @@ class Rows<Row extends object> {
     const { rows, cursor } = await this.#kept.load();
     if (areShown) for (const [key, row] of rows) this.#written.set(key, row);
     this.#unsaid = new Set(rows.keys());
-    return cursor ? { rows: [...rows.values()], cursor } : undefined;
+    // an adapter that cannot tell its rows tells none
+    return cursor && rows.size ? { rows: [...rows.values()], cursor } : undefined;
   }
 
   /** Follows the rows of a list of filters; those of equal lists are followed once. */
@@ -383,9 +391,17 @@ class Rows<Row extends object> {
     }
     this.#changed.clear();
     const receipt = commit();
-    // abandoned with the collection
-    if (receipt !== true) receipt.catch(() => {});
+    // abandoned with the collection, or not kept: then the place is behind what was kept, and counts for nothing
+    if (receipt !== true) receipt.catch(() => this.#keepNothing());
     return receipt;
+  }
+
+  #keepNothing(): void {
+    if (!this.#kept || this.isClosed) return;
+    this.#run.begin();
+    this.#kept.lose();
+    const receipt = this.#run.commit();
+    if (receipt !== true) receipt.catch(() => {});
   }
 
   #rowOf(key: Key): Row | undefined {

@@ -153,10 +153,7 @@ impl Catalog {
     /// # Errors
     /// [`Kind::Connection`] or [`Kind::Database`].
     pub async fn load(pool: &Pool) -> Result<Self> {
-        let client = pool
-            .get()
-            .await
-            .map_err(|e| Error::new(Kind::Connection, "no connection to read the channels").because(e))?;
+        let client = pool.client_for("no connection to read the channels").await?;
         let explain = |e| Error::database("cannot read the channels", e);
         let bell = client.query_one(BELL, &[]).await.map_err(explain)?;
         let names = Names(Encoding::of(bell.get(2)));

@@ -4,9 +4,11 @@
 use std::fmt;
 
 use bytes::Buf;
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::types::{BorrowToSql, ToSql};
 use tokio_postgres::{CancelToken, CopyInSink, Error, IsolationLevel, Row, RowStream, SimpleQueryMessage, Statement};
 
+use crate::error;
 use crate::naming::Naming;
 
 /// A connection to the database of an installation.
@@ -219,6 +221,19 @@ impl Pool {
     /// Where none can be had in time.
     pub async fn get(&self) -> Result<Client, deadpool_postgres::PoolError> {
         Ok(Client { connection: Connection::Lent(self.pool.get().await?), naming: self.naming.clone() })
+    }
+
+    /// The same, with what it is wanted for in the error: [`Kind::Connection`](crate::error::Kind::Connection) where the server is
+    /// not there, of which `source_down` tells.
+    pub(super) async fn client_for(&self, what: &str) -> error::Result<Client> {
+        self.get().await.map_err(|e| match e {
+            PoolError::Backend(e) => error::Error::database(what, e),
+            // it accepts connections and says nothing
+            e @ PoolError::Timeout(TimeoutType::Create) => {
+                error::Error::new(error::Kind::Connection, what.to_owned()).because(e)
+            }
+            e => error::Error::new(error::Kind::Database, what.to_owned()).because(e),
+        })
     }
 
     /// The installation whose words its connections speak.

@@ -43,7 +43,7 @@ pub async fn run(pool: Pool, mut shutdown: Shutdown) {
 }
 
 async fn watch(pool: &Pool, refused: &mut BTreeSet<u32>) -> Result<()> {
-    let client = pool.get().await.map_err(|e| Error::new(Kind::Connection, "no connection").because(e))?;
+    let client = pool.client_for("no connection to look for new tables").await?;
     let rows = client
         .query("select \"table\"::oid, \"table\"::text from rowcast.newcomer", &[])
         .await

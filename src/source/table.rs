@@ -309,14 +309,14 @@ impl Moment {
         read: impl Future<Output = T>,
     ) -> Option<T> {
         tokio::select! {
-            read = read => Some(read),
-            () = gone => {
-                database.cancel(self.session()).await;
-                // behind the statement, on the same line. The session is not used again: the request to cancel may come late
-                let _ = tokio::time::timeout(CANCELLED, self.session().batch_execute("rollback")).await;
-                None
-            }
+            biased;
+            () = gone => {}
+            read = read => return Some(read),
         }
+        database.cancel(self.session()).await;
+        // behind the statement, on the same line. The session is not used again: the request to cancel may come late
+        let _ = tokio::time::timeout(CANCELLED, self.session().batch_execute("rollback")).await;
+        None
     }
 
     /// Ends it; another one may have the session.

@@ -98,6 +98,12 @@ impl Connections {
         Ok(Arc::new(connection))
     }
 
+    /// One of an operator: of the descriptors that are kept back.
+    pub fn of_operator(self: &Arc<Self>, peer: IpAddr) -> Arc<Connection> {
+        let (counts, descriptors) = (AtomicBool::new(false), AtomicU32::new(0));
+        Arc::new(Connection { all: self.clone(), peer, counts, descriptors })
+    }
+
     /// By when a request's headers must have arrived.
     pub fn headers_within(&self) -> Duration {
         if self.descriptors.load(Relaxed) > self.room / 2 { HEADERS_WITHIN_FULL } else { HEADERS_WITHIN }

@@ -19,7 +19,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; style-src 'self' 'uns
 pub(super) type Reply = Response<Either<Full<Bytes>, Either<Events, Long>>>;
 
 /// A long body is handed to the connection in pieces of so many bytes: more is not taken from it than the connection can send.
-const PIECE: usize = 64 * 1024;
+pub(super) const PIECE: usize = 64 * 1024;
 
 /// The body of an event stream. It is dropped when the client goes, which is how that is noticed.
 #[derive(Debug)]
@@ -47,8 +47,8 @@ pub(super) struct Long {
 /// What a long body has until its last piece is on its way.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// memory
-    pub(super) _room: Taken,
+    /// memory; a short one takes none
+    pub(super) _room: Option<Taken>,
     /// is told when a piece is taken
     pub(super) progress: watch::Sender<()>,
 }

@@ -44,12 +44,16 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
         return rows::rows(&request, name, peer, web).await;
     }
     if is_about_the_server(&path) {
-        if web.has_admin_listener {
+        // what became of a change is the business of whoever may see channels
+        if web.has_admin_listener && !path.starts_with("/explain/") {
             return text(StatusCode::NOT_FOUND, "metrics and status are answered at admin-listen\n");
         }
         if let Err(refusal) = ask::for_admin(&request, peer, web) {
             return ask::refused(refusal);
         }
+    }
+    if let Some(id) = path.strip_prefix("/explain/") {
+        return status::explain(web, id).await;
     }
     match about_the_server(&path, &request, web).await {
         Some(reply) => reply,
@@ -87,7 +91,7 @@ async fn about_the_server(path: &str, request: &Request<Incoming>, web: &Web) ->
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
-        _ => status::explain(web, path.strip_prefix("/explain/")?).await,
+        _ => return None,
     })
 }
 

@@ -18,11 +18,11 @@ use hyper::header::{
 use hyper::{Request, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ask::{self, Admitted, Refusal, What, bad, refused};
 use super::connections::Overdue;
-use super::reply::{Held, Reply, long, reply};
+use super::reply::{Held, PIECE, Reply, long, reply};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, JoinError, NoPage};
@@ -51,8 +51,11 @@ const ALL: usize = 64 << 20;
 const ONE: usize = 16 << 20;
 /// A page waits so long for memory.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-/// A client that takes nothing of its page for so long loses its connection. It needs 52 kbit/s for a piece of 64 KiB.
-const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// A client that takes nothing of its page for so long loses its connection. What it takes is noticed when the kernel has room
+/// again for a third of what it buffers: 64 KiB, or hundreds of them on a fast line.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// And one that takes the whole of it more slowly than this, in bytes a second, beyond that time.
+const SLOWEST: u64 = 32 * 1024;
 
 /// The memory of all of them.
 pub fn room() -> Room {
@@ -70,21 +73,25 @@ pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, 
         Ok(found) => found,
         Err(refusal) => return refused(refusal),
     };
-    let Ok(taken) = timeout(ROOM_WITHIN, web.room.of(&party).take(page.size())).await else {
+    let share = web.room.of(&party);
+    let room = async { if page.size() > PIECE { Some(share.take(page.size()).await) } else { None } };
+    let Ok(taken) = timeout(ROOM_WITHIN, room).await else {
         let reason = "too many pages wait for clients that do not take them: try again later".to_owned();
         return refused(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, code: CloseCode::Overloaded, reason });
     };
     let (progress, taking) = watch::channel(());
     if let Some(overdue) = request.extensions().get::<Overdue>() {
-        tokio::spawn(look_after(taking, overdue.clone()));
+        let all_within = TAKEN_WITHIN + Duration::from_secs(page.size() as u64 / SLOWEST);
+        tokio::spawn(look_after(taking, all_within, overdue.clone()));
     }
     answer(request.headers(), &page, &cursor, is_public, Held { _room: taken, progress }).await
 }
 
 /// Ends the connection of a client that takes nothing of its page. Ends with the page.
-async fn look_after(mut taking: watch::Receiver<()>, overdue: Overdue) {
+async fn look_after(mut taking: watch::Receiver<()>, all_within: Duration, overdue: Overdue) {
+    let all_by = Instant::now() + all_within;
     loop {
-        match timeout(TAKEN_WITHIN, taking.changed()).await {
+        match timeout_at(all_by.min(Instant::now() + TAKEN_WITHIN), taking.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) => {

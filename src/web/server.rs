@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::connections::{Connection, Overdue, Refused};
@@ -21,6 +21,8 @@ use super::state::Web;
 /// Bytes that a client's kernel has not taken for this long end its connection.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
+/// Connections of operators at a time: half of the descriptors that are kept back for health.
+const OPERATORS: usize = 16;
 /// A connection without a request is kept so long when the server ends.
 const FIRST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,7 @@ pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
 /// Answers operators until the shutdown, without TLS. Theirs are few, and none is a socket.
 pub async fn run_for_operators(listener: TcpListener, web: Arc<Web>) {
     let mut shutdown = web.shutdown.clone();
+    let places = Arc::new(Semaphore::new(OPERATORS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -84,10 +87,13 @@ pub async fn run_for_operators(listener: TcpListener, web: Arc<Web>) {
         };
         match accepted {
             Ok((tcp, peer)) => {
-                // a descriptor that is kept back for health will do
-                if let Ok(connection) = web.connections.enter(peer.ip().to_canonical(), 1) {
-                    web.tasks.spawn(answer(tcp, connection, web.clone(), Door::Operators));
-                }
+                let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                let connection = web.connections.of_operator(peer.ip().to_canonical());
+                let answering = answer(tcp, connection, web.clone(), Door::Operators);
+                web.tasks.spawn(async move {
+                    answering.await;
+                    drop(place);
+                });
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -159,9 +165,13 @@ async fn answer(
             let first = timeout(FIRST_REQUEST_WITHIN, has_asked.notified());
             tokio::select! {
                 result = connection.as_mut() => result,
+                () = clock.notified() => return,
                 _ = first => {
                     connection.as_mut().graceful_shutdown();
-                    connection.await
+                    tokio::select! {
+                        result = connection => result,
+                        () = clock.notified() => return,
+                    }
                 }
             }
         }

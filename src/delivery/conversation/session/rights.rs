@@ -100,17 +100,18 @@ impl Session {
                 .close(CloseCode::RightsChanged, "your rights changed meanwhile: resume with your last cursor");
         }
         let had_some = !self.subscriptions.is_empty();
+        let mut turned = Vec::new();
         for subscription in std::mem::take(&mut self.subscriptions) {
             let asked = subscription.key().asked();
             match self.hub.permit(&asked, who.as_deref()) {
                 Ok(key) if key == *subscription.key() => self.subscriptions.push(subscription),
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
                 Ok(_) => {
-                    drop(subscription);
-                    // at once: at a cut that came before it, the client would take what it has for what the table is
+                    // before it leaves: at a cut that came in between, the client would take what it has for what the table is
                     self.hub.metrics().count_gap(Gap::Policy.as_str());
                     self.writer.say(&protocol::gap(&asked.label(), Gap::Policy));
-                    self.join(asked, SubscribeOptions::default(), None);
+                    drop(subscription);
+                    turned.push(asked);
                 }
                 Err(error) => {
                     drop(subscription);
@@ -118,6 +119,10 @@ impl Session {
                     self.refuse(&protocol::channel_error(code, &text, &asked.label()));
                 }
             }
+        }
+        // when all others are there again: a limit that one meets closes a socket that has nothing else
+        for asked in turned {
+            self.join(asked, SubscribeOptions::default(), None);
         }
         if had_some && self.subscriptions.is_empty() && self.pending.is_none() {
             self.writer.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
