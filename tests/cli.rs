@@ -367,3 +367,18 @@ async fn an_outage_of_the_database_is_one_event() {
         assert_eq!((&last["event"], &last["level"]), (&"ended".into(), &"ERROR".into()), "{said}");
     }
 }
+
+/// The socket unit names the port, so it decides who reaches it: the setting `listen`, which would be refused, says nothing.
+#[tokio::test]
+async fn a_passed_socket_beyond_this_machine_wants_a_key() {
+    let db = TestDatabase::new().await;
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let command = rowcast(&db.url);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" serve 3<&0 </dev/null"]).arg(command.get_program());
+    shell.env("DATABASE_URL", &db.url).stdin(std::os::fd::OwnedFd::from(listener));
+    let output = tokio::task::spawn_blocking(move || shell.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("beyond loopback") && said.contains("--jwt-secret"), "{said}");
+}
