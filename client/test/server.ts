@@ -2,7 +2,7 @@
 import { execFile, execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, chownSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -189,6 +189,11 @@ export class Server {
     const options = ["--bind", "127.0.0.1", "--port", `${port}`, "--dir", this.#folder, "--save", "", "--appendonly", "no"];
     const redis = spawn(REDIS, options, { stdio: ["ignore", log, log] });
     this.#backbone.push(redis);
+    await this.#until("redis.log", redis, async () => {
+      const socket = connect(port, "127.0.0.1");
+      await once(socket, "connect").finally(() => socket.destroy());
+      return true;
+    });
     this.#stream = `redis://127.0.0.1:${port}`;
     this.#backbone.push(await this.#launch(await freePort(), { ROWCAST_PUBLISH: this.#stream }));
   }
