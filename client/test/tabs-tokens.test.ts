@@ -119,6 +119,8 @@ describeWhere(noChromium() ?? missing(), "tabs where tokens are checked", () => 
     const [one, other] = [await open(1, "/one"), await open(1, "/other")];
     expect(sockets).toBe(1);
     await expect.poll(() => sockets).toBe(2);
+    // it follows there, with other rights: what changed before that is not told
+    await expect.poll(() => one.evaluate(() => (globalThis as any).seen.errors)).toContain("policy");
     server.sql("update pets set name = 'Luna' where user_id = 2; update pets set name = 'Rex' where user_id = 1");
     await expect.poll(async () => (await changes(one)).length).toBe(6);
     await untilShown(other, "user_id = 1");
