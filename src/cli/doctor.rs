@@ -46,11 +46,16 @@ pub(super) async fn examine(database: &Database, client: &mut Client, way: Optio
     report(state, "server version", &format!("{}.{}", version / 10_000, version % 10_000), remedy);
     let (state, detail, remedy) = encoding(client).await?;
     report(state, "encoding", &detail, remedy);
-    if let Err(error) = install::check(client).await {
-        report("fail", "schema", &error.to_string(), error.remedy());
-        return Err(Error::new(Kind::Schema, "1 finding needs action"));
+    match install::check(client).await {
+        Ok(None) => report("ok", "schema", "installed, this version", None),
+        Ok(Some(newer)) => {
+            report("ok", "schema", &format!("version {newer}, of a later rowcast: it serves this one"), None);
+        }
+        Err(error) => {
+            report("fail", "schema", &error.to_string(), error.remedy());
+            return Err(Error::new(Kind::Schema, "1 finding needs action"));
+        }
     }
-    report("ok", "schema", "installed, this version", None);
     let may_read: bool = client
         .query_one("select has_table_privilege('rowcast.outbox', 'select') and has_table_privilege('rowcast.channel', 'select')", &[])
         .await

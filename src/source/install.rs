@@ -332,11 +332,11 @@ pub async fn locked_out_owner(client: &Client) -> Result<Option<(String, String)
     Ok(row.map(|row| (row.get(0), row.get(1))))
 }
 
-/// Refuses a schema that is missing, older, or newer and does not serve this program.
+/// Refuses a schema that is missing, older, or newer and does not serve this program. The version of one that is newer and does.
 ///
 /// # Errors
 /// [`Kind::Schema`] with the remedy.
-pub async fn check(client: &Client) -> Result<()> {
+pub async fn check(client: &Client) -> Result<Option<i64>> {
     let naming = client.naming();
     let explain = |e| Error::database(naming.of("cannot look for schema rowcast"), e);
     let there: bool = client
@@ -353,14 +353,14 @@ pub async fn check(client: &Client) -> Result<()> {
     )?;
     let (found, needed, schema) = (row.get::<_, i64>(0), version(), naming.schema());
     match found.cmp(&needed) {
-        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Equal => Ok(None),
         std::cmp::Ordering::Less => {
             Err(Error::new(Kind::Schema, format!("schema {schema} is at version {found}, this rowcast needs {needed}"))
                 .hint(naming.of("run: rowcast migrate")))
         }
         std::cmp::Ordering::Greater if newer_that_serves(client).await?.is_some() => {
             tracing::info!(event = "schema_newer", found, needed, "it serves this version too");
-            Ok(())
+            Ok(Some(found))
         }
         std::cmp::Ordering::Greater => Err(Error::new(
             Kind::Schema,
