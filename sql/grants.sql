@@ -132,6 +132,8 @@ grant select on sequence rowcast.outbox_id, rowcast.capture_state, rowcast.captu
 grant execute on function rowcast.serves(),
   rowcast.bell_mode(),
   rowcast.row_bytes(),
+  rowcast.members(text[]),
+  rowcast.claim_body(text),
   rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.prune(),
   rowcast.note_tally(),

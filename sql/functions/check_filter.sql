@@ -10,6 +10,7 @@ declare
   test record;
   tests int := 0;
   type_name text;
+  stated rowcast.claim;
 begin
   select * into entry from rowcast.channel c where c.name = check_filter.channel;
   for test in select * from rowcast.filter_tests(row_filter) loop
@@ -32,6 +33,14 @@ begin
     if test.operand ~ '[{}]' and not test.is_quoted and test.operand !~ '^[{][A-Za-z0-9_.:/-]+[}]$' then
       raise exception 'cannot allow channel %: in condition % a claim stands beside other text', channel, test.shown
         using errcode = 'invalid_parameter_value', hint = 'a claim is the whole value: user_id=eq.{sub}';
+    end if;
+    select * into stated from rowcast.claim c where not test.is_quoted and test.operand = '{' || c.name || '}';
+    if found and test.operator <> 'in' then
+      raise exception 'cannot allow channel %: in condition % claim % is a list that rowcast.claim has stated',
+        channel,
+        test.shown,
+        stated.name
+        using errcode = 'invalid_parameter_value', hint = format('write %s=in.{%s}', test."column", stated.name);
     end if;
     if test.operator = 'is' and test.operand not in ('null', 'not_null', 'true', 'false', 'unknown') then
       raise exception 'cannot allow channel %: in condition % is takes null, not_null, true or false',
@@ -62,6 +71,24 @@ begin
                                         and not attisdropped
                                         and attnum <> all (entry.exclude)
                                          and attname <> all (entry.hidden_names || entry.given_exclude));
+    end if;
+    -- as numbers, as text, or as what they are: the values of the claim are compared with the column's
+    if stated.name is not null and not exists (
+      select from pg_attribute a
+        join pg_type t on t.oid = a.atttypid
+        join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+        join pg_type v on v.oid = stated.value_type
+       where a.attrelid = entry.target and a.attname = test."column" and not a.attisdropped
+         and (b.oid = v.oid
+           or (b.typcategory = v.typcategory and b.typcategory in ('N', 'S'))
+           or (b.typcategory = 'E' and v.typcategory = 'S'))) then
+      raise exception 'cannot allow channel %: column % is of type %, and claim % has values of type %',
+        channel,
+        test."column",
+        type_name,
+        stated.name,
+        stated.value_type
+        using errcode = 'datatype_mismatch', hint = 'state the claim with a query that gives the type of the column';
     end if;
     -- only to types whose input runs nobody's code: a domain's check, or a type of the table's owner, would run as the
     -- caller

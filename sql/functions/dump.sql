@@ -32,7 +32,7 @@ begin
        when exists (select from rowcast.displaced d where d.channel = c.id)
          then format('%I.%I', c.given_schema, c.given_name)
                                      when t.oid is not null then format('%I.%I', n.nspname, t.relname) end) d(name)
-     where c.target is not null
+     where c.target is not null and not c.unlisted
     union all
     select 3, c.name || ' ', format('select rowcast.keep_briefly(%L);', format('%I.%I', n.nspname, t.relname))
       from rowcast.channel c join pg_class t on t.oid = c.target join pg_namespace n on n.oid = t.relnamespace
@@ -74,6 +74,13 @@ begin
      where not exists (select from pg_class c
                          join pg_namespace n on n.oid = c.relnamespace
                         where n.nspname = s.name and c.relname = gone)
+    union all
+    select 4.5, k.name, format(
+             'select rowcast.claim(%L, %L, follows => %L);',
+             k.name,
+             k.query,
+             array(select f.target::text from rowcast.followed f where f.claim = k.name order by 1))
+      from rowcast.claim k
     union all
     select 5, p.channel || ' ' || p.role, case
         when rowcast.drifted_names(p) <> '{}' or exists (

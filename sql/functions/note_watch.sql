@@ -221,9 +221,9 @@ begin
           given_rule = excluded.given_rule,
           given_exclude = excluded.given_exclude,
           given_columns = excluded.given_columns, allowed = excluded.allowed, replicated = excluded.replicated,
-          given_schema = excluded.given_schema, given_name = excluded.given_name
+          given_schema = excluded.given_schema, given_name = excluded.given_name, unlisted = false
         -- a call that states nothing never replaces one that does
-        where note_watch.prefix is null
+        where note_watch.prefix is null or c.unlisted
     returning * into entry;
   if entry.id is null then
     return null;

@@ -121,6 +121,17 @@ triggers(state, detail, remedy) as (
     from rowcast.watched
 ),
 
+claims(state, detail, remedy) as (
+  select case when count(drift) > 0 then 'fail' else 'ok' end,
+         coalesce(
+           'whoever needs them sees nothing: '
+             || string_agg(format('%s by %s: %s', name, "table", drift), '; ') filter (where drift is not null),
+           count(distinct name) || ' follow their tables'),
+         case when count(drift) > 0 then 'select * from rowcast.claims where drift is not null;' end
+    from rowcast.claims
+  having count(*) > 0
+),
+
 new_tables(state, detail, remedy) as (
   select case when count(*) > 0 then 'warn' else 'ok' end,
          case
@@ -314,6 +325,7 @@ select finding, state, detail, remedy
         union all select 2, 'capture', * from capture
         union all select 3, 'channels', * from channels
         union all select 4, 'triggers', * from triggers
+        union all select 4.1, 'claims', * from claims
         union all select 5, 'new tables', * from new_tables
         union all select 6, 'silent tables', * from silent_tables
         union all select 7, 'publications', * from publications

@@ -1,0 +1,32 @@
+-- rowcast.claims: one row for each claim that rowcast.claim has stated, and each table that it follows.
+--   channel  in which the table's changes are captured; one that begins with a dot may be seen by no client
+--   holder   the column that says whose values a row is of; null: a changed row has all connected holders read again
+--   drift    why the values are not followed any more; then whoever needs them sees nothing
+create view rowcast.claims as
+select k.name,
+       k.query,
+       k.value_type,
+       f.target as "table",
+       f.columns,
+       f.holder,
+       c.name as channel,
+       k.stated_at as since,
+       case
+         when c.id is null or exists (select from rowcast.displaced d where d.channel = c.id) then
+           'its table is not captured any more; state the claim again: '
+           || format('select rowcast.claim(%L, %L);', k.name, k.query)
+         when d.hidden <> '{}' then
+           format('these columns are not captured any more: %s; state the claim again: select rowcast.claim(%L, %L);',
+                  array_to_string(d.hidden, ', '), k.name, k.query)
+       end as drift
+  from rowcast.claim k
+  left join rowcast.followed f on f.claim = k.name
+  left join rowcast.channel c on c.target = f.target
+   and c.target = c.target_oid
+   and c.origin = (select rowcast.origin())
+ cross join lateral (
+   select array(select w.name from unnest(f.columns) w(name)
+                 where not exists (select from rowcast.shown_column s where s.channel = c.id and s.name = w.name))
+ ) d(hidden)
+ order by k.name, f.target;
+comment on view rowcast.claims is 'claims whose values are read from tables, and the tables that they follow';
