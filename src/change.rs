@@ -215,6 +215,9 @@ pub struct Channel {
     /// whether its changes notify users
     #[serde(default)]
     pub notifies: bool,
+    /// it is captured because a claim follows its table, and nobody may ask for it
+    #[serde(default)]
+    pub is_unlisted: bool,
 }
 
 /// From when on something may be seen: what may be seen was changed there.
@@ -247,6 +250,29 @@ pub struct Policy {
     /// whether who wrote is told
     #[serde(default)]
     pub actor: bool,
+}
+
+/// A claim whose values stand in tables, as `rowcast.claim` was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// stands in braces in a policy's filters
+    pub name: Arc<str>,
+    /// another one where its query was stated anew
+    pub revision: Box<str>,
+    /// the tables that its query reads; `None` where changes of one of them are not captured: then it has no values
+    pub follows: Option<Vec<Follow>>,
+}
+
+/// A table that a claim follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    /// the channel of its changes
+    pub channel: Arc<str>,
+    /// the columns that the query reads
+    pub columns: Vec<Box<str>>,
+    /// the column that says whose values a row is of; `None`: maybe everybody's
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Box<str>>,
 }
 
 /// A column of a channel's table.
@@ -382,6 +408,8 @@ pub enum Event {
         channels: Vec<Channel>,
         /// the policies
         policies: Vec<Policy>,
+        /// the claims whose values stand in tables
+        claims: Vec<Claim>,
     },
     /// A user's tokens are no longer good, and sockets that have one must be closed.
     Revoked {

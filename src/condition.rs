@@ -47,6 +47,14 @@ pub struct Test<'a> {
     pub is_grouped: bool,
 }
 
+impl Test<'_> {
+    /// The claim that stands for the operand: `{name}`, which is all of it.
+    pub fn claim(&self) -> Option<&str> {
+        let inside = self.operand.strip_prefix('{')?.strip_suffix('}')?;
+        (!self.is_quoted).then_some(inside)
+    }
+}
+
 impl<'a> Asked<'a> {
     /// Reads one condition.
     ///

@@ -47,6 +47,8 @@ pub struct Config {
     pub max_subscriptions: u32,
     pub log_bytes: u64,
     pub view_bytes: u64,
+    /// bytes of the values of claims that stand in tables
+    pub claim_bytes: u64,
     pub history_bytes: u64,
     pub drain: Duration,
     /// so long a start waits for a database that is away
@@ -177,6 +179,7 @@ pub fn load(
         max_subscriptions: reader.number("max-subscriptions", 1, 10_000) as u32,
         log_bytes: reader.number("log-bytes", 64 << 10, 4 << 30),
         view_bytes: reader.number("view-bytes", 1 << 20, 1 << 40),
+        claim_bytes: reader.number("claim-bytes", 1 << 20, 1 << 40),
         history_bytes: reader.number("history-bytes", 64 << 10, 64 << 30),
         drain: reader.seconds("drain-seconds"),
         wait: Duration::from_secs(reader.number("wait-seconds", 0, 86_400)),

@@ -197,6 +197,15 @@ pub enum Request {
     },
 }
 
+/// What these holders have of each claim whose values stand in tables: a question of its own, as every socket of theirs waits.
+#[derive(Debug)]
+pub struct Membership {
+    /// the users
+    pub holders: Vec<Arc<str>>,
+    /// takes what they have, as of a snapshot; a channel that closes means that the source failed and has logged why
+    pub answer: oneshot::Sender<(Snapshot, Vec<Held>)>,
+}
+
 impl Request {
     /// In whose turn it is answered.
     pub fn asker(&self) -> &Arc<str> {
@@ -212,6 +221,64 @@ impl Request {
             Self::Snapshot { answer, .. } => answer.is_closed(),
             Self::Page { answer, .. } => answer.is_closed(),
         }
+    }
+}
+
+/// What a holder has of a claim.
+#[derive(Debug)]
+pub struct Held {
+    /// the claim
+    pub claim: Arc<str>,
+    /// the user
+    pub holder: Arc<str>,
+    /// the user as the column has it by which a changed row says whose it is; `None` where there is no such column
+    pub form: Option<Box<str>>,
+    /// the values; `None` where they cannot be had
+    pub members: Option<Members>,
+}
+
+/// The values of a claim, each once: often many, so they stand in one text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    text: Box<str>,
+    /// where each ends in it
+    ends: Box<[u32]>,
+}
+
+impl Members {
+    /// These.
+    pub fn of<'a>(values: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut values: Vec<&str> = values.into_iter().collect();
+        values.sort_unstable();
+        values.dedup();
+        let mut text = String::with_capacity(values.iter().map(|value| value.len()).sum());
+        let mut ends = Vec::with_capacity(values.len());
+        for value in values {
+            text.push_str(value);
+            ends.push(text.len() as u32);
+        }
+        Self { text: text.into(), ends: ends.into() }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        begins.zip(self.ends.iter()).map(|(begins, end)| &self.text[begins as usize..*end as usize])
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.len() + size_of_val(&*self.ends)
     }
 }
 

@@ -25,7 +25,7 @@ use crate::shutdown::{self, Shutdown};
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
 use crate::source::relay::{self, Begin, First};
-use crate::source::{inspect, newcomers, replay, retention};
+use crate::source::{inspect, members, newcomers, replay, retention};
 use crate::tasks::Tasks;
 use crate::web::admit::Names;
 use crate::web::connections::{self, Connections};
@@ -222,6 +222,7 @@ fn start(
         log_bytes: config.log_bytes,
         view_bytes: config.view_bytes,
         history_bytes: config.history_bytes,
+        claim_bytes: config.claim_bytes,
         heartbeat: config.heartbeat,
         ping: config.ping,
         replay_bytes_per_second: config.replay_bytes_per_second,
@@ -230,7 +231,9 @@ fn start(
         keys: keys.clone(),
         most: config.most,
     };
-    let way_back = hub::Source { requests, feedback: feedback.clone() };
+    // without a database nobody answers: it closes
+    let (membership, asked_of_members) = mpsc::channel(1);
+    let way_back = hub::Source { requests, membership, feedback: feedback.clone() };
     let delivery = Arc::new(DeliveryMetrics::default());
     let hub = Hub::new(settings, way_back, delivery.clone());
     let (questions, questioned) = mpsc::channel(REQUESTS);
@@ -300,6 +303,7 @@ fn start(
         };
         let node = Node { database: database.clone(), address, role, source: source.clone(), delivery };
         spawn("replay", Box::pin(replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone())));
+        spawn("members", Box::pin(members::run(pool.clone(), asked_of_members, shutdown.clone())));
         spawn("retention", Box::pin(retention::run(pool.clone(), source.clone(), shutdown.clone())));
         spawn("newcomers", Box::pin(newcomers::run(pool.clone(), shutdown.clone())));
         spawn("node", Box::pin(node.run(pool.clone(), shutdown.clone())));

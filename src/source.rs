@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod install;
 mod kept;
 mod keyset;
+pub mod members;
 pub mod newcomers;
 pub mod node;
 pub mod order;

@@ -6,6 +6,7 @@ mod backbone;
 mod bounds;
 mod briefly;
 mod capture;
+mod claims;
 mod cli;
 mod cost;
 mod cuts;

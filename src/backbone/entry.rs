@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::change::{Change, Channel, Cut, Event, Policy, Start};
+use crate::change::{Change, Channel, Claim, Cut, Event, Policy, Start};
 use crate::cursor::{Boundary, Cursor, push_id};
 use crate::incarnations::{Gap, Incarnations};
 
@@ -56,6 +56,9 @@ struct FromBody<'a> {
 struct Channels<'a> {
     channels: Cow<'a, [Channel]>,
     policies: Cow<'a, [Policy]>,
+    // a node of before has none
+    #[serde(default)]
+    claims: Cow<'a, [Claim]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,8 +107,8 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
             };
             ("from", serde_json::to_string(&body))
         }
-        Event::Channels { channels, policies } => {
-            let body = Channels { channels: channels.into(), policies: policies.into() };
+        Event::Channels { channels, policies, claims } => {
+            let body = Channels { channels: channels.into(), policies: policies.into(), claims: claims.into() };
             ("channels", serde_json::to_string(&body))
         }
         Event::Cut(cut) => {
@@ -196,7 +199,8 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
 /// [`BadEntry`].
 pub fn channels(body: &str) -> Result<Event, BadEntry> {
     let read: Channels<'_> = serde_json::from_str(body).map_err(|_| BadEntry("a catalogue of another form"))?;
-    Ok(Event::Channels { channels: read.channels.into_owned(), policies: read.policies.into_owned() })
+    let (channels, policies) = (read.channels.into_owned(), read.policies.into_owned());
+    Ok(Event::Channels { channels, policies, claims: read.claims.into_owned() })
 }
 
 /// The incarnations in the body of `from`.
@@ -229,7 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::change::{Column, Floor, Kind, Notification, Update};
+    use crate::change::{Column, Floor, Follow, Kind, Notification, Update};
     use crate::cursor::Snapshot;
     use crate::incarnations::Incarnation;
     use crate::seal::Seal;
@@ -300,7 +304,10 @@ mod tests {
         };
         let column = Column { name: "name".into(), kind: Kind::Timestamptz, number: 3 };
         let floor = Some(Floor { seen: Snapshot::parse("5:8:5,7").unwrap(), by: 6 });
-        let channel = Channel { name: "pets".into(), columns: Some([column].into()), floor, notifies: true };
+        let channel =
+            Channel { name: "pets".into(), columns: Some([column].into()), floor, notifies: true, is_unlisted: true };
+        let follow = Follow { channel: "pets".into(), columns: vec!["name".into()], holder: Some("name".into()) };
+        let claim = Claim { name: "names".into(), revision: "1".into(), follows: Some(vec![follow]) };
         let policy = Policy {
             channel: "pets".into(),
             role: "user".into(),
@@ -323,7 +330,7 @@ mod tests {
                 start: Start::Gap(Gap::Retention),
                 inside: None,
             },
-            Event::Channels { channels: vec![channel], policies: vec![policy] },
+            Event::Channels { channels: vec![channel], policies: vec![policy], claims: vec![claim] },
             Event::Cut(cut(None)),
             Event::Cut(cut(Some(until.clone()))),
             Event::Gap { gap: Gap::TriggerOff, channel: "pets".into() },

@@ -257,6 +257,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "bytes of frames kept for all channels, filters and users together: beyond, those furthest behind are dropped",
     },
     Setting {
+        name: "claim-bytes",
+        env: &["ROWCAST_CLAIM_BYTES"],
+        default: Some("67108864"),
+        help: "bytes of what connected users have of claims that stand in tables: who comes beyond sees nothing by them",
+    },
+    Setting {
         name: "history-bytes",
         env: &["ROWCAST_HISTORY_BYTES"],
         default: Some("67108864"),

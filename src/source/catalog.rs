@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::client::Pool;
 use super::encoding::{Bytes, Encoding};
-use crate::change::{self, Column, Floor, Policy};
+use crate::change::{self, Claim, Column, Floor, Follow, Policy};
 use crate::condition;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
@@ -61,7 +61,7 @@ select c.id, c.name, c.singular,
        -- one from the future is of the cluster that a dump was taken from
        case when pg_catalog.pg_snapshot_xmax(c.floor) <= pg_catalog.pg_snapshot_xmax(n.now) then c.floor::text end,
        c.floored_by::text,
-       c.exclude <> '{}' or c.given_exclude <> '{}' or c.hidden_names <> '{}' or c.allowed is not null, c.briefly
+       c.exclude <> '{}' or c.given_exclude <> '{}' or c.hidden_names <> '{}' or c.allowed is not null, c.briefly, c.unlisted
   from rowcast.channel c cross join (select pg_catalog.pg_current_snapshot()) n(now)
  where c.target is null or (c.target = c.target_oid and c.origin = (select rowcast.origin()))";
 const BELL: &str = "
@@ -86,6 +86,17 @@ select p.channel, p.role, p.row_filter, p.columns, p.actor,
        case when exists (select from rowcast.channel c where c.name = p.channel and c.target_oid = p.target_oid and c.origin = p.origin)
             then p.attnums else '{}' end
   from rowcast.policy p cross join (select pg_catalog.pg_current_snapshot()) n(now) order by 1, 2";
+
+/// A table that is followed and not captured, or a column of it that does not leave, makes `channel` null.
+const CLAIMS: &str = "
+select k.name, pg_catalog.md5(k.query || k.stated_at::text),
+       (select c.name from rowcast.channel c
+         where c.target = f.target and c.target = c.target_oid and c.origin = (select rowcast.origin())
+           and not exists (select from rowcast.displaced d where d.channel = c.id)
+           and not exists (select from pg_catalog.unnest(f.columns) w(name)
+                            where not exists (select from rowcast.shown_column s where s.channel = c.id and s.name = w.name))),
+       f.columns, f.holder
+  from rowcast.claim k left join rowcast.followed f on f.claim = k.name order by k.name, f.target::oid";
 
 /// What decoding needs to know of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -123,6 +134,8 @@ pub struct Channel {
     pub has_exclusions: bool,
     /// its changes are in the outbox for a short time only
     pub is_kept_briefly: bool,
+    /// it is captured because a claim follows it
+    pub is_unlisted: bool,
 }
 
 impl Channel {
@@ -137,6 +150,7 @@ impl Channel {
 pub struct Catalog {
     channels: HashMap<i32, Channel>,
     policies: Vec<Policy>,
+    claims: Vec<Claim>,
     /// the database's, for whatever its sessions take as it is
     pub encoding: Encoding,
     /// who wrote is told to nobody
@@ -171,11 +185,12 @@ impl Catalog {
             );
         }
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
-        let channels = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
+        let channels: HashMap<i32, Channel> = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
+        let claims = names.claims(&client.query(CLAIMS, &[]).await.map_err(explain)?, &channels);
         let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
         let policies = policies.iter().map(|row| names.policy(row)).collect();
         let (bell_is_off, queue_usage, hides_actors) = (bell.get(0), bell.get(1), bell.get(3));
-        Ok(Self { channels, policies, encoding: names.0, hides_actors, bell_is_off, queue_usage })
+        Ok(Self { channels, policies, claims, encoding: names.0, hides_actors, bell_is_off, queue_usage })
     }
 
     /// Has the database look whether DDL has changed what rows say, or added columns that the relay may not read yet. Beside the reading of the channels, which must not wait
@@ -228,6 +243,7 @@ impl Catalog {
                 columns: c.columns.clone(),
                 floor: c.floor.clone(),
                 notifies: c.user_column.is_some() || c.has_user_query,
+                is_unlisted: c.is_unlisted,
             })
             .collect();
         // the same ones read the same each time
@@ -238,6 +254,11 @@ impl Catalog {
     /// Who may see them.
     pub fn policies(&self) -> Vec<Policy> {
         self.policies.clone()
+    }
+
+    /// The claims whose values stand in tables.
+    pub fn claims(&self) -> Vec<Claim> {
+        self.claims.clone()
     }
 
     /// The channels whose triggers worked in an earlier catalogue and do not any more.
@@ -252,7 +273,7 @@ impl Catalog {
     pub(super) fn without(&self, ids: &BTreeSet<i32>) -> Self {
         let channels = self.channels.iter().filter(|(id, _)| !ids.contains(id));
         let channels = channels.map(|(id, channel)| (*id, channel.clone())).collect();
-        Self { channels, policies: self.policies.clone(), ..*self }
+        Self { channels, policies: self.policies.clone(), claims: self.claims.clone(), ..*self }
     }
 
     /// A catalogue of these, for tests.
@@ -293,8 +314,35 @@ impl Names {
             is_named_by_policies: row.get(15),
             has_exclusions: row.get(18),
             is_kept_briefly: row.get(19),
+            is_unlisted: row.get(20),
             excluded,
         }
+    }
+
+    /// One for each claim, of rows in the order of their names. One that follows a table whose changes are not captured now has no
+    /// values: they would be those of before.
+    fn claims(&self, rows: &[Row], channels: &HashMap<i32, Channel>) -> Vec<Claim> {
+        let is_on = |name: &str| channels.values().any(|channel| *channel.name == *name && !channel.is_off);
+        let mut claims: Vec<Claim> = Vec::new();
+        for row in rows {
+            let name = self.one(row, 0);
+            if claims.last().is_none_or(|last| *last.name != *name) {
+                let (name, revision) = (name.into(), self.one(row, 1).into());
+                claims.push(Claim { name, revision, follows: Some(Vec::new()) });
+            }
+            let Some(claim) = claims.last_mut() else { continue };
+            let channel = row.get::<_, Option<Bytes<'_>>>(2).map(|channel| self.text(channel));
+            let follow = channel.filter(|channel| is_on(channel)).map(|channel| Follow {
+                channel: channel.into(),
+                columns: self.some(row, 3).unwrap_or_default(),
+                holder: row.get::<_, Option<Bytes<'_>>>(4).map(|holder| self.text(holder).into()),
+            });
+            match (&mut claim.follows, follow) {
+                (Some(follows), Some(follow)) => follows.push(follow),
+                (follows, _) => *follows = None,
+            }
+        }
+        claims
     }
 
     fn policy(&self, row: &Row) -> Policy {

@@ -209,7 +209,8 @@ impl Channels {
 
     /// What delivery has to know of them.
     fn told(&self) -> Event {
-        Event::Channels { channels: self.all.channels(), policies: self.all.policies() }
+        let (channels, policies, claims) = (self.all.channels(), self.all.policies(), self.all.claims());
+        Event::Channels { channels, policies, claims }
     }
 
     /// Has them read, and waits for nothing.

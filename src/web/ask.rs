@@ -205,7 +205,7 @@ fn first_of(
     let permitted = match web.hub.permit(&key, who) {
         Ok(permitted) => permitted,
         // it is asked again when the policies are known
-        Err(JoinError::NotLive) => return Ok(Some((key, asked.wish))),
+        Err(JoinError::NotLive | JoinError::InDoubt) => return Ok(Some((key, asked.wish))),
         // a claim that is too long
         Err(JoinError::Unfit(Unfit(reason))) => return Err(bad(reason)),
         Err(_) => {

@@ -130,6 +130,7 @@ async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), 
         };
         match web.hub.page(&key, &projection, &spec, Freshness::Replayed, &party.name()).await {
             // it may have waited long for its turn: what was allowed then is not to be told now
+            Ok(page) if !web.hub.may_be_told(&key, who.as_deref(), &page.boundary.cursor.seen).await => {}
             Ok(_) if !is_still_allowed(web, &asked, &key, who.as_deref()) => {}
             Ok(page) => {
                 let cursor = web.hub.sealed(&page.boundary.token);

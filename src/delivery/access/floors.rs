@@ -79,7 +79,7 @@ mod tests {
 
     fn floors(seen: &str, by: u64) -> Floors {
         let floor = Some(Floor { seen: Snapshot::parse(seen).unwrap(), by });
-        Floors::new(&[Channel { name: "pets".into(), columns: None, floor, notifies: true }])
+        Floors::new(&[Channel { name: "pets".into(), columns: None, floor, notifies: true, is_unlisted: false }])
     }
 
     fn change(channel: &str, tx: u64) -> Change {

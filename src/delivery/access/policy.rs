@@ -8,12 +8,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::auth::Identity;
+use super::claims::{Claims, Values};
 use super::floors::Floors;
 use crate::change::Policy;
 use crate::condition::{Asked, quoted};
 use crate::cursor::Snapshot;
 use crate::delivery::scope::filter::CLAIM_VALUES;
-use crate::delivery::scope::grant::{Grant, Rights};
+use crate::delivery::scope::grant::{Grant, Named, Rights};
 use crate::delivery::scope::view_key::ViewKey;
 
 /// The policy channel that stands for the notifications of every user.
@@ -24,6 +25,8 @@ const ANY_USER: &str = "user/*";
 pub enum Refused {
     /// Nothing of it may be seen.
     Forbidden,
+    /// It depends on a claim whose values stand in tables, and what this user has is not known, or in doubt.
+    InDoubt,
     /// A claim is longer than it may be; for people.
     Claim(String),
 }
@@ -49,7 +52,7 @@ impl Policies {
     ///
     /// # Errors
     /// [`Refused`]: no policy for the role, or the token lacks a claim that it names, or has one that is too long.
-    pub fn permit(&self, asked: &ViewKey, who: &Identity) -> Result<ViewKey, Refused> {
+    pub fn permit(&self, asked: &ViewKey, who: &Identity, claims: &Claims) -> Result<ViewKey, Refused> {
         match asked {
             ViewKey::User(user, _) => {
                 let anybodys = self.of(ANY_USER, &who.role);
@@ -57,19 +60,19 @@ impl Policies {
                     return Err(Refused::Forbidden);
                 }
                 let shows_sender = anybodys.is_some_and(|policy| policy.actor);
-                Ok(ViewKey::User(user.clone(), Some(Arc::new(Rights { channels: self.rights(who)?, shows_sender }))))
+                Ok(ViewKey::User(user.clone(), Some(Arc::new(Rights { channels: self.rights(who, claims)?, shows_sender }))))
             }
             ViewKey::Channel(channel, selection) => {
-                let grant = grant(self.of(channel, &who.role).ok_or(Refused::Forbidden)?, who)?;
+                let grant = grant(self.of(channel, &who.role).ok_or(Refused::Forbidden)?, who, claims)?;
                 Ok(ViewKey::Channel(channel.clone(), selection.clone().within(grant)))
             }
         }
     }
 
-    fn rights(&self, who: &Identity) -> Result<Vec<(Arc<str>, Grant)>, Refused> {
+    fn rights(&self, who: &Identity, claims: &Claims) -> Result<Vec<(Arc<str>, Grant)>, Refused> {
         let mut rights = Vec::new();
         for (channel, policy) in self.of_notifying(&who.role) {
-            match grant(policy, who) {
+            match grant(policy, who, claims) {
                 Ok(grant) => rights.push((channel.clone(), grant)),
                 Err(Refused::Forbidden) => {}
                 Err(refused) => return Err(refused),
@@ -100,21 +103,41 @@ impl Policies {
     }
 }
 
-fn grant(policy: &Policy, who: &Identity) -> Result<Grant, Refused> {
-    let filled = policy.filters.iter().map(|condition| fill(condition, who)?.ok_or(Refused::Forbidden));
-    let filters = filled.collect::<Result<_, _>>()?;
+fn grant(policy: &Policy, who: &Identity, claims: &Claims) -> Result<Grant, Refused> {
+    let mut members = Vec::new();
+    let mut filters = Vec::new();
+    for condition in &policy.filters {
+        filters.push(fill(condition, who, claims, &mut members)?.ok_or(Refused::Forbidden)?);
+    }
     let (columns, bound) = (policy.columns.clone(), policy.bound.clone());
-    Ok(Grant { filters, columns, bound, hides_actor: !policy.actor })
+    Ok(Grant { filters, members, columns, bound, hides_actor: !policy.actor })
 }
 
 /// Puts claims in the places of `{claim}`, each of which is a whole operand, in a group in quotes, so no claim can be read as
-/// anything but a value. Nothing where one is missing or does not fit.
-fn fill(condition: &str, who: &Identity) -> Result<Option<Box<str>>, Refused> {
+/// anything but a value. Nothing where one is missing or does not fit. A claim whose values stand in tables stays as it is, and its
+/// values go to `members`.
+fn fill(
+    condition: &str,
+    who: &Identity,
+    claims: &Claims,
+    members: &mut Vec<Named>,
+) -> Result<Option<Box<str>>, Refused> {
     let Ok(asked) = Asked::read(condition) else { return Ok(None) };
     let (mut filled, mut end) = (String::new(), 0);
     for test in asked.tests() {
-        let name = test.operand.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-        let Some(name) = name.filter(|_| !test.is_quoted) else { continue };
+        let Some(name) = test.claim() else { continue };
+        if claims.has(name) {
+            let Some(user) = who.user.as_deref().filter(|_| test.operator == "in") else { return Ok(None) };
+            match claims.values(name, user) {
+                Some(Values::Members(values)) if members.iter().all(|(known, _)| **known != *name) => {
+                    members.push((name.into(), values.clone()));
+                }
+                Some(Values::Members(_)) => {}
+                Some(Values::InDoubt) => return Err(Refused::InDoubt),
+                Some(Values::Unreadable) | None => return Ok(None),
+            }
+            continue;
+        }
         let Some(claim) = who.claims.get(name) else { return Ok(None) };
         if let Value::Array(items) = claim
             && items.len() > CLAIM_VALUES
@@ -212,16 +235,16 @@ mod tests {
     #[test]
     fn no_policy_no_access() {
         let policies = Policies::new(vec![policy("vet", &[], None)], &Floors::default());
-        assert_eq!(policies.permit(&asked(), &somebody("owner", &json!({}))), Err(Refused::Forbidden));
-        assert_eq!(policies.permit(&asked(), &Identity::anonymous()), Err(Refused::Forbidden));
-        let all = policies.permit(&asked(), &somebody("vet", &json!({}))).unwrap();
+        assert_eq!(policies.permit(&asked(), &somebody("owner", &json!({})), &Claims::new(0)), Err(Refused::Forbidden));
+        assert_eq!(policies.permit(&asked(), &Identity::anonymous(), &Claims::new(0)), Err(Refused::Forbidden));
+        let all = policies.permit(&asked(), &somebody("vet", &json!({})), &Claims::new(0)).unwrap();
         assert_eq!(all, asked(), "the view that everybody shares who sees everything");
     }
 
     #[test]
     fn a_claim_is_a_value_and_nothing_else() {
         let filled =
-            |condition: &str, claims: Value| fill(condition, &somebody("x", &claims)).unwrap().map(String::from);
+            |condition: &str, claims: Value| fill(condition, &somebody("x", &claims), &Claims::new(0), &mut Vec::new()).unwrap().map(String::from);
         assert_eq!(
             filled("a=eq.{sub}", json!({"sub": "1&b=eq.2"})).unwrap(),
             "a=eq.1&b=eq.2",
@@ -258,8 +281,8 @@ mod tests {
     fn a_claim_that_is_too_long_is_named() {
         let claims = |count| json!({"clinics": (0..count).collect::<Vec<_>>()});
         let policies = Policies::new(vec![policy("vet", &["clinic=in.{clinics}"], None)], &Floors::default());
-        assert!(policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES))).is_ok());
-        let Err(Refused::Claim(text)) = policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES + 1))) else {
+        assert!(policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES)), &Claims::new(0)).is_ok());
+        let Err(Refused::Claim(text)) = policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES + 1)), &Claims::new(0)) else {
             panic!("it was permitted")
         };
         assert_eq!(text, "claim clinics of the token has 10001 values, 10000 are allowed");
@@ -273,7 +296,7 @@ mod tests {
             ..policy("vet", &[], None)
         };
         let floors =
-            Floors::new(&[crate::change::Channel { name: "pets".into(), columns: None, floor: None, notifies: true }]);
+            Floors::new(&[crate::change::Channel { name: "pets".into(), columns: None, floor: None, notifies: true, is_unlisted: false }]);
         let policies = Policies::new(vec![of("pets", 10), of("owners", 20), of(ANY_USER, 30)], &floors);
         let vet = somebody("vet", &json!({"sub": "5"}));
         for (asked, at, may) in [
@@ -310,10 +333,10 @@ mod tests {
             &Floors::default(),
         );
         let five = ViewKey::named("user/5", Selection::default());
-        assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "5"}))).is_ok());
-        assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "55"}))).is_err());
-        assert!(policies.permit(&five, &somebody("support", &json!({"sub": "55"}))).is_ok());
-        assert!(policies.permit(&five, &Identity::anonymous()).is_err());
+        assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "5"})), &Claims::new(0)).is_ok());
+        assert!(policies.permit(&five, &somebody("owner", &json!({"sub": "55"})), &Claims::new(0)).is_err());
+        assert!(policies.permit(&five, &somebody("support", &json!({"sub": "55"})), &Claims::new(0)).is_ok());
+        assert!(policies.permit(&five, &Identity::anonymous(), &Claims::new(0)).is_err());
     }
 
     proptest! {
@@ -332,7 +355,7 @@ mod tests {
             for (stated, filters) in stated.iter().flat_map(|stated| wishes.iter().map(move |wish| (*stated, wish.clone()))) {
                 let policies = Policies::new(vec![policy("owner", &[stated], None)], &Floors::default());
                 let asked = ViewKey::named("pets", Selection::new(filters, None, true));
-                let Ok(ViewKey::Channel(_, selection)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim}))) else { continue };
+                let Ok(ViewKey::Channel(_, selection)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim})), &Claims::new(0)) else { continue };
                 let Ok(projection) = Projection::compile(&selection, Some(&columns)) else { continue };
                 let row = json!({"owner": other, "name": "Luna"}).to_string();
                 prop_assert_eq!(projection.row(&row), None);

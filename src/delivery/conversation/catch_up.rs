@@ -17,6 +17,7 @@ mod send;
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -27,7 +28,7 @@ use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{Entry, Hub, JoinError, Subscription};
+use crate::delivery::fanout::hub::{Entry, Freshness, Hub, JoinError, Subscription};
 use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
@@ -83,7 +84,7 @@ impl From<JoinError> for Failed {
             JoinError::Forbidden => Self::Forbidden,
             JoinError::TooMany(what) => Self::TooMany(what),
             // to be waited for, not reported
-            JoinError::NotLive => Self::Unanswered,
+            JoinError::NotLive | JoinError::InDoubt => Self::Unanswered,
         }
     }
 }
@@ -148,6 +149,8 @@ enum Rows {
 /// So often the rows are read when something is missing behind them each time. The last time a change that cannot be told is
 /// said once the client is subscribed; what else is missing makes it begin anew, later.
 const SNAPSHOTS: u32 = 3;
+/// For so long they are read again where what their reader has of claims has changed meanwhile.
+const OUTDATED_WITHIN: Duration = Duration::from_secs(10);
 
 /// One subscriber on its way.
 pub struct CatchUp {
@@ -230,16 +233,29 @@ impl CatchUp {
             }
         }
         if self.wants_rows {
-            for attempt in 1..=SNAPSHOTS {
+            let (mut attempt, mut freshness) = (0, Freshness::Replayed);
+            while attempt < SNAPSHOTS {
+                attempt += 1;
                 self.tells_gap_late = attempt == SNAPSHOTS;
+                if !self.hub.is_allowed(&self.key, self.who.as_deref()) {
+                    self.look_again().await?;
+                }
                 let rows = match &wish.rows {
-                    WantedRows::Page(spec) => self.page(spec, attempt).await?,
-                    WantedRows::All | WantedRows::Nothing => self.all_rows(part.take(), wish.in_pages, attempt).await?,
+                    WantedRows::Page(spec) => self.page(spec, freshness).await?,
+                    WantedRows::All | WantedRows::Nothing => {
+                        self.all_rows(part.take(), wish.in_pages, freshness).await?
+                    }
                 };
+                // behind those of the attempt before something was missing
+                freshness = Freshness::Present;
                 let (seen, goes_on) = match rows {
                     Rows::Sent { seen, goes_on } => (seen, goes_on),
                     Rows::Outdated => {
-                        self.look_again()?;
+                        // whose members come and go all the time waits for a moment without
+                        if self.key.has_members() && self.began.elapsed() < OUTDATED_WITHIN {
+                            attempt -= 1;
+                        }
+                        self.look_again().await?;
                         continue;
                     }
                     Rows::Refused => {
@@ -259,9 +275,11 @@ impl CatchUp {
             }
         }
         loop {
-            match self.hub.join(&self.key, &self.writer, &self.party, self.reference.as_ref()) {
+            let who = self.who.as_deref();
+            match self.hub.join(&self.key, who, &self.writer, &self.party, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
+                Err(JoinError::InDoubt) => self.look_again().await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -287,7 +305,7 @@ impl CatchUp {
         self.incarnation = judged.incarnation;
         let end = judged.end().clone();
         let Cursor { seen, inside, .. } = judged.cursor;
-        if !self.lets_in(&seen) {
+        if !self.lets_in(&seen).await {
             return Err(Gap::Policy.into());
         }
         if !token.place.is_empty() {
@@ -303,7 +321,7 @@ impl CatchUp {
             return Err(Failed::Unanswered.into());
         }
         let Some((_, id)) = inside else { return Ok(Honoured::Whole(seen)) };
-        if !self.lets_in(&seen) {
+        if !self.lets_in(&seen).await {
             return Err(Gap::Policy.into());
         }
         let boundary = self.at(&boundary, &end);
@@ -324,6 +342,9 @@ impl CatchUp {
     /// Sends what was missed since `seen` and joins where that ends.
     async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
         loop {
+            if self.key.has_members() {
+                self.hub.is_settled(self.who.as_deref()).await;
+            }
             let boundary = self.hub.reach(&seen).await?;
             if boundary.cursor.incarnation != self.incarnation {
                 return Err(Failed::Unanswered.into());
@@ -379,7 +400,7 @@ impl CatchUp {
         let mut held: Vec<Change> = Vec::new();
         loop {
             let answer = answers.recv().await;
-            if !self.lets_in(&began) {
+            if !self.lets_in(&began).await {
                 return Err(Gap::Policy.into());
             }
             match answer {
@@ -418,13 +439,15 @@ impl CatchUp {
     }
 
     /// What may be seen has changed before anything was said: it is looked at by the rules of now.
-    fn look_again(&mut self) -> Result<(), Failed> {
-        self.key = self.hub.permit(&self.key, self.who.as_deref())?;
-        self.projection = self.hub.projection(&self.key)?;
+    async fn look_again(&mut self) -> Result<(), Failed> {
+        (self.key, self.projection) = self.hub.look_patiently(&self.key.asked(), self.who.as_deref()).await?;
         Ok(())
     }
 
-    fn lets_in(&self, seen: &Snapshot) -> bool {
+    async fn lets_in(&self, seen: &Snapshot) -> bool {
+        if self.key.has_members() {
+            self.hub.is_settled(self.who.as_deref()).await;
+        }
         self.hub.lets_in(&self.key, self.who.as_deref(), seen)
     }
 

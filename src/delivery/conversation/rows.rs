@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::catch_up::Failed;
 use crate::delivery::access::auth::Identity;
@@ -29,6 +29,8 @@ const WAITING: usize = 32;
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 /// So often a page is read again, where what may be seen changes meanwhile.
 const TRIES: u32 = 3;
+/// For so long it is read again where what its reader has of claims has changed meanwhile.
+const OUTDATED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The pages that a socket waits for.
 #[derive(Default)]
@@ -123,7 +125,9 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
         let _ = writer.write(&frame::text_frame(&protocol::error(code, text, reference)), &cancel).await;
     };
     hub.wait_until_live().await;
-    for _ in 0..TRIES {
+    let (mut tries, began) = (0, Instant::now());
+    while tries < TRIES {
+        tries += 1;
         let (key, projection) = match hub.look_patiently(&asked, who.as_deref()).await {
             Ok(looked) => looked,
             Err(error) => {
@@ -148,10 +152,18 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             let (code, text) = explain(&asked, &NoPage::Unanswered);
             return refuse(code, &text).await;
         };
+        if key.has_members() {
+            hub.is_settled(who.as_deref()).await;
+        }
         // it was read in another incarnation of the server, or by rules that are no longer those
         let is_good =
             || hub.floor_of(&key) == page.floor && hub.permit(&asked, who.as_deref()).is_ok_and(|now| now == key);
-        if boundary.cursor.incarnation != page.boundary.cursor.incarnation || !is_good() {
+        let is_of_now = !key.has_members() || hub.lets_in(&key, who.as_deref(), &page.boundary.cursor.seen);
+        // whose members come and go all the time waits for a moment without
+        if !is_of_now && began.elapsed() < OUTDATED_WITHIN {
+            tries -= 1;
+        }
+        if boundary.cursor.incarnation != page.boundary.cursor.incarnation || !is_of_now || !is_good() {
             continue;
         }
         let cursor = hub.sealed(&page.boundary.token);

@@ -176,6 +176,10 @@ impl Session {
                 self.reconsider();
                 continue;
             }
+            if self.writer.takes_order(Order::Settled) && !self.writer.is_closing() {
+                self.settle();
+                continue;
+            }
             if self.poll_pass(context).is_ready()
                 || self.poll_joined(context).is_ready()
                 || self.poll_synced(context).is_ready()
@@ -390,11 +394,11 @@ impl Session {
         // whoever only wants the stream needs no task of its own
         if wish.is_the_stream() {
             let joined =
-                permitted.clone().and_then(|key| self.hub.join(&key, &self.writer, &party, reference.as_ref()));
+                permitted.clone().and_then(|key| self.hub.join(&key, who.as_deref(), &self.writer, &party, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present
-                Err(JoinError::NotLive | JoinError::UnknownChannel) => {}
+                Err(JoinError::NotLive | JoinError::InDoubt | JoinError::UnknownChannel) => {}
                 Err(JoinError::Unfit(_)) if permitted.as_ref().is_ok_and(|key| self.hub.lacks_column(key)) => {}
                 Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
             }

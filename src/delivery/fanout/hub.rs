@@ -13,6 +13,7 @@ mod explain;
 mod join;
 mod judge;
 mod known;
+mod members;
 mod page;
 mod relieve;
 mod subscription;
@@ -23,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use known::Known;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::history::History;
@@ -34,6 +35,7 @@ use super::view::View;
 use crate::change::{Column, Cut, Event, Floor};
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::{Identity, Keys};
+use crate::delivery::access::claims::Claims;
 use crate::delivery::access::floors::Floors;
 use crate::delivery::access::party::{Most, Shares};
 use crate::delivery::access::policy::{Policies, Refused};
@@ -46,7 +48,7 @@ use crate::delivery::wire::frame::CloseCode;
 use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
 use crate::metrics::DeliveryMetrics;
-use crate::request::Request;
+use crate::request::{Membership, Request};
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
 use crate::tasks::Tasks;
@@ -64,6 +66,8 @@ pub struct Settings {
     pub view_bytes: u64,
     /// bytes of changes kept for those who come back
     pub history_bytes: u64,
+    /// bytes of the values of claims that stand in tables
+    pub claim_bytes: u64,
     /// a view that was silent for this long gets a heartbeat
     pub heartbeat: Duration,
     /// each socket is pinged once in this time, and gone where nothing came from it since the last one
@@ -92,6 +96,10 @@ pub struct Hub {
     frontier: Arc<Frontier>,
     /// the channels were told
     catalogued: watch::Sender<()>,
+    /// some holders of claims are settled
+    settled: watch::Sender<()>,
+    /// some holders of claims are to be read
+    in_doubt: Notify,
     /// when the source is, or was last, asked to look at them
     doubted: Mutex<Option<Instant>>,
     source: Source,
@@ -118,6 +126,8 @@ const UNFINISHED: u64 = 64 << 20;
 pub struct Source {
     /// takes what is asked for one subscriber
     pub requests: mpsc::Sender<Request>,
+    /// takes what is asked of holders of claims; closed where there is no database
+    pub membership: mpsc::Sender<Membership>,
     /// tells it what helps it to keep time
     pub feedback: Arc<Feedback>,
 }
@@ -140,6 +150,8 @@ struct State {
     policies: Option<Policies>,
     /// from when on each channel may be seen
     floors: Floors,
+    /// who has what of claims whose values stand in tables
+    claims: Claims,
     /// the stream still brings changes from before some floor
     awaits_floor: bool,
 }
@@ -169,6 +181,7 @@ impl Hub {
             channels: None,
             policies: None,
             floors: Floors::default(),
+            claims: Claims::new(usize::try_from(settings.claim_bytes).unwrap_or(usize::MAX)),
             awaits_floor: false,
         };
         let (live, boundaries) = (watch::Sender::new(false), watch::Sender::new(()));
@@ -184,6 +197,8 @@ impl Hub {
             boundaries,
             frontier: Arc::default(),
             catalogued: watch::Sender::new(()),
+            settled: watch::Sender::new(()),
+            in_doubt: Notify::new(),
             doubted: Mutex::default(),
             source,
             meter,
@@ -231,18 +246,21 @@ impl Hub {
     /// What somebody may see of what is asked for; `who` is `None` where everybody may see everything.
     ///
     /// # Errors
-    /// [`JoinError::Forbidden`], or [`JoinError::NotLive`] where the policies are not known yet.
+    /// [`JoinError::Forbidden`], [`JoinError::NotLive`] where the policies are not known yet, or [`JoinError::InDoubt`]: wait for
+    /// [`Hub::is_settled`].
     pub fn permit(&self, asked: &ViewKey, who: Option<&Identity>) -> Result<ViewKey, JoinError> {
         let Some(who) = who else {
             // nobody, where tokens are checked: a request that was refused
             return if self.settings.keys.is_some() { Err(JoinError::Forbidden) } else { Ok(asked.clone()) };
         };
-        let state = lock(&self.state);
-        let policies = state.policies.as_ref().ok_or(JoinError::NotLive)?;
-        policies.permit(asked, who).map_err(|refused| match refused {
-            Refused::Forbidden => JoinError::Forbidden,
-            Refused::Claim(what) => JoinError::Unfit(Unfit(what)),
-        })
+        let mut state = lock(&self.state);
+        let permitted = state.permit(asked, who);
+        if let (Err(JoinError::InDoubt), Some(user)) = (&permitted, &who.user)
+            && state.claims.want(user)
+        {
+            self.in_doubt.notify_one();
+        }
+        permitted
     }
 
     /// Whether somebody may go on from a position: not where what may be seen was changed since.
@@ -368,6 +386,8 @@ impl Hub {
         }
         let (hub, down) = (self.clone(), shutdown.clone());
         tasks.spawn("pulse", async move { hub.keepalive.run(down).await });
+        let (hub, down) = (self.clone(), shutdown.clone());
+        tasks.spawn("claims", async move { hub.read_members(down).await });
         tasks.spawn("hub", self.clone().run(events, shutdown.clone()));
     }
 
@@ -422,7 +442,24 @@ impl State {
             Some(channel) => self.floors.let_in(channel, seen),
             None => self.floors.notifying().all(|channel| self.floors.let_in(channel, seen)),
         };
-        by_floors && who.is_none_or(|who| self.policies.as_ref().is_some_and(|rules| rules.let_in(key, who, seen)))
+        by_floors
+            && who.is_none_or(|who| self.policies.as_ref().is_some_and(|rules| rules.let_in(key, who, seen)))
+            && (!key.has_members() || who.is_some_and(|who| self.is_held_since(key, who, seen)))
+    }
+
+    /// Whether somebody is still allowed what is seen through `key`, and has been since a position.
+    fn is_held_since(&self, key: &ViewKey, who: &Identity, seen: &Snapshot) -> bool {
+        self.permit(&key.asked(), who).is_ok_and(|now| now == *key)
+            && who.user.as_ref().is_some_and(|user| self.claims.let_in(user, seen))
+    }
+
+    fn permit(&self, asked: &ViewKey, who: &Identity) -> Result<ViewKey, JoinError> {
+        let policies = self.policies.as_ref().ok_or(JoinError::NotLive)?;
+        policies.permit(asked, who, &self.claims).map_err(|refused| match refused {
+            Refused::Forbidden => JoinError::Forbidden,
+            Refused::InDoubt => JoinError::InDoubt,
+            Refused::Claim(what) => JoinError::Unfit(Unfit(what)),
+        })
     }
 
     fn sealed(&self, token: &str) -> Arc<str> {

@@ -42,7 +42,7 @@ impl View {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let members = (0..shards).map(|_| Mutex::default()).collect();
         let number = NUMBER.fetch_add(1, Relaxed);
-        let log = Arc::new(FrameLog::new(log_bytes, meter, key.mark()));
+        let log = Arc::new(FrameLog::new(log_bytes, meter, key.mark()).of_claims(key.has_members()));
         let (spoke, written, payers) = (AtomicBool::new(true), AtomicU64::new(0), Mutex::default());
         Self {
             key,

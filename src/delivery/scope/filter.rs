@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::grant::Named;
 use super::like::{self, Like};
 use super::memo::Memo;
 use super::value::Value;
 use crate::change::{Column, Kind};
 use crate::condition::Asked;
-use crate::request::{self, Predicate};
+use crate::request::{self, Members, Predicate};
 use crate::row::Columns;
 
 /// Conditions of one subscription at most, bytes of each, tests in all of them, and values of an `in`.
@@ -133,18 +134,24 @@ impl Condition {
     /// # Errors
     /// What is wrong with it, for people.
     pub fn compile(text: &str, columns: Option<&[Column]>) -> Result<Self, String> {
-        Self::compile_within(text, columns, CONDITION_BYTES, IN_VALUES)
+        Self::compile_within(text, columns, CONDITION_BYTES, IN_VALUES, &[])
     }
 
-    /// The same of a policy.
+    /// The same of a policy, where `in.{name}` is one of these.
     ///
     /// # Errors
     /// What is wrong with it, for people.
-    pub fn granted(text: &str, columns: Option<&[Column]>) -> Result<Self, String> {
-        Self::compile_within(text, columns, CLAIM_BYTES, CLAIM_VALUES)
+    pub fn granted(text: &str, columns: Option<&[Column]>, members: &[Named]) -> Result<Self, String> {
+        Self::compile_within(text, columns, CLAIM_BYTES, CLAIM_VALUES, members)
     }
 
-    fn compile_within(text: &str, columns: Option<&[Column]>, bytes: usize, values: usize) -> Result<Self, String> {
+    fn compile_within(
+        text: &str,
+        columns: Option<&[Column]>,
+        bytes: usize,
+        values: usize,
+        members: &[Named],
+    ) -> Result<Self, String> {
         let shown: String = text.chars().take(80).collect();
         let wrong = |what: Cow<'static, str>| format!("filter {shown}: {what}");
         if text.len() > bytes {
@@ -154,22 +161,31 @@ impl Condition {
             return Err(wrong("no text of the database has a null character".into()));
         }
         let asked = Asked::read(text).map_err(wrong)?;
-        Self::of(&asked, columns, values).map_err(|what| wrong(what.into()))
+        Self::of(&asked, columns, values, members).map_err(|what| wrong(what.into()))
     }
 
-    fn of(asked: &Asked<'_>, columns: Option<&[Column]>, values: usize) -> Result<Self, String> {
+    fn of(
+        asked: &Asked<'_>,
+        columns: Option<&[Column]>,
+        values: usize,
+        members: &[Named],
+    ) -> Result<Self, String> {
         let all = |all: &[Asked<'_>]| -> Result<_, String> {
-            all.iter().map(|asked| Self::of(asked, columns, values)).collect()
+            all.iter().map(|asked| Self::of(asked, columns, values, members)).collect()
         };
         Ok(match asked {
             Asked::Test(asked) => {
                 let kind = kind_of(&asked.column, columns)?;
-                let what = What::compile(asked.operator, &asked.operand, kind, values)?;
+                let named = asked.claim().and_then(|name| members.iter().find(|(known, _)| **known == *name));
+                let what = match named {
+                    Some((_, members)) if asked.operator == "in" => What::one_of(members.members(), kind),
+                    _ => What::compile(asked.operator, &asked.operand, kind, values)?,
+                };
                 Self::Test(Test { column: (&*asked.column).into(), kind, what })
             }
             Asked::All(members) => Self::All(all(members)?),
             Asked::Any(members) => Self::Any(all(members)?),
-            Asked::Not(asked) => Self::Not(Box::new(Self::of(asked, columns, values)?)),
+            Asked::Not(asked) => Self::Not(Box::new(Self::of(asked, columns, values, members)?)),
         })
     }
 
@@ -315,6 +331,14 @@ pub fn kind_of(name: &str, columns: Option<&[Column]>) -> Result<Kind, String> {
 }
 
 impl What {
+    /// What is no value of the column is none of its rows'.
+    fn one_of(members: &Members, kind: Kind) -> Self {
+        let mut values: Vec<Value> = members.iter().filter_map(|text| Value::parse(kind, text)).collect();
+        values.sort_unstable();
+        values.dedup();
+        Self::In(values)
+    }
+
     fn compile(operator: &str, operand: &str, kind: Kind, most: usize) -> Result<Self, String> {
         let value = |text: &str| {
             Value::parse(kind, text).ok_or_else(|| {

@@ -1,15 +1,19 @@
 //! The part of a channel, or of a user's notifications, that somebody may see. Pure: what a policy and a token's claims make of
 //! it; it becomes a part of the view, so it is looked at once for each distinct grant, not for each subscriber.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::cursor::push_id;
+use crate::request::Members;
 
 /// The part of a channel that somebody may see. All of it where there is neither filter nor columns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Grant {
     /// conditions that rows must satisfy
     pub filters: Vec<Box<str>>,
+    /// what stands for `{name}` in them, where that is a claim whose values stand in tables
+    pub members: Vec<Named>,
     /// the columns that exist, for its holder; `None`: all
     pub columns: Option<Vec<Box<str>>>,
     /// the numbers of the columns that it names, where another one that has the name is not meant
@@ -38,11 +42,50 @@ impl Grant {
     fn parts(&self) -> impl Iterator<Item = (char, &str)> {
         let columns = self.columns.iter().flatten().map(|name| ('c', &**name));
         let filters = self.filters.iter().map(|filter| ('f', &**filter));
-        filters.chain(columns).chain(self.hides_actor.then_some(('a', "")))
+        let members = self.members.iter().flat_map(|(name, members)| [('k', &**name), ('m', &*members.digest)]);
+        filters.chain(members).chain(columns).chain(self.hides_actor.then_some(('a', "")))
+    }
+}
+
+/// A claim's name, and the values of whoever sees the part.
+pub type Named = (Arc<str>, Arc<HeldValues>);
+
+/// The values of a claim, and what tells them from others wherever they are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldValues {
+    members: Members,
+    /// of the values, in hexadecimal digits
+    digest: Box<str>,
+}
+
+impl HeldValues {
+    /// Of these values.
+    pub fn of(members: Members) -> Self {
+        // a length in front of each: 1 and 23 are others than 12 and 3
+        let lengths: String = members.iter().map(|value| format!("{},", value.len())).collect();
+        let parts = [('l', &*lengths)].into_iter().chain(members.iter().map(|value| ('v', value)));
+        let digest = format!("{:016x}", hash(parts)).into();
+        Self { members, digest }
+    }
+
+    /// The values.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+}
+
+impl Hash for HeldValues {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
     }
 }
 
 impl Rights {
+    /// Whether a part of it depends on claims whose values stand in tables.
+    pub fn has_members(&self) -> bool {
+        self.channels.iter().any(|(_, grant)| !grant.members.is_empty())
+    }
+
     /// The same of a user's notifications; empty where rows tell nothing.
     pub fn mark(&self) -> String {
         if self.channels.is_empty() {
@@ -54,15 +97,19 @@ impl Rights {
 }
 
 fn mark<'a>(parts: impl Iterator<Item = (char, &'a str)>) -> String {
+    let mut mark = String::from(MARK);
+    push_id(&mut mark, (hash(parts) >> 1).cast_signed());
+    mark
+}
+
+fn hash<'a>(parts: impl Iterator<Item = (char, &'a str)>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for (kind, text) in parts {
         for byte in [kind as u8].into_iter().chain(text.bytes()).chain([0]) {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
-    let mut mark = String::from(MARK);
-    push_id(&mut mark, (hash >> 1).cast_signed());
-    mark
+    hash
 }
 
 /// Stands between a cursor and the mark of its view.

@@ -77,7 +77,7 @@ impl Projection {
         if let Some(grant) = &selection.grant {
             // what the policy filters by may be hidden from its holder
             for text in &grant.filters {
-                let condition = Condition::granted(text, columns).map_err(|_| Unfit::grant())?;
+                let condition = Condition::granted(text, columns, &grant.members).map_err(|_| Unfit::grant())?;
                 if condition.tests().iter().any(|test| is_another(grant, &test.column, columns)) {
                     return Err(Unfit::grant());
                 }

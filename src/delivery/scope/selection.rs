@@ -101,6 +101,11 @@ impl Selection {
         self.grant.is_some()
     }
 
+    /// Whether that part depends on claims whose values stand in tables.
+    pub fn has_members(&self) -> bool {
+        self.grant.as_ref().is_some_and(|grant| !grant.members.is_empty())
+    }
+
     /// Whether its holder may know in which order rows lie by these columns: an order tells something of what is in them.
     ///
     /// # Errors

@@ -68,6 +68,14 @@ impl ViewKey {
         matches!(self, Self::Channel(_, selection) if selection.has_grant())
     }
 
+    /// Whether that part depends on claims whose values stand in tables.
+    pub fn has_members(&self) -> bool {
+        match self {
+            Self::Channel(_, selection) => selection.has_members(),
+            Self::User(_, rights) => rights.as_ref().is_some_and(|rights| rights.has_members()),
+        }
+    }
+
     /// Follows the cursors of the view, see [`Grant::mark`](super::grant::Grant::mark).
     pub fn mark(&self) -> String {
         match self {

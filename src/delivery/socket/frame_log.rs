@@ -22,6 +22,8 @@ pub struct FrameLog {
     meter: Arc<Meter>,
     /// follows each cursor in its frames: which rights they were made for
     mark: String,
+    /// they depend on claims whose values stand in tables
+    is_of_claims: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +75,18 @@ pub const DUE_SEGMENTS: usize = 64;
 impl FrameLog {
     /// An empty log that keeps `budget` bytes; `mark` follows the cursors of its frames.
     pub fn new(budget: u64, meter: Arc<Meter>, mark: String) -> Self {
-        Self { kept: Mutex::default(), budget, meter, mark }
+        Self { kept: Mutex::default(), budget, meter, mark, is_of_claims: false }
+    }
+
+    /// The same, where its frames depend on claims whose values stand in tables: then a socket may be held.
+    pub fn of_claims(mut self, is_of_claims: bool) -> Self {
+        self.is_of_claims = is_of_claims;
+        self
+    }
+
+    /// Whether its frames depend on claims whose values stand in tables.
+    pub fn is_of_claims(&self) -> bool {
+        self.is_of_claims
     }
 
     /// Follows each cursor in its frames.

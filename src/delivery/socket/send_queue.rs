@@ -33,6 +33,8 @@ pub(crate) struct SendQueue {
     is_torn: bool,
     /// where it is told the end of each cut
     cuts: Option<Box<Cuts>>,
+    /// what its holder has of claims is in doubt: what depends on them waits
+    is_held: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,6 +52,8 @@ struct Reader {
     log: Arc<FrameLog>,
     subscription: u64,
     offset: u64,
+    /// no further than here, while the socket is held
+    until: Option<u64>,
 }
 
 /// A log that nothing follows in any more, and how its sockets are told.
@@ -132,10 +136,25 @@ impl SendQueue {
         messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
         // most sockets read one log: a vector of four places would be memory for three that never come
         self.readers.reserve_exact(1);
-        self.readers.push(Reader { log, subscription, offset });
+        let until = (self.is_held && log.is_of_claims()).then_some(offset);
+        self.readers.push(Reader { log, subscription, offset, until });
         if let Some(cuts) = &mut self.cuts {
             cuts.add(offset);
         }
+    }
+
+    /// What depends on claims is written up to where its log ends now, and no further.
+    pub(crate) fn hold(&mut self) {
+        self.is_held = true;
+        for reader in self.readers.iter_mut().filter(|reader| reader.log.is_of_claims()) {
+            reader.until.get_or_insert_with(|| reader.log.end());
+        }
+    }
+
+    /// It goes on.
+    pub(crate) fn release(&mut self) {
+        self.is_held = false;
+        self.readers.iter_mut().for_each(|reader| reader.until = None);
     }
 
     /// Stops following; `false` where this subscription does not.
@@ -253,7 +272,9 @@ impl SendQueue {
             "I7: a reader is beyond the boundary that is to be told"
         );
         // what nearly every socket is at nearly every time
-        if let ([reader], true, None) = (&mut self.readers[..], self.control.is_empty(), &self.cuts) {
+        if let ([reader @ Reader { until: None, .. }], true, None) =
+            (&mut self.readers[..], self.control.is_empty(), &self.cuts)
+        {
             let due = cache.due(reader)?;
             let written = match &due.bytes[..] {
                 [] => return Ok(Written::Nothing),
@@ -272,6 +293,9 @@ impl SendQueue {
             let mut due = cache.due(reader)?.clone();
             if let Some(cuts) = &self.cuts {
                 due.end_after(cuts.until(index) - reader.offset);
+            }
+            if let Some(until) = reader.until {
+                due.end_after(until.saturating_sub(reader.offset));
             }
             all_due.push(due);
         }
@@ -335,6 +359,10 @@ impl SendQueue {
     fn come_to_boundary(&mut self) {
         let Some(cuts) = &mut self.cuts else { return };
         let readers = &self.readers;
+        // at the next boundary they may be of other rights than the cut
+        if readers.iter().any(|reader| reader.until.is_some()) {
+            return;
+        }
         if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
             return;
         }

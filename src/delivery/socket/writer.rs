@@ -74,6 +74,8 @@ pub(crate) enum Order {
     Prune = 2,
     /// look whether its token was revoked
     Revoked = 4,
+    /// what its holder has of claims is known again
+    Settled = 8,
 }
 
 /// What a subscriber on its way to the present may still say. It is void once the client has unsubscribed: then nothing
@@ -213,6 +215,16 @@ impl SocketWriter {
     /// Tells the end of each cut from now on, over all views that it follows. `context` is the session's.
     pub(crate) fn tell_cuts(&self, frontier: &Arc<Frontier>, context: &Context<'_>) {
         self.lock().queue.tell_cuts(frontier, context.waker());
+    }
+
+    /// What its holder has of claims is in doubt: of what depends on them, nothing is written that is not in the logs yet.
+    pub(crate) fn hold(&self) {
+        self.lock().queue.hold();
+    }
+
+    /// It goes on. Its session writes what was held.
+    pub(crate) fn release(&self) {
+        self.lock().queue.release();
     }
 
     /// Stops following; `false` where this subscription does not.

@@ -47,12 +47,12 @@ impl CatchUp {
     }
 
     /// Sends all current rows, or those behind a part of them, and says from where on the changes follow.
-    pub(super) async fn all_rows(&mut self, part: Option<Part>, in_pages: bool, attempt: u32) -> Result<Rows, Failed> {
+    pub(super) async fn all_rows(&mut self, part: Option<Part>, in_pages: bool, freshness: Freshness<'_>) -> Result<Rows, Failed> {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
         let mut goes_on = part.is_some();
         // to a client that relies on it that these are the rows of now, no others are given
-        let begin = if in_pages { first(attempt) } else { Freshness::Present };
+        let begin = if in_pages { freshness } else { Freshness::Present };
         let mut part = part;
         loop {
             let bound = part.as_ref().map(|part| Bound::After(part.place.clone()));
@@ -78,6 +78,9 @@ impl CatchUp {
             };
             if page.more && !in_pages {
                 return self.whole_table().await;
+            }
+            if !self.may_tell(&page.boundary.cursor.seen).await {
+                return if part.is_some() { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
             }
             let (seen, token) = match &part {
                 Some(part) => (part.seen.clone(), part.token.clone()),
@@ -121,8 +124,17 @@ impl CatchUp {
         let (channel, asker) = (label.channel.clone(), self.party.clone());
         self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.party).await;
         let (mut part, mut has_said) = (String::new(), false);
+        let mut is_known = !self.key.has_members();
         loop {
             let answer = answers.recv().await;
+            // the stream comes to where they are read, which is before now: what its holder has by then is known
+            if !std::mem::replace(&mut is_known, true) {
+                self.hub.wait_for_fresh_read().await;
+                self.hub.is_settled(self.who.as_deref()).await;
+            }
+            if !self.hub.is_allowed(&self.key, self.who.as_deref()) {
+                return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
+            }
             // they were read by the rules of before: it begins anew by those of now
             if self.hub.floor_of(&self.key) != floor {
                 return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
@@ -165,9 +177,9 @@ impl CatchUp {
     }
 
     /// Sends a page of the current rows, and says as of when.
-    pub(super) async fn page(&mut self, spec: &PageSpec, attempt: u32) -> Result<Rows, Failed> {
+    pub(super) async fn page(&mut self, spec: &PageSpec, freshness: Freshness<'_>) -> Result<Rows, Failed> {
         self.from = "page";
-        let page = self.hub.page(&self.key, &self.projection, spec, first(attempt), &self.party).await;
+        let page = self.hub.page(&self.key, &self.projection, spec, freshness, &self.party).await;
         let page = match page {
             Ok(page) => page,
             Err(NoPage::Outdated) => return Ok(Rows::Outdated),
@@ -176,6 +188,9 @@ impl CatchUp {
             Err(NoPage::Unanswered) => return Err(Failed::Unanswered),
         };
         self.know(page.boundary.cursor.incarnation).await;
+        if !self.may_tell(&page.boundary.cursor.seen).await {
+            return Ok(Rows::Outdated);
+        }
         let label = self.key.label();
         for part in page.parts.iter().rev().skip(1).rev() {
             if self.hub.floor_of(&self.key) != page.floor {
@@ -188,6 +203,11 @@ impl CatchUp {
         Ok(Rows::Sent { seen: page.boundary.cursor.seen.clone(), goes_on: false })
     }
 
+    /// Whether rows that were read at a position are still of what may be seen.
+    async fn may_tell(&self, seen: &Snapshot) -> bool {
+        self.hub.may_be_told(&self.key, self.who.as_deref(), seen).await
+    }
+
     /// The rows are of this incarnation of the server, which may be news here.
     async fn know(&mut self, incarnation: u64) {
         self.incarnation = incarnation;
@@ -198,9 +218,4 @@ impl CatchUp {
     fn resume_token(&self, boundary: &Boundary) -> String {
         ResumeToken::of(&self.hub.sealed(&boundary.token), self.projection.mark()).to_string()
     }
-}
-
-/// How new rows have to be of which nothing was sent: behind those of the attempt before something was missing.
-fn first(attempt: u32) -> Freshness<'static> {
-    if attempt > 1 { Freshness::Present } else { Freshness::Replayed }
 }

@@ -86,11 +86,7 @@ impl Session {
     /// What the token may see has changed, or may have: each subscription goes on, goes on with another part of its
     /// channel, or ends.
     pub(super) fn reconsider(&mut self) {
-        let called_off = self.unanswered.as_mut().map(|unanswered| unanswered.pages.call_off());
-        for reference in called_off.into_iter().flatten() {
-            let text = "your rights changed meanwhile: ask again";
-            self.refuse(&protocol::error("unanswered", text, reference.as_ref()));
-        }
+        self.call_off_pages();
         let who = self.who();
         let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
         if self.pending.as_ref().is_some_and(|pending| !pending.may_go_on(permit)) {
@@ -99,6 +95,27 @@ impl Session {
                 .writer
                 .close(CloseCode::RightsChanged, "your rights changed meanwhile: resume with your last cursor");
         }
+        self.turn();
+    }
+
+    /// What its pages on their way show is another part now.
+    fn call_off_pages(&mut self) {
+        let called_off = self.unanswered.as_mut().map(|unanswered| unanswered.pages.call_off());
+        for reference in called_off.into_iter().flatten() {
+            let text = "your rights changed meanwhile: ask again";
+            self.refuse(&protocol::error("unanswered", text, reference.as_ref()));
+        }
+    }
+
+    /// What its holder has of claims is known again, and may be something else: what waited goes on.
+    pub(super) fn settle(&mut self) {
+        self.turn();
+        self.hub.release(self.who().as_deref(), &self.writer);
+    }
+
+    /// Each subscription goes on, goes on with another part of its channel, or ends.
+    fn turn(&mut self) {
+        let who = self.who();
         let had_some = !self.subscriptions.is_empty();
         let mut turned = Vec::new();
         for subscription in std::mem::take(&mut self.subscriptions) {
@@ -106,7 +123,9 @@ impl Session {
             match self.hub.permit(&asked, who.as_deref()) {
                 Ok(key) if key == *subscription.key() => self.subscriptions.push(subscription),
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
-                Ok(_) => {
+                // it is held until then
+                Err(JoinError::InDoubt) if subscription.key().has_members() => self.subscriptions.push(subscription),
+                Ok(_) | Err(JoinError::InDoubt) => {
                     // before it leaves: at a cut that came in between, the client would take what it has for what the table is
                     self.hub.metrics().count_gap(Gap::Policy.as_str());
                     self.writer.say(&protocol::gap(&asked.label(), Gap::Policy));
@@ -119,6 +138,9 @@ impl Session {
                     self.refuse(&protocol::channel_error(code, &text, &asked.label()));
                 }
             }
+        }
+        if !turned.is_empty() {
+            self.call_off_pages();
         }
         // when all others are there again: a limit that one meets closes a socket that has nothing else
         for asked in turned {

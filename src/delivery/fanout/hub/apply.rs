@@ -42,6 +42,7 @@ const ROUNDS: usize = 4;
 impl Hub {
     /// Applies an event; adds to `unwritten` the bytes that it added to logs.
     pub(super) async fn apply(&self, views: &mut Views<Arc<View>>, event: Event, unwritten: &mut u64) {
+        self.heed(&event);
         match event {
             Event::Cut(cut) => {
                 lock(&self.state).known.take_news().tell(views);
@@ -96,7 +97,8 @@ impl Hub {
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
             }
-            Event::Channels { channels, policies } => self.set_channels(channels, policies),
+            // what they say of claims was heeded
+            Event::Channels { channels, policies, claims: _ } => self.set_channels(channels, policies),
             Event::Revoked { user, at } => {
                 if let Some(keys) = self.keys() {
                     keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
@@ -110,10 +112,11 @@ impl Hub {
     /// Bytes that it added to the logs.
     async fn apply_cut(&self, views: &mut Views<Arc<View>>, mut cut: Cut) -> u64 {
         {
-            let state = lock(&self.state);
+            let mut state = lock(&self.state);
             if state.awaits_floor {
                 cut.changes.retain(|change| !state.floors.keep_out(change));
             }
+            self.hold_before(&mut state, &cut);
             // a change that is alone has the position after the cut
             if cut.changes.len() > 1 || cut.end.is_none() {
                 cut.inside = state.sealed(&cut.inside);
@@ -265,7 +268,8 @@ impl Hub {
         if self.settings.keys.is_some() && before.is_some() && state.policies != before {
             self.keepalive.all().iter().for_each(|writer| writer.order(Order::Reconsider));
         }
-        let channels: BTreeMap<_, _> = channels.into_iter().map(|channel| (channel.name, channel.columns)).collect();
+        let listed = channels.into_iter().filter(|channel| !channel.is_unlisted);
+        let channels: BTreeMap<_, _> = listed.map(|channel| (channel.name, channel.columns)).collect();
         let before = state.channels.replace(channels).unwrap_or_default();
         let is_altered = state.channels.as_ref() != Some(&before);
         let altered = |view: &Arc<View>| match view.key.channel() {
@@ -282,7 +286,13 @@ impl Hub {
                     continue;
                 }
                 Err(JoinError::Unfit(Unfit(reason))) => (CloseCode::BadRequest, "bad_filter", reason),
-                Err(JoinError::UnknownChannel | JoinError::NotLive | JoinError::Forbidden | JoinError::TooMany(_)) => {
+                Err(
+                    JoinError::UnknownChannel
+                    | JoinError::NotLive
+                    | JoinError::InDoubt
+                    | JoinError::Forbidden
+                    | JoinError::TooMany(_),
+                ) => {
                     let reason = format!("channel {label} is gone: its table is no longer watched");
                     (CloseCode::UnknownChannel, "unknown_channel", reason)
                 }
@@ -333,6 +343,7 @@ impl Hub {
     /// now is too slow, and thousands of views would keep what nobody needs.
     pub(super) fn beat(&self) {
         self.pages.sweep();
+        self.sweep_claims();
         for view in lock(&self.state).known.iter() {
             view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
         }

@@ -31,7 +31,7 @@ pub enum Entry {
     },
     /// Memory does not reach back to its position.
     BeyondMemory,
-    /// A cut is arriving.
+    /// A cut is arriving, or its holder is in doubt.
     Later,
     /// The server has begun another incarnation since the position was judged.
     AnotherIncarnation,
@@ -48,6 +48,9 @@ pub enum JoinError {
     UnknownChannel,
     /// The channel cannot be seen that way.
     Unfit(Unfit),
+    /// It depends on a claim whose values stand in tables, and what this user has is not known, or in doubt; wait for
+    /// [`Hub::is_settled`].
+    InDoubt,
     /// No policy lets the token see it.
     Forbidden,
     /// Who asks has as many different ones as one may.
@@ -68,12 +71,14 @@ impl Hub {
     pub fn join(
         self: &Arc<Self>,
         key: &ViewKey,
+        who: Option<&Identity>,
         writer: &Arc<SocketWriter>,
-        who: &Arc<str>,
+        party: &Arc<str>,
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
-        let subscription = self.member(&mut state, key, writer, who)?;
+        state.is_held(key, who)?;
+        let subscription = self.member(&mut state, key, writer, party)?;
         let cursor = ResumeToken::of(&state.cursor, subscription.mark()).to_string();
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&[&message], &CancelFlag::default());
@@ -95,6 +100,10 @@ impl Hub {
         incarnation: u64,
     ) -> Result<Entry, JoinError> {
         let mut state = self.joinable(key)?;
+        let user = who.and_then(|who| who.user.as_deref()).filter(|_| key.has_members());
+        if user.is_some_and(|user| !state.claims.is_settled(user)) {
+            return Ok(Entry::Later);
+        }
         if !state.lets_in(key, who, seen) {
             return Ok(Entry::Hidden);
         }

@@ -81,7 +81,9 @@ impl Hub {
                     Freshness::Present => false,
                 };
             let is_whole = is_known && self.pages.is_whole(&asked, &slot) && self.is_of_present(&page);
-            if self.floor_of(key) == page.floor && is_whole && (is_new || self.is_untouched(key, seen)) {
+            // what its holder has of claims may be of later than that
+            let is_untouched = || !key.has_members() && self.is_untouched(key, seen);
+            if self.floor_of(key) == page.floor && is_whole && (is_new || is_untouched()) {
                 if !is_read {
                     self.metrics.count_page(false);
                 }

@@ -107,7 +107,12 @@ impl Hub {
         asked: &ViewKey,
         who: Option<&Identity>,
     ) -> Result<(ViewKey, Arc<Projection>), JoinError> {
-        let key = self.permit(asked, who)?;
+        let key = loop {
+            match self.permit(asked, who) {
+                Err(JoinError::InDoubt) => self.is_settled(who).await,
+                permitted => break permitted?,
+            }
+        };
         if self.projection(&key).is_err_and(|error| error == JoinError::UnknownChannel) {
             self.wait_for_fresh_read().await;
         }

@@ -1,0 +1,262 @@
+//! Claims whose values stand in tables: who sees which rows while members come and go, at the wire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::support::postgres::TestDatabase;
+use super::support::server::TestServer;
+use super::support::socket::Socket;
+
+const SECRET: &str = "a secret that only the tests know";
+const CLINICS: &str = "create table pets (pet_id int primary key, clinic int, name text);
+    create table staff (staff_id int primary key generated always as identity, user_id int, clinic int, active bool default true, phone text);
+    insert into pets values (1, 1, 'Luna'), (2, 2, 'Rex'), (3, 3, 'Tom');
+    insert into staff (user_id, clinic) values (7, 1), (8, 2), (8, 3);
+    select rowcast.watch('pets');
+    select rowcast.claim('clinics', 'select clinic from public.staff where user_id = {sub}::int and active');
+    select rowcast.allow('pets', 'vet', 'clinic=in.{clinics}')";
+
+fn token(claims: &Value) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let mut all = json!({"exp": now + 600, "iat": now, "role": "vet"});
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    encode(&Header::default(), &all, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+fn vet(user: &str) -> String {
+    token(&json!({"sub": user}))
+}
+
+async fn clinics() -> (TestDatabase, TestServer) {
+    let db = TestDatabase::new().await;
+    db.run(CLINICS).await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    (db, server)
+}
+
+/// The rows that `subscribe` gives, and the socket behind them.
+async fn pets_of(server: &TestServer, user: &str) -> (BTreeSet<i64>, Socket) {
+    let (rows, socket) = server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={}", vet(user))).await;
+    (ids(&rows), socket)
+}
+
+fn ids(rows: &[Value]) -> BTreeSet<i64> {
+    rows.iter().map(|row| row["pet_id"].as_i64().unwrap()).collect()
+}
+
+/// The next message that is about rows, or what they are.
+async fn next(socket: &mut Socket) -> Value {
+    loop {
+        let message = socket.message().await;
+        if message["type"] != "heartbeat" {
+            return message;
+        }
+    }
+}
+
+/// The rows again, after a gap that a change of what may be seen has caused.
+async fn reloaded(socket: &mut Socket) -> BTreeSet<i64> {
+    let gap = next(socket).await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("policy")), "{gap}");
+    assert_eq!(next(socket).await["type"], "subscribed");
+    socket.send(r#"{"type":"rows","channel":"pets","order":"pet_id","limit":100,"ref":"again"}"#).await;
+    let page = next(socket).await;
+    assert_eq!((&page["type"], &page["ref"]), (&json!("rows"), &json!("again")), "{page}");
+    ids(page["rows"].as_array().unwrap())
+}
+
+#[tokio::test]
+async fn members_see_their_rows_as_they_come_and_go() {
+    let (db, server) = clinics().await;
+    let (rows, mut seven) = pets_of(&server, "7").await;
+    assert_eq!(rows, [1].into());
+    let (rows, mut eight) = pets_of(&server, "8").await;
+    assert_eq!(rows, [2, 3].into());
+    // nobody's member: a view that is live and empty
+    let (rows, mut nine) = pets_of(&server, "9").await;
+    assert_eq!(rows, BTreeSet::new());
+
+    db.run("update pets set name = 'Luna II' where pet_id = 1; update pets set name = 'Rex II' where pet_id = 2").await;
+    assert_eq!(next(&mut seven).await["data"]["name"], "Luna II");
+    assert_eq!(next(&mut eight).await["data"]["name"], "Rex II");
+    // a column that the query does not read, a row that is nobody's here, another clinic: nothing to hear
+    db.run("update staff set phone = '1'; insert into staff (user_id, clinic) values (70, 1); insert into pets values (4, 4, 'Kim')").await;
+
+    db.run("insert into staff (user_id, clinic) values (9, 1), (7, 4)").await;
+    assert_eq!(reloaded(&mut nine).await, [1].into());
+    assert_eq!(reloaded(&mut seven).await, [1, 4].into());
+    db.run("update staff set active = false where user_id = 7 and clinic = 1").await;
+    assert_eq!(reloaded(&mut seven).await, [4].into());
+    db.run("update pets set name = 'Luna III' where pet_id = 1; update pets set name = 'Rex III' where pet_id = 2").await;
+    assert_eq!(next(&mut nine).await["data"]["name"], "Luna III");
+    assert_eq!(next(&mut eight).await["data"]["name"], "Rex III", "it was told nothing of the others' members");
+    db.run("delete from staff where user_id = 9; update staff set user_id = 7 where user_id = 8 and clinic = 2").await;
+    assert_eq!(reloaded(&mut nine).await, BTreeSet::new());
+    assert_eq!(reloaded(&mut eight).await, [3].into());
+    assert_eq!(reloaded(&mut seven).await, [2, 4].into());
+    db.run("truncate staff").await;
+    for vet in [&mut seven, &mut eight] {
+        assert_eq!(reloaded(vet).await, BTreeSet::new());
+    }
+    db.run("insert into staff (user_id, clinic) values (9, 3)").await;
+    assert_eq!(reloaded(&mut nine).await, [3].into());
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_token_says_of_such_a_claim_means_nothing() {
+    let (_db, server) = clinics().await;
+    let forged = token(&json!({"sub": "7", "clinics": [2, 3]}));
+    let (rows, _socket) = server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={forged}")).await;
+    assert_eq!(ids(&rows), [1].into());
+    let (status, page) = server.get(&format!("/rows/pets?token={forged}")).await;
+    assert_eq!((status, ids(&serde_json::from_str::<Vec<Value>>(&page).unwrap())), (200, [1].into()));
+    // a user whose name is no number is nobody's member, and spoils nothing for the others
+    for sub in ["abc", "7 or true", "99999999999999"] {
+        let token = token(&json!({"sub": sub}));
+        let (status, _) = server.get(&format!("/rows/pets?token={token}")).await;
+        assert_eq!(status, 403, "{sub}");
+    }
+    let nobody = token(&json!({"clinics": [1, 2, 3]}));
+    assert_eq!(server.get(&format!("/rows/pets?token={nobody}")).await.0, 403, "no sub, no member");
+    // the same number, written in another way, hears of its row's changes
+    let (rows, mut seven) = server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={}", vet(" 07"))).await;
+    assert_eq!(ids(&rows), [1].into());
+    _db.run("delete from staff where user_id = 7").await;
+    assert_eq!(reloaded(&mut seven).await, BTreeSet::new());
+    server.stop().await.unwrap();
+}
+
+/// Nobody is shown a row of a cut under what another cut makes of the members.
+#[tokio::test]
+async fn at_each_cut_a_view_is_what_the_members_of_that_cut_may_see() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, clinic int, n int);
+         create table staff (user_id int, clinic int, primary key (user_id, clinic));
+         create table ticks (tick_id int primary key, n int, members jsonb, pets jsonb);
+         insert into pets select g, g % 5, 0 from generate_series(1, 20) g;
+         insert into staff values (7, 1), (8, 1);
+         insert into ticks values (1, 0, '{\"7\":[1],\"8\":[1]}', (select jsonb_object_agg(pet_id, clinic) from pets));
+         select rowcast.watch('pets'), rowcast.watch('ticks');
+         select rowcast.claim('clinics', 'select clinic from public.staff where user_id = {sub}::int');
+         select rowcast.allow('pets', 'vet', 'clinic=in.{clinics}'), rowcast.allow('ticks', 'vet');
+         create function step(tick int, who int, to_clinic int) returns void language plpgsql as $$
+         begin
+           if exists (select from staff where user_id = who and clinic = to_clinic) then
+             delete from staff where user_id = who and clinic = to_clinic;
+           else
+             insert into staff values (who, to_clinic);
+           end if;
+           update pets set n = tick, clinic = case when pet_id = tick % 20 + 1 then tick % 5 else clinic end;
+           update ticks set n = tick, members = (select coalesce(jsonb_object_agg(user_id, clinics), '{}') from (
+             select user_id, jsonb_agg(clinic) clinics from staff group by user_id) s),
+             pets = (select jsonb_object_agg(pet_id, clinic) from pets);
+         end $$",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    const STEPS: i64 = 400;
+    // the writer goes on in bursts, behind each of which every reader gets to a whole view once
+    let mut whole = Vec::new();
+    let readers = ["7", "8", "9"].map(|user| {
+        let (address, path) = (server.address, format!("/ws?cuts=true&token={}", vet(user)));
+        let (tell, told) = watch::channel(0);
+        whole.push(told);
+        tokio::spawn(async move { follow(Socket::connect(address, &path, None).await.unwrap(), user, STEPS, tell).await })
+    });
+    let writer = db.another_client().await;
+    for tick in 1..=STEPS {
+        if tick % 13 == 0 {
+            for whole in &mut whole {
+                whole.wait_for(|seen| *seen >= tick - 1).await.unwrap();
+            }
+        }
+        let (who, clinic) = (7 + tick % 2, (tick * 7) % 5);
+        // some steps change rows alone: nobody's members
+        let who = if tick % 3 == 0 { 100 } else { who };
+        writer.batch_execute(&format!("select step({tick}, {who}, {clinic})")).await.unwrap();
+    }
+    let mut compared = Vec::new();
+    for reader in readers {
+        compared.push(reader.await.unwrap());
+    }
+    assert!(compared.iter().all(|(cuts, _)| *cuts > 3), "{compared:?}");
+    assert!(compared[2].1 == 0 && compared[..2].iter().all(|(_, gaps)| *gaps > 3), "cuts compared, gaps told: {compared:?}");
+    server.stop().await.unwrap();
+}
+
+/// Follows pets and ticks to the last step; how many whole cuts were compared, and how many gaps told.
+async fn follow(mut socket: Socket, user: &str, last: i64, whole: watch::Sender<i64>) -> (usize, usize) {
+    socket.send(r#"{"type":"subscribe","channel":"ticks","rows":{"order":"tick_id","limit":5}}"#).await;
+    socket.send(r#"{"type":"subscribe","channel":"pets","rows":{"order":"pet_id","limit":100}}"#).await;
+    let mut pets: BTreeMap<i64, Value> = BTreeMap::new();
+    let mut tick = Value::Null;
+    let (mut touched, mut is_whole, mut asked) = (BTreeSet::new(), false, 0);
+    let (mut cuts, mut gaps) = (0, 0);
+    loop {
+        let message = next(&mut socket).await;
+        let is_of_pets = message["channel"] == "pets" || message["entity_type"] == "pets";
+        match message["type"].as_str().unwrap() {
+            "rows" if !is_of_pets => tick = message["rows"][0].clone(),
+            "rows" if asked > 0 && message["ref"] != asked => {}
+            "rows" => {
+                for row in message["rows"].as_array().unwrap() {
+                    let id = row["pet_id"].as_i64().unwrap();
+                    if !touched.contains(&id) {
+                        pets.insert(id, row.clone());
+                    }
+                }
+                is_whole = is_whole || message["last"] == true;
+            }
+            "realtime_update" if !is_of_pets => tick = message["data"].clone(),
+            "realtime_update" => {
+                let id = message["data"]["pet_id"].as_i64().unwrap();
+                touched.insert(id);
+                match message["action"].as_str().unwrap() {
+                    "left" | "deleted" => _ = pets.remove(&id),
+                    _ => _ = pets.insert(id, message["data"].clone()),
+                }
+            }
+            "gap" => {
+                assert_eq!((&message["reason"], is_of_pets), (&json!("policy"), true), "{message}");
+                gaps += 1;
+                is_whole = false;
+                pets.clear();
+            }
+            "subscribed" if is_of_pets && message["ref"].is_null() && gaps > 0 => {
+                asked += 1;
+                touched.clear();
+                pets.clear();
+                is_whole = false;
+                socket
+                    .send(&format!(r#"{{"type":"rows","channel":"pets","order":"pet_id","limit":100,"ref":{asked}}}"#))
+                    .await;
+            }
+            "error" if message["ref"] == asked && message["code"] == "unanswered" => {}
+            "cut" if is_whole && !tick.is_null() => {
+                cuts += 1;
+                let members = tick["members"][user].as_array().cloned().unwrap_or_default();
+                let of_members = tick["pets"].as_object().unwrap().iter().filter(|(_, clinic)| members.contains(clinic));
+                let wanted: BTreeMap<i64, Value> = of_members
+                    .map(|(id, clinic)| {
+                        let id: i64 = id.parse().unwrap();
+                        (id, json!({"pet_id": id, "clinic": clinic, "n": tick["n"]}))
+                    })
+                    .collect();
+                assert_eq!(pets, wanted, "user {user} at {}", tick["n"]);
+                let n = tick["n"].as_i64().unwrap();
+                whole.send_replace(n);
+                if n >= last {
+                    return (cuts, gaps);
+                }
+            }
+            "subscribed" | "cut" => {}
+            _ => panic!("user {user}: {message}"),
+        }
+    }
+}
