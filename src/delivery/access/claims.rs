@@ -438,3 +438,175 @@ fn concerned(update: &Update, follow: &Follow) -> Concerned {
     }
     Concerned::These(forms)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::change::{Change, Size};
+    use crate::request::Members;
+
+    fn at(xmax: u64) -> Snapshot {
+        Snapshot::all_before(xmax)
+    }
+
+    fn staff(holder: Option<&str>) -> Claim {
+        let columns = ["user_id", "clinic"].map(Into::into).into();
+        let follow = Follow { channel: ".staff".into(), columns, holder: holder.map(Into::into) };
+        Claim { name: "clinics".into(), revision: "1".into(), follows: Some(vec![follow]) }
+    }
+
+    fn update(action: &'static str, data: &str, changed: &[&str], old: Option<&str>) -> Update {
+        Update {
+            channel: ".staff".into(),
+            action: action.into(),
+            data: data.into(),
+            changed: changed.iter().map(|&name| name.into()).collect(),
+            old: old.map(Into::into),
+            old_key: None,
+            size: Size::Whole,
+        }
+    }
+
+    fn cut(until: u64, updates: Vec<Update>) -> Cut {
+        let change = |update| Change { id: 1, tx: 1, at: 0, actor: None, update: Some(update), notification: None };
+        let changes = updates.into_iter().map(change).collect();
+        Cut { changes, inside: "".into(), until: Arc::new(at(until)), end: None }
+    }
+
+    fn held(holder: &str, values: &[&str]) -> Held {
+        let members = Some(Members::of(values.iter().copied()));
+        Held { claim: "clinics".into(), holder: holder.into(), form: Some(holder.trim().into()), members }
+    }
+
+    /// One claim, and these holders of clinic 1, settled at 10.
+    fn settled(holders: &[&str]) -> Claims {
+        let mut claims = Claims::new(1 << 20);
+        claims.state(vec![staff(Some("user_id"))], None);
+        claims.begin(&at(5));
+        for holder in holders {
+            assert!(claims.want(&(*holder).into()));
+        }
+        let (generation, asked) = claims.take_due(100);
+        let read = holders.iter().map(|holder| held(holder, &["1"])).collect();
+        assert_eq!(claims.settle(generation, &asked, read, &at(10)).holders, asked);
+        claims
+    }
+
+    fn values(claims: &Claims, holder: &str) -> Option<Vec<String>> {
+        match claims.values("clinics", holder).unwrap() {
+            Values::Members(held) => Some(held.members().iter().map(Into::into).collect()),
+            Values::InDoubt => None,
+            Values::Unreadable => Some(vec!["-".into()]),
+        }
+    }
+
+    fn names(mut touched: Vec<Arc<str>>) -> Vec<String> {
+        touched.sort();
+        touched.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_changed_row_leaves_its_holders_in_doubt_and_nobody_else() {
+        let mut claims = settled(&["7", " 7", "8"]);
+        for (update, concerned) in [
+            (update("created", r#"{"user_id":7,"clinic":2}"#, &[], None), vec![" 7", "7"]),
+            (update("deleted", r#"{"user_id":8,"clinic":2}"#, &[], None), vec!["8"]),
+            (update("created", r#"{"user_id":9,"clinic":2}"#, &[], None), vec![]),
+            (update("created", r#"{"user_id":null,"clinic":2}"#, &[], None), vec![]),
+            (update("updated", r#"{"user_id":8,"clinic":2}"#, &["clinic"], Some(r#"{"clinic":1}"#)), vec!["8"]),
+            (update("updated", r#"{"user_id":8,"clinic":2}"#, &["phone"], Some(r#"{"phone":1}"#)), vec![]),
+            (update("updated", r#"{"user_id":8}"#, &["user_id"], Some(r#"{"user_id":7}"#)), vec![" 7", "7", "8"]),
+            (update("updated", r#"{"user_id":9}"#, &["user_id"], Some("{}")), vec![" 7", "7", "8"]),
+            (update("truncated", "null", &[], None), vec![" 7", "7", "8"]),
+            (update("anything", "{}", &[], None), vec![" 7", "7", "8"]),
+            (Update { size: Size::Omitted, ..update("updated", r#"{"user_id":9}"#, &[], None) }, vec![" 7", "7", "8"]),
+            (Update::unreadable(".staff".into()), vec![" 7", "7", "8"]),
+            (Update { channel: "pets".into(), ..update("truncated", "null", &[], None) }, vec![]),
+        ] {
+            let action = format!("{update:?}");
+            assert_eq!(names(claims.touch(&cut(20, vec![update]))), concerned, "{action}");
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_the_change_settles_nothing() {
+        let mut claims = settled(&["7"]);
+        claims.touch(&cut(20, vec![update("deleted", r#"{"user_id":7,"clinic":1}"#, &[], None)]));
+        assert_eq!(values(&claims, "7"), None);
+        let (generation, asked) = claims.take_due(100);
+        assert_eq!(names(asked.clone()), ["7"]);
+        assert!(claims.take_due(100).1.is_empty(), "it is being read");
+        // another cut comes before the answer, which had seen the first one only
+        claims.touch(&cut(30, vec![update("created", r#"{"user_id":7,"clinic":2}"#, &[], None)]));
+        assert_eq!(claims.settle(generation, &asked, vec![held("7", &[])], &at(25)), Settled::default());
+        assert_eq!(values(&claims, "7"), None);
+        let (generation, asked) = claims.take_due(100);
+        assert_eq!(claims.settle(generation, &asked, vec![held("7", &["2"])], &at(31)).holders.len(), 1);
+        assert_eq!(values(&claims, "7"), Some(vec!["2".into()]));
+        assert!(!claims.let_in("7", &at(25)) && claims.let_in("7", &at(31)), "nothing from before is shown by it");
+        // what says the same leaves the positions of before good
+        claims.touch(&cut(40, vec![update("created", r#"{"user_id":7,"clinic":2}"#, &[], None)]));
+        let (generation, asked) = claims.take_due(100);
+        claims.settle(generation, &asked, vec![held("7", &["2"])], &at(41));
+        assert!(claims.let_in("7", &at(35)));
+    }
+
+    #[test]
+    fn who_comes_back_is_let_in_where_no_change_was_that_ones() {
+        let mut claims = settled(&["7"]);
+        claims.touch(&cut(20, vec![update("created", r#"{"user_id":9,"clinic":2}"#, &[], None)]));
+        for (holder, before, after) in [("8", 5, 5), ("9", 19, 20)] {
+            claims.want(&holder.into());
+            let (generation, asked) = claims.take_due(100);
+            claims.settle(generation, &asked, vec![held(holder, &["2"])], &at(22));
+            assert!(claims.let_in(holder, &at(after)), "{holder}");
+            assert_eq!(claims.let_in(holder, &at(before)), before == after, "{holder}");
+        }
+        assert!(!claims.let_in("7", &at(4)), "of before the beginning nothing is known");
+    }
+
+    #[test]
+    fn a_claim_that_is_stated_anew_voids_what_was_asked_by_the_one_before() {
+        let mut claims = settled(&["7"]);
+        claims.touch(&cut(20, vec![update("truncated", "null", &[], None)]));
+        let (generation, asked) = claims.take_due(100);
+        assert!(claims.state(vec![Claim { revision: "2".into(), ..staff(Some("user_id")) }], Some(&at(21))));
+        assert_eq!(claims.settle(generation, &asked, vec![held("7", &["1"])], &at(22)), Settled::default());
+        claims.give_back(generation, asked);
+        assert_eq!(values(&claims, "7"), None);
+        let (generation, asked) = claims.take_due(100);
+        assert_eq!(names(asked.clone()), ["7"], "once");
+        claims.settle(generation, &asked, vec![held("7", &["3"])], &at(23));
+        assert_eq!(values(&claims, "7"), Some(vec!["3".into()]));
+        // its table is not captured any more
+        assert!(claims.state(vec![Claim { follows: None, ..staff(None) }], Some(&at(24))));
+        assert_eq!(values(&claims, "7"), Some(vec!["-".into()]));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_given_back() {
+        let mut claims = Claims::new(1_000);
+        claims.state(vec![staff(Some("user_id"))], None);
+        let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(|value| &**value).collect();
+        for (holder, has_room) in [("7", true), ("8", false)] {
+            claims.want(&holder.into());
+            let (generation, asked) = claims.take_due(100);
+            let settled = claims.settle(generation, &asked, vec![held(holder, &many)], &at(10));
+            assert_eq!(settled.beyond_memory, usize::from(!has_room), "{holder}");
+            assert_eq!(values(&claims, holder).unwrap().len(), if has_room { 100 } else { 1 });
+        }
+        // the first one has gone: then there is room
+        for _ in 0..3 {
+            claims.sweep(&HashSet::from(["8".into()]));
+        }
+        assert_eq!(claims.size().1, 1);
+        let (generation, asked) = claims.take_due(100);
+        assert_eq!(names(asked.clone()), ["8"]);
+        assert_eq!(claims.settle(generation, &asked, vec![held("8", &many)], &at(11)).beyond_memory, 0);
+        claims.sweep(&HashSet::new());
+        claims.sweep(&HashSet::new());
+        assert_eq!(claims.size(), (0, 0));
+        assert!(claims.by_form[0].is_empty());
+    }
+}

@@ -585,6 +585,7 @@ mod tests {
         let column = |name: &str, number| Column { name: name.into(), kind: Kind::Text, number };
         let grant = |filters: &[&str]| Grant {
             filters: filters.iter().map(|&filter| filter.into()).collect(),
+            members: Vec::new(),
             columns: Some(vec!["id".into(), "pub".into()]),
             bound: vec![("id".into(), 1), ("pub".into(), 2)],
             hides_actor: false,

@@ -676,6 +676,52 @@ mod tests {
         }
     }
 
+    /// While what its holder has of claims is in doubt, nothing is told that depends on it, nor the end of a cut.
+    #[test]
+    fn a_held_socket_is_told_nothing_of_a_cut_that_depends_on_claims() {
+        for with_cuts in [false, true] {
+            let of_claims = || {
+                Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true))
+            };
+            let (held, other, late) = (of_claims(), log(), of_claims());
+            let frontier = Arc::new(Frontier::default());
+            frontier.reach("0".into());
+            let mut queue = SendQueue::default();
+            if with_cuts {
+                queue.tell_cuts(&frontier, Waker::noop());
+            }
+            queue.follow(held.clone(), 1, 0, &[]);
+            queue.follow(other.clone(), 2, 0, &[]);
+            let written = |queue: &mut SendQueue| {
+                let mut wire = String::new();
+                let mut write = |slices: &[IoSlice<'_>]| {
+                    wire += &slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect::<String>();
+                    Ok(slices.iter().map(|slice| slice.len()).sum())
+                };
+                while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
+                ["before", "in doubt", "other", "late", r#""cut""#].into_iter().filter(|text| wire.contains(text)).collect::<Vec<_>>()
+            };
+            held.append(text_frame("before").into());
+            queue.hold();
+            frontier.leave();
+            [(&held, "in doubt"), (&other, "other"), (&late, "late")]
+                .iter()
+                .for_each(|(log, text)| log.append(text_frame(text).into()));
+            frontier.reach("1".into());
+            // it became a member before the cut, and follows only now
+            queue.follow(late.clone(), 3, 0, &[]);
+            let told = written(&mut queue);
+            assert!(told.contains(&"before") || with_cuts, "{told:?}");
+            assert!(!told.contains(&"in doubt") && !told.contains(&"late"), "{told:?}");
+            assert!(if with_cuts { !told.contains(&r#""cut""#) } else { told.contains(&"other") }, "{told:?}");
+            assert_eq!(written(&mut queue), Vec::<&str>::new());
+            queue.release();
+            let told = written(&mut queue);
+            assert!(told.contains(&"in doubt") && told.contains(&"late"), "{told:?}");
+            assert_eq!(told.contains(&r#""cut""#), with_cuts, "{told:?}");
+        }
+    }
+
     #[test]
     fn answers_that_nobody_reads_are_bounded() {
         let mut queue = SendQueue::default();

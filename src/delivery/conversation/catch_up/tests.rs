@@ -192,7 +192,7 @@ async fn a_position_is_not_carried_into_another_incarnation_of_the_server() {
 async fn what_waits_for_a_position_stands_behind_the_changes_up_to_it() {
     let stage = Stage::in_incarnation(1).await;
     let key = ViewKey::named("pets", Selection::default());
-    let subscription = stage.hub.join(&key, &stage.writer, &"me".into(), None).unwrap();
+    let subscription = stage.hub.join(&key, None, &stage.writer, &"me".into(), None).unwrap();
     let (hub, writer) = (stage.hub.clone(), stage.writer.clone());
     let page = tokio::spawn(async move {
         let boundary = hub.written_up_to(&writer, &Snapshot::all_before(25)).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_position_of_the_future_is_not_waited_for_for_ever() {
 async fn the_source_hears_how_long_a_pass_takes() {
     let stage = Stage::in_incarnation(1).await;
     let key = ViewKey::named("pets", Selection::default());
-    let subscription = stage.hub.join(&key, &stage.writer, &"me".into(), None).unwrap();
+    let subscription = stage.hub.join(&key, None, &stage.writer, &"me".into(), None).unwrap();
     assert_eq!(stage.feedback.take_longest_pass(), Duration::ZERO);
     stage.events.send(cut(1)).await.unwrap();
     let told = async {
