@@ -19,14 +19,14 @@ use crate::error::Kind;
 use crate::incarnations::Gap;
 use crate::refusals::Refusals;
 use crate::sync::lock;
-pub use text::{Form, encode};
+pub use text::{Form, Kept, encode};
 
 /// Where a client's changes may come from.
 const PASTS: [&str; 5] = ["memory", "stream", "outbox", "snapshot", "page"];
 /// Where a page of rows may come from.
 const PAGES: [&str; 2] = ["database", "memory"];
 /// What may be refused.
-const LIMITS: [&str; 16] = [
+const LIMITS: [&str; 17] = [
     "origin",
     "connections",
     "descriptors",
@@ -39,6 +39,7 @@ const LIMITS: [&str; 16] = [
     "token",
     "policy",
     "views",
+    "claims",
     "commands",
     "messages",
     "memory",
@@ -90,6 +91,8 @@ pub struct DeliveryMetrics {
     pub closes: Family<Code, Counter>,
     /// gaps told, by reason
     pub gaps: Family<Reason, Counter>,
+    /// statements that read what holders have of claims
+    pub claim_reads: Counter,
     /// clients that came back, by where their changes came from
     pub resumes: Family<From, Counter>,
     /// pages of rows, by where they came from
@@ -260,6 +263,7 @@ impl Default for DeliveryMetrics {
             bytes: Counter::default(),
             closes: Family::default(),
             gaps: Family::default(),
+            claim_reads: Counter::default(),
             resumes: Family::default(),
             pages: Family::default(),
             limits: Family::default(),

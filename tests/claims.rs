@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::support::postgres::TestDatabase;
+use super::support::redis::TestRedis;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
 
@@ -109,7 +110,7 @@ async fn members_see_their_rows_as_they_come_and_go() {
 
 #[tokio::test]
 async fn what_a_token_says_of_such_a_claim_means_nothing() {
-    let (_db, server) = clinics().await;
+    let (db, server) = clinics().await;
     let forged = token(&json!({"sub": "7", "clinics": [2, 3]}));
     let (rows, _socket) = server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={forged}")).await;
     assert_eq!(ids(&rows), [1].into());
@@ -126,8 +127,174 @@ async fn what_a_token_says_of_such_a_claim_means_nothing() {
     // the same number, written in another way, hears of its row's changes
     let (rows, mut seven) = server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={}", vet(" 07"))).await;
     assert_eq!(ids(&rows), [1].into());
-    _db.run("delete from staff where user_id = 7").await;
+    db.run("delete from staff where user_id = 7").await;
     assert_eq!(reloaded(&mut seven).await, BTreeSet::new());
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cursor_is_good_as_long_as_the_members_are_the_same() {
+    let (db, server) = clinics().await;
+    let (mut seven, cursor) = server.subscribed_at(&format!("/ws/pets?token={}", vet("7"))).await;
+    // what is not this user's leaves it good, also where a node has just begun
+    db.run("insert into staff (user_id, clinic) values (9, 1); update pets set name = 'Luna II' where pet_id = 1").await;
+    assert_eq!(next(&mut seven).await["data"]["name"], "Luna II");
+    let back = async |server: &TestServer, cursor: &str| {
+        server.socket(&format!("/ws/pets?since={cursor}&token={}", vet("7"))).await
+    };
+    let other = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    for server in [&server, &other] {
+        let mut socket = back(server, &cursor).await;
+        assert_eq!(next(&mut socket).await["data"]["name"], "Luna II");
+        let subscribed = next(&mut socket).await;
+        assert_eq!((&subscribed["type"], &subscribed["recovered"]), (&json!("subscribed"), &json!(true)), "{subscribed}");
+    }
+    // away and back again: what was changed meanwhile was not this user's to see
+    db.run("update staff set active = false where user_id = 7").await;
+    assert_eq!(reloaded(&mut seven).await, BTreeSet::new());
+    db.run("update pets set name = 'Luna III' where pet_id = 1; update staff set active = true where user_id = 7").await;
+    assert_eq!(reloaded(&mut seven).await, [1].into());
+    db.run("update pets set name = 'Luna IV' where pet_id = 1").await;
+    assert_eq!(next(&mut seven).await["data"]["name"], "Luna IV");
+    for server in [&server, &other, &TestServer::start_with(&db.url, &[("jwt-secret", SECRET)])] {
+        let mut socket = back(server, &cursor).await;
+        let gap = next(&mut socket).await;
+        assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("policy")), "{gap}");
+        assert_eq!(next(&mut socket).await["type"], "subscribed");
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_node_knows_the_members_or_says_that_it_does_not() {
+    let (db, redis) = (TestDatabase::new().await, TestRedis::start().await);
+    db.run(CLINICS).await;
+    let node = |url: &str, role: &str| TestServer::start_with(url, &[("jwt-secret", SECRET), (role, &redis.url())]);
+    let nodes = [node(&db.url, "publish"), node(&db.url, "subscribe"), TestServer::start_with(&db.url, &[("jwt-secret", SECRET)])];
+    let mut sockets = Vec::new();
+    for node in &nodes {
+        let (rows, socket) = pets_of(node, "7").await;
+        assert_eq!(rows, [1].into());
+        sockets.push(socket);
+    }
+    db.run("insert into staff (user_id, clinic) values (7, 2)").await;
+    for socket in &mut sockets {
+        assert_eq!(reloaded(socket).await, [1, 2].into());
+    }
+    db.run("update pets set name = 'Rex II' where pet_id = 2").await;
+    for socket in &mut sockets {
+        assert_eq!(next(socket).await["data"]["name"], "Rex II");
+    }
+    // a gateway that only has the stream
+    let without = node("", "subscribe");
+    let mut socket = without.socket(&format!("/ws?token={}", vet("7"))).await;
+    socket.send(r#"{"type":"subscribe","channel":"pets","ref":1}"#).await;
+    let refused = next(&mut socket).await;
+    assert_eq!((&refused["code"], &refused["ref"]), (&json!("forbidden"), &json!(1)), "{refused}");
+}
+
+/// Who holds a lock on the members' table keeps nobody else from anything.
+#[tokio::test]
+async fn members_that_cannot_be_read_now_concern_nobody_else() {
+    let (db, server) = clinics().await;
+    db.run("create table visits (visit_id int primary key); select rowcast.watch('visits'), rowcast.allow('visits', 'vet')").await;
+    let (_, mut seven) = pets_of(&server, "7").await;
+    let (_, mut eight) = pets_of(&server, "8").await;
+    let mut visits = server.subscribed(&format!("/ws/visits?token={}", vet("7"))).await;
+    let mut holder = db.another_client().await;
+    let lock = holder.transaction().await.unwrap();
+    lock.batch_execute("lock table staff in access exclusive mode").await.unwrap();
+    // the lock's holder changes a member and commits it in the end
+    lock.batch_execute("insert into staff (user_id, clinic) values (7, 2)").await.unwrap();
+    db.run("update pets set name = 'Luna II' where pet_id = 1").await;
+    assert_eq!(next(&mut seven).await["data"]["name"], "Luna II", "nothing is committed yet");
+    // a user of whom nothing is known yet has to wait
+    let path = format!("/ws/pets?snapshot=true&token={}", vet("9"));
+    let mut nine = Socket::connect(server.address, &path, None).await.unwrap();
+    db.run("update pets set name = 'Rex II' where pet_id = 2; insert into visits values (1)").await;
+    assert_eq!(next(&mut eight).await["data"]["name"], "Rex II");
+    assert_eq!(next(&mut visits).await["data"]["visit_id"], 1);
+    lock.commit().await.unwrap();
+    assert_eq!(reloaded(&mut seven).await, [1, 2].into());
+    while next(&mut nine).await["type"] != "subscribed" {}
+    server.stop().await.unwrap();
+}
+
+/// Of a project's row nobody can say whose it is: what all have is read again, and who has the same goes on without a word.
+#[tokio::test]
+async fn a_row_that_may_be_of_everybody_is_told_to_those_whose_values_it_changes() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table members (org int, member text, primary key (org, member)); create index on members (member);
+         create table projects (project int primary key, org int); create table issues (issue int primary key, project int, title text);
+         insert into members values (1, 'ann'), (2, 'bob'); insert into projects values (10, 1), (20, 2);
+         insert into issues values (100, 10, 'a'), (200, 20, 'b');
+         select rowcast.watch('issues');
+         select rowcast.claim('projects', 'select p.project from public.projects p join public.members m using (org) where m.member = {sub}');
+         select rowcast.allow('issues', 'vet', 'or=(project.in.{projects},title.eq.public)', '{issue,title}')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let of = async |user: &str| server.subscribed(&format!("/ws/issues?token={}", vet(user))).await;
+    let (mut ann, mut bob) = (of("ann").await, of("bob").await);
+    db.run("insert into projects values (11, 1); update issues set title = 'b2' where issue = 200").await;
+    let gap = next(&mut ann).await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("policy")));
+    let told = next(&mut bob).await;
+    assert_eq!(told["data"], json!({"issue": 200, "title": "b2"}), "{told}");
+    assert_eq!(next(&mut ann).await["type"], "subscribed");
+    db.run("insert into issues values (101, 11, 'c'), (201, 21, 'public')").await;
+    assert_eq!(next(&mut ann).await["data"]["issue"], 101);
+    for socket in [&mut ann, &mut bob] {
+        assert_eq!(next(socket).await["data"]["issue"], 201);
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_that_does_not_follow_its_table_any_more_shows_nothing() {
+    let (db, server) = clinics().await;
+    let (_, mut seven) = pets_of(&server, "7").await;
+    let path = format!("/rows/pets?token={}", vet("7"));
+    assert_eq!(server.get("/ws/.staff").await.0, 401, "the members' table is no channel for anybody");
+    assert_eq!(server.get(&format!("/rows/.staff?token={}", vet("7"))).await.0, 403);
+    db.run("select rowcast.allow('.staff', 'vet')").await;
+    while server.get(&format!("/rows/.staff?token={}", vet("7"))).await.0 != 404 {}
+    assert_eq!(db.text("select state from rowcast.health where finding = 'claims'").await, "ok");
+    db.run("select rowcast.unwatch('staff')").await;
+    let refused = next(&mut seven).await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("forbidden")), "{refused}");
+    assert_eq!(seven.close_code().await, 4403);
+    assert_eq!(server.get(&path).await.0, 403);
+    assert_eq!(db.text("select state from rowcast.health where finding = 'claims'").await, "fail");
+    // the remedy as it is printed
+    let remedy = db.text("select split_part(drift, 'again: ', 2) from rowcast.claims").await;
+    db.run(&remedy).await;
+    while server.get(&path).await.0 != 200 {}
+    // another query: what is shown is what it says
+    db.run("select rowcast.claim('clinics', 'select clinic + 1 from public.staff where user_id = {sub}::int')").await;
+    while !server.get(&path).await.1.contains("Rex") {}
+    let refused = db.refused("select rowcast.drop_claim('clinics')").await;
+    assert!(refused.contains("the policy of role vet for channel pets names it"), "{refused}");
+    db.run("select rowcast.deny('pets', 'vet'); select rowcast.drop_claim('clinics')").await;
+    assert_eq!(db.text("select count(*) from rowcast.watched").await, "1", "nothing but pets is captured any more");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn notifications_tell_the_rows_that_a_member_may_see() {
+    let db = TestDatabase::new().await;
+    db.run(CLINICS).await;
+    db.run("alter table pets add column owner text; select rowcast.watch('pets', user_rule => 'owner')").await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let mut seven = server.subscribed(&format!("/ws/user/7?token={}", vet("7"))).await;
+    db.run("insert into pets (pet_id, owner, clinic, name) values (5, '7', 2, 'Of another clinic'), (6, '7', 1, 'Of the own')").await;
+    assert_eq!(next(&mut seven).await["data"]["pet_id"], 6);
+    db.run("insert into staff (user_id, clinic) values (7, 2)").await;
+    let gap = next(&mut seven).await;
+    assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("policy")), "{gap}");
+    assert_eq!(next(&mut seven).await["type"], "subscribed");
+    db.run("update pets set name = 'His as well' where pet_id = 5").await;
+    assert_eq!(next(&mut seven).await["data"]["pet_id"], 5);
     server.stop().await.unwrap();
 }
 

@@ -63,6 +63,17 @@ impl Form {
     }
 }
 
+/// What is kept in memory now.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kept {
+    /// bytes of frames, of all views together
+    pub view_bytes: u64,
+    /// bytes of the values of claims that stand in tables
+    pub claim_bytes: u64,
+    /// users whose values are kept
+    pub claim_holders: u64,
+}
+
 /// All of it in one of the forms, with the subscribers of each channel as they are now.
 pub fn encode(
     form: Form,
@@ -70,7 +81,7 @@ pub fn encode(
     delivery: &DeliveryMetrics,
     channels: impl Iterator<Item = (String, usize)>,
     users: usize,
-    view_bytes: u64,
+    kept: Kept,
 ) -> String {
     let mut registry = Registry::default();
     process::register(&mut registry);
@@ -111,9 +122,16 @@ pub fn encode(
     let watched = Gauge::<i64>::default();
     watched.set(users as i64);
     r.register("users", "users with a subscriber", watched);
-    let kept = Gauge::<i64>::default();
-    kept.set(view_bytes.cast_signed());
-    r.register_with_unit("view", "frames kept for all views together", Unit::Bytes, kept);
+    let gauge = |number: u64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(number.cast_signed());
+        gauge
+    };
+    r.register_with_unit("view", "frames kept for all views together", Unit::Bytes, gauge(kept.view_bytes));
+    let held = gauge(kept.claim_bytes);
+    r.register_with_unit("claim", "values of claims that stand in tables, of connected users", Unit::Bytes, held);
+    r.register("claim_holders", "users whose values of claims are kept", gauge(kept.claim_holders));
+    r.register("claim_reads", "statements that read values of claims", delivery.claim_reads.clone());
     r.register("messages", "messages put into a view's log, each for any number of sockets", delivery.messages.clone());
     r.register_with_unit("sent", "written to sockets", Unit::Bytes, delivery.bytes.clone());
     r.register("received", "messages from clients", delivery.received.clone());

@@ -41,7 +41,7 @@ pub(super) fn metrics(web: &Web, accept: &str) -> Reply {
     let form = Form::accepted(accept);
     let (channels, users) = web.hub.census();
     let channels = channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers));
-    let text = metrics::encode(form, &web.source, web.hub.metrics(), channels, users, web.hub.view_bytes());
+    let text = metrics::encode(form, &web.source, web.hub.metrics(), channels, users, web.hub.kept());
     reply(StatusCode::OK, form.content_type(), text)
 }
 

@@ -47,7 +47,7 @@ use crate::delivery::socket::meter::Meter;
 use crate::delivery::wire::frame::CloseCode;
 use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
-use crate::metrics::DeliveryMetrics;
+use crate::metrics::{DeliveryMetrics, Kept};
 use crate::request::{Membership, Request};
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
@@ -217,9 +217,11 @@ impl Hub {
         &self.shares
     }
 
-    /// Bytes that the logs of all views hold.
-    pub fn view_bytes(&self) -> u64 {
-        self.meter.held()
+    /// What is kept in memory now.
+    pub fn kept(&self) -> Kept {
+        let (claim_bytes, claim_holders) = lock(&self.state).claims.size();
+        let view_bytes = self.meter.held();
+        Kept { view_bytes, claim_bytes: claim_bytes as u64, claim_holders: claim_holders as u64 }
     }
 
     /// Counts the messages whose end has not come yet.

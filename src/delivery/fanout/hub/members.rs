@@ -53,6 +53,7 @@ impl Hub {
     async fn read_of(&self, generation: u64, holders: Vec<Arc<str>>) -> bool {
         self.wait_until_live().await;
         let (answer, answered) = oneshot::channel();
+        self.metrics.claim_reads.inc();
         let question = Membership { holders: holders.clone(), answer };
         let (seen, held) = match self.source.membership.send(question).await {
             Ok(()) => match answered.await {
@@ -79,7 +80,7 @@ impl Hub {
             let mut state = lock(&self.state);
             let settled = state.claims.settle(generation, &holders, held, &seen);
             if settled.beyond_memory > 0
-                && let Some(unlogged) = self.metrics.refuse("claim-bytes")
+                && let Some(unlogged) = self.metrics.refuse("claims")
             {
                 let (bytes, holders) = state.claims.size();
                 tracing::warn!(event = "claims_full", bytes, holders, refused = settled.beyond_memory, unlogged);
