@@ -26,3 +26,7 @@ comment on column rowcast.followed.holder is 'the column that says whose values 
 
 alter table rowcast.channel add column unlisted boolean not null default false;
 comment on column rowcast.channel.unlisted is 'it is captured because a claim follows it, and is no channel for clients';
+
+-- A node of before knows no such claim, and would take one of that name from tokens.
+alter table rowcast.node add column knows int;
+comment on column rowcast.node.knows is 'the version of the schema that its program is of; null: 6 or less';

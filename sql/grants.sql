@@ -150,7 +150,8 @@ grant execute on function rowcast.serves(),
   rowcast.origin(),
   rowcast.drifted_names(rowcast.policy),
   rowcast.take_publishing(text, timestamptz, boolean),
-  rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) to rowcast_relay;
+  rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot),
+  rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot, int) to rowcast_relay;
 
 -- What a view calls is called with the rights of whoever reads it. These read catalogues and put texts together; schema
 -- rowcast itself stays closed, so a monitoring role needs USAGE on it, and SELECT on the views that it may see.

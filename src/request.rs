@@ -1,6 +1,7 @@
 //! What delivery asks of the source for one subscriber, and the parts of the answer. Plain data, as `change` is on the way there.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -202,8 +203,23 @@ pub enum Request {
 pub struct Membership {
     /// the users
     pub holders: Vec<Arc<str>>,
-    /// takes what they have, as of a snapshot; a channel that closes means that the source failed and has logged why
-    pub answer: oneshot::Sender<(Snapshot, Vec<Held>)>,
+    /// values of so many bytes at most are of use
+    pub bytes: usize,
+    /// takes what they have; a channel that closes means that the source failed and has logged why
+    pub answer: oneshot::Sender<MembersRead>,
+}
+
+/// What some holders have.
+#[derive(Debug)]
+pub struct MembersRead {
+    /// as of this snapshot
+    pub seen: Snapshot,
+    /// of these, and of no others that were asked for: they are asked for again
+    pub holders: Vec<Arc<str>>,
+    /// of each of them and each claim
+    pub held: Vec<Held>,
+    /// of so many the values are left out, as there were too many bytes
+    pub beyond_memory: usize,
 }
 
 impl Request {
@@ -243,6 +259,8 @@ pub struct Members {
     text: Box<str>,
     /// where each ends in it
     ends: Box<[u32]>,
+    /// of both, in hexadecimal digits: tells them from others on every server
+    digest: Box<str>,
 }
 
 impl Members {
@@ -257,13 +275,41 @@ impl Members {
             text.push_str(value);
             ends.push(text.len() as u32);
         }
-        Self { text: text.into(), ends: ends.into() }
+        // FNV-1a
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in text.bytes().chain(ends.iter().flat_map(|end| end.to_le_bytes())) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Self { text: text.into(), ends: ends.into(), digest: format!("{hash:016x}").into() }
+    }
+
+    /// Tells them from others.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let begins = [0].into_iter().chain(self.ends.iter().copied());
         begins.zip(self.ends.iter()).map(|(begins, end)| &self.text[begins as usize..*end as usize])
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, text: &str) -> bool {
+        let at = |place: usize| {
+            let begins = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.text[begins as usize..self.ends[place] as usize]
+        };
+        let (mut low, mut high) = (0, self.ends.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match at(middle).cmp(text) {
+                std::cmp::Ordering::Equal => return true,
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        false
     }
 
     /// How many.
@@ -278,7 +324,13 @@ impl Members {
 
     /// Bytes that they take.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.text.len() + size_of_val(&*self.ends)
+        size_of::<Self>() + self.text.len() + size_of_val(&*self.ends) + self.digest.len()
+    }
+}
+
+impl Hash for Members {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest.hash(state);
     }
 }
 

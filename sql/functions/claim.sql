@@ -23,7 +23,7 @@ as $$
 declare
   large constant float4 := 10000;
   body text;
-  holder text := rowcast.claim_holder(query);
+  holder text;
   holder_of regclass;
   holder_type text;
   canonical text := 'null::text';
@@ -44,16 +44,23 @@ begin
       using errcode = 'invalid_parameter_value',
             hint = 'such as ''select clinic_id from public.staff where user_id = {sub}::int''';
   end if;
-  if query ~ '''[{]sub[}]''' then
+  if exists (select from regexp_matches(query, '''[^'']*''', 'g') m where m[1] ~ '[{]sub[}]') then
     raise exception 'cannot state claim %: {sub} stands in quotes', name
       using errcode = 'invalid_parameter_value', hint = 'it is a value of type text: write {sub}, or {sub}::int';
   end if;
   body := rowcast.claim_body(query);
+  select n.address, n.version into read
+    from rowcast.node n
+   where n.seen_at > clock_timestamp() - interval '30 seconds' and coalesce(n.knows, 0) < 7 limit 1;
+  if found then
+    raise exception 'cannot state claim %: the node at % (version %) would take it from tokens', name, read.address, read.version
+      using errcode = 'object_not_in_prerequisite_state', hint = 'upgrade all nodes first: select * from rowcast.nodes;';
+  end if;
 
-  drop view if exists pg_temp.rowcast_claim;
+  drop view if exists pg_temp.claim_to_check;
   begin
     execute format(
-      'create temp view rowcast_claim as select q.* from (select null::text as sub) "rowcast holder", lateral %s q',
+      'create temp view claim_to_check as select q.* from (select null::text as sub) "claim holder", lateral %s q',
       body);
   exception
     when insufficient_privilege then
@@ -64,36 +71,42 @@ begin
               hint = 'give a query over {sub} with schema-qualified names and one column, such as '
                      '''select clinic_id from public.staff where user_id = {sub}::int''';
   end;
-  if (select count(*) from pg_attribute a where a.attrelid = 'pg_temp.rowcast_claim'::regclass and a.attnum > 0) <> 1 then
+  if (select count(*) from pg_attribute a where a.attrelid = 'pg_temp.claim_to_check'::regclass and a.attnum > 0) <> 1 then
     raise exception 'cannot state claim %: its query gives more than one column', name
       using errcode = 'invalid_parameter_value', hint = 'the values of the claim are one column';
   end if;
   select coalesce(nullif(t.typbasetype, 0), t.oid)::regtype into value_type
     from pg_attribute a
     join pg_type t on t.oid = a.atttypid
-   where a.attrelid = 'pg_temp.rowcast_claim'::regclass and a.attnum = 1;
-  select * into read from rowcast.claim_reads('pg_temp.rowcast_claim') r where r.problem is not null limit 1;
+   where a.attrelid = 'pg_temp.claim_to_check'::regclass and a.attnum = 1;
+  select r.problem into read from rowcast.claim_reads('pg_temp.claim_to_check') r where r.problem is not null limit 1;
+  if not found then
+    -- as a literal it is the time when the query is read, each time anew
+    select format('its literal %s is a time that goes on', m[1]) as problem into read
+      from regexp_matches(query, '(''[[:space:]]*(?:now|today|tomorrow|yesterday)\M[^'']*'')', 'gi') m
+     where exists (select from pg_rewrite r
+                    where r.ev_class = 'pg_temp.claim_to_check'::regclass
+                      and r.ev_action::text ~ ':consttype (1082|1083|1114|1184|1266) ') limit 1;
+  end if;
   if found then
     raise exception 'cannot state claim %: %', name, read.problem
       using errcode = 'feature_not_supported',
             hint = 'the values may depend on {sub} and on tables alone: the relay learns from their changes when to read '
                    'them again';
   end if;
-  select r.relation into read from rowcast.claim_reads('pg_temp.rowcast_claim') r where r.relation <> all (follows) limit 1;
+  select r.relation into read from rowcast.claim_reads('pg_temp.claim_to_check') r where r.relation <> all (follows) limit 1;
   if found then
     raise exception 'cannot state claim %: it reads table %, which it does not follow', name, read.relation
       using errcode = 'invalid_parameter_value', hint = 'add it to follows, or leave follows out';
   end if;
-  if not exists (select from rowcast.claim_reads('pg_temp.rowcast_claim')) and follows is null then
+  if not exists (select from rowcast.claim_reads('pg_temp.claim_to_check')) and follows is null then
     raise exception 'cannot state claim %: its query reads no table', name
       using errcode = 'invalid_parameter_value', hint = 'what depends on the token alone can be a claim of the token';
   end if;
 
-  -- the table of the column that says whose a row is: it stands in the query once, or a row could be of others, too
-  if holder is not null then
-    select case when count(*) = 1 then min(r.relation::oid)::regclass end into holder_of
-      from rowcast.claim_reads('pg_temp.rowcast_claim') r
-     where r.places = 1 and holder = any (r.columns);
+  select h.relation, h."column" into holder_of, holder
+    from rowcast.claim_holder(query, 'pg_temp.claim_to_check') h;
+  if holder_of is not null then
     select format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) into holder_type
       from pg_attribute a
       join pg_type t on t.oid = a.atttypid
@@ -114,12 +127,12 @@ begin
   end if;
 
   -- each table through an index: with sequential scans out of the question, one that is left has none to use
-  if exists (select from pg_prepared_statements s where s.name = 'rowcast_claim') then
-    deallocate rowcast_claim;  -- of a call that failed
+  if exists (select from pg_prepared_statements s where s.name = 'claim_to_check') then
+    deallocate claim_to_check;  -- of a call that failed
   end if;
-  execute 'prepare rowcast_claim(text) as ' || replace(query, '{sub}', '$1');
-  execute 'explain (format json) execute rowcast_claim(null)' into plan;
-  deallocate rowcast_claim;
+  execute 'prepare claim_to_check(text) as ' || replace(query, '{sub}', '$1');
+  execute 'explain (format json) execute claim_to_check(null)' into plan;
+  deallocate claim_to_check;
   with recursive node(plan) as (
       select plan -> 0 -> 'Plan'
     union all
@@ -128,7 +141,7 @@ begin
   select c.oid::regclass as relation, c.reltuples into scan
     from node
     join pg_class c on c.relname = node.plan ->> 'Relation Name' and c.reltuples > large
-    join rowcast.claim_reads('pg_temp.rowcast_claim') r on r.relation = c.oid
+    join rowcast.claim_reads('pg_temp.claim_to_check') r on r.relation = c.oid
      or c.oid in (select i.inhrelid from pg_inherits i where i.inhparent = r.relation)
    where node.plan ->> 'Node Type' in ('Seq Scan', 'Index Scan', 'Index Only Scan', 'Parallel Seq Scan')
      and node.plan ->> 'Index Cond' is null
@@ -156,15 +169,15 @@ begin
   delete from rowcast.followed f where f.claim = claim.name;
   insert into rowcast.followed (claim, target, columns, holder)
     select claim.name, r.relation, r.columns, case when r.relation = holder_of then holder end
-      from rowcast.claim_reads('pg_temp.rowcast_claim') r
+      from rowcast.claim_reads('pg_temp.claim_to_check') r
     union all
     -- of a table that is named and not read nothing is known
     select distinct claim.name, t,
            array(select a.attname::text from pg_attribute a where a.attrelid = t and a.attnum > 0 and not a.attisdropped),
            null
       from unnest(follows) t
-     where t not in (select r.relation from rowcast.claim_reads('pg_temp.rowcast_claim') r);
-  drop view pg_temp.rowcast_claim;
+     where t not in (select r.relation from rowcast.claim_reads('pg_temp.claim_to_check') r);
+  drop view pg_temp.claim_to_check;
 
   for read in select f.target, f.columns from rowcast.followed f where f.claim = claim.name order by f.target loop
     perform rowcast.follow(read.target, read.columns);
@@ -177,7 +190,7 @@ begin
   -- what the relay will do, with its rights
   begin
     perform set_config('role', 'rowcast_relay', true);
-    execute format('select from (select null::text as sub) "rowcast holder", lateral %s q', body);
+    execute format('select from (select null::text as sub) "claim holder", lateral %s q', body);
     perform set_config('role', role, true);
   exception when insufficient_privilege or feature_not_supported then
     raise exception 'cannot state claim %: rowcast_relay, which runs its query, may not: %', name, sqlerrm

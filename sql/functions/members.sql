@@ -5,7 +5,7 @@
 --   members    the values as text, each once; null where they cannot be had, or are more than 100,000
 --   problem    why not, without a value; null where the holder's own name is at fault, such as abc for a number
 -- One statement for a claim, however many holders. Where it fails for one of them, they are asked one by one, so that
--- nobody else has the damage.
+-- nobody else has the damage. What passes by itself (a lock, a lack of resources, a cancelled statement) is raised.
 -- tables touched: rowcast.claim (select), and the tables that claims read, with the rights of the caller
 create or replace function rowcast.members(
   holders text[],
@@ -24,37 +24,38 @@ begin
   for stated in select c.name, c.query, c.canonical from rowcast.claim c order by c.name loop
     -- 100,000 values, and one more that tells that there are too many
     statement := format(
-      'select %L::text, "rowcast holder".sub, %s, '
+      'select %L::text, "claim holder".sub, %s, '
       'array(select distinct q.value::text from %s q(value) where q.value is not null limit 100001), null::text '
-      'from unnest($1) "rowcast holder"(sub)',
+      'from unnest($1) "claim holder"(sub)',
       stated.name,
-      replace(stated.canonical, '{sub}', '"rowcast holder".sub'),
+      replace(stated.canonical, '{sub}', '"claim holder".sub'),
       rowcast.claim_body(stated.query));
     begin
       return query execute statement using holders;
       continue;
-    exception
-      when data_exception then
-        null;
-      when query_canceled or lock_not_available or object_in_use then
+    exception when others then
+      -- what passes by itself is tried again by the caller
+      if sqlstate ~ '^(40|53|55|57|58|XX)' then
         raise;
-      when others then
-        problem := sqlstate || ': ' || sqlerrm;
+      end if;
     end;
+    -- rows that came before it failed come once more, and are the same
     foreach one in array holders loop
       begin
-        if problem is null then
-          return query execute statement using array[one];
-          continue;
+        return query execute statement using array[one];
+      exception when others then
+        if sqlstate ~ '^(40|53|55|57|58|XX)' then
+          raise;
         end if;
-      exception when data_exception then
-        null;
+        claim := stated.name;
+        holder := one;
+        canonical := null;
+        members := null;
+        -- what it says of values (class 22) is nobody's business
+        problem := case when sqlstate !~ '^22' then sqlstate || ': ' || sqlerrm end;
+        return next;
       end;
-      claim := stated.name;
-      holder := one;
-      return next;
     end loop;
-    problem := null;
   end loop;
 end $$;
 comment on function rowcast.members(text[]) is 'the values of every claim, of each of these holders';

@@ -1,6 +1,7 @@
--- rowcast.note_node(node, version, address, role, started_at, sockets, lag_ms, seen) -> void
+-- rowcast.note_node(node, version, address, role, started_at, sockets, lag_ms, seen, knows) -> void
 -- Called by each node every ten seconds. Rows of nodes that were not seen for a day go. seen: the node needs nothing of
--- the outbox that this snapshot sees; null where it needs nothing at all.
+-- the outbox that this snapshot sees; null where it needs nothing at all. knows: the version of the schema that its
+-- program is of; programs of before 7 call the function without it.
 --
 -- A node whose reader stands still goes on noting itself: so it notes what it has not read, too. Here, not in
 -- rowcast.health: a transaction in which somebody has looked at that would keep a segment from being emptied. A
@@ -39,3 +40,23 @@ begin
 end $$;
 comment on function rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot) is
   'a node says that it lives, and what it has not read';
+create or replace function rowcast.note_node(
+  node text,
+  version text,
+  address text,
+  role text,
+  started_at timestamptz,
+  sockets bigint,
+  lag_ms float8,
+  seen pg_snapshot,
+  knows int)
+returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms' as $$
+#variable_conflict use_variable
+begin
+  perform rowcast.note_node(node, version, address, role, started_at, sockets, lag_ms, seen);
+  update rowcast.node n set knows = note_node.knows
+   where n.node = note_node.node and n.knows is distinct from note_node.knows;
+end $$;
+comment on function rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot, int) is
+  'the same of a program that says which version of the schema it is of';

@@ -13,9 +13,9 @@
 --   verdict    what that means
 -- Looked at is what a relay makes of the policy: where a claim is missing, or is no value of its column, all of the
 -- policy shows nothing. Of no importance while the relay has no key to check tokens with.
--- The tests of the row filter are turned into SQL, each of them: values are cast to types of Postgres alone, all else is
--- compared as text, so nobody's code runs. Then the filter is read from its beginning, for what joins them. It stays
--- logic with three values, which is that of SQL: an unknown condition does not hold.
+-- Each test of the row filter is turned into SQL: values are cast to types of Postgres alone, all else is compared as
+-- text, so nobody's code runs. What joins the tests is read from the filter beside them. It stays logic with three
+-- values, which is that of SQL: an unknown condition does not hold.
 -- tables touched: rowcast.channel, rowcast.policy, rowcast.claim (select), the tables that claims read and the table of
 -- the channel, with the rights of the caller
 create or replace function rowcast.who_sees(
@@ -38,7 +38,7 @@ set datestyle = 'ISO, YMD'
 as $$
 declare
   token jsonb := coalesce(nullif(claims, 'null'), '{}');
-  holder text;
+  whose text;
   holder_role text;
   entry rowcast.channel;
   policy rowcast.policy;
@@ -47,7 +47,7 @@ declare
   part record;
   named text;
   held text[];
-  problem text;
+  fault text;
   -- of all: the first test that lets nobody see anything
   nothing text;
   column_name text;
@@ -90,22 +90,22 @@ begin
             hint = 'select * from rowcast.who_sees(''pets'', ''{"sub":"7","role":"vet"}'', ''{"pet_id":1}'')';
   end if;
   holder_role := coalesce(token ->> 'role', 'anon');
-  holder := token ->> 'sub';
-  select f.name into problem
+  whose := token ->> 'sub';
+  select f.name into fault
     from (values ('sub'), ('role')) f(name)
    where coalesce(jsonb_typeof(token -> f.name), 'null') not in ('null', 'string', 'number') or token ->> f.name = '';
   if found then
     seen := false;
-    verdict := format('a server refuses this token: claim %s has to be text that is not empty, or a number', problem);
+    verdict := format('a server refuses this token: claim %s has to be text that is not empty, or a number', fault);
     return next;
     return;
   end if;
 
   if channel like 'user/%' and channel <> 'user/*' then
-    seen := holder is not distinct from substr(channel, 6)
+    seen := whose is not distinct from substr(channel, 6)
       or exists (select from rowcast.policy p where p.channel = 'user/*' and p.role = holder_role);
     verdict := case
-      when holder is not distinct from substr(channel, 6)
+      when whose is not distinct from substr(channel, 6)
         then 'these are the notifications of this user; of rows, each shows what the policy of its channel shows'
       when seen then format('a policy lets role %s see the notifications of every user', holder_role)
       else format('these are the notifications of another user, and role %s may not see those: '
@@ -156,7 +156,7 @@ begin
       nothing := coalesce(nothing, 'its row filter cannot be read: ' || part.problem);
       exit;
     end if;
-    problem := null;
+    fault := null;
     named := case when not part.is_quoted then substring(part.operand from '^[{](.*)[}]$') end;
 
     -- where it stands: the groups that begin with it, and how it is written
@@ -197,28 +197,37 @@ begin
             from regexp_matches(substr(part.operand, 2, length(part.operand) - 2),
                                 '(?:^|,)("(?:[^"\\]|\\.)*"|[^,]*)', 'g') with ordinality v(m, place)
            order by v.place);
-        problem := case when part.operand not like '(%)' then 'in takes a list: in.(1,2,3)' end;
+        fault := case when part.operand not like '(%)' then 'in takes a list: in.(1,2,3)' end;
       else
         held := array[part.operand];
       end if;
     elsif exists (select from rowcast.claim c where c.name = named) then
       source := 'table';
       held := null;
-      if holder is null then
-        problem := format('the token has no claim sub, whose claim %s would be', named);
+      if whose is null then
+        fault := format('the token has no claim sub, by which claim %s is read', named);
       elsif part.operator <> 'in' then
-        problem := format('claim %s is a list: write %s=in.{%s}', named, part."column", named);
+        fault := format('claim %s is a list: write %s=in.{%s}', named, part."column", named);
       else
-        select v.drift into problem from rowcast.claims v where v.name = named and v.drift is not null limit 1;
+        select v.drift into fault from rowcast.claims v where v.name = named and v.drift is not null limit 1;
         select m.members, coalesce(
-                 problem,
+                 fault,
                  'the values of claim ' || named || ' cannot be read: ' || m.problem,
                  case when m.members is null
-                      then format('its query takes no %s for {sub}: see the claim''s query in rowcast.claims', holder)
+                      then format('the query of claim %s takes no %s for {sub}: select * from rowcast.claims',
+                                  named, whose)
                       when cardinality(m.members) > 100000
-                      then format('claim %s has more than 100,000 values for %s', named, holder) end)
-          into held, problem
-          from rowcast.members(array[holder]) m where m.claim = named;
+                      then format('claim %s has more than 100,000 values for %s', named, whose) end)
+          into held, fault
+          from rowcast.members(array[whose]) m where m.claim = named;
+        if fault like '%: 42501: %' then
+          -- of the caller nothing follows for a relay, which reads with rights of its own
+          raise exception 'cannot say who sees channel %: % may not read what claim % reads',
+            channel,
+            current_user,
+            named
+            using errcode = 'insufficient_privilege', hint = 'ask as the owner of the tables, or as a superuser';
+        end if;
       end if;
     else
       source := 'token';
@@ -227,7 +236,7 @@ begin
                 when 'array' then array(select jsonb_array_elements_text(token -> named))
                 when 'object' then null
                 else array[token ->> named] end;
-      problem := case
+      fault := case
         when value is null or value = 'null' then format('the token has no claim %s', named)
         when value = 'object' then format('claim %s of the token is an object, not a value', named)
         when value = 'array' and part.operator <> 'in'
@@ -248,7 +257,7 @@ begin
     -- what it is in SQL: as a relay compares values of the column's type
     column_sql := null;
     kind := null;
-    if problem is null and entry.target is not null and nothing is null then
+    if fault is null and entry.target is not null and nothing is null then
       select case when b.typtype = 'e' then 'enum'
                   when b.typtype = 'c' or b.typcategory = 'A' then 'structured'
                   else format_type(b.oid, null) end
@@ -258,9 +267,9 @@ begin
         join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
        where s.channel = entry.id and s.name = part."column";
       if not found then
-        problem := format('the channel has no column %s any more', part."column");
+        fault := format('the channel has no column %s any more', part."column");
       elsif part."column" = any (drifted) then
-        problem := format('another column has the name %s now: call rowcast.allow again', part."column");
+        fault := format('another column has the name %s now: call rowcast.allow again', part."column");
       else
         column_sql := format('t.%I', part."column");
         kind := case
@@ -281,7 +290,7 @@ begin
           when kind in ('enum', 'opaque') then
             format('(case when %1$s is distinct from null then format(''%%s'', %1$s) end) collate "C"', column_sql)
           else column_sql end;
-        problem := case
+        fault := case
           when part.operator = 'is' and part.operand in ('true', 'false') and kind <> 'boolean'
             or part.operator <> 'is' and kind in ('json', 'jsonb', 'structured')
             or part.operator in ('lt', 'lte', 'gt', 'gte') and kind in ('boolean', 'enum', 'opaque')
@@ -290,7 +299,7 @@ begin
           when part.operator in ('like', 'ilike') and length(part.operand) > 100
             then 'a pattern may have 100 characters' end;
         literals := '{}';
-        if problem is null and part.operator <> 'is' then
+        if fault is null and part.operator <> 'is' then
           foreach value in array held loop
             begin
               value := case
@@ -304,7 +313,8 @@ begin
                   then case when value ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
                             then format('%L::uuid', value) end
                 when kind = 'date' and value ~* '^([0-9]{4,}-|-?infinity$)' then format('%L::date', value::date)
-                when kind = 'timestamp with time zone' and value ~* '^([0-9]{4,}-.*:.*(z|[+-][0-9:]+)( bc)?$|-?infinity$)'
+                when kind = 'timestamp with time zone'
+                  and value ~* '^([0-9]{4,}-.*:.*(z|[+-][0-9:]+)( bc)?$|-?infinity$)'
                   then format('%L::timestamptz', value::timestamptz)
                 when kind = 'timestamp without time zone' and value ~* '^([0-9]{4,}-|-?infinity$)'
                   then format('%L::timestamp', value::timestamp)
@@ -316,23 +326,24 @@ begin
                   then format('%L::text', regexp_replace(value, '([\\%_])', '\\\1', 'g'))
                 when part.operator in ('like', 'ilike') then
                   (select format('%L::text', string_agg(
-                            case m.part[1] when '*' then '%' when '\' then '\\' else m.part[1] end, '' order by m.place))
+                            case m.part[1] when '*' then '%' when '\' then '\\' else m.part[1] end,
+                            '' order by m.place))
                      from regexp_matches(value, '(\\.|.)', 'g') with ordinality m(part, place))
                 else format('%L::text', value) end;
               if value is not null then
                 literals := literals || value;
               elsif source <> 'table' then
-                problem := format('a value is no %s, the type of column %s', kind, part."column");
+                fault := format('a value is no %s, the type of column %s', kind, part."column");
               end if;
             exception when data_exception then
               if source <> 'table' then
-                problem := format('a value is no %s, the type of column %s', kind, part."column");
+                fault := format('a value is no %s, the type of column %s', kind, part."column");
               end if;
             end;
           end loop;
         end if;
         column_sql := case
-          when problem is not null then null
+          when fault is not null then null
           when part.operator = 'is' then
             case when part.operand in ('null', 'unknown') then body || ' is not distinct from null'
                  when part.operand = 'not_null' then body || ' is distinct from null'
@@ -351,13 +362,13 @@ begin
       end if;
     end if;
     column_sql := format(case when is_not then '(not (%s))' else '(%s)' end, coalesce(column_sql, 'null::bool'));
-    nothing := coalesce(nothing, problem);
+    nothing := coalesce(nothing, fault);
     sources := sources || source;
     samples := samples || case when part.operator <> 'is' then to_jsonb(held[1:20])::text end;
     totals := totals || case when part.operator <> 'is' then cardinality(held) end;
     bare := bare || (cardinality(joined) = 0 and not is_not);
-    empty := empty || (source = 'table' and problem is null and cardinality(held) = 0);
-    problems := problems || problem;
+    empty := empty || (source = 'table' and fault is null and cardinality(held) = 0);
+    problems := problems || fault;
     tests_sql := tests_sql || column_sql;
 
     -- what stands behind it: the ends of groups, then a comma, or the next condition
@@ -372,7 +383,7 @@ begin
       filter_sql := filter_sql || case when joined[cardinality(joined)] like '%or' then ' or ' else ' and ' end;
     else
       rest := ltrim(rest, E' \t');
-      texts := texts || left(text_begins, length(text_begins) - length(rest));
+      texts := texts || btrim(left(text_begins, length(text_begins) - length(rest)), E' \t');
       filters := filters || filter_sql;
       filter_sql := '';
       rest := substr(rest, 2);
@@ -387,7 +398,9 @@ begin
     end if;
     for item in
       select k.name, k.value, jsonb_typeof(key -> k.name) as sort, a.attname is not null as is_there,
-             case when t.oid is null or b.typtype <> 'b' then 'other' else case when format_type(b.oid, null) = 'character' then 'bpchar' else format_type(b.oid, null) end end as type
+             case when b.oid is null or b.typtype <> 'b' then 'other'
+                  when format_type(b.oid, null) = 'character' then 'bpchar'
+                  else format_type(b.oid, null) end as type
         from jsonb_each_text(key) k(name, value)
         left join pg_attribute a
           on a.attrelid = entry.target and a.attname = k.name and a.attnum > 0 and not a.attisdropped
@@ -436,6 +449,7 @@ begin
     end if;
   end if;
 
+  source := null;
   seen := case
     when nothing is not null then false
     when key is not null then results is not null
@@ -453,7 +467,7 @@ begin
     when key is not null then 'the row is seen; columns seen: ' || coalesce(shown, 'none')
     when not seen then
       (select format('claim %s has no values for %s: nothing is shown until it has',
-                     substring(t.test from '[{](.*)[}]$'), holder)
+                     substring(t.test from '[{](.*)[}]$'), whose)
          from unnest(tests, bare, empty) with ordinality t(test, is_bare, is_empty, place)
         where t.is_bare and t.is_empty
         order by t.place
@@ -478,8 +492,8 @@ begin
     verdict := case
       when problems[item.n] is not null then problems[item.n]
       when empty[item.n] then
-        format('claim %s has no values for %s: ', substring(test from '[{](.*)[}]$'), holder)
-        || case when bare[item.n] then 'nothing is shown until it has' else 'it holds for no value until it has' end
+        format('claim %s has no values for %s', substring(test from '[{](.*)[}]$'), whose)
+        || case when bare[item.n] then ': nothing is shown until it has' else '' end
       when seen then 'it holds for the row'
       when not seen then 'it does not hold for the row'
       else 'it depends on the row' end;

@@ -260,7 +260,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "claim-bytes",
         env: &["ROWCAST_CLAIM_BYTES"],
         default: Some("67108864"),
-        help: "bytes of what connected users have of claims that stand in tables: who comes beyond sees nothing by them",
+        help: "bytes of what connected users have of claims that stand in tables: users that come beyond see nothing by them",
     },
     Setting {
         name: "history-bytes",

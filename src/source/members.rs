@@ -1,17 +1,19 @@
 //! What holders have of the claims whose values stand in tables: one statement for many holders, and one snapshot. Knows no stream.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::client::Pool;
+use super::client::{Parameter, Pool};
 use super::encoding::{Bytes, Encoding};
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
-use crate::request::{Held, Members, Membership};
+use crate::request::{Held, Members, Membership, MembersRead};
 use crate::shutdown::Shutdown;
 
 const MEMBERS: &str = "
@@ -31,8 +33,8 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
             question = asked.recv() => question,
             () = shutdown.begun() => return,
         };
-        let Some(Membership { holders, answer }) = question else { return shutdown.begun().await };
-        match timeout(WITHIN, read(&pool, &holders)).await {
+        let Some(Membership { holders, bytes, answer }) = question else { return shutdown.begun().await };
+        match timeout(WITHIN, read_some(&pool, holders, bytes)).await {
             Ok(Ok(read)) => _ = answer.send(read),
             // of a database that is away `source_down` tells
             Ok(Err(error)) if error.kind() == Kind::Connection => {}
@@ -42,20 +44,55 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
     }
 }
 
-/// Reads what these holders have of every claim.
-///
-/// # Errors
-/// [`Kind::Connection`] or [`Kind::Database`].
-async fn read(pool: &Pool, holders: &[Arc<str>]) -> Result<(Snapshot, Vec<Held>)> {
+/// Reads what these holders have of every claim. Where the database refuses the statement, half of them are read, and so on: a
+/// name that it cannot take, say, concerns its own user, who has nothing.
+async fn read_some(pool: &Pool, mut holders: Vec<Arc<str>>, bytes: usize) -> Result<MembersRead> {
+    loop {
+        // no text of Postgres has it
+        let asked: Vec<&str> = holders.iter().map(|holder| &**holder).filter(|holder| !holder.contains('\0')).collect();
+        match read(pool, &asked, bytes).await {
+            Ok((seen, held, beyond_memory)) => return Ok(MembersRead { seen, holders, held, beyond_memory }),
+            Err(Failed { error, is_of_a_holder: true }) if holders.len() > 1 => {
+                tracing::debug!(event = "claims_halved", error = error::chain(&error));
+                holders.truncate(holders.len() / 2);
+            }
+            Err(Failed { error, is_of_a_holder: true }) => {
+                tracing::warn!(event = "claims_unread", error = error::chain(&error));
+                let (seen, held, beyond_memory) = read(pool, &[], bytes).await.map_err(|failed| failed.error)?;
+                return Ok(MembersRead { seen, holders, held, beyond_memory });
+            }
+            Err(Failed { error, is_of_a_holder: false }) => return Err(error),
+        }
+    }
+}
+
+/// Why nothing was read.
+struct Failed {
+    error: Error,
+    /// for others it may go well
+    is_of_a_holder: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, is_of_a_holder: false }
+    }
+}
+
+async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, Vec<Held>, usize), Failed> {
     let client = pool.client_for("no connection to read what claims say").await?;
-    let asked: Vec<&str> = holders.iter().map(|holder| &**holder).collect();
-    let rows = client.query(MEMBERS, &[&asked]).await.map_err(|e| Error::database("cannot read what claims say", e))?;
-    let unread = || Error::new(Kind::Database, "what claims say was read at no snapshot");
-    let first = rows.first().ok_or_else(unread)?;
-    let seen = Snapshot::parse(first.get(0)).ok_or_else(unread)?;
-    let encoding = Encoding::of(first.get(1));
-    let (mut told, mut all) = (BTreeSet::new(), Vec::with_capacity(rows.len()));
-    for row in &rows {
+    let explain = |error: tokio_postgres::Error| {
+        // what passes by itself: a lock, a lack of resources, a statement that was cancelled
+        let passes = error.code().is_none_or(|code| ["40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2]));
+        Failed { error: Error::database("cannot read what claims say", error), is_of_a_holder: !passes }
+    };
+    let parameters: [Parameter<'_>; 1] = [&holders];
+    let mut rows = pin!(client.query_raw(MEMBERS, parameters).await.map_err(explain)?);
+    let (mut seen, mut told, mut all) = (None, BTreeSet::new(), Vec::new());
+    let (mut held, mut beyond_memory) = (0, BTreeSet::new());
+    while let Some(row) = rows.try_next().await.map_err(explain)? {
+        seen = seen.or_else(|| Snapshot::parse(row.get(0)));
+        let encoding = Encoding::of(row.get(1));
         let text = |index: usize| row.get::<_, Option<Bytes<'_>>>(index).map(|text| encoding.decode(text.0));
         let (Some(claim), Some(holder)) = (text(2), text(3)) else { continue };
         let values = row.get::<_, Option<Vec<Option<Bytes<'_>>>>>(5);
@@ -64,14 +101,20 @@ async fn read(pool: &Pool, holders: &[Arc<str>]) -> Result<(Snapshot, Vec<Held>)
         if let Some(problem) = problem
             && told.insert(claim.clone().into_owned())
         {
-            tracing::warn!(event = "claim_unread", %claim, problem = &*problem, "whoever needs it sees nothing");
+            tracing::warn!(event = "claim_unread", %claim, problem = &*problem, "its holders see nothing by it");
         }
         let members = values.filter(|values| values.len() <= MOST).map(|values| {
             let values: Vec<_> = values.into_iter().flatten().map(|value| encoding.decode(value.0)).collect();
             Members::of(values.iter().map(|value| &**value))
         });
+        held += members.as_ref().map_or(0, Members::bytes);
+        let members = members.filter(|_| held <= bytes);
+        if held > bytes {
+            beyond_memory.insert(holder.clone().into_owned());
+        }
         let form = text(4).map(|form| form.into());
         all.push(Held { claim: claim.into(), holder: holder.into(), form, members });
     }
-    Ok((seen, all))
+    let seen = seen.ok_or_else(|| Error::new(Kind::Database, "what claims say was read at no snapshot"))?;
+    Ok((seen, all, beyond_memory.len()))
 }

@@ -74,7 +74,7 @@ impl Node {
         let (before, asked) = (SystemTime::now(), Instant::now());
         let row = client
             .query_one(
-                "select rowcast.note_node($1, $2, $3, $4, $5, $6, $7, $8::text::pg_catalog.pg_snapshot),
+                "select rowcast.note_node($1, $2, $3, $4, $5, $6, $7, $8::text::pg_catalog.pg_snapshot, 7),
                         (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::int8",
                 &[&self.database.instance(), &version, &address, &role, &started, &sockets, &lag, &seen],
             )

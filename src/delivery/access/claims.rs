@@ -2,17 +2,20 @@
 //! Pure; knows no socket, and not how values are read.
 //!
 //! A holder is a user that somebody is connected as. Its values were read at a snapshot that the stream has come to, and no
-//! change since concerns them: it is *settled*. A change of a followed table that may be of the holder leaves it in doubt
-//! until its values were read again, at a snapshot that sees the change. A view of a holder in doubt is told nothing of that
-//! cut and of what follows it, so no row is told under the values of another cut.
+//! change since concerns them: it is *settled*. A cut with a change of a followed table that may be of the holder *touches*
+//! it: it is in doubt until its values were read again, at a snapshot that sees the cut. A view of a holder in doubt is told
+//! nothing of that cut and of what follows it, so no row is told under the values of another cut.
+//!
+//! Values that are the same after a touch leave everything as it was, unless two cuts that named the holder came before the
+//! reading: between them the values may have been others. Then, as with other values, a new *epoch* begins, and what was
+//! shown in the one before is not gone on with.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::change::{Claim, Cut, Follow, Update};
 use crate::cursor::Snapshot;
-use crate::delivery::scope::grant::HeldValues;
-use crate::request::Held;
+use crate::request::{Held, Members, MembersRead};
 use crate::row::{Columns, text_of};
 
 /// Of so many holders it is remembered when a change was theirs: beyond that it counts as everybody's.
@@ -23,31 +26,41 @@ const A_HOLDER: usize = 256;
 /// All claims, and their holders.
 #[derive(Debug)]
 pub struct Claims {
-    stated: Vec<Claim>,
+    stated: Arc<Stated>,
     holders: HashMap<Arc<str>, Holder>,
     /// for each claim, by the form that columns have
     by_form: Vec<HashMap<Box<str>, Vec<Arc<str>>>>,
-    /// in doubt, and not being read
-    due: VecDeque<Arc<str>>,
-    /// another one after each statement of a claim: what was asked before is void
+    /// holders of whom no form is known: any row may be theirs
+    formless: HashSet<Arc<str>>,
+    /// to be read, and not being read: first those for whom somebody waits that has nothing yet, or whose rows changed
+    soon: VecDeque<Arc<str>>,
+    later: VecDeque<Arc<str>>,
+    /// another one after each statement of a claim, and where the stream began anew: what was asked before is void
     generation: u64,
     past: Past,
+    touches: u64,
+    epochs: u64,
     /// what the values of all holders take
     bytes: usize,
     most: usize,
     sweeps: u64,
 }
 
+/// The claims, and what they follow.
+#[derive(Debug, Default)]
+pub struct Stated(Vec<Claim>);
+
 /// A user that somebody is connected as.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Holder {
     /// by claim; `None` until they were read
     sets: Option<Vec<Set>>,
-    is_settled: bool,
-    /// in doubt: the last cut that made it so, if one did
-    touched: Option<Arc<Snapshot>>,
+    /// what the last reading has not seen, in order
+    touches: VecDeque<Touch>,
     is_due: bool,
     is_being_read: bool,
+    /// what is shown now is not what was shown in another one
+    epoch: u64,
     /// the values are the same from each of these positions on
     since: Vec<Arc<Snapshot>>,
     bytes: usize,
@@ -55,10 +68,20 @@ struct Holder {
     used: u64,
 }
 
+/// A cut that leaves a holder in doubt.
+#[derive(Debug, Clone)]
+struct Touch {
+    /// tells it from every other, in order
+    number: u64,
+    until: Arc<Snapshot>,
+    /// a row named the holder
+    is_named: bool,
+}
+
 /// The values of one claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Set {
-    Of(Arc<HeldValues>, Option<Box<str>>),
+    Of(Arc<Members>, Option<Box<str>>),
     /// they cannot be had: nothing is shown
     Unreadable,
 }
@@ -78,7 +101,7 @@ struct Past {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Values<'a> {
     /// these
-    Members(&'a Arc<HeldValues>),
+    Members(&'a Arc<Members>),
     /// they are not known yet, or in doubt
     InDoubt,
     /// they cannot be had
@@ -88,60 +111,115 @@ pub enum Values<'a> {
 /// What has become of holders that were read.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Settled {
-    /// these are settled now: a later cut may have left others in doubt again
+    /// of these more is known now: a later cut may have left them in doubt again
     pub holders: Vec<Arc<str>>,
     /// of so many the values do not fit into memory: they have none
     pub beyond_memory: usize,
 }
 
-/// Whom a change concerns.
+/// Whom a cut concerns.
 #[derive(Debug, PartialEq, Eq)]
-enum Concerned {
+pub enum Concerned {
+    /// no holder
     Nobody,
-    These(Vec<Box<str>>),
+    /// those that columns name so, by the place of the claim
+    These(HashSet<(usize, Box<str>)>),
+    /// maybe everybody
     Everybody,
+}
+
+impl Stated {
+    /// Whom a cut concerns. It reads rows, so it is not to be asked under a lock.
+    pub fn concerned(&self, cut: &Cut) -> Concerned {
+        let mut names = HashSet::new();
+        if !self.0.is_empty() {
+            for update in cut.changes.iter().filter_map(|change| change.update.as_ref()) {
+                for (at, follow) in self.follows(&update.channel) {
+                    match holders_of(update, follow) {
+                        Some(forms) => names.extend(forms.into_iter().map(|form| (at, form))),
+                        None => return Concerned::Everybody,
+                    }
+                }
+            }
+        }
+        if names.is_empty() { Concerned::Nobody } else { Concerned::These(names) }
+    }
+
+    /// Whether changes of this channel may be of some holder.
+    pub fn follow(&self, channel: &str) -> bool {
+        self.follows(channel).next().is_some()
+    }
+
+    fn follows<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (usize, &'a Follow)> {
+        let of = move |claim: &'a Claim| claim.follows.iter().flatten().filter(move |follow| *follow.channel == *channel);
+        self.0.iter().enumerate().flat_map(move |(at, claim)| of(claim).map(move |follow| (at, follow)))
+    }
 }
 
 impl Claims {
     /// None; the values of all holders take so many bytes at most.
     pub fn new(most: usize) -> Self {
-        let (stated, holders, by_form) = (Vec::new(), HashMap::new(), Vec::new());
-        let (due, past) = (VecDeque::new(), Past::default());
-        Self { stated, holders, by_form, due, generation: 0, past, bytes: 0, most, sweeps: 0 }
+        Self {
+            stated: Arc::default(),
+            holders: HashMap::new(),
+            by_form: Vec::new(),
+            formless: HashSet::new(),
+            soon: VecDeque::new(),
+            later: VecDeque::new(),
+            generation: 0,
+            past: Past::default(),
+            touches: 0,
+            epochs: 0,
+            bytes: 0,
+            most,
+            sweeps: 0,
+        }
     }
 
-    /// The claims there are from now on, where the stream has come to `seen`. Whether others than before: then each holder is in
-    /// doubt.
-    pub fn state(&mut self, claims: Vec<Claim>, seen: Option<&Snapshot>) -> bool {
-        if claims == self.stated {
+    /// The claims there are from now on. Whether others than before: then nothing is known of any holder.
+    pub fn state(&mut self, claims: Vec<Claim>) -> bool {
+        if claims == self.stated.0 {
             return false;
         }
         self.by_form = claims.iter().map(|_| HashMap::new()).collect();
-        self.stated = claims;
-        self.generation += 1;
+        self.stated = Arc::new(Stated(claims));
+        self.formless = self.holders.keys().cloned().collect();
         for holder in self.holders.values_mut() {
             // by the place of each claim
             (holder.sets, holder.bytes) = (None, 0);
-            (holder.is_due, holder.is_being_read) = (false, false);
         }
         self.bytes = 0;
-        self.due.clear();
-        self.doubt_all(seen);
+        self.void();
         true
+    }
+
+    /// What was asked before is void.
+    fn void(&mut self) {
+        self.generation += 1;
+        self.soon.clear();
+        self.later = self.holders.keys().cloned().collect();
+        for holder in self.holders.values_mut() {
+            (holder.is_due, holder.is_being_read) = (true, false);
+        }
+    }
+
+    /// The claims, and what they follow.
+    pub fn stated(&self) -> Arc<Stated> {
+        self.stated.clone()
     }
 
     /// Whether there is one of this name: that of a token means nothing then.
     pub fn has(&self, name: &str) -> bool {
-        self.stated.iter().any(|claim| *claim.name == *name)
+        self.stated.0.iter().any(|claim| *claim.name == *name)
     }
 
     /// What this holder has of a claim. `None` where there is no such claim.
     pub fn values(&self, name: &str, holder: &str) -> Option<Values<'_>> {
-        let at = self.stated.iter().position(|claim| *claim.name == *name)?;
-        if self.stated[at].follows.is_none() {
+        let at = self.stated.0.iter().position(|claim| *claim.name == *name)?;
+        if self.stated.0[at].follows.is_none() {
             return Some(Values::Unreadable);
         }
-        let settled = self.holders.get(holder).filter(|holder| holder.is_settled);
+        let settled = self.holders.get(holder).filter(|holder| holder.is_settled());
         let Some(sets) = settled.and_then(|holder| holder.sets.as_ref()) else { return Some(Values::InDoubt) };
         Some(match &sets[at] {
             Set::Of(members, _) => Values::Members(members),
@@ -155,111 +233,87 @@ impl Claims {
             known.used = self.sweeps;
             return false;
         }
-        self.holders.insert(
-            holder.clone(),
-            Holder {
-                sets: None,
-                is_settled: false,
-                touched: None,
-                is_due: true,
-                is_being_read: false,
-                since: Vec::new(),
-                bytes: 0,
-                used: self.sweeps,
-            },
-        );
-        self.due.push_back(holder.clone());
+        self.holders.insert(holder.clone(), Holder { is_due: true, used: self.sweeps, ..Holder::default() });
+        self.formless.insert(holder.clone());
+        self.soon.push_back(holder.clone());
         true
     }
 
     /// Whether nothing leaves in doubt what this holder has. Of one that nobody has asked for, nothing is known.
     pub fn is_settled(&self, holder: &str) -> bool {
-        self.stated.is_empty() || self.holders.get(holder).is_some_and(|holder| holder.is_settled)
+        self.stated.0.is_empty() || self.holders.get(holder).is_some_and(Holder::is_settled)
+    }
+
+    /// What is shown in one epoch is gone on with in that epoch alone; 0 where nothing is known.
+    pub fn epoch(&self, holder: &str) -> u64 {
+        self.holders.get(holder).map_or(0, |holder| holder.epoch)
+    }
+
+    /// The first touch that the last reading has not seen.
+    pub fn first_touch(&self, holder: &str) -> Option<u64> {
+        self.holders.get(holder)?.touches.front().map(|touch| touch.number)
     }
 
     /// Whether the values of this holder have been those of now from a position on, as far as is known.
     pub fn let_in(&self, holder: &str, seen: &Snapshot) -> bool {
-        let known = self.holders.get(holder).filter(|holder| holder.is_settled);
+        let known = self.holders.get(holder).filter(|holder| holder.is_settled());
         known.is_some_and(|holder| holder.since.iter().all(|since| seen.covers(since)))
     }
 
     /// From here on it is known which changes concern whom.
     pub fn begin(&mut self, seen: &Snapshot) {
         self.past = Past { since: Some(Arc::new(seen.clone())), ..Past::default() };
+        self.void();
     }
 
-    /// What any holder has may be something else from this position on.
-    pub fn doubt_all(&mut self, seen: Option<&Snapshot>) -> Vec<Arc<str>> {
-        let seen = seen.map(|seen| Arc::new(seen.clone()));
-        if let Some(seen) = &seen {
-            self.past.touch_all(seen);
-        }
+    /// What any holder has may be something else from this position on: the touch, and whom it concerns.
+    pub fn touch_all(&mut self, seen: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
+        self.past.touch_all(seen);
         let all: Vec<_> = self.holders.keys().cloned().collect();
-        all.iter().for_each(|holder| self.doubt(holder, seen.as_ref()));
-        all
+        (self.touch_these(&all, seen, false), all)
     }
 
-    fn doubt(&mut self, name: &Arc<str>, seen: Option<&Arc<Snapshot>>) {
-        let Some(holder) = self.holders.get_mut(name) else { return };
-        if let Some(seen) = seen {
-            holder.touched = Some(seen.clone());
-        }
-        holder.is_settled = false;
-        // what is being read may be from before: then it is read again
-        if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
-            self.due.push_back(name.clone());
-        }
-    }
-
-    /// Whether changes of this channel may be of some holder.
-    pub fn follow(&self, channel: &str) -> bool {
-        self.follows(channel).next().is_some()
-    }
-
-    fn follows<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (usize, &'a Follow)> {
-        let of = move |claim: &'a Claim| {
-            claim.follows.iter().flatten().filter(move |follow| *follow.channel == *channel)
+    /// The holders whose values a cut leaves in doubt, and the touch.
+    pub fn touch(&mut self, concerned: Concerned, until: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
+        let names = match concerned {
+            Concerned::Nobody => return (0, Vec::new()),
+            Concerned::Everybody => return self.touch_all(until),
+            Concerned::These(names) => names,
         };
-        self.stated.iter().enumerate().flat_map(move |(at, claim)| of(claim).map(move |follow| (at, follow)))
-    }
-
-    /// The holders whose values a cut leaves in doubt.
-    pub fn touch(&mut self, cut: &Cut) -> Vec<Arc<str>> {
-        if self.stated.is_empty() {
-            return Vec::new();
-        }
-        let mut names: HashSet<(usize, Box<str>)> = HashSet::new();
-        for update in cut.changes.iter().filter_map(|change| change.update.as_ref()) {
-            let follows: Vec<(usize, &Follow)> = self.follows(&update.channel).collect();
-            for (at, follow) in follows {
-                match concerned(update, follow) {
-                    Concerned::Nobody => {}
-                    Concerned::These(forms) => names.extend(forms.into_iter().map(|form| (at, form))),
-                    Concerned::Everybody => return self.doubt_all(Some(&cut.until)),
-                }
-            }
-        }
-        if names.is_empty() {
-            return Vec::new();
-        }
-        let mut touched: HashSet<Arc<str>> = HashSet::new();
+        let mut touched: HashSet<Arc<str>> = self.formless.clone();
         for (at, form) in names {
             touched.extend(self.by_form[at].get(&form).into_iter().flatten().cloned());
-            self.past.touch(form, &cut.until);
+            self.past.touch(form, until);
         }
-        // of one that was not read yet nobody knows the form
-        touched.extend(self.holders.iter().filter(|(_, holder)| holder.sets.is_none()).map(|(name, _)| name.clone()));
-        touched.iter().for_each(|holder| self.doubt(holder, Some(&cut.until)));
-        touched.into_iter().collect()
+        let touched: Vec<_> = touched.into_iter().collect();
+        (self.touch_these(&touched, until, true), touched)
     }
 
-    /// Those that are to be read, so many at most, and the generation of the claims.
+    fn touch_these(&mut self, names: &[Arc<str>], until: &Arc<Snapshot>, is_named: bool) -> u64 {
+        self.touches += 1;
+        for name in names {
+            let Some(holder) = self.holders.get_mut(name) else { continue };
+            match holder.touches.back_mut() {
+                // one cut in parts
+                Some(last) if *last.until == **until => last.is_named |= is_named,
+                _ => holder.touches.push_back(Touch { number: self.touches, until: until.clone(), is_named }),
+            }
+            // what is being read may be from before: then it is read again
+            if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
+                if is_named { &mut self.soon } else { &mut self.later }.push_back(name.clone());
+            }
+        }
+        self.touches
+    }
+
+    /// Those that are to be read, so many at most, and the generation.
     pub fn take_due(&mut self, most: usize) -> (u64, Vec<Arc<str>>) {
+        let queue = if self.soon.is_empty() { &mut self.later } else { &mut self.soon };
         let mut taken = Vec::new();
         while taken.len() < most
-            && let Some(name) = self.due.pop_front()
+            && let Some(name) = queue.pop_front()
         {
-            if let Some(holder) = self.holders.get_mut(&name) {
+            if let Some(holder) = self.holders.get_mut(&name).filter(|holder| holder.is_due) {
                 (holder.is_due, holder.is_being_read) = (false, true);
                 taken.push(name);
             }
@@ -273,118 +327,154 @@ impl Claims {
             return;
         }
         for name in asked {
-            if let Some(holder) = self.holders.get_mut(&name) {
+            if let Some(holder) = self.holders.get_mut(&name).filter(|holder| holder.is_being_read) {
                 (holder.is_due, holder.is_being_read) = (true, false);
-                self.due.push_back(name);
+                self.later.push_back(name);
             }
         }
     }
 
-    /// What these holders have, as of a position that the stream has come to.
-    pub fn settle(&mut self, generation: u64, asked: &[Arc<str>], held: Vec<Held>, seen: &Snapshot) -> Settled {
-        let mut settled = Settled::default();
+    /// What some holders have, as of a position that the stream has come to.
+    pub fn settle(&mut self, generation: u64, read: MembersRead) -> Settled {
+        let MembersRead { seen, holders, held, beyond_memory } = read;
+        let mut settled = Settled { beyond_memory, ..Settled::default() };
         if generation != self.generation {
             return settled;
         }
-        let places: HashMap<&str, usize> =
-            self.stated.iter().enumerate().map(|(at, claim)| (&*claim.name, at)).collect();
-        let mut read: HashMap<Arc<str>, Vec<Set>> = HashMap::new();
-        for held in held {
-            let Some(at) = places.get(&*held.claim).copied() else { continue };
-            let sets = read
-                .entry(held.holder)
-                .or_insert_with(|| self.stated.iter().map(|_| Set::Unreadable).collect());
-            sets[at] = held.members.map_or(Set::Unreadable, |members| Set::Of(Arc::new(HeldValues::of(members)), held.form));
-        }
-        let read_at = Arc::new(seen.clone());
-        for name in asked {
-            let Some(holder) = self.holders.get_mut(name) else { continue };
-            holder.is_being_read = false;
-            if holder.touched.as_ref().is_some_and(|touched| !seen.covers(touched)) {
-                holder.is_due = true;
-                self.due.push_back(name.clone());
-                continue;
-            }
-            let mut sets = read
-                .remove(name)
-                .unwrap_or_else(|| self.stated.iter().map(|_| Set::Unreadable).collect());
-            self.bytes -= std::mem::take(&mut holder.bytes);
-            let bytes = A_HOLDER + sets.iter().map(Set::bytes).sum::<usize>();
-            if self.bytes + bytes > self.most {
-                sets.iter_mut().for_each(|set| *set = Set::Unreadable);
-                settled.beyond_memory += 1;
-            } else {
-                holder.bytes = bytes;
-                self.bytes += bytes;
-            }
-            // the same values are one set: views of before are views of now
-            for (set, before) in sets.iter_mut().zip(holder.sets.iter().flatten()) {
-                if set == before {
-                    set.clone_from(before);
-                }
-            }
-            let forms: Vec<(usize, Box<str>)> = sets.iter().enumerate().filter_map(|(at, set)| Some((at, set.form()?.into()))).collect();
-            match &holder.sets {
-                Some(before) if *before == sets => {}
-                Some(_) => holder.since = vec![read_at.clone()],
-                None => {
-                    let of = forms.iter().filter_map(|(_, form)| self.past.of.get(form));
-                    holder.since = self.past.since.iter().chain(&self.past.all).chain(of).cloned().collect();
-                    if self.past.since.is_none() {
-                        holder.since.push(read_at.clone());
-                    }
-                }
-            }
-            for (at, form) in forms {
-                let known = self.by_form[at].entry(form).or_default();
-                if !known.contains(name) {
-                    known.push(name.clone());
-                }
-            }
-            (holder.sets, holder.is_settled, holder.touched) = (Some(sets), true, None);
-            settled.holders.push(name.clone());
+        let mut sets_of = self.sets_of(held);
+        let seen = Arc::new(seen);
+        for name in holders {
+            let sets = sets_of.remove(&name).unwrap_or_else(|| vec![Set::Unreadable; self.stated.0.len()]);
+            settled.beyond_memory += usize::from(!self.settle_one(&name, sets, &seen));
+            settled.holders.push(name);
         }
         settled
     }
 
-    /// Lets go of holders that nobody is connected as, and that nobody has asked for since the sweep before.
+    fn sets_of(&self, held: Vec<Held>) -> HashMap<Arc<str>, Vec<Set>> {
+        let places: HashMap<&str, usize> =
+            self.stated.0.iter().enumerate().map(|(at, claim)| (&*claim.name, at)).collect();
+        let mut read: HashMap<Arc<str>, Vec<Set>> = HashMap::new();
+        for held in held {
+            let Some(at) = places.get(&*held.claim).copied() else { continue };
+            let sets = read.entry(held.holder).or_insert_with(|| vec![Set::Unreadable; self.stated.0.len()]);
+            sets[at] = held.members.map_or(Set::Unreadable, |members| Set::Of(Arc::new(members), held.form));
+        }
+        read
+    }
+
+    /// False where they do not fit into memory.
+    fn settle_one(&mut self, name: &Arc<str>, mut sets: Vec<Set>, seen: &Arc<Snapshot>) -> bool {
+        let Some(holder) = self.holders.get_mut(name) else { return true };
+        holder.is_being_read = false;
+        let mut named = 0;
+        while let Some(touch) = holder.touches.front().filter(|touch| seen.covers(&touch.until)) {
+            named += u32::from(touch.is_named);
+            holder.touches.pop_front();
+        }
+        if !holder.touches.is_empty() && !std::mem::replace(&mut holder.is_due, true) {
+            let is_named = holder.touches.iter().any(|touch| touch.is_named);
+            // where rows of nobody in particular change all the time, everybody has its turn
+            if is_named { &mut self.soon } else { &mut self.later }.push_back(name.clone());
+        }
+        self.bytes -= std::mem::take(&mut holder.bytes);
+        let bytes = A_HOLDER + sets.iter().map(Set::bytes).sum::<usize>();
+        let fits = self.bytes + bytes <= self.most;
+        if fits {
+            holder.bytes = bytes;
+            self.bytes += bytes;
+        } else {
+            sets.iter_mut().for_each(|set| *set = Set::Unreadable);
+        }
+        for (at, set) in sets.iter_mut().enumerate() {
+            // the same values are one set: what views have of it is it
+            if let Some(before) = holder.sets.as_ref().map(|sets| &sets[at]).filter(|before| *before == set) {
+                set.clone_from(before);
+            }
+            let Some(form) = set.form() else { continue };
+            let known = self.by_form[at].entry(form.into()).or_default();
+            if !known.contains(name) {
+                known.push(name.clone());
+            }
+        }
+        match &holder.sets {
+            Some(before) if *before == sets && named <= 1 => {}
+            Some(_) => {
+                self.epochs += 1;
+                (holder.epoch, holder.since) = (self.epochs, vec![seen.clone()]);
+            }
+            None => {
+                self.epochs += 1;
+                let of = sets.iter().filter_map(|set| self.past.of.get(set.form()?));
+                holder.since = self.past.since.iter().chain(&self.past.all).chain(of).cloned().collect();
+                if self.past.since.is_none() {
+                    holder.since.push(seen.clone());
+                }
+                holder.epoch = self.epochs;
+            }
+        }
+        if sets.contains(&Set::Unreadable) {
+            self.formless.insert(name.clone());
+        } else {
+            self.formless.remove(name);
+        }
+        holder.sets = Some(sets);
+        fits
+    }
+
+    /// Lets go of holders that nobody is connected as, and that nobody has asked for since the sweep before. What could not be
+    /// read is read again: what was at fault may be mended by now.
     pub fn sweep(&mut self, connected: &HashSet<Arc<str>>) {
         self.sweeps += 1;
         let before = self.sweeps - 1;
-        let gone: Vec<Arc<str>> = self
-            .holders
-            .iter()
-            .filter(|(name, holder)| !connected.contains(*name) && holder.used < before && !holder.is_being_read)
-            .map(|(name, _)| name.clone())
-            .collect();
-        // what was at fault may be mended by now
-        let unreadable = |holder: &Holder| holder.sets.iter().flatten().any(|set| *set == Set::Unreadable);
-        let again: Vec<Arc<str>> =
-            self.holders.iter().filter(|(_, holder)| unreadable(holder)).map(|(name, _)| name.clone()).collect();
-        again.iter().for_each(|name| self.doubt(name, None));
+        let is_gone = |(name, holder): &(&Arc<str>, &Holder)| {
+            !connected.contains(*name) && holder.used < before && !holder.is_being_read && !holder.is_due
+        };
+        let gone: Vec<Arc<str>> = self.holders.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
-            let Some(holder) = self.holders.remove(&name) else { continue };
-            self.bytes -= holder.bytes;
-            for (at, set) in holder.sets.iter().flatten().enumerate() {
-                let Some(form) = set.form() else { continue };
-                if let Some(known) = self.by_form[at].get_mut(form) {
-                    known.retain(|other| *other != name);
-                    if known.is_empty() {
-                        self.by_form[at].remove(form);
-                    }
-                }
+            self.forget(&name);
+        }
+        for name in &self.formless {
+            let Some(holder) = self.holders.get_mut(name) else { continue };
+            if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
+                self.later.push_back(name.clone());
             }
         }
     }
 
-    /// Whether any holder is to be read.
-    pub fn has_due(&self) -> bool {
-        !self.due.is_empty()
+    fn forget(&mut self, name: &Arc<str>) {
+        let Some(holder) = self.holders.remove(name) else { return };
+        self.bytes -= holder.bytes;
+        self.formless.remove(name);
+        for (at, set) in holder.sets.iter().flatten().enumerate() {
+            let Some(form) = set.form() else {
+                // it may have had one before
+                if *set == Set::Unreadable {
+                    self.by_form[at].retain(|_, known| {
+                        known.retain(|other| other != name);
+                        !known.is_empty()
+                    });
+                }
+                continue;
+            };
+            if let Some(known) = self.by_form[at].get_mut(form) {
+                known.retain(|other| other != name);
+                if known.is_empty() {
+                    self.by_form[at].remove(form);
+                }
+            }
+        }
     }
 
     /// What the values of all holders take, in bytes, and how many holders there are.
     pub fn size(&self) -> (usize, usize) {
         (self.bytes, self.holders.len())
+    }
+}
+
+impl Holder {
+    fn is_settled(&self) -> bool {
+        self.sets.is_some() && self.touches.is_empty()
     }
 }
 
@@ -398,7 +488,7 @@ impl Set {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Of(held, _) => held.members().bytes(),
+            Self::Of(members, _) => members.bytes(),
             Self::Unreadable => 0,
         }
     }
@@ -418,32 +508,28 @@ impl Past {
     }
 }
 
-/// Whose values a change of a followed table may change.
-fn concerned(update: &Update, follow: &Follow) -> Concerned {
+/// Whose values a change of a followed table may change, as its column names them; `None`: maybe everybody's.
+fn holders_of(update: &Update, follow: &Follow) -> Option<Vec<Box<str>>> {
     if !matches!(&*update.action, "created" | "updated" | "deleted") || !update.size.is_whole() {
-        return Concerned::Everybody;
+        return None;
     }
-    if update.action == "updated" && !update.changed.is_empty() && !update.changed.iter().any(|name| follow.columns.contains(name)) {
-        return Concerned::Nobody;
+    let is_read = |name: &Box<str>| follow.columns.contains(name);
+    if update.action == "updated" && !update.changed.is_empty() && !update.changed.iter().any(is_read) {
+        return Some(Vec::new());
     }
-    let Some(holder) = &follow.holder else { return Concerned::Everybody };
-    let Some(row) = Columns::parse(&update.data) else { return Concerned::Everybody };
-    let Some(now) = row.get(holder) else { return Concerned::Everybody };
+    let holder = follow.holder.as_ref()?;
     // null is nobody
-    let mut forms: Vec<Box<str>> = text_of(now).into_iter().collect();
+    let mut forms: Vec<Box<str>> = text_of(Columns::parse(&update.data)?.get(holder)?).into_iter().collect();
     if update.changed.contains(holder) {
-        let old = update.old.as_deref().and_then(Columns::parse);
-        let Some(before) = old.as_ref().and_then(|old| old.get(holder)) else { return Concerned::Everybody };
-        forms.extend(text_of(before));
+        forms.extend(text_of(Columns::parse(update.old.as_deref()?)?.get(holder)?));
     }
-    Concerned::These(forms)
+    Some(forms)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::change::{Change, Size};
-    use crate::request::Members;
 
     fn at(xmax: u64) -> Snapshot {
         Snapshot::all_before(xmax)
@@ -478,23 +564,38 @@ mod tests {
         Held { claim: "clinics".into(), holder: holder.into(), form: Some(holder.trim().into()), members }
     }
 
+    /// Reads all that are due at once.
+    fn read_all(claims: &mut Claims, held: Vec<Held>, seen: u64) -> Settled {
+        let (generation, holders) = claims.take_due(100);
+        settle(claims, generation, holders, held, seen)
+    }
+
+    fn settle(claims: &mut Claims, generation: u64, holders: Vec<Arc<str>>, held: Vec<Held>, seen: u64) -> Settled {
+        claims.settle(generation, MembersRead { seen: at(seen), holders, held, beyond_memory: 0 })
+    }
+
+    fn touch(claims: &mut Claims, until: u64, update: Update) -> Vec<String> {
+        let cut = cut(until, vec![update]);
+        let concerned = claims.stated().concerned(&cut);
+        names(claims.touch(concerned, &cut.until).1)
+    }
+
     /// One claim, and these holders of clinic 1, settled at 10.
     fn settled(holders: &[&str]) -> Claims {
         let mut claims = Claims::new(1 << 20);
-        claims.state(vec![staff(Some("user_id"))], None);
+        claims.state(vec![staff(Some("user_id"))]);
         claims.begin(&at(5));
         for holder in holders {
             assert!(claims.want(&(*holder).into()));
         }
-        let (generation, asked) = claims.take_due(100);
         let read = holders.iter().map(|holder| held(holder, &["1"])).collect();
-        assert_eq!(claims.settle(generation, &asked, read, &at(10)).holders, asked);
+        assert_eq!(read_all(&mut claims, read, 10).holders.len(), holders.len());
         claims
     }
 
     fn values(claims: &Claims, holder: &str) -> Option<Vec<String>> {
         match claims.values("clinics", holder).unwrap() {
-            Values::Members(held) => Some(held.members().iter().map(Into::into).collect()),
+            Values::Members(members) => Some(members.iter().map(Into::into).collect()),
             Values::InDoubt => None,
             Values::Unreadable => Some(vec!["-".into()]),
         }
@@ -524,41 +625,73 @@ mod tests {
             (Update { channel: "pets".into(), ..update("truncated", "null", &[], None) }, vec![]),
         ] {
             let action = format!("{update:?}");
-            assert_eq!(names(claims.touch(&cut(20, vec![update]))), concerned, "{action}");
+            assert_eq!(touch(&mut claims, 20, update), concerned, "{action}");
         }
+    }
+
+    fn deleted() -> Update {
+        update("deleted", r#"{"user_id":7,"clinic":1}"#, &[], None)
+    }
+
+    fn created() -> Update {
+        update("created", r#"{"user_id":7,"clinic":2}"#, &[], None)
     }
 
     #[test]
     fn what_was_read_before_the_change_settles_nothing() {
         let mut claims = settled(&["7"]);
-        claims.touch(&cut(20, vec![update("deleted", r#"{"user_id":7,"clinic":1}"#, &[], None)]));
+        touch(&mut claims, 20, deleted());
         assert_eq!(values(&claims, "7"), None);
         let (generation, asked) = claims.take_due(100);
         assert_eq!(names(asked.clone()), ["7"]);
         assert!(claims.take_due(100).1.is_empty(), "it is being read");
-        // another cut comes before the answer, which had seen the first one only
-        claims.touch(&cut(30, vec![update("created", r#"{"user_id":7,"clinic":2}"#, &[], None)]));
-        assert_eq!(claims.settle(generation, &asked, vec![held("7", &[])], &at(25)), Settled::default());
-        assert_eq!(values(&claims, "7"), None);
-        let (generation, asked) = claims.take_due(100);
-        assert_eq!(claims.settle(generation, &asked, vec![held("7", &["2"])], &at(31)).holders.len(), 1);
-        assert_eq!(values(&claims, "7"), Some(vec!["2".into()]));
+        // another cut comes before the answer, which has seen the first one only
+        let epoch = claims.epoch("7");
+        touch(&mut claims, 30, created());
+        assert_eq!(claims.first_touch("7"), Some(1));
+        settle(&mut claims, generation, asked, vec![held("7", &[])], 25);
+        assert_eq!((values(&claims, "7"), claims.first_touch("7")), (None, Some(2)), "up to the second one it is known");
+        assert_ne!(claims.epoch("7"), epoch);
+        read_all(&mut claims, vec![held("7", &["2"])], 31);
+        assert_eq!((values(&claims, "7"), claims.first_touch("7")), (Some(vec!["2".into()]), None));
         assert!(!claims.let_in("7", &at(25)) && claims.let_in("7", &at(31)), "nothing from before is shown by it");
         // what says the same leaves the positions of before good
-        claims.touch(&cut(40, vec![update("created", r#"{"user_id":7,"clinic":2}"#, &[], None)]));
-        let (generation, asked) = claims.take_due(100);
-        claims.settle(generation, &asked, vec![held("7", &["2"])], &at(41));
-        assert!(claims.let_in("7", &at(35)));
+        let epoch = claims.epoch("7");
+        touch(&mut claims, 40, created());
+        read_all(&mut claims, vec![held("7", &["2"])], 41);
+        assert!(claims.let_in("7", &at(35)) && claims.epoch("7") == epoch);
+    }
+
+    #[test]
+    fn values_that_are_the_same_again_are_another_epoch_where_they_may_have_been_others() {
+        let mut claims = settled(&["7"]);
+        let epoch = claims.epoch("7");
+        // the same cut in parts is one
+        touch(&mut claims, 20, deleted());
+        touch(&mut claims, 20, created());
+        read_all(&mut claims, vec![held("7", &["1"])], 20);
+        assert_eq!(claims.epoch("7"), epoch);
+        // taken and given back before anybody has read
+        touch(&mut claims, 30, deleted());
+        touch(&mut claims, 31, created());
+        read_all(&mut claims, vec![held("7", &["1"])], 32);
+        assert_ne!(claims.epoch("7"), epoch);
+        assert!(!claims.let_in("7", &at(30)) && claims.let_in("7", &at(32)));
+        // rows of which nobody knows whose they are: thousands would load again for each
+        let epoch = claims.epoch("7");
+        touch(&mut claims, 40, update("truncated", "null", &[], None));
+        touch(&mut claims, 41, update("truncated", "null", &[], None));
+        read_all(&mut claims, vec![held("7", &["1"])], 42);
+        assert_eq!(claims.epoch("7"), epoch);
     }
 
     #[test]
     fn who_comes_back_is_let_in_where_no_change_was_that_ones() {
         let mut claims = settled(&["7"]);
-        claims.touch(&cut(20, vec![update("created", r#"{"user_id":9,"clinic":2}"#, &[], None)]));
+        touch(&mut claims, 20, update("created", r#"{"user_id":9,"clinic":2}"#, &[], None));
         for (holder, before, after) in [("8", 5, 5), ("9", 19, 20)] {
             claims.want(&holder.into());
-            let (generation, asked) = claims.take_due(100);
-            claims.settle(generation, &asked, vec![held(holder, &["2"])], &at(22));
+            read_all(&mut claims, vec![held(holder, &["2"])], 22);
             assert!(claims.let_in(holder, &at(after)), "{holder}");
             assert_eq!(claims.let_in(holder, &at(before)), before == after, "{holder}");
         }
@@ -566,47 +699,69 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_is_stated_anew_voids_what_was_asked_by_the_one_before() {
+    fn a_holder_whose_values_cannot_be_had_misses_no_change() {
         let mut claims = settled(&["7"]);
-        claims.touch(&cut(20, vec![update("truncated", "null", &[], None)]));
+        touch(&mut claims, 20, deleted());
+        let unreadable = Held { members: None, form: None, ..held("7", &[]) };
+        read_all(&mut claims, vec![unreadable], 21);
+        assert_eq!(values(&claims, "7"), Some(vec!["-".into()]));
+        assert_eq!(touch(&mut claims, 30, update("created", r#"{"user_id":9}"#, &[], None)), ["7"], "it may be its own");
+        claims.sweep(&HashSet::from(["7".into()]));
+        read_all(&mut claims, vec![held("7", &["1"])], 31);
+        assert_eq!(values(&claims, "7"), Some(vec!["1".into()]));
+    }
+
+    #[test]
+    fn what_was_asked_before_a_claim_was_stated_anew_or_the_stream_began_anew_is_void() {
+        let mut claims = settled(&["7"]);
+        touch(&mut claims, 20, deleted());
         let (generation, asked) = claims.take_due(100);
-        assert!(claims.state(vec![Claim { revision: "2".into(), ..staff(Some("user_id")) }], Some(&at(21))));
-        assert_eq!(claims.settle(generation, &asked, vec![held("7", &["1"])], &at(22)), Settled::default());
+        assert!(claims.state(vec![Claim { revision: "2".into(), ..staff(Some("user_id")) }]));
+        assert_eq!(settle(&mut claims, generation, asked.clone(), vec![held("7", &["1"])], 22), Settled::default());
         claims.give_back(generation, asked);
         assert_eq!(values(&claims, "7"), None);
         let (generation, asked) = claims.take_due(100);
         assert_eq!(names(asked.clone()), ["7"], "once");
-        claims.settle(generation, &asked, vec![held("7", &["3"])], &at(23));
+        claims.begin(&at(23));
+        assert_eq!(settle(&mut claims, generation, asked, vec![held("7", &["1"])], 22), Settled::default());
+        read_all(&mut claims, vec![held("7", &["3"])], 24);
         assert_eq!(values(&claims, "7"), Some(vec!["3".into()]));
         // its table is not captured any more
-        assert!(claims.state(vec![Claim { follows: None, ..staff(None) }], Some(&at(24))));
+        assert!(claims.state(vec![Claim { follows: None, ..staff(None) }]));
         assert_eq!(values(&claims, "7"), Some(vec!["-".into()]));
     }
 
     #[test]
     fn memory_is_bounded_and_given_back() {
         let mut claims = Claims::new(1_000);
-        claims.state(vec![staff(Some("user_id"))], None);
-        let many: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        claims.state(vec![staff(Some("user_id"))]);
+        let many: Vec<String> = (0..70).map(|n| n.to_string()).collect();
         let many: Vec<&str> = many.iter().map(|value| &**value).collect();
         for (holder, has_room) in [("7", true), ("8", false)] {
             claims.want(&holder.into());
-            let (generation, asked) = claims.take_due(100);
-            let settled = claims.settle(generation, &asked, vec![held(holder, &many)], &at(10));
+            let settled = read_all(&mut claims, vec![held(holder, &many)], 10);
             assert_eq!(settled.beyond_memory, usize::from(!has_room), "{holder}");
-            assert_eq!(values(&claims, holder).unwrap().len(), if has_room { 100 } else { 1 });
+            assert_eq!(values(&claims, holder).unwrap().len(), if has_room { 70 } else { 1 });
         }
         // the first one has gone: then there is room
         for _ in 0..3 {
             claims.sweep(&HashSet::from(["8".into()]));
         }
         assert_eq!(claims.size().1, 1);
-        let (generation, asked) = claims.take_due(100);
-        assert_eq!(names(asked.clone()), ["8"]);
-        assert_eq!(claims.settle(generation, &asked, vec![held("8", &many)], &at(11)).beyond_memory, 0);
+        assert_eq!(read_all(&mut claims, vec![held("8", &many)], 11).beyond_memory, 0);
         claims.sweep(&HashSet::new());
         claims.sweep(&HashSet::new());
         assert_eq!(claims.size(), (0, 0));
-        assert!(claims.by_form[0].is_empty());
+        assert!(claims.by_form[0].is_empty() && claims.formless.is_empty());
+    }
+
+    /// Who has nothing yet waits for few, not for all.
+    #[test]
+    fn who_has_just_come_is_read_first() {
+        let mut claims = settled(&["7", "8"]);
+        touch(&mut claims, 20, update("truncated", "null", &[], None));
+        claims.want(&"9".into());
+        assert_eq!(names(claims.take_due(100).1), ["9"]);
+        assert_eq!(names(claims.take_due(100).1), ["7", "8"]);
     }
 }

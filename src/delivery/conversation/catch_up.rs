@@ -365,7 +365,9 @@ impl CatchUp {
                     });
                     // in one: no end of a cut may come between
                     let messages: Vec<&str> = [&message].into_iter().chain(&late_gap).map(String::as_str).collect();
-                    subscription.follow(&messages, &self.cancel);
+                    if !self.hub.follow(&subscription, self.who.as_deref(), &messages, &self.cancel).await {
+                        return Err(Gap::Policy.into());
+                    }
                     self.hub.metrics().count_resume(self.from);
                     return Ok(subscription);
                 }

@@ -76,9 +76,12 @@ impl Pending {
         all
     }
 
-    /// Whether each is on its way to what `permit` gives it now.
-    pub(crate) fn may_go_on(&self, permit: impl Fn(&ViewKey) -> Option<ViewKey>) -> bool {
-        self.waiting.iter().all(|waiting| waiting.permitted.is_some() && permit(&waiting.asked) == waiting.permitted)
+    /// Whether each is on its way to what it is allowed now.
+    pub(crate) fn may_go_on(&self, is_allowed: impl Fn(&ViewKey, &ViewKey) -> bool) -> bool {
+        let goes_on = |waiting: &Waiting| {
+            waiting.permitted.as_ref().is_some_and(|permitted| is_allowed(&waiting.asked, permitted))
+        };
+        self.waiting.iter().all(goes_on)
     }
 
     /// Ready with one that has ended and was not called off, or with nothing when none is left.

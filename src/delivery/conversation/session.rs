@@ -423,7 +423,14 @@ impl Session {
                 // else dropping it leaves
                 match subscription.is_open() {
                     _ if self.writer.is_closing() => {}
-                    true => self.follow(subscription),
+                    true => {
+                        let has_members = subscription.key().has_members();
+                        self.follow(subscription);
+                        // what its holder has may have been settled before it was one of them
+                        if has_members {
+                            self.settle();
+                        }
+                    }
                     false => self.lost(&subscription),
                 }
             }

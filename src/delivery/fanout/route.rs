@@ -238,9 +238,13 @@ impl<V: Watched> ChannelViews<V> {
             }
             Some((column, kind, values)) => {
                 let by_value = self.by_value.entry((column.into(), kind)).or_default();
-                for value in values {
-                    by_value.entry(value.clone()).or_default().push(through.clone());
-                }
+                values.each(|value| {
+                    // most values are looked at by few, and an entry by value is a copy
+                    match by_value.get_mut(&*value) {
+                        Some(others) => others.push(through.clone()),
+                        None => _ = by_value.insert(value.into_owned(), vec![through.clone()]),
+                    }
+                });
             }
         }
         self.projections.insert(selection.clone(), through);
@@ -261,14 +265,14 @@ impl<V: Watched> ChannelViews<V> {
             Some((column, kind, values)) => {
                 let key = (Box::from(column), kind);
                 let Some(by_value) = self.by_value.get_mut(&key) else { return };
-                for value in values {
-                    if let Some(others) = by_value.get_mut(value) {
+                values.each(|value| {
+                    if let Some(others) = by_value.get_mut(&*value) {
                         others.retain(|other| !Arc::ptr_eq(other, &through));
                         if others.is_empty() {
-                            by_value.remove(value);
+                            by_value.remove(&*value);
                         }
                     }
-                }
+                });
                 if by_value.is_empty() {
                     self.by_value.remove(&key);
                 }
@@ -289,7 +293,7 @@ impl<V: Watched> ChannelViews<V> {
                 for through in by_value.get(value).into_iter().flatten() {
                     // an update may take a row from one value of an `in` to another
                     let known =
-                        |known: &Value| through.projection.needs().is_some_and(|(.., needs)| needs.contains(known));
+                        |known: &Value| through.projection.needs().is_some_and(|(.., needed)| needed.has(known));
                     if !values[..i].iter().any(known) {
                         ask(through);
                     }

@@ -1,7 +1,6 @@
 //! The part of a channel, or of a user's notifications, that somebody may see. Pure: what a policy and a token's claims make of
 //! it; it becomes a part of the view, so it is looked at once for each distinct grant, not for each subscriber.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::cursor::push_id;
@@ -42,43 +41,13 @@ impl Grant {
     fn parts(&self) -> impl Iterator<Item = (char, &str)> {
         let columns = self.columns.iter().flatten().map(|name| ('c', &**name));
         let filters = self.filters.iter().map(|filter| ('f', &**filter));
-        let members = self.members.iter().flat_map(|(name, members)| [('k', &**name), ('m', &*members.digest)]);
+        let members = self.members.iter().flat_map(|(name, members)| [('k', &**name), ('m', members.digest())]);
         filters.chain(members).chain(columns).chain(self.hides_actor.then_some(('a', "")))
     }
 }
 
 /// A claim's name, and the values of whoever sees the part.
-pub type Named = (Arc<str>, Arc<HeldValues>);
-
-/// The values of a claim, and what tells them from others wherever they are compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldValues {
-    members: Members,
-    /// of the values, in hexadecimal digits
-    digest: Box<str>,
-}
-
-impl HeldValues {
-    /// Of these values.
-    pub fn of(members: Members) -> Self {
-        // a length in front of each: 1 and 23 are others than 12 and 3
-        let lengths: String = members.iter().map(|value| format!("{},", value.len())).collect();
-        let parts = [('l', &*lengths)].into_iter().chain(members.iter().map(|value| ('v', value)));
-        let digest = format!("{:016x}", hash(parts)).into();
-        Self { members, digest }
-    }
-
-    /// The values.
-    pub fn members(&self) -> &Members {
-        &self.members
-    }
-}
-
-impl Hash for HeldValues {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.digest.hash(state);
-    }
-}
+pub type Named = (Arc<str>, Arc<Members>);
 
 impl Rights {
     /// Whether a part of it depends on claims whose values stand in tables.

@@ -15,7 +15,7 @@ use super::value::Value;
 use super::visible::{RowImages, VisibleChange, VisibleNotification};
 use crate::change::{Change, Column, Json, Kind, Notification, Size, Update};
 use crate::incarnations::Gap;
-use crate::request::Predicate;
+use crate::request::{Members, Predicate};
 use crate::row::Columns;
 
 /// Columns of a table at most, as Postgres has it. A channel without a table has no others to compare with.
@@ -34,6 +34,43 @@ pub struct Projection {
     hides_actor: bool,
     /// of a user's notifications, of which only a part may be seen
     notices: Option<Box<Notices>>,
+}
+
+/// Values of which a row must have one.
+#[derive(Debug, Clone, Copy)]
+pub enum Needed<'a> {
+    /// these
+    OneOf(&'a [Value]),
+    /// those that a holder has, of a column of this kind
+    Held(&'a Members, Kind),
+}
+
+impl<'a> Needed<'a> {
+    /// Tells `take` each of them.
+    pub fn each(&self, mut take: impl FnMut(Cow<'a, Value>)) {
+        match *self {
+            Self::OneOf(values) => values.iter().for_each(|value| take(Cow::Borrowed(value))),
+            Self::Held(held, kind) => {
+                let values = held.iter().filter_map(|text| Value::parse(kind, text));
+                values.for_each(|value| take(Cow::Owned(value)));
+            }
+        }
+    }
+
+    /// Whether this is one of them.
+    pub fn has(&self, value: &Value) -> bool {
+        match self {
+            Self::OneOf(values) => values.contains(value),
+            Self::Held(held, _) => value.is_among(held),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::OneOf(values) => values.len(),
+            Self::Held(held, _) => held.len(),
+        }
+    }
 }
 
 /// What may be seen of a user's notifications.
@@ -260,17 +297,18 @@ impl Projection {
 
     /// A column that must have one of some values, if there is such a condition: only changes whose row has one of
     /// them, before or after, concern this view.
-    pub fn needs(&self) -> Option<(&str, Kind, &[Value])> {
+    pub fn needs(&self) -> Option<(&str, Kind, Needed<'_>)> {
         let lists = self.conditions.iter().filter_map(|condition| match condition {
             Condition::Test(test) => match &test.what {
-                What::In(values) => Some((&*test.column, test.kind, &values[..])),
-                What::Is(value) => Some((&*test.column, test.kind, std::slice::from_ref(value))),
+                What::In(values) => Some((&*test.column, test.kind, Needed::OneOf(values))),
+                What::Among(held) => Some((&*test.column, test.kind, Needed::Held(held, test.kind))),
+                What::Is(value) => Some((&*test.column, test.kind, Needed::OneOf(std::slice::from_ref(value)))),
                 _ => None,
             },
             // of these it must have this or that
             Condition::All(_) | Condition::Any(_) | Condition::Not(_) => None,
         });
-        lists.min_by_key(|(_, kind, values)| (matches!(kind, Kind::Bool | Kind::Enum), values.len()))
+        lists.min_by_key(|(_, kind, needed)| (matches!(kind, Kind::Bool | Kind::Enum), needed.len()))
     }
 
     /// Which rows satisfy the conditions, for the database: those of the policy and those of the client.

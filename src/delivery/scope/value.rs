@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::moment;
 use crate::change::Kind;
+use crate::request::Members;
 use crate::row::text_of;
 
 /// A value that is not null. Values of one column are of one variant.
@@ -64,6 +65,14 @@ impl Value {
 }
 
 impl Value {
+    /// Whether it is one of these, by its text.
+    pub(crate) fn is_among(&self, members: &Members) -> bool {
+        match self {
+            Self::Text(text) => members.has(text),
+            other => other.for_database().is_some_and(|text| members.has(&text)),
+        }
+    }
+
     /// As Postgres reads it; nothing where no type of Postgres has it.
     pub(crate) fn for_database(&self) -> Option<Box<str>> {
         Some(match self {

@@ -4,6 +4,7 @@
 //! Nothing is written beyond offsets that all have come to together before that is said. A slow socket passes over boundaries:
 //! it is told the newest.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -25,12 +26,15 @@ pub(crate) struct Cuts {
     is_wanted: bool,
     /// see [`Frontier::wait`]
     waits_since: u64,
+    /// while the socket is held: each touch, and the cursor of the boundary before it, if it came at one
+    held: VecDeque<(u64, Option<Arc<str>>)>,
 }
 
 impl Cuts {
     /// Of readers at these offsets; the next boundary is told them in any case.
     pub(crate) fn new(frontier: Arc<Frontier>, waker: Waker, until: Vec<u64>) -> Self {
-        Self { frontier, waker, until, boundary: None, is_due: true, is_wanted: false, waits_since: 0 }
+        let (boundary, held) = (None, VecDeque::new());
+        Self { frontier, waker, until, boundary, is_due: true, is_wanted: false, waits_since: 0, held }
     }
 
     /// The session's waker may become another one.
@@ -49,6 +53,32 @@ impl Cuts {
         self.until.remove(index);
     }
 
+    /// All readers stop at this boundary, if it is one.
+    pub(crate) fn hold(&mut self, touch: u64, boundary: Option<Arc<str>>) {
+        self.held.push_back((touch, boundary));
+    }
+
+    /// They go on to before a touch, or as others do.
+    pub(crate) fn release(&mut self, touch: Option<u64>) {
+        self.held.retain(|(held, _)| touch.is_some_and(|touch| *held >= touch));
+    }
+
+    /// All readers have written what they may, and go on to where they are held: the cursor of the boundary that is to be told
+    /// first, if they are at one.
+    pub(crate) fn go_on_to_hold(&mut self, ends: Vec<u64>) -> Option<Arc<str>> {
+        let (_, here) = self.held.front()?;
+        let here = here.clone()?;
+        let is_more = ends != self.until;
+        let reached = self.boundary.take().or_else(|| (!is_more).then(|| here.clone())).filter(|_| self.is_due);
+        if reached.is_some() {
+            (self.is_due, self.is_wanted) = (false, false);
+        }
+        if is_more {
+            (self.is_due, self.until, self.boundary) = (true, ends, Some(here));
+        }
+        reached
+    }
+
     /// How far a reader may write now.
     pub(crate) fn until(&self, index: usize) -> u64 {
         self.until[index]
@@ -60,7 +90,7 @@ impl Cuts {
     }
 
     /// Whether there is a limit for each of the readers at these offsets, and none is beyond its own.
-    pub(crate) fn hold(&self, offsets: impl ExactSizeIterator<Item = u64>) -> bool {
+    pub(crate) fn are_within(&self, offsets: impl ExactSizeIterator<Item = u64>) -> bool {
         offsets.len() == self.until.len() && offsets.zip(&self.until).all(|(offset, until)| offset <= *until)
     }
 

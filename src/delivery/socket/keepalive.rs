@@ -89,6 +89,13 @@ impl Keepalive {
         members.filter(|member| member.user.as_deref() == Some(user)).map(|member| member.writer.clone()).collect()
     }
 
+    /// The sockets of those users.
+    pub(crate) fn of_users(&self, is_one: impl Fn(&str) -> bool) -> Vec<Arc<SocketWriter>> {
+        let ring = lock(&self.ring);
+        let members = ring.iter().flatten().flatten().map(|(_, member)| member);
+        members.filter(|member| member.user.as_deref().is_some_and(&is_one)).map(|member| member.writer.clone()).collect()
+    }
+
     /// Lets a socket go.
     pub(crate) fn leave(&self, standing: RingSlot) {
         if let Some(ring) = &mut *lock(&self.ring) {

@@ -1,6 +1,7 @@
 //! What is owed to one socket: frames for it alone, and its offsets in the frame logs that it reads. Owns their order on the
 //! wire and where frames begin there; knows no socket, only a function that takes bytes.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::task::Waker;
@@ -33,8 +34,6 @@ pub(crate) struct SendQueue {
     is_torn: bool,
     /// where it is told the end of each cut
     cuts: Option<Box<Cuts>>,
-    /// what its holder has of claims is in doubt: what depends on them waits
-    is_held: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,8 +51,16 @@ struct Reader {
     log: Arc<FrameLog>,
     subscription: u64,
     offset: u64,
-    /// no further than here, while the socket is held
-    until: Option<u64>,
+    /// no further than the first of these, while what its holder has of claims is in doubt: the touches, and where its log ended
+    /// before each
+    holds: Option<Box<VecDeque<(u64, u64)>>>,
+}
+
+impl Reader {
+    /// No further than here.
+    fn until(&self) -> Option<u64> {
+        self.holds.as_ref()?.front().map(|(_, until)| *until)
+    }
 }
 
 /// A log that nothing follows in any more, and how its sockets are told.
@@ -136,25 +143,45 @@ impl SendQueue {
         messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
         // most sockets read one log: a vector of four places would be memory for three that never come
         self.readers.reserve_exact(1);
-        let until = (self.is_held && log.is_of_claims()).then_some(offset);
-        self.readers.push(Reader { log, subscription, offset, until });
+        self.readers.push(Reader { log, subscription, offset, holds: None });
         if let Some(cuts) = &mut self.cuts {
             cuts.add(offset);
         }
     }
 
-    /// What depends on claims is written up to where its log ends now, and no further.
-    pub(crate) fn hold(&mut self) {
-        self.is_held = true;
-        for reader in self.readers.iter_mut().filter(|reader| reader.log.is_of_claims()) {
-            reader.until.get_or_insert_with(|| reader.log.end());
+    /// What depends on claims is written up to where its log ends now, and no further, until this touch is released. Where
+    /// the ends of cuts are told, so is all else: to `boundary`, if the logs end at one.
+    pub(crate) fn hold(&mut self, touch: u64, boundary: Option<&Arc<str>>) {
+        if !self.readers.iter().any(|reader| reader.log.is_of_claims()) {
+            return;
+        }
+        let all = self.cuts.is_some();
+        for reader in self.readers.iter_mut().filter(|reader| all || reader.log.is_of_claims()) {
+            let end = reader.log.end();
+            reader.holds.get_or_insert_default().push_back((touch, end));
+        }
+        if let Some(cuts) = &mut self.cuts {
+            cuts.hold(touch, boundary.cloned());
         }
     }
 
-    /// It goes on.
-    pub(crate) fn release(&mut self) {
-        self.is_held = false;
-        self.readers.iter_mut().for_each(|reader| reader.until = None);
+    /// These subscriptions go on: up to `touch`, or as others do. Where the ends of cuts are told, all do together.
+    pub(crate) fn release(&mut self, subscriptions: &[u64], touch: Option<u64>) {
+        let is_one = |reader: &Reader| subscriptions.contains(&reader.subscription);
+        if let Some(cuts) = &mut self.cuts {
+            if !self.readers.iter().all(|reader| is_one(reader) || !reader.log.is_of_claims()) {
+                return;
+            }
+            cuts.release(touch);
+        }
+        let all = self.cuts.is_some();
+        for reader in self.readers.iter_mut().filter(|reader| all || is_one(reader)) {
+            let Some(holds) = &mut reader.holds else { continue };
+            holds.retain(|(held, _)| touch.is_some_and(|touch| *held >= touch));
+            if holds.is_empty() {
+                reader.holds = None;
+            }
+        }
     }
 
     /// Stops following; `false` where this subscription does not.
@@ -268,11 +295,15 @@ impl SendQueue {
     ) -> Result<Written, Unwritten> {
         self.come_to_boundary();
         debug_assert!(
-            self.cuts.as_ref().is_none_or(|cuts| cuts.hold(self.readers.iter().map(|reader| reader.offset))),
+            self.cuts.as_ref().is_none_or(|cuts| cuts.are_within(self.readers.iter().map(|reader| reader.offset))),
             "I7: a reader is beyond the boundary that is to be told"
         );
+        debug_assert!(
+            self.readers.iter().all(|reader| reader.until().is_none_or(|until| reader.offset <= until)),
+            "I20: a reader is beyond the cut before which it is held"
+        );
         // what nearly every socket is at nearly every time
-        if let ([reader @ Reader { until: None, .. }], true, None) =
+        if let ([reader @ Reader { holds: None, .. }], true, None) =
             (&mut self.readers[..], self.control.is_empty(), &self.cuts)
         {
             let due = cache.due(reader)?;
@@ -294,7 +325,7 @@ impl SendQueue {
             if let Some(cuts) = &self.cuts {
                 due.end_after(cuts.until(index) - reader.offset);
             }
-            if let Some(until) = reader.until {
+            if let Some(until) = reader.until() {
                 due.end_after(until.saturating_sub(reader.offset));
             }
             all_due.push(due);
@@ -359,14 +390,16 @@ impl SendQueue {
     fn come_to_boundary(&mut self) {
         let Some(cuts) = &mut self.cuts else { return };
         let readers = &self.readers;
-        // at the next boundary they may be of other rights than the cut
-        if readers.iter().any(|reader| reader.until.is_some()) {
-            return;
-        }
         if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
             return;
         }
-        let reached = cuts.go_on(|| readers.iter().map(|reader| reader.log.end()).collect());
+        let held = readers.iter().filter(|reader| reader.holds.is_some()).count();
+        let reached = match readers.iter().map(Reader::until).collect::<Option<Vec<u64>>>() {
+            Some(ends) if held > 0 => cuts.go_on_to_hold(ends),
+            // one that follows since is beyond the cut before which the others are held
+            _ if held > 0 => None,
+            _ => cuts.go_on(|| readers.iter().map(|reader| reader.log.end()).collect()),
+        };
         if let Some(cursor) = reached {
             let frame = self.cut_frame(&cursor);
             self.control.extend_from_slice(&frame);
@@ -683,7 +716,7 @@ mod tests {
             let of_claims = || {
                 Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true))
             };
-            let (held, other, late) = (of_claims(), log(), of_claims());
+            let (held, other) = (of_claims(), log());
             let frontier = Arc::new(Frontier::default());
             frontier.reach("0".into());
             let mut queue = SendQueue::default();
@@ -702,23 +735,29 @@ mod tests {
                 ["before", "in doubt", "other", "late", r#""cut""#].into_iter().filter(|text| wire.contains(text)).collect::<Vec<_>>()
             };
             held.append(text_frame("before").into());
-            queue.hold();
+            queue.hold(7, Some(&"0".into()));
             frontier.leave();
-            [(&held, "in doubt"), (&other, "other"), (&late, "late")]
-                .iter()
-                .for_each(|(log, text)| log.append(text_frame(text).into()));
+            held.append(text_frame("in doubt").into());
+            other.append(text_frame("other").into());
             frontier.reach("1".into());
-            // it became a member before the cut, and follows only now
-            queue.follow(late.clone(), 3, 0, &[]);
             let told = written(&mut queue);
-            assert!(told.contains(&"before") || with_cuts, "{told:?}");
-            assert!(!told.contains(&"in doubt") && !told.contains(&"late"), "{told:?}");
-            assert!(if with_cuts { !told.contains(&r#""cut""#) } else { told.contains(&"other") }, "{told:?}");
+            // with cuts, all are at the boundary before it
+            let wanted = if with_cuts { ["before", r#""cut""#] } else { ["before", "other"] };
+            assert_eq!(told, wanted);
             assert_eq!(written(&mut queue), Vec::<&str>::new());
-            queue.release();
-            let told = written(&mut queue);
-            assert!(told.contains(&"in doubt") && told.contains(&"late"), "{told:?}");
-            assert_eq!(told.contains(&r#""cut""#), with_cuts, "{told:?}");
+            // another cut touches it before the first one is settled
+            queue.hold(8, Some(&"1".into()));
+            held.append(text_frame("late").into());
+            frontier.leave();
+            frontier.reach("2".into());
+            queue.release(&[2], None);
+            assert_eq!(written(&mut queue), Vec::<&str>::new(), "others go on, and it does not");
+            queue.release(&[1, 2], Some(8));
+            let wanted: &[_] = if with_cuts { &["in doubt", "other", r#""cut""#] } else { &["in doubt"] };
+            assert_eq!(written(&mut queue), wanted, "up to the second cut it is known");
+            queue.release(&[1, 2], None);
+            let wanted: &[_] = if with_cuts { &["late", r#""cut""#] } else { &["late"] };
+            assert_eq!(written(&mut queue), wanted);
         }
     }
 

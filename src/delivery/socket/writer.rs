@@ -217,14 +217,15 @@ impl SocketWriter {
         self.lock().queue.tell_cuts(frontier, context.waker());
     }
 
-    /// What its holder has of claims is in doubt: of what depends on them, nothing is written that is not in the logs yet.
-    pub(crate) fn hold(&self) {
-        self.lock().queue.hold();
+    /// What its holder has of claims is in doubt: of what depends on them, nothing is written that is not in the logs yet, until
+    /// this touch is released.
+    pub(crate) fn hold(&self, touch: u64, boundary: Option<&Arc<str>>) {
+        self.lock().queue.hold(touch, boundary);
     }
 
-    /// It goes on. Its session writes what was held.
-    pub(crate) fn release(&self) {
-        self.lock().queue.release();
+    /// These subscriptions go on, up to `touch` where there is one. The session writes what was held.
+    pub(crate) fn release(&self, subscriptions: &[u64], touch: Option<u64>) {
+        self.lock().queue.release(subscriptions, touch);
     }
 
     /// Stops following; `false` where this subscription does not.

@@ -119,6 +119,7 @@ impl CatchUp {
     /// Sends the current rows as they are in one transaction, and says as of when.
     async fn whole_table(&mut self) -> Result<Rows, Failed> {
         let label = self.key.label();
+        let epoch = self.hub.epoch_of(self.who.as_deref());
         let (answer, mut answers) = mpsc::channel(1);
         let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.party.clone());
@@ -132,7 +133,8 @@ impl CatchUp {
                 self.hub.wait_for_fresh_read().await;
                 self.hub.is_settled(self.who.as_deref()).await;
             }
-            if !self.hub.is_allowed(&self.key, self.who.as_deref()) {
+            let is_of_this_epoch = !self.key.has_members() || self.hub.epoch_of(self.who.as_deref()) == epoch;
+            if !is_of_this_epoch || !self.hub.is_allowed(&self.key, self.who.as_deref()) {
                 return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
             }
             // they were read by the rules of before: it begins anew by those of now

@@ -88,8 +88,12 @@ impl Session {
     pub(super) fn reconsider(&mut self) {
         self.call_off_pages();
         let who = self.who();
-        let permit = |asked: &ViewKey| self.hub.permit(asked, who.as_deref()).ok();
-        if self.pending.as_ref().is_some_and(|pending| !pending.may_go_on(permit)) {
+        let is_allowed = |asked: &ViewKey, permitted: &ViewKey| match self.hub.permit(asked, who.as_deref()) {
+            Ok(now) => now == *permitted,
+            // it waits itself until that is known
+            Err(error) => error == JoinError::InDoubt && permitted.has_members(),
+        };
+        if self.pending.as_ref().is_some_and(|pending| !pending.may_go_on(is_allowed)) {
             // what is on its way cannot turn
             return self
                 .writer
@@ -110,7 +114,7 @@ impl Session {
     /// What its holder has of claims is known again, and may be something else: what waited goes on.
     pub(super) fn settle(&mut self) {
         self.turn();
-        self.hub.release(self.who().as_deref(), &self.writer);
+        self.hub.release(self.who().as_deref(), &self.writer, &self.subscriptions);
     }
 
     /// Each subscription goes on, goes on with another part of its channel, or ends.
@@ -120,11 +124,14 @@ impl Session {
         let mut turned = Vec::new();
         for subscription in std::mem::take(&mut self.subscriptions) {
             let asked = subscription.key().asked();
+            let is_of_now = self.hub.is_of_this_epoch(&subscription, who.as_deref());
             match self.hub.permit(&asked, who.as_deref()) {
-                Ok(key) if key == *subscription.key() => self.subscriptions.push(subscription),
+                Ok(key) if key == *subscription.key() && is_of_now => self.subscriptions.push(subscription),
                 Err(JoinError::NotLive) => self.subscriptions.push(subscription),
                 // it is held until then
-                Err(JoinError::InDoubt) if subscription.key().has_members() => self.subscriptions.push(subscription),
+                Err(JoinError::InDoubt) if subscription.key().has_members() && is_of_now => {
+                    self.subscriptions.push(subscription);
+                }
                 Ok(_) | Err(JoinError::InDoubt) => {
                     // before it leaves: at a cut that came in between, the client would take what it has for what the table is
                     self.hub.metrics().count_gap(Gap::Policy.as_str());

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::change::{Change, Channel, Cut, Event, Policy, Start};
+use crate::change::{Change, Channel, Claim, Cut, Event, Policy, Start};
 use crate::delivery::access::floors::Floors;
 use crate::delivery::access::policy::Policies;
 use crate::delivery::fanout::hub::{Hub, JoinError, State};
@@ -42,9 +42,9 @@ const ROUNDS: usize = 4;
 impl Hub {
     /// Applies an event; adds to `unwritten` the bytes that it added to logs.
     pub(super) async fn apply(&self, views: &mut Views<Arc<View>>, event: Event, unwritten: &mut u64) {
-        self.heed(&event);
         match event {
             Event::Cut(cut) => {
+                self.hold_before(&cut);
                 lock(&self.state).known.take_news().tell(views);
                 for part in in_parts(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
                     *unwritten += self.apply_cut(views, part).await;
@@ -73,6 +73,7 @@ impl Hub {
                     state.history.go_back_to(&boundary.cursor.seen);
                 }
                 state.boundary = Some(boundary);
+                self.begin_claims(&mut state, start);
                 state.notice_floors();
                 if let Start::Gap(gap) = start {
                     self.metrics.count_gap(gap.as_str());
@@ -93,12 +94,17 @@ impl Hub {
             }
             Event::Gap { gap, channel } => {
                 self.pages.note_gap(Some(channel.clone()), Instant::now());
+                {
+                    let mut state = lock(&self.state);
+                    if state.claims.stated().follow(&channel) {
+                        self.hold_all(&mut state);
+                    }
+                }
                 self.metrics.count_gap(gap.as_str());
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
             }
-            // what they say of claims was heeded
-            Event::Channels { channels, policies, claims: _ } => self.set_channels(channels, policies),
+            Event::Channels { channels, policies, claims } => self.set_channels(channels, policies, claims),
             Event::Revoked { user, at } => {
                 if let Some(keys) = self.keys() {
                     keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
@@ -112,11 +118,10 @@ impl Hub {
     /// Bytes that it added to the logs.
     async fn apply_cut(&self, views: &mut Views<Arc<View>>, mut cut: Cut) -> u64 {
         {
-            let mut state = lock(&self.state);
+            let state = lock(&self.state);
             if state.awaits_floor {
                 cut.changes.retain(|change| !state.floors.keep_out(change));
             }
-            self.hold_before(&mut state, &cut);
             // a change that is alone has the position after the cut
             if cut.changes.len() > 1 || cut.end.is_none() {
                 cut.inside = state.sealed(&cut.inside);
@@ -252,8 +257,12 @@ impl Hub {
         }
     }
 
-    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>) {
+    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>, claims: Vec<Claim>) {
         let mut state = lock(&self.state);
+        let has_other_claims = state.claims.state(claims);
+        if has_other_claims {
+            self.hold_all(&mut state);
+        }
         let floors = Floors::new(&channels);
         let policies = Policies::new(policies, &floors);
         let raised: Vec<_> =
@@ -265,7 +274,8 @@ impl Hub {
         }
         let before = state.policies.replace(policies);
         // also who is on his way to a channel; not the first time, which those who are there wait for
-        if self.settings.keys.is_some() && before.is_some() && state.policies != before {
+        let has_others = state.policies != before || has_other_claims;
+        if self.settings.keys.is_some() && before.is_some() && has_others {
             self.keepalive.all().iter().for_each(|writer| writer.order(Order::Reconsider));
         }
         let listed = channels.into_iter().filter(|channel| !channel.is_unlisted);

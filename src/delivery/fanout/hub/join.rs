@@ -78,7 +78,7 @@ impl Hub {
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         state.is_held(key, who)?;
-        let subscription = self.member(&mut state, key, writer, party)?;
+        let subscription = self.member(&mut state, key, who, writer, party)?;
         let cursor = ResumeToken::of(&state.cursor, subscription.mark()).to_string();
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&[&message], &CancelFlag::default());
@@ -116,7 +116,7 @@ impl Hub {
             return Ok(Entry::BeyondMemory);
         }
         let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, writer, party)?;
+        let subscription = self.member(&mut state, key, who, writer, party)?;
         Ok(Entry::Joined { subscription, cuts, boundary })
     }
 
@@ -134,9 +134,12 @@ impl Hub {
         self: &Arc<Self>,
         state: &mut State,
         key: &ViewKey,
+        who: Option<&Identity>,
         writer: &Arc<SocketWriter>,
-        who: &Arc<str>,
+        party: &Arc<str>,
     ) -> Result<Subscription, JoinError> {
+        let user = who.and_then(|who| who.user.as_deref()).filter(|_| key.has_members());
+        let epoch = user.map_or(0, |user| state.claims.epoch(user));
         let (view, is_new) = match state.known.get(key) {
             Some(view) => (view.clone(), None),
             None => {
@@ -145,13 +148,13 @@ impl Hub {
                 (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(projection))
             }
         };
-        let look = key.is_narrowed().then(|| self.shares.look(who, view.number)).transpose();
+        let look = key.is_narrowed().then(|| self.shares.look(party, view.number)).transpose();
         let look = look.map_err(JoinError::TooMany)?.map(Box::new);
         if let Some(projection) = is_new {
             state.known.insert(&view, projection);
         }
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(writer.clone());
-        Ok(Subscription::new(self.clone(), view, writer.clone(), look, shard, slot))
+        Ok(Subscription::new(self.clone(), view, writer.clone(), look, epoch, shard, slot))
     }
 }

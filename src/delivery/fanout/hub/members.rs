@@ -6,7 +6,7 @@
 //! | a cut changes a followed table: the sockets of its holders stop before it | under the lock, before the cut goes into the logs |
 //! | what they have is read, one statement for all | the source |
 //! | the stream comes to where that was read | as for any reader |
-//! | unless a later cut concerns them: their sessions look again what they may see, and go on | under the lock, then each session |
+//! | their sessions look again what they may see, and go on: up to the next cut that concerns them, if one came meanwhile | each session |
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,18 +14,19 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Hub, JoinError};
-use crate::change::{Cut, Event, Start};
+use super::{Hub, JoinError, State, Subscription};
+use crate::change::{Cut, Start};
 use crate::cursor::Snapshot;
 use crate::delivery::access::auth::Identity;
+use crate::delivery::access::claims::Concerned;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::writer::{Order, SocketWriter};
-use crate::request::Membership;
+use crate::delivery::socket::writer::{CancelFlag, Order, SocketWriter};
+use crate::request::{MembersRead, Membership};
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
 
-/// Holders that are read by one statement.
-const AT_A_TIME: usize = 10_000;
+/// Holders that are read by one statement: it takes a tenth of a second, for which one that has just come waits.
+const AT_A_TIME: usize = 1_000;
 /// After a reading that failed.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -54,69 +55,82 @@ impl Hub {
         self.wait_until_live().await;
         let (answer, answered) = oneshot::channel();
         self.metrics.claim_reads.inc();
-        let question = Membership { holders: holders.clone(), answer };
-        let (seen, held) = match self.source.membership.send(question).await {
-            Ok(()) => match answered.await {
-                Ok(read) => read,
-                Err(_) => return self.are_unread(generation, holders),
-            },
-            Err(_) => {
-                // no database: nobody has anything
-                if let Some(unlogged) = self.metrics.refuse("claims") {
-                    let problem = "this node has no database to read them from: give it --database-url";
-                    tracing::warn!(event = "claim_unread", problem, unlogged);
-                }
-                let Some(seen) = lock(&self.state).boundary.as_ref().map(|boundary| boundary.cursor.seen.clone()) else {
-                    return self.are_unread(generation, holders);
-                };
-                (seen, Vec::new())
-            }
+        let bytes = usize::try_from(self.settings.claim_bytes).unwrap_or(usize::MAX);
+        let question = Membership { holders: holders.clone(), bytes, answer };
+        let read = match self.source.membership.send(question).await {
+            Ok(()) => answered.await.ok(),
+            Err(_) => self.has_nothing(&holders),
         };
-        if self.reach(&seen).await.is_err() {
+        let Some(read) = read else {
+            lock(&self.state).claims.give_back(generation, holders);
+            return false;
+        };
+        if self.reach(&read.seen).await.is_err() {
             // of another incarnation of the server
-            return self.are_unread(generation, holders);
+            lock(&self.state).claims.give_back(generation, holders);
+            return false;
         }
-        let settled = {
-            let mut state = lock(&self.state);
-            let settled = state.claims.settle(generation, &holders, held, &seen);
-            if settled.beyond_memory > 0
-                && let Some(unlogged) = self.metrics.refuse("claims")
-            {
-                let (bytes, holders) = state.claims.size();
-                tracing::warn!(event = "claims_full", bytes, holders, refused = settled.beyond_memory, unlogged);
-            }
-            let settled: HashSet<Arc<str>> = settled.holders.into_iter().collect();
-            self.sockets_of(&settled)
-        };
-        settled.iter().for_each(|writer| writer.order(Order::Settled));
+        let rest: Vec<_> = holders.into_iter().filter(|holder| !read.holders.contains(holder)).collect();
+        let mut state = lock(&self.state);
+        let settled = state.claims.settle(generation, read);
+        state.claims.give_back(generation, rest);
+        if settled.beyond_memory > 0
+            && let Some(unlogged) = self.metrics.refuse("claims")
+        {
+            let (bytes, holders) = state.claims.size();
+            tracing::warn!(event = "claims_full", bytes, holders, refused = settled.beyond_memory, unlogged);
+        }
+        self.sockets_of(&settled.holders).iter().for_each(|writer| writer.order(Order::Settled));
+        drop(state);
         self.settled.send_replace(());
         true
     }
 
-    fn are_unread(&self, generation: u64, holders: Vec<Arc<str>>) -> bool {
-        lock(&self.state).claims.give_back(generation, holders);
-        false
-    }
-
-    fn sockets_of(&self, holders: &HashSet<Arc<str>>) -> Vec<Arc<SocketWriter>> {
-        if holders.is_empty() {
-            return Vec::new();
+    /// Without a database nobody has anything.
+    fn has_nothing(&self, holders: &[Arc<str>]) -> Option<MembersRead> {
+        if let Some(unlogged) = self.metrics.refuse("claims") {
+            let problem = "this node has no database to read them from: give it --database-url";
+            tracing::warn!(event = "claim_unread", problem, unlogged);
         }
-        let is_theirs = |user: &Option<Arc<str>>| user.as_ref().is_some_and(|user| holders.contains(user));
-        self.keepalive.everybody().into_iter().filter(|member| is_theirs(&member.user)).map(|member| member.writer).collect()
+        let seen = lock(&self.state).boundary.as_ref()?.cursor.seen.clone();
+        Some(MembersRead { seen, holders: holders.to_vec(), held: Vec::new(), beyond_memory: 0 })
     }
 
-    /// Before a cut goes into the logs: the sockets of those whom it leaves in doubt stop here. To be called under the lock.
-    pub(super) fn hold_before(&self, state: &mut super::State, cut: &Cut) {
-        let touched: HashSet<Arc<str>> = state.claims.touch(cut).into_iter().collect();
-        self.hold(&touched);
+    fn sockets_of(&self, holders: &[Arc<str>]) -> Vec<Arc<SocketWriter>> {
+        match holders {
+            [] => Vec::new(),
+            [one] => self.keepalive.of_user(one),
+            many => {
+                let many: HashSet<&str> = many.iter().map(|holder| &**holder).collect();
+                self.keepalive.of_users(|user| many.contains(user))
+            }
+        }
     }
 
-    /// The same where it is not told what has changed.
-    pub(super) fn hold_all(&self, state: &mut super::State) {
-        let seen = state.boundary.as_ref().map(|boundary| boundary.cursor.seen.clone());
-        let all: HashSet<Arc<str>> = state.claims.doubt_all(seen.as_ref()).into_iter().collect();
-        self.hold(&all);
+    /// Before a cut goes into the logs: the sockets of those whom it leaves in doubt stop here.
+    pub(super) fn hold_before(&self, cut: &Cut) {
+        let stated = lock(&self.state).claims.stated();
+        let concerned = stated.concerned(cut);
+        if concerned != Concerned::Nobody {
+            let mut state = lock(&self.state);
+            let (touch, holders) = state.claims.touch(concerned, &cut.until);
+            self.hold(&state, touch, &holders);
+        }
+    }
+
+    /// The same where it is not told what has changed. To be called under the lock.
+    pub(super) fn hold_all(&self, state: &mut State) {
+        let Some(seen) = state.boundary.as_ref().map(|boundary| Arc::new(boundary.cursor.seen.clone())) else { return };
+        let (touch, holders) = state.claims.touch_all(&seen);
+        self.hold(state, touch, &holders);
+    }
+
+    fn hold(&self, state: &State, touch: u64, holders: &[Arc<str>]) {
+        let boundary = state.boundary.as_ref().filter(|_| state.is_at_boundary).map(|boundary| &boundary.token);
+        self.sockets_of(holders).iter().for_each(|writer| writer.hold(touch, boundary));
+        if !holders.is_empty() {
+            self.in_doubt.notify_one();
+        }
     }
 
     /// Lets go of what nobody is connected for.
@@ -129,25 +143,53 @@ impl Hub {
         self.in_doubt.notify_one();
     }
 
-    fn hold(&self, holders: &HashSet<Arc<str>>) {
-        self.sockets_of(holders).iter().for_each(|writer| writer.hold());
-        if !holders.is_empty() {
-            self.in_doubt.notify_one();
+    /// A subscription that became a member follows, after `messages`, if its holder's values are still those. Not while they are in
+    /// doubt. Cancel safe.
+    pub(crate) async fn follow(
+        &self,
+        subscription: &Subscription,
+        who: Option<&Identity>,
+        messages: &[&str],
+        cancel: &CancelFlag,
+    ) -> bool {
+        loop {
+            if subscription.key().has_members() {
+                self.is_settled(who).await;
+            }
+            let state = lock(&self.state);
+            match state.stands(subscription, who) {
+                Standing::InDoubt => {}
+                Standing::Gone => return false,
+                Standing::Good => {
+                    subscription.follow(messages, cancel);
+                    return true;
+                }
+            }
         }
     }
 
-    /// Lets a socket go on that was held, unless its holder is in doubt: then it goes on once that is settled.
-    pub(crate) fn release(&self, who: Option<&Identity>, writer: &SocketWriter) {
+    /// Whether what a subscription shows is what its holder may see in this epoch, as far as is known.
+    pub(crate) fn is_of_this_epoch(&self, subscription: &Subscription, who: Option<&Identity>) -> bool {
+        lock(&self.state).stands(subscription, who) != Standing::Gone
+    }
+
+    /// Lets those of a socket's subscriptions go on that were held and are still good: as far as it is known that they are.
+    pub(crate) fn release(&self, who: Option<&Identity>, writer: &SocketWriter, subscriptions: &[Subscription]) {
         let state = lock(&self.state);
-        let user = who.and_then(|who| who.user.as_deref());
-        if user.is_none_or(|user| state.claims.is_settled(user)) {
-            writer.release();
-        }
+        let good = |subscription: &&Subscription| state.stands(subscription, who) != Standing::Gone;
+        let numbers: Vec<u64> = subscriptions.iter().filter(good).map(Subscription::number).collect();
+        let touch = who.and_then(|who| state.claims.first_touch(who.user.as_deref()?));
+        writer.release(&numbers, touch);
     }
 
     /// Whether somebody is allowed just what `key` shows.
     pub(crate) fn is_allowed(&self, key: &ViewKey, who: Option<&Identity>) -> bool {
         lock(&self.state).is_held(key, who).is_ok()
+    }
+
+    /// Of what somebody has of claims now: another number, another epoch.
+    pub(crate) fn epoch_of(&self, who: Option<&Identity>) -> u64 {
+        who.and_then(|who| who.user.as_deref()).map_or(0, |user| lock(&self.state).claims.epoch(user))
     }
 
     /// Waits until what somebody has of claims is known. Cancel safe.
@@ -182,28 +224,32 @@ impl Hub {
         self.lets_in(key, who, seen)
     }
 
-    /// What an event says of claims, before it is applied.
-    pub(super) fn heed(&self, event: &Event) {
-        let mut state = lock(&self.state);
-        match event {
-            Event::From { boundary, start: Start::First, .. } => state.claims.begin(&boundary.cursor.seen),
-            Event::From { boundary, start: Start::Gap(_), .. } => {
-                state.claims.begin(&boundary.cursor.seen);
-                self.hold_all(&mut state);
+    /// What the beginning of the stream says of claims.
+    pub(super) fn begin_claims(&self, state: &mut State, start: Start) {
+        let Some(seen) = state.boundary.as_ref().map(|boundary| boundary.cursor.seen.clone()) else { return };
+        match start {
+            Start::Continues => {}
+            Start::First => state.claims.begin(&seen),
+            Start::Gap(_) => {
+                state.claims.begin(&seen);
+                self.hold_all(state);
             }
-            Event::Gap { channel, .. } if state.claims.follow(channel) => self.hold_all(&mut state),
-            Event::Channels { claims, .. } => {
-                let seen = state.boundary.as_ref().map(|boundary| boundary.cursor.seen.clone());
-                if state.claims.state(claims.clone(), seen.as_ref()) {
-                    self.hold_all(&mut state);
-                }
-            }
-            _ => {}
         }
     }
 }
 
-impl super::State {
+/// How a subscription stands to what its holder has of claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// it does not depend on it, or it is what the holder has
+    Good,
+    /// it was what the holder had, and is in doubt
+    InDoubt,
+    /// the holder's values are others, or were meanwhile
+    Gone,
+}
+
+impl State {
     /// Whether somebody may follow `key` from the present on.
     pub(super) fn is_held(&self, key: &ViewKey, who: Option<&Identity>) -> Result<(), JoinError> {
         let Some(who) = who.filter(|_| key.has_members()) else { return Ok(()) };
@@ -212,6 +258,18 @@ impl super::State {
             // what it may see is another part by now: it looks again
             Ok(_) => Err(JoinError::InDoubt),
             Err(error) => Err(error),
+        }
+    }
+
+    fn stands(&self, subscription: &Subscription, who: Option<&Identity>) -> Standing {
+        if !subscription.key().has_members() {
+            return Standing::Good;
+        }
+        match who.and_then(|who| who.user.as_deref()) {
+            Some(user) if self.claims.epoch(user) != subscription.epoch() => Standing::Gone,
+            Some(user) if !self.claims.is_settled(user) => Standing::InDoubt,
+            Some(_) => Standing::Good,
+            None => Standing::Gone,
         }
     }
 }

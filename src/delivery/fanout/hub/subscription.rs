@@ -20,6 +20,8 @@ pub struct Subscription {
     look: Option<Box<Look>>,
     /// tells it from any other
     number: u64,
+    /// of its holder's values of claims, when it became a member; 0 where it does not depend on them
+    epoch: u64,
     /// where the view's log goes on for this subscriber
     offset: u64,
     shard: usize,
@@ -33,6 +35,7 @@ impl Subscription {
         view: Arc<View>,
         writer: Arc<SocketWriter>,
         look: Option<Box<Look>>,
+        epoch: u64,
         shard: usize,
         slot: usize,
     ) -> Self {
@@ -41,7 +44,7 @@ impl Subscription {
         }
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let (number, offset) = (NUMBER.fetch_add(1, Relaxed), view.log.end());
-        Self { hub, view, writer, look, number, offset, shard, slot }
+        Self { hub, view, writer, look, number, epoch, offset, shard, slot }
     }
 
     /// Follows the view's cursors.
@@ -49,13 +52,24 @@ impl Subscription {
         self.view.log.mark()
     }
 
+    /// Tells it from any other.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Of its holder's values of claims, when it became a member; 0 where it does not depend on them.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// What it watches.
     pub fn key(&self) -> &ViewKey {
         &self.view.key
     }
 
-    /// From now on the socket gets what the view's log has had since it became a member, after `messages`.
-    pub fn follow(&self, messages: &[&str], cancel: &CancelFlag) {
+    /// From now on the socket gets what the view's log has had since it became a member, after `messages`. Under the hub's
+    /// lock, where what it shows depends on claims.
+    pub(super) fn follow(&self, messages: &[&str], cancel: &CancelFlag) {
         self.writer.join(self.view.log.clone(), self.number, self.offset, messages, cancel);
     }
 
