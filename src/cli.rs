@@ -98,6 +98,13 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             let wanted = tail::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form };
             tail::follow(url.unwrap_or_default(), wanted, token(arguments).as_deref()).await
         }
+        Some(("explain", arguments)) if arguments.contains_id("as") => {
+            let (_, client) = connect(arguments, schema).await?;
+            install::check(&client).await?;
+            let asked = ["channel", "as", "key"].map(|name| text(arguments, name));
+            print!("{}", explain::who_sees(&client, asked).await?);
+            Ok(())
+        }
         Some(("explain", arguments)) => {
             let id = arguments.get_one::<i64>("id").copied().unwrap_or_default();
             let url = text(arguments, "url").unwrap_or_default();

@@ -298,6 +298,219 @@ async fn notifications_tell_the_rows_that_a_member_may_see() {
     server.stop().await.unwrap();
 }
 
+/// Taken and given back, faster than anybody can read: what was changed meanwhile was not this user's to see.
+#[tokio::test]
+async fn a_membership_that_was_taken_and_given_back_shows_nothing_of_between() {
+    let (db, server) = clinics().await;
+    let (_, mut seven) = pets_of(&server, "7").await;
+    for n in 0..20 {
+        db.run(&format!(
+            "do $$ begin
+               update staff set active = false where user_id = 7; commit;
+               update pets set name = 'secret {n}' where pet_id = 1; commit;
+               update staff set active = true where user_id = 7; commit;
+               update pets set name = 'public {n}' where pet_id = 1; commit;
+             end $$"
+        ))
+        .await;
+        // whatever comes, it is not that; and the present is shown in the end
+        loop {
+            let message = next(&mut seven).await;
+            assert!(!message.to_string().contains("secret"), "{message}");
+            if message["type"] == "subscribed" {
+                seven.send(r#"{"type":"rows","channel":"pets","order":"pet_id","limit":100}"#).await;
+            }
+            if message.to_string().contains(&format!("public {n}")) {
+                break;
+            }
+        }
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_whose_name_the_database_cannot_take_stops_nobody() {
+    let (db, server) = clinics().await;
+    let (_, mut seven) = pets_of(&server, "7").await;
+    for sub in ["7\u{0}", "\u{1F600}", "'; drop table staff; --", "{sub}"] {
+        let (status, _) = server.get(&format!("/rows/pets?token={}", vet(sub))).await;
+        assert_eq!(status, 403, "{sub:?}");
+    }
+    // one whose query fails for one user alone
+    db.run("create table logins (login text, user_id int); insert into logins values ('ann', 7), ('bob', 8), ('bob', 9);
+            create index on logins (login); create index on staff (user_id);
+            select rowcast.claim('clinics', 'select clinic from public.staff where user_id = (select l.user_id from public.logins l where l.login = {sub})')").await;
+    let status = async |sub: &str| server.get(&format!("/rows/pets?token={}", vet(sub))).await.0;
+    while status("ann").await != 200 {}
+    let mut all = Vec::new();
+    for sub in ["bob", "ann", "zoe"] {
+        all.push(status(sub).await);
+    }
+    assert_eq!(all, [403, 200, 200]);
+    // user 7 is nobody's login
+    assert_eq!(reloaded(&mut seven).await, BTreeSet::new());
+    server.stop().await.unwrap();
+}
+
+/// A policy took a claim from tokens, until the claim was stated.
+#[tokio::test]
+async fn stating_a_claim_reaches_the_sockets_that_are_open() {
+    let db = TestDatabase::new().await;
+    db.run(&CLINICS.lines().filter(|line| !line.contains("rowcast.claim")).collect::<String>()).await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let token = token(&json!({"sub": "7", "clinics": [2, 3]}));
+    let (rows, mut seven) = server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={token}")).await;
+    assert_eq!(ids(&rows), [2, 3].into());
+    db.run("select rowcast.claim('clinics', 'select clinic from public.staff where user_id = {sub}::int')").await;
+    assert_eq!(reloaded(&mut seven).await, [1].into());
+    server.stop().await.unwrap();
+}
+
+/// Where a table says of no row whose it is, each change has all read again. A socket goes on all the same.
+#[tokio::test]
+async fn rows_of_nobody_in_particular_that_change_all_the_time_stop_nobody() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table members (org int, member text, primary key (org, member)); create index on members (member);
+         create table projects (project int primary key generated always as identity, org int); create index on projects (org);
+         create table issues (issue int primary key, project int, n int);
+         insert into members values (1, 'ann'); insert into projects (org) values (1); insert into issues values (100, 1, 0);
+         select rowcast.watch('issues');
+         select rowcast.claim('projects', 'select p.project from public.projects p join public.members m using (org) where m.member = {sub}');
+         select rowcast.allow('issues', 'vet', 'project=in.{projects}')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let mut sockets = Vec::new();
+    for parameters in ["", "cuts=true&"] {
+        sockets.push(server.subscribed(&format!("/ws/issues?{parameters}token={}", vet("ann"))).await);
+    }
+    let (tell, told) = watch::channel(false);
+    let writer = db.another_client().await;
+    let writing = tokio::spawn(async move {
+        let mut written = 0;
+        // until it was told; a hundred thousand are more than a minute's
+        while !*told.borrow() && written < 100_000 {
+            writer.batch_execute("insert into projects (org) values (2)").await.unwrap();
+            written += 1;
+        }
+        *told.borrow()
+    });
+    for n in 1..=20 {
+        db.run(&format!("update issues set n = {n}")).await;
+        for socket in &mut sockets {
+            loop {
+                let message = next(socket).await;
+                assert_ne!(message["type"], "gap", "what ann has is the same: {message}");
+                if message["data"]["n"] == n {
+                    break;
+                }
+            }
+        }
+    }
+    tell.send_replace(true);
+    assert!(writing.await.unwrap());
+    // one that comes now is let in
+    let (rows, _) = server.subscribed_with_rows(&format!("/ws/issues?snapshot=true&token={}", vet("ann"))).await;
+    assert_eq!(rows.len(), 1);
+    server.stop().await.unwrap();
+}
+
+/// By which column a changed row names its holder; `-` where it may be of everybody; or why the query is refused.
+#[tokio::test]
+async fn a_holder_is_found_only_where_no_row_can_be_of_another() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table staff (user_id int not null, clinic int not null, active bool, until timestamptz, login text, code uuid, primary key (user_id, clinic));
+         create table pets (pet_id int primary key, clinic int);
+         create view active_staff as select * from staff where active; grant select on active_staff to rowcast_relay;
+         create function of_mine() returns setof int stable language sql as 'select 1';
+         create table parent (user_id int, clinic int); create table child () inherits (parent)",
+    )
+    .await;
+    let cases = [
+        ("select clinic from public.staff where user_id = {sub}::int and active", "user_id"),
+        ("select distinct s.clinic from public.staff s where s.active is not false and s.user_id = {sub}::bigint;", "user_id"),
+        ("select p.clinic from public.pets p join public.staff s using (clinic) where s.user_id={sub}::int order by 1", "user_id"),
+        ("select clinic from public.staff where login = {sub}", "login"),
+        ("select clinic from public.staff where code = {sub}::uuid", "code"),
+        ("select clinic from public.staff where login = {sub} and until > '2020-01-01'", "login"),
+        ("select greatest(max(clinic), max(clinic) filter (where user_id = {sub}::int and active)) from public.staff", "-"),
+        ("select s.clinic from public.staff s, pg_catalog.unnest(array[7,8]) u(user_id) where s.user_id > 0 and u.user_id = {sub}::int", "-"),
+        (r"select clinic from public.staff where E'\'' <> login or login = 'a' and user_id = {sub}::int", "-"),
+        ("select clinic from public.staff where user_id = {sub}::real", "-"),
+        ("select clinic from public.staff where user_id = {sub}::int or active", "-"),
+        ("select clinic from public.staff where not user_id = {sub}::int", "-"),
+        ("select clinic from public.staff where (user_id = {sub}::int) is not true", "-"),
+        ("select clinic from public.staff where user_id = {sub}::int is not true", "-"),
+        ("select clinic from (select clinic from public.staff where user_id = {sub}::int) x", "-"),
+        ("select b.clinic from public.staff a join public.staff b on b.clinic = a.clinic where a.user_id = {sub}::int", "-"),
+        ("select p.clinic from public.pets p left join public.staff s on s.clinic = p.clinic and s.user_id = {sub}::int", "-"),
+        ("select clinic from public.staff where user_id = (select max(o.user_id) from public.staff o where o.login = {sub})", "-"),
+        ("select clinic from public.active_staff where user_id = {sub}::int", "-"),
+        ("select clinic from public.staff where user_id = {sub}::int and until > 'now'::timestamptz", "a time that goes on"),
+        ("select clinic from public.staff where user_id = {sub}::int and until > pg_catalog.now()", "it calls now()"),
+        ("select clinic from public.staff where user_id = {sub}::int and until > current_date", "asks for the time"),
+        ("select clinic from public.staff where user_id = {sub}::int and pg_catalog.random() > 0.5", "it calls random()"),
+        ("select clinic from public.staff where user_id = {sub}::int and pg_catalog.age(until) < '1 year'", "it calls age("),
+        ("select clinic from public.staff where user_id = {sub}::int and until > {sub}::timestamptz", "makes a time of a text"),
+        ("select clinic from public.staff where user_id = {sub}::int and clinic in (select public.of_mine())", "it calls public.of_mine()"),
+        ("select clinic from public.staff tablesample system (10) where user_id = {sub}::int", "a sample of a table"),
+        ("select m.roleid::int from pg_catalog.pg_auth_members m where m.member = {sub}::int", "it reads pg_auth_members"),
+        ("select clinic from public.parent where user_id = {sub}::int", "children by inheritance"),
+        ("select clinic from staff where user_id = {sub}::int", "relation \"staff\" does not exist"),
+        ("select clinic, user_id from public.staff where user_id = {sub}::int", "more than one column"),
+        ("select clinic from public.staff where login = '{sub}'", "{sub} stands in quotes"),
+        ("select {sub}", "reads no table"),
+    ];
+    for (query, wanted) in cases {
+        let call = format!("select rowcast.claim('q', $q${query}$q$)");
+        match db.client.batch_execute(&call).await {
+            Ok(()) => {
+                let holder = "select coalesce(string_agg(holder, ','), '-') from rowcast.claims where name = 'q'";
+                assert_eq!(db.text(holder).await, wanted, "{query}");
+            }
+            Err(error) => {
+                let error = error.as_db_error().unwrap();
+                assert!(error.message().contains(wanted), "{query}: {error:?}");
+                assert!(error.hint().is_some(), "{query}: {error:?}");
+            }
+        }
+    }
+    // a row that is read as a whole: any of its columns
+    db.run("select rowcast.claim('q', $$select (pg_catalog.to_jsonb(s)->>'clinic')::int from public.staff s where s.user_id = {sub}::int$$)").await;
+    assert_eq!(db.text("select cardinality(columns) from rowcast.claims where name = 'q'").await, "6");
+    // the index that a large table needs is named, and helps
+    db.run("drop view active_staff; alter table staff drop constraint staff_pkey; insert into staff select g, g from generate_series(1, 11000) g; analyze staff").await;
+    let call = "select rowcast.claim('q', 'select clinic from public.staff where user_id = {sub}::int')";
+    let error = db.client.batch_execute(call).await.unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert!(error.message().contains("goes through all of table public.staff, about 11000 rows"), "{error:?}");
+    db.run(error.hint().unwrap().split_once(": ").unwrap().1).await;
+    db.run(call).await;
+}
+
+/// Who sees a row and why, asked in SQL and from the shell: what a client sees.
+#[tokio::test]
+async fn why_somebody_sees_a_row_is_told() {
+    let (db, server) = clinics().await;
+    let (rows, _socket) = pets_of(&server, "8").await;
+    for pet in 1..=3 {
+        let seen = db
+            .text(&format!(
+                "select seen from rowcast.who_sees('pets', '{{\"sub\":\"8\",\"role\":\"vet\"}}', '{{\"pet_id\":{pet}}}') where test is null"
+            ))
+            .await;
+        assert_eq!(seen == "t" || seen == "true", rows.contains(&pet), "{pet}: {seen}");
+    }
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rowcast"));
+    command.args(["explain", "--as", r#"{"sub":"9","role":"vet"}"#, "--channel", "pets", "--database-url", &db.url]);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.contains("clinic=in.{clinics}"), "{told}");
+    server.stop().await.unwrap();
+}
+
 /// Nobody is shown a row of a cut under what another cut makes of the members.
 #[tokio::test]
 async fn at_each_cut_a_view_is_what_the_members_of_that_cut_may_see() {

@@ -18,6 +18,15 @@ const TRIGGER_TIME: &str = "
 select max(trigger_us)::text, format('not counted; whoever is a superuser switches it on: alter database %I set track_functions = ''pl'';', current_database())
   from rowcast.cost";
 
+/// Row security is Postgres' own, and concerns no client of a relay: what its policies would be here, where no policy is stated yet.
+const ROW_SECURITY: &str = "
+select format('%s, role %s: %s', s.\"table\", s.role, coalesce(min(s.problem), 'its row security counts for sessions of Postgres; stated here it is')),
+       min(s.call)
+  from rowcast.row_security() s
+  join rowcast.channel c on c.target = s.\"table\" and not c.unlisted
+ where not exists (select from rowcast.policy p where p.channel = c.name and p.role = s.role)
+ group by s.\"table\", s.role order by 1 limit 20";
+
 /// Prints every finding, each with its remedy; with a way, whether a message goes it.
 ///
 /// # Errors
@@ -86,6 +95,13 @@ pub(super) async fn examine(database: &Database, client: &mut Client, way: Optio
             .map_err(|e| Error::database(naming.of("cannot read rowcast.health"), e))?;
         for row in rows {
             report(row.get(1), row.get(0), row.get(2), row.get(3));
+        }
+        for row in client
+            .query(ROW_SECURITY, &[])
+            .await
+            .map_err(|e| Error::database(naming.of("cannot read rowcast.row_security"), e))?
+        {
+            report("warn", "row security", row.get(0), row.get(1));
         }
         for line in costs(client).await? {
             report("ok", "cost", &line, None);

@@ -1,8 +1,37 @@
-//! `rowcast explain`: the way of a change in words. Pure; what there is to tell is the server's.
+//! `rowcast explain`: the way of a change in words, and why somebody sees a row or not. Owns the words of the first; what there is to
+//! tell of it is the server's, and of the second the database's (`rowcast.who_sees`).
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::source::client::Client;
+
+/// Why a client with these claims sees rows of a channel, or the row of a key, a line for all and one for each test.
+///
+/// # Errors
+/// When the database cannot be asked, or refuses the question.
+pub(super) async fn who_sees(client: &Client, [channel, claims, key]: [Option<&str>; 3]) -> Result<String> {
+    let rows = client
+        .query(
+            "select coalesce(w.test, 'all'), w.seen, coalesce(w.verdict, ''),
+                    coalesce(w.source || ': ' || pg_catalog.array_to_string(w.values, ', ')
+                             || case when w.total > pg_catalog.cardinality(w.values) then ', .. ' || w.total || ' in all' else '' end, '')
+               from rowcast.who_sees($1, $2::text::pg_catalog.jsonb, $3::text::pg_catalog.jsonb) w",
+            &[&channel, &claims, &key],
+        )
+        .await
+        .map_err(|e| Error::database("cannot explain who sees it", e))?;
+    let mut text = String::new();
+    for row in &rows {
+        let (test, seen, verdict, values): (&str, Option<bool>, &str, &str) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
+        let seen = seen.map_or("depends", |seen| if seen { "yes" } else { "no" });
+        let _ = writeln!(text, "{seen:<8} {test:<30} {verdict}{}{values}", if values.is_empty() { "" } else { "  " });
+    }
+    Ok(text)
+}
 
 /// The story, a line a stage.
 pub(super) fn story(told: &Value) -> String {

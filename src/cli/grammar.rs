@@ -234,16 +234,34 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("explain")
-                .about("The life of one change: captured, delivered, to whom, or why not")
+                .about("The life of one change: captured, delivered, to whom, or why not; or why somebody sees a row or not")
                 .arg(
                     Arg::new("id")
-                        .required(true)
+                        .required_unless_present("as")
                         .value_parser(clap::value_parser!(i64).range(1..))
                         .help("the id of a message, or of rowcast.recent"),
                 )
                 .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("as the server tells it"))
+                .arg(
+                    Arg::new("as")
+                        .long("as")
+                        .value_name("CLAIMS")
+                        .requires("channel")
+                        .conflicts_with("id")
+                        .help("why a client with these claims sees rows of --channel, or not: {\"sub\":\"7\",\"role\":\"vet\"}"),
+                )
+                .arg(Arg::new("channel").long("channel").value_name("CHANNEL").requires("as").help("of --as"))
+                .arg(
+                    Arg::new("key")
+                        .long("key")
+                        .value_name("KEY")
+                        .requires("as")
+                        .help("of --as: whether this row is seen: {\"pet_id\":1}"),
+                )
                 .arg(url())
-                .arg(token()),
+                .arg(token())
+                .arg(schema())
+                .arg(database()),
         )
         .subcommand(
             Command::new("types")

@@ -6,8 +6,8 @@
 //! it: it is in doubt until its values were read again, at a snapshot that sees the cut. A view of a holder in doubt is told
 //! nothing of that cut and of what follows it, so no row is told under the values of another cut.
 //!
-//! Values that are the same after a touch leave everything as it was, unless two cuts that named the holder came before the
-//! reading: between them the values may have been others. Then, as with other values, a new *epoch* begins, and what was
+//! Values that are the same after a touch leave everything as it was, unless two transactions that named the holder came before
+//! the reading: between them the values may have been others. Then, as with other values, a new *epoch* begins, and what was
 //! shown in the one before is not gone on with.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -74,8 +74,8 @@ struct Touch {
     /// tells it from every other, in order
     number: u64,
     until: Arc<Snapshot>,
-    /// a row named the holder
-    is_named: bool,
+    /// rows of so many transactions of it named the holder; 2: or more
+    named: u8,
 }
 
 /// The values of one claim.
@@ -122,8 +122,8 @@ pub struct Settled {
 pub enum Concerned {
     /// no holder
     Nobody,
-    /// those that columns name so, by the place of the claim
-    These(HashSet<(usize, Box<str>)>),
+    /// those that columns name so, by the place of the claim, in rows of so many transactions; 2: or more
+    These(HashMap<(usize, Box<str>), u8>),
     /// maybe everybody
     Everybody,
 }
@@ -131,18 +131,22 @@ pub enum Concerned {
 impl Stated {
     /// Whom a cut concerns. It reads rows, so it is not to be asked under a lock.
     pub fn concerned(&self, cut: &Cut) -> Concerned {
-        let mut names = HashSet::new();
+        let mut names: HashMap<(usize, Box<str>), (u64, u8)> = HashMap::new();
         if !self.0.is_empty() {
-            for update in cut.changes.iter().filter_map(|change| change.update.as_ref()) {
+            for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
                 for (at, follow) in self.follows(&update.channel) {
-                    match holders_of(update, follow) {
-                        Some(forms) => names.extend(forms.into_iter().map(|form| (at, form))),
-                        None => return Concerned::Everybody,
+                    let Some(forms) = holders_of(update, follow) else { return Concerned::Everybody };
+                    for form in forms {
+                        let known = names.entry((at, form)).or_insert((tx, 1));
+                        known.1 = if known.0 == tx { known.1 } else { 2 };
                     }
                 }
             }
         }
-        if names.is_empty() { Concerned::Nobody } else { Concerned::These(names) }
+        match names.is_empty() {
+            true => Concerned::Nobody,
+            false => Concerned::These(names.into_iter().map(|(name, (_, count))| (name, count)).collect()),
+        }
     }
 
     /// Whether changes of this channel may be of some holder.
@@ -270,7 +274,7 @@ impl Claims {
     pub fn touch_all(&mut self, seen: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
         self.past.touch_all(seen);
         let all: Vec<_> = self.holders.keys().cloned().collect();
-        (self.touch_these(&all, seen, false), all)
+        (self.touch_these(all.iter().map(|name| (name, 0)), seen), all)
     }
 
     /// The holders whose values a cut leaves in doubt, and the touch.
@@ -280,27 +284,30 @@ impl Claims {
             Concerned::Everybody => return self.touch_all(until),
             Concerned::These(names) => names,
         };
-        let mut touched: HashSet<Arc<str>> = self.formless.clone();
-        for (at, form) in names {
-            touched.extend(self.by_form[at].get(&form).into_iter().flatten().cloned());
+        let mut touched: HashMap<Arc<str>, u8> = self.formless.iter().map(|name| (name.clone(), 1)).collect();
+        for ((at, form), named) in names {
+            for name in self.by_form[at].get(&form).into_iter().flatten() {
+                let known = touched.entry(name.clone()).or_default();
+                *known = named.max(*known);
+            }
             self.past.touch(form, until);
         }
-        let touched: Vec<_> = touched.into_iter().collect();
-        (self.touch_these(&touched, until, true), touched)
+        let number = self.touch_these(touched.iter().map(|(name, named)| (name, *named)), until);
+        (number, touched.into_keys().collect())
     }
 
-    fn touch_these(&mut self, names: &[Arc<str>], until: &Arc<Snapshot>, is_named: bool) -> u64 {
+    fn touch_these<'a>(&mut self, names: impl Iterator<Item = (&'a Arc<str>, u8)>, until: &Arc<Snapshot>) -> u64 {
         self.touches += 1;
-        for name in names {
+        for (name, named) in names {
             let Some(holder) = self.holders.get_mut(name) else { continue };
             match holder.touches.back_mut() {
                 // one cut in parts
-                Some(last) if *last.until == **until => last.is_named |= is_named,
-                _ => holder.touches.push_back(Touch { number: self.touches, until: until.clone(), is_named }),
+                Some(last) if *last.until == **until => last.named = last.named.max(named),
+                _ => holder.touches.push_back(Touch { number: self.touches, until: until.clone(), named }),
             }
             // what is being read may be from before: then it is read again
             if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
-                if is_named { &mut self.soon } else { &mut self.later }.push_back(name.clone());
+                if named > 0 { &mut self.soon } else { &mut self.later }.push_back(name.clone());
             }
         }
         self.touches
@@ -369,11 +376,11 @@ impl Claims {
         holder.is_being_read = false;
         let mut named = 0;
         while let Some(touch) = holder.touches.front().filter(|touch| seen.covers(&touch.until)) {
-            named += u32::from(touch.is_named);
+            named += u32::from(touch.named);
             holder.touches.pop_front();
         }
         if !holder.touches.is_empty() && !std::mem::replace(&mut holder.is_due, true) {
-            let is_named = holder.touches.iter().any(|touch| touch.is_named);
+            let is_named = holder.touches.iter().any(|touch| touch.named > 0);
             // where rows of nobody in particular change all the time, everybody has its turn
             if is_named { &mut self.soon } else { &mut self.later }.push_back(name.clone());
         }
@@ -554,7 +561,7 @@ mod tests {
     }
 
     fn cut(until: u64, updates: Vec<Update>) -> Cut {
-        let change = |update| Change { id: 1, tx: 1, at: 0, actor: None, update: Some(update), notification: None };
+        let change = |update| Change { id: 1, tx: until, at: 0, actor: None, update: Some(update), notification: None };
         let changes = updates.into_iter().map(change).collect();
         Cut { changes, inside: "".into(), until: Arc::new(at(until)), end: None }
     }
