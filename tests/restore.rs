@@ -93,7 +93,7 @@ async fn the_owner_of_a_database_can_dump_it_once_he_is_given_what_is_printed() 
     )
     .await;
     let said = String::from_utf8(rowcast().unwrap().stdout).unwrap();
-    assert!(said.contains("version 6") && !said.contains("backups"), "{said}");
+    assert!(said.contains("version 7") && !said.contains("backups"), "{said}");
     dumped(&db, &theirs, &[]).await.unwrap().expect("after an update");
     db.run(&format!("alter database {} owner to postgres; alter schema public owner to postgres; drop owned by {owner} cascade; drop role {owner}",
         db.text("select quote_ident(current_database())").await)).await;
@@ -108,6 +108,7 @@ async fn uninstall_leaves_what_was_there_before() {
          create table app.pets (id int primary key, name text, secret text, user_id int); grant select (id) on app.pets to {role};
          create table app.days (id int, day date, primary key (id, day)) partition by range (day); create table app.day_default partition of app.days default;
          create table app.users (id int primary key, clinic int); alter table app.users owner to {role};
+         create table app.staff (user_id int, clinic int);
          create table \"Odd \"\"Name\"\"\" (id int primary key);
          create function app.f() returns trigger language plpgsql as 'begin return new; end'; create trigger f before update on app.pets for each row execute function app.f();
          alter table app.pets enable always trigger f"
@@ -118,6 +119,7 @@ async fn uninstall_leaves_what_was_there_before() {
     db.run(
         "select rowcast.watch('app.pets', user_rule => 'select u.id from app.users u where u.clinic = row.user_id', exclude => '{secret}', replicated => true),
                 rowcast.watch('app.days'), rowcast.watch('app.users', columns => '{id}'), rowcast.allow('pets', 'anon');
+         select rowcast.claim('clinics', 'select clinic from app.staff where user_id = {sub}::int');
          select rowcast.watch_schema('public', future => true); insert into app.pets values (1); insert into app.days values (1, '2028-01-01')",
     )
     .await;

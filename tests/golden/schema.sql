@@ -136,6 +136,43 @@ ALTER FUNCTION rowcast.check_filter(channel text, row_filter text) OWNER TO inst
 
 COMMENT ON FUNCTION rowcast.check_filter(channel text, row_filter text) IS 'raises unless a relay understands this row filter of a policy';
 
+CREATE FUNCTION rowcast.claim(name text, query text, follows regclass[] DEFAULT NULL::regclass[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'on'
+    SET jit TO 'off'
+    SET row_security TO 'off'
+    SET client_min_messages TO 'warning'
+    AS …;
+ALTER FUNCTION rowcast.claim(name text, query text, follows regclass[]) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.claim(name text, query text, follows regclass[]) IS 'states a claim whose values a query reads: select rowcast.claim(''clinics'', ''select clinic_id from public.staff where user_id = {sub}::int'')';
+
+CREATE FUNCTION rowcast.claim_body(query text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.claim_body(query text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.claim_body(query text) IS 'a claim''s query as a part of a statement over all holders';
+
+CREATE FUNCTION rowcast.claim_holder(query text, checked regclass, OUT relation regclass, OUT "column" text) RETURNS record
+    LANGUAGE plpgsql STABLE STRICT
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.claim_holder(query text, checked regclass, OUT relation regclass, OUT "column" text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.claim_holder(query text, checked regclass, OUT relation regclass, OUT "column" text) IS 'the table and column of a claim''s query that say whose a row is; null where none is found for sure';
+
+CREATE FUNCTION rowcast.claim_reads(checked regclass, OUT relation regclass, OUT columns text[], OUT problem text) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.claim_reads(checked regclass, OUT relation regclass, OUT columns text[], OUT problem text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.claim_reads(checked regclass, OUT relation regclass, OUT columns text[], OUT problem text) IS 'the tables that a view reads, and why they cannot be followed';
+
 CREATE FUNCTION rowcast.configure(name text, value text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -215,6 +252,14 @@ ALTER FUNCTION rowcast.drop_channel(name text) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.drop_channel(name text) IS 'removes a channel that has no table';
 
+CREATE FUNCTION rowcast.drop_claim(name text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.drop_claim(name text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.drop_claim(name text) IS 'takes a claim back';
+
 CREATE FUNCTION rowcast.dump() RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -238,6 +283,14 @@ CREATE FUNCTION rowcast.floor_now() RETURNS pg_snapshot
 ALTER FUNCTION rowcast.floor_now() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.floor_now() IS 'the present snapshot with this transaction in it';
+
+CREATE FUNCTION rowcast.follow(target regclass, columns text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.follow(target regclass, columns text[]) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.follow(target regclass, columns text[]) IS 'has columns of a table captured for claims';
 
 CREATE FUNCTION rowcast.forget_role(role name) RETURNS void
     LANGUAGE plpgsql
@@ -360,6 +413,15 @@ ALTER FUNCTION rowcast.lock_for_triggers(target regclass) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.lock_for_triggers(target regclass) IS 'takes a table''s lock for trigger changes without making writers queue';
 
+CREATE FUNCTION rowcast.members(holders text[], OUT claim text, OUT holder text, OUT canonical text, OUT members text[], OUT problem text) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    AS …;
+ALTER FUNCTION rowcast.members(holders text[], OUT claim text, OUT holder text, OUT canonical text, OUT members text[], OUT problem text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.members(holders text[], OUT claim text, OUT holder text, OUT canonical text, OUT members text[], OUT problem text) IS 'the values of every claim, of each of these holders';
+
 CREATE FUNCTION rowcast.note_durable() RETURNS pg_lsn
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -409,6 +471,15 @@ CREATE FUNCTION rowcast.note_node(node text, version text, address text, role te
 ALTER FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) IS 'a node says that it lives, and what it has not read';
+
+CREATE FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '100ms'
+    AS …;
+ALTER FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) IS 'the same of a program that says which version of the schema it is of';
 
 CREATE FUNCTION rowcast.note_tables() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -564,6 +635,16 @@ ALTER FUNCTION rowcast.row_bytes() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.row_bytes() IS 'bytes of JSON of the largest row that is told whole; set by rowcast.configure(''row_bytes'', ..)';
 
+CREATE FUNCTION rowcast.row_security(target regclass DEFAULT NULL::regclass, OUT "table" regclass, OUT policy name, OUT call text, OUT problem text, OUT role text) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    AS …;
+ALTER FUNCTION rowcast.row_security(target regclass, OUT "table" regclass, OUT policy name, OUT call text, OUT problem text, OUT role text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.row_security(target regclass, OUT "table" regclass, OUT policy name, OUT call text, OUT problem text, OUT role text) IS 'what row security shows, as calls of rowcast.allow: select * from rowcast.row_security(''public.pets'')';
+
 CREATE FUNCTION rowcast.serves() RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -611,6 +692,14 @@ CREATE FUNCTION rowcast.tell_policy(channel text) RETURNS void
 ALTER FUNCTION rowcast.tell_policy(channel text) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.tell_policy(channel text) IS 'makes every relay read the policies again';
+
+CREATE FUNCTION rowcast.unfollow() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.unfollow() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.unfollow() IS 'stops capturing the tables that no claim follows any more';
 
 CREATE FUNCTION rowcast.uninstall() RETURNS void
     LANGUAGE plpgsql
@@ -691,6 +780,17 @@ ALTER FUNCTION rowcast.watch_with_prefix(target regclass, prefix text) OWNER TO 
 
 COMMENT ON FUNCTION rowcast.watch_with_prefix(target regclass, prefix text) IS 'watches a table on a channel whose name begins so';
 
+CREATE FUNCTION rowcast.who_sees(channel text, claims jsonb, key jsonb DEFAULT NULL::jsonb, OUT condition integer, OUT test text, OUT source text, OUT "values" text[], OUT total integer, OUT seen boolean, OUT verdict text) RETURNS SETOF record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET "TimeZone" TO 'UTC'
+    SET "DateStyle" TO 'ISO, YMD'
+    AS …;
+ALTER FUNCTION rowcast.who_sees(channel text, claims jsonb, key jsonb, OUT condition integer, OUT test text, OUT source text, OUT "values" text[], OUT total integer, OUT seen boolean, OUT verdict text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.who_sees(channel text, claims jsonb, key jsonb, OUT condition integer, OUT test text, OUT source text, OUT "values" text[], OUT total integer, OUT seen boolean, OUT verdict text) IS 'why a client with these claims sees rows of a channel, or not: select * from rowcast.who_sees(''pets'', ''{"sub":"7","role":"vet"}'')';
+
 CREATE FUNCTION rowcast.write_to(segment integer) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -750,6 +850,7 @@ CREATE TABLE rowcast.channel (
     form text[],
     replicated boolean DEFAULT false NOT NULL,
     briefly boolean DEFAULT false NOT NULL,
+    unlisted boolean DEFAULT false NOT NULL,
     CONSTRAINT channel_name_fits_a_url CHECK (((name <> ''::text) AND (length(name) <= 100) AND (name !~ '[[:space:][:cntrl:]/?#%]'::text) AND (name <> 'user'::text))),
     CONSTRAINT channel_notification_is_an_object CHECK (((notification IS NULL) OR (jsonb_typeof(notification) = 'object'::text))),
     CONSTRAINT channel_one_user_rule CHECK (((user_column IS NULL) OR (user_query IS NULL)))
@@ -794,6 +895,8 @@ COMMENT ON COLUMN rowcast.channel.replicated IS 'whether what a subscription of 
 
 COMMENT ON COLUMN rowcast.channel.briefly IS 'whether its changes are kept for brief_retention; see rowcast.keep_briefly';
 
+COMMENT ON COLUMN rowcast.channel.unlisted IS 'it is captured because a claim follows it, and is no channel for clients';
+
 ALTER TABLE rowcast.channel ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME rowcast.channel_id_seq
     START WITH 1
@@ -802,6 +905,79 @@ ALTER TABLE rowcast.channel ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE rowcast.claim (
+    name text NOT NULL,
+    query text NOT NULL,
+    value_type regtype NOT NULL,
+    canonical text NOT NULL,
+    stated_at timestamp with time zone DEFAULT now() NOT NULL,
+    stated_by name DEFAULT SESSION_USER NOT NULL,
+    CONSTRAINT claim_name_fits_braces CHECK ((name ~ '^[A-Za-z0-9_.:/-]+$'::text))
+);
+ALTER TABLE rowcast.claim OWNER TO installer;
+
+COMMENT ON TABLE rowcast.claim IS 'claims of row filters whose values a query reads: see rowcast.claim';
+
+COMMENT ON COLUMN rowcast.claim.query IS 'gives the values of one holder; {sub} stands for claim sub of its token';
+
+COMMENT ON COLUMN rowcast.claim.value_type IS 'the type of its values';
+
+COMMENT ON COLUMN rowcast.claim.canonical IS 'the holder as the column has it that the query compares with {sub}: an expression over {sub}';
+
+CREATE VIEW rowcast.displaced (
+    channel integer
+);
+ALTER TABLE rowcast.displaced OWNER TO installer;
+
+COMMENT ON VIEW rowcast.displaced IS 'channels whose table has given its name to another one';
+
+CREATE TABLE rowcast.followed (
+    claim text NOT NULL,
+    target regclass NOT NULL,
+    columns text[] NOT NULL,
+    holder text
+);
+ALTER TABLE rowcast.followed OWNER TO installer;
+
+COMMENT ON TABLE rowcast.followed IS 'the tables whose changes may change the values of a claim';
+
+COMMENT ON COLUMN rowcast.followed.columns IS 'the columns that the query reads: a change of no other matters';
+
+COMMENT ON COLUMN rowcast.followed.holder IS 'the column that says whose values a row is of; null: a row may be of everybody';
+
+CREATE TABLE rowcast.hidden_column (
+    channel integer NOT NULL,
+    attnum smallint NOT NULL
+);
+ALTER TABLE rowcast.hidden_column OWNER TO installer;
+
+COMMENT ON TABLE rowcast.hidden_column IS 'columns that took the name of an excluded one, as their writers saw it; see rowcast.keep_excluded';
+
+CREATE VIEW rowcast.shown_column (
+    channel integer,
+    attnum smallint,
+    name text,
+    type oid
+);
+ALTER TABLE rowcast.shown_column OWNER TO installer;
+
+COMMENT ON VIEW rowcast.shown_column IS 'columns of watched tables that may leave';
+
+CREATE VIEW rowcast.claims (
+    name text,
+    query text,
+    value_type regtype,
+    "table" regclass,
+    columns text[],
+    holder text,
+    channel text,
+    since timestamp with time zone,
+    drift text
+);
+ALTER TABLE rowcast.claims OWNER TO installer;
+
+COMMENT ON VIEW rowcast.claims IS 'claims whose values are read from tables, and the tables that they follow';
 
 CREATE SEQUENCE rowcast.outbox_id
     START WITH 1
@@ -888,13 +1064,6 @@ COMMENT ON COLUMN rowcast.cost.trigger_us IS 'microseconds of a call of the trig
 
 COMMENT ON COLUMN rowcast.cost.looked_at IS 'per cent of the outbox that the figures come from';
 
-CREATE VIEW rowcast.displaced (
-    channel integer
-);
-ALTER TABLE rowcast.displaced OWNER TO installer;
-
-COMMENT ON VIEW rowcast.displaced IS 'channels whose table has given its name to another one';
-
 CREATE VIEW rowcast.exposure (
     channel text,
     "table" regclass,
@@ -911,24 +1080,6 @@ CREATE VIEW rowcast.exposure (
 ALTER TABLE rowcast.exposure OWNER TO installer;
 
 COMMENT ON VIEW rowcast.exposure IS 'for each role, channel and column: whether it can be seen, of which rows, and by which other ways it leaves';
-
-CREATE TABLE rowcast.hidden_column (
-    channel integer NOT NULL,
-    attnum smallint NOT NULL
-);
-ALTER TABLE rowcast.hidden_column OWNER TO installer;
-
-COMMENT ON TABLE rowcast.hidden_column IS 'columns that took the name of an excluded one, as their writers saw it; see rowcast.keep_excluded';
-
-CREATE VIEW rowcast.shown_column (
-    channel integer,
-    attnum smallint,
-    name text,
-    type oid
-);
-ALTER TABLE rowcast.shown_column OWNER TO installer;
-
-COMMENT ON VIEW rowcast.shown_column IS 'columns of watched tables that may leave';
 
 CREATE VIEW rowcast.form (
     channel integer,
@@ -988,7 +1139,8 @@ CREATE TABLE rowcast.node (
     sockets bigint NOT NULL,
     lag_ms double precision NOT NULL,
     seen pg_snapshot,
-    unread timestamp with time zone
+    unread timestamp with time zone,
+    knows integer
 );
 ALTER TABLE rowcast.node OWNER TO installer;
 
@@ -997,6 +1149,8 @@ COMMENT ON TABLE rowcast.node IS 'nodes, as they noted themselves; rowcast.nodes
 COMMENT ON COLUMN rowcast.node.seen IS 'what this snapshot sees of the outbox the node needs no more';
 
 COMMENT ON COLUMN rowcast.node.unread IS 'when the first change was captured of those that the node had not read; such a one is young, unless the node stands still';
+
+COMMENT ON COLUMN rowcast.node.knows IS 'the version of the schema that its program is of; null: 6 or less';
 
 CREATE VIEW rowcast.nodes (
     node text,
@@ -1294,6 +1448,12 @@ ALTER TABLE ONLY rowcast.channel
 ALTER TABLE ONLY rowcast.channel
     ADD CONSTRAINT channel_target_watched_once UNIQUE (target);
 
+ALTER TABLE ONLY rowcast.claim
+    ADD CONSTRAINT claim_has_one_meaning PRIMARY KEY (name);
+
+ALTER TABLE ONLY rowcast.followed
+    ADD CONSTRAINT followed_once PRIMARY KEY (claim, target);
+
 ALTER TABLE ONLY rowcast.incarnation
     ADD CONSTRAINT incarnation_pkey PRIMARY KEY (number);
 
@@ -1347,6 +1507,9 @@ CREATE INDEX outbox_5_xid ON rowcast.outbox_5 USING btree (xid);
 
 CREATE TRIGGER note_exposure BEFORE INSERT OR UPDATE ON rowcast.channel FOR EACH ROW EXECUTE FUNCTION rowcast.note_exposure();
 
+ALTER TABLE ONLY rowcast.followed
+    ADD CONSTRAINT followed_by_a_claim FOREIGN KEY (claim) REFERENCES rowcast.claim(name) ON DELETE CASCADE;
+
 GRANT USAGE ON SCHEMA rowcast TO rowcast_capture;
 GRANT USAGE ON SCHEMA rowcast TO rowcast_relay;
 
@@ -1390,6 +1553,15 @@ REVOKE ALL ON FUNCTION rowcast.capture_truncate_brief() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.claim(name text, query text, follows regclass[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.claim_body(query text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.claim_body(query text) TO rowcast_relay;
+
+REVOKE ALL ON FUNCTION rowcast.claim_holder(query text, checked regclass, OUT relation regclass, OUT "column" text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.claim_reads(checked regclass, OUT relation regclass, OUT columns text[], OUT problem text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION rowcast.configure(name text, value text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.create_channel(name text) FROM PUBLIC;
@@ -1402,9 +1574,13 @@ GRANT ALL ON FUNCTION rowcast.drifted_names(policy rowcast.policy) TO rowcast_re
 
 REVOKE ALL ON FUNCTION rowcast.drop_channel(name text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.drop_claim(name text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION rowcast.dump() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.floor_now() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.follow(target regclass, columns text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.forget_role(role name) FROM PUBLIC;
 
@@ -1443,6 +1619,9 @@ GRANT ALL ON FUNCTION rowcast.keep_excluded() TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.lock_for_triggers(target regclass) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.members(holders text[], OUT claim text, OUT holder text, OUT canonical text, OUT members text[], OUT problem text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.members(holders text[], OUT claim text, OUT holder text, OUT canonical text, OUT members text[], OUT problem text) TO rowcast_relay;
+
 REVOKE ALL ON FUNCTION rowcast.note_durable() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.note_durable() TO rowcast_relay;
 
@@ -1458,6 +1637,9 @@ GRANT ALL ON FUNCTION rowcast.note_life() TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) TO rowcast_relay;
+
+REVOKE ALL ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.note_tables() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.note_tables() TO rowcast_relay;
@@ -1503,6 +1685,9 @@ REVOKE ALL ON FUNCTION rowcast.row_bytes() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.row_bytes() TO rowcast_capture;
 GRANT ALL ON FUNCTION rowcast.row_bytes() TO rowcast_relay;
 
+REVOKE ALL ON FUNCTION rowcast.row_security(target regclass, OUT "table" regclass, OUT policy name, OUT call text, OUT problem text, OUT role text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.row_security(target regclass, OUT "table" regclass, OUT policy name, OUT call text, OUT problem text, OUT role text) TO rowcast_relay;
+
 REVOKE ALL ON FUNCTION rowcast.serves() FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.serves() TO rowcast_relay;
 
@@ -1516,6 +1701,8 @@ REVOKE ALL ON FUNCTION rowcast.take_publishing(instance text, since timestamp wi
 GRANT ALL ON FUNCTION rowcast.take_publishing(instance text, since timestamp with time zone, replaces boolean) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.tell_policy(channel text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.unfollow() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.uninstall() FROM PUBLIC;
 
@@ -1538,6 +1725,8 @@ REVOKE ALL ON FUNCTION rowcast.watch_schema(name text, prefix text, except_table
 
 REVOKE ALL ON FUNCTION rowcast.watch_with_prefix(target regclass, prefix text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.who_sees(channel text, claims jsonb, key jsonb, OUT condition integer, OUT test text, OUT source text, OUT "values" text[], OUT total integer, OUT seen boolean, OUT verdict text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION rowcast.write_to(segment integer) FROM PUBLIC;
 
 GRANT SELECT ON TABLE rowcast.alive TO rowcast_relay;
@@ -1558,6 +1747,19 @@ GRANT SELECT(target) ON TABLE rowcast.channel TO rowcast_capture;
 
 GRANT SELECT(user_column) ON TABLE rowcast.channel TO rowcast_capture;
 
+GRANT SELECT ON TABLE rowcast.claim TO rowcast_relay;
+
+GRANT SELECT ON TABLE rowcast.displaced TO rowcast_relay;
+
+GRANT SELECT ON TABLE rowcast.followed TO rowcast_relay;
+
+GRANT SELECT,INSERT ON TABLE rowcast.hidden_column TO rowcast_capture;
+GRANT SELECT ON TABLE rowcast.hidden_column TO rowcast_relay;
+
+GRANT SELECT ON TABLE rowcast.shown_column TO rowcast_relay;
+
+GRANT SELECT ON TABLE rowcast.claims TO rowcast_relay;
+
 GRANT USAGE ON SEQUENCE rowcast.outbox_id TO rowcast_capture;
 GRANT SELECT ON SEQUENCE rowcast.outbox_id TO rowcast_relay;
 
@@ -1567,14 +1769,7 @@ GRANT SELECT ON TABLE rowcast.segment TO rowcast_relay;
 
 GRANT SELECT ON TABLE rowcast.cost TO rowcast_relay;
 
-GRANT SELECT ON TABLE rowcast.displaced TO rowcast_relay;
-
 GRANT SELECT ON TABLE rowcast.exposure TO rowcast_relay;
-
-GRANT SELECT,INSERT ON TABLE rowcast.hidden_column TO rowcast_capture;
-GRANT SELECT ON TABLE rowcast.hidden_column TO rowcast_relay;
-
-GRANT SELECT ON TABLE rowcast.shown_column TO rowcast_relay;
 
 GRANT SELECT ON TABLE rowcast.form TO rowcast_relay;
 
