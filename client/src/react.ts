@@ -3,10 +3,13 @@ import { useMemo, useSyncExternalStore } from "react";
 import type { Client, Part, State } from "./index.js";
 import {
   collectionStore,
+  inboxStore,
   notificationStore,
   stateStore,
   windowStore,
   type CollectionStoreOptions,
+  type InboxStoreOptions,
+  type InboxView,
   type NotificationStoreOptions,
   type NotificationView,
   type StateOptions,
@@ -40,6 +43,18 @@ export function useWindow<
   options: WindowStoreOptions<Channels[Name], Column>,
 ): WindowView<Part<Channels[Name], Column>> {
   return useStore(useMemo(() => windowStore(client, channel, options), [client, channel, JSON.stringify(options)]));
+}
+
+/**
+ * A user's messages, read and unread, and how many are unread, live while the component is mounted; without a user there are
+ * none. To mark a message as read is a write of your application.
+ */
+export function useInbox<Channels extends object, Name extends keyof Channels & string = keyof Channels & "inbox">(
+  client: Client<Channels>,
+  user: string | number | null | undefined,
+  options: InboxStoreOptions<Channels, Name> = {},
+): InboxView<Channels[Name]> {
+  return useStore(useMemo(() => inboxStore(client, user, options), [client, user, JSON.stringify(options)]));
 }
 
 /** The notifications that a user is told while the component is mounted; without a user there are none. */

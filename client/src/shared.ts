@@ -23,6 +23,16 @@ export interface Source<View> {
 /** Opens what is shown. It calls `changed` when the view is another one; with true where it is the last one. */
 export type Open<View> = (changed: (isLast?: boolean) => void) => Source<View>;
 
+/** How long a store is open. */
+export interface Lifetime {
+  /** false: nothing is asked for, and the view is the empty one */
+  enabled?: boolean;
+  /** milliseconds for which it stays open after its last subscriber has left: 5,000 unless told */
+  keepAlive?: number;
+}
+
+export const KEEP_ALIVE = 5_000;
+
 const shared = new WeakMap<Client<any>, Map<string, Shared<any>>>();
 
 /**
@@ -59,6 +69,11 @@ export function emptyStore<View>(empty: View): Store<View> {
       return () => {};
     },
   };
+}
+
+/** A page that knows its user later asks for nothing until then. */
+export function isNobody(user: string | number | null | undefined): user is null | undefined | "" {
+  return user === null || user === undefined || user === "";
 }
 
 /** A timer that keeps no Node process alive. Elsewhere a timer is a number. */

@@ -1,4 +1,4 @@
-/** Rows, windows, notifications and a client's state as stores of Svelte's contract. Bindings of other frameworks are made of them. */
+/** Rows, windows, inboxes, notifications and a client's state as stores of Svelte's contract. Bindings of other frameworks are made of them. */
 import type {
   Client,
   Collection,
@@ -7,13 +7,14 @@ import type {
   Notification,
   Part,
   RowcastError,
-  Shown,
   State,
   WindowOptions,
 } from "./index.js";
-import { emptyStore, makeStore, unref, type Store } from "./shared.js";
+import { emptyStore, isNobody, KEEP_ALIVE, makeStore, unref, type Lifetime, type Store } from "./shared.js";
+import { followWindow, NO_WINDOW, type WindowView } from "./window-view.js";
 
-export type { Store };
+export { inboxStore, type InboxStoreOptions, type InboxView } from "./inbox.js";
+export type { Lifetime, Store, WindowView };
 
 /** A collection at one moment. */
 export interface View<Row> {
@@ -28,14 +29,6 @@ export interface View<Row> {
 /** A store of rows. */
 export type CollectionStore<Row> = Store<View<Row>>;
 
-/** How long a store is open. */
-export interface Lifetime {
-  /** false: nothing is asked for, and the view is the empty one */
-  enabled?: boolean;
-  /** milliseconds for which it stays open after its last subscriber has left: 5,000 unless told */
-  keepAlive?: number;
-}
-
 /** What a store asks for: its subscribers open and close it. A `filter` that is falsy is none. */
 export interface StoreOptions<Row, Column extends string = never>
   extends Pick<CollectionOptions<Row, Column>, "key" | "columns">,
@@ -48,7 +41,6 @@ export interface CollectionStoreOptions<Row, Column extends string = never>
   extends StoreOptions<Row, Column>,
     Pick<CollectionOptions<Row, Column>, "initial"> {}
 
-const KEEP_ALIVE = 5_000;
 const EMPTY: View<never> = { rows: [], isReady: false };
 
 /** A store of a channel's rows. Stores of the same client, channel and options share one collection. */
@@ -101,22 +93,10 @@ function follow<Row>(collection: Collection<Row>, changed: (isLast?: boolean) =>
   return { get, close: () => collection.close() };
 }
 
-/** A window at one moment. */
-export interface WindowView<Row> extends Shown<Row> {
-  /** the rows are those of the table */
-  readonly isReady: boolean;
-  /** why the rows are followed no longer */
-  readonly error?: RowcastError;
-  /** shows more rows, to everybody who is shown them; where it fails, `error` says why */
-  loadMore(count?: number): void;
-}
-
 /** Which window a store asks for. A `filter` that is falsy is none. */
 export interface WindowStoreOptions<Row, Column extends string = never>
   extends StoreOptions<Row, Column>,
     Pick<WindowOptions<Row, Column>, "order" | "limit" | "count"> {}
-
-const NO_WINDOW: WindowView<never> = { rows: [], hasMore: false, isLoading: false, isReady: false, loadMore() {} };
 
 /** A store of a channel's first rows in an order. Stores of the same client, channel and options share one window. */
 export function windowStore<
@@ -136,25 +116,7 @@ export function windowStore<
   const name = typeof key === "function" ? undefined : JSON.stringify({ window: wishes });
   return makeStore<View>(client, name, NO_WINDOW, keepAlive, (changed) => {
     const window = client.window<Name, Column>(channel, { key, columns, order, limit, count, filter: filter || undefined });
-    const loadMore = (count?: number) => void window.loadMore(count).catch(() => {}); // the event has told
-    let { shown } = window;
-    let view: View = { ...shown, isReady: false, loadMore };
-    /** Also before its own listeners are told. */
-    function get(): View {
-      if (shown !== window.shown) view = { ...view, ...(shown = window.shown) };
-      return view;
-    }
-    function update(part: Partial<View>): void {
-      view = { ...get(), ...part };
-      changed(view.error !== undefined);
-    }
-    window.on("change", () => update({}));
-    window.on("error", (error) => error.final && update({ error }));
-    window.ready.then(
-      () => update({ isReady: true }),
-      () => {}, // the event has told, or it was closed
-    );
-    return { get, close: () => window.close() };
+    return followWindow(window, changed);
   });
 }
 
@@ -192,7 +154,7 @@ export function notificationStore<Data = any>(
   options: NotificationStoreOptions = {},
 ): Store<NotificationView<Data>> {
   const { enabled = true, keepAlive = KEEP_ALIVE, limit = 100, since } = options;
-  if (!enabled || user === null || user === undefined || user === "") return emptyStore<NotificationView<Data>>(NOTHING);
+  if (!enabled || isNobody(user)) return emptyStore<NotificationView<Data>>(NOTHING);
   // no channel's name is an empty text
   const name = JSON.stringify(["", String(user), limit, since, keepAlive]);
   return makeStore<NotificationView<Data>>(client, name, NOTHING, keepAlive, (changed) => {

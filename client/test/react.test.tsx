@@ -6,7 +6,7 @@ import { createElement } from "react";
 import { renderToString } from "react-dom/server";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { connect } from "../src/index.js";
-import { useCollection, useNotifications, useWindow } from "../src/react.js";
+import { useCollection, useInbox, useNotifications, useWindow } from "../src/react.js";
 import { bundle } from "./bundle.js";
 import { Chromium, noChromium } from "./chromium.js";
 import { Front } from "./front.js";
@@ -21,7 +21,8 @@ test("a server that renders opens nothing and keeps nothing", () => {
   function Page({ user }: { user: number }) {
     const { rows } = useCollection(client, "pets", { key: "pet_id", filter: `user_id=eq.${user}` });
     const newest = useWindow(client, "pets", { key: "pet_id", order: "pet_id.desc", limit: 10, filter: `user_id=eq.${user}` });
-    return `${rows.length + newest.rows.length} ${useNotifications(client, user).notifications.length}`;
+    const inbox = useInbox(client, user, { channel: "inbox" });
+    return `${rows.length + newest.rows.length + inbox.messages.length + inbox.unread} ${useNotifications(client, user).notifications.length}`;
   }
   const render = (from: number, to: number) => {
     for (let user = from; user < to; user++) expect(renderToString(createElement(Page, { user }))).toBe("0 0");
@@ -151,6 +152,26 @@ describeWhere(noChromium() ?? missing(), "React in a browser", () => {
     for (let count = 0; count < 3; count++) await page.click("section button");
     await shows("section b", "10,9,7,6,5,4,3,2,1");
     expect(await page.locator("section button").count()).toBe(0);
+  });
+
+  test("an inbox shows a user's messages and how many are unread, and none of the user before", async () => {
+    await page.click("#inbox");
+    await shows("nav i", "0");
+    await page.fill("input", "1");
+    await shows("nav b", "7 of 1,4 of 1");
+    server.sql("insert into pets values (30, 1, null), (31, 2, null); update pets set name = null where pet_id = 1");
+    await shows("nav b", "30 of 1,7 of 1");
+    await shows("nav i", "2");
+    await page.click("nav button");
+    await shows("nav b", "30 of 1,7 of 1,4 of 1,1 of 1");
+    server.sql("update pets set name = 'read' where pet_id in (1, 30)");
+    await shows("nav i", "0");
+    await page.fill("input", "2");
+    await shows("nav b", "31 of 2,8 of 2");
+    await shows("nav i", "1");
+    await page.fill("input", "");
+    await shows("nav b", "");
+    await shows("nav i", "0");
   });
 
   test("a connection that stays away is shown", async () => {

@@ -1,7 +1,7 @@
 import { expectTypeOf, test } from "vitest";
 import { connect, type Change, type RowcastError, type State } from "../src/index.js";
-import { useCollection, useWindow } from "../src/react.js";
-import { collectionStore } from "../src/store.js";
+import { useCollection, useInbox, useWindow } from "../src/react.js";
+import { collectionStore, inboxStore } from "../src/store.js";
 
 interface Pet {
   pet_id: number;
@@ -45,6 +45,17 @@ function typed(): void {
   // @ts-expect-error no column of pets
   client.window("pets", { key: "pet_id", order: "nmae.desc" });
   expectTypeOf(useWindow(client, "pets", { key: "pet_id", columns: ["pet_id"] }).rows).toEqualTypeOf<readonly Pick<Pet, "pet_id">[]>();
+
+  const mail = connect<{ inbox: Pet & { read_at: string | null }; pets: Pet }>("/");
+  expectTypeOf(useInbox(mail, 7, { limit: 50 }).messages[0]!.read_at).toEqualTypeOf<string | null>();
+  expectTypeOf(inboxStore(mail, null).get().unread).toEqualTypeOf<number>();
+  expectTypeOf(useInbox(mail, "7", { channel: "pets", key: "pet_id", userColumn: false, readColumn: "name" }).messages).toEqualTypeOf<readonly Pet[]>();
+  // @ts-expect-error no column of pets
+  useInbox(mail, 7, { channel: "pets", readColumn: "read_at" });
+  // @ts-expect-error there is no such channel
+  useInbox(mail, 7, { channel: "cats" });
+  expectTypeOf(useInbox(client, 7).messages).toEqualTypeOf<readonly never[]>();
+  expectTypeOf(useInbox(connect("/"), 7, { key: "id" }).messages).toEqualTypeOf<readonly any[]>();
 
   client.on("state", (state) => expectTypeOf(state).toEqualTypeOf<State>());
 

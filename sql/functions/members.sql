@@ -57,5 +57,21 @@ begin
       end;
     end loop;
   end loop;
+  -- TRUNCATE, or DDL that wrote a table anew, came after the snapshot of this statement and before it read the table: it
+  -- has seen no rows, where there were some. From then on the lock that it has keeps such away
+  if exists (
+    with recursive part(relid) as (
+        select f.target::oid from rowcast.followed f
+      union
+        select h.inhrelid
+          from part
+          join pg_class t on t.oid = part.relid and t.relkind = 'p'
+          join pg_inherits h on h.inhparent = part.relid
+    )
+    select from part
+      join pg_class t on t.oid = part.relid and t.relfilenode <> 0
+     where t.relfilenode <> pg_relation_filenode(t.oid)) then
+    raise exception 'a table that claims follow was truncated meanwhile' using errcode = 'serialization_failure';
+  end if;
 end $$;
 comment on function rowcast.members(text[]) is 'the values of every claim, of each of these holders';

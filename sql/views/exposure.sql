@@ -7,6 +7,7 @@
 --             rows that the policy shows; 'named' in rowcast.watch(.., notification => ..), whatever policies say;
 --             'no'
 --   actor     whether the role is told who wrote
+--   claims    those of the row filter that rowcast.claim has stated: their values stand in tables, the others in tokens
 --   bell      whether every role in the database that runs LISTEN hears it: rowcast.configure('notify', 'empty') ends
 --   it
 create view rowcast.exposure as
@@ -20,6 +21,10 @@ select c.name as channel, c.target as "table", a.attname::text as "column", r.ro
        coalesce(p.actor, false) as actor,
        s.exposure <> 'excluded' and rowcast.bell_mode() in ('row', 'always') as bell,
        p.stated_at as since,
+       array(select k.name from rowcast.claim k
+              where exists (select from rowcast.filter_tests(p.row_filter) f
+                             where not f.is_quoted and f.operand = '{' || k.name || '}')
+              order by 1) as claims,
        case when s.exposure = 'drifted' then
               format('another column has a name of this policy now: %s; '
                      'state it again: select rowcast.allow(%L, %L, %L, %L, %L);',

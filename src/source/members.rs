@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 
 use super::client::{Parameter, Pool};
 use super::encoding::{Bytes, Encoding};
@@ -23,6 +24,8 @@ select pg_catalog.pg_current_snapshot()::text, pg_catalog.current_setting('serve
 /// Values of one holder at most, of one claim.
 const MOST: usize = 100_000;
 
+/// So often it is read again at once where a table was truncated meanwhile.
+const OVERTAKEN: u32 = 10;
 /// One reading may take so long.
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -47,21 +50,24 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
 /// Reads what these holders have of every claim. Where the database refuses the statement, half of them are read, and so on: a
 /// name that it cannot take, say, concerns its own user, who has nothing.
 async fn read_some(pool: &Pool, mut holders: Vec<Arc<str>>, bytes: usize) -> Result<MembersRead> {
+    let mut again = 0;
     loop {
         // no text of Postgres has it
         let asked: Vec<&str> = holders.iter().map(|holder| &**holder).filter(|holder| !holder.contains('\0')).collect();
         match read(pool, &asked, bytes).await {
             Ok((seen, held, beyond_memory)) => return Ok(MembersRead { seen, holders, held, beyond_memory }),
-            Err(Failed { error, is_of_a_holder: true }) if holders.len() > 1 => {
+            Err(Failed { error, is_of_a_holder: true, .. }) if holders.len() > 1 => {
                 tracing::debug!(event = "claims_halved", error = error::chain(&error));
                 holders.truncate(holders.len() / 2);
             }
-            Err(Failed { error, is_of_a_holder: true }) => {
+            Err(Failed { error, is_of_a_holder: true, .. }) => {
                 tracing::warn!(event = "claims_unread", error = error::chain(&error));
                 let (seen, held, beyond_memory) = read(pool, &[], bytes).await.map_err(|failed| failed.error)?;
                 return Ok(MembersRead { seen, holders, held, beyond_memory });
             }
-            Err(Failed { error, is_of_a_holder: false }) => return Err(error),
+            // a table was truncated meanwhile
+            Err(Failed { is_overtaken: true, .. }) if again < OVERTAKEN => again += 1,
+            Err(Failed { error, .. }) => return Err(error),
         }
     }
 }
@@ -71,11 +77,13 @@ struct Failed {
     error: Error,
     /// for others it may go well
     is_of_a_holder: bool,
+    /// at once it may go well
+    is_overtaken: bool,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self { error, is_of_a_holder: false }
+        Self { error, is_of_a_holder: false, is_overtaken: false }
     }
 }
 
@@ -84,7 +92,8 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
     let explain = |error: tokio_postgres::Error| {
         // what passes by itself: a lock, a lack of resources, a statement that was cancelled
         let passes = error.code().is_none_or(|code| ["40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2]));
-        Failed { error: Error::database("cannot read what claims say", error), is_of_a_holder: !passes }
+        let is_overtaken = error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE);
+        Failed { error: Error::database("cannot read what claims say", error), is_of_a_holder: !passes, is_overtaken }
     };
     let parameters: [Parameter<'_>; 1] = [&holders];
     let mut rows = pin!(client.query_raw(MEMBERS, parameters).await.map_err(explain)?);

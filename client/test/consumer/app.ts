@@ -1,7 +1,7 @@
 /** A program that has installed the package, for its compiler. It has no library of a browser, and none of Node. */
 import { connect, type Change, type Client, type Filter, type Notification, type Token } from "rowcast-client";
-import { useCollection, useConnectionState, useNotifications, useWindow } from "rowcast-client/react";
-import { collectionStore, notificationStore, stateStore, windowStore, type View, type WindowView } from "rowcast-client/store";
+import { useCollection, useConnectionState, useInbox, useNotifications, useWindow } from "rowcast-client/react";
+import { collectionStore, inboxStore, notificationStore, stateStore, windowStore, type InboxView, type View, type WindowView } from "rowcast-client/store";
 import { SharedSocket, tabStorage } from "rowcast-client/tabs";
 
 type Equal<One, Other> =
@@ -123,6 +123,17 @@ client.window("pets", { key, order: "nmae" });
 // @ts-expect-error
 useWindow(client, "pets", { key, order: ["name", "nmae.desc"] });
 loose.window("cats", { key: "id", order: text });
+
+// a user's messages; a client that knows no channel `inbox` names its own
+const letters = useInbox(client, user, { channel: "pets", key, readColumn: "name", order: "name.desc", limit: 50, enabled: !!user });
+same<typeof letters, InboxView<Pet>>(true);
+letters.loadMore(letters.unread);
+const mail = connect<{ inbox: Pet; pets: Pet }>("/");
+same<ReturnType<typeof useInbox<{ inbox: Pet; pets: Pet }>>, InboxView<Pet>>(true);
+inboxStore(mail, pet?.user_id, { userColumn: false }).subscribe(({ messages }) => messages[0]?.name);
+inboxStore(loose, "7", { readColumn: text }).get().messages[0].anything;
+// @ts-expect-error there is no such column
+useInbox(client, 7, { channel: "pets", key: "inbox_id" });
 
 const bell = useNotifications<{ pet_name: string }>(client, pet?.user_id, { limit: 20, since: "1A", enabled: !!pet });
 same<(typeof bell)["notifications"], readonly Notification<{ pet_name: string }>[]>(true);

@@ -1,8 +1,8 @@
-/** Views that come and go, in React: a user's pets, the user's notifications, and how things stand. */
+/** Views that come and go, in React: a user's pets, the user's notifications and inbox, and how things stand. */
 import { StrictMode, useState } from "react";
 import { hydrateRoot } from "react-dom/client";
 import { connect, type Client } from "../../src/index.js";
-import { useCollection, useConnectionState, useNotifications, useWindow } from "../../src/react.js";
+import { useCollection, useConnectionState, useInbox, useNotifications, useWindow } from "../../src/react.js";
 import type { Pet } from "./pet.js";
 
 type Clinic = Client<{ pets: Pet }>;
@@ -43,6 +43,18 @@ function Newest({ client }: { client: Clinic }) {
   );
 }
 
+/** Pets that have no name yet are unread. */
+function Inbox({ client, user }: { client: Clinic; user: string }) {
+  const { messages, unread, hasMore, loadMore } = useInbox(client, user, { channel: "pets", key: "pet_id", readColumn: "name", limit: 2 });
+  return (
+    <nav>
+      <b>{messages.map(({ pet_id, user_id }) => `${pet_id} of ${user_id}`).join()}</b>
+      <i>{unread}</i>
+      {hasMore && <button onClick={() => loadMore()}>more</button>}
+    </nav>
+  );
+}
+
 function Standing({ client }: { client: Clinic }) {
   const state = useConnectionState(client, { delay: 100 });
   seen.states.push(state);
@@ -53,6 +65,7 @@ export function App({ client }: { client: Clinic }) {
   const [user, setUser] = useState("");
   const [isElsewhere, setElsewhere] = useState(false);
   const [hasNewest, setNewest] = useState(false);
+  const [hasInbox, setInbox] = useState(false);
   return (
     <StrictMode>
       <Standing client={client} />
@@ -62,6 +75,8 @@ export function App({ client }: { client: Clinic }) {
       <Bell client={client} user={user} />
       <button id="newest" onClick={() => setNewest(true)} />
       {hasNewest && <Newest client={client} />}
+      <button id="inbox" onClick={() => setInbox(true)} />
+      {hasInbox && <Inbox client={client} user={user} />}
     </StrictMode>
   );
 }
