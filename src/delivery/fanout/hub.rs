@@ -100,6 +100,8 @@ pub struct Hub {
     settled: watch::Sender<()>,
     /// some holders of claims are to be read
     in_doubt: Notify,
+    /// a view was made: the router hears of it before the next cut has to wait for that
+    new_view: Notify,
     /// when the source is, or was last, asked to look at them
     doubted: Mutex<Option<Instant>>,
     source: Source,
@@ -199,6 +201,7 @@ impl Hub {
             catalogued: watch::Sender::new(()),
             settled: watch::Sender::new(()),
             in_doubt: Notify::new(),
+            new_view: Notify::new(),
             doubted: Mutex::default(),
             source,
             meter,
@@ -405,6 +408,7 @@ impl Hub {
                     // the source ends at the shutdown, and tells why where it does so before
                     None => return shutdown.begun().await,
                 },
+                () = self.new_view.notified() => self.hear_of_views(&mut views),
                 _ = heartbeat.tick() => self.beat(),
                 () = shutdown.begun() => return,
             }

@@ -152,6 +152,7 @@ impl Hub {
         let look = look.map_err(JoinError::TooMany)?.map(Box::new);
         if let Some(projection) = is_new {
             state.known.insert(&view, projection);
+            self.new_view.notify_one();
         }
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(writer.clone());
