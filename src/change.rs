@@ -408,8 +408,8 @@ pub enum Event {
         channels: Vec<Channel>,
         /// the policies
         policies: Vec<Policy>,
-        /// the claims whose values stand in tables
-        claims: Vec<Claim>,
+        /// the claims whose values stand in tables; `None`: as before
+        claims: Option<Vec<Claim>>,
     },
     /// A user's tokens are no longer good, and sockets that have one must be closed.
     Revoked {

@@ -251,6 +251,8 @@ pub struct Held {
     pub form: Option<Box<str>>,
     /// the values; `None` where they cannot be had
     pub members: Option<Members>,
+    /// they cannot be had because of the user's own name, which does not fit: it will not fit later either
+    pub is_unfit: bool,
 }
 
 /// The values of a claim, each once: often many, so they stand in one text.

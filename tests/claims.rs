@@ -92,7 +92,8 @@ async fn members_see_their_rows_as_they_come_and_go() {
     assert_eq!(reloaded(&mut seven).await, [1, 4].into());
     db.run("update staff set active = false where user_id = 7 and clinic = 1").await;
     assert_eq!(reloaded(&mut seven).await, [4].into());
-    db.run("update pets set name = 'Luna III' where pet_id = 1; update pets set name = 'Rex III' where pet_id = 2").await;
+    db.run("update pets set name = 'Luna III' where pet_id = 1; update pets set name = 'Rex III' where pet_id = 2")
+        .await;
     assert_eq!(next(&mut nine).await["data"]["name"], "Luna III");
     assert_eq!(next(&mut eight).await["data"]["name"], "Rex III", "it was told nothing of the others' members");
     db.run("delete from staff where user_id = 9; update staff set user_id = 7 where user_id = 8 and clinic = 2").await;
@@ -137,7 +138,8 @@ async fn a_cursor_is_good_as_long_as_the_members_are_the_same() {
     let (db, server) = clinics().await;
     let (mut seven, cursor) = server.subscribed_at(&format!("/ws/pets?token={}", vet("7"))).await;
     // what is not this user's leaves it good, also where a node has just begun
-    db.run("insert into staff (user_id, clinic) values (9, 1); update pets set name = 'Luna II' where pet_id = 1").await;
+    db.run("insert into staff (user_id, clinic) values (9, 1); update pets set name = 'Luna II' where pet_id = 1")
+        .await;
     assert_eq!(next(&mut seven).await["data"]["name"], "Luna II");
     let back = async |server: &TestServer, cursor: &str| {
         server.socket(&format!("/ws/pets?since={cursor}&token={}", vet("7"))).await
@@ -147,12 +149,17 @@ async fn a_cursor_is_good_as_long_as_the_members_are_the_same() {
         let mut socket = back(server, &cursor).await;
         assert_eq!(next(&mut socket).await["data"]["name"], "Luna II");
         let subscribed = next(&mut socket).await;
-        assert_eq!((&subscribed["type"], &subscribed["recovered"]), (&json!("subscribed"), &json!(true)), "{subscribed}");
+        assert_eq!(
+            (&subscribed["type"], &subscribed["recovered"]),
+            (&json!("subscribed"), &json!(true)),
+            "{subscribed}"
+        );
     }
     // away and back again: what was changed meanwhile was not this user's to see
     db.run("update staff set active = false where user_id = 7").await;
     assert_eq!(reloaded(&mut seven).await, BTreeSet::new());
-    db.run("update pets set name = 'Luna III' where pet_id = 1; update staff set active = true where user_id = 7").await;
+    db.run("update pets set name = 'Luna III' where pet_id = 1; update staff set active = true where user_id = 7")
+        .await;
     assert_eq!(reloaded(&mut seven).await, [1].into());
     db.run("update pets set name = 'Luna IV' where pet_id = 1").await;
     assert_eq!(next(&mut seven).await["data"]["name"], "Luna IV");
@@ -169,7 +176,11 @@ async fn every_kind_of_node_knows_the_members_or_says_that_it_does_not() {
     let (db, redis) = (TestDatabase::new().await, TestRedis::start().await);
     db.run(CLINICS).await;
     let node = |url: &str, role: &str| TestServer::start_with(url, &[("jwt-secret", SECRET), (role, &redis.url())]);
-    let nodes = [node(&db.url, "publish"), node(&db.url, "subscribe"), TestServer::start_with(&db.url, &[("jwt-secret", SECRET)])];
+    let nodes = [
+        node(&db.url, "publish"),
+        node(&db.url, "subscribe"),
+        TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]),
+    ];
     let mut sockets = Vec::new();
     for node in &nodes {
         let (rows, socket) = pets_of(node, "7").await;
@@ -430,13 +441,25 @@ async fn a_holder_is_found_only_where_no_row_can_be_of_another() {
     .await;
     let cases = [
         ("select clinic from public.staff where user_id = {sub}::int and active", "user_id"),
-        ("select distinct s.clinic from public.staff s where s.active is not false and s.user_id = {sub}::bigint;", "user_id"),
-        ("select p.clinic from public.pets p join public.staff s using (clinic) where s.user_id={sub}::int order by 1", "user_id"),
+        (
+            "select distinct s.clinic from public.staff s where s.active is not false and s.user_id = {sub}::bigint;",
+            "user_id",
+        ),
+        (
+            "select p.clinic from public.pets p join public.staff s using (clinic) where s.user_id={sub}::int order by 1",
+            "user_id",
+        ),
         ("select clinic from public.staff where login = {sub}", "login"),
         ("select clinic from public.staff where code = {sub}::uuid", "code"),
         ("select clinic from public.staff where login = {sub} and until > '2020-01-01'", "login"),
-        ("select greatest(max(clinic), max(clinic) filter (where user_id = {sub}::int and active)) from public.staff", "-"),
-        ("select s.clinic from public.staff s, pg_catalog.unnest(array[7,8]) u(user_id) where s.user_id > 0 and u.user_id = {sub}::int", "-"),
+        (
+            "select greatest(max(clinic), max(clinic) filter (where user_id = {sub}::int and active)) from public.staff",
+            "-",
+        ),
+        (
+            "select s.clinic from public.staff s, pg_catalog.unnest(array[7,8]) u(user_id) where s.user_id > 0 and u.user_id = {sub}::int",
+            "-",
+        ),
         (r"select clinic from public.staff where E'\'' <> login or login = 'a' and user_id = {sub}::int", "-"),
         ("select clinic from public.staff where user_id = {sub}::real", "-"),
         ("select clinic from public.staff where user_id = {sub}::int or active", "-"),
@@ -444,19 +467,46 @@ async fn a_holder_is_found_only_where_no_row_can_be_of_another() {
         ("select clinic from public.staff where (user_id = {sub}::int) is not true", "-"),
         ("select clinic from public.staff where user_id = {sub}::int is not true", "-"),
         ("select clinic from (select clinic from public.staff where user_id = {sub}::int) x", "-"),
-        ("select b.clinic from public.staff a join public.staff b on b.clinic = a.clinic where a.user_id = {sub}::int", "-"),
-        ("select p.clinic from public.pets p left join public.staff s on s.clinic = p.clinic and s.user_id = {sub}::int", "-"),
-        ("select clinic from public.staff where user_id = (select max(o.user_id) from public.staff o where o.login = {sub})", "-"),
+        (
+            "select b.clinic from public.staff a join public.staff b on b.clinic = a.clinic where a.user_id = {sub}::int",
+            "-",
+        ),
+        (
+            "select p.clinic from public.pets p left join public.staff s on s.clinic = p.clinic and s.user_id = {sub}::int",
+            "-",
+        ),
+        (
+            "select clinic from public.staff where user_id = (select max(o.user_id) from public.staff o where o.login = {sub})",
+            "-",
+        ),
         ("select clinic from public.active_staff where user_id = {sub}::int", "-"),
-        ("select clinic from public.staff where user_id = {sub}::int and until > 'now'::timestamptz", "a time that goes on"),
+        (
+            "select clinic from public.staff where user_id = {sub}::int and until > 'now'::timestamptz",
+            "a time that goes on",
+        ),
         ("select clinic from public.staff where user_id = {sub}::int and until > pg_catalog.now()", "it calls now()"),
         ("select clinic from public.staff where user_id = {sub}::int and until > current_date", "asks for the time"),
-        ("select clinic from public.staff where user_id = {sub}::int and pg_catalog.random() > 0.5", "it calls random()"),
-        ("select clinic from public.staff where user_id = {sub}::int and pg_catalog.age(until) < '1 year'", "it calls age("),
-        ("select clinic from public.staff where user_id = {sub}::int and until > {sub}::timestamptz", "makes a time of a text"),
-        ("select clinic from public.staff where user_id = {sub}::int and clinic in (select public.of_mine())", "it calls public.of_mine()"),
+        (
+            "select clinic from public.staff where user_id = {sub}::int and pg_catalog.random() > 0.5",
+            "it calls random()",
+        ),
+        (
+            "select clinic from public.staff where user_id = {sub}::int and pg_catalog.age(until) < '1 year'",
+            "it calls age(",
+        ),
+        (
+            "select clinic from public.staff where user_id = {sub}::int and until > {sub}::timestamptz",
+            "makes a time of a text",
+        ),
+        (
+            "select clinic from public.staff where user_id = {sub}::int and clinic in (select public.of_mine())",
+            "it calls public.of_mine()",
+        ),
         ("select clinic from public.staff tablesample system (10) where user_id = {sub}::int", "a sample of a table"),
-        ("select m.roleid::int from pg_catalog.pg_auth_members m where m.member = {sub}::int", "it reads pg_auth_members"),
+        (
+            "select m.roleid::int from pg_catalog.pg_auth_members m where m.member = {sub}::int",
+            "it reads pg_auth_members",
+        ),
         ("select clinic from public.parent where user_id = {sub}::int", "children by inheritance"),
         ("select clinic from staff where user_id = {sub}::int", "relation \"staff\" does not exist"),
         ("select clinic, user_id from public.staff where user_id = {sub}::int", "more than one column"),
@@ -568,7 +618,9 @@ async fn compare_each_cut(db: &TestDatabase, server: &TestServer, steps: i64, wi
         let (address, path) = (server.address, format!("/ws?cuts=true&token={}", vet(user)));
         let (tell, told) = watch::channel(0);
         whole.push(told);
-        tokio::spawn(async move { follow(Socket::connect(address, &path, None).await.unwrap(), user, steps, tell).await })
+        tokio::spawn(
+            async move { follow(Socket::connect(address, &path, None).await.unwrap(), user, steps, tell).await },
+        )
     });
     let writer = db.another_client().await;
     for tick in 1..=steps {
@@ -652,7 +704,8 @@ async fn follow(mut socket: Socket, user: &str, last: i64, whole: watch::Sender<
             "cut" if is_whole && !tick.is_null() => {
                 cuts += 1;
                 let members = tick["members"][user].as_array().cloned().unwrap_or_default();
-                let of_members = tick["pets"].as_object().unwrap().iter().filter(|(_, clinic)| members.contains(clinic));
+                let of_members =
+                    tick["pets"].as_object().unwrap().iter().filter(|(_, clinic)| members.contains(clinic));
                 let wanted: BTreeMap<i64, Value> = of_members
                     .map(|(id, clinic)| {
                         let id: i64 = id.parse().unwrap();
@@ -670,4 +723,42 @@ async fn follow(mut socket: Socket, user: &str, last: i64, whole: watch::Sender<
             _ => panic!("user {user}: {message}"),
         }
     }
+}
+
+/// What Postgres shows by row security, and what the calls that are printed for it show.
+#[tokio::test]
+async fn the_calls_for_row_security_show_what_its_policies_show() {
+    let db = TestDatabase::new().await;
+    let role = db.text("select 'app_of_' || current_database()").await;
+    db.run(&format!("create role {role}")).await;
+    db.run(&include_str!("support/row_security.sql").replace("$ROLE$", &role)).await;
+    let wrong =
+        db.text("select coalesce(string_agg(q || ': ' || wrong, '; '), '') from outcome where wrong is not null").await;
+    assert_eq!(wrong, "");
+    let are_told = "select count(role_call) > 50 and count(*) filter (where role_call is null and problem is null) = 0 from outcome";
+    assert_eq!(db.text(are_told).await, "true", "calls for most of them, or why not");
+    // tables of which row security shows a user less than a claim reads, and those that it shows nothing of
+    db.run(&format!(
+        "create table shares (user_id uuid, org_id int, staff_id int); alter table members enable row level security; alter table shares enable row level security;
+         create policy own on members using (user_id = auth.uid()); create policy own on shares using (user_id = auth.uid());
+         grant select on members, shares to {role}; drop policy p on docs"
+    ))
+    .await;
+    for (using, why) in [
+        (
+            "exists (select 1 from public.members m join public.shares s on s.org_id = m.org_id where m.user_id = auth.uid() and s.org_id = docs.org_id)",
+            "row security of its own",
+        ),
+        (
+            "exists (select 1 from public.members m join public.members o on o.org_id = m.org_id where m.user_id = auth.uid() and o.org_id = docs.org_id)",
+            "row security of its own",
+        ),
+        ("org_id in (select d.org_id from public.docs d where d.user_id = auth.uid())", "reads the table itself"),
+    ] {
+        db.run(&format!("create policy p on docs for select to {role} using ({using})")).await;
+        let told = db.text("select coalesce(call, 'none') || ': ' || problem from rowcast.row_security('docs')").await;
+        assert!(told.starts_with("none: ") && told.contains(why), "{using}: {told}");
+        db.run("drop policy p on docs").await;
+    }
+    db.run(&format!("drop owned by {role}; drop role {role}")).await;
 }

@@ -100,7 +100,8 @@ begin
   if found then
     raise exception 'cannot state claim %: %', name, read.problem
       using errcode = 'feature_not_supported',
-            hint = 'the values may depend on {sub} and on tables alone: from their changes the relay learns when to read '
+            hint = 'the values may depend on {sub} and on tables alone: from their changes the relay learns when to '
+                   'read '
                    'them again';
   end if;
   select r.relation into read from rowcast.claim_reads(checked) r where r.relation <> all (follows) limit 1;

@@ -21,7 +21,10 @@ begin
     before := cardinality(views);
     select string_agg(r.ev_action::text, ' ') into trees from pg_rewrite r where r.ev_class = any (views);
     select array_agg(distinct m[1]::oid) into reads from regexp_matches(trees, ':rtekind 0 :relid ([0-9]+) ', 'g') m;
-    views := array(select unnest(views) union select c.oid from pg_class c where c.oid = any (reads) and c.relkind = 'v');
+    views := array(select unnest(views)
+                    union select c.oid
+                     from pg_class c
+                    where c.oid = any (reads) and c.relkind = 'v');
   end loop;
 
   for problem in
@@ -35,7 +38,11 @@ begin
        and not (p.provolatile = 's' and p.pronamespace = 'pg_catalog'::regnamespace and (
          p.proname ~ '^(date|time|timestamp|timestamptz|timetz|interval)_?(cmp|eq|ne|lt|le|gt|ge|pl|mi|larger|smaller)'
          or p.proname in ('concat', 'concat_ws', 'format', 'to_char', 'to_json', 'to_jsonb', 'json_build_object',
-                          'jsonb_build_object', 'json_build_array', 'jsonb_build_array', 'array_to_string', 'row_to_json')))
+                          'jsonb_build_object',
+                          'json_build_array',
+                          'jsonb_build_array',
+                          'array_to_string',
+                          'row_to_json')))
     union all
     select 'it asks for the time, or for the role that runs it'
      where trees ~ '[{]SQLVALUEFUNCTION '

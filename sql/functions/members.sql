@@ -57,8 +57,8 @@ begin
       end;
     end loop;
   end loop;
-  -- TRUNCATE, or DDL that wrote a table anew, came after the snapshot of this statement and before it read the table: it
-  -- has seen no rows, where there were some. From then on the lock that it has keeps such away
+  -- TRUNCATE, or DDL that wrote a table anew, came after the snapshot of this statement and before it read the table:
+  -- it has seen no rows, where there were some. From then on the lock that it has keeps such away
   if exists (
     with recursive part(relid) as (
         select f.target::oid from rowcast.followed f

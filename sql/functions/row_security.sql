@@ -372,7 +372,15 @@ begin
             select c.oid::regclass as name, c.relrowsecurity, c.relkind, c.oid, c.reloptions,
                    exists (select from pg_roles r
                             where r.rolname = role
-                              and not has_any_column_privilege(r.oid, c.oid, 'select')) as is_closed,
+                              and exists (
+                                select from pg_depend x
+                                 where x.classid = 'pg_policy'::regclass
+                                   and x.objid = asked.oid
+                                   and x.refclassid = 'pg_class'::regclass
+                                   and x.refobjid = c.oid
+                                   and case when x.refobjsubid > 0
+                                         then not has_column_privilege(r.oid, c.oid, x.refobjsubid::int2, 'select')
+                                         else not has_any_column_privilege(r.oid, c.oid, 'select') end)) as is_closed,
                    exists (select from pg_roles r
                             where r.rolname = 'rowcast_relay' and (r.rolbypassrls or r.rolsuper)) as may_pass,
                    not exists (select from pg_policy p
@@ -385,17 +393,31 @@ begin
                         and exists (select from unnest(p.polroles) r(oid)
                                      where r.oid = 0 or pg_get_userbyid(r.oid)::text = role)
                         and (q.qual = 'true'
-                          or parts[3] ~ ('^' || id || '[.]' || id || ' = {sub:uuid}$')
+                          -- of the only table of the subquery: of a second one, or the same again, row security would
+                          -- show the user's own rows alone
+                          or r1.reads = 1
+                             and parts[3] ~ ('^' || id || '[.]' || id || ' = {sub:uuid}$')
                              and q.qual in (
                                format('(%s = auth.uid())', substring(parts[3] from '[.](.*) = ')),
                                format('(auth.uid() = %s)', substring(parts[3] from '[.](.*) = '))))) as shows_all
-              from pg_depend d
+              from (select distinct d.refobjid
+                      from pg_depend d
+                     where d.classid = 'pg_policy'::regclass
+                       and d.objid = asked.oid
+                       and d.refclassid = 'pg_class'::regclass) d
               join pg_class c on c.oid = d.refobjid
-             where d.classid = 'pg_policy'::regclass and d.objid = asked.oid and d.refclassid = 'pg_class'::regclass
-               and c.oid <> watched.oid
+             cross join lateral (
+               select count(*) as reads
+                 from pg_policy y cross join regexp_matches(y.polqual::text, ':rtekind 0 :relid [0-9]+ ', 'g')
+                where y.oid = asked.oid) r1
+             where c.oid <> watched.oid
+                or (select count(*) from pg_policy y cross join regexp_matches(
+                      y.polqual::text, ':rtekind 0 :relid ' || watched.oid || ' ', 'g') where y.oid = asked.oid) > 0
           loop
             fault := coalesce(fault, case
-              when hit.relkind = 'v' and hit.reloptions::text ~ 'security_invoker=(true|on|1|yes)'
+              when hit.oid = watched.oid
+                then 'its subquery reads the table itself, of which row security shows nothing then'
+              when hit.relkind = 'v' and hit.reloptions::text ~* 'security_invoker=(t|y|on|1)'
                 then format('it reads view %s with the rights of the user, under row security', hit.name)
               when hit.relkind not in ('r', 'p', 'v')
                 then format('it reads %s, whose changes cannot be captured', hit.name)

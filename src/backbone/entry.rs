@@ -56,9 +56,9 @@ struct FromBody<'a> {
 struct Channels<'a> {
     channels: Cow<'a, [Channel]>,
     policies: Cow<'a, [Policy]>,
-    // a node of before has none
-    #[serde(default)]
-    claims: Cow<'a, [Claim]>,
+    // a node of before says nothing of them: those that are known stay
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claims: Option<Cow<'a, [Claim]>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +108,11 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
             ("from", serde_json::to_string(&body))
         }
         Event::Channels { channels, policies, claims } => {
-            let body = Channels { channels: channels.into(), policies: policies.into(), claims: claims.into() };
+            let body = Channels {
+                channels: channels.into(),
+                policies: policies.into(),
+                claims: claims.as_deref().map(Into::into),
+            };
             ("channels", serde_json::to_string(&body))
         }
         Event::Cut(cut) => {
@@ -200,7 +204,7 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
 pub fn channels(body: &str) -> Result<Event, BadEntry> {
     let read: Channels<'_> = serde_json::from_str(body).map_err(|_| BadEntry("a catalogue of another form"))?;
     let (channels, policies) = (read.channels.into_owned(), read.policies.into_owned());
-    Ok(Event::Channels { channels, policies, claims: read.claims.into_owned() })
+    Ok(Event::Channels { channels, policies, claims: read.claims.map(Cow::into_owned) })
 }
 
 /// The incarnations in the body of `from`.
@@ -330,7 +334,7 @@ mod tests {
                 start: Start::Gap(Gap::Retention),
                 inside: None,
             },
-            Event::Channels { channels: vec![channel], policies: vec![policy], claims: vec![claim] },
+            Event::Channels { channels: vec![channel], policies: vec![policy], claims: Some(vec![claim]) },
             Event::Cut(cut(None)),
             Event::Cut(cut(Some(until.clone()))),
             Event::Gap { gap: Gap::TriggerOff, channel: "pets".into() },

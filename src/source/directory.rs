@@ -209,7 +209,7 @@ impl Channels {
 
     /// What delivery has to know of them.
     fn told(&self) -> Event {
-        let (channels, policies, claims) = (self.all.channels(), self.all.policies(), self.all.claims());
+        let (channels, policies, claims) = (self.all.channels(), self.all.policies(), Some(self.all.claims()));
         Event::Channels { channels, policies, claims }
     }
 

@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::client::{Parameter, Pool};
+use super::client::{Client, Parameter, Pool};
 use super::encoding::{Bytes, Encoding};
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
-use crate::request::{Held, Members, Membership, MembersRead};
+use crate::request::{Held, Members, MembersRead, Membership};
 use crate::shutdown::Shutdown;
 
 const MEMBERS: &str = "
@@ -26,8 +26,10 @@ const MOST: usize = 100_000;
 
 /// So often it is read again at once where a table was truncated meanwhile.
 const OVERTAKEN: u32 = 10;
-/// One reading may take so long.
-const WITHIN: Duration = Duration::from_secs(30);
+/// A statement may take so long: then fewer are read by it.
+const BEGIN: &str = "begin read only; set local statement_timeout = '10s'";
+/// A server that is frozen says nothing.
+const WITHIN: Duration = Duration::from_secs(15);
 
 /// Answers one question after the other until the shutdown.
 pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown: Shutdown) {
@@ -37,12 +39,11 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
             () = shutdown.begun() => return,
         };
         let Some(Membership { holders, bytes, answer }) = question else { return shutdown.begun().await };
-        match timeout(WITHIN, read_some(&pool, holders, bytes)).await {
-            Ok(Ok(read)) => _ = answer.send(read),
+        match read_some(&pool, holders, bytes).await {
+            Ok(read) => _ = answer.send(read),
             // of a database that is away `source_down` tells
-            Ok(Err(error)) if error.kind() == Kind::Connection => {}
-            Ok(Err(error)) => tracing::warn!(event = "claims_unread", error = error::chain(&error)),
-            Err(_) => tracing::warn!(event = "claims_unread", error = "the database does not answer in time"),
+            Err(error) if error.kind() == Kind::Connection => {}
+            Err(error) => tracing::warn!(event = "claims_unread", error = error::chain(&error)),
         }
     }
 }
@@ -90,11 +91,33 @@ impl From<Error> for Failed {
 async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, Vec<Held>, usize), Failed> {
     let client = pool.client_for("no connection to read what claims say").await?;
     let explain = |error: tokio_postgres::Error| {
-        // what passes by itself: a lock, a lack of resources, a statement that was cancelled
-        let passes = error.code().is_none_or(|code| ["40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2]));
+        // what passes by itself: a lock, a lack of resources. One that was cancelled has lasted too long
+        let passes = error.code().is_none_or(|code| {
+            *code != SqlState::QUERY_CANCELED && ["40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
+        });
         let is_overtaken = error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE);
         Failed { error: Error::database("cannot read what claims say", error), is_of_a_holder: !passes, is_overtaken }
     };
+    let late = || Error::new(Kind::Connection, "the server does not answer");
+    timeout(WITHIN, async {
+        let read = async {
+            client.batch_execute(BEGIN).await.map_err(explain)?;
+            take(&client, holders, bytes, explain).await
+        }
+        .await;
+        client.batch_execute("rollback").await.map_err(explain)?;
+        read
+    })
+    .await
+    .unwrap_or_else(|_| Err(late().into()))
+}
+
+async fn take(
+    client: &Client,
+    holders: &[&str],
+    bytes: usize,
+    explain: impl Fn(tokio_postgres::Error) -> Failed + Copy,
+) -> Result<(Snapshot, Vec<Held>, usize), Failed> {
     let parameters: [Parameter<'_>; 1] = [&holders];
     let mut rows = pin!(client.query_raw(MEMBERS, parameters).await.map_err(explain)?);
     let (mut seen, mut told, mut all) = (None, BTreeSet::new(), Vec::new());
@@ -106,6 +129,7 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
         let (Some(claim), Some(holder)) = (text(2), text(3)) else { continue };
         let values = row.get::<_, Option<Vec<Option<Bytes<'_>>>>>(5);
         let is_too_long = values.as_ref().is_some_and(|values| values.len() > MOST);
+        let is_unfit = values.is_none() && text(6).is_none();
         let problem = text(6).or_else(|| is_too_long.then(|| format!("more than {MOST} values of one holder").into()));
         if let Some(problem) = problem
             && told.insert(claim.clone().into_owned())
@@ -122,7 +146,7 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
             beyond_memory.insert(holder.clone().into_owned());
         }
         let form = text(4).map(|form| form.into());
-        all.push(Held { claim: claim.into(), holder: holder.into(), form, members });
+        all.push(Held { claim: claim.into(), holder: holder.into(), form, members, is_unfit });
     }
     let seen = seen.ok_or_else(|| Error::new(Kind::Database, "what claims say was read at no snapshot"))?;
     Ok((seen, all, beyond_memory.len()))

@@ -646,7 +646,7 @@ ALTER FUNCTION rowcast.row_security(target regclass, OUT "table" regclass, OUT p
 COMMENT ON FUNCTION rowcast.row_security(target regclass, OUT "table" regclass, OUT policy name, OUT call text, OUT problem text, OUT role text) IS 'what row security shows, as calls of rowcast.allow: select * from rowcast.row_security(''public.pets'')';
 
 CREATE FUNCTION rowcast.serves() RETURNS integer
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.serves() OWNER TO installer;
@@ -1075,6 +1075,7 @@ CREATE VIEW rowcast.exposure (
     actor boolean,
     bell boolean,
     since timestamp with time zone,
+    claims text[],
     drift text
 );
 ALTER TABLE rowcast.exposure OWNER TO installer;
@@ -1552,6 +1553,7 @@ REVOKE ALL ON FUNCTION rowcast.capture_truncate() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rowcast.capture_truncate_brief() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.claim(name text, query text, follows regclass[]) FROM PUBLIC;
 

@@ -55,6 +55,8 @@ pub struct Stated(Vec<Claim>);
 struct Holder {
     /// by claim; `None` until they were read
     sets: Option<Vec<Set>>,
+    /// by claim, the last one that was known
+    forms: Vec<Option<Box<str>>>,
     /// what the last reading has not seen, in order
     touches: VecDeque<Touch>,
     is_due: bool,
@@ -84,6 +86,8 @@ enum Set {
     Of(Arc<Members>, Option<Box<str>>),
     /// they cannot be had: nothing is shown
     Unreadable,
+    /// no row can be of a user of this name
+    Unfit,
 }
 
 /// Which changes of the past were whose.
@@ -155,7 +159,8 @@ impl Stated {
     }
 
     fn follows<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (usize, &'a Follow)> {
-        let of = move |claim: &'a Claim| claim.follows.iter().flatten().filter(move |follow| *follow.channel == *channel);
+        let of =
+            move |claim: &'a Claim| claim.follows.iter().flatten().filter(move |follow| *follow.channel == *channel);
         self.0.iter().enumerate().flat_map(move |(at, claim)| of(claim).map(move |follow| (at, follow)))
     }
 }
@@ -190,7 +195,7 @@ impl Claims {
         self.formless = self.holders.keys().cloned().collect();
         for holder in self.holders.values_mut() {
             // by the place of each claim
-            (holder.sets, holder.bytes) = (None, 0);
+            (holder.sets, holder.forms, holder.bytes) = (None, Vec::new(), 0);
         }
         self.bytes = 0;
         self.void();
@@ -227,7 +232,7 @@ impl Claims {
         let Some(sets) = settled.and_then(|holder| holder.sets.as_ref()) else { return Some(Values::InDoubt) };
         Some(match &sets[at] {
             Set::Of(members, _) => Values::Members(members),
-            Set::Unreadable => Values::Unreadable,
+            Set::Unreadable | Set::Unfit => Values::Unreadable,
         })
     }
 
@@ -251,6 +256,13 @@ impl Claims {
     /// What is shown in one epoch is gone on with in that epoch alone; 0 where nothing is known.
     pub fn epoch(&self, holder: &str) -> u64 {
         self.holders.get(holder).map_or(0, |holder| holder.epoch)
+    }
+
+    /// The epoch in which somebody begins to show what this holder may see; it is not let go of before the next sweep.
+    pub fn use_by(&mut self, holder: &str) -> u64 {
+        let Some(holder) = self.holders.get_mut(holder) else { return 0 };
+        holder.used = self.sweeps;
+        holder.epoch
     }
 
     /// The first touch that the last reading has not seen.
@@ -284,7 +296,14 @@ impl Claims {
             Concerned::Everybody => return self.touch_all(until),
             Concerned::These(names) => names,
         };
-        let mut touched: HashMap<Arc<str>, u8> = self.formless.iter().map(|name| (name.clone(), 1)).collect();
+        // of one whose values cannot be had it is not known: it is read again, after all others
+        let is_unread = |name: &Arc<str>| match self.holders.get(name).map(|holder| &holder.sets) {
+            Some(Some(sets)) => names.keys().any(|(at, _)| sets[*at] == Set::Unreadable),
+            Some(None) => true,
+            None => false,
+        };
+        let mut touched: HashMap<Arc<str>, u8> =
+            self.formless.iter().filter(|name| is_unread(name)).map(|name| (name.clone(), 0)).collect();
         for ((at, form), named) in names {
             for name in self.by_form[at].get(&form).into_iter().flatten() {
                 let known = touched.entry(name.clone()).or_default();
@@ -365,7 +384,11 @@ impl Claims {
         for held in held {
             let Some(at) = places.get(&*held.claim).copied() else { continue };
             let sets = read.entry(held.holder).or_insert_with(|| vec![Set::Unreadable; self.stated.0.len()]);
-            sets[at] = held.members.map_or(Set::Unreadable, |members| Set::Of(Arc::new(members), held.form));
+            sets[at] = match held.members {
+                Some(members) => Set::Of(Arc::new(members), held.form),
+                None if held.is_unfit => Set::Unfit,
+                None => Set::Unreadable,
+            };
         }
         read
     }
@@ -393,15 +416,16 @@ impl Claims {
         } else {
             sets.iter_mut().for_each(|set| *set = Set::Unreadable);
         }
+        holder.forms.resize(sets.len(), None);
         for (at, set) in sets.iter_mut().enumerate() {
             // the same values are one set: what views have of it is it
             if let Some(before) = holder.sets.as_ref().map(|sets| &sets[at]).filter(|before| *before == set) {
                 set.clone_from(before);
             }
             let Some(form) = set.form() else { continue };
-            let known = self.by_form[at].entry(form.into()).or_default();
-            if !known.contains(name) {
-                known.push(name.clone());
+            if holder.forms[at].is_none() {
+                holder.forms[at] = Some(form.into());
+                self.by_form[at].entry(form.into()).or_default().push(name.clone());
             }
         }
         match &holder.sets {
@@ -453,22 +477,14 @@ impl Claims {
         let Some(holder) = self.holders.remove(name) else { return };
         self.bytes -= holder.bytes;
         self.formless.remove(name);
-        for (at, set) in holder.sets.iter().flatten().enumerate() {
-            let Some(form) = set.form() else {
-                // it may have had one before
-                if *set == Set::Unreadable {
-                    self.by_form[at].retain(|_, known| {
-                        known.retain(|other| other != name);
-                        !known.is_empty()
-                    });
-                }
+        for (at, form) in holder.forms.iter().enumerate() {
+            let Some((form, known)) = form.as_ref().and_then(|form| Some((form, self.by_form[at].get_mut(form)?)))
+            else {
                 continue;
             };
-            if let Some(known) = self.by_form[at].get_mut(form) {
-                known.retain(|other| other != name);
-                if known.is_empty() {
-                    self.by_form[at].remove(form);
-                }
+            known.retain(|other| other != name);
+            if known.is_empty() {
+                self.by_form[at].remove(form);
             }
         }
     }
@@ -489,14 +505,14 @@ impl Set {
     fn form(&self) -> Option<&str> {
         match self {
             Self::Of(_, form) => form.as_deref(),
-            Self::Unreadable => None,
+            Self::Unreadable | Self::Unfit => None,
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Of(members, _) => members.bytes(),
-            Self::Unreadable => 0,
+            Self::Unreadable | Self::Unfit => 0,
         }
     }
 }
@@ -520,8 +536,8 @@ fn holders_of(update: &Update, follow: &Follow) -> Option<Vec<Box<str>>> {
     if !matches!(&*update.action, "created" | "updated" | "deleted") || !update.size.is_whole() {
         return None;
     }
-    let is_read = |name: &Box<str>| follow.columns.contains(name);
-    if update.action == "updated" && !update.changed.is_empty() && !update.changed.iter().any(is_read) {
+    let is_any_read = || update.changed.iter().any(|name| follow.columns.contains(name));
+    if update.action == "updated" && !update.changed.is_empty() && !is_any_read() {
         return Some(Vec::new());
     }
     let holder = follow.holder.as_ref()?;
@@ -568,7 +584,13 @@ mod tests {
 
     fn held(holder: &str, values: &[&str]) -> Held {
         let members = Some(Members::of(values.iter().copied()));
-        Held { claim: "clinics".into(), holder: holder.into(), form: Some(holder.trim().into()), members }
+        Held {
+            claim: "clinics".into(),
+            holder: holder.into(),
+            form: Some(holder.trim().into()),
+            members,
+            is_unfit: false,
+        }
     }
 
     /// Reads all that are due at once.
@@ -657,7 +679,11 @@ mod tests {
         touch(&mut claims, 30, created());
         assert_eq!(claims.first_touch("7"), Some(1));
         settle(&mut claims, generation, asked, vec![held("7", &[])], 25);
-        assert_eq!((values(&claims, "7"), claims.first_touch("7")), (None, Some(2)), "up to the second one it is known");
+        assert_eq!(
+            (values(&claims, "7"), claims.first_touch("7")),
+            (None, Some(2)),
+            "up to the second one it is known"
+        );
         assert_ne!(claims.epoch("7"), epoch);
         read_all(&mut claims, vec![held("7", &["2"])], 31);
         assert_eq!((values(&claims, "7"), claims.first_touch("7")), (Some(vec!["2".into()]), None));
@@ -712,10 +738,33 @@ mod tests {
         let unreadable = Held { members: None, form: None, ..held("7", &[]) };
         read_all(&mut claims, vec![unreadable], 21);
         assert_eq!(values(&claims, "7"), Some(vec!["-".into()]));
-        assert_eq!(touch(&mut claims, 30, update("created", r#"{"user_id":9}"#, &[], None)), ["7"], "it may be its own");
+        assert_eq!(
+            touch(&mut claims, 30, update("created", r#"{"user_id":9}"#, &[], None)),
+            ["7"],
+            "it may be its own"
+        );
         claims.sweep(&HashSet::from(["7".into()]));
         read_all(&mut claims, vec![held("7", &["1"])], 31);
         assert_eq!(values(&claims, "7"), Some(vec!["1".into()]));
+        // a name that no row can have is nobody's at any change
+        let unfit = Held { members: None, form: None, is_unfit: true, ..held("abc", &[]) };
+        claims.want(&"abc".into());
+        read_all(&mut claims, vec![unfit], 32);
+        assert_eq!(values(&claims, "abc"), Some(vec!["-".into()]));
+        assert!(touch(&mut claims, 40, update("created", r#"{"user_id":9}"#, &[], None)).is_empty());
+    }
+
+    /// Else it would be gone while its socket joins.
+    #[test]
+    fn a_holder_that_is_just_used_is_not_let_go_of() {
+        let mut claims = settled(&["7"]);
+        claims.sweep(&HashSet::new());
+        assert_ne!(claims.use_by("7"), 0);
+        claims.sweep(&HashSet::new());
+        assert_eq!(claims.size().1, 1);
+        claims.sweep(&HashSet::new());
+        claims.sweep(&HashSet::new());
+        assert_eq!(claims.size().1, 0);
     }
 
     #[test]

@@ -60,7 +60,10 @@ impl Policies {
                     return Err(Refused::Forbidden);
                 }
                 let shows_sender = anybodys.is_some_and(|policy| policy.actor);
-                Ok(ViewKey::User(user.clone(), Some(Arc::new(Rights { channels: self.rights(who, claims)?, shows_sender }))))
+                Ok(ViewKey::User(
+                    user.clone(),
+                    Some(Arc::new(Rights { channels: self.rights(who, claims)?, shows_sender })),
+                ))
             }
             ViewKey::Channel(channel, selection) => {
                 let grant = grant(self.of(channel, &who.role).ok_or(Refused::Forbidden)?, who, claims)?;
@@ -243,8 +246,9 @@ mod tests {
 
     #[test]
     fn a_claim_is_a_value_and_nothing_else() {
-        let filled =
-            |condition: &str, claims: Value| fill(condition, &somebody("x", &claims), &Claims::new(0), &mut Vec::new()).unwrap().map(String::from);
+        let filled = |condition: &str, claims: Value| {
+            fill(condition, &somebody("x", &claims), &Claims::new(0), &mut Vec::new()).unwrap().map(String::from)
+        };
         assert_eq!(
             filled("a=eq.{sub}", json!({"sub": "1&b=eq.2"})).unwrap(),
             "a=eq.1&b=eq.2",
@@ -282,7 +286,9 @@ mod tests {
         let claims = |count| json!({"clinics": (0..count).collect::<Vec<_>>()});
         let policies = Policies::new(vec![policy("vet", &["clinic=in.{clinics}"], None)], &Floors::default());
         assert!(policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES)), &Claims::new(0)).is_ok());
-        let Err(Refused::Claim(text)) = policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES + 1)), &Claims::new(0)) else {
+        let Err(Refused::Claim(text)) =
+            policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES + 1)), &Claims::new(0))
+        else {
             panic!("it was permitted")
         };
         assert_eq!(text, "claim clinics of the token has 10001 values, 10000 are allowed");
@@ -295,8 +301,13 @@ mod tests {
             floor: Some(Snapshot::all_before(floor)),
             ..policy("vet", &[], None)
         };
-        let floors =
-            Floors::new(&[crate::change::Channel { name: "pets".into(), columns: None, floor: None, notifies: true, is_unlisted: false }]);
+        let floors = Floors::new(&[crate::change::Channel {
+            name: "pets".into(),
+            columns: None,
+            floor: None,
+            notifies: true,
+            is_unlisted: false,
+        }]);
         let policies = Policies::new(vec![of("pets", 10), of("owners", 20), of(ANY_USER, 30)], &floors);
         let vet = somebody("vet", &json!({"sub": "5"}));
         for (asked, at, may) in [

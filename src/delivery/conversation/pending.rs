@@ -77,11 +77,8 @@ impl Pending {
     }
 
     /// Whether each is on its way to what it is allowed now.
-    pub(crate) fn may_go_on(&self, is_allowed: impl Fn(&ViewKey, &ViewKey) -> bool) -> bool {
-        let goes_on = |waiting: &Waiting| {
-            waiting.permitted.as_ref().is_some_and(|permitted| is_allowed(&waiting.asked, permitted))
-        };
-        self.waiting.iter().all(goes_on)
+    pub(crate) fn may_go_on(&self, is_allowed: impl Fn(&ViewKey, Option<&ViewKey>) -> bool) -> bool {
+        self.waiting.iter().all(|waiting| is_allowed(&waiting.asked, waiting.permitted.as_ref()))
     }
 
     /// Ready with one that has ended and was not called off, or with nothing when none is left.

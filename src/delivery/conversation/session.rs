@@ -393,8 +393,9 @@ impl Session {
         let permitted = self.hub.permit(&asked, who.as_deref());
         // whoever only wants the stream needs no task of its own
         if wish.is_the_stream() {
-            let joined =
-                permitted.clone().and_then(|key| self.hub.join(&key, who.as_deref(), &self.writer, &party, reference.as_ref()));
+            let joined = permitted
+                .clone()
+                .and_then(|key| self.hub.join(&key, who.as_deref(), &self.writer, &party, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present
@@ -423,21 +424,32 @@ impl Session {
                 // else dropping it leaves
                 match subscription.is_open() {
                     _ if self.writer.is_closing() => {}
-                    true => {
-                        let has_members = subscription.key().has_members();
-                        self.follow(subscription);
-                        // what its holder has may have been settled before it was one of them
-                        if has_members {
-                            self.settle();
-                        }
+                    true => self.follow(subscription),
+                    false => {
+                        self.lost(&subscription);
+                        drop(subscription);
                     }
-                    false => self.lost(&subscription),
                 }
+                self.settle_what_joined();
             }
-            Some(Err((key, reference, failed))) => self.failed(&key, reference.as_ref(), &failed),
-            None => self.pending = None,
+            Some(Err((key, reference, failed))) => {
+                self.failed(&key, reference.as_ref(), &failed);
+                self.settle_what_joined();
+            }
+            None => {
+                self.pending = None;
+                self.settle_what_joined();
+            }
         }
         Poll::Ready(())
+    }
+
+    /// What its holder has of claims may have been settled before one that has joined, or was called off, was known here: all wait
+    /// for it then.
+    fn settle_what_joined(&mut self) {
+        if self.subscriptions.iter().any(|subscription| subscription.key().has_members()) && !self.writer.is_closing() {
+            self.settle();
+        }
     }
 
     /// Its view was taken away while it was on its way. Nobody has told the client, where it did not follow by then.

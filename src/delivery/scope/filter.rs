@@ -166,12 +166,7 @@ impl Condition {
         Self::of(&asked, columns, values, members).map_err(|what| wrong(what.into()))
     }
 
-    fn of(
-        asked: &Asked<'_>,
-        columns: Option<&[Column]>,
-        values: usize,
-        members: &[Named],
-    ) -> Result<Self, String> {
+    fn of(asked: &Asked<'_>, columns: Option<&[Column]>, values: usize, members: &[Named]) -> Result<Self, String> {
         let all = |all: &[Asked<'_>]| -> Result<_, String> {
             all.iter().map(|asked| Self::of(asked, columns, values, members)).collect()
         };

@@ -65,9 +65,8 @@ impl Cuts {
 
     /// All readers have written what they may, and go on to where they are held: the cursor of the boundary that is to be told
     /// first, if they are at one.
-    pub(crate) fn go_on_to_hold(&mut self, ends: Vec<u64>) -> Option<Arc<str>> {
-        let (_, here) = self.held.front()?;
-        let here = here.clone()?;
+    pub(crate) fn go_on_to_hold(&mut self, touch: u64, ends: Vec<u64>) -> Option<Arc<str>> {
+        let here = self.held.front().filter(|(held, _)| *held == touch)?.1.clone()?;
         let is_more = ends != self.until;
         let reached = self.boundary.take().or_else(|| (!is_more).then(|| here.clone())).filter(|_| self.is_due);
         if reached.is_some() {

@@ -5,6 +5,7 @@
 //! and ten thousand are not pinged at once. A timer of its own in each session would take more memory than the rest of
 //! the session.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -89,11 +90,19 @@ impl Keepalive {
         members.filter(|member| member.user.as_deref() == Some(user)).map(|member| member.writer.clone()).collect()
     }
 
+    /// Whose sockets there are.
+    pub(crate) fn users(&self) -> HashSet<Arc<str>> {
+        lock(&self.ring).iter().flatten().flatten().filter_map(|(_, member)| member.user.clone()).collect()
+    }
+
     /// The sockets of those users.
     pub(crate) fn of_users(&self, is_one: impl Fn(&str) -> bool) -> Vec<Arc<SocketWriter>> {
         let ring = lock(&self.ring);
         let members = ring.iter().flatten().flatten().map(|(_, member)| member);
-        members.filter(|member| member.user.as_deref().is_some_and(&is_one)).map(|member| member.writer.clone()).collect()
+        members
+            .filter(|member| member.user.as_deref().is_some_and(&is_one))
+            .map(|member| member.writer.clone())
+            .collect()
     }
 
     /// Lets a socket go.

@@ -53,6 +53,7 @@ struct Reader {
     offset: u64,
     /// no further than the first of these, while what its holder has of claims is in doubt: the touches, and where its log ended
     /// before each
+    #[allow(clippy::box_collection, reason = "there are many readers, and few are held")]
     holds: Option<Box<VecDeque<(u64, u64)>>>,
 }
 
@@ -393,12 +394,18 @@ impl SendQueue {
         if !cuts.are_there(readers.iter().map(|reader| reader.offset)) {
             return;
         }
-        let held = readers.iter().filter(|reader| reader.holds.is_some()).count();
-        let reached = match readers.iter().map(Reader::until).collect::<Option<Vec<u64>>>() {
-            Some(ends) if held > 0 => cuts.go_on_to_hold(ends),
-            // one that follows since is beyond the cut before which the others are held
-            _ if held > 0 => None,
-            _ => cuts.go_on(|| readers.iter().map(|reader| reader.log.end()).collect()),
+        let first = readers.iter().find_map(|reader| reader.holds.as_ref()?.front()).map(|(touch, _)| *touch);
+        let reached = match first {
+            None => cuts.go_on(|| readers.iter().map(|reader| reader.log.end()).collect()),
+            Some(touch) => {
+                let end = |reader: &Reader| {
+                    let (held, until) = reader.holds.as_ref()?.front()?;
+                    (*held == touch).then_some(*until)
+                };
+                // one that follows since is beyond the cut before which the others are held: then all wait
+                let ends = readers.iter().map(end).collect::<Option<Vec<u64>>>();
+                ends.and_then(|ends| cuts.go_on_to_hold(touch, ends))
+            }
         };
         if let Some(cursor) = reached {
             let frame = self.cut_frame(&cursor);
@@ -713,9 +720,7 @@ mod tests {
     #[test]
     fn a_held_socket_is_told_nothing_of_a_cut_that_depends_on_claims() {
         for with_cuts in [false, true] {
-            let of_claims = || {
-                Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true))
-            };
+            let of_claims = || Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true));
             let (held, other) = (of_claims(), log());
             let frontier = Arc::new(Frontier::default());
             frontier.reach("0".into());
@@ -732,7 +737,10 @@ mod tests {
                     Ok(slices.iter().map(|slice| slice.len()).sum())
                 };
                 while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
-                ["before", "in doubt", "other", "late", r#""cut""#].into_iter().filter(|text| wire.contains(text)).collect::<Vec<_>>()
+                ["before", "in doubt", "other", "late", r#""cut""#]
+                    .into_iter()
+                    .filter(|text| wire.contains(text))
+                    .collect::<Vec<_>>()
             };
             held.append(text_frame("before").into());
             queue.hold(7, Some(&"0".into()));

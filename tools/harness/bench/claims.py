@@ -133,14 +133,22 @@ class Claims(access.Access):
                 line = self.load(
                     "idle", server, holders, "--hold", 1, "--tokens", tokens, "--ready", '"subscribed"', path=PATH
                 )
-                found[values] = (line, metric(server, "rowcast_claim_bytes"), metric(server, "rowcast_claim_reads_total"))
+                found[values] = (
+                    line,
+                    metric(server, "rowcast_claim_bytes"),
+                    metric(server, "rowcast_claim_reads_total"),
+                )
         more = (found[101][0]["memory_open_kib"] - found[1][0]["memory_open_kib"]) / 1024
         pairs = holders * 100
         held = (found[101][1] - found[1][1]) / (1 << 20)
         return [
             [f"{pairs:,} values of {holders:,} holders: MiB of the process", f"{more:.1f}", ""],
             ["of which are counted for claim-bytes", f"{held:.1f}", ""],
-            [f"s to open {holders:,} sockets with 1 / 101 values", f"{found[1][0]['open_seconds']:.1f} / {found[101][0]['open_seconds']:.1f}", ""],
+            [
+                f"s to open {holders:,} sockets with 1 / 101 values",
+                f"{found[1][0]['open_seconds']:.1f} / {found[101][0]['open_seconds']:.1f}",
+                "",
+            ],
             ["statements that read them, 1 / 101 values", f"{found[1][2]:.0f} / {found[101][2]:.0f}", ""],
         ]
 
@@ -154,7 +162,8 @@ class Claims(access.Access):
                 server = stack.enter_context(access.Server(self.cluster, "--jwt-secret", access.SECRET))
             lines = tokens.read_text(encoding="utf-8").splitlines()
             sockets = [WebSocket(server.host, server.port, PATH.format(token=line)) for line in lines[:1000]]
-            stack.callback(lambda: [socket.close() for socket in sockets])
+            for socket in sockets:
+                stack.callback(socket.close)
             for socket in sockets:
                 self.wait_for(socket, b'"subscribed"')
             took = []
@@ -179,8 +188,16 @@ class Claims(access.Access):
             told = time.monotonic() - began - written
             reads = metric(server, "rowcast_claim_reads_total") - before
             return [
-                ["a membership, commit to gap, ms p50 / p99", f"{statistics.median(took):.1f} / {quantile(took, 0.99):.1f}", ""],
-                [f"{bulk:,} members in one statement, {len(sockets):,} holders connected: statements that read", f"{reads:.0f}", ""],
+                [
+                    "a membership, commit to gap, ms p50 / p99",
+                    f"{statistics.median(took):.1f} / {quantile(took, 0.99):.1f}",
+                    "",
+                ],
+                [
+                    f"{bulk:,} members in one statement, {len(sockets):,} holders connected: statements that read",
+                    f"{reads:.0f}",
+                    "",
+                ],
                 ["the same: s to write it, and then until the last holder was told", f"{written:.1f} + {told:.2f}", ""],
                 ["the same: CPU s of the server", f"{server.cpu_seconds() - cpu:.2f}", ""],
             ]

@@ -47,7 +47,12 @@ impl CatchUp {
     }
 
     /// Sends all current rows, or those behind a part of them, and says from where on the changes follow.
-    pub(super) async fn all_rows(&mut self, part: Option<Part>, in_pages: bool, freshness: Freshness<'_>) -> Result<Rows, Failed> {
+    pub(super) async fn all_rows(
+        &mut self,
+        part: Option<Part>,
+        in_pages: bool,
+        freshness: Freshness<'_>,
+    ) -> Result<Rows, Failed> {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
         let mut goes_on = part.is_some();
@@ -130,7 +135,9 @@ impl CatchUp {
             let answer = answers.recv().await;
             // the stream comes to where they are read, which is before now: what its holder has by then is known
             if !std::mem::replace(&mut is_known, true) {
-                self.hub.wait_for_fresh_read().await;
+                if !self.hub.wait_for_fresh_read().await {
+                    return Ok(Rows::Outdated);
+                }
                 self.hub.is_settled(self.who.as_deref()).await;
             }
             let is_of_this_epoch = !self.key.has_members() || self.hub.epoch_of(self.who.as_deref()) == epoch;

@@ -90,16 +90,26 @@ impl Stage {
             keys: None,
             most: Most::default(),
         };
-        let hub = Hub::new(settings, Source { requests: asks, membership: mpsc::channel(1).0, feedback: feedback.clone() }, metrics);
+        let hub = Hub::new(
+            settings,
+            Source { requests: asks, membership: mpsc::channel(1).0, feedback: feedback.clone() },
+            metrics,
+        );
         let (events, received) = mpsc::channel(1);
         let (trigger, shutdown) = shutdown::channel();
         let mut running = Tasks::default();
         hub.start(&mut running, received, &shutdown);
         events
             .send(Event::Channels {
-                channels: vec![Channel { name: "pets".into(), columns: None, floor: None, notifies: false, is_unlisted: false }],
+                channels: vec![Channel {
+                    name: "pets".into(),
+                    columns: None,
+                    floor: None,
+                    notifies: false,
+                    is_unlisted: false,
+                }],
                 policies: vec![],
-                claims: vec![],
+                claims: None,
             })
             .await
             .unwrap();
@@ -288,7 +298,7 @@ async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
     let Some(Request::Page { answer, .. }) = stage.requests.recv().await else { panic!("it asks for the rows") };
     let floor = Some(Floor { seen: Snapshot::all_before(8), by: 7 });
     let channels = vec![Channel { name: "pets".into(), columns: None, floor, notifies: false, is_unlisted: false }];
-    stage.events.send(Event::Channels { channels, policies: vec![], claims: vec![] }).await.unwrap();
+    stage.events.send(Event::Channels { channels, policies: vec![], claims: None }).await.unwrap();
     while stage.hub.floor_of(&ViewKey::named("pets", Selection::default())).is_none() {
         tokio::task::yield_now().await;
     }

@@ -88,10 +88,10 @@ impl Session {
     pub(super) fn reconsider(&mut self) {
         self.call_off_pages();
         let who = self.who();
-        let is_allowed = |asked: &ViewKey, permitted: &ViewKey| match self.hub.permit(asked, who.as_deref()) {
-            Ok(now) => now == *permitted,
+        let is_allowed = |asked: &ViewKey, permitted: Option<&ViewKey>| match self.hub.permit(asked, who.as_deref()) {
+            Ok(now) => permitted == Some(&now),
             // it waits itself until that is known
-            Err(error) => error == JoinError::InDoubt && permitted.has_members(),
+            Err(error) => error == JoinError::InDoubt && permitted.is_none_or(ViewKey::has_members),
         };
         if self.pending.as_ref().is_some_and(|pending| !pending.may_go_on(is_allowed)) {
             // what is on its way cannot turn

@@ -264,9 +264,9 @@ impl Hub {
         }
     }
 
-    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>, claims: Vec<Claim>) {
+    fn set_channels(&self, channels: Vec<Channel>, policies: Vec<Policy>, claims: Option<Vec<Claim>>) {
         let mut state = lock(&self.state);
-        let has_other_claims = state.claims.state(claims);
+        let has_other_claims = claims.is_some_and(|claims| state.claims.state(claims));
         if has_other_claims {
             self.hold_all(&mut state);
         }
@@ -274,6 +274,10 @@ impl Hub {
         let policies = Policies::new(policies, &floors);
         let raised: Vec<_> =
             floors.raised_since(&state.floors).map(|(name, notifies)| (name.clone(), notifies)).collect();
+        // DDL may have made other rows of those that say who is a member
+        if raised.iter().any(|(name, _)| state.claims.stated().follow(name)) {
+            self.hold_all(&mut state);
+        }
         if floors != state.floors {
             state.history.forget(|change| floors.cover(change));
             state.floors = floors;

@@ -139,7 +139,7 @@ impl Hub {
         party: &Arc<str>,
     ) -> Result<Subscription, JoinError> {
         let user = who.and_then(|who| who.user.as_deref()).filter(|_| key.has_members());
-        let epoch = user.map_or(0, |user| state.claims.epoch(user));
+        let epoch = user.map_or(0, |user| state.claims.use_by(user));
         let (view, is_new) = match state.known.get(key) {
             Some(view) => (view.clone(), None),
             None => {

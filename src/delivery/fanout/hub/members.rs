@@ -70,7 +70,8 @@ impl Hub {
             lock(&self.state).claims.give_back(generation, holders);
             return false;
         }
-        let rest: Vec<_> = holders.into_iter().filter(|holder| !read.holders.contains(holder)).collect();
+        // it has answered for the first ones
+        let rest = holders[read.holders.len()..].to_vec();
         let mut state = lock(&self.state);
         let settled = state.claims.settle(generation, read);
         state.claims.give_back(generation, rest);
@@ -114,7 +115,7 @@ impl Hub {
         if concerned != Concerned::Nobody {
             let mut state = lock(&self.state);
             let (touch, holders) = state.claims.touch(concerned, &cut.until);
-            self.hold(&state, touch, &holders);
+            self.hold(boundary_of(&state), touch, &holders);
         }
     }
 
@@ -122,11 +123,10 @@ impl Hub {
     pub(super) fn hold_all(&self, state: &mut State) {
         let Some(seen) = state.boundary.as_ref().map(|boundary| Arc::new(boundary.cursor.seen.clone())) else { return };
         let (touch, holders) = state.claims.touch_all(&seen);
-        self.hold(state, touch, &holders);
+        self.hold(boundary_of(state), touch, &holders);
     }
 
-    fn hold(&self, state: &State, touch: u64, holders: &[Arc<str>]) {
-        let boundary = state.boundary.as_ref().filter(|_| state.is_at_boundary).map(|boundary| &boundary.token);
+    fn hold(&self, boundary: Option<&Arc<str>>, touch: u64, holders: &[Arc<str>]) {
         self.sockets_of(holders).iter().for_each(|writer| writer.hold(touch, boundary));
         if !holders.is_empty() {
             self.in_doubt.notify_one();
@@ -138,8 +138,10 @@ impl Hub {
         if lock(&self.state).claims.size().1 == 0 {
             return;
         }
-        let connected = self.keepalive.everybody().into_iter().filter_map(|member| member.user).collect();
-        lock(&self.state).claims.sweep(&connected);
+        // under the lock under which sockets join: one that comes now is not overlooked
+        let mut state = lock(&self.state);
+        let connected = self.keepalive.users();
+        state.claims.sweep(&connected);
         self.in_doubt.notify_one();
     }
 
@@ -232,10 +234,17 @@ impl Hub {
             Start::First => state.claims.begin(&seen),
             Start::Gap(_) => {
                 state.claims.begin(&seen);
-                self.hold_all(state);
+                let (touch, holders) = state.claims.touch_all(&Arc::new(seen));
+                // what is in the logs does not end at the boundary: the gap is not in them yet
+                self.hold(None, touch, &holders);
             }
         }
     }
+}
+
+/// The cursor of the boundary at which all logs end now, if they do.
+fn boundary_of(state: &State) -> Option<&Arc<str>> {
+    state.boundary.as_ref().filter(|_| state.is_at_boundary).map(|boundary| &boundary.token)
 }
 
 /// How a subscription stands to what its holder has of claims.
