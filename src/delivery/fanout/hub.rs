@@ -251,8 +251,8 @@ impl Hub {
     /// What somebody may see of what is asked for; `who` is `None` where everybody may see everything.
     ///
     /// # Errors
-    /// [`JoinError::Forbidden`], [`JoinError::NotLive`] where the policies are not known yet, or [`JoinError::InDoubt`]: wait for
-    /// [`Hub::is_settled`].
+    /// [`JoinError::Forbidden`], [`JoinError::NotLive`] where the policies are not known yet, or [`JoinError::InDoubt`], to
+    /// be waited for.
     pub fn permit(&self, asked: &ViewKey, who: Option<&Identity>) -> Result<ViewKey, JoinError> {
         let Some(who) = who else {
             // nobody, where tokens are checked: a request that was refused

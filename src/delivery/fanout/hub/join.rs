@@ -48,8 +48,8 @@ pub enum JoinError {
     UnknownChannel,
     /// The channel cannot be seen that way.
     Unfit(Unfit),
-    /// It depends on a claim whose values stand in tables, and what this user has is not known, or in doubt; wait for
-    /// [`Hub::is_settled`].
+    /// It depends on a claim whose values stand in tables, and what this user has is not known, or in doubt: to be
+    /// waited for.
     InDoubt,
     /// No policy lets the token see it.
     Forbidden,
