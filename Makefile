@@ -82,7 +82,7 @@ test-machinery: postgres pgbouncer ## real tools of other people beside rowcast,
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" scripts/test-machinery
 
 # What the versions of Postgres differ in: its catalogue, its triggers, its rights, its types.
-EDGES ?= cost:: drift:: event_triggers:: inspect:: install:: neighbours:: pages:: rendered::
+EDGES ?= claims:: cost:: drift:: event_triggers:: inspect:: install:: neighbours:: pages:: rendered::
 test-edges: iproute2 ## what the versions of Postgres differ in, on the oldest and the newest that are supported
 	ROWCAST_TEST_ONLY="$(EDGES)" scripts/test-versions 14 18
 

@@ -171,6 +171,15 @@ async fn operators_have_a_listener_of_their_own() {
         let (status, said) = server.get(path).await;
         assert!(status == 404 && said.contains("admin-listen"), "{path}: {status} {said}");
     }
+    // but to a token of an admin, which the page at / asks with
+    let token = |role: &str| {
+        let claims = serde_json::json!({"sub": "1", "role": role, "exp": 4_000_000_000_u64});
+        let key = jsonwebtoken::EncodingKey::from_secret(b"a secret that only the tests know");
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    for (role, status) in [("admin", 200), ("vet", 404)] {
+        assert_eq!(server.get(&format!("/websocket/status?token={}", token(role))).await.0, status, "{role}");
+    }
     assert_eq!(server.get("/healthz").await.0, 200);
     assert_eq!(server.get("/rows/pets").await.0, 200);
     server.stop().await.unwrap();

@@ -67,7 +67,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "admin-listen",
         env: &["ROWCAST_ADMIN_LISTEN"],
         default: None,
-        help: "address and port for metrics, status and health alone, without a token: listen answers metrics and status no longer",
+        help: "address and port for metrics, status and health alone, without a token: listen answers those to an admin's token alone",
     },
     Setting {
         name: "websocket-host",

@@ -44,11 +44,13 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
         return rows::rows(&request, name, peer, web).await;
     }
     if is_about_the_server(&path) {
-        // what became of a change is the business of whoever may see channels
-        if web.has_admin_listener && !path.starts_with("/explain/") {
+        let admin = ask::for_admin(&request, peer, web);
+        // what became of a change is the business of whoever may see channels; and the page at / asks here with its token
+        let is_elsewhere = web.has_admin_listener && !path.starts_with("/explain/");
+        if is_elsewhere && (web.hub.keys().is_none() || admin.is_err()) {
             return text(StatusCode::NOT_FOUND, "metrics and status are answered at admin-listen\n");
         }
-        if let Err(refusal) = ask::for_admin(&request, peer, web) {
+        if let Err(refusal) = admin {
             return ask::refused(refusal);
         }
     }
