@@ -76,8 +76,18 @@ struct Touch {
     /// tells it from every other, in order
     number: u64,
     until: Arc<Snapshot>,
-    /// rows of so many transactions of it named the holder; 2: or more
-    named: u8,
+    named: Named,
+}
+
+/// Whose rows named a holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// none did: what changed may be of anybody
+    ByNone,
+    /// those of this transaction: between its rows nothing is seen
+    ByOne(u64),
+    /// between these the values may have been others
+    BySeveral,
 }
 
 /// The values of one claim.
@@ -126,8 +136,8 @@ pub struct Settled {
 pub enum Concerned {
     /// no holder
     Nobody,
-    /// those that columns name so, by the place of the claim, in rows of so many transactions; 2: or more
-    These(HashMap<(usize, Box<str>), u8>),
+    /// those that columns name so, by the place of the claim
+    These(HashMap<(usize, Box<str>), Named>),
     /// maybe everybody
     Everybody,
 }
@@ -135,21 +145,21 @@ pub enum Concerned {
 impl Stated {
     /// Whom a cut concerns. It reads rows, so it is not to be asked under a lock.
     pub fn concerned(&self, cut: &Cut) -> Concerned {
-        let mut names: HashMap<(usize, Box<str>), (u64, u8)> = HashMap::new();
+        let mut names: HashMap<(usize, Box<str>), Named> = HashMap::new();
         if !self.0.is_empty() {
             for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
                 for (at, follow) in self.follows(&update.channel) {
                     let Some(forms) = holders_of(update, follow) else { return Concerned::Everybody };
                     for form in forms {
-                        let known = names.entry((at, form)).or_insert((tx, 1));
-                        known.1 = if known.0 == tx { known.1 } else { 2 };
+                        let named = names.entry((at, form)).or_insert(Named::ByNone);
+                        *named = named.and(Named::ByOne(tx));
                     }
                 }
             }
         }
         match names.is_empty() {
             true => Concerned::Nobody,
-            false => Concerned::These(names.into_iter().map(|(name, (_, count))| (name, count)).collect()),
+            false => Concerned::These(names),
         }
     }
 
@@ -286,7 +296,7 @@ impl Claims {
     pub fn touch_all(&mut self, seen: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
         self.past.touch_all(seen);
         let all: Vec<_> = self.holders.keys().cloned().collect();
-        (self.touch_these(all.iter().map(|name| (name, 0)), seen), all)
+        (self.touch_these(all.iter().map(|name| (name, Named::ByNone)), seen), all)
     }
 
     /// The holders whose values a cut leaves in doubt, and the touch.
@@ -302,12 +312,12 @@ impl Claims {
             Some(None) => true,
             None => false,
         };
-        let mut touched: HashMap<Arc<str>, u8> =
-            self.formless.iter().filter(|name| is_unread(name)).map(|name| (name.clone(), 0)).collect();
+        let mut touched: HashMap<Arc<str>, Named> =
+            self.formless.iter().filter(|name| is_unread(name)).map(|name| (name.clone(), Named::ByNone)).collect();
         for ((at, form), named) in names {
             for name in self.by_form[at].get(&form).into_iter().flatten() {
-                let known = touched.entry(name.clone()).or_default();
-                *known = named.max(*known);
+                let known = touched.entry(name.clone()).or_insert(Named::ByNone);
+                *known = known.and(named);
             }
             self.past.touch(form, until);
         }
@@ -315,18 +325,18 @@ impl Claims {
         (number, touched.into_keys().collect())
     }
 
-    fn touch_these<'a>(&mut self, names: impl Iterator<Item = (&'a Arc<str>, u8)>, until: &Arc<Snapshot>) -> u64 {
+    fn touch_these<'a>(&mut self, names: impl Iterator<Item = (&'a Arc<str>, Named)>, until: &Arc<Snapshot>) -> u64 {
         self.touches += 1;
         for (name, named) in names {
             let Some(holder) = self.holders.get_mut(name) else { continue };
             match holder.touches.back_mut() {
                 // one cut in parts
-                Some(last) if *last.until == **until => last.named = last.named.max(named),
+                Some(last) if *last.until == **until => last.named = last.named.and(named),
                 _ => holder.touches.push_back(Touch { number: self.touches, until: until.clone(), named }),
             }
             // what is being read may be from before: then it is read again
             if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
-                if named > 0 { &mut self.soon } else { &mut self.later }.push_back(name.clone());
+                if named != Named::ByNone { &mut self.soon } else { &mut self.later }.push_back(name.clone());
             }
         }
         self.touches
@@ -397,13 +407,13 @@ impl Claims {
     fn settle_one(&mut self, name: &Arc<str>, mut sets: Vec<Set>, seen: &Arc<Snapshot>) -> bool {
         let Some(holder) = self.holders.get_mut(name) else { return true };
         holder.is_being_read = false;
-        let mut named = 0;
-        while let Some(touch) = holder.touches.front().filter(|touch| seen.covers(&touch.until)) {
-            named += u32::from(touch.named);
+        // a cut that the reading has not wholly seen counts as well: it may have seen its first transactions
+        let named = holder.touches.iter().fold(Named::ByNone, |named, touch| named.and(touch.named));
+        while holder.touches.front().is_some_and(|touch| seen.covers(&touch.until)) {
             holder.touches.pop_front();
         }
         if !holder.touches.is_empty() && !std::mem::replace(&mut holder.is_due, true) {
-            let is_named = holder.touches.iter().any(|touch| touch.named > 0);
+            let is_named = holder.touches.iter().any(|touch| touch.named != Named::ByNone);
             // where rows of nobody in particular change all the time, everybody has its turn
             if is_named { &mut self.soon } else { &mut self.later }.push_back(name.clone());
         }
@@ -429,7 +439,7 @@ impl Claims {
             }
         }
         match &holder.sets {
-            Some(before) if *before == sets && named <= 1 => {}
+            Some(before) if *before == sets && named != Named::BySeveral => {}
             Some(_) => {
                 self.epochs += 1;
                 (holder.epoch, holder.since) = (self.epochs, vec![seen.clone()]);
@@ -492,6 +502,16 @@ impl Claims {
     /// What the values of all holders take, in bytes, and how many holders there are.
     pub fn size(&self) -> (usize, usize) {
         (self.bytes, self.holders.len())
+    }
+}
+
+impl Named {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::ByNone, named) | (named, Self::ByNone) => named,
+            (Self::ByOne(one), Self::ByOne(other)) if one == other => self,
+            _ => Self::BySeveral,
+        }
     }
 }
 
@@ -576,8 +596,8 @@ mod tests {
         }
     }
 
-    fn cut(until: u64, updates: Vec<Update>) -> Cut {
-        let change = |update| Change { id: 1, tx: until, at: 0, actor: None, update: Some(update), notification: None };
+    fn cut(until: u64, tx: u64, updates: Vec<Update>) -> Cut {
+        let change = |update| Change { id: 1, tx, at: 0, actor: None, update: Some(update), notification: None };
         let changes = updates.into_iter().map(change).collect();
         Cut { changes, inside: "".into(), until: Arc::new(at(until)), end: None }
     }
@@ -604,7 +624,11 @@ mod tests {
     }
 
     fn touch(claims: &mut Claims, until: u64, update: Update) -> Vec<String> {
-        let cut = cut(until, vec![update]);
+        touch_by(claims, until, until, update)
+    }
+
+    fn touch_by(claims: &mut Claims, until: u64, tx: u64, update: Update) -> Vec<String> {
+        let cut = cut(until, tx, vec![update]);
         let concerned = claims.stated().concerned(&cut);
         names(claims.touch(concerned, &cut.until).1)
     }
@@ -699,17 +723,29 @@ mod tests {
     fn values_that_are_the_same_again_are_another_epoch_where_they_may_have_been_others() {
         let mut claims = settled(&["7"]);
         let epoch = claims.epoch("7");
-        // the same cut in parts is one
-        touch(&mut claims, 20, deleted());
-        touch(&mut claims, 20, created());
-        read_all(&mut claims, vec![held("7", &["1"])], 20);
-        assert_eq!(claims.epoch("7"), epoch);
+        // the same transaction in parts is one; two of one cut in parts are two
+        for (until, other, is_same) in [(20, 20, true), (25, 24, false)] {
+            touch_by(&mut claims, until, until, deleted());
+            touch_by(&mut claims, until, other, created());
+            read_all(&mut claims, vec![held("7", &["1"])], until);
+            assert_eq!(claims.epoch("7") == epoch, is_same);
+        }
+        let epoch = claims.epoch("7");
         // taken and given back before anybody has read
         touch(&mut claims, 30, deleted());
         touch(&mut claims, 31, created());
         read_all(&mut claims, vec![held("7", &["1"])], 32);
         assert_ne!(claims.epoch("7"), epoch);
         assert!(!claims.let_in("7", &at(30)) && claims.let_in("7", &at(32)));
+        // given back by the first transactions of a cut that the reading has not wholly seen
+        let epoch = claims.epoch("7");
+        touch(&mut claims, 34, deleted());
+        touch(&mut claims, 38, created());
+        read_all(&mut claims, vec![held("7", &["1"])], 36);
+        assert!(claims.first_touch("7").is_some() && claims.epoch("7") != epoch);
+        let epoch = claims.epoch("7");
+        read_all(&mut claims, vec![held("7", &["1"])], 38);
+        assert_eq!(claims.epoch("7"), epoch, "once is enough");
         // rows of which nobody knows whose they are: thousands would load again for each
         let epoch = claims.epoch("7");
         touch(&mut claims, 40, update("truncated", "null", &[], None));
