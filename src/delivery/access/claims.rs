@@ -6,9 +6,9 @@
 //! it: it is in doubt until its values were read again, at a snapshot that sees the cut. A view of a holder in doubt is told
 //! nothing of that cut and of what follows it, so no row is told under the values of another cut.
 //!
-//! Values that are the same after a touch leave everything as it was, unless two transactions that named the holder came before
-//! the reading: between them the values may have been others. Then, as with other values, a new *epoch* begins, and what was
-//! shown in the one before is not gone on with.
+//! Values that are the same after a touch leave everything as it was, unless a transaction named the holder and another one may
+//! have been of it before the reading: between them the values may have been others. Then, as with other values, a new *epoch*
+//! begins, and what was shown in the one before is not gone on with.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -151,8 +151,8 @@ impl Stated {
                 for (at, follow) in self.follows(&update.channel) {
                     let Some(forms) = holders_of(update, follow) else { return Concerned::Everybody };
                     for form in forms {
-                        let named = names.entry((at, form)).or_insert(Named::ByNone);
-                        *named = named.and(Named::ByOne(tx));
+                        let one = Named::ByOne(tx);
+                        names.entry((at, form)).and_modify(|named| *named = named.and(one)).or_insert(one);
                     }
                 }
             }
@@ -312,15 +312,15 @@ impl Claims {
             Some(None) => true,
             None => false,
         };
-        let mut touched: HashMap<Arc<str>, Named> =
-            self.formless.iter().filter(|name| is_unread(name)).map(|name| (name.clone(), Named::ByNone)).collect();
-        for ((at, form), named) in names {
+        let unread: Vec<Arc<str>> = self.formless.iter().filter(|name| is_unread(name)).cloned().collect();
+        let mut touched: HashMap<Arc<str>, Named> = HashMap::new();
+        for ((at, form), one) in names {
             for name in self.by_form[at].get(&form).into_iter().flatten() {
-                let known = touched.entry(name.clone()).or_insert(Named::ByNone);
-                *known = known.and(named);
+                touched.entry(name.clone()).and_modify(|named| *named = named.and(one)).or_insert(one);
             }
             self.past.touch(form, until);
         }
+        unread.into_iter().for_each(|name| _ = touched.entry(name).or_insert(Named::ByNone));
         let number = self.touch_these(touched.iter().map(|(name, named)| (name, *named)), until);
         (number, touched.into_keys().collect())
     }
@@ -408,7 +408,7 @@ impl Claims {
         let Some(holder) = self.holders.get_mut(name) else { return true };
         holder.is_being_read = false;
         // a cut that the reading has not wholly seen counts as well: it may have seen its first transactions
-        let named = holder.touches.iter().fold(Named::ByNone, |named, touch| named.and(touch.named));
+        let named = holder.touches.iter().map(|touch| touch.named).reduce(Named::and);
         while holder.touches.front().is_some_and(|touch| seen.covers(&touch.until)) {
             holder.touches.pop_front();
         }
@@ -439,7 +439,7 @@ impl Claims {
             }
         }
         match &holder.sets {
-            Some(before) if *before == sets && named != Named::BySeveral => {}
+            Some(before) if *before == sets && named != Some(Named::BySeveral) => {}
             Some(_) => {
                 self.epochs += 1;
                 (holder.epoch, holder.since) = (self.epochs, vec![seen.clone()]);
@@ -508,8 +508,9 @@ impl Claims {
 impl Named {
     fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::ByNone, named) | (named, Self::ByNone) => named,
+            (Self::ByNone, Self::ByNone) => self,
             (Self::ByOne(one), Self::ByOne(other)) if one == other => self,
+            // also one that named the holder, and one that may have been of anybody
             _ => Self::BySeveral,
         }
     }
@@ -746,11 +747,17 @@ mod tests {
         let epoch = claims.epoch("7");
         read_all(&mut claims, vec![held("7", &["1"])], 38);
         assert_eq!(claims.epoch("7"), epoch, "once is enough");
+        // taken by a row that named it, given back by one that may be of anybody
+        let epoch = claims.epoch("7");
+        touch(&mut claims, 39, deleted());
+        touch(&mut claims, 40, update("truncated", "null", &[], None));
+        read_all(&mut claims, vec![held("7", &["1"])], 40);
+        assert_ne!(claims.epoch("7"), epoch);
         // rows of which nobody knows whose they are: thousands would load again for each
         let epoch = claims.epoch("7");
-        touch(&mut claims, 40, update("truncated", "null", &[], None));
         touch(&mut claims, 41, update("truncated", "null", &[], None));
-        read_all(&mut claims, vec![held("7", &["1"])], 42);
+        touch(&mut claims, 42, update("truncated", "null", &[], None));
+        read_all(&mut claims, vec![held("7", &["1"])], 43);
         assert_eq!(claims.epoch("7"), epoch);
     }
 
