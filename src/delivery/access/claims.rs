@@ -10,13 +10,15 @@
 //! have been of it before the reading: between them the values may have been others. Then, as with other values, a new *epoch*
 //! begins, and what was shown in the one before is not gone on with.
 
+mod concerned;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::change::{Claim, Cut, Follow, Update};
+pub use self::concerned::{Concerned, Named, Stated};
+use crate::change::Claim;
 use crate::cursor::Snapshot;
 use crate::request::{Held, Members, MembersRead};
-use crate::row::{Columns, text_of};
 
 /// Of so many holders it is remembered when a change was theirs: beyond that it counts as everybody's.
 const REMEMBERED: usize = 65_536;
@@ -46,10 +48,6 @@ pub struct Claims {
     sweeps: u64,
 }
 
-/// The claims, and what they follow.
-#[derive(Debug, Default)]
-pub struct Stated(Vec<Claim>);
-
 /// A user that somebody is connected as.
 #[derive(Debug, Default)]
 struct Holder {
@@ -77,17 +75,6 @@ struct Touch {
     number: u64,
     until: Arc<Snapshot>,
     named: Named,
-}
-
-/// Whose rows named a holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
-    /// none did: what changed may be of anybody
-    ByNone,
-    /// those of this transaction: between its rows nothing is seen
-    ByOne(u64),
-    /// between these the values may have been others
-    BySeveral,
 }
 
 /// The values of one claim.
@@ -129,50 +116,6 @@ pub struct Settled {
     pub holders: Vec<Arc<str>>,
     /// of so many the values do not fit into memory: they have none
     pub beyond_memory: usize,
-}
-
-/// Whom a cut concerns.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Concerned {
-    /// no holder
-    Nobody,
-    /// those that columns name so, by the place of the claim
-    These(HashMap<(usize, Box<str>), Named>),
-    /// maybe everybody
-    Everybody,
-}
-
-impl Stated {
-    /// Whom a cut concerns. It reads rows, so it is not to be asked under a lock.
-    pub fn concerned(&self, cut: &Cut) -> Concerned {
-        let mut names: HashMap<(usize, Box<str>), Named> = HashMap::new();
-        if !self.0.is_empty() {
-            for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
-                for (at, follow) in self.follows(&update.channel) {
-                    let Some(forms) = holders_of(update, follow) else { return Concerned::Everybody };
-                    for form in forms {
-                        let one = Named::ByOne(tx);
-                        names.entry((at, form)).and_modify(|named| *named = named.and(one)).or_insert(one);
-                    }
-                }
-            }
-        }
-        match names.is_empty() {
-            true => Concerned::Nobody,
-            false => Concerned::These(names),
-        }
-    }
-
-    /// Whether changes of this channel may be of some holder.
-    pub fn follow(&self, channel: &str) -> bool {
-        self.follows(channel).next().is_some()
-    }
-
-    fn follows<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (usize, &'a Follow)> {
-        let of =
-            move |claim: &'a Claim| claim.follows.iter().flatten().filter(move |follow| *follow.channel == *channel);
-        self.0.iter().enumerate().flat_map(move |(at, claim)| of(claim).map(move |follow| (at, follow)))
-    }
 }
 
 impl Claims {
@@ -505,17 +448,6 @@ impl Claims {
     }
 }
 
-impl Named {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::ByNone, Self::ByNone) => self,
-            (Self::ByOne(one), Self::ByOne(other)) if one == other => self,
-            // also one that named the holder, and one that may have been of anybody
-            _ => Self::BySeveral,
-        }
-    }
-}
-
 impl Holder {
     fn is_settled(&self) -> bool {
         self.sets.is_some() && self.touches.is_empty()
@@ -552,28 +484,10 @@ impl Past {
     }
 }
 
-/// Whose values a change of a followed table may change, as its column names them; `None`: maybe everybody's.
-fn holders_of(update: &Update, follow: &Follow) -> Option<Vec<Box<str>>> {
-    if !matches!(&*update.action, "created" | "updated" | "deleted") || !update.size.is_whole() {
-        return None;
-    }
-    let is_any_read = || update.changed.iter().any(|name| follow.columns.contains(name));
-    if update.action == "updated" && !update.changed.is_empty() && !is_any_read() {
-        return Some(Vec::new());
-    }
-    let holder = follow.holder.as_ref()?;
-    // null is nobody
-    let mut forms: Vec<Box<str>> = text_of(Columns::parse(&update.data)?.get(holder)?).into_iter().collect();
-    if update.changed.contains(holder) {
-        forms.extend(text_of(Columns::parse(update.old.as_deref()?)?.get(holder)?));
-    }
-    Some(forms)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Change, Size};
+    use crate::change::{Change, Cut, Follow, Size, Update};
 
     fn at(xmax: u64) -> Snapshot {
         Snapshot::all_before(xmax)
@@ -762,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_back_is_let_in_where_no_change_was_that_ones() {
+    fn a_returning_holder_is_let_in_where_no_change_was_its_own() {
         let mut claims = settled(&["7"]);
         touch(&mut claims, 20, update("created", r#"{"user_id":9,"clinic":2}"#, &[], None));
         for (holder, before, after) in [("8", 5, 5), ("9", 19, 20)] {
@@ -854,9 +768,9 @@ mod tests {
         assert!(claims.by_form[0].is_empty() && claims.formless.is_empty());
     }
 
-    /// Who has nothing yet waits for few, not for all.
+    /// A holder that has nothing yet waits for few, not for all.
     #[test]
-    fn who_has_just_come_is_read_first() {
+    fn a_new_holder_is_read_first() {
         let mut claims = settled(&["7", "8"]);
         touch(&mut claims, 20, update("truncated", "null", &[], None));
         claims.want(&"9".into());

@@ -1,0 +1,96 @@
+//! Whom a cut concerns: which changes of the tables that claims follow may change whose values. Pure; knows the rows of a cut, and
+//! not who is connected.
+
+use std::collections::HashMap;
+
+use crate::change::{Claim, Cut, Follow, Update};
+use crate::row::{Columns, text_of};
+
+/// The claims, and what they follow.
+#[derive(Debug, Default)]
+pub struct Stated(pub(super) Vec<Claim>);
+
+/// Whom a cut concerns.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Concerned {
+    /// no holder
+    Nobody,
+    /// those that columns name so, by the place of the claim
+    These(HashMap<(usize, Box<str>), Named>),
+    /// maybe everybody
+    Everybody,
+}
+
+/// Whose rows named a holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// none did: what changed may be of anybody
+    ByNone,
+    /// those of this transaction: between its rows nothing is seen
+    ByOne(u64),
+    /// between these the values may have been others
+    BySeveral,
+}
+
+impl Stated {
+    /// Whom a cut concerns. It reads rows, so it is not to be asked under a lock.
+    pub fn concerned(&self, cut: &Cut) -> Concerned {
+        let mut names: HashMap<(usize, Box<str>), Named> = HashMap::new();
+        if !self.0.is_empty() {
+            for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
+                for (at, follow) in self.follows(&update.channel) {
+                    let Some(forms) = holders_of(update, follow) else { return Concerned::Everybody };
+                    for form in forms {
+                        let one = Named::ByOne(tx);
+                        names.entry((at, form)).and_modify(|named| *named = named.and(one)).or_insert(one);
+                    }
+                }
+            }
+        }
+        match names.is_empty() {
+            true => Concerned::Nobody,
+            false => Concerned::These(names),
+        }
+    }
+
+    /// Whether changes of this channel may be of some holder.
+    pub fn follow(&self, channel: &str) -> bool {
+        self.follows(channel).next().is_some()
+    }
+
+    fn follows<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = (usize, &'a Follow)> {
+        let of =
+            move |claim: &'a Claim| claim.follows.iter().flatten().filter(move |follow| *follow.channel == *channel);
+        self.0.iter().enumerate().flat_map(move |(at, claim)| of(claim).map(move |follow| (at, follow)))
+    }
+}
+
+impl Named {
+    /// Both, in one cut or in several.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::ByNone, Self::ByNone) => self,
+            (Self::ByOne(one), Self::ByOne(other)) if one == other => self,
+            // also one that named the holder, and one that may have been of anybody
+            _ => Self::BySeveral,
+        }
+    }
+}
+
+/// Whose values a change of a followed table may change, as its column names them; `None`: maybe everybody's.
+fn holders_of(update: &Update, follow: &Follow) -> Option<Vec<Box<str>>> {
+    if !matches!(&*update.action, "created" | "updated" | "deleted") || !update.size.is_whole() {
+        return None;
+    }
+    let is_any_read = || update.changed.iter().any(|name| follow.columns.contains(name));
+    if update.action == "updated" && !update.changed.is_empty() && !is_any_read() {
+        return Some(Vec::new());
+    }
+    let holder = follow.holder.as_ref()?;
+    // null is nobody
+    let mut forms: Vec<Box<str>> = text_of(Columns::parse(&update.data)?.get(holder)?).into_iter().collect();
+    if update.changed.contains(holder) {
+        forms.extend(text_of(Columns::parse(update.old.as_deref()?)?.get(holder)?));
+    }
+    Some(forms)
+}
