@@ -528,6 +528,17 @@ mod tests {
         ]
     }
 
+    /// All that a queue writes to a socket that takes everything.
+    fn drained(queue: &mut SendQueue) -> String {
+        let mut wire = String::new();
+        let mut write = |slices: &[IoSlice<'_>]| {
+            wire += &slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect::<String>();
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        };
+        while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
+        wire
+    }
+
     proptest! {
         /// However the kernel cuts what is written, whole frames arrive, each once, and those of a log in order.
         #[test]
@@ -688,12 +699,7 @@ mod tests {
                 queue.follow(log.clone(), 1, log.end(), &[]);
             }
             let written = |queue: &mut SendQueue| {
-                let mut wire = String::new();
-                let mut write = |slices: &[IoSlice<'_>]| {
-                    wire += &slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect::<String>();
-                    Ok(slices.iter().map(|slice| slice.len()).sum())
-                };
-                while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
+                let wire = drained(queue);
                 wire.matches(|c: char| c.is_ascii_graphic()).collect::<String>()
             };
             let told = if follows { r#"{"type":"cut","cursor":"1A"}"# } else { "" };
@@ -731,12 +737,7 @@ mod tests {
             queue.follow(held.clone(), 1, 0, &[]);
             queue.follow(other.clone(), 2, 0, &[]);
             let written = |queue: &mut SendQueue| {
-                let mut wire = String::new();
-                let mut write = |slices: &[IoSlice<'_>]| {
-                    wire += &slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect::<String>();
-                    Ok(slices.iter().map(|slice| slice.len()).sum())
-                };
-                while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
+                let wire = drained(queue);
                 ["before", "in doubt", "other", "late", r#""cut""#]
                     .into_iter()
                     .filter(|text| wire.contains(text))
