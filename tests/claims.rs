@@ -291,6 +291,26 @@ async fn a_claim_that_does_not_follow_its_table_any_more_shows_nothing() {
     server.stop().await.unwrap();
 }
 
+/// Its program would take the claim from tokens.
+#[tokio::test]
+async fn no_claim_is_stated_beside_a_node_of_an_older_version() {
+    let db = TestDatabase::new().await;
+    db.run("create table staff (user_id int, clinic int)").await;
+    let noted = |knows: &str| {
+        format!("select rowcast.note_node('a', '0.0.9', 'here:1', 'relay', now(), 0, 0, pg_current_snapshot(){knows})")
+    };
+    const CLAIM: &str = "select rowcast.claim('clinics', 'select clinic from public.staff where user_id = {sub}::int')";
+    // an older one, and one that went back to an older one
+    for before in ["", ", 7"] {
+        db.run(&noted(before)).await;
+        db.run(&noted("")).await;
+        let refused = db.refused(CLAIM).await;
+        assert!(refused.contains("the node at here:1 (version 0.0.9) would take it from tokens"), "{refused}");
+    }
+    db.run(&noted(", 7")).await;
+    db.run(CLAIM).await;
+}
+
 #[tokio::test]
 async fn notifications_tell_the_rows_that_a_member_may_see() {
     let db = TestDatabase::new().await;

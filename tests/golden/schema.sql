@@ -466,11 +466,10 @@ COMMENT ON FUNCTION rowcast.note_life() IS 'notes the present life of the server
 CREATE FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET lock_timeout TO '100ms'
     AS …;
 ALTER FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) IS 'a node says that it lives, and what it has not read';
+COMMENT ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot) IS 'the same of a program that does not say which version of the schema it is of';
 
 CREATE FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -479,7 +478,7 @@ CREATE FUNCTION rowcast.note_node(node text, version text, address text, role te
     AS …;
 ALTER FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) IS 'the same of a program that says which version of the schema it is of';
+COMMENT ON FUNCTION rowcast.note_node(node text, version text, address text, role text, started_at timestamp with time zone, sockets bigint, lag_ms double precision, seen pg_snapshot, knows integer) IS 'a node says that it lives, and what it has not read';
 
 CREATE FUNCTION rowcast.note_tables() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER

@@ -235,42 +235,38 @@ impl Claims {
         self.void();
     }
 
-    /// What any holder has may be something else from this position on: the touch, and whom it concerns.
-    pub fn touch_all(&mut self, seen: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
-        self.past.touch_all(seen);
-        let all: Vec<_> = self.holders.keys().cloned().collect();
-        (self.touch_these(all.iter().map(|name| (name, Named::ByNone)), seen), all)
-    }
-
-    /// The holders whose values a cut leaves in doubt, and the touch.
+    /// The holders whose values a cut leaves in doubt, or what else ends at a position, and the touch.
     pub fn touch(&mut self, concerned: Concerned, until: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
-        let names = match concerned {
-            Concerned::Nobody => return (0, Vec::new()),
-            Concerned::Everybody => return self.touch_all(until),
-            Concerned::These(names) => names,
-        };
+        let Concerned { all, these } = concerned;
+        let mut touched: HashMap<Arc<str>, Named> = HashMap::new();
+        if let Some(named) = all {
+            self.past.touch_all(until);
+            touched.extend(self.holders.keys().map(|name| (name.clone(), named)));
+        }
         // of one whose values cannot be had it is not known: it is read again, after all others
-        let is_unread = |name: &Arc<str>| match self.holders.get(name).map(|holder| &holder.sets) {
-            Some(Some(sets)) => names.keys().any(|(at, _)| sets[*at] == Set::Unreadable),
-            Some(None) => true,
+        let is_unread = |name: &&Arc<str>| match self.holders.get(*name).map(|holder| &holder.sets) {
+            Some(Some(sets)) => these.keys().any(|(at, _)| sets[*at] == Set::Unreadable),
+            Some(None) => !these.is_empty(),
             None => false,
         };
-        let unread: Vec<Arc<str>> = self.formless.iter().filter(|name| is_unread(name)).cloned().collect();
-        let mut touched: HashMap<Arc<str>, Named> = HashMap::new();
-        for ((at, form), one) in names {
+        let unread: Vec<Arc<str>> = self.formless.iter().filter(is_unread).cloned().collect();
+        for ((at, form), by) in these {
             for name in self.by_form[at].get(&form).into_iter().flatten() {
-                touched.entry(name.clone()).and_modify(|named| *named = named.and(one)).or_insert(one);
+                touched.entry(name.clone()).and_modify(|named| *named = named.and(by)).or_insert(by);
             }
-            self.past.touch(form, until);
+            if all.is_none() {
+                self.past.touch(form, until);
+            }
         }
         unread.into_iter().for_each(|name| _ = touched.entry(name).or_insert(Named::ByNone));
-        let number = self.touch_these(touched.iter().map(|(name, named)| (name, *named)), until);
+        // one that has just come is read before all the others
+        let number = self.touch_these(&touched, all.is_none(), until);
         (number, touched.into_keys().collect())
     }
 
-    fn touch_these<'a>(&mut self, names: impl Iterator<Item = (&'a Arc<str>, Named)>, until: &Arc<Snapshot>) -> u64 {
+    fn touch_these(&mut self, touched: &HashMap<Arc<str>, Named>, are_few: bool, until: &Arc<Snapshot>) -> u64 {
         self.touches += 1;
-        for (name, named) in names {
+        for (name, &named) in touched {
             let Some(holder) = self.holders.get_mut(name) else { continue };
             match holder.touches.back_mut() {
                 // one cut in parts
@@ -279,7 +275,8 @@ impl Claims {
             }
             // what is being read may be from before: then it is read again
             if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
-                if named != Named::ByNone { &mut self.soon } else { &mut self.later }.push_back(name.clone());
+                if are_few && named != Named::ByNone { &mut self.soon } else { &mut self.later }
+                    .push_back(name.clone());
             }
         }
         self.touches
@@ -601,6 +598,10 @@ mod tests {
         update("deleted", r#"{"user_id":7,"clinic":1}"#, &[], None)
     }
 
+    fn truncated() -> Update {
+        update("truncated", "null", &[], None)
+    }
+
     fn created() -> Update {
         update("created", r#"{"user_id":7,"clinic":2}"#, &[], None)
     }
@@ -664,14 +665,42 @@ mod tests {
         // taken by a row that named it, given back by one that may be of anybody
         let epoch = claims.epoch("7");
         touch(&mut claims, 39, deleted());
-        touch(&mut claims, 40, update("truncated", "null", &[], None));
+        touch(&mut claims, 40, truncated());
         read_all(&mut claims, vec![held("7", &["1"])], 40);
         assert_ne!(claims.epoch("7"), epoch);
-        // rows of which nobody knows whose they are: thousands would load again for each
+        // taken by one that truncated the table, given back by another one
         let epoch = claims.epoch("7");
-        touch(&mut claims, 41, update("truncated", "null", &[], None));
-        touch(&mut claims, 42, update("truncated", "null", &[], None));
+        touch(&mut claims, 41, truncated());
+        read_all(&mut claims, vec![held("7", &["1"])], 41);
+        assert_eq!(claims.epoch("7"), epoch, "one alone is seen by nobody");
+        touch(&mut claims, 42, truncated());
+        touch(&mut claims, 43, truncated());
         read_all(&mut claims, vec![held("7", &["1"])], 43);
+        assert_ne!(claims.epoch("7"), epoch);
+        // by rows that one transaction wrote after it has truncated the table: in one cut, and in parts
+        for (until, other, is_same) in [(45, 45, true), (47, 46, false)] {
+            let epoch = claims.epoch("7");
+            let one = cut(until, until, vec![truncated(), created()]);
+            let concerned = claims.stated().concerned(&one);
+            claims.touch(concerned, &one.until);
+            touch_by(&mut claims, until, other, created());
+            read_all(&mut claims, vec![held("7", &["1"])], until);
+            assert_eq!(claims.epoch("7") == epoch, is_same);
+        }
+    }
+
+    /// Thousands would load again for each.
+    #[test]
+    fn rows_of_which_nobody_knows_whose_they_are_begin_no_epoch() {
+        let mut claims = Claims::new(1 << 20);
+        claims.state(vec![staff(None)]);
+        claims.begin(&at(5));
+        claims.want(&"7".into());
+        read_all(&mut claims, vec![held("7", &["1"])], 10);
+        let epoch = claims.epoch("7");
+        touch(&mut claims, 20, deleted());
+        touch(&mut claims, 21, truncated());
+        read_all(&mut claims, vec![held("7", &["1"])], 22);
         assert_eq!(claims.epoch("7"), epoch);
     }
 
@@ -772,7 +801,7 @@ mod tests {
     #[test]
     fn a_new_holder_is_read_first() {
         let mut claims = settled(&["7", "8"]);
-        touch(&mut claims, 20, update("truncated", "null", &[], None));
+        touch(&mut claims, 20, truncated());
         claims.want(&"9".into());
         assert_eq!(names(claims.take_due(100).1), ["9"]);
         assert_eq!(names(claims.take_due(100).1), ["7", "8"]);

@@ -11,46 +11,46 @@ use crate::row::{Columns, text_of};
 pub struct Stated(pub(super) Vec<Claim>);
 
 /// Whom a cut concerns.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Concerned {
-    /// no holder
-    Nobody,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Concerned {
+    /// maybe every holder
+    pub all: Option<Named>,
     /// those that columns name so, by the place of the claim
-    These(HashMap<(usize, Box<str>), Named>),
-    /// maybe everybody
-    Everybody,
+    pub these: HashMap<(usize, Box<str>), Named>,
 }
 
-/// Whose rows named a holder.
+/// Whose changes were of a holder, or of all of a table that says whose a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// none did: what changed may be of anybody
+    /// nobody's: what changed may be of anybody, as no column says whose it is
     ByNone,
     /// those of this transaction: between its rows nothing is seen
     ByOne(u64),
-    /// between these the values may have been others
+    /// those of several transactions: between these the values may have been others
     BySeveral,
 }
 
 impl Stated {
     /// Whom a cut concerns. It reads rows, so it is not to be asked under a lock.
     pub fn concerned(&self, cut: &Cut) -> Concerned {
-        let mut names: HashMap<(usize, Box<str>), Named> = HashMap::new();
-        if !self.0.is_empty() {
-            for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
-                for (at, follow) in self.follows(&update.channel) {
-                    let Some(forms) = holders_of(update, follow) else { return Concerned::Everybody };
-                    for form in forms {
-                        let one = Named::ByOne(tx);
-                        names.entry((at, form)).and_modify(|named| *named = named.and(one)).or_insert(one);
-                    }
+        let mut concerned = Concerned::default();
+        if self.0.is_empty() {
+            return concerned;
+        }
+        for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
+            for (at, follow) in self.follows(&update.channel) {
+                match holders_of(update, follow) {
+                    Some(forms) => forms.into_iter().for_each(|form| concerned.note((at, form), Named::ByOne(tx))),
+                    None if follow.holder.is_none() => concerned.note_all(Named::ByNone),
+                    None => concerned.note_all(Named::ByOne(tx)),
+                }
+                // there is nothing more to learn
+                if concerned.all == Some(Named::BySeveral) {
+                    return concerned;
                 }
             }
         }
-        match names.is_empty() {
-            true => Concerned::Nobody,
-            false => Concerned::These(names),
-        }
+        concerned
     }
 
     /// Whether changes of this channel may be of some holder.
@@ -65,13 +65,33 @@ impl Stated {
     }
 }
 
+impl Concerned {
+    /// Maybe every holder.
+    pub fn everybody(named: Named) -> Self {
+        Self { all: Some(named), these: HashMap::new() }
+    }
+
+    /// No holder.
+    pub fn is_nobody(&self) -> bool {
+        self.all.is_none() && self.these.is_empty()
+    }
+
+    fn note(&mut self, whom: (usize, Box<str>), by: Named) {
+        self.these.entry(whom).and_modify(|named| *named = named.and(by)).or_insert(by);
+    }
+
+    fn note_all(&mut self, by: Named) {
+        self.all = Some(self.all.map_or(by, |named| named.and(by)));
+    }
+}
+
 impl Named {
     /// Both, in one cut or in several.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::ByNone, Self::ByNone) => self,
             (Self::ByOne(one), Self::ByOne(other)) if one == other => self,
-            // also one that named the holder, and one that may have been of anybody
+            // also one of the holder, and one that may have been of anybody
             _ => Self::BySeveral,
         }
     }

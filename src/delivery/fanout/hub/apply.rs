@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::change::{Change, Channel, Claim, Cut, Event, Policy, Start};
+use crate::delivery::access::claims::Named;
 use crate::delivery::access::floors::Floors;
 use crate::delivery::access::policy::Policies;
 use crate::delivery::fanout::hub::{Hub, JoinError, State};
@@ -97,7 +98,7 @@ impl Hub {
                 {
                     let mut state = lock(&self.state);
                     if state.claims.stated().follow(&channel) {
-                        self.hold_all(&mut state);
+                        self.hold_all(&mut state, Named::BySeveral);
                     }
                 }
                 self.metrics.count_gap(gap.as_str());
@@ -268,7 +269,7 @@ impl Hub {
         let mut state = lock(&self.state);
         let has_other_claims = claims.is_some_and(|claims| state.claims.state(claims));
         if has_other_claims {
-            self.hold_all(&mut state);
+            self.hold_all(&mut state, Named::ByNone);
         }
         let floors = Floors::new(&channels);
         let policies = Policies::new(policies, &floors);
@@ -276,7 +277,7 @@ impl Hub {
             floors.raised_since(&state.floors).map(|(name, notifies)| (name.clone(), notifies)).collect();
         // DDL may have made other rows of those that say who is a member
         if raised.iter().any(|(name, _)| state.claims.stated().follow(name)) {
-            self.hold_all(&mut state);
+            self.hold_all(&mut state, Named::ByNone);
         }
         if floors != state.floors {
             state.history.forget(|change| floors.cover(change));

@@ -18,7 +18,7 @@ use super::{Hub, JoinError, State, Subscription};
 use crate::change::{Cut, Start};
 use crate::cursor::Snapshot;
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::claims::Concerned;
+use crate::delivery::access::claims::{Concerned, Named};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, Order, SocketWriter};
 use crate::request::{MembersRead, Membership};
@@ -112,17 +112,17 @@ impl Hub {
     pub(super) fn hold_before(&self, cut: &Cut) {
         let stated = lock(&self.state).claims.stated();
         let concerned = stated.concerned(cut);
-        if concerned != Concerned::Nobody {
+        if !concerned.is_nobody() {
             let mut state = lock(&self.state);
             let (touch, holders) = state.claims.touch(concerned, &cut.until);
             self.hold(boundary_of(&state), touch, &holders);
         }
     }
 
-    /// The same where it is not told what has changed. To be called under the lock.
-    pub(super) fn hold_all(&self, state: &mut State) {
+    /// The same where it is not told what has changed, by how many transactions `by` says. To be called under the lock.
+    pub(super) fn hold_all(&self, state: &mut State, by: Named) {
         let Some(seen) = state.boundary.as_ref().map(|boundary| Arc::new(boundary.cursor.seen.clone())) else { return };
-        let (touch, holders) = state.claims.touch_all(&seen);
+        let (touch, holders) = state.claims.touch(Concerned::everybody(by), &seen);
         self.hold(boundary_of(state), touch, &holders);
     }
 
@@ -234,7 +234,7 @@ impl Hub {
             Start::First => state.claims.begin(&seen),
             Start::Gap(_) => {
                 state.claims.begin(&seen);
-                let (touch, holders) = state.claims.touch_all(&Arc::new(seen));
+                let (touch, holders) = state.claims.touch(Concerned::everybody(Named::ByNone), &Arc::new(seen));
                 // what is in the logs does not end at the boundary: the gap is not in them yet
                 self.hold(None, touch, &holders);
             }
