@@ -108,6 +108,9 @@ pub struct Update {
     /// what there is of a row that was longer than `row_bytes`
     #[serde(default, skip_serializing_if = "Size::is_whole")]
     pub size: Size,
+    /// `rowcast.publish` was given it: no row has changed, whatever it says
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_published: bool,
 }
 
 /// How much of a row is known.
@@ -150,7 +153,16 @@ impl Update {
 
     fn missing(channel: Arc<str>, action: &'static str) -> Self {
         let (action, data) = (Cow::Borrowed(action), "null".into());
-        Self { channel, action, data, changed: Vec::new(), old: None, old_key: None, size: Size::Whole }
+        Self {
+            channel,
+            action,
+            data,
+            changed: Vec::new(),
+            old: None,
+            old_key: None,
+            size: Size::Whole,
+            is_published: false,
+        }
     }
 
     /// What is missing in the place of a change.

@@ -22,7 +22,7 @@ use crate::sync::lock;
 pub use text::{Form, Kept, encode};
 
 /// Where a client's changes may come from.
-const PASTS: [&str; 5] = ["memory", "stream", "outbox", "snapshot", "page"];
+const PASTS: [&str; 6] = ["memory", "stream", "outbox", "snapshot", "page", "members"];
 /// Where a page of rows may come from.
 const PAGES: [&str; 2] = ["database", "memory"];
 /// What may be refused.

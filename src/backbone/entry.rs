@@ -283,6 +283,7 @@ mod tests {
             old: Some("null".into()),
             old_key: None,
             size: crate::change::Size::Whole,
+            is_published: false,
         };
         let notification = Notification {
             users: vec!["5".into()],

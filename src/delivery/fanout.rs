@@ -3,8 +3,9 @@
 //!
 //! `route` finds the views that a change concerns, `told` is what a view is told of it, the `view`'s frame log keeps the
 //! frame, the `hub` applies all that under its lock, and wakes each `shard`. `history` remembers the latest cuts,
-//! `pages` the rows that were read a moment ago.
+//! `pages` the rows that were read a moment ago, and `fold` makes one change for each row of what a stretch of the stream has.
 
+pub mod fold;
 pub mod history;
 pub mod hub;
 pub(crate) mod pages;

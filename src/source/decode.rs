@@ -150,7 +150,8 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         })
     });
     let action = Cow::Borrowed(action);
-    let update = Update { channel: channel.name.clone(), action, data, changed, old, old_key, size };
+    let update =
+        Update { channel: channel.name.clone(), action, data, changed, old, old_key, size, is_published: false };
     Decoded::Change(change(row, Some(update), notification))
 }
 
@@ -186,6 +187,7 @@ fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
         old: None,
         old_key: None,
         size: Size::Whole,
+        is_published: true,
     };
     Decoded::Change(change(row, Some(update), None))
 }

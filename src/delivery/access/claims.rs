@@ -505,6 +505,7 @@ mod tests {
             old: old.map(Into::into),
             old_key: None,
             size: Size::Whole,
+            is_published: false,
         }
     }
 

@@ -91,6 +91,7 @@ mod tests {
             old: None,
             old_key: None,
             size: crate::change::Size::Whole,
+            is_published: false,
         };
         Change { id: 1, tx, at: 0, actor: None, update: Some(update), notification: None }
     }

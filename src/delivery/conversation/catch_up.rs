@@ -12,6 +12,7 @@
 //! The socket joins its view before the last replay is sent, so nothing falls in between: what comes meanwhile waits
 //! in the view's log.
 
+mod regrant;
 mod rows;
 mod send;
 
@@ -37,6 +38,7 @@ use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::{ResumeToken, decode_place};
 use crate::incarnations::Gap;
 use crate::request::{ReplayPart, Request};
+pub(super) use regrant::Former;
 use rows::Part;
 
 /// What a subscriber asks for besides the stream.
@@ -158,6 +160,8 @@ pub struct CatchUp {
     writer: Arc<SocketWriter>,
     cancel: CancelFlag,
     key: ViewKey,
+    /// what it takes the place of
+    former: Option<Former>,
     who: Option<Arc<Identity>>,
     /// whose turn it is when the source is asked
     party: Arc<str>,
@@ -195,6 +199,7 @@ impl CatchUp {
             writer,
             cancel,
             key,
+            former: None,
             who,
             party,
             projection: Arc::default(),
@@ -210,11 +215,25 @@ impl CatchUp {
         }
     }
 
+    /// In the place of a subscription whose holder has other values of claims by now.
+    pub(super) fn instead_of(self, former: Former) -> Self {
+        Self { former: Some(former), ..self }
+    }
+
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
     ///
     /// # Errors
     /// [`Failed`].
     pub async fn run(mut self, wish: SubscribeOptions) -> Result<Subscription, Failed> {
+        if let Some(former) = self.former.take() {
+            if let Some(subscription) = self.regrant(&former).await? {
+                former.let_go();
+                return Ok(subscription);
+            }
+            // before it is let go of: at a cut that came in between, the client would take what it has for what the table is
+            self.tell_gap(Gap::Policy).await?;
+            former.let_go();
+        }
         self.hub.wait_until_live().await;
         (self.key, self.projection) = self.hub.look_patiently(&self.key, self.who.as_deref()).await?;
         self.wants_rows = wish.rows != WantedRows::Nothing;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::catch_up::{CatchUp, Failed, SubscribeOptions};
+use super::catch_up::{CatchUp, Failed, Former, SubscribeOptions};
 use super::syncs::OnTheirWay;
 use crate::delivery::fanout::hub::Subscription;
 use crate::delivery::scope::label::Label;
@@ -16,7 +16,16 @@ use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::CancelFlag;
 
 /// How it ended.
-pub(crate) type Joined = Result<Subscription, (ViewKey, Option<Value>, Failed)>;
+pub(crate) type Joined = Result<Subscription, Box<NotJoined>>;
+
+/// One that has failed.
+pub(crate) struct NotJoined {
+    pub(crate) asked: ViewKey,
+    pub(crate) reference: Option<Value>,
+    pub(crate) failed: Failed,
+    /// it was to take the place of another one
+    pub(crate) is_regrant: bool,
+}
 
 /// Those on their way.
 #[derive(Default)]
@@ -31,11 +40,28 @@ struct Waiting {
     permitted: Option<ViewKey>,
     cancel: CancelFlag,
     task: AbortHandle,
+    /// what it takes the place of
+    former: Option<Former>,
     /// of each that waits for it, see [`ends`](Pending::ends)
     waited_for: Vec<mpsc::Sender<Infallible>>,
 }
 
 impl Pending {
+    /// Sends one on its way in the place of a subscription, which follows no longer once this one is called off.
+    pub(super) fn send_instead(
+        &mut self,
+        former: Former,
+        way: CatchUp,
+        asked: ViewKey,
+        permitted: Option<ViewKey>,
+        cancel: CancelFlag,
+    ) {
+        self.send(way.instead_of(former.clone()), SubscribeOptions::default(), asked, permitted, None, cancel);
+        if let Some(waiting) = self.waiting.last_mut() {
+            waiting.former = Some(former);
+        }
+    }
+
     /// Sends one on its way, which may say what `cancel` allows.
     pub(crate) fn send(
         &mut self,
@@ -47,9 +73,9 @@ impl Pending {
         cancel: CancelFlag,
     ) {
         let key = asked.clone();
-        let task =
-            self.tasks.spawn(async move { Box::pin(way.run(wish)).await.map_err(|failed| (key, reference, failed)) });
-        self.waiting.push(Waiting { asked, permitted, cancel, task, waited_for: Vec::new() });
+        let failed = |failed| Box::new(NotJoined { asked: key, reference, failed, is_regrant: false });
+        let task = self.tasks.spawn(async move { Box::pin(way.run(wish)).await.map_err(failed) });
+        self.waiting.push(Waiting { asked, permitted, cancel, task, former: None, waited_for: Vec::new() });
     }
 
     /// What they ask for.
@@ -64,9 +90,30 @@ impl Pending {
             if goes {
                 waiting.cancel.void();
                 waiting.task.abort();
+                waiting.former.iter().for_each(Former::let_go);
             }
             !goes
         });
+    }
+
+    /// Calls those off that take the place of another one, once `tell` was told what each of them asks for.
+    pub(super) fn call_off_regrants(&mut self, mut tell: impl FnMut(&ViewKey)) -> Vec<ViewKey> {
+        let mut called_off = Vec::new();
+        self.waiting.retain(|waiting| {
+            let Some(former) = &waiting.former else { return true };
+            waiting.cancel.void();
+            waiting.task.abort();
+            tell(&waiting.asked);
+            former.let_go();
+            called_off.push(waiting.asked.clone());
+            false
+        });
+        called_off
+    }
+
+    /// Whether one takes the place of another one.
+    pub(super) fn has_regrants(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.former.is_some())
     }
 
     /// Closes when those that are on their way now have joined, failed or were called off.
@@ -91,7 +138,10 @@ impl Pending {
             let Some(position) = self.waiting.iter().position(|waiting| waiting.task.id() == task) else { continue };
             let waiting = self.waiting.swap_remove(position);
             // one that panicked has not answered
-            return Poll::Ready(Some(joined.unwrap_or(Err((waiting.asked, None, Failed::Unanswered)))));
+            let (asked, is_regrant) = (waiting.asked, waiting.former.is_some());
+            let failed = NotJoined { asked, reference: None, failed: Failed::Unanswered, is_regrant };
+            let joined = joined.unwrap_or_else(|| Err(Box::new(failed)));
+            return Poll::Ready(Some(joined.map_err(|failed| Box::new(NotJoined { is_regrant, ..*failed }))));
         }
         Poll::Ready(None)
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::catch_up::Failed;
+use super::syncs::OnTheirWay;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, Hub, NoPage};
 use crate::delivery::scope::label::Label;
@@ -64,8 +65,8 @@ pub(super) struct Asker {
 }
 
 impl Pages {
-    /// Sends one, unless too many are on their way.
-    pub(super) fn send(&mut self, asker: Asker, wish: Wish) -> bool {
+    /// Sends one, behind `before`, unless too many are on their way.
+    pub(super) fn send(&mut self, asker: Asker, wish: Wish, before: Option<OnTheirWay>) -> bool {
         while self.tasks.try_join_next().is_some() {}
         self.on_their_way.retain(|page| page.cancel.is_shared());
         if self.tasks.len() >= WAITING {
@@ -74,7 +75,12 @@ impl Pages {
         let cancel = CancelFlag::default();
         let (label, reference) = (wish.key.label(), wish.reference.clone());
         self.on_their_way.push(OnItsWay { label, reference, cancel: cancel.clone() });
-        self.tasks.spawn(async move { answer(asker, wish, cancel).await });
+        self.tasks.spawn(async move {
+            if let Some(mut before) = before {
+                let _ = before.recv().await;
+            }
+            answer(asker, wish, cancel).await
+        });
         true
     }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::time::Sleep;
 
 use super::catch_up::{CatchUp, Failed, SubscribeOptions};
-use super::pending::Pending;
+use super::pending::{NotJoined, Pending};
 use super::rows::{Asker, Pages, Wish};
 use super::syncs::Syncs;
 use super::token_lease::TokenLease;
@@ -368,7 +368,9 @@ impl Session {
         let asker =
             Asker { hub: self.hub.clone(), writer: self.writer.clone(), who: self.who(), party: self.party.name() };
         let reference = wish.reference.clone();
-        if !self.unanswered.get_or_insert_default().pages.send(asker, wish) {
+        // it would overtake what its client is told of the rows that come and go
+        let before = self.pending.as_mut().filter(|pending| pending.has_regrants()).map(|pending| pending.ends());
+        if !self.unanswered.get_or_insert_default().pages.send(asker, wish, before) {
             let text = "too many pages are on their way to this socket: wait for one";
             self.refuse(&protocol::error("too_many_pages", text, reference.as_ref()));
         }
@@ -404,9 +406,14 @@ impl Session {
                 Err(error) => return self.failed(&asked, reference.as_ref(), &error.into()),
             }
         }
-        let (hub, writer, cancel) = (self.hub.clone(), self.writer.clone(), CancelFlag::default());
-        let way = CatchUp::new(hub, writer, asked.clone(), who, party, reference.clone(), cancel.clone());
+        let cancel = CancelFlag::default();
+        let way = self.way_to(asked.clone(), reference.clone(), cancel.clone());
         self.pending.get_or_insert_default().send(way, wish, asked, permitted.ok(), reference, cancel);
+    }
+
+    fn way_to(&self, asked: ViewKey, reference: Option<Value>, cancel: CancelFlag) -> CatchUp {
+        let (hub, writer) = (self.hub.clone(), self.writer.clone());
+        CatchUp::new(hub, writer, asked, self.who(), self.party.name(), reference, cancel)
     }
 
     fn follow(&mut self, subscription: Subscription) {
@@ -432,8 +439,12 @@ impl Session {
                 }
                 self.settle_what_joined();
             }
-            Some(Err((key, reference, failed))) => {
-                self.failed(&key, reference.as_ref(), &failed);
+            Some(Err(failed)) => {
+                let NotJoined { asked, reference, failed, is_regrant } = *failed;
+                self.failed(&asked, reference.as_ref(), &failed);
+                if is_regrant && matches!(failed, Failed::Forbidden) && self.asked().next().is_none() {
+                    self.writer.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
+                }
                 self.settle_what_joined();
             }
             None => {
@@ -447,8 +458,14 @@ impl Session {
     /// What its holder has of claims may have been settled before one that has joined, or was called off, was known here: all wait
     /// for it then.
     fn settle_what_joined(&mut self) {
-        if self.subscriptions.iter().any(|subscription| subscription.key().has_members()) && !self.writer.is_closing() {
+        if self.writer.is_closing() {
+            return;
+        }
+        if self.subscriptions.iter().any(|subscription| subscription.key().has_members()) {
             self.settle();
+        } else if self.wants_cuts {
+            // the others were held with one that has gone
+            self.hub.release(self.who().as_deref(), &self.writer, &self.subscriptions);
         }
     }
 

@@ -19,7 +19,7 @@ mod relieve;
 mod subscription;
 mod wait;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -154,6 +154,8 @@ struct State {
     floors: Floors,
     /// who has what of claims whose values stand in tables
     claims: Claims,
+    /// where the latest touches came, oldest first
+    holds: VecDeque<Hold>,
     /// the stream still brings changes from before some floor
     awaits_floor: bool,
 }
@@ -162,6 +164,8 @@ struct State {
 type Columns = Option<Arc<[Column]>>;
 
 pub use join::{Entry, JoinError};
+use members::Hold;
+pub(crate) use members::Shown;
 pub(crate) use page::{Freshness, NoPage};
 pub use subscription::Subscription;
 pub(crate) use wait::Unwritten;
@@ -184,6 +188,7 @@ impl Hub {
             policies: None,
             floors: Floors::default(),
             claims: Claims::new(usize::try_from(settings.claim_bytes).unwrap_or(usize::MAX)),
+            holds: VecDeque::new(),
             awaits_floor: false,
         };
         let (live, boundaries) = (watch::Sender::new(false), watch::Sender::new(()));
@@ -444,13 +449,17 @@ impl State {
     }
 
     fn lets_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
+        self.rules_let_in(key, who, seen)
+            && (!key.has_members() || who.is_some_and(|who| self.is_held_since(key, who, seen)))
+    }
+
+    /// The same, whatever its holder has of claims.
+    fn rules_let_in(&self, key: &ViewKey, who: Option<&Identity>, seen: &Snapshot) -> bool {
         let by_floors = match key.channel() {
             Some(channel) => self.floors.let_in(channel, seen),
             None => self.floors.notifying().all(|channel| self.floors.let_in(channel, seen)),
         };
-        by_floors
-            && who.is_none_or(|who| self.policies.as_ref().is_some_and(|rules| rules.let_in(key, who, seen)))
-            && (!key.has_members() || who.is_some_and(|who| self.is_held_since(key, who, seen)))
+        by_floors && who.is_none_or(|who| self.policies.as_ref().is_some_and(|rules| rules.let_in(key, who, seen)))
     }
 
     /// Whether somebody is still allowed what is seen through `key`, and has been since a position.

@@ -97,9 +97,15 @@ impl Pages {
 
     /// Whether nothing is known to be missing on its channel since it was begun.
     pub(super) fn is_whole(&self, asked: &Asked, slot: &Slot) -> bool {
+        self.has_no_gap(asked.key.channel(), slot.since)
+    }
+
+    /// Whether nothing is known to be missing on a channel since a moment, which is not too long ago.
+    pub(super) fn has_no_gap(&self, channel: Option<&Arc<str>>, since: Instant) -> bool {
         let gaps = lock(&self.gaps);
-        let of_channel = gaps.get(&asked.key.channel().cloned());
-        of_channel.into_iter().chain(gaps.get(&None)).all(|at| slot.since > *at)
+        let of_channel = gaps.get(&channel.cloned());
+        let is_known = since + GAPS_KEPT > Instant::now();
+        is_known && of_channel.into_iter().chain(gaps.get(&None)).all(|at| since > *at)
     }
 
     /// Forgets those that are too old.

@@ -256,6 +256,35 @@ impl Condition {
         }
     }
 
+    /// The tests whose values are not those that they have in `before`, which is the same but for the values of lists: of every
+    /// row of which both do not say the same, one of them admits a column. `None` where these are too many.
+    pub(crate) fn differing(&self, before: &Self) -> Option<Vec<Predicate>> {
+        let mut differing = Vec::new();
+        for (now, before) in self.tests().into_iter().zip(before.tests()) {
+            let what = match (&now.what, &before.what) {
+                (What::Among(now), What::Among(before)) if now != before => {
+                    let one_alone = |held: &Arc<Members>, other: &Arc<Members>| {
+                        held.iter().filter(|text| !other.has(text)).map(Box::from).collect::<Vec<_>>()
+                    };
+                    request::Test::In([one_alone(now, before), one_alone(before, now)].concat())
+                }
+                (What::In(now), What::In(before)) if now != before => {
+                    let one_alone = |list: &[Value], other: &[Value]| {
+                        let alone = list.iter().filter(|value| other.binary_search(value).is_err());
+                        alone.filter_map(Value::for_database).collect::<Vec<_>>()
+                    };
+                    request::Test::In([one_alone(now, before), one_alone(before, now)].concat())
+                }
+                _ => continue,
+            };
+            if matches!(&what, request::Test::In(values) if values.len() > CLAIM_VALUES) {
+                return None;
+            }
+            differing.push(Predicate::Test { column: now.column.clone(), kind: now.kind, test: what });
+        }
+        Some(differing)
+    }
+
     /// The same for the database.
     pub(crate) fn predicate(&self) -> Predicate {
         match self {

@@ -182,10 +182,21 @@ impl Projection {
 
     /// What this view is told of an update; `None`: nothing.
     pub fn show<'a>(&'a self, update: &'a Update, images: &RowImages<'a>) -> Option<VisibleChange<'a>> {
-        Some(VisibleChange { hides_actor: self.hides_actor, tag: self.tag.as_ref(), ..self.look(update, images)? })
+        self.show_after(self, update, images)
     }
 
-    fn look<'a>(&self, update: &'a Update, images: &RowImages<'a>) -> Option<VisibleChange<'a>> {
+    /// What is told of an update to whoever was shown the row before it through `before`; `None`: nothing.
+    pub fn show_after<'a>(
+        &'a self,
+        before: &Self,
+        update: &'a Update,
+        images: &RowImages<'a>,
+    ) -> Option<VisibleChange<'a>> {
+        let seen = self.look(before, update, images)?;
+        Some(VisibleChange { hides_actor: self.hides_actor, tag: self.tag.as_ref(), ..seen })
+    }
+
+    fn look<'a>(&self, before: &Self, update: &'a Update, images: &RowImages<'a>) -> Option<VisibleChange<'a>> {
         // these are for everybody
         if (update.action == "truncated" && &*update.data == "null") || update.gap().is_some() {
             return Some(VisibleChange::of(update));
@@ -198,9 +209,11 @@ impl Projection {
             return self.show_large(update, after, &images.memo);
         }
         let action = match &images.before {
-            None if self.wants(after, &images.memo) => &*update.action,
+            // of a deleted row the image is of before
+            None if update.action == "deleted" && before.wants(after, &images.memo) => "deleted",
+            None if update.action != "deleted" && self.wants(after, &images.memo) => &*update.action,
             None => return None,
-            Some(before) => match (self.wants(before, &images.memo), self.wants(after, &images.memo)) {
+            Some(row) => match (before.wants(row, &images.memo), self.wants(after, &images.memo)) {
                 (false, false) => return None,
                 (false, true) => "entered",
                 (true, false) => "left",
@@ -316,6 +329,21 @@ impl Projection {
         Predicate::All(self.conditions.iter().map(Condition::predicate).collect())
     }
 
+    /// Which rows may be in one of this view and `before` alone, which is the same but for what its holder has of claims.
+    /// `None` where that takes too many values to say.
+    pub fn difference(&self, before: &Self) -> Option<Predicate> {
+        debug_assert_eq!(self.conditions.len(), before.conditions.len(), "views of one wish");
+        let (mut all, mut any) = (Vec::new(), Vec::new());
+        for (now, before) in self.conditions.iter().zip(&before.conditions) {
+            let differing = now.differing(before)?;
+            if differing.is_empty() {
+                all.push(now.predicate());
+            }
+            any.extend(differing);
+        }
+        Some(Predicate::All([all, vec![Predicate::Any(any)]].concat()))
+    }
+
     /// What it costs to ask it about a row of so many bytes, about: bytes of text that are gone through, at a nanosecond
     /// each.
     pub fn work(&self, bytes: u64) -> u64 {
@@ -370,6 +398,7 @@ mod tests {
             old: old.map(Into::into),
             old_key: None,
             size: crate::change::Size::Whole,
+            is_published: false,
         }
     }
 

@@ -106,6 +106,17 @@ impl Selection {
         self.grant.as_ref().is_some_and(|grant| !grant.members.is_empty())
     }
 
+    /// Whether it is the same as another one, but for what its holder has of claims.
+    pub fn is_but_for_members(&self, other: &Self) -> bool {
+        let grants = self.grant.as_ref().zip(other.grant.as_ref());
+        let names = |grant: &Grant| grant.members.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        self.asked() == other.asked()
+            && grants.is_some_and(|(grant, other)| {
+                let rest = Grant { members: grant.members.clone(), ..(**other).clone() };
+                names(grant) == names(other) && rest == **grant
+            })
+    }
+
     /// Whether its holder may know in which order rows lie by these columns: an order tells something of what is in them.
     ///
     /// # Errors

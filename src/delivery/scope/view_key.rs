@@ -76,6 +76,16 @@ impl ViewKey {
         }
     }
 
+    /// Whether it is of the same channel and the same as another one, but for what its holder has of claims.
+    pub fn is_but_for_members(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Channel(name, selection), Self::Channel(other_name, other)) => {
+                name == other_name && selection.is_but_for_members(other)
+            }
+            _ => false,
+        }
+    }
+
     /// Follows the cursors of the view, see [`Grant::mark`](super::grant::Grant::mark).
     pub fn mark(&self) -> String {
         match self {

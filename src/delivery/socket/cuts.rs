@@ -78,6 +78,13 @@ impl Cuts {
         reached
     }
 
+    /// All readers have written what they may, and some of them go on to where they are held, while others wait beyond that.
+    pub(crate) fn go_on_apart(&mut self, ends: Vec<u64>) {
+        if ends != self.until {
+            (self.is_due, self.until, self.boundary) = (true, ends, None);
+        }
+    }
+
     /// How far a reader may write now.
     pub(crate) fn until(&self, index: usize) -> u64 {
         self.until[index]

@@ -185,6 +185,12 @@ impl SendQueue {
         }
     }
 
+    /// Before which touch a subscription is held, and where its log ended there.
+    pub(crate) fn held(&self, subscription: u64) -> Option<(u64, u64)> {
+        let reader = self.readers.iter().find(|reader| reader.subscription == subscription)?;
+        reader.holds.as_ref()?.front().copied()
+    }
+
     /// Stops following; `false` where this subscription does not.
     pub(crate) fn leave(&mut self, subscription: u64) -> bool {
         let index = self.readers.iter().position(|reader| reader.subscription == subscription);
@@ -402,9 +408,17 @@ impl SendQueue {
                     let (held, until) = reader.holds.as_ref()?.front()?;
                     (*held == touch).then_some(*until)
                 };
-                // one that follows since is beyond the cut before which the others are held: then all wait
-                let ends = readers.iter().map(end).collect::<Option<Vec<u64>>>();
-                ends.and_then(|ends| cuts.go_on_to_hold(touch, ends))
+                let ends: Vec<Option<u64>> = readers.iter().map(end).collect();
+                let all: Option<Vec<u64>> = ends.iter().copied().collect();
+                match all {
+                    Some(all) => cuts.go_on_to_hold(touch, all),
+                    // one that follows since is beyond the cut before which the others are held: it waits, and no cut is told
+                    None => {
+                        let ends = readers.iter().zip(ends).map(|(reader, end)| end.unwrap_or(reader.offset));
+                        cuts.go_on_apart(ends.collect());
+                        None
+                    }
+                }
             }
         };
         if let Some(cursor) = reached {
@@ -768,6 +782,31 @@ mod tests {
             let wanted: &[_] = if with_cuts { &["late", r#""cut""#] } else { &["late"] };
             assert_eq!(written(&mut queue), wanted);
         }
+    }
+
+    /// Each of them is waited for until it has come to where it is held, before another one takes its place.
+    #[test]
+    fn held_readers_come_to_their_hold_beside_one_that_follows_since() {
+        let frontier = Arc::new(Frontier::default());
+        let [one, two] =
+            [(); 2].map(|()| Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true)));
+        let mut queue = SendQueue::default();
+        queue.tell_cuts(&frontier, Waker::noop());
+        queue.follow(one.clone(), 1, 0, &[]);
+        queue.follow(two.clone(), 2, 0, &[]);
+        // nothing is written before the touch comes
+        one.append(text_frame("owed by one").into());
+        two.append(text_frame("owed by two").into());
+        frontier.reach("0".into());
+        queue.hold(7, Some(&"0".into()));
+        let end = one.end();
+        queue.follow(log(), 3, 0, &["instead of another"]);
+        let wire = drained(&mut queue);
+        assert!(wire.contains("owed by one") && wire.contains("owed by two"), "{wire}");
+        assert!(!queue.owes(1, end) && !wire.contains(r#""cut""#), "{wire}");
+        queue.leave(1);
+        queue.release(&[2, 3], None);
+        assert!(drained(&mut queue).contains(r#""cut""#));
     }
 
     #[test]

@@ -176,6 +176,16 @@ impl SocketWriter {
         .await
     }
 
+    /// Waits until a subscription has come to an offset of its log, or is left. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Gone`] when the socket is closing or broken.
+    pub(crate) async fn written_to(&self, subscription: u64, until: u64) -> Result<(), Gone> {
+        self.waiting.fetch_add(1, Relaxed);
+        let _waiting = Waiting(self);
+        self.written_when(|queue| !queue.owes(subscription, until)).await
+    }
+
     /// Writes, and waits until the queue is as it is to be.
     async fn written_when(&self, mut is_so: impl FnMut(&SendQueue) -> bool) -> Result<(), Gone> {
         self.flush(&mut DueCache::default());
@@ -226,6 +236,11 @@ impl SocketWriter {
     /// These subscriptions go on, up to `touch` where there is one. The session writes what was held.
     pub(crate) fn release(&self, subscriptions: &[u64], touch: Option<u64>) {
         self.lock().queue.release(subscriptions, touch);
+    }
+
+    /// Before which touch a subscription is held, and where its log ended there.
+    pub(crate) fn held(&self, subscription: u64) -> Option<(u64, u64)> {
+        self.lock().queue.held(subscription)
     }
 
     /// Stops following; `false` where this subscription does not.

@@ -394,6 +394,7 @@ mod tests {
                 old: Some(r#"{"name":"Lu"}"#.into()),
                 old_key: None,
                 size: crate::change::Size::Whole,
+                is_published: false,
             }),
             notification: Some(Notification {
                 users: vec!["123".into()],

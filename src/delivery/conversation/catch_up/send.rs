@@ -21,7 +21,7 @@ const PIECE: u64 = 1 << 20;
 const A_CHANGE: u64 = 64;
 /// A client that takes nothing of its past for so long comes back for the rest: meanwhile it would hold what memory has
 /// long let go of.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 impl CatchUp {
     /// Waits for the turn to look through a filter that takes long, if this is one.

@@ -37,6 +37,7 @@ fn change() -> Change {
         old: None,
         old_key: None,
         size: crate::change::Size::Whole,
+        is_published: false,
     };
     Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None }
 }

@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 use serde_json::Value;
 
 use crate::delivery::access::auth::Identity;
-use crate::delivery::conversation::catch_up::{Failed, SubscribeOptions};
+use crate::delivery::conversation::catch_up::{Failed, Former, SubscribeOptions};
 use crate::delivery::conversation::session::Session;
 use crate::delivery::conversation::token_lease::Due;
-use crate::delivery::fanout::hub::JoinError;
+use crate::delivery::fanout::hub::{JoinError, Subscription};
 use crate::delivery::scope::view_key::ViewKey;
+use crate::delivery::socket::writer::CancelFlag;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 use crate::incarnations::Gap;
@@ -87,6 +88,11 @@ impl Session {
     /// channel, or ends.
     pub(super) fn reconsider(&mut self) {
         self.call_off_pages();
+        // what these show is judged by the rules of before
+        let mut pending = self.pending.take();
+        let tell = |asked: &ViewKey| self.tell_of_rights(asked);
+        let called_off = pending.as_mut().map(|pending| pending.call_off_regrants(tell)).unwrap_or_default();
+        self.pending = pending;
         let who = self.who();
         let is_allowed = |asked: &ViewKey, permitted: Option<&ViewKey>| match self.hub.permit(asked, who.as_deref()) {
             Ok(now) => permitted == Some(&now),
@@ -100,6 +106,12 @@ impl Session {
                 .close(CloseCode::RightsChanged, "your rights changed meanwhile: resume with your last cursor");
         }
         self.turn();
+        called_off.into_iter().for_each(|asked| self.join(asked, SubscribeOptions::default(), None));
+    }
+
+    fn tell_of_rights(&self, asked: &ViewKey) {
+        self.hub.metrics().count_gap(Gap::Policy.as_str());
+        self.writer.say(&protocol::gap(&asked.label(), Gap::Policy));
     }
 
     /// What its pages on their way show is another part now.
@@ -117,11 +129,18 @@ impl Session {
         self.hub.release(self.who().as_deref(), &self.writer, &self.subscriptions);
     }
 
+    /// Whether its client may be told what it gains and loses, as nothing but what its holder has of claims is another.
+    fn may_be_regranted(&self, subscription: &Subscription, permitted: &Result<ViewKey, JoinError>) -> bool {
+        subscription.key().has_members()
+            && permitted.as_ref().map_or(true, |now| now.is_but_for_members(subscription.key()))
+            && self.hub.shown_by(subscription, self.who().as_deref()).is_some()
+    }
+
     /// Each subscription goes on, goes on with another part of its channel, or ends.
     fn turn(&mut self) {
         let who = self.who();
         let had_some = !self.subscriptions.is_empty();
-        let mut turned = Vec::new();
+        let (mut turned, mut regranted) = (Vec::new(), Vec::new());
         for subscription in std::mem::take(&mut self.subscriptions) {
             let asked = subscription.key().asked();
             let is_of_now = self.hub.is_of_this_epoch(&subscription, who.as_deref());
@@ -132,10 +151,12 @@ impl Session {
                 Err(JoinError::InDoubt) if subscription.key().has_members() && is_of_now => {
                     self.subscriptions.push(subscription);
                 }
+                permitted @ (Ok(_) | Err(JoinError::InDoubt)) if self.may_be_regranted(&subscription, &permitted) => {
+                    regranted.push((subscription, asked, permitted.ok()));
+                }
                 Ok(_) | Err(JoinError::InDoubt) => {
                     // before it leaves: at a cut that came in between, the client would take what it has for what the table is
-                    self.hub.metrics().count_gap(Gap::Policy.as_str());
-                    self.writer.say(&protocol::gap(&asked.label(), Gap::Policy));
+                    self.tell_of_rights(&asked);
                     drop(subscription);
                     turned.push(asked);
                 }
@@ -146,8 +167,14 @@ impl Session {
                 }
             }
         }
-        if !turned.is_empty() {
+        if !turned.is_empty() || !regranted.is_empty() {
             self.call_off_pages();
+        }
+        for (subscription, asked, permitted) in regranted {
+            let cancel = CancelFlag::default();
+            let way = self.way_to(asked.clone(), None, cancel.clone());
+            let pending = self.pending.get_or_insert_default();
+            pending.send_instead(Former::of(subscription), way, asked, permitted, cancel);
         }
         // when all others are there again: a limit that one meets closes a socket that has nothing else
         for asked in turned {

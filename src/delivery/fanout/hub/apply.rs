@@ -94,13 +94,14 @@ impl Hub {
                 self.append_to_all(|label, _| protocol::channel_error("source_down", &reason, label), |_| true);
             }
             Event::Gap { gap, channel } => {
-                self.pages.note_gap(Some(channel.clone()), Instant::now());
                 {
                     let mut state = lock(&self.state);
                     if state.claims.stated().follow(&channel) {
                         self.hold_all(&mut state, Named::BySeveral);
                     }
                 }
+                // behind the holds, so that nobody who is held goes on as if nothing were missing
+                self.pages.note_gap(Some(channel.clone()), Instant::now());
                 self.metrics.count_gap(gap.as_str());
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);

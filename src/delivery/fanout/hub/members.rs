@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{Hub, JoinError, State, Subscription};
 use crate::change::{Cut, Start};
-use crate::cursor::Snapshot;
+use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::claims::{Concerned, Named};
 use crate::delivery::scope::view_key::ViewKey;
@@ -27,8 +28,29 @@ use crate::sync::lock;
 
 /// Holders that are read by one statement: it takes a tenth of a second, for which one that has just come waits.
 const AT_A_TIME: usize = 1_000;
+/// So many of the latest touches are remembered.
+const HOLDS: usize = 1_024;
 /// After a reading that failed.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Where a touch came.
+#[derive(Debug)]
+pub(super) struct Hold {
+    touch: u64,
+    /// the cut that it came with begins there
+    boundary: Boundary,
+    came: Instant,
+}
+
+/// What a subscription has shown that is held.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// what it was shown
+    pub(crate) key: ViewKey,
+    /// up to here
+    pub(crate) boundary: Boundary,
+    since: Instant,
+}
 
 impl Hub {
     /// Reads what holders have, whenever one is in doubt, until the shutdown.
@@ -115,6 +137,7 @@ impl Hub {
         if !concerned.is_nobody() {
             let mut state = lock(&self.state);
             let (touch, holders) = state.claims.touch(concerned, &cut.until);
+            state.note_hold(touch, &holders);
             self.hold(boundary_of(&state), touch, &holders);
         }
     }
@@ -123,6 +146,7 @@ impl Hub {
     pub(super) fn hold_all(&self, state: &mut State, by: Named) {
         let Some(seen) = state.boundary.as_ref().map(|boundary| Arc::new(boundary.cursor.seen.clone())) else { return };
         let (touch, holders) = state.claims.touch(Concerned::everybody(by), &seen);
+        state.note_hold(touch, &holders);
         self.hold(boundary_of(state), touch, &holders);
     }
 
@@ -168,6 +192,43 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// What a subscription has shown of claims' rows and where it is held; `None` where that is not known any more, or it is held
+    /// inside a cut. A change that cannot be told, and a rule that was stated since, are no matter of members.
+    pub(crate) fn shown_by(&self, subscription: &Subscription, who: Option<&Identity>) -> Option<Shown> {
+        let (touch, _) = subscription.held()?;
+        let key = subscription.key().clone();
+        key.channel()?;
+        let state = lock(&self.state);
+        let hold = state.holds.iter().find(|hold| hold.touch == touch)?;
+        let shown = Shown { key, boundary: hold.boundary.clone(), since: hold.came };
+        (self.has_no_gap(&shown) && state.rules_let_in(&shown.key, who, &shown.boundary.cursor.seen)).then_some(shown)
+    }
+
+    /// A subscription that became a member follows, after `messages`, which take a client that was shown `shown` to where it goes on:
+    /// if all that may be seen is what it was when they were written.
+    pub(crate) fn follow_from(
+        &self,
+        shown: &Shown,
+        subscription: &Subscription,
+        who: Option<&Identity>,
+        messages: &[&str],
+        cancel: &CancelFlag,
+    ) -> bool {
+        let state = lock(&self.state);
+        let is_good = state.stands(subscription, who) == Standing::Good
+            && state.is_held(subscription.key(), who).is_ok()
+            && state.rules_let_in(&shown.key, who, &shown.boundary.cursor.seen)
+            && self.has_no_gap(shown);
+        if is_good {
+            subscription.follow(messages, cancel);
+        }
+        is_good
+    }
+
+    fn has_no_gap(&self, shown: &Shown) -> bool {
+        self.pages.has_no_gap(shown.key.channel(), shown.since)
     }
 
     /// Whether what a subscription shows is what its holder may see in this epoch, as far as is known.
@@ -259,6 +320,15 @@ enum Standing {
 }
 
 impl State {
+    fn note_hold(&mut self, touch: u64, holders: &[Arc<str>]) {
+        let boundary = self.boundary.as_ref().filter(|_| self.is_at_boundary && !holders.is_empty());
+        let Some(boundary) = boundary.cloned() else { return };
+        self.holds.push_back(Hold { touch, boundary, came: Instant::now() });
+        if self.holds.len() > HOLDS {
+            self.holds.pop_front();
+        }
+    }
+
     /// Whether somebody may follow `key` from the present on.
     pub(super) fn is_held(&self, key: &ViewKey, who: Option<&Identity>) -> Result<(), JoinError> {
         let Some(who) = who.filter(|_| key.has_members()) else { return Ok(()) };

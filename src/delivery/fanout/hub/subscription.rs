@@ -62,6 +62,16 @@ impl Subscription {
         self.epoch
     }
 
+    /// Its number, and up to where it is held in its view's log.
+    pub(crate) fn place(&self) -> Option<(u64, u64)> {
+        Some((self.number, self.held()?.1))
+    }
+
+    /// Before which touch it is held, and where its log ended there.
+    pub(super) fn held(&self) -> Option<(u64, u64)> {
+        self.writer.held(self.number)
+    }
+
     /// What it watches.
     pub fn key(&self) -> &ViewKey {
         &self.view.key

@@ -33,6 +33,7 @@ fn change(id: i64, channel: &str, users: &[&str]) -> Change {
             old: None,
             old_key: None,
             size: crate::change::Size::Whole,
+            is_published: false,
         }),
         notification: Some(Notification {
             users,

@@ -1,0 +1,203 @@
+//! The changes of a stretch of the stream as one for each row: how it was where the stretch begins, and how it is where that
+//! ends. Pure. What was in between is shown to nobody by it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::change::{Change, Json, Size, Update};
+use crate::row::Columns;
+
+/// A row over a stretch of the stream.
+struct Row<'a> {
+    /// where the stretch begins, if it was there
+    before: Option<Json>,
+    /// where it ends, if it is there
+    after: Option<&'a Json>,
+    last: &'a Change,
+    count: usize,
+}
+
+/// One change for each row that was changed, in the order in which they were changed last. `changes` are those of one channel, in order;
+/// `key` names the columns of its primary key.
+///
+/// `None` where that cannot be told from them: the table was truncated, a row got another key, or is not known whole, or it was no
+/// row.
+pub fn fold<'a>(changes: impl IntoIterator<Item = &'a Change>, key: &[Box<str>]) -> Option<Folded> {
+    let mut rows: HashMap<String, Row<'a>> = HashMap::new();
+    for change in changes {
+        let update = change.update.as_ref()?;
+        let (before, after) = images(update)?;
+        let name = name_of(&update.data, key)?;
+        let new = || Row { before, after: None, last: change, count: 0 };
+        let row = rows.entry(name).or_insert_with(new);
+        (row.after, row.last, row.count) = (after, change, row.count + 1);
+    }
+    let names = rows.keys().cloned().collect();
+    let mut rows: Vec<Row<'a>> = rows.into_values().collect();
+    rows.sort_by_key(|row| row.last.id);
+    let changes = rows.into_iter().map(Row::change).collect::<Option<Vec<_>>>()?;
+    Some(Folded { changes: changes.into_iter().flatten().collect(), names })
+}
+
+/// What a stretch comes to.
+#[derive(Debug)]
+pub struct Folded {
+    /// one for each row, in the order in which they were changed last, with the row as it was before, if it was there
+    pub changes: Vec<(Option<Json>, Change)>,
+    /// of the rows that were changed
+    names: HashSet<String>,
+}
+
+impl Folded {
+    /// Whether a row was changed; `None` where that cannot be told from it.
+    pub fn has(&self, row: &str, key: &[Box<str>]) -> Option<bool> {
+        Some(self.names.contains(&name_of(row, key)?))
+    }
+}
+
+/// Of a row that is not changed: one that leaves it as it is, at `at`, in microseconds since 1970.
+pub fn unchanged(channel: Arc<str>, row: Json, at: i64) -> Change {
+    let update = Update {
+        channel,
+        action: "updated".into(),
+        data: row,
+        changed: Vec::new(),
+        old: Some("{}".into()),
+        old_key: None,
+        size: Size::Whole,
+        is_published: false,
+    };
+    Change { id: 0, tx: 0, at, actor: None, update: Some(update), notification: None }
+}
+
+impl Row<'_> {
+    /// Nothing where the row is neither here nor was it.
+    fn change(self) -> Option<Option<(Option<Json>, Change)>> {
+        let update = self.last.update.as_ref()?;
+        if self.count == 1 && !(update.action == "updated" && update.changed.is_empty()) {
+            return Some(Some((self.before, self.last.clone())));
+        }
+        let (action, data, changed, old) = match (&self.before, self.after) {
+            (None, None) => return Some(None),
+            (None, Some(after)) => ("created", after.clone(), Vec::new(), None),
+            (Some(before), None) => ("deleted", before.clone(), Vec::new(), None),
+            (Some(before), Some(after)) => {
+                let (was, is) = (Columns::parse(before)?, Columns::parse(after)?);
+                let changed = is.differing_from(&was, &[]);
+                if changed.is_empty() {
+                    let same = unchanged(update.channel.clone(), after.clone(), self.last.at);
+                    return Some(Some((self.before, same)));
+                }
+                let old = was.only(&changed);
+                ("updated", after.clone(), changed, Some(old))
+            }
+        };
+        let channel = update.channel.clone();
+        let (size, is_published) = (Size::Whole, false);
+        let update = Update { channel, action: action.into(), data, changed, old, old_key: None, size, is_published };
+        Some(Some((self.before, Change { update: Some(update), notification: None, ..self.last.clone() })))
+    }
+}
+
+/// The row before a change and after it, where it is there.
+fn images(update: &Update) -> Option<(Option<Json>, Option<&Json>)> {
+    if !update.size.is_whole() || update.old_key.is_some() || update.is_published {
+        return None;
+    }
+    match &*update.action {
+        "created" => Some((None, Some(&update.data))),
+        "deleted" => Some((Some(update.data.clone()), None)),
+        "updated" => {
+            let before = match update.old.as_deref() {
+                Some(old) => Columns::parse(&update.data)?.overlaid(&Columns::parse(old)?).without(&[]),
+                None if update.changed.is_empty() => update.data.clone(),
+                None => return None,
+            };
+            Some((Some(before), Some(&update.data)))
+        }
+        _ => None,
+    }
+}
+
+/// Tells a row from every other one of its table.
+fn name_of(row: &str, key: &[Box<str>]) -> Option<String> {
+    let row = Columns::parse(row)?;
+    let values: Option<Vec<&str>> = key.iter().map(|column| row.get(column).map(|value| value.get())).collect();
+    values.filter(|values| !values.is_empty()).map(|values| values.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(id: i64, action: &'static str, data: &str, old: Option<&str>) -> Change {
+        let changed = if old.is_some() { vec!["n".into()] } else { Vec::new() };
+        let update = Update {
+            channel: "pets".into(),
+            action: action.into(),
+            data: data.into(),
+            changed,
+            old: old.map(Into::into),
+            old_key: None,
+            size: Size::Whole,
+            is_published: false,
+        };
+        Change { id, tx: 1, at: 0, actor: None, update: Some(update), notification: None }
+    }
+
+    fn folded(changes: &[Change]) -> Option<Vec<String>> {
+        let folded = fold(changes, &["id".into()])?;
+        let told = |(_, change): &(Option<Json>, Change)| {
+            let update = change.update.as_ref().unwrap();
+            format!("{} {} {:?} {}", update.action, update.data, update.changed, update.old.as_deref().unwrap_or("-"))
+        };
+        Some(folded.changes.iter().map(told).collect())
+    }
+
+    #[test]
+    fn a_row_is_what_it_was_first_and_what_it_is_last() {
+        let created = |id, row| change(id, "created", row, None);
+        let deleted = |id, row| change(id, "deleted", row, None);
+        let updated = |id, row, old| change(id, "updated", row, Some(old));
+        let (one, two, three) = (r#"{"id":1,"n":1}"#, r#"{"id":1,"n":2}"#, r#"{"id":1,"n":3}"#);
+        for (changes, wanted) in [
+            (vec![created(1, one), updated(2, two, r#"{"n":1}"#)], vec![r#"created {"id":1,"n":2} [] -"#]),
+            (vec![created(1, one), deleted(2, one)], vec![]),
+            (vec![updated(1, two, r#"{"n":1}"#), deleted(2, two)], vec![r#"deleted {"id":1,"n":1} [] -"#]),
+            (
+                vec![updated(1, two, r#"{"n":1}"#), updated(2, three, r#"{"n":2}"#)],
+                vec![r#"updated {"id":1,"n":3} ["n"] {"n":1}"#],
+            ),
+            // whoever did not see it before may see it now
+            (
+                vec![updated(1, two, r#"{"n":1}"#), updated(2, one, r#"{"n":2}"#)],
+                vec![r#"updated {"id":1,"n":1} [] {}"#],
+            ),
+            (vec![deleted(1, one), created(2, one)], vec![r#"updated {"id":1,"n":1} [] {}"#]),
+            (vec![deleted(1, one), created(2, two)], vec![r#"updated {"id":1,"n":2} ["n"] {"n":1}"#]),
+            (
+                vec![updated(1, two, r#"{"n":1}"#), created(2, r#"{"id":2,"n":1}"#), updated(3, three, r#"{"n":2}"#)],
+                vec![r#"created {"id":2,"n":1} [] -"#, r#"updated {"id":1,"n":3} ["n"] {"n":1}"#],
+            ),
+        ] {
+            assert_eq!(folded(&changes).unwrap(), wanted, "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_of_each_row_is_not_folded() {
+        let one = r#"{"id":1}"#;
+        assert!(folded(&[change(1, "truncated", "null", None)]).is_none());
+        assert!(folded(&[change(1, "painted", r#"{"id":1}"#, None)]).is_none());
+        assert!(folded(&[change(1, "created", r#"{"n":1}"#, None)]).is_none(), "a row without its key");
+        let mut unknown = change(1, "updated", r#"{"id":1}"#, None);
+        unknown.update.as_mut().unwrap().changed = vec!["n".into()];
+        assert!(folded(&[unknown]).is_none(), "nothing says what it was");
+        let mut published = change(1, "updated", one, None);
+        published.update.as_mut().unwrap().is_published = true;
+        assert!(folded(&[published]).is_none());
+        let mut moved = change(1, "updated", r#"{"id":2,"n":1}"#, Some(r#"{"id":1}"#));
+        moved.update.as_mut().unwrap().old_key = Some(r#"{"id":1}"#.into());
+        assert!(folded(&[moved]).is_none());
+    }
+}
