@@ -94,6 +94,7 @@ test-faults: postgres redis iproute2 ## short soaks with faults, a crash of each
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --faults all
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --backbone
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --binary target/debug/rowcast --seconds 25 --members
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/crashes --binary target/debug/rowcast --rounds 1
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/foreign --binary target/debug/rowcast --seed $(FOREIGN_SEED) --seconds 75 --without "$(FOREIGN_WITHOUT)"
 

@@ -1,7 +1,8 @@
 """Proves, or refutes, what rowcast promises: nothing lost, nothing twice, the changes of a row in order, a snapshot and its
 stream equal to the table, all channels of a socket of one moment at each cut. Writers of every kind, subscribers that drop and
 resume on any node, nodes that are killed, a Postgres that restarts; in the end each subscriber is compared with the outbox and
-the tables. Exit code 1 on any mistake. With --backbone there are nodes of every kind, and a Redis between them that fails too.
+the tables. Exit code 1 on any mistake. With --backbone there are nodes of every kind, and a Redis between them that fails too;
+with --members who may see a row changes all the time, and each socket is compared with what its holder may see at each cut.
 
 Owns the order of a run and its report. The parts lie beside it: the watched tables, what is written, the faults,
 the backbone, the subscribers, the verdict. A private Postgres and the WebSocket client are harness.cluster and
@@ -22,7 +23,7 @@ from typing import Any
 from harness import cluster as kit
 from harness import report
 
-from . import verdict
+from . import members, verdict
 from .audience import Audience
 from .backbone import FLEET, Backbone
 from .faults import KINDS, Faults, Node, free_port, kinds_of
@@ -48,6 +49,11 @@ def main(stack: contextlib.ExitStack) -> Any:
         "database, and a Redis of their own; needs redis-server, version 7",
     )
     parser.add_argument(
+        "--members",
+        action="store_true",
+        help="who may see a row stands in a table, and members come and go: at each cut a socket has what its holder may see",
+    )
+    parser.add_argument(
         "--faults",
         default="all",
         metavar="|".join((*KINDS, "KIND,…")),
@@ -60,8 +66,8 @@ def main(stack: contextlib.ExitStack) -> Any:
     )
     kit.add_arguments(parser)
     arguments = parser.parse_args()
-    if arguments.backbone and arguments.nodes:
-        parser.error("--backbone has its own nodes: leave out --nodes")
+    if arguments.backbone and (arguments.nodes or arguments.members):
+        parser.error("--backbone has its own nodes: leave out --nodes and --members")
     seed = secrets.randbelow(1 << 32) if arguments.seed is None else arguments.seed
     print(f"seed {seed}", flush=True)
 
@@ -89,6 +95,9 @@ def main(stack: contextlib.ExitStack) -> Any:
         max_prepared_transactions="10" if with_two_phase else "0",
     )
     cluster.rowcast("migrate")
+    if arguments.members:
+        stack.callback(signal.alarm, 0)
+        return members.run(stack, cluster, arguments, seed, node_settings)
     for channel in CHANNELS:
         cluster.psql(channel.table, channel.first_rows, f"select rowcast.watch('public.{channel.name}')")
     after = verdict.last_id(cluster)

@@ -293,10 +293,12 @@ select format('commit prepared %L', gid) from pg_prepared_xacts \\gexec
 class Crew:
     """All writers. They begin with `start`, and end after their current transaction once `leave` was called."""
 
-    def __init__(self, stack: contextlib.ExitStack, cluster: kit.Cluster, seed: int, with_two_phase: Any) -> None:
+    def __init__(
+        self, stack: contextlib.ExitStack, cluster: kit.Cluster, seed: int, with_two_phase: bool, crew: Any = CREW
+    ) -> None:
         self._log = cluster.dir / "writers.log"
         self._leave = threading.Event()
-        kinds = [*CREW, TWO_PHASE_CREW] if with_two_phase else CREW
+        kinds = [*crew, TWO_PHASE_CREW] if with_two_phase else crew
         self._writers = [
             Writer(cluster, random.Random(f"{seed}/writer/{kind}/{number}"), pause, scripts, self._log, self._leave)
             for kind, (count, pause, scripts) in enumerate(kinds)
