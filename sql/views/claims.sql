@@ -1,7 +1,7 @@
 -- rowcast.claims: one row for each claim that rowcast.claim has stated, and each table that it follows.
 --   channel  in which the table's changes are captured; one that begins with a dot may be seen by no client
 --   holder   the column that says whose values a row is of; null: a changed row has all connected holders read again
---   drift    why the values are not followed any more; then whoever needs them sees nothing
+--   drift    why the values are not followed any more; then a policy that names the claim shows nothing
 create view rowcast.claims as
 select k.name,
        k.query,

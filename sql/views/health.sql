@@ -124,7 +124,7 @@ triggers(state, detail, remedy) as (
 claims(state, detail, remedy) as (
   select case when count(drift) > 0 then 'fail' else 'ok' end,
          coalesce(
-           'whoever needs them sees nothing: '
+           'policies that name them show nothing: '
              || string_agg(format('%s by %s: %s', name, "table", drift), '; ') filter (where drift is not null),
            count(distinct name) || ' follow their tables'),
          case when count(drift) > 0 then 'select * from rowcast.claims where drift is not null;' end

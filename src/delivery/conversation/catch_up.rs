@@ -226,7 +226,8 @@ impl CatchUp {
     /// [`Failed`].
     pub async fn run(mut self, wish: SubscribeOptions) -> Result<Subscription, Failed> {
         if let Some(former) = self.former.take() {
-            if let Some(subscription) = self.regrant(&former).await? {
+            // seldom, and not a part of what each subscriber on its way takes
+            if let Some(subscription) = Box::pin(self.regrant(&former)).await? {
                 former.let_go();
                 return Ok(subscription);
             }

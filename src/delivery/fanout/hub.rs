@@ -112,6 +112,8 @@ pub struct Hub {
     shares: Arc<Shares>,
     /// who has how many requests with the source
     asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    /// so many subscriptions may be regranted at a time
+    regrants: Arc<Semaphore>,
     /// one subscriber's past is looked at through a costly filter at a time
     sieve: Semaphore,
     /// those that were read a moment ago
@@ -214,6 +216,7 @@ impl Hub {
             shares,
             asking,
             sieve,
+            regrants: Arc::new(Semaphore::new(members::REGRANTS)),
             pages: Pages::default(),
             settings,
             metrics,

@@ -66,7 +66,11 @@ impl Cuts {
     /// All readers have written what they may, and go on to where they are held: the cursor of the boundary that is to be told
     /// first, if they are at one.
     pub(crate) fn go_on_to_hold(&mut self, touch: u64, ends: Vec<u64>) -> Option<Arc<str>> {
-        let here = self.held.front().filter(|(held, _)| *held == touch)?.1.clone()?;
+        let held = self.held.front().filter(|(held, _)| *held == touch);
+        let Some(here) = held.and_then(|(_, boundary)| boundary.clone()) else {
+            self.go_on_apart(ends);
+            return None;
+        };
         let is_more = ends != self.until;
         let reached = self.boundary.take().or_else(|| (!is_more).then(|| here.clone())).filter(|_| self.is_due);
         if reached.is_some() {
@@ -78,7 +82,7 @@ impl Cuts {
         reached
     }
 
-    /// All readers have written what they may, and some of them go on to where they are held, while others wait beyond that.
+    /// All readers have written what they may, and go on to where each waits, which is no boundary of all.
     pub(crate) fn go_on_apart(&mut self, ends: Vec<u64>) {
         if ends != self.until {
             (self.is_due, self.until, self.boundary) = (true, ends, None);

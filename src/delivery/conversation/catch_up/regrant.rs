@@ -14,7 +14,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
 use super::send::TAKEN_WITHIN;
@@ -41,22 +41,22 @@ const WITHIN: Duration = Duration::from_secs(2);
 
 /// A subscription that is held, until another one takes its place or its client has unsubscribed.
 #[derive(Clone)]
-pub(in crate::delivery::conversation) struct Former(Arc<Mutex<Option<Subscription>>>);
+pub(in crate::delivery::conversation) struct Former(Arc<Mutex<Option<(Subscription, OwnedSemaphorePermit)>>>);
 
 impl Former {
-    /// It is let go of when this is.
-    pub(in crate::delivery::conversation) fn of(subscription: Subscription) -> Self {
-        Self(Arc::new(Mutex::new(Some(subscription))))
+    /// It is let go of when this is, and then it is another one's turn.
+    pub(in crate::delivery::conversation) fn of(subscription: Subscription, turn: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(Mutex::new(Some((subscription, turn)))))
     }
 
     /// It follows no longer.
     pub(in crate::delivery::conversation) fn let_go(&self) {
-        let subscription = lock(&self.0).take();
-        drop(subscription);
+        let former = lock(&self.0).take();
+        drop(former);
     }
 
     fn with<T>(&self, look: impl FnOnce(&Subscription) -> Option<T>) -> Option<T> {
-        lock(&self.0).as_ref().and_then(look)
+        lock(&self.0).as_ref().and_then(|(subscription, _)| look(subscription))
     }
 }
 

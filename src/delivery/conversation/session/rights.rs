@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::delivery::access::auth::Identity;
 use crate::delivery::conversation::catch_up::{Failed, Former, SubscribeOptions};
@@ -129,11 +130,16 @@ impl Session {
         self.hub.release(self.who().as_deref(), &self.writer, &self.subscriptions);
     }
 
-    /// Whether its client may be told what it gains and loses, as nothing but what its holder has of claims is another.
-    fn may_be_regranted(&self, subscription: &Subscription, permitted: &Result<ViewKey, JoinError>) -> bool {
-        subscription.key().has_members()
+    /// Where its client may be told what it gains and loses, as nothing but what its holder has of claims is another: its turn.
+    fn regrant_turn(
+        &self,
+        subscription: &Subscription,
+        permitted: &Result<ViewKey, JoinError>,
+    ) -> Option<OwnedSemaphorePermit> {
+        let is_regrant = subscription.key().has_members()
             && permitted.as_ref().map_or(true, |now| now.is_but_for_members(subscription.key()))
-            && self.hub.shown_by(subscription, self.who().as_deref()).is_some()
+            && self.hub.shown_by(subscription, self.who().as_deref()).is_some();
+        is_regrant.then(|| self.hub.regrant_turn()).flatten()
     }
 
     /// Each subscription goes on, goes on with another part of its channel, or ends.
@@ -151,10 +157,11 @@ impl Session {
                 Err(JoinError::InDoubt) if subscription.key().has_members() && is_of_now => {
                     self.subscriptions.push(subscription);
                 }
-                permitted @ (Ok(_) | Err(JoinError::InDoubt)) if self.may_be_regranted(&subscription, &permitted) => {
-                    regranted.push((subscription, asked, permitted.ok()));
-                }
-                Ok(_) | Err(JoinError::InDoubt) => {
+                permitted @ (Ok(_) | Err(JoinError::InDoubt)) => {
+                    if let Some(turn) = self.regrant_turn(&subscription, &permitted) {
+                        regranted.push((Former::of(subscription, turn), asked, permitted.ok()));
+                        continue;
+                    }
                     // before it leaves: at a cut that came in between, the client would take what it has for what the table is
                     self.tell_of_rights(&asked);
                     drop(subscription);
@@ -170,11 +177,11 @@ impl Session {
         if !turned.is_empty() || !regranted.is_empty() {
             self.call_off_pages();
         }
-        for (subscription, asked, permitted) in regranted {
+        for (former, asked, permitted) in regranted {
             let cancel = CancelFlag::default();
             let way = self.way_to(asked.clone(), None, cancel.clone());
             let pending = self.pending.get_or_insert_default();
-            pending.send_instead(Former::of(subscription), way, asked, permitted, cancel);
+            pending.send_instead(former, way, asked, permitted, cancel);
         }
         // when all others are there again: a limit that one meets closes a socket that has nothing else
         for asked in turned {

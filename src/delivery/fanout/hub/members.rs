@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::{Hub, JoinError, State, Subscription};
@@ -30,6 +30,9 @@ use crate::sync::lock;
 const AT_A_TIME: usize = 1_000;
 /// So many of the latest touches are remembered.
 const HOLDS: usize = 1_024;
+/// So many subscriptions are regranted at a time; the clients of others load again. To read for each of 1,000 what it gains and
+/// loses took more than two seconds, in which most of them were told nothing.
+pub(super) const REGRANTS: usize = 100;
 /// After a reading that failed.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -39,6 +42,8 @@ pub(super) struct Hold {
     touch: u64,
     /// the cut that it came with begins there
     boundary: Boundary,
+    /// the numbers of the views that were told a part of that cut before
+    amid: Box<[u64]>,
     came: Instant,
 }
 
@@ -194,16 +199,24 @@ impl Hub {
         }
     }
 
-    /// What a subscription has shown of claims' rows and where it is held; `None` where that is not known any more, or it is held
-    /// inside a cut. A change that cannot be told, and a rule that was stated since, are no matter of members.
+    /// What a subscription has shown of claims' rows and where it is held; `None` where that is not known any more, or it was told a
+    /// part of the cut. A change that cannot be told, and a rule that was stated since, are no matter of members.
     pub(crate) fn shown_by(&self, subscription: &Subscription, who: Option<&Identity>) -> Option<Shown> {
         let (touch, _) = subscription.held()?;
         let key = subscription.key().clone();
         key.channel()?;
         let state = lock(&self.state);
         let hold = state.holds.iter().find(|hold| hold.touch == touch)?;
+        if hold.amid.contains(&subscription.view_number()) {
+            return None;
+        }
         let shown = Shown { key, boundary: hold.boundary.clone(), since: hold.came };
         (self.has_no_gap(&shown) && state.rules_let_in(&shown.key, who, &shown.boundary.cursor.seen)).then_some(shown)
+    }
+
+    /// The turn of a subscription to be regranted, to be kept until it is; `None` where too many are.
+    pub(crate) fn regrant_turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.regrants.clone().try_acquire_owned().ok()
     }
 
     /// A subscription that became a member follows, after `messages`, which take a client that was shown `shown` to where it goes on:
@@ -321,9 +334,9 @@ enum Standing {
 
 impl State {
     fn note_hold(&mut self, touch: u64, holders: &[Arc<str>]) {
-        let boundary = self.boundary.as_ref().filter(|_| self.is_at_boundary && !holders.is_empty());
-        let Some(boundary) = boundary.cloned() else { return };
-        self.holds.push_back(Hold { touch, boundary, came: Instant::now() });
+        let Some(boundary) = self.boundary.as_ref().filter(|_| !holders.is_empty()).cloned() else { return };
+        let amid = self.amid.iter().map(|view| view.number).collect();
+        self.holds.push_back(Hold { touch, boundary, amid, came: Instant::now() });
         if self.holds.len() > HOLDS {
             self.holds.pop_front();
         }

@@ -62,6 +62,11 @@ impl Subscription {
         self.epoch
     }
 
+    /// The number of its view.
+    pub(super) fn view_number(&self) -> u64 {
+        self.view.number
+    }
+
     /// Its number, and up to where it is held in its view's log.
     pub(crate) fn place(&self) -> Option<(u64, u64)> {
         Some((self.number, self.held()?.1))
