@@ -20,7 +20,7 @@ from harness.websocket import WebSocket
 HOLDERS = 10_000
 PATH = "/ws/fan?token={token}"
 # of each holder: its own rows by one value, and so many values that no row has
-VALUES = (1, 10, 100)
+VALUES = (1, 10, 100, 1000)
 # the end of what a change of memberships tells
 TOLD = b'"type":"cut"'
 CLAIM = "select rowcast.claim('groups', 'select g.id from public.members g where g.user_id = {sub}::int')"
@@ -72,9 +72,11 @@ class Claims(access.Access):
 
     def members(self, holders: int, values: int) -> None:
         """Each holder has its own number, and values of nobody: 1,000 holders share each."""
+        # captured, a million of these rows would take longer to write than all else here takes
         self.cluster.psql(
             "truncate public.members",
-            f"insert into public.members select h, h from generate_series(0, {holders - 1}) h",
+            "set rowcast.mute = on; "
+            f"insert into public.members select h, h from generate_series(0, {holders - 1}) h; "
             "insert into public.members select h, 1000000 + v * 10 + h / 1000 "
             f"from generate_series(0, {holders - 1}) h, generate_series(1, {values - 1}) v",
             "analyze public.members",
@@ -130,7 +132,16 @@ class Claims(access.Access):
             with contextlib.ExitStack() as stack:
                 with self.on_server_cpu():
                     server = stack.enter_context(
-                        access.Server(self.cluster, "--jwt-secret", access.SECRET, "--claim-bytes", 1 << 30)
+                        # without the changes that filled the table, which are kept for those who come back
+                        access.Server(
+                            self.cluster,
+                            "--jwt-secret",
+                            access.SECRET,
+                            "--claim-bytes",
+                            1 << 30,
+                            "--history-bytes",
+                            1 << 16,
+                        )
                     )
                 line = self.load(
                     "idle", server, holders, "--hold", 1, "--tokens", tokens, "--ready", '"subscribed"', path=PATH
