@@ -35,8 +35,7 @@ pub fn fold<'a>(changes: impl IntoIterator<Item = &'a Change>, key: &[Box<str>])
     let names = rows.keys().cloned().collect();
     let mut rows: Vec<Row<'a>> = rows.into_values().collect();
     rows.sort_by_key(|row| row.last.id);
-    let changes = rows.into_iter().map(Row::change).collect::<Option<Vec<_>>>()?;
-    Some(Folded { changes: changes.into_iter().flatten().collect(), names })
+    Some(Folded { changes: rows.into_iter().filter_map(Row::change).collect(), names })
 }
 
 /// What a stretch comes to.
@@ -71,22 +70,23 @@ pub fn unchanged(channel: Arc<str>, row: Json, at: i64) -> Change {
 }
 
 impl Row<'_> {
-    /// Nothing where the row is neither here nor was it.
-    fn change(self) -> Option<Option<(Option<Json>, Change)>> {
+    /// With the row as it was before, if it was there; nothing where it came and went.
+    fn change(self) -> Option<(Option<Json>, Change)> {
         let update = self.last.update.as_ref()?;
         if self.count == 1 && !(update.action == "updated" && update.changed.is_empty()) {
-            return Some(Some((self.before, self.last.clone())));
+            return Some((self.before, self.last.clone()));
         }
         let (action, data, changed, old) = match (&self.before, self.after) {
-            (None, None) => return Some(None),
+            (None, None) => return None,
             (None, Some(after)) => ("created", after.clone(), Vec::new(), None),
             (Some(before), None) => ("deleted", before.clone(), Vec::new(), None),
             (Some(before), Some(after)) => {
+                // both were read before, for the row's name and its image
                 let (was, is) = (Columns::parse(before)?, Columns::parse(after)?);
                 let changed = is.differing_from(&was, &[]);
                 if changed.is_empty() {
                     let same = unchanged(update.channel.clone(), after.clone(), self.last.at);
-                    return Some(Some((self.before, same)));
+                    return Some((self.before, same));
                 }
                 let old = was.only(&changed);
                 ("updated", after.clone(), changed, Some(old))
@@ -95,7 +95,7 @@ impl Row<'_> {
         let channel = update.channel.clone();
         let (size, is_published) = (Size::Whole, false);
         let update = Update { channel, action: action.into(), data, changed, old, old_key: None, size, is_published };
-        Some(Some((self.before, Change { update: Some(update), notification: None, ..self.last.clone() })))
+        Some((self.before, Change { update: Some(update), notification: None, ..self.last.clone() }))
     }
 }
 

@@ -188,12 +188,7 @@ def conclude(
     cluster: kit.Cluster, nodes: Any, audience: Any, crew: Any, faults: Any, backbone: Any, truths: Any
 ) -> int:
     """The report; the exit code."""
-    for node in nodes:
-        for line in node.panics():
-            audience.complain(f"{node.name}: {line}")
-    ordinary, strange = crew.errors()
-    if strange:
-        audience.complain(f"the writers met errors that they should not (SQLSTATE: count): {strange}")
+    ordinary = verdict.judge_programs(nodes, crew, audience.complain)
     subscriptions = audience.subscriptions()
     findings = verdict.judge(truths, subscriptions)
     mistakes: Counter[Any] = Counter()

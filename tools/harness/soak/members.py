@@ -22,6 +22,7 @@ from harness import cluster as kit
 from harness import report
 from harness.websocket import ProtocolError, Refused, WebSocket
 
+from . import verdict
 from .faults import Faults, Node, kinds_of
 from .workload import Crew, open_transactions, transaction
 
@@ -420,12 +421,7 @@ def run(stack: contextlib.ExitStack, cluster: kit.Cluster, arguments: Any, seed:
 
 def conclude(nodes: list[Node], crowd: Crowd, crew: Crew, faults: Faults) -> int:
     """The report; the exit code."""
-    for node in nodes:
-        for line in node.panics():
-            crowd.complain(f"{node.name}: {line}")
-    _, strange = crew.errors()
-    if strange:
-        crowd.complain(f"the writers met errors that they should not (SQLSTATE: count): {strange}")
+    verdict.judge_programs(nodes, crew, crowd.complain)
     rows = [
         ("transactions of the writers", crew.transactions()),
         *sorted(crowd.tally.items()),

@@ -66,6 +66,17 @@ class Finding:
     suspects: list = field(default_factory=list)  # ids that were lost or invented, or at which that was noticed
 
 
+def judge_programs(nodes: Any, crew: Any, complain: Any) -> Any:
+    """Complains of what no correct node logs, and of errors that no writer should meet; counts of the other errors."""
+    for node in nodes:
+        for line in node.panics():
+            complain(f"{node.name}: {line}")
+    ordinary, strange = crew.errors()
+    if strange:
+        complain(f"the writers met errors that they should not (SQLSTATE: count): {strange}")
+    return ordinary
+
+
 def judge(truths: Any, subscriptions: Any) -> Any:
     """A finding for each subscription that something is wrong with."""
     findings = []

@@ -168,13 +168,14 @@ impl CatchUp {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let same = |row: Json| unchanged(channel.clone(), row, now);
-        // of a row that was changed, that is told; or it is told as it was, where its holder has no right to what became of it
-        let rest = candidates.rows.into_iter().filter_map(|row| match folded.has(&row, &candidates.key) {
-            Some(true) => None,
-            Some(false) => Some(Some(same(row))),
-            None => Some(None),
-        });
-        let rest: Vec<Change> = rest.collect::<Option<_>>()?;
+        // of a row that was changed, the change is told
+        let mut rest = Vec::new();
+        for row in candidates.rows {
+            if !folded.has(&row, &candidates.key)? {
+                rest.push(same(row));
+            }
+        }
+        // or the row as it was, where its holder has no right to what became of it
         let is_gone = |(row, change): &(Option<Json>, Change)| {
             let is_lost =
                 row.as_ref().is_some_and(|row| before.row(row).is_some() && self.projection.row(row).is_none());
