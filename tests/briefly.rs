@@ -40,16 +40,13 @@ async fn until_subscribed(socket: &mut Socket) -> Vec<Value> {
 /// No more is written to the segment that takes what is kept briefly.
 async fn half_an_hour_passes(db: &TestDatabase) {
     db.run(OPENED_AN_HOUR_AGO).await;
-    while !db.text("rowcast.prune()").await.contains("is closed") {}
+    db.pruned("is closed").await;
 }
 
 /// What was written before is emptied.
 async fn an_hour_passes(db: &TestDatabase) {
     db.run(CLOSED_AN_HOUR_AGO).await;
-    // in that hour the node has noted where it is
-    while !db.text("rowcast.prune()").await.contains("is emptied") {
-        db.run("update rowcast.node set seen = pg_current_snapshot()").await;
-    }
+    db.pruned("is emptied").await;
 }
 
 async fn segments(db: &TestDatabase) -> String {

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rowcast::demo::cluster::Cluster;
 use rowcast::source::client::Client;
@@ -91,6 +92,25 @@ impl TestDatabase {
             .await
             .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         row.get::<_, Option<String>>(0).unwrap_or_default()
+    }
+
+    /// Prunes until it did this. One call may find a table in use that the relay reads at that moment, or a node that noted
+    /// meanwhile how far it had read before.
+    pub(crate) async fn pruned(&self, done: &str) {
+        let mut said = String::new();
+        let all = async {
+            loop {
+                said = self.text("rowcast.prune()").await;
+                if said.contains(done) {
+                    return;
+                }
+                // what each node notes every few seconds
+                self.run("update rowcast.node set seen = pg_current_snapshot()").await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(20), all).await.is_err() {
+            panic!("rowcast.prune() says {said:?}, not {done:?}");
+        }
     }
 
     pub(crate) async fn another_client(&self) -> Client {
