@@ -22,7 +22,7 @@ pub mod stream;
 
 /// The keys of one backbone. The braces put them into one hash slot of a Redis Cluster.
 #[derive(Debug, Clone)]
-pub struct Keys {
+pub struct StreamKeys {
     /// the stream
     pub changes: String,
     /// hash: the last id and the position after it, the last catalogue, the incarnations of the server
@@ -31,7 +31,7 @@ pub struct Keys {
     pub asked: String,
 }
 
-impl Keys {
+impl StreamKeys {
     /// The keys of the stream `name`.
     pub fn of(name: &str) -> Self {
         let key = |what| format!("{{{name}}}:{what}");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cursor::{Boundary, Snapshot};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::incarnations::{Gap, Incarnations};
 
 /// JSON text that is passed through as it came from Postgres.
@@ -193,24 +193,44 @@ pub struct Notification {
     pub is_chosen: bool,
 }
 
-/// The changes that became visible between two snapshots, or a part of them: a cut of a million rows arrives in parts.
+/// The changes that became visible between two snapshots, or a chunk of them: a cut of a million rows arrives in chunks.
 #[derive(Debug)]
 pub struct Cut {
     /// in order
     pub changes: Vec<Change>,
-    /// the token of a position inside this cut, without its id
-    pub inside: Arc<str>,
-    /// the snapshot at which the cut ends, for each of its parts
+    /// the position before the cut, for each of its chunks; with the LSN of its end, an upper bound of what it saw
+    pub from: Arc<Cursor>,
+    /// the snapshot at which the cut ends, for each of its chunks
     pub until: Arc<Snapshot>,
-    /// the position after the cut; `None` while further parts follow
+    /// the position after the cut; `None` while further chunks follow
     pub end: Option<Boundary>,
 }
 
 impl Cut {
+    /// The position inside it behind the change with this id.
+    pub(crate) fn position(&self, id: i64) -> Cursor {
+        Cursor { inside: Some(((*self.until).clone(), id)), ..(*self.from).clone() }
+    }
+
+    /// The token of any position inside it, without the id.
+    pub(crate) fn token_inside(&self) -> String {
+        self.from.token_inside(&self.until)
+    }
+
     /// Whether ids ascend. A gap that stands before a change has its id.
     pub(crate) fn is_in_order(&self) -> bool {
         self.changes
             .is_sorted_by(|one, next| one.id < next.id || (one.id == next.id && (one.is_gap() || next.is_gap())))
+    }
+}
+
+#[cfg(test)]
+impl Cut {
+    /// A chunk of a cut to what `until` sees, from before anything.
+    pub(crate) fn chunk(changes: Vec<Change>, until: Snapshot) -> Self {
+        let seen = Snapshot::all_before(1);
+        let from = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen, inside: None };
+        Self { changes, from: Arc::new(from), until: Arc::new(until), end: None }
     }
 }
 

@@ -74,10 +74,9 @@ impl Boundary {
         Self::new(Cursor { seen: seen.clone(), ..self.cursor.clone() })
     }
 
-    /// The position inside the cut from `seen` to here, without its id: what a client gets that catches up.
+    /// The token of any position inside the cut from `seen` to here, without its id: what a client gets that catches up.
     pub fn inside(&self, seen: &Snapshot) -> String {
-        let inside = Some((self.cursor.seen.clone(), 1));
-        inside_prefix(&Cursor { seen: seen.clone(), inside, ..self.cursor.clone() })
+        Cursor { seen: seen.clone(), ..self.cursor.clone() }.token_inside(&self.cursor.seen)
     }
 }
 
@@ -213,12 +212,25 @@ impl<'de> Deserialize<'de> for Snapshot {
 impl Cursor {
     /// The opaque, URL-safe token, not sealed: usually 30 to 100 characters.
     pub fn token(&self) -> String {
+        let Some((end, id)) = &self.inside else { return self.fields(None) };
+        let mut token = self.fields(Some(end));
+        push_id(&mut token, *id);
+        token
+    }
+
+    /// The token of any position inside the cut from here to `end`, up to and without the `.` of its id.
+    pub fn token_inside(&self, end: &Snapshot) -> String {
+        debug_assert!(self.inside.is_none(), "I1: a cut that begins inside a cut");
+        self.fields(Some(end))
+    }
+
+    fn fields(&self, end: Option<&Snapshot>) -> String {
         let mut fields = Vec::with_capacity(64);
         fields.extend_from_slice(&self.epoch.to_be_bytes());
         put(&mut fields, self.incarnation);
         put(&mut fields, self.lsn);
         self.seen.write(&mut fields);
-        if let Some((end, _)) = &self.inside {
+        if let Some(end) = end {
             end.write(&mut fields);
         }
         let mut counted = Vec::with_capacity(fields.len() + 2);
@@ -227,9 +239,6 @@ impl Cursor {
         let mut token = String::with_capacity(1 + counted.len() * 4 / 3 + 16);
         token.push(VERSION);
         URL_SAFE_NO_PAD.encode_string(&counted, &mut token);
-        if let Some((_, id)) = &self.inside {
-            push_id(&mut token, *id);
-        }
         token
     }
 
@@ -294,15 +303,6 @@ fn read_id(text: &str) -> Option<i64> {
     let digits = characters.as_str();
     let id = i64::from_str_radix(digits, 36).ok()?;
     (digits.len() == length as usize && id > 0 && digits.bytes().all(|b| b.is_ascii_alphanumeric())).then_some(id)
-}
-
-/// The token of any position inside a cut, up to and without the `.` of its id.
-pub fn inside_prefix(cursor: &Cursor) -> String {
-    let mut token = cursor.token();
-    if let Some(dot) = token.find('.') {
-        token.truncate(dot);
-    }
-    token
 }
 
 fn put(out: &mut Vec<u8>, mut value: u64) {
@@ -377,8 +377,9 @@ mod tests {
             let token = seal.put(&cursor.token());
             prop_assert_eq!(Cursor::parse(&token), Ok(cursor.clone()));
             prop_assert!(seal.is_on(&token) && !other.is_on(&token) && !seal.is_on(&cursor.token()));
-            if let Some((_, id)) = &cursor.inside {
-                let mut prefix = seal.put(&inside_prefix(&cursor));
+            if let Some((end, id)) = &cursor.inside {
+                let begin = Cursor { inside: None, ..cursor.clone() };
+                let mut prefix = seal.put(&begin.token_inside(end));
                 push_id(&mut prefix, *id);
                 prop_assert_eq!(&prefix, &token);
             }
@@ -434,16 +435,11 @@ mod tests {
     #[test]
     fn a_token_is_short() {
         let snapshot = Snapshot::parse("7421:7430:7421,7425").unwrap();
-        let cursor = Cursor {
-            epoch: 7,
-            incarnation: 1,
-            lsn: 0x1_6B37_4D48,
-            seen: snapshot.clone(),
-            inside: Some((snapshot, 90017)),
-        };
+        let begin = Cursor { epoch: 7, incarnation: 1, lsn: 0x1_6B37_4D48, seen: snapshot.clone(), inside: None };
+        let cursor = Cursor { inside: Some((snapshot.clone(), 90017)), ..begin.clone() };
         assert!(cursor.token().len() < 50, "{}", cursor.token());
         assert!(cursor.token().ends_with(".41xgh"), "{}", cursor.token());
-        assert_eq!(format!("{}.41xgh", inside_prefix(&cursor)), cursor.token());
+        assert_eq!(format!("{}.41xgh", begin.token_inside(&snapshot)), cursor.token());
     }
 
     #[test]

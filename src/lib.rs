@@ -16,7 +16,7 @@
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `condition`,
-//! `question`, `errand`, `metrics`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
+//! `question`, `errand`, `metrics`, `node`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
 
 pub mod backbone;
 pub mod change;
@@ -35,6 +35,7 @@ pub mod fetch;
 pub mod incarnations;
 pub mod metrics;
 pub mod naming;
+pub mod node;
 pub mod question;
 pub mod refusals;
 pub mod request;

@@ -4,7 +4,7 @@
 mod process;
 mod text;
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,12 +14,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::cursor::Snapshot;
 use crate::error::Kind;
 use crate::incarnations::Gap;
 use crate::refusals::Refusals;
 use crate::sync::lock;
-pub use text::{Form, Kept, encode};
+pub use text::{Form, Kept, NodeStatus, encode};
 
 /// Where a client's changes may come from.
 const PASTS: [&str; 6] = ["memory", "stream", "outbox", "snapshot", "page", "members"];
@@ -51,7 +50,6 @@ const SAME_TIME: i64 = 100_000;
 /// What the source did.
 #[derive(Debug, Default)]
 pub struct SourceMetrics {
-    live: AtomicBool,
     mode: Mutex<&'static str>,
     reads: Counter,
     rows: Counter,
@@ -69,9 +67,6 @@ pub struct SourceMetrics {
     entries: Counter,
     appended: Counter,
     appended_bytes: Counter,
-    publishing: AtomicBool,
-    /// the snapshot up to which this node needs nothing of the outbox any more
-    seen: Mutex<Option<Snapshot>>,
 }
 
 /// What delivery did.
@@ -140,11 +135,7 @@ pub struct Limit {
 }
 
 impl SourceMetrics {
-    pub(crate) fn set_live(&self, live: bool) {
-        self.live.store(live, Relaxed);
-    }
-
-    /// The counters of the relay of a process that publishes: whether changes arrive here is another matter.
+    /// The counters of the relay of a process that publishes; how the process reads is another matter.
     pub(crate) fn of_publisher(&self) -> std::sync::Arc<Self> {
         let (reads, rows, bells) = (self.reads.clone(), self.rows.clone(), self.bells.clone());
         let (reconnects, safety_finds) = (self.reconnects.clone(), self.safety_finds.clone());
@@ -158,31 +149,6 @@ impl SourceMetrics {
     pub(crate) fn count_appended(&self, bytes: u64) {
         self.appended.inc();
         self.appended_bytes.inc_by(bytes);
-    }
-
-    pub(crate) fn appended(&self) -> u64 {
-        self.appended.get()
-    }
-
-    /// Whether this process is the publisher of the stream; says what it was before.
-    pub(crate) fn set_publishing(&self, publishing: bool) -> bool {
-        self.publishing.swap(publishing, Relaxed)
-    }
-
-    /// Whether this process is the publisher of the stream.
-    pub fn is_publishing(&self) -> bool {
-        self.publishing.load(Relaxed)
-    }
-
-    /// This node needs nothing of the outbox that `seen` saw; `None`: nothing at all.
-    pub(crate) fn note_seen(&self, seen: Option<&Snapshot>) {
-        *lock(&self.seen) = seen.cloned();
-    }
-
-    /// What this node needs nothing of any more, as Postgres reads it.
-    pub(crate) fn seen(&self) -> Option<String> {
-        let seen = lock(&self.seen);
-        seen.as_ref().map(Snapshot::to_string)
     }
 
     pub(crate) fn set_mode(&self, mode: &'static str) {
@@ -230,22 +196,17 @@ impl SourceMetrics {
         let _ = self.stream.set(name.to_owned());
     }
 
-    /// Whether capture is live: connected and caught up once.
-    pub fn is_live(&self) -> bool {
-        self.live.load(Relaxed)
-    }
-
     /// The source's part of the status page.
-    pub fn status(&self) -> serde_json::Value {
+    pub fn status(&self, standing: NodeStatus) -> serde_json::Value {
         serde_json::json!({
-            "live": self.is_live(),
+            "live": standing.is_live,
             "mode": *lock(&self.mode),
             "reads": self.reads.get(),
             "outbox_rows": self.rows.get(),
             "bells": self.bells.get(),
             "reconnects": self.reconnects.get(),
             "found_by_safety_read": self.safety_finds.get(),
-            "publishing": self.is_publishing(),
+            "publishing": standing.is_publishing,
             "entries_appended": self.appended.get(),
             "entries_read": self.entries.get(),
         })

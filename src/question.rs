@@ -5,19 +5,19 @@ use tokio::sync::oneshot;
 use crate::change::Change;
 
 /// What there is to know, or why it cannot be told.
-pub type Told<T> = std::result::Result<T, String>;
+pub type Answer<T> = std::result::Result<T, String>;
 
 /// A question, and where its answer goes.
 #[derive(Debug)]
 pub enum Question {
     /// How is the database? Findings, watched and unwatched tables, nodes: a JSON object as text.
-    Database(oneshot::Sender<Told<String>>),
+    Database(oneshot::Sender<Answer<String>>),
     /// What became of a change?
     Change {
         /// its id
         id: i64,
         /// takes what the outbox has of it
-        answer: oneshot::Sender<Told<Captured>>,
+        answer: oneshot::Sender<Answer<Captured>>,
     },
 }
 

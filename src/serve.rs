@@ -1,11 +1,34 @@
 //! `rowcast serve`: puts source, backbone, delivery and web together. Owns their order at the start and at the end.
+//!
+//! | task | what it does | where |
+//! |---|---|---|
+//! | relay | outbox → events; on a node that follows a Redis Stream, the follower: stream → events | `source::relay`, `backbone::follower` |
+//! | hub, shards, keepalive | events → views → sockets | `delivery::fanout` |
+//! | server, operators | requests, handshakes; health and metrics on an address of their own | `web` |
+//! | candidate | outbox → stream, while no other node does | `backbone::candidate` |
+//! | past, replay | what one client asks for: from the stream, from the outbox; current rows | `backbone::past`, `source::replay` |
+//! | members | the values of claims that stand in tables | `source::members` |
+//! | inspect | what an operator asks about the database | `source::inspect` |
+//! | retention, newcomers, node | looks after the outbox, new tables and the note of this node | `source` |
+//! | certificate, keys | renewed files and key sets | `web` |
+//! | service manager | readiness and the watchdog, to systemd | `service_manager` |
+//!
+//! Channels between them: the source tells the hub *events*; the hub asks for the *past* and for *members*; a request of
+//! an operator asks *questions*. Hints for the relay go back by [`Feedback`]. The tasks that use the database wait until it
+//! was reached.
+
+mod listen;
+mod reach;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+pub use listen::bind;
+use listen::listen_at;
+use reach::{once_reached, reach};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -17,14 +40,17 @@ use crate::config::{Backbone, Config, KeySettings};
 use crate::delivery::access::auth::{Key, Keys, Rules};
 use crate::delivery::conversation::session::Limits;
 use crate::delivery::fanout::hub::{self, Hub};
-use crate::error::{self, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
+use crate::node::NodeState;
+use crate::question::Question;
+use crate::request::{Membership, Request};
 use crate::service_manager;
 use crate::shutdown::{self, Shutdown};
 use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
-use crate::source::relay::{self, Begin, First};
+use crate::source::relay::{self, Begin, First, Ports};
 use crate::source::{inspect, members, newcomers, replay, retention};
 use crate::tasks::Tasks;
 use crate::web::admit::Names;
@@ -35,7 +61,7 @@ use crate::web::server;
 use crate::web::state::Web;
 use crate::web::tls::Tls;
 
-/// Parts of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
+/// Chunks of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
 const EVENTS: usize = 4;
 /// Requests that wait for the source. Whoever asks beyond that waits in its own task.
 const REQUESTS: usize = 64;
@@ -46,93 +72,6 @@ const BY_RELAY: Duration = Duration::from_secs(3);
 const BY_STREAM: Duration = Duration::from_secs(15);
 /// After the drain, tasks have this time to end: beyond it one hangs.
 const END_WITHIN: Duration = Duration::from_secs(5);
-/// To be reached takes so long at most.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// A database that is away at the start is tried so often.
-const AGAIN: Duration = Duration::from_secs(1);
-/// Connections that wait to be accepted. A client whose first packet finds this full tries again after a second: with
-/// the usual 128 that befell a storm of 256 at a time.
-const BACKLOG: u32 = 4096;
-
-/// Binds the configured address, or takes the socket that the service manager has passed.
-///
-/// # Errors
-/// [`Kind::Io`] when the port is in use or not ours to take.
-pub fn bind(config: &Config) -> Result<TcpListener> {
-    if let Some(passed) = service_manager::passed_socket()? {
-        let address = passed.local_addr().unwrap_or(config.listen);
-        if !address.ip().is_loopback() && !config.keys.is_some() && !config.allow_anonymous {
-            let text =
-                format!("the socket that was passed is at {address}, beyond loopback, and every channel is open");
-            let remedy = "give a key to check tokens with (--jwt-secret, --jwt-public-key, --jwks), say --allow-anonymous, or write ListenStream=127.0.0.1:8000";
-            return Err(Error::new(Kind::Config, text).hint(remedy));
-        }
-        return Ok(passed);
-    }
-    listen_at(config.listen, "listen")
-}
-
-fn listen_at(address: SocketAddr, setting: &str) -> Result<TcpListener> {
-    listen(address).map_err(|e| {
-        let hint = match e.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                format!("another program listens there: stop it or choose another port with --{setting}")
-            }
-            std::io::ErrorKind::PermissionDenied => format!("choose a port above 1023 with --{setting}"),
-            _ => format!("choose an address of this machine with --{setting}"),
-        };
-        Error::new(Kind::Io, format!("cannot listen on {address}")).because(e).hint(hint)
-    })
-}
-
-/// What tokens are checked with, if anything.
-fn keys_of(settings: &KeySettings) -> Result<Option<Arc<Keys>>> {
-    if !settings.is_some() {
-        return Ok(None);
-    }
-    let mut fixed: Vec<Key> = settings.secrets.iter().map(|secret| Key::secret(secret)).collect();
-    for pem in &settings.public_keys {
-        fixed.push(Key::pem(pem).map_err(|what| Error::new(Kind::Config, format!("jwt-public-key: {what}")))?);
-    }
-    let rules =
-        Rules { audiences: settings.audiences.clone(), issuers: settings.issuers.clone(), leeway: settings.leeway };
-    Ok(Some(Arc::new(Keys::new(fixed, rules, settings.jwks.is_none()))))
-}
-
-fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // a restarted server takes its port back while old connections of it are still in TIME_WAIT
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-/// Waits until the database can be reached, where trying again may help, at most `patience`. Health is answered meanwhile.
-async fn reach(database: &Database, patience: Duration, mut shutdown: Shutdown) -> Result<()> {
-    let began = Instant::now();
-    let mut attempt = 0;
-    loop {
-        let proven = tokio::select! {
-            // one that is frozen accepts connections and says nothing
-            proven = timeout(CONNECT_WITHIN, database.prove_own()) =>
-                proven.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the database does not answer"))),
-            () = shutdown.begun() => return Ok(()),
-        };
-        match proven {
-            Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
-                // a line at the first, and then one each ten seconds
-                if attempt % 10 == 0 {
-                    let seconds = patience.saturating_sub(began.elapsed()).as_secs();
-                    let hint = error.remedy();
-                    tracing::warn!(event = "database_awaited", error = error::chain(&error), seconds, hint);
-                }
-                attempt += 1;
-                let _ = timeout(AGAIN, shutdown.begun()).await;
-            }
-            proven => return proven,
-        }
-    }
-}
 
 /// Serves until the shutdown. A task that ends before it ends all of them, and the process with its name.
 ///
@@ -150,7 +89,17 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     let (all, ends) = shutdown::channel();
     let mut tasks = Tasks::default();
     let (tell_reached, reached) = watch::channel(false);
-    let telling = start(config, database, tls, listener, &ends, &reached, &mut tasks)?;
+    let common = Common {
+        database,
+        keys: keys_of(&config.keys)?,
+        source: Arc::default(),
+        delivery: Arc::default(),
+        node: Arc::default(),
+        feedback: Arc::default(),
+        reached,
+        shutdown: ends.clone(),
+    };
+    let telling = start(config, listener, tls, &common, &mut tasks)?;
     let mut source = Box::pin(async move {
         if let Some(database) = awaited {
             reach(&database, patience, ends).await?;
@@ -181,44 +130,100 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     outcome
 }
 
-/// A task that uses the database, once it was reached and proven to be ours: through a transaction pooler each statement of
-/// it would reach a stranger's session.
-async fn once_reached(mut reached: watch::Receiver<bool>, mut shutdown: Shutdown, task: impl Future<Output = ()>) {
-    let is_reached = tokio::select! {
-        reached = reached.wait_for(|reached| *reached) => reached.is_ok(),
-        () = shutdown.begun() => false,
-    };
-    if is_reached {
-        task.await;
-    } else {
-        // it ends with all others
-        shutdown.begun().await;
-    }
-}
-
 /// What tells the changes, until the shutdown.
 type Running = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What the parts have in common.
+struct Common {
+    database: Option<Database>,
+    keys: Option<Arc<Keys>>,
+    source: Arc<SourceMetrics>,
+    delivery: Arc<DeliveryMetrics>,
+    node: Arc<NodeState>,
+    feedback: Arc<Feedback>,
+    /// whether the database was
+    reached: watch::Receiver<bool>,
+    shutdown: Shutdown,
+}
+
+/// What only the database can answer, on its way there.
+struct Asked {
+    past: mpsc::Receiver<Request>,
+    members: mpsc::Receiver<Membership>,
+    questions: mpsc::Receiver<Question>,
+}
 
 /// Begins all tasks but the one that tells the changes.
 fn start(
     config: Config,
-    database: Option<Database>,
-    tls: Option<Arc<Tls>>,
     listener: TcpListener,
-    shutdown: &Shutdown,
-    reached: &watch::Receiver<bool>,
+    tls: Option<Arc<Tls>>,
+    common: &Common,
     tasks: &mut Tasks,
 ) -> Result<Running> {
-    let source = Arc::new(SourceMetrics::default());
-    let descriptors = connections::raise_descriptors();
-    if descriptors < config.max_sockets.unsigned_abs() {
-        let hint = "raise the limit (LimitNOFILE, ulimit -n), or set max-sockets";
-        tracing::warn!(event = "few_descriptors", descriptors, max_sockets = config.max_sockets, hint);
+    let (events, told) = mpsc::channel(EVENTS);
+    let (ask_past, past_asked) = mpsc::channel(REQUESTS);
+    // without a database nobody answers: it closes
+    let (ask_members, members_asked) = mpsc::channel(1);
+    let (ask_questions, questions_asked) = mpsc::channel(REQUESTS);
+
+    let way_back = hub::Source { requests: ask_past, membership: ask_members, feedback: common.feedback.clone() };
+    let hub = Hub::new(hub_settings(&config, common), way_back, common.delivery.clone());
+    hub.start(tasks, told, &common.shutdown);
+    tasks.spawn("service manager", service_manager::run(hub.live(), common.shutdown.clone()));
+
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let (backbone, patience, history_bytes) = (config.backbone.clone(), config.wait, config.history_bytes);
+    let questions = common.database.as_ref().map(|_| ask_questions);
+    start_web(config, listener, tls, hub, questions, common, tasks)?;
+
+    let role = match &backbone {
+        None => Role::Relay,
+        Some(backbone) if backbone.publishes => Role::Candidate,
+        Some(_) => Role::Gateway,
+    };
+    // the stream is asked first, where there is one, and then the outbox
+    let (ask_outbox, outbox_asked) = mpsc::channel(REQUESTS);
+    let ask_outbox = common.database.as_ref().map(|_| ask_outbox);
+    let (outbox_asked, stream_asked) = match &backbone {
+        None => (past_asked, None),
+        Some(_) => (outbox_asked, Some(past_asked)),
+    };
+    if let Some(database) = &common.database {
+        let asked = Asked { past: outbox_asked, members: members_asked, questions: questions_asked };
+        start_beside_database(database, role, address, asked, common, tasks)?;
     }
-    let feedback = Arc::new(Feedback::default());
-    let (requests, asked) = mpsc::channel(REQUESTS);
-    let keys = keys_of(&config.keys)?;
-    let settings = hub::Settings {
+    match (backbone, &common.database) {
+        (Some(Backbone { link, stream, publishes, retention }), database) => {
+            let keys = backbone::StreamKeys::of(&stream);
+            common.source.note_stream(&stream);
+            if let Some(asked) = stream_asked {
+                let answering =
+                    past::run(link.clone(), keys.clone(), ask_outbox.clone(), asked, common.shutdown.clone());
+                tasks.spawn("past", answering);
+            }
+            if let Some(database) = database.as_ref().filter(|_| publishes) {
+                let (database, link, keys) = (database.clone(), link.clone(), keys.clone());
+                let (node, metrics) = (common.node.clone(), common.source.clone());
+                let candidate = Candidate { database, link, keys, retention, node, metrics };
+                let running = candidate.run(common.shutdown.clone());
+                tasks.spawn("candidate", once_reached(common.reached.clone(), common.shutdown.clone(), running));
+            }
+            let follower = Follower::new(link, keys, events, ask_outbox, common.source.clone(), history_bytes);
+            Ok(Box::pin(follower.run(common.feedback.clone(), common.shutdown.clone())))
+        }
+        (None, Some(database)) => {
+            let first = First { begin: Begin::Latest, patience };
+            let (feedback, node, metrics) = (common.feedback.clone(), common.node.clone(), common.source.clone());
+            let ports = Ports { out: events, feedback, node, metrics };
+            Ok(Box::pin(relay::run(database.clone(), first, ports, common.shutdown.clone())))
+        }
+        (None, None) => Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from")),
+    }
+}
+
+fn hub_settings(config: &Config, common: &Common) -> hub::Settings {
+    hub::Settings {
         log_bytes: config.log_bytes,
         view_bytes: config.view_bytes,
         history_bytes: config.history_bytes,
@@ -228,29 +233,40 @@ fn start(
         replay_bytes_per_second: config.replay_bytes_per_second,
         reach_within: if config.backbone.is_some() { BY_STREAM } else { BY_RELAY },
         shards: std::thread::available_parallelism().map_or(1, usize::from),
-        keys: keys.clone(),
+        keys: common.keys.clone(),
         most: config.most,
-    };
-    // without a database nobody answers: it closes
-    let (membership, asked_of_members) = mpsc::channel(1);
-    let way_back = hub::Source { requests, membership, feedback: feedback.clone() };
-    let delivery = Arc::new(DeliveryMetrics::default());
-    let hub = Hub::new(settings, way_back, delivery.clone());
-    let (questions, questioned) = mpsc::channel(REQUESTS);
-    let questions = database.as_ref().map(|_| questions);
+    }
+}
+
+/// The servers, and what renews what they go by.
+fn start_web(
+    config: Config,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    hub: Arc<Hub>,
+    questions: Option<mpsc::Sender<Question>>,
+    common: &Common,
+    tasks: &mut Tasks,
+) -> Result<()> {
+    let descriptors = connections::raise_descriptors();
+    if descriptors < config.max_sockets.unsigned_abs() {
+        let hint = "raise the limit (LimitNOFILE, ulimit -n), or set max-sockets";
+        tracing::warn!(event = "few_descriptors", descriptors, max_sockets = config.max_sockets, hint);
+    }
     let (per_address, proxies) = (config.admission.connections_per_address, config.admission.proxies.clone());
     let address = listener.local_addr().unwrap_or(config.listen);
     let operators = config.admin_listen.map(|address| listen_at(address, "admin-listen")).transpose()?;
     let web = Arc::new(Web {
-        hub: hub.clone(),
-        source: source.clone(),
+        hub,
+        source: common.source.clone(),
+        node: common.node.clone(),
         limits: Limits {
             message_bytes: config.message_bytes,
             subscriptions: config.max_subscriptions,
             commands_per_second: config.commands_per_second,
         },
         admission: config.admission,
-        names: match (&keys, address.ip().is_loopback()) {
+        names: match (&common.keys, address.ip().is_loopback()) {
             (Some(_), _) => Names::Any,
             (None, true) => Names::ThisMachine,
             (None, false) => Names::NotPublic,
@@ -264,14 +280,11 @@ fn start(
         room: rows::room(),
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
-        shutdown: shutdown.clone(),
+        shutdown: common.shutdown.clone(),
     });
-    let (events, received) = mpsc::channel(EVENTS);
-    let open_to = if keys.is_some() { "whom a policy allows" } else { "everybody" };
+    let open_to = if common.keys.is_some() { "whom a policy allows" } else { "everybody" };
     let (version, process) = (env!("CARGO_PKG_VERSION"), std::process::id());
     tracing::info!(event = "listening", %address, tls = tls.is_some(), channels_open_to = open_to, version, process);
-    hub.start(tasks, received, shutdown);
-    tasks.spawn("service manager", service_manager::run(hub.live(), shutdown.clone()));
     if let Some(operators) = operators {
         if let Ok(address) = operators.local_addr() {
             tracing::info!(event = "listening_for_operators", %address);
@@ -280,56 +293,49 @@ fn start(
     }
     tasks.spawn("server", server::run(listener, web, config.drain));
     if let Some(tls) = tls {
-        tasks.spawn("certificate", tls.renew(shutdown.clone()));
+        tasks.spawn("certificate", tls.renew(common.shutdown.clone()));
     }
-    if let (Some(keys), Some(source)) = (keys, config.keys.jwks) {
-        tasks.spawn("keys", jwks::run(source, keys, shutdown.clone()));
+    if let (Some(keys), Some(source)) = (common.keys.clone(), config.keys.jwks) {
+        tasks.spawn("keys", jwks::run(source, keys, common.shutdown.clone()));
     }
-    // what only the database can answer
-    let (outbox, asked_of_outbox) = mpsc::channel(REQUESTS);
-    let (asked_of_outbox, asked_of_stream) = match &config.backbone {
-        None => (asked, None),
-        Some(_) => (asked_of_outbox, Some(asked)),
+    Ok(())
+}
+
+/// What uses the database beside the relay, once it was reached.
+fn start_beside_database(
+    database: &Database,
+    role: Role,
+    address: SocketAddr,
+    asked: Asked,
+    common: &Common,
+    tasks: &mut Tasks,
+) -> Result<()> {
+    let pool = database.pool()?;
+    let shutdown = || common.shutdown.clone();
+    let mut spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+        tasks.spawn(name, once_reached(common.reached.clone(), shutdown(), task));
     };
-    if let Some(database) = &database {
-        let pool = database.pool()?;
-        let role = match &config.backbone {
-            None => Role::Relay,
-            Some(backbone) if backbone.publishes => Role::Candidate,
-            Some(_) => Role::Gateway,
-        };
-        let mut spawn = |name: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
-            tasks.spawn(name, once_reached(reached.clone(), shutdown.clone(), task));
-        };
-        let node = Node { database: database.clone(), address, role, source: source.clone(), delivery };
-        spawn("replay", Box::pin(replay::run(database.clone(), pool.clone(), asked_of_outbox, shutdown.clone())));
-        spawn("members", Box::pin(members::run(pool.clone(), asked_of_members, shutdown.clone())));
-        spawn("retention", Box::pin(retention::run(pool.clone(), source.clone(), shutdown.clone())));
-        spawn("newcomers", Box::pin(newcomers::run(pool.clone(), shutdown.clone())));
-        spawn("node", Box::pin(node.run(pool.clone(), shutdown.clone())));
-        spawn("inspect", Box::pin(inspect::run(pool, questioned, shutdown.clone())));
+    let (database, state) = (database.clone(), common.node.clone());
+    let (source, delivery) = (common.source.clone(), common.delivery.clone());
+    spawn("replay", Box::pin(replay::run(database.clone(), pool.clone(), asked.past, shutdown())));
+    spawn("members", Box::pin(members::run(pool.clone(), asked.members, shutdown())));
+    spawn("retention", Box::pin(retention::run(pool.clone(), source.clone(), shutdown())));
+    spawn("newcomers", Box::pin(newcomers::run(pool.clone(), shutdown())));
+    spawn("inspect", Box::pin(inspect::run(pool.clone(), asked.questions, shutdown())));
+    spawn("node", Box::pin(Node { database, address, role, state, source, delivery }.run(pool, shutdown())));
+    Ok(())
+}
+
+/// What tokens are checked with, if anything.
+fn keys_of(settings: &KeySettings) -> Result<Option<Arc<Keys>>> {
+    if !settings.is_some() {
+        return Ok(None);
     }
-    match (config.backbone, database) {
-        (Some(Backbone { link, stream, publishes, retention }), database) => {
-            let keys = backbone::Keys::of(&stream);
-            source.note_stream(&stream);
-            let outbox = database.as_ref().map(|_| outbox);
-            if let Some(asked) = asked_of_stream {
-                tasks.spawn("past", past::run(link.clone(), keys.clone(), outbox.clone(), asked, shutdown.clone()));
-            }
-            if let Some(database) = database.filter(|_| publishes) {
-                let (link, keys, metrics) = (link.clone(), keys.clone(), source.clone());
-                let candidate = Candidate { database, link, keys, retention, metrics };
-                let running = candidate.run(shutdown.clone());
-                tasks.spawn("candidate", once_reached(reached.clone(), shutdown.clone(), running));
-            }
-            let follower = Follower::new(link, keys, events, outbox, source, config.history_bytes);
-            Ok(Box::pin(follower.run(feedback, shutdown.clone())))
-        }
-        (None, Some(database)) => {
-            let first = First { begin: Begin::Latest, patience: config.wait };
-            Ok(Box::pin(relay::run(database, first, source, feedback, events, shutdown.clone())))
-        }
-        (None, None) => Err(Error::new(Kind::Config, "there is neither a database nor a stream to serve changes from")),
+    let mut fixed: Vec<Key> = settings.secrets.iter().map(|secret| Key::secret(secret)).collect();
+    for pem in &settings.public_keys {
+        fixed.push(Key::pem(pem).map_err(|what| Error::new(Kind::Config, format!("jwt-public-key: {what}")))?);
     }
+    let rules =
+        Rules { audiences: settings.audiences.clone(), issuers: settings.issuers.clone(), leeway: settings.leeway };
+    Ok(Some(Arc::new(Keys::new(fixed, rules, settings.jwks.is_none()))))
 }

@@ -5,10 +5,12 @@
 //! [`catalog`].
 
 mod bulk;
+pub mod captured;
 pub mod catalog;
 mod chain;
 pub mod client;
 pub mod decode;
+pub mod desk;
 pub mod directory;
 pub mod doorbell;
 pub mod encoding;
@@ -24,7 +26,6 @@ pub mod node;
 pub mod order;
 pub mod outbox;
 mod page;
-pub mod part;
 pub mod passed;
 pub mod pool;
 pub mod position;

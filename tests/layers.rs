@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "cli",
     "demo",
     "serve",
@@ -19,6 +19,7 @@ const ORDER: [&str; 29] = [
     "question",
     "errand",
     "metrics",
+    "node",
     "request",
     "change",
     "cursor",

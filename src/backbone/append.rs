@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 
-use super::Keys;
+use super::StreamKeys;
 use super::entry::Said;
 use super::link::{Connection, explain};
 use crate::change::{Event, Start};
 use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
 
-/// Keys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
+/// StreamKeys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
 /// fields, then what changes in the state: names and values; `id`, as a value or at its end, is the id of this entry.
 ///
 /// Where a stranger has appended an entry of a time to come, all that follow have its time, or a later one: they would never
@@ -91,7 +91,7 @@ pub struct Revoked {
 ///
 /// # Errors
 /// [`Kind::Connection`], or [`Kind::Config`] for a key that holds something else.
-pub async fn state(connection: &mut Connection, keys: &Keys) -> Result<Option<State>> {
+pub async fn state(connection: &mut Connection, keys: &StreamKeys) -> Result<Option<State>> {
     let doing = "cannot read the state of the stream";
     let exists: bool =
         connection.run(Cmd::new().arg("EXISTS").arg(&keys.changes)).await.map_err(|e| explain(doing, e))?;
@@ -125,7 +125,7 @@ pub async fn state(connection: &mut Connection, keys: &Keys) -> Result<Option<St
 #[derive(Debug)]
 pub struct Appender {
     connection: Connection,
-    keys: Keys,
+    keys: StreamKeys,
     retention: Duration,
     /// id of the last entry; empty where there is none
     last: String,
@@ -138,7 +138,7 @@ pub struct Moved;
 
 impl Appender {
     /// A writer who goes on after the entry `last`; empty for the first one.
-    pub fn new(connection: Connection, keys: Keys, retention: Duration, last: String) -> Self {
+    pub fn new(connection: Connection, keys: StreamKeys, retention: Duration, last: String) -> Self {
         Self { connection, keys, retention, last, script: redis::Script::new(APPEND) }
     }
 

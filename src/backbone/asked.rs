@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redis::Cmd;
 
-use super::Keys;
+use super::StreamKeys;
 use super::link::{Link, backoff, explain};
 use crate::error::{self, Result};
 use crate::feedback::Feedback;
@@ -17,7 +17,7 @@ const KEPT_MS: u32 = 3_000;
 const WITHIN: u32 = 1;
 
 /// Has the present read whenever a node asks for it.
-pub async fn listen(link: Link, keys: Keys, feedback: Arc<Feedback>) -> Result<()> {
+pub async fn listen(link: Link, keys: StreamKeys, feedback: Arc<Feedback>) -> Result<()> {
     let mut attempt = 0;
     loop {
         let asked: Result<Infallible> = async {
@@ -42,7 +42,7 @@ pub async fn listen(link: Link, keys: Keys, feedback: Arc<Feedback>) -> Result<(
 }
 
 /// Asks the publisher to read the present now, whenever this node is nudged. Never ends.
-pub async fn ask(link: Link, keys: Keys, feedback: Arc<Feedback>) {
+pub async fn ask(link: Link, keys: StreamKeys, feedback: Arc<Feedback>) {
     let mut attempt = 0;
     loop {
         let asked: Result<Infallible> = async {

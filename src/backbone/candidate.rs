@@ -16,17 +16,18 @@ use super::append::{self, Appender, Moved};
 use super::entry::{self, Said};
 use super::follower::SILENT;
 use super::link::{Connection, Link, backoff};
-use super::{Keys, asked};
+use super::{StreamKeys, asked};
 use crate::change::{Event, Start};
-use crate::cursor::{Boundary, Cursor, inside_prefix};
+use crate::cursor::{Boundary, Cursor};
 use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::metrics::SourceMetrics;
+use crate::node::NodeState;
 use crate::shutdown::{self, Shutdown};
 use crate::source::epoch;
 use crate::source::pool::{Database, Purpose, Session};
 use crate::source::position::Position;
-use crate::source::relay::{self, Begin, First};
+use crate::source::relay::{self, Begin, First, Ports};
 
 /// Whether this session is the publisher, of which there is one.
 const TAKE: &str = "select rowcast.take_publishing($1,
@@ -49,7 +50,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 const BEAT: Duration = Duration::from_secs(1);
 /// So often it is tried to reach Redis again before it is left to others.
 const RETRIES: u32 = 3;
-/// Parts of cuts on their way into the stream.
+/// Chunks of cuts on their way into the stream.
 const EVENTS: usize = 4;
 
 /// What a candidate needs.
@@ -60,34 +61,44 @@ pub struct Candidate {
     /// where they go
     pub link: Link,
     /// the stream
-    pub keys: Keys,
+    pub keys: StreamKeys,
     /// entries older than this leave the stream
     pub retention: Duration,
+    /// the process; what it needs of the outbox is what the stream has not got
+    pub node: Arc<NodeState>,
     /// of the process; what the publisher's relay reads is counted there
     pub metrics: Arc<SourceMetrics>,
+}
+
+/// What this candidate has written into the stream.
+#[derive(Debug, Default)]
+struct Written {
+    /// entries but for beats
+    entries: u64,
+    /// the position after the last one, while nobody else wrote
+    until: Option<Cursor>,
 }
 
 impl Candidate {
     /// Is the publisher whenever no other candidate is, until the shutdown.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut attempt = 0;
-        // the position after the last entry that this candidate wrote, while nobody else did
-        let mut wrote = None;
+        let mut written = Written::default();
         loop {
             let turn = async {
                 // who cannot reach Redis leaves it to others
                 let mut connection = self.link.connect().await?;
                 append::state(&mut connection, &self.keys).await?;
-                let session = self.becomes_publisher(connection, &mut wrote).await?;
-                self.metrics.set_publishing(true);
+                let session = self.wait_to_publish(connection, &mut written).await?;
+                self.node.set_publishing(true);
                 tracing::info!(event = "publisher", stream = self.keys.changes, redis = %self.link);
-                self.hold(session, &mut wrote).await
+                self.hold(session, &mut written).await
             };
             let ended = tokio::select! {
                 ended = turn => ended,
                 () = shutdown.begun() => return,
             };
-            let was_publisher = self.metrics.set_publishing(false);
+            let was_publisher = self.node.set_publishing(false);
             match ended {
                 Ok(()) => tracing::info!(event = "publisher_ended", "another candidate publishes"),
                 Err(error) if error.kind() == Kind::Config => {
@@ -108,20 +119,20 @@ impl Candidate {
     }
 
     /// Publishes as long as this candidate is the publisher and reaches Redis. Its end, without an error: another one is.
-    async fn hold(&self, mut session: Session, wrote: &mut Option<Cursor>) -> Result<()> {
+    async fn hold(&self, mut session: Session, written: &mut Written) -> Result<()> {
         let mut in_vain = 0;
         loop {
-            let before = self.metrics.appended();
-            let lost = match self.publish(&mut session, wrote).await {
-                Ok(Ended::Moved) => {
+            let before = written.entries;
+            let lost = match self.publish(&mut session, written).await {
+                Ok(Yielded::Moved) => {
                     tracing::info!(event = "stream_moved", "the stream does not end where this publisher wrote last");
                     continue;
                 }
-                Ok(Ended::Replaced) => return Ok(()),
+                Ok(Yielded::Replaced) => return Ok(()),
                 Err(error) if error.kind() == Kind::Config => return Err(error),
                 Err(error) => error,
             };
-            in_vain = if self.metrics.appended() > before { 0 } else { in_vain + 1 };
+            in_vain = if written.entries > before { 0 } else { in_vain + 1 };
             if in_vain == RETRIES {
                 return Err(lost);
             }
@@ -143,7 +154,7 @@ impl Candidate {
     }
 
     /// Waits until nobody else is the publisher, or the one that is has fallen silent; the session is the publisher's.
-    async fn becomes_publisher(&self, mut connection: Connection, wrote: &mut Option<Cursor>) -> Result<Session> {
+    async fn wait_to_publish(&self, mut connection: Connection, written: &mut Written) -> Result<Session> {
         let session = timeout(ANSWERS_WITHIN, self.session()).await.map_err(|_| silent())??;
         let (mut last, mut heard) = (String::new(), Instant::now());
         loop {
@@ -151,8 +162,8 @@ impl Candidate {
                 return Ok(session);
             }
             // another one cares for what is not read yet, and has written since
-            *wrote = None;
-            self.metrics.note_seen(None);
+            written.until = None;
+            self.node.note_seen(None);
             tokio::time::sleep(LOOK.mul_f64(0.5 + fastrand::f64())).await;
             let now = append::state(&mut connection, &self.keys).await?.map(|state| state.last).unwrap_or_default();
             if now != last {
@@ -189,8 +200,8 @@ impl Candidate {
     }
 
     /// Goes on where the stream ends, until somebody else writes or publishes. Where there is no stream any more, not
-    /// later than after what this candidate `wrote`.
-    async fn publish(&self, session: &mut Session, wrote: &mut Option<Cursor>) -> Result<Ended> {
+    /// later than after what this candidate has written.
+    async fn publish(&self, session: &mut Session, written: &mut Written) -> Result<Yielded> {
         let mut connection = self.link.connect().await?;
         let state = append::state(&mut connection, &self.keys).await?;
         let epoch = timeout(ANSWERS_WITHIN, epoch::note(session)).await.map_err(|_| silent())??.epoch;
@@ -204,23 +215,30 @@ impl Candidate {
         }
         let (last, to, catalogue) =
             state.map_or_else(Default::default, |state| (state.last, Some(state.to), state.channels));
-        let begin = match (&to, &*wrote) {
+        let begin = match (&to, &written.until) {
             (Some(to), _) => Begin::After(Position::taken_over(to.clone())),
             (None, Some(wrote)) => Begin::LatestSince(Position::taken_over(wrote.clone())),
             (None, None) => Begin::Latest,
         };
         let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
-        let mut writer = Writer { appender, to, catalogue, metrics: &self.metrics };
+        let (node, metrics) = (&*self.node, &*self.metrics);
+        let mut writer = Writer { appender, to, catalogue, entries: &mut written.entries, node, metrics };
 
         let (events, told) = mpsc::channel(EVENTS);
         let feedback = Arc::new(Feedback::default());
         // dropped at the end of this function, which ends the relay
         let (_trigger, relay_ends) = shutdown::channel();
         let mut tasks = JoinSet::new();
-        let (database, metrics) = (self.database.clone(), self.metrics.of_publisher());
+        // how far the relay has read is not how far the stream has come
+        let ports = Ports {
+            out: events,
+            feedback: feedback.clone(),
+            node: Arc::default(),
+            metrics: self.metrics.of_publisher(),
+        };
         // one that does not come to the database gives the role to another candidate
         let first = First { begin, patience: Duration::ZERO };
-        let relay = relay::run(database, first, metrics, feedback.clone(), events, relay_ends);
+        let relay = relay::run(self.database.clone(), first, ports, relay_ends);
         tasks.spawn(relay);
         tasks.spawn(asked::listen(self.link.clone(), self.keys.clone(), feedback));
         let ended = tokio::select! {
@@ -229,15 +247,15 @@ impl Candidate {
                 Ok(Err(error)) => Err(error),
                 _ => Err(Error::new(Kind::Io, "the relay has ended")),
             },
-            () = self.is_replaced(session) => Ok(Ended::Replaced),
+            () = self.wait_until_replaced(session) => Ok(Yielded::Replaced),
         };
         // an attempt that wrote nothing leaves it as it was
-        *wrote = writer.to.or(wrote.take());
+        written.until = writer.to.or(written.until.take());
         ended
     }
 
     /// Returns once another candidate publishes.
-    async fn is_replaced(&self, session: &mut Session) {
+    async fn wait_until_replaced(&self, session: &mut Session) {
         while self.is_publisher_still(session).await {
             tokio::time::sleep(LOOK).await;
         }
@@ -270,7 +288,7 @@ impl Candidate {
 
 /// Why a publisher has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum Yielded {
     /// the stream does not end where it wrote last
     Moved,
     /// another candidate publishes
@@ -288,11 +306,14 @@ struct Writer<'a> {
     to: Option<Cursor>,
     /// the last one, which is read again and again
     catalogue: String,
+    /// those that were written
+    entries: &'a mut u64,
+    node: &'a NodeState,
     metrics: &'a SourceMetrics,
 }
 
 impl Writer<'_> {
-    async fn write(&mut self, mut told: mpsc::Receiver<Event>) -> Result<Ended> {
+    async fn write(&mut self, mut told: mpsc::Receiver<Event>) -> Result<Yielded> {
         // a stream begins with a position: what was told before it comes after it
         let mut early: Vec<Event> = Vec::new();
         loop {
@@ -315,7 +336,7 @@ impl Writer<'_> {
                 },
             };
             if moved.is_err() {
-                return Ok(Ended::Moved);
+                return Ok(Yielded::Moved);
             }
         }
     }
@@ -325,7 +346,7 @@ impl Writer<'_> {
             begin_where_the_last_one_ended(&mut event, to);
         }
         let event = &event;
-        // a part of a cut in which nothing is told, and which does not end it
+        // a chunk of a cut in which nothing is told, and which does not end it
         if matches!(event, Event::Cut(cut) if cut.changes.is_empty() && cut.end.is_none()) {
             return Ok(Ok(()));
         }
@@ -335,16 +356,18 @@ impl Writer<'_> {
             return Ok(Ok(()));
         }
         let at = self.to.as_ref().map(Cursor::token).unwrap_or_default();
-        let to = entry::position_after(event).unwrap_or_else(|| at.clone());
+        let after = entry::position_after(event);
+        let to = after.as_ref().map_or_else(|| at.clone(), Cursor::token);
         let appended = self.appender.append(&at, &to, &said, Some(event)).await?;
         if appended.is_ok() {
+            *self.entries += 1;
             self.metrics.count_appended(said.body.len() as u64);
             if let Event::Cut(cut) = event
                 && let Some(end) = &cut.end
             {
-                self.metrics.note_seen(Some(&end.cursor.seen));
+                self.node.note_seen(Some(&end.cursor.seen));
             }
-            self.to = Cursor::parse(&to).ok();
+            self.to = after.or(self.to.take());
         }
         Ok(appended)
     }
@@ -354,14 +377,8 @@ impl Writer<'_> {
 /// ended. Nothing lies between.
 fn begin_where_the_last_one_ended(event: &mut Event, to: &Cursor) {
     match event {
-        Event::Cut(cut) => {
-            if let Some((from, until)) = entry::inside_of(&cut.inside)
-                && from.incarnation == to.incarnation
-                && from.seen != to.seen
-            {
-                let inside = Some((until, 1));
-                cut.inside = inside_prefix(&Cursor { seen: to.seen.clone(), inside, ..from }).into();
-            }
+        Event::Cut(cut) if cut.from.incarnation == to.incarnation && cut.from.seen != to.seen => {
+            cut.from = Arc::new(Cursor { seen: to.seen.clone(), ..(*cut.from).clone() });
         }
         Event::From { boundary, start: Start::Continues, inside, .. }
             if boundary.cursor.incarnation == to.incarnation =>

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::change::{Change, Channel, Claim, Cut, Event, Policy, Start};
-use crate::cursor::{Boundary, Cursor, push_id};
+use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::incarnations::{Gap, Incarnations};
 
 /// An entry that was read.
@@ -117,7 +117,7 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
         }
         Event::Cut(cut) => {
             let end = cut.end.as_ref().map(|end| Cow::Borrowed(&*end.token));
-            let body = CutBody { inside: Cow::Borrowed(&cut.inside), end, changes: (&cut.changes).into() };
+            let body = CutBody { inside: cut.token_inside().into(), end, changes: (&cut.changes).into() };
             ("cut", serde_json::to_string(&body))
         }
         Event::Gap { gap, channel } => {
@@ -133,19 +133,12 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
 }
 
 /// The position after an event, where that is not the position before it.
-pub fn position_after(event: &Event) -> Option<String> {
+pub fn position_after(event: &Event) -> Option<Cursor> {
     match event {
-        Event::From { boundary, inside, .. } => {
-            Some(Cursor { inside: inside.clone(), ..boundary.cursor.clone() }.token())
-        }
+        Event::From { boundary, inside, .. } => Some(Cursor { inside: inside.clone(), ..boundary.cursor.clone() }),
         Event::Cut(cut) => match (&cut.end, cut.changes.last()) {
-            (Some(end), _) => Some(end.token.to_string()),
-            (None, Some(last)) => {
-                let mut token = cut.inside.to_string();
-                push_id(&mut token, last.id);
-                Some(token)
-            }
-            (None, None) => None,
+            (Some(end), _) => Some(end.cursor.clone()),
+            (None, last) => last.map(|last| cut.position(last.id)),
         },
         _ => None,
     }
@@ -173,10 +166,10 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
         "channels" => channels(body)?,
         "cut" => {
             let cut: CutBody<'_> = serde_json::from_str(body).map_err(bad)?;
-            let until = inside_of(&cut.inside).ok_or(BadEntry("inside is no position"))?.1;
+            let (from, until) = ends_of(&cut.inside).ok_or(BadEntry("inside is no position"))?;
             let end = cut.end.map(|end| boundary_of(&end)).transpose()?;
-            let (inside, changes) = (cut.inside.as_ref().into(), cut.changes.into_owned());
-            Event::Cut(Cut { changes, inside, until: Arc::new(until), end })
+            let changes = cut.changes.into_owned();
+            Event::Cut(Cut { changes, from: Arc::new(from), until: Arc::new(until), end })
         }
         "gap" => {
             let gap: GapBody = serde_json::from_str(body).map_err(bad)?;
@@ -216,13 +209,12 @@ pub fn incarnations(body: &str) -> Result<Incarnations, BadEntry> {
     Ok(from.incarnations.into_owned())
 }
 
-/// The cut of which `inside` is the token without an id: the position where it begins, and the snapshot where it ends.
-pub fn inside_of(inside: &str) -> Option<(Cursor, crate::cursor::Snapshot)> {
-    let mut token = inside.to_owned();
-    push_id(&mut token, 1);
-    let cursor = Cursor::parse(&token).ok()?;
-    let (end, _) = cursor.inside?;
-    Some((Cursor { inside: None, ..cursor }, end))
+/// Where a cut begins and ends, of which `inside` is the token of any position without its id.
+fn ends_of(inside: &str) -> Option<(Cursor, Snapshot)> {
+    // a token has an id
+    let mut cursor = Cursor::parse(&format!("{inside}.11")).ok()?;
+    let (end, _) = cursor.inside.take()?;
+    Some((cursor, end))
 }
 
 fn boundary_of(token: &str) -> Result<Boundary, BadEntry> {
@@ -238,7 +230,6 @@ mod tests {
 
     use super::*;
     use crate::change::{Column, Floor, Follow, Kind, Notification, Update};
-    use crate::cursor::Snapshot;
     use crate::incarnations::Incarnation;
     use crate::seal::Seal;
 
@@ -250,8 +241,8 @@ mod tests {
     /// As it is after the way through an entry.
     fn told(event: &Event) -> Event {
         let said = write(event).unwrap();
-        let to = position_after(event).unwrap_or_else(|| boundary(9).token.to_string());
-        read(0, "", &to, said.kind, &said.body).unwrap().event.unwrap()
+        let to = position_after(event).unwrap_or_else(|| boundary(9).cursor);
+        read(0, "", &to.token(), said.kind, &said.body).unwrap().event.unwrap()
     }
 
     /// Nodes of the version before read it, and it stands in streams that they have written.
@@ -303,7 +294,7 @@ mod tests {
         let (from, until) = (boundary(10), boundary(13));
         let cut = |end| Cut {
             changes: vec![change.clone()],
-            inside: until.inside(&from.cursor.seen).into(),
+            from: Arc::new(Cursor { seen: from.cursor.seen.clone(), ..until.cursor.clone() }),
             until: Arc::new(until.cursor.seen.clone()),
             end,
         };
@@ -348,7 +339,7 @@ mod tests {
         let of_before = read(5, "", &boundary(9).token, "revoked", r#"{"text":"7"}"#).unwrap().event.unwrap();
         assert!(matches!(of_before, Event::Revoked { at: 5, .. }), "as an earlier version wrote it");
         let position = position_after(&Event::Cut(cut(None))).unwrap();
-        assert_eq!(Cursor::parse(&position).unwrap().inside, Some((until.cursor.seen.clone(), 4)));
+        assert_eq!(position.inside, Some((until.cursor.seen.clone(), 4)));
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The stream → what the source would tell. Owns how far this node has read, and when it says that nothing comes; what of a
 //! cut is news is `merge`'s, where to have what is missing is `missing`'s.
 
+mod health;
 mod missing;
 
 use std::borrow::Cow;
@@ -8,6 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use health::Health;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,7 +19,7 @@ use super::entry::{self, Entry};
 use super::link::{Connection, Link, backoff};
 use super::merge::{self, Step};
 use super::stream::{self, AT_A_TIME, Clock, Id, locate};
-use super::{Keys, asked};
+use super::{StreamKeys, asked};
 use crate::change::{Cut, Event, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{self, Error, Kind, Result};
@@ -27,8 +29,8 @@ use crate::metrics::SourceMetrics;
 use crate::request::Request;
 use crate::shutdown::Shutdown;
 
-/// A publisher says something each second. Silent for so long, it is gone.
-pub const SILENT: Duration = Duration::from_secs(5);
+pub use health::SILENT;
+
 /// Which entry is read next.
 enum Next {
     /// the next one
@@ -40,7 +42,7 @@ enum Next {
 /// What a follower needs.
 pub struct Follower {
     link: Link,
-    keys: Keys,
+    keys: StreamKeys,
     out: mpsc::Sender<Event>,
     /// reads what the stream has lost from the outbox, where this node has a database
     outbox: Option<mpsc::Sender<Request>>,
@@ -68,7 +70,7 @@ impl Follower {
     /// A follower who has read nothing yet.
     pub fn new(
         link: Link,
-        keys: Keys,
+        keys: StreamKeys,
         out: mpsc::Sender<Event>,
         outbox: Option<mpsc::Sender<Request>>,
         metrics: Arc<SourceMetrics>,
@@ -190,27 +192,24 @@ impl Follower {
     }
 
     async fn say_how_it_is(&mut self, connected: Instant) -> Result<()> {
-        let is_heard = self.heard.elapsed() < SILENT;
-        if !is_heard && connected.elapsed() > SILENT {
-            // it may be written elsewhere: whoever connects again asks Sentinels and names again
-            let text = "no publisher writes the stream: is a node with --publish running?";
-            return Err(Error::new(Kind::Connection, text));
+        match Health::of(self.heard.elapsed(), connected.elapsed(), self.publishes, self.position.is_some()) {
+            Health::Live if !self.is_live => {
+                self.is_live = true;
+                self.send(Event::Live).await?;
+                tracing::info!(event = "source_live", stream = self.keys.changes);
+                Ok(())
+            }
+            Health::Live | Health::Waiting => Ok(()),
+            Health::Silent => self.tell_down("no publisher writes the stream; changes are delayed, not lost").await,
+            // it may be written elsewhere: a node that connects again asks Sentinels and names again
+            Health::Lost => {
+                let text = "no publisher writes the stream: is a node with --publish running?";
+                Err(Error::new(Kind::Connection, text))
+            }
         }
-        if self.is_live && !is_heard {
-            self.tell_down("no publisher writes the stream; changes are delayed, not lost").await?;
-        }
-        if !self.is_live && is_heard && self.publishes && self.position.is_some() {
-            self.is_live = true;
-            // before it is told: whoever hears it finds a node that is ready
-            self.metrics.set_live(true);
-            self.send(Event::Live).await?;
-            tracing::info!(event = "source_live", stream = self.keys.changes);
-        }
-        Ok(())
     }
 
     async fn tell_down(&mut self, reason: impl Into<Cow<'static, str>>) -> Result<()> {
-        self.metrics.set_live(false);
         if std::mem::take(&mut self.is_live) {
             self.send(Event::Down { reason: reason.into() }).await?;
         }
@@ -358,26 +357,22 @@ impl Follower {
                     return Ok(Next::On);
                 }
                 Step::AnotherLife(cut) => {
-                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
-                    if self
-                        .incarnations
-                        .as_ref()
-                        .is_some_and(|incarnations| incarnations.is_earlier(from.incarnation, position.incarnation))
-                        && from.epoch == position.epoch
-                    {
+                    let from = cut.from.clone();
+                    let is_earlier =
+                        |known: &Arc<Incarnations>| known.is_earlier(from.incarnation, position.incarnation);
+                    if from.epoch == position.epoch && self.incarnations.as_ref().is_some_and(is_earlier) {
                         // of an incarnation that this node has left behind already
                         return Ok(Next::On);
                     }
                     let incarnations = Arc::new(self.present_incarnations(connection).await?);
-                    self.move_into(incarnations, Boundary::new(from)).await?;
+                    self.move_into(incarnations, Boundary::new((*from).clone())).await?;
                     cut
                 }
                 Step::Missing(until, cut) => {
                     if let Some(earlier) = self.search(connection, id).await? {
                         return Ok(Next::Back(earlier));
                     }
-                    let Some((from, _)) = entry::inside_of(&cut.inside) else { return Ok(Next::On) };
-                    self.heal(&position, until, from).await?;
+                    self.heal(&position, until, (*cut.from).clone()).await?;
                     cut
                 }
             };

@@ -6,9 +6,8 @@
 
 use std::sync::Arc;
 
-use super::entry::inside_of;
 use crate::change::Cut;
-use crate::cursor::{Cursor, Snapshot, inside_prefix};
+use crate::cursor::{Cursor, Snapshot};
 
 /// What to do with a cut.
 #[derive(Debug)]
@@ -23,40 +22,38 @@ pub enum Step {
     AnotherLife(Cut),
 }
 
-/// What a node at `position` does with a cut, or a part of one, that begins `at` a position.
+/// What a node at `position` does with a cut, or a chunk of one, that begins `at` a position.
 pub fn step(position: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
-    // whoever wrote the entry made both tokens; it was read, so it can be read again
-    let Some((from, until)) = inside_of(&cut.inside) else { return Step::Skip };
+    let (from, until) = (cut.from.clone(), cut.until.clone());
     if (from.epoch, from.incarnation) != (position.epoch, position.incarnation) {
         return Step::AnotherLife(cut);
     }
-    // of a part, what of its cut came before it
-    let before = at.and_then(|at| at.inside.as_ref()).filter(|(end, _)| *end == until).map_or(0, |(_, id)| *id);
+    // of a chunk, what of its cut came before it
+    let before = at.and_then(|at| at.inside.as_ref()).filter(|(end, _)| *end == *until).map_or(0, |(_, id)| *id);
     let after = match &position.inside {
         // the rest of the cut in which the position lies comes first
-        Some((end, id)) if *end != until || !position.seen.covers(&from.seen) || *id < before => {
+        Some((end, id)) if *end != *until || !position.seen.covers(&from.seen) || *id < before => {
             return Step::Missing(end.clone(), cut);
         }
         Some((_, id)) => *id,
-        None if position.seen != until && position.seen.covers(&until) => return Step::Skip,
+        None if position.seen != *until && position.seen.covers(&until) => return Step::Skip,
         // where each knows something that the other does not, what follows is not to be told again
         None if !position.seen.covers(&from.seen) => {
-            let until = if from.seen.covers(&position.seen) { from.seen } else { until };
-            return Step::Missing(until, cut);
+            let until = if from.seen.covers(&position.seen) { &from.seen } else { &*until };
+            return Step::Missing(until.clone(), cut);
         }
-        None if before > 0 && position.seen != until => return Step::Missing(until, cut),
+        None if before > 0 && position.seen != *until => return Step::Missing((*until).clone(), cut),
         None => 0,
     };
     let last = cut.changes.last().map(|change| change.id);
     cut.changes.retain(|change| change.is_after(after) && !position.seen.sees(change.tx));
     if position.seen != from.seen {
-        let inside = Some((until.clone(), 1));
-        cut.inside = Arc::from(inside_prefix(&Cursor { seen: position.seen.clone(), inside, ..from.clone() }));
+        cut.from = Arc::new(Cursor { seen: position.seen.clone(), ..(*from).clone() });
     }
     let next = match (&cut.end, last) {
         (Some(end), _) => end.cursor.clone(),
-        // also where nothing of it is news: what follows is another part of the same cut
-        (None, Some(id)) => Cursor { seen: position.seen.clone(), inside: Some((until, id.max(after))), ..from },
+        // also where nothing of it is news: what follows is another chunk of the same cut
+        (None, Some(id)) => cut.position(id.max(after)),
         (None, None) => return Step::Skip,
     };
     Step::Take(cut, next)
@@ -107,27 +104,28 @@ mod tests {
         Snapshot::parse(&format!("{xmin}:30:{}", xip.join(","))).unwrap()
     }
 
-    /// The parts of the cut between two moments, and where each begins.
+    /// The chunks of the cut between two moments, and where each begins.
     fn cuts(ends: &[usize], from: usize, until: usize, size: usize) -> Vec<(Cursor, Cut)> {
         let (seen, now) = (at(ends, from), boundary(at(ends, until)));
         let changes: Vec<Change> = (0..20_u64)
             .filter(|i| now.cursor.seen.sees(10 + i) && !seen.sees(10 + i))
             .map(|i| change(i as i64 + 1, 10 + i))
             .collect();
-        let parts: Vec<Vec<Change>> = changes.chunks(size).map(<[_]>::to_vec).collect();
-        let count = parts.len().max(1);
-        let parts = parts.into_iter().chain(changes.is_empty().then(Vec::new));
+        let chunks: Vec<Vec<Change>> = changes.chunks(size).map(<[_]>::to_vec).collect();
+        let count = chunks.len().max(1);
+        let chunks = chunks.into_iter().chain(changes.is_empty().then(Vec::new));
         let mut at = boundary(seen.clone()).cursor;
         let mut position_after = |changes: &[Change]| {
             let inside = changes.last().map(|last| (now.cursor.seen.clone(), last.id));
             std::mem::replace(&mut at, Cursor { seen: seen.clone(), inside, ..now.cursor.clone() })
         };
-        parts
+        chunks
             .enumerate()
             .map(|(i, changes)| {
                 let at = position_after(&changes);
-                let (inside, until) = (now.inside(&seen).into(), Arc::new(now.cursor.seen.clone()));
-                (at, Cut { changes, inside, until, end: (i + 1 == count).then(|| now.clone()) })
+                let from = Arc::new(Cursor { seen: seen.clone(), ..now.cursor.clone() });
+                let until = Arc::new(now.cursor.seen.clone());
+                (at, Cut { changes, from, until, end: (i + 1 == count).then(|| now.clone()) })
             })
             .collect()
     }
@@ -142,7 +140,8 @@ mod tests {
         let cut = || {
             let changes = (15..25).map(|tx| change(tx as i64, tx)).collect();
             let until = Arc::new(end.cursor.seen.clone());
-            Cut { changes, inside: end.inside(&begin).into(), until, end: Some(end.clone()) }
+            let from = Arc::new(Cursor { seen: begin.clone(), ..end.cursor.clone() });
+            Cut { changes, from, until, end: Some(end.clone()) }
         };
         let Step::Missing(until, cut) = step(&position, None, cut()) else { panic!("10 is missing") };
         assert_eq!(until, end.cursor.seen, "15 to 19 are not to be forgotten");
@@ -157,7 +156,7 @@ mod tests {
         #[test]
         fn each_change_is_taken_once(
             ends in prop::collection::vec(1_usize..40, 20),
-            // where a reading of the stream begins, in steps back from where the last one ended; its cuts; parts of a cut
+            // where a reading of the stream begins, in steps back from where the last one ended; its cuts; chunks of a cut
             readings in prop::collection::vec((0_usize..15, prop::collection::vec(1_usize..10, 1..5), 1_usize..4), 1..6),
             broken in prop::collection::vec(any::<bool>(), 64),
             // entries that are trimmed before they are read

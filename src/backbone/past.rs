@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Keys;
+use super::StreamKeys;
 use super::append;
-use super::entry::{Entry, inside_of};
+use super::entry::Entry;
 use super::link::Link;
 use super::stream::{AT_A_TIME, Id, locate, range};
 use crate::change::{Change, Event, Start};
@@ -18,7 +17,8 @@ use crate::error::{self, Result};
 use crate::incarnations::Gap;
 use crate::request::{PageAnswer, ReplayPart, Request, RowsPart};
 use crate::shutdown::Shutdown;
-use crate::source::turns::{Turn, Turns, WAITING};
+use crate::source::desk;
+use crate::source::turns::Turn;
 
 /// Answered at a time; others wait.
 const AT_ONCE: usize = 3;
@@ -30,39 +30,27 @@ const SORTED_BYTES: u64 = 32 << 20;
 /// Answers requests until the shutdown.
 pub async fn run(
     link: Link,
-    keys: Keys,
+    keys: StreamKeys,
     outbox: Option<mpsc::Sender<Request>>,
-    mut requests: mpsc::Receiver<Request>,
-    mut shutdown: Shutdown,
+    requests: mpsc::Receiver<Request>,
+    shutdown: Shutdown,
 ) {
-    let mut turns = Turns::new(AT_ONCE);
-    let mut running = JoinSet::new();
-    loop {
-        while let Some((request, turn)) = turns.take() {
-            let (link, keys, outbox) = (link.clone(), keys.clone(), outbox.clone());
-            running.spawn(async move { answer(&link, &keys, outbox, request, turn).await });
-        }
-        tokio::select! {
-            // some have had their turn here, and wait for the outbox
-            request = requests.recv(), if turns.has_turn() && running.len() < WAITING => {
-                let Some(request) = request else { return shutdown.begun().await };
-                turns.wait(request.asker().clone(), request);
-            }
-            Some(_) = running.join_next() => {}
-            () = shutdown.begun() => return,
-        }
-    }
+    let answering = desk::serve(requests, AT_ONCE, shutdown, |request, turn| {
+        let (link, keys, outbox) = (link.clone(), keys.clone(), outbox.clone());
+        async move { answer(&link, &keys, outbox, request, turn).await }
+    });
+    answering.await;
 }
 
-async fn answer(link: &Link, keys: &Keys, outbox: Option<mpsc::Sender<Request>>, request: Request, turn: Turn) {
+async fn answer(link: &Link, keys: &StreamKeys, outbox: Option<mpsc::Sender<Request>>, request: Request, turn: Turn) {
     if request.is_void() {
         return;
     }
     match &request {
         Request::Replay { seen, until, after, channel, answer, incarnation: _, asker: _ } => {
             let channel = channel.as_deref();
-            let past = Past { seen, until, after: *after, channel, answer, turn: &turn };
-            match timeout(WITHIN, Box::pin(replay(link, keys, &past))).await {
+            let query = Query { seen, until, after: *after, channel, answer, turn: &turn };
+            match timeout(WITHIN, Box::pin(replay(link, keys, &query))).await {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
@@ -103,7 +91,7 @@ fn tell_no_rows(channel: &str) {
 }
 
 /// What a replay reads; see [`Request::Replay`].
-struct Past<'a> {
+struct Query<'a> {
     seen: &'a Snapshot,
     until: &'a Snapshot,
     after: i64,
@@ -112,7 +100,7 @@ struct Past<'a> {
     turn: &'a Turn,
 }
 
-impl Past<'_> {
+impl Query<'_> {
     /// Gives a part, unless the subscriber is gone or keeps others waiting.
     async fn give(&self, part: ReplayPart) -> Result<(), ()> {
         if self.turn.give(self.answer, part).await { Ok(()) } else { Err(()) }
@@ -128,22 +116,22 @@ impl Past<'_> {
 }
 
 /// Answers from the stream; false where it does not reach so far back, and nothing was answered.
-async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
+async fn replay(link: &Link, keys: &StreamKeys, query: &Query<'_>) -> Result<bool> {
     let mut connection = link.connect().await?;
     let Some(state) = append::state(&mut connection, keys).await? else { return Ok(false) };
     let restart = Id::parse(&state.restart).unwrap_or_default();
-    let Some(begin) = locate(&mut connection, keys, past.seen).await?.filter(|begin| *begin > restart) else {
+    let Some(begin) = locate(&mut connection, keys, query.seen).await?.filter(|begin| *begin > restart) else {
         return Ok(false);
     };
     // the rest of a cut is told by id, whichever cuts of the stream hold it: it is put in order first
-    let mut sorted = (past.after > 0).then(Vec::new);
+    let mut sorted = (query.after > 0).then(Vec::new);
     let mut bytes = 0;
-    let mut position = past.seen.clone();
+    let mut position = query.seen.clone();
     let mut told_until: Option<Snapshot> = None;
     let mut from = begin.to_string();
     // the position after the last entry that was read
     let mut reached = None;
-    while !position.covers(past.until) {
+    while !position.covers(query.until) {
         let read = range(&mut connection, keys, &from, "+", AT_A_TIME).await?;
         let Some(last) = read.last() else { return Ok(told_until.is_some()) };
         from = format!("({}", last.id);
@@ -171,7 +159,7 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
                 }
             };
             reached = Some(to);
-            let Some((begins, until)) = inside_of(&cut.inside) else { continue };
+            let (begins, until) = (cut.from, (*cut.until).clone());
             if position.covers(&until) {
                 continue;
             }
@@ -179,7 +167,7 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
                 return Ok(told_until.is_some());
             }
             let changes: Vec<Change> =
-                cut.changes.into_iter().filter(|change| past.wants(change) && !position.sees(change.tx)).collect();
+                cut.changes.into_iter().filter(|change| query.wants(change) && !position.sees(change.tx)).collect();
             if let Some(sorted) = &mut sorted {
                 bytes += changes.iter().map(Change::size).sum::<u64>();
                 if bytes > SORTED_BYTES {
@@ -189,33 +177,33 @@ async fn replay(link: &Link, keys: &Keys, past: &Past<'_>) -> Result<bool> {
                 sorted.extend(changes);
             } else if !changes.is_empty() {
                 if told_until.as_ref() != Some(&until) {
-                    let end = if past.until.covers(&until) { until.clone() } else { past.until.clone() };
-                    if past.give(ReplayPart::Until(end)).await.is_err() {
+                    let end = if query.until.covers(&until) { until.clone() } else { query.until.clone() };
+                    if query.give(ReplayPart::Until(end)).await.is_err() {
                         return Ok(true);
                     }
                     told_until = Some(until.clone());
                 }
-                if past.give(ReplayPart::Changes(changes)).await.is_err() {
+                if query.give(ReplayPart::Changes(changes)).await.is_err() {
                     return Ok(true);
                 }
             }
             if cut.end.is_some() {
                 position = until;
             }
-            if position.covers(past.until) {
+            if position.covers(query.until) {
                 break;
             }
         }
-        if read.len() < AT_A_TIME && !position.covers(past.until) {
+        if read.len() < AT_A_TIME && !position.covers(query.until) {
             // the end of the stream: it was cut short while it was read
             return Ok(told_until.is_some());
         }
     }
     if let Some(mut sorted) = sorted {
         sorted.sort_by_key(|change| change.id);
-        let _ = past.answer.send(ReplayPart::Until(past.until.clone())).await;
-        let _ = past.answer.send(ReplayPart::Changes(sorted)).await;
+        let _ = query.answer.send(ReplayPart::Until(query.until.clone())).await;
+        let _ = query.answer.send(ReplayPart::Changes(sorted)).await;
     }
-    let _ = past.answer.send(ReplayPart::Done).await;
+    let _ = query.answer.send(ReplayPart::Done).await;
     Ok(true)
 }

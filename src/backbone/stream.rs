@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redis::{Cmd, FromRedisValue, ParsingError, Value};
 use tokio::time::Instant;
 
-use super::Keys;
+use super::StreamKeys;
 use super::append::State;
 use super::entry::{self, BadEntry, Entry};
 use super::link::{Connection, explain};
@@ -104,7 +104,13 @@ async fn entries(connection: &mut Connection, command: &Cmd) -> Result<Vec<Raw>>
 ///
 /// # Errors
 /// When the connection is lost.
-pub async fn range(connection: &mut Connection, keys: &Keys, from: &str, to: &str, count: usize) -> Result<Vec<Raw>> {
+pub async fn range(
+    connection: &mut Connection,
+    keys: &StreamKeys,
+    from: &str,
+    to: &str,
+    count: usize,
+) -> Result<Vec<Raw>> {
     let mut command = Cmd::new();
     command.arg("XRANGE").arg(&keys.changes).arg(from).arg(to).arg("COUNT").arg(count);
     entries(connection, &command).await
@@ -115,7 +121,7 @@ pub async fn range(connection: &mut Connection, keys: &Keys, from: &str, to: &st
 ///
 /// # Errors
 /// When the connection is lost.
-pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -> Result<Option<Id>> {
+pub async fn locate(connection: &mut Connection, keys: &StreamKeys, seen: &Snapshot) -> Result<Option<Id>> {
     let mut command = Cmd::new();
     command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
     let newest = entries(connection, &command).await?.pop();
@@ -140,7 +146,7 @@ pub async fn locate(connection: &mut Connection, keys: &Keys, seen: &Snapshot) -
 ///
 /// # Errors
 /// When the connection is lost, or they do not arrive in time.
-pub async fn read_after(connection: &mut Connection, keys: &Keys, id: Id, count: usize) -> Result<Vec<Raw>> {
+pub async fn read_after(connection: &mut Connection, keys: &StreamKeys, id: Id, count: usize) -> Result<Vec<Raw>> {
     let mut command = Cmd::new();
     command.arg("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK_MS);
     command.arg("STREAMS").arg(&keys.changes).arg(id.to_string());
@@ -154,7 +160,7 @@ pub async fn read_after(connection: &mut Connection, keys: &Keys, id: Id, count:
 ///
 /// # Errors
 /// When the connection is lost.
-pub async fn recent(connection: &mut Connection, keys: &Keys, state: &State, most: u64) -> Result<Option<Id>> {
+pub async fn recent(connection: &mut Connection, keys: &StreamKeys, state: &State, most: u64) -> Result<Option<Id>> {
     let restart = Id::parse(&state.restart).unwrap_or_default();
     let (mut bytes, mut count, mut begin) = (0, 0, None);
     let mut newest = "+".to_owned();

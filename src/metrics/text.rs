@@ -63,6 +63,15 @@ impl Form {
     }
 }
 
+/// How the node stands now.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeStatus {
+    /// changes arrive: connected and caught up
+    pub is_live: bool,
+    /// it writes the stream
+    pub is_publishing: bool,
+}
+
 /// What is kept in memory now.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Kept {
@@ -81,14 +90,14 @@ pub fn encode(
     delivery: &DeliveryMetrics,
     channels: impl Iterator<Item = (String, usize)>,
     users: usize,
-    kept: Kept,
+    (standing, kept): (NodeStatus, Kept),
 ) -> String {
     let mut registry = Registry::default();
     process::register(&mut registry);
     let r = registry.sub_registry_with_prefix("rowcast");
     r.register("build", "version of the server", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     let live = Gauge::<i64>::default();
-    live.set(i64::from(source.is_live()));
+    live.set(i64::from(standing.is_live));
     r.register("source_live", "1 while connected to the database and caught up", live);
     r.register("source_reads", "reads of the outbox", source.reads.clone());
     r.register("source_rows", "rows of the outbox that were read", source.rows.clone());
@@ -97,7 +106,7 @@ pub fn encode(
     r.register("source_safety_finds", "reads that found a change without a bell", source.safety_finds.clone());
     let publishing = Family::<StreamName, Gauge>::default();
     let stream = source.stream.get().cloned().unwrap_or_default();
-    publishing.get_or_create(&StreamName { stream }).set(i64::from(source.is_publishing()));
+    publishing.get_or_create(&StreamName { stream }).set(i64::from(standing.is_publishing));
     r.register("publishing", "1 while this node writes the stream", publishing);
     r.register("stream_entries", "entries of the stream that were read", source.entries.clone());
     r.register("stream_appended", "entries that were appended to the stream", source.appended.clone());

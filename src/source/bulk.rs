@@ -19,17 +19,17 @@ use futures_util::TryStreamExt as _;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 use tokio_postgres::{Row, Statement};
 
+use super::captured::{
+    CHUNK_CHANGES, Captured, Teller, concerns_catalog, depth, header, is_strange, length, number, text, text_in,
+};
 use super::catalog::Catalog;
 use super::client::{Client, Parameter};
 use super::decode::OutboxRow;
 use super::directory::Channels;
 use super::encoding::Encoding;
-use super::image::{Hashes, Images, Keys};
+use super::image::{Hashes, Images, KeyHashes};
 use super::kept::{Kept, kept};
 use super::order::{Brief, Deeds, Order, Placed, Plan};
-use super::part::{
-    Captured, PART_CHANGES, Teller, concerns_catalog, depth, header, is_strange, length, number, text, text_in,
-};
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
@@ -176,7 +176,7 @@ impl Bulk {
             places: Vec::new(),
             order: Order::default(),
             next: 0,
-            batch: PART_CHANGES,
+            batch: CHUNK_CHANGES,
             is_range: true,
             passed: i64::MIN,
             deeds: HashMap::new(),
@@ -283,7 +283,7 @@ impl Bulk {
             return Ok(());
         }
         let hashes = Hashes::default();
-        let mut keys = vec![Keys::default(); self.places.len()];
+        let mut keys = vec![KeyHashes::default(); self.places.len()];
         let read = self.pass(client, statements, &wanted, catalog.encoding, |at, row| {
             let found = catalog.get(row.channel).and_then(|channel| hashes.keys(row, channel));
             keys[at] = found.unwrap_or_default();
@@ -295,7 +295,14 @@ impl Bulk {
         let places = &self.places;
         let brief = |at: usize| {
             let Place { xid, channel, op, command, depth, .. } = places[at];
-            Brief { xid, channel, op, command, depth, keys: Some(keys[at]).filter(|keys| *keys != Keys::default()) }
+            Brief {
+                xid,
+                channel,
+                op,
+                command,
+                depth,
+                keys: Some(keys[at]).filter(|keys| *keys != KeyHashes::default()),
+            }
         };
         let plan = Plan::of(places.len(), brief);
         if plan.is_empty() {
@@ -413,7 +420,7 @@ impl Bulk {
             let id = |at: usize| self.places[at].id;
             fetched.placed = placed.iter().map(|(at, now)| (id(*at), now.op, id(now.old), id(now.new))).collect();
             self.next = next;
-            self.batch = (self.batch * 2).min(PART_CHANGES);
+            self.batch = (self.batch * 2).min(CHUNK_CHANGES);
             return Ok(Some(fetched));
         }
     }

@@ -37,9 +37,9 @@ pub(super) struct Link {
     pub(super) depth: u8,
 }
 
-/// What is told at one place.
+/// What stands at one place of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Slot {
     /// this change
     One(usize),
     /// of rows that exchange their keys: the row that has gone, and the one that has come to its key
@@ -61,7 +61,7 @@ struct Step {
 
 /// Changes, given by id, in an order in which they can have happened: as many as there are. `is_bare`: an image is nothing
 /// but its key, so that different rows look alike.
-pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Told> {
+pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Slot> {
     let mut keys: BTreeMap<u64, Vec<Step>> = BTreeMap::new();
     for (link, change) in links.iter().enumerate() {
         match (change.from, change.to) {
@@ -215,7 +215,7 @@ struct Merge<'a> {
     /// the walks in which a link is a step
     of: Vec<(Option<usize>, Option<usize>)>,
     is_told: Vec<bool>,
-    told: Vec<Told>,
+    told: Vec<Slot>,
     ready: BinaryHeap<Reverse<usize>>,
 }
 
@@ -230,14 +230,14 @@ impl<'a> Merge<'a> {
     }
 
     /// The order; what none makes possible comes by id.
-    fn run(mut self) -> Vec<Told> {
+    fn run(mut self) -> Vec<Slot> {
         (0..self.walks.len()).for_each(|walk| self.look(walk));
         while let Some(Reverse(link)) = self.ready.pop() {
             if !self.is_told[link] {
                 self.tell(link);
             }
         }
-        self.told.extend((0..self.links.len()).filter(|link| !self.is_told[*link]).map(Told::One));
+        self.told.extend((0..self.links.len()).filter(|link| !self.is_told[*link]).map(Slot::One));
         self.told
     }
 
@@ -256,7 +256,7 @@ impl<'a> Merge<'a> {
 
     fn tell(&mut self, link: usize) {
         self.is_told[link] = true;
-        self.told.push(Told::One(link));
+        self.told.push(Slot::One(link));
         let (from, to) = self.of[link];
         let other = to.filter(|to| Some(*to) != from);
         for walk in [from, other].into_iter().flatten() {
@@ -296,8 +296,8 @@ mod tests {
         in_order(&links(text), false)
             .into_iter()
             .map(|told| match told {
-                Told::One(link) => texts[link].to_owned(),
-                Told::Exchanged { gone, come } => {
+                Slot::One(link) => texts[link].to_owned(),
+                Slot::Exchanged { gone, come } => {
                     format!("{}>{}", texts[gone].split_once('>').unwrap().0, texts[come].split_once('>').unwrap().1)
                 }
             })
@@ -363,8 +363,8 @@ mod tests {
     #[test]
     fn rows_that_hold_nothing_but_their_key_are_not_taken_for_one() {
         let told = in_order(&links("1x>0x, 2x>1x, 3x>2x"), true);
-        assert_eq!(told, [0, 1, 2].map(Told::One));
-        assert_eq!(in_order(&links("2x>3x,1x>2x"), true), [0, 1].map(Told::One));
+        assert_eq!(told, [0, 1, 2].map(Slot::One));
+        assert_eq!(in_order(&links("2x>3x,1x>2x"), true), [0, 1].map(Slot::One));
     }
 
     #[test]
@@ -433,8 +433,8 @@ mod tests {
             let (mut gone, mut come): (Vec<usize>, Vec<usize>) = told
                 .iter()
                 .map(|told| match *told {
-                    Told::One(link) => (link, link),
-                    Told::Exchanged { gone, come } => (gone, come),
+                    Slot::One(link) => (link, link),
+                    Slot::Exchanged { gone, come } => (gone, come),
                 })
                 .unzip();
             gone.sort_unstable();
@@ -459,7 +459,7 @@ mod tests {
             keyed.sort_by_key(|(_, key)| *key);
             let links: Vec<Link> = keyed.into_iter().map(|(link, _)| link).collect();
             let told = in_order(&links, false);
-            let at = |i: usize| match told[i] { Told::One(link) => links[link], Told::Exchanged { .. } => unreachable!() };
+            let at = |i: usize| match told[i] { Slot::One(link) => links[link], Slot::Exchanged { .. } => unreachable!() };
             for i in 1..told.len() {
                 prop_assert_eq!(at(i - 1).to, at(i).from);
             }

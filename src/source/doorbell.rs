@@ -88,7 +88,7 @@ impl Doorbell {
 
     /// Ready once the connection is lost. Whoever waits for another connection of the same server, on which nobody beats,
     /// gives that up then: a server that is frozen answers nowhere, and closes nothing.
-    pub fn is_lost(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn wait_until_lost(&self) -> impl Future<Output = ()> + Send + 'static {
         let shared = self.shared.clone();
         async move {
             while !shared.lost.load(Ordering::Acquire) {

@@ -17,7 +17,7 @@ pub(super) struct Hashes(RandomState);
 
 /// Which rows of the table a change concerns; 0: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Keys {
+pub(super) struct KeyHashes {
     /// key of the old image
     pub(super) from: u64,
     /// key of the new image
@@ -35,7 +35,7 @@ pub(super) struct Images {
 
 impl Hashes {
     /// The keys of a row; nothing where an image does not say them. A column that an old image lacks is as in the new one.
-    pub(super) fn keys(&self, row: &OutboxRow<'_>, channel: &Channel) -> Option<Keys> {
+    pub(super) fn keys(&self, row: &OutboxRow<'_>, channel: &Channel) -> Option<KeyHashes> {
         let new = row.new.map(|json| values(json, &channel.key));
         let mut old = row.old.map(|json| values(json, &channel.key));
         if let (Some(old), Some(new)) = (&mut old, &new) {
@@ -59,7 +59,7 @@ impl Hashes {
             (b'D', Some(values), _) | (b'I', _, Some(values)) if has_stem => hash(values, true)?,
             _ => 0,
         };
-        (from != 0 || to != 0).then_some(Keys { from, to, stem })
+        (from != 0 || to != 0).then_some(KeyHashes { from, to, stem })
     }
 
     /// The images of a row; nothing where one of them is no row.

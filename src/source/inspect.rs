@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::captured::changes_of;
 use super::catalog::Catalog;
 use super::client::{Client, Pool};
 use super::encoding::{Bytes, Encoding};
-use super::part::changes_of;
 use crate::error::{self, Error, Kind, Result};
 use crate::question::{Captured, Question};
 use crate::shutdown::Shutdown;

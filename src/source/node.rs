@@ -10,6 +10,7 @@ use super::client::Pool;
 use super::pool::Database;
 use crate::error::{self, Error, Kind, Result};
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
+use crate::node::NodeState;
 use crate::shutdown::Shutdown;
 
 const EVERY: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ pub struct Node {
     /// what it is for
     pub role: Role,
     /// how far it has come
+    pub state: Arc<NodeState>,
+    /// whether an outage was told
     pub source: Arc<SourceMetrics>,
     /// its sockets
     pub delivery: Arc<DeliveryMetrics>,
@@ -65,11 +68,11 @@ impl Node {
             pool.get().await.map_err(|e| Error::new(Kind::Connection, "no connection to note this node").because(e))?;
         let role = match self.role {
             Role::Relay => "relay",
-            Role::Candidate if self.source.is_publishing() => "publisher",
+            Role::Candidate if self.state.is_publishing() => "publisher",
             Role::Candidate => "candidate",
             Role::Gateway => "gateway",
         };
-        let (version, address, seen) = (env!("CARGO_PKG_VERSION"), self.address.to_string(), self.source.seen());
+        let (version, address, seen) = (env!("CARGO_PKG_VERSION"), self.address.to_string(), self.state.seen());
         let (sockets, lag) = (self.delivery.sockets.get(), self.delivery.lag_ms());
         let (before, asked) = (SystemTime::now(), Instant::now());
         let row = client

@@ -18,9 +18,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::catalog::Catalog;
-use super::chain::{self, Link, State, Told};
+use super::chain::{self, Link, Slot, State};
 use super::decode::OutboxRow;
-use super::image::{Hashes, Images, Keys};
+use super::image::{Hashes, Images, KeyHashes};
 use crate::change::Json;
 use crate::row::Columns;
 
@@ -34,7 +34,7 @@ pub(super) struct Brief {
     pub(super) command: u32,
     /// how many triggers were running then, one inside the other
     pub(super) depth: u8,
-    pub(super) keys: Option<Keys>,
+    pub(super) keys: Option<KeyHashes>,
 }
 
 /// What happened to the rows of one transaction on one channel, whatever rows they are.
@@ -187,8 +187,8 @@ impl Plan {
             }
             for (told, &(at, _)) in told.into_iter().zip(&rows) {
                 match told {
-                    Told::One(link) => self.place(&mut order, at, rows[link]),
-                    Told::Exchanged { gone, come } => {
+                    Slot::One(link) => self.place(&mut order, at, rows[link]),
+                    Slot::Exchanged { gone, come } => {
                         let (gone, come) = (rows[gone], rows[come]);
                         let placed = Placed { op: Some(b'U'), old: gone.1.unwrap_or(gone.0), new: come.0 };
                         order.moved.insert(at, placed);
@@ -322,7 +322,7 @@ pub(super) fn order_of(rows: &[OutboxRow<'_>], catalog: &Catalog) -> Order {
     }
     let hashes = Hashes::default();
     let channel_of = |row: &OutboxRow<'_>| catalog.get(row.channel).filter(|channel| !channel.key.is_empty());
-    let keys: Vec<Option<Keys>> = rows
+    let keys: Vec<Option<KeyHashes>> = rows
         .iter()
         .map(|row| {
             let may_meet = deeds.get(&(row.xid, row.channel)).is_some_and(|deeds| deeds.may_meet());

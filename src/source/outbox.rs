@@ -16,16 +16,16 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 use tokio_postgres::Statement;
 
 use super::bulk::{self, Bulk};
+use super::captured::{Captured, Gathered, Teller, chunks, gather, header, number, text};
 use super::catalog::Catalog;
 use super::client::{Client, Parameter};
 use super::directory::Channels;
 use super::kept::{self, KEPT, Kept, kept};
-use super::part::{Captured, Gathered, Teller, gather, header, number, parts, text};
 use super::passed::Passed;
 use super::position::{Position, snapshot_and_lsn};
 use super::shapes::Shapes;
 use crate::change::{Change, Cut, Event, Start};
-use crate::cursor::{Snapshot, inside_prefix};
+use crate::cursor::{Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::incarnations::Gap;
 
@@ -67,7 +67,7 @@ macro_rules! rows {
 }
 
 /// Whatever was read before, however much of it is later than the oldest transaction that was running. One row more than a
-/// cut may have that is read at once ([`WHOLE_ROWS`](super::part::WHOLE_ROWS)).
+/// cut may have that is read at once ([`WHOLE_ROWS`](super::captured::WHOLE_ROWS)).
 const READ: &str = concat!(
     header!(),
     "((",
@@ -201,7 +201,7 @@ impl Reader {
     }
 
     /// Waits until the channels were read. Cancel safe.
-    pub async fn channels_read(&mut self) {
+    pub async fn wait_for_channels(&mut self) {
         self.channels.read().await;
     }
 
@@ -233,7 +233,7 @@ impl Reader {
         self.send(Event::Live).await
     }
 
-    /// One read step: sends the cut that ends now, in parts. Waits while delivery is behind. A cut without a row is not
+    /// One read step: sends the cut that ends now, in chunks. Waits while delivery is behind. A cut without a row is not
     /// told unless `tell` asks for it: the position before it is as good, and it is known to be on disk the sooner.
     ///
     /// # Errors
@@ -314,7 +314,7 @@ impl Reader {
         tracing::warn!(event = "gone_unread", "changes that are kept briefly were pruned before they were read");
         let after = self.position.inside.as_ref().map_or(cut.after, |(_, _, id)| *id);
         for gone in kept::gone(by, (&self.position.seen, &cut.until), self.channels.known(), after) {
-            self.send_part(cut, vec![gone]).await?;
+            self.send_chunk(cut, vec![gone]).await?;
         }
         Ok(())
     }
@@ -329,8 +329,8 @@ impl Reader {
         tell: bool,
         kept: &Kept,
     ) -> Result<usize> {
-        let inside: Arc<str> = inside_prefix(&self.position.cursor(lsn, Some((end.clone(), 1)))).into();
-        let mut cut_now = CutNow { inside, until: Arc::new(end), lsn, after, teller: Teller::default(), gone: None };
+        let from = Arc::new(self.position.cursor(lsn));
+        let mut cut_now = CutNow { from, until: Arc::new(end), lsn, after, teller: Teller::default(), gone: None };
         let (changes, count) = match cut {
             Gathered::Whole(rows) => {
                 let rows: Vec<Captured<'_>> =
@@ -345,26 +345,26 @@ impl Reader {
                 None => return Ok(0),
             },
         };
-        let CutNow { inside, until, .. } = &cut_now;
+        let CutNow { from, until, .. } = &cut_now;
         self.passed.note(until, count);
         let untold = count == 0 && !tell && self.position.inside.is_none();
-        let mut parts = parts(changes);
-        let last = parts.pop().unwrap_or_default();
-        for part in parts {
-            self.send_part(&cut_now, part).await?;
+        let mut chunks = chunks(changes);
+        let last = chunks.pop().unwrap_or_default();
+        for chunk in chunks {
+            self.send_chunk(&cut_now, chunk).await?;
         }
         // from here to the end nothing waits: whoever gives this read up finds the position where delivery got to
         let told = self.out.reserve().await.map_err(ended)?;
         self.position.end_cut(until, lsn);
         if !untold {
             self.position.witness.told(lsn);
-            let (inside, until) = (inside.clone(), until.clone());
-            told.send(Event::Cut(Cut { changes: last, inside, until, end: Some(self.position.boundary()) }));
+            let (from, until) = (from.clone(), until.clone());
+            told.send(Event::Cut(Cut { changes: last, from, until, end: Some(self.position.boundary()) }));
         }
         Ok(count)
     }
 
-    /// Hands over a large cut but for its last part, which it returns with the number of rows. Nothing where rows were
+    /// Hands over a large cut but for its last chunk, which it returns with the number of rows. Nothing where rows were
     /// pruned meanwhile.
     async fn deliver_large(&mut self, cut: &mut CutNow, kept: &Kept) -> Result<Option<(Vec<Change>, usize)>> {
         let mut bulk = Bulk::new(&self.position.seen, &cut.until, None, bulk::MOST);
@@ -389,21 +389,21 @@ impl Reader {
                 let rows = fetched.rows(self.channels.known().encoding);
                 self.understand(&rows).await?;
                 let changes = bulk.changes(&fetched, &rows, &mut cut.teller, self.channels.known());
-                // one part is kept back: the last one ends the cut
-                for part in parts(std::mem::replace(&mut held, changes)) {
-                    self.send_part(cut, part).await?;
+                // one chunk is kept back: the last one ends the cut
+                for chunk in chunks(std::mem::replace(&mut held, changes)) {
+                    self.send_chunk(cut, chunk).await?;
                 }
             }
         }
         Ok(Some((held, count)))
     }
 
-    /// A part of a cut, while others follow.
-    async fn send_part(&mut self, cut: &CutNow, changes: Vec<Change>) -> Result<()> {
+    /// A chunk of a cut, while others follow.
+    async fn send_chunk(&mut self, cut: &CutNow, changes: Vec<Change>) -> Result<()> {
         let Some(last) = changes.last().map(|change| change.id) else { return Ok(()) };
         let told = self.out.reserve().await.map_err(ended)?;
-        let (inside, until) = (cut.inside.clone(), cut.until.clone());
-        told.send(Event::Cut(Cut { changes, inside, until, end: None }));
+        let (from, until) = (cut.from.clone(), cut.until.clone());
+        told.send(Event::Cut(Cut { changes, from, until, end: None }));
         self.position.hand_over(&cut.until, cut.lsn, last);
         Ok(())
     }
@@ -448,8 +448,8 @@ impl Reader {
 
 /// The cut that is being handed over.
 struct CutNow {
-    /// token of a position inside it, without the id
-    inside: Arc<str>,
+    /// the position before it
+    from: Arc<Cursor>,
     until: Arc<Snapshot>,
     lsn: u64,
     /// told up to this id

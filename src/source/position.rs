@@ -94,7 +94,7 @@ impl Position {
     pub async fn recent_since(client: &Client, incarnations: Arc<Incarnations>, known: Self) -> Result<Self> {
         let recent = Self::recent(client, incarnations.clone()).await?;
         let known = known.continued_in(client, incarnations).await?.filter(|known| !known.seen.covers(&recent.seen));
-        // a part of a cut is told again: a start has no past
+        // a chunk of a cut is told again: a start has no past
         Ok(known.map_or(recent, |known| Self { inside: None, ..known }))
     }
 
@@ -173,16 +173,17 @@ impl Position {
 
     /// The position as a boundary between cuts; inside a cut, the one before it.
     pub fn boundary(&self) -> Boundary {
-        Boundary::new(self.cursor(self.lsn, None))
+        Boundary::new(self.cursor(self.lsn))
     }
 
-    pub(super) fn cursor(&self, lsn: u64, inside: Option<(Snapshot, i64)>) -> Cursor {
+    /// The same with another LSN.
+    pub(super) fn cursor(&self, lsn: u64) -> Cursor {
         Cursor {
             epoch: self.incarnations.epoch,
             incarnation: self.incarnations.present(),
             lsn,
             seen: self.seen.clone(),
-            inside,
+            inside: None,
         }
     }
 }

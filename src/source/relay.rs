@@ -23,6 +23,7 @@ use crate::error::{self, Error, Kind, Result};
 use crate::feedback::Feedback;
 use crate::incarnations::Gap;
 use crate::metrics::SourceMetrics;
+use crate::node::NodeState;
 use crate::shutdown::Shutdown;
 
 /// Asleep, the outbox is looked at this often although no bell rang: a bell may get lost, a change may not.
@@ -60,40 +61,44 @@ pub struct First {
     pub patience: Duration,
 }
 
-/// Follows the outbox until the shutdown: tells `out` every change from where it begins, over any number of lost
+/// What a relay is connected to, besides the database.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// who is told the changes
+    pub out: mpsc::Sender<Event>,
+    /// delivery's hints
+    pub feedback: Arc<Feedback>,
+    /// where it says what it needs no more
+    pub node: Arc<NodeState>,
+    /// where it counts
+    pub metrics: Arc<SourceMetrics>,
+}
+
+/// Follows the outbox until the shutdown: tells its port `out` every change from where it begins, over any number of lost
 /// connections.
 ///
 /// # Errors
 /// Only from the first connect: a wrong password, a missing schema, a standby; and, after its patience, a connection that is lost
 /// before capture is live. Afterwards it tries for ever.
-pub async fn run(
-    database: Database,
-    first: First,
-    metrics: Arc<SourceMetrics>,
-    feedback: Arc<Feedback>,
-    out: mpsc::Sender<Event>,
-    shutdown: Shutdown,
-) -> Result<()> {
+pub async fn run(database: Database, first: First, ports: Ports, shutdown: Shutdown) -> Result<()> {
     // beside the loop, and not on its thread, which pauses by sleeping
     let directory = Directory::open(&database, &Handle::current())?;
     // where sockets are written, a read would wait for a whole pass over them to be sent, and once more for its answer
-    thread::run("relay", move || follow(database, directory, first, metrics, feedback, out, shutdown)).await
+    thread::run("relay", move || follow(database, directory, first, ports, shutdown)).await
 }
 
 async fn follow(
     database: Database,
     directory: Directory,
     first: First,
-    metrics: Arc<SourceMetrics>,
-    feedback: Arc<Feedback>,
-    out: mpsc::Sender<Event>,
+    ports: Ports,
     mut shutdown: Shutdown,
 ) -> Result<()> {
     let channels = Arc::new(Mutex::new(Channels::of(directory)));
     let First { begin, patience } = first;
     let (mut attempt, began) = (0_u32, Instant::now());
     let mut relay = loop {
-        let connecting = Relay::connect(&database, &channels, begin.clone(), &metrics, &feedback, &out);
+        let connecting = Relay::connect(&database, &channels, begin.clone(), &ports);
         let connected = tokio::select! {
             connected = in_time((attempt > 0).then_some(&database), connecting) => connected,
             () = shutdown.begun() => return Ok(()),
@@ -102,7 +107,7 @@ async fn follow(
             // it could be reached, and was restarted meanwhile
             Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
                 attempt += 1;
-                tell_failed(&error, attempt, &metrics);
+                tell_failed(&error, attempt, &ports.metrics);
                 tokio::select! {
                     () = pause_before(attempt) => {}
                     () = shutdown.begun() => return Ok(()),
@@ -113,20 +118,19 @@ async fn follow(
     };
     loop {
         let connected = Instant::now();
-        let is_lost = relay.doorbell.is_lost();
+        let ended = relay.doorbell.wait_until_lost();
         let lost = tokio::select! {
             Err(lost) = relay.follow() => lost,
-            () = is_lost => doorbell::lost(),
+            () = ended => doorbell::lost(),
             () = shutdown.begun() => return Ok(()),
         };
         let position = relay.into_position();
         if connected.elapsed() > HEALTHY {
             attempt = 0;
         }
-        metrics.set_live(false);
         tracing::warn!(event = "source_down", error = error::chain(&lost), connected_s = connected.elapsed().as_secs());
         let reason = "the connection to the database is lost; changes are delayed, not lost".into();
-        if out.send(Event::Down { reason }).await.is_err() {
+        if ports.out.send(Event::Down { reason }).await.is_err() {
             return Ok(());
         }
         relay = loop {
@@ -135,16 +139,16 @@ async fn follow(
                 () = shutdown.begun() => return Ok(()),
             }
             attempt += 1;
-            metrics.count_reconnect();
+            ports.metrics.count_reconnect();
             let begin = Begin::After(position.clone());
-            let connecting = Relay::connect(&database, &channels, begin, &metrics, &feedback, &out);
+            let connecting = Relay::connect(&database, &channels, begin, &ports);
             let connected = tokio::select! {
                 connected = in_time((attempt > 0).then_some(&database), connecting) => connected,
                 () = shutdown.begun() => return Ok(()),
             };
             match connected {
                 Ok(relay) => break relay,
-                Err(error) => tell_failed(&error, attempt, &metrics),
+                Err(error) => tell_failed(&error, attempt, &ports.metrics),
             }
         };
     }
@@ -182,8 +186,7 @@ struct Relay {
     doorbell: Doorbell,
     reader: Reader,
     rhythm: Rhythm,
-    metrics: Arc<SourceMetrics>,
-    feedback: Arc<Feedback>,
+    ports: Ports,
     /// delivery waits for the present: a subscriber is ahead of what was read
     is_asked: bool,
     /// when delivery was last told a position
@@ -196,9 +199,7 @@ impl Relay {
         database: &Database,
         channels: &Arc<Mutex<Channels>>,
         begin: Begin,
-        metrics: &Arc<SourceMetrics>,
-        feedback: &Arc<Feedback>,
-        out: &mpsc::Sender<Event>,
+        ports: &Ports,
     ) -> Result<Self> {
         let client = database.client(Purpose::Read).await?;
         super::install::check(&client).await?;
@@ -228,7 +229,7 @@ impl Relay {
         };
         // free: the reader of the connection before this one is gone
         let channels = channels.clone().lock_owned().await;
-        let mut reader = Reader::prepare(client, position, channels, out.clone()).await?;
+        let mut reader = Reader::prepare(client, position, channels, ports.out.clone()).await?;
         reader.announce_channels().await?;
         // who goes on reads what was revoked meanwhile
         if start == Start::First {
@@ -252,8 +253,7 @@ impl Relay {
             doorbell,
             reader,
             rhythm: Rhythm::default(),
-            metrics: metrics.clone(),
-            feedback: feedback.clone(),
+            ports: ports.clone(),
             is_asked: true,
             told: Instant::now(),
             durable_noted: Instant::now(),
@@ -268,8 +268,6 @@ impl Relay {
     /// breaks inside it, what was delivered counts.
     async fn follow(&mut self) -> Result<Infallible> {
         self.read(false).await?;
-        // before it is told: whoever hears it finds a node that is ready
-        self.metrics.set_live(true);
         self.reader.announce_live().await?;
         tracing::info!(event = "source_live", channels = self.reader.catalog().channels().len());
         loop {
@@ -291,7 +289,7 @@ impl Relay {
     }
 
     async fn poll(&mut self) -> Result<()> {
-        self.metrics.set_mode("polling");
+        self.ports.metrics.set_mode("polling");
         while self.must_poll() {
             if self.read(false).await?.rows == 0 {
                 self.doorbell.wait(POLL).await?;
@@ -303,7 +301,7 @@ impl Relay {
 
     /// Steps 2 and 3 of the sleep protocol: read again and again while many changes come.
     async fn awake(&mut self) -> Result<()> {
-        self.metrics.set_mode("awake");
+        self.ports.metrics.set_mode("awake");
         let mut holds_quiet = false;
         let mut pace = Pace::new(Instant::now());
         let mut in_vain = 0;
@@ -325,7 +323,7 @@ impl Relay {
             }
             // not by the timer of the runtime, which has steps of a millisecond and rounds up. What else lives on this
             // thread, the drivers of its two connections, has nothing to do meanwhile. Bells do not shorten it: some relay may still be asleep
-            std::thread::sleep(pause_after(took, self.feedback.take_longest_pass(), found, in_vain));
+            std::thread::sleep(pause_after(took, self.ports.feedback.take_longest_pass(), found, in_vain));
             self.doorbell.check()?;
             self.doorbell.take();
         }
@@ -349,7 +347,7 @@ impl Relay {
             let pause = (began.elapsed() / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
             self.doorbell.wait(pause).await?;
             let bells = self.doorbell.take();
-            self.metrics.count_bells(bells);
+            self.ports.metrics.count_bells(bells);
             if self.rhythm.is_busy(Instant::now(), bells) {
                 return Ok(false);
             }
@@ -359,21 +357,21 @@ impl Relay {
 
     /// Step 8: a bell is answered by a read, until there are many.
     async fn asleep(&mut self) -> Result<()> {
-        self.metrics.set_mode("asleep");
+        self.ports.metrics.set_mode("asleep");
         loop {
-            let feedback = self.feedback.clone();
+            let feedback = self.ports.feedback.clone();
             let (rung, nudged) = tokio::select! {
                 rung = self.doorbell.wait(SAFETY) => (rung?, false),
                 () = feedback.nudged() => (false, true),
                 // what was read is taken over by the next read
-                () = self.reader.channels_read() => (false, true),
+                () = self.reader.wait_for_channels() => (false, true),
             };
             let bells = self.doorbell.take();
-            self.metrics.count_bells(bells);
+            self.ports.metrics.count_bells(bells);
             self.is_asked |= nudged;
             let found = self.read(false).await?;
             if !rung && !nudged && found.rows > 0 {
-                self.metrics.count_safety_find();
+                self.ports.metrics.count_safety_find();
             }
             if self.rhythm.is_busy(Instant::now(), bells) || self.must_poll() {
                 return Ok(());
@@ -382,22 +380,22 @@ impl Relay {
     }
 
     async fn read(&mut self, holds_quiet: bool) -> Result<Found> {
-        if self.feedback.take_doubt() {
+        if self.ports.feedback.take_doubt() {
             self.reader.look_at_channels();
         }
         self.reader.renew_channels().await?;
         let asked_now = tokio::select! {
             biased;
-            () = self.feedback.nudged() => true,
+            () = self.ports.feedback.nudged() => true,
             () = std::future::ready(()) => false,
         };
         let tell = std::mem::take(&mut self.is_asked) | asked_now || self.told.elapsed() > TELL;
         let found = self.reader.read(holds_quiet, tell).await?;
         if tell || found.rows > 0 {
             self.told = Instant::now();
-            self.metrics.note_seen(Some(self.reader.position().seen()));
+            self.ports.node.note_seen(Some(self.reader.position().seen()));
         }
-        self.metrics.count_read(found.rows);
+        self.ports.metrics.count_read(found.rows);
         if self.durable_noted.elapsed() > DURABLE && self.reader.position().is_waiting_for_the_disk() {
             self.durable_noted = Instant::now();
             self.reader.note_durable().await?;

@@ -3,7 +3,7 @@
 //!
 //! The answer travels in parts through a channel of one: a subscriber that does not read its past holds the statement, so its
 //! time is limited, and while others wait, so is the time for a part. Then the channel closes early, and the subscriber
-//! resumes with the cursor it has come to, after those who waited. Whose turn it is says `turns`. Rows, which have no cursor
+//! resumes with the cursor it has come to, after those who waited. Whose turn it is says `desk`. Rows, which have no cursor
 //! before their end, wait in the `spool`.
 
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::bulk::{self, Bulk};
+use super::captured::{CHUNK_CHANGES, Captured, Gathered, Teller, chunks, gather, header, text};
 use super::catalog::Catalog;
 use super::client::{Parameter, Pool};
+use super::desk;
 use super::kept::{self, KEPT, Kept};
 use super::outbox;
 use super::page;
-use super::part::{Captured, Gathered, PART_CHANGES, Teller, gather, header, parts, text};
 use super::pool::{Database, Purpose};
 use super::position;
 use super::shelf::{self, Read, Shelf};
 use super::snapshot;
 use super::spool::{self, Spool};
 use super::table::Spare;
-use super::turns::{Turn, Turns};
+use super::turns::Turn;
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
@@ -58,29 +58,24 @@ impl Taker {
 }
 
 /// Answers requests until the shutdown.
-pub async fn run(database: Database, pool: Pool, mut requests: mpsc::Receiver<Request>, mut shutdown: Shutdown) {
-    let mut turns = Turns::new(AT_A_TIME);
+pub async fn run(database: Database, pool: Pool, requests: mpsc::Receiver<Request>, shutdown: Shutdown) {
     let (shelf, room, spare) = (Arc::new(Shelf::default()), spool::room(), Arc::new(Spare::default()));
-    let mut sweep = tokio::time::interval(shelf::KEPT);
-    let mut running = JoinSet::new();
-    loop {
-        while let Some((request, turn)) = turns.take() {
-            let (database, pool, shelf) = (database.clone(), pool.clone(), shelf.clone());
-            let (room, spare) = (room.clone(), spare.clone());
-            running.spawn(async move { answer(database, pool, request, turn, &shelf, room, &spare).await });
+    let sweeping = async {
+        let mut sweep = tokio::time::interval(shelf::KEPT);
+        loop {
+            sweep.tick().await;
+            shelf.sweep();
+            spare.sweep();
         }
-        tokio::select! {
-            request = requests.recv(), if turns.has_turn() => {
-                let Some(request) = request else { return shutdown.begun().await };
-                turns.wait(request.asker().clone(), request);
-            }
-            Some(_) = running.join_next() => {}
-            _ = sweep.tick() => {
-                shelf.sweep();
-                spare.sweep();
-            }
-            () = shutdown.begun() => return,
-        }
+    };
+    let answering = desk::serve(requests, AT_A_TIME, shutdown, |request, turn| {
+        let (database, pool, shelf) = (database.clone(), pool.clone(), shelf.clone());
+        let (room, spare) = (room.clone(), spare.clone());
+        async move { answer(database, pool, request, turn, &shelf, room, &spare).await }
+    });
+    tokio::select! {
+        () = answering => {}
+        () = sweeping => {}
     }
 }
 
@@ -100,11 +95,11 @@ async fn answer(
     }
     let answered = match request {
         Request::Replay { seen, until, after, incarnation, channel, asker: _, answer } => {
-            let past = Past { seen, until, after, incarnation, channel };
+            let span = Span { seen, until, after, incarnation, channel };
             let taker = Taker { parts: answer, turn };
-            match shelf.find(past.incarnation, past.channel.as_ref(), &past.seen, &past.until) {
-                Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &past, &taker))).await,
-                None => timeout_at(deadline, Box::pin(replay(&database, &pool, &past, &taker, shelf))).await,
+            match shelf.find(span.incarnation, span.channel.as_ref(), &span.seen, &span.until) {
+                Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &span, &taker))).await,
+                None => timeout_at(deadline, Box::pin(replay(&database, &pool, &span, &taker, shelf))).await,
             }
         }
         Request::Snapshot { channel, predicate, asker, answer, permit: _permit } => {
@@ -149,7 +144,7 @@ async fn answer(
 }
 
 /// What a replay reads; see [`Request::Replay`].
-struct Past {
+struct Span {
     seen: Snapshot,
     until: Snapshot,
     after: i64,
@@ -158,11 +153,11 @@ struct Past {
 }
 
 /// Answers with what was read a moment ago.
-async fn hand_out(read: &Read, past: &Past, answer: &Taker) -> Result<()> {
-    let missed: Vec<&Change> = read.missed(&past.seen, &past.until, past.after).collect();
-    for part in missed.chunks(PART_CHANGES) {
-        let part = part.iter().copied().cloned().collect();
-        if answer.give(ReplayPart::Changes(part)).await.is_err() {
+async fn hand_out(read: &Read, span: &Span, answer: &Taker) -> Result<()> {
+    let missed: Vec<&Change> = read.missed(&span.seen, &span.until, span.after).collect();
+    for chunk in missed.chunks(CHUNK_CHANGES) {
+        let chunk = chunk.iter().copied().cloned().collect();
+        if answer.give(ReplayPart::Changes(chunk)).await.is_err() {
             return Ok(());
         }
     }
@@ -170,30 +165,30 @@ async fn hand_out(read: &Read, past: &Past, answer: &Taker) -> Result<()> {
     Ok(())
 }
 
-async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, shelf: &Shelf) -> Result<()> {
+async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, shelf: &Shelf) -> Result<()> {
     let explain = |e| Error::database("cannot read changes of the past", e);
     let mut catalog = Catalog::load(pool).await?;
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
-    let mut shared = if past.after == 0 && answer.turn.some_wait() {
+    let mut shared = if span.after == 0 && answer.turn.some_wait() {
         let (now, _) = position::now(&session).await?;
-        now.covers(&past.until).then(|| Read::between(past.seen.clone(), now))
+        now.covers(&span.until).then(|| Read::between(span.seen.clone(), now))
     } else {
         None
     };
     let is_wider = shared.is_some();
-    let until = shared.as_ref().map_or(&past.until, Read::until).clone();
-    let channel = past.channel.as_ref().and_then(|name| catalog.id(name));
-    let mut giving = Giving { past, answer, is_wider, until, shared: shared.take(), gone: None, last: past.after };
-    let (from, to) = (past.seen.to_string(), giving.until.to_string());
+    let until = shared.as_ref().map_or(&span.until, Read::until).clone();
+    let channel = span.channel.as_ref().and_then(|name| catalog.id(name));
+    let mut giving = Giving { span, answer, is_wider, until, shared: shared.take(), gone: None, last: span.after };
+    let (from, to) = (span.seen.to_string(), giving.until.to_string());
     let parameters: [Parameter<'_>; 3] = [&from, &to, &channel];
     let mut rows = Box::pin(session.query_raw(outbox::READ_PAST, parameters).await.map_err(explain)?);
     let header = header(&mut rows).await?;
     // the floors as of the statement's own snapshot: what a prune has taken away is not in the rows
     let is_brief = channel.is_some_and(|id| catalog.get(id).is_some_and(|channel| channel.is_kept_briefly));
     let is_pruned = |kept: &Kept| {
-        kept.missed_by(&past.seen).is_some() || (is_brief && kept.missed_briefly_by(&past.seen).is_some())
+        kept.missed_by(&span.seen).is_some() || (is_brief && kept.missed_briefly_by(&span.seen).is_some())
     };
     let kept = Kept::parse(text(&header, 7).as_deref());
     if is_pruned(&kept) {
@@ -210,14 +205,14 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
                 catalog = Catalog::load(pool).await?;
             }
             if giving.tell_gone(&kept, &catalog).await.is_err()
-                || giving.give(teller.whole(&rows, &catalog, past.after)).await.is_err()
+                || giving.give(teller.whole(&rows, &catalog, span.after)).await.is_err()
             {
                 return Ok(());
             }
         }
         Gathered::TooMuch => {
             let statements = bulk::Statements::prepare(&session).await?;
-            let mut bulk = Bulk::new(&past.seen, &giving.until, channel, bulk::MOST);
+            let mut bulk = Bulk::new(&span.seen, &giving.until, channel, bulk::MOST);
             while let Some(mut kept) = bulk.read_places(&session, &statements).await? {
                 if is_pruned(&kept) {
                     let _ = answer.give(ReplayPart::Gap(Gap::Retention)).await;
@@ -227,7 +222,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
                     catalog = Catalog::load(pool).await?;
                 }
                 bulk.settle(&session, &statements, &catalog).await?;
-                while let Some(fetched) = bulk.fetch(&session, &statements, past.after).await? {
+                while let Some(fetched) = bulk.fetch(&session, &statements, span.after).await? {
                     if fetched.is_incomplete {
                         let row = session.query_one(KEPT, &[]).await.map_err(explain)?;
                         kept = Kept::parse(Some(row.get(0)));
@@ -245,7 +240,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
         }
     }
     if let Some(read) = giving.shared.filter(|_| giving.gone.is_none()) {
-        shelf.put(past.incarnation, past.channel.as_ref(), read);
+        shelf.put(span.incarnation, span.channel.as_ref(), read);
     }
     let _ = answer.give(ReplayPart::Done).await;
     Ok(())
@@ -253,7 +248,7 @@ async fn replay(database: &Database, pool: &Pool, past: &Past, answer: &Taker, s
 
 /// An answer that is being given.
 struct Giving<'a> {
-    past: &'a Past,
+    span: &'a Span,
     answer: &'a Taker,
     /// what is read ends here
     until: Snapshot,
@@ -271,10 +266,10 @@ impl Giving<'_> {
     /// Of all channels: those that are kept briefly are told apart that something is gone.
     async fn tell_gone(&mut self, kept: &Kept, catalog: &Catalog) -> std::result::Result<(), Refused> {
         let by =
-            kept.missed_briefly_by(&self.past.seen).filter(|by| self.past.channel.is_none() && self.gone != Some(*by));
+            kept.missed_briefly_by(&self.span.seen).filter(|by| self.span.channel.is_none() && self.gone != Some(*by));
         let Some(by) = by else { return Ok(()) };
         self.gone = Some(by);
-        for gone in kept::gone(by, (&self.past.seen, &self.past.until), catalog, self.last) {
+        for gone in kept::gone(by, (&self.span.seen, &self.span.until), catalog, self.last) {
             // it may have gone later than what was asked for ends
             self.answer.give(ReplayPart::Changes(vec![gone])).await?;
         }
@@ -282,15 +277,15 @@ impl Giving<'_> {
     }
 
     async fn give(&mut self, changes: Vec<Change>) -> std::result::Result<(), Refused> {
-        for mut part in parts(changes) {
-            self.last = part.last().map_or(self.last, |change| change.id);
+        for mut chunk in chunks(changes) {
+            self.last = chunk.last().map_or(self.last, |change| change.id);
             if let Some(mut read) = self.shared.take() {
-                self.shared = read.add(&part).then_some(read);
+                self.shared = read.add(&chunk).then_some(read);
             }
             if self.is_wider {
-                part.retain(|change| self.past.until.sees(change.tx));
+                chunk.retain(|change| self.span.until.sees(change.tx));
             }
-            self.answer.give(ReplayPart::Changes(part)).await?;
+            self.answer.give(ReplayPart::Changes(chunk)).await?;
         }
         Ok(())
     }

@@ -104,7 +104,7 @@ impl Spool {
     async fn room_for(&self, bytes: usize) -> Result<Taken, Refused> {
         tokio::select! {
             taken = self.share.take(bytes) => Ok(taken),
-            () = self.turn.is_over() => Err(Refused),
+            () = self.turn.wait_until_over() => Err(Refused),
             () = self.to.closed() => Err(Refused),
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::sync::lock;
 
 /// So many wait for their turn; beyond that they wait before they ask.
-pub const WAITING: usize = 64;
+pub(super) const WAITING: usize = 64;
 /// While others wait, a part of an answer is taken within this time, or the turn is over.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The same where somebody waits who has no turn, and this asker has several.
@@ -100,7 +100,7 @@ impl Turn {
     }
 
     /// Ready where an asker that has taken nothing since this call has no time left.
-    pub async fn is_over(&self) {
+    pub async fn wait_until_over(&self) {
         let began = Instant::now();
         while self.has_time(began.elapsed()) {
             tokio::time::sleep(SHORT_PATIENCE).await;

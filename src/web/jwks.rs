@@ -53,7 +53,7 @@ pub async fn run(source: String, keys: Arc<Keys>, mut shutdown: Shutdown) {
         let pause = if has_set { EVERY } else { FIRST };
         let asked = async {
             sleep(AT_LEAST.min(pause)).await;
-            keys.misses_one().await;
+            keys.wait_for_unknown_key().await;
         };
         tokio::select! {
             () = sleep(pause) => {}

@@ -91,7 +91,7 @@ async fn about_the_server(path: &str, request: &Request<Incoming>, web: &Web) ->
             status::metrics(web, accept.unwrap_or_default())
         }
         "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" if web.source.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
+        "/readyz" if web.hub.is_live() && !web.shutdown.has_begun() => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "capture is not live\n"),
         _ => return None,
     })

@@ -73,7 +73,7 @@ async fn talk(mut stream: impl AsyncRead + AsyncWrite + Unpin, web: &Web) -> std
             return Ok(());
         }
     }
-    let is_ready = web.source.is_live() && !web.shutdown.has_begun();
+    let is_ready = web.hub.is_live() && !web.shutdown.has_begun();
     let (status, text) = match path_of(&head) {
         Some(b"/healthz") => ("200 OK", "ok\n"),
         Some(b"/readyz") if is_ready => ("200 OK", "ready\n"),

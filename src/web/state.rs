@@ -14,6 +14,7 @@ use crate::delivery::fanout::hub::Hub;
 use crate::errand::Errand;
 use crate::metrics::SourceMetrics;
 use crate::naming::Naming;
+use crate::node::NodeState;
 use crate::question::Question;
 use crate::room::Room;
 use crate::shutdown::Shutdown;
@@ -25,6 +26,8 @@ pub struct Web {
     pub hub: Arc<Hub>,
     /// the source's counters
     pub source: Arc<SourceMetrics>,
+    /// what this node is
+    pub node: Arc<NodeState>,
     /// of a socket
     pub limits: Limits,
     /// who may open one

@@ -8,8 +8,12 @@ use tokio::sync::oneshot;
 
 use super::reply::{Reply, json, reply, text};
 use super::state::Web;
-use crate::metrics::{self, Form};
-use crate::question::{Captured, Question, Told};
+use crate::metrics::{self, Form, NodeStatus};
+use crate::question::{Answer, Captured, Question};
+
+fn standing(web: &Web) -> NodeStatus {
+    NodeStatus { is_live: web.hub.is_live(), is_publishing: web.node.is_publishing() }
+}
 
 /// The status: counts since the start, `lag_ms` of the last change from capture to the log.
 pub(super) fn status(web: &Web) -> Value {
@@ -18,7 +22,7 @@ pub(super) fn status(web: &Web) -> Value {
     let channels: serde_json::Map<String, Value> =
         channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers.into())).collect();
     object!({
-        "status": if web.source.is_live() { "live" } else { "source_down" },
+        "status": if web.hub.is_live() { "live" } else { "source_down" },
         "connections": metrics.sockets.get(),
         "channels": channels,
         "users": users,
@@ -31,7 +35,7 @@ pub(super) fn status(web: &Web) -> Value {
         "open_to_everybody": web.hub.keys().is_none(),
         "demo": web.application.is_some(),
         "cursor": &*web.hub.cursor(),
-        "source": web.source.status(),
+        "source": web.source.status(standing(web)),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
@@ -41,7 +45,7 @@ pub(super) fn metrics(web: &Web, accept: &str) -> Reply {
     let form = Form::accepted(accept);
     let (channels, users) = web.hub.census();
     let channels = channels.into_iter().map(|(name, subscribers)| (name.to_string(), subscribers));
-    let text = metrics::encode(form, &web.source, web.hub.metrics(), channels, users, web.hub.kept());
+    let text = metrics::encode(form, &web.source, web.hub.metrics(), channels, users, (standing(web), web.hub.kept()));
     reply(StatusCode::OK, form.content_type(), text)
 }
 
@@ -76,7 +80,7 @@ pub(super) async fn explain(web: &Web, id: &str) -> Reply {
     }
 }
 
-async fn ask<T>(web: &Web, question: impl FnOnce(oneshot::Sender<Told<T>>) -> Question) -> Told<T> {
+async fn ask<T>(web: &Web, question: impl FnOnce(oneshot::Sender<Answer<T>>) -> Question) -> Answer<T> {
     let (answer, told) = oneshot::channel();
     let gone = || "the server is going down".to_owned();
     let questions = web.questions.as_ref().ok_or("this node has no database: ask one that has")?;

@@ -20,7 +20,7 @@ use crate::request::{ReplayPart, Request};
 impl Follower {
     /// Sees to it that nothing is missing before an entry that begins `at` a position and is no cut. Where to read on, if it
     /// is further back in the stream. Else it is not left to the next cut, which may be hours away; the rest of one that
-    /// goes on here is told by its next part.
+    /// goes on here is told by its next chunk.
     pub(super) async fn fill(&mut self, connection: &mut Connection, id: Id, at: &Cursor) -> Result<Option<Id>> {
         if !self.misses(at) {
             return Ok(None);
@@ -87,7 +87,7 @@ impl Follower {
         let beyond = Boundary::new(Cursor { seen: beyond, lsn, ..from.clone() });
         let Some(outbox) = self.outbox.clone() else { return self.give_up(Gap::Retention, beyond).await };
         let boundary = Boundary::new(Cursor { seen: until.clone(), lsn, ..from });
-        let inside: Arc<str> = boundary.inside(&position.seen).into();
+        let begin = Arc::new(Cursor { seen: position.seen.clone(), ..boundary.cursor.clone() });
         let after = position.inside.as_ref().map_or(0, |(_, id)| *id);
         tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
         let (answer, mut answers) = mpsc::channel(1);
@@ -100,14 +100,14 @@ impl Follower {
             match part {
                 ReplayPart::Changes(changes) => {
                     let Some(last) = changes.last().map(|change| change.id) else { continue };
-                    let cut = Cut { changes, inside: inside.clone(), until: Arc::new(until.clone()), end: None };
+                    let cut = Cut { changes, from: begin.clone(), until: Arc::new(until.clone()), end: None };
                     self.position = Some(Cursor { lsn, inside: Some((until.clone(), last)), ..position.clone() });
                     self.send(Event::Cut(cut)).await?;
                 }
                 ReplayPart::Done => {
                     self.position = Some(boundary.cursor.clone());
                     let (changes, until) = (Vec::new(), Arc::new(until));
-                    return self.send(Event::Cut(Cut { changes, inside, until, end: Some(boundary) })).await;
+                    return self.send(Event::Cut(Cut { changes, from: begin, until, end: Some(boundary) })).await;
                 }
                 ReplayPart::Gap(gap) => return self.give_up(gap, beyond).await,
                 // the outbox gives one cut

@@ -173,7 +173,7 @@ impl Keys {
     }
 
     /// Waits until a token has named a key that is not here. Cancel safe.
-    pub async fn misses_one(&self) {
+    pub async fn wait_for_unknown_key(&self) {
         self.unknown_key.notified().await;
     }
 

@@ -39,7 +39,7 @@ pub struct Claims {
     later: VecDeque<Arc<str>>,
     /// another one after each statement of a claim, and where the stream began anew: what was asked before is void
     generation: u64,
-    past: Past,
+    past: Touched,
     touches: u64,
     epochs: u64,
     /// what the values of all holders take
@@ -89,7 +89,7 @@ enum Set {
 
 /// Which changes of the past were whose.
 #[derive(Debug, Default)]
-struct Past {
+struct Touched {
     /// what lies before is not known
     since: Option<Arc<Snapshot>>,
     /// the last one that may have been everybody's
@@ -129,7 +129,7 @@ impl Claims {
             soon: VecDeque::new(),
             later: VecDeque::new(),
             generation: 0,
-            past: Past::default(),
+            past: Touched::default(),
             touches: 0,
             epochs: 0,
             bytes: 0,
@@ -231,7 +231,7 @@ impl Claims {
 
     /// From here on it is known which changes concern whom.
     pub fn begin(&mut self, seen: &Snapshot) {
-        self.past = Past { since: Some(Arc::new(seen.clone())), ..Past::default() };
+        self.past = Touched { since: Some(Arc::new(seen.clone())), ..Touched::default() };
         self.void();
     }
 
@@ -269,7 +269,7 @@ impl Claims {
         for (name, &named) in touched {
             let Some(holder) = self.holders.get_mut(name) else { continue };
             match holder.touches.back_mut() {
-                // one cut in parts
+                // one cut in chunks
                 Some(last) if *last.until == **until => last.named = last.named.and(named),
                 _ => holder.touches.push_back(Touch { number: self.touches, until: until.clone(), named }),
             }
@@ -467,7 +467,7 @@ impl Set {
     }
 }
 
-impl Past {
+impl Touched {
     fn touch_all(&mut self, seen: &Arc<Snapshot>) {
         self.of.clear();
         self.all = Some(seen.clone());
@@ -512,7 +512,7 @@ mod tests {
     fn cut(until: u64, tx: u64, updates: Vec<Update>) -> Cut {
         let change = |update| Change { id: 1, tx, at: 0, actor: None, update: Some(update), notification: None };
         let changes = updates.into_iter().map(change).collect();
-        Cut { changes, inside: "".into(), until: Arc::new(at(until)), end: None }
+        Cut::chunk(changes, at(until))
     }
 
     fn held(holder: &str, values: &[&str]) -> Held {
@@ -640,7 +640,7 @@ mod tests {
     fn values_that_are_the_same_again_are_another_epoch_where_they_may_have_been_others() {
         let mut claims = settled(&["7"]);
         let epoch = claims.epoch("7");
-        // the same transaction in parts is one; two of one cut in parts are two
+        // the same transaction in parts is one; two of one cut in chunks are two
         for (until, other, is_same) in [(20, 20, true), (25, 24, false)] {
             touch_by(&mut claims, until, until, deleted());
             touch_by(&mut claims, until, other, created());
@@ -678,7 +678,7 @@ mod tests {
         touch(&mut claims, 43, truncated());
         read_all(&mut claims, vec![held("7", &["1"])], 43);
         assert_ne!(claims.epoch("7"), epoch);
-        // by rows that one transaction wrote after it has truncated the table: in one cut, and in parts
+        // by rows that one transaction wrote after it has truncated the table: in one cut, and in chunks
         for (until, other, is_same) in [(45, 45, true), (47, 46, false)] {
             let epoch = claims.epoch("7");
             let one = cut(until, until, vec![truncated(), created()]);

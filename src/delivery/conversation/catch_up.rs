@@ -29,7 +29,7 @@ use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::party::TooMany;
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{Entry, Freshness, Hub, JoinError, Subscription};
+use crate::delivery::fanout::hub::{Freshness, Hub, JoinError, JoinOutcome, Subscription};
 use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
@@ -363,14 +363,14 @@ impl CatchUp {
     async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
         loop {
             if self.key.has_members() {
-                self.hub.is_settled(self.who.as_deref()).await;
+                self.hub.wait_until_settled(self.who.as_deref()).await;
             }
             let boundary = self.hub.reach(&seen).await?;
             if boundary.cursor.incarnation != self.incarnation {
                 return Err(Failed::Unanswered.into());
             }
             match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.party, &seen, self.incarnation) {
-                Ok(Entry::Joined { subscription, cuts, boundary }) => {
+                Ok(JoinOutcome::Joined { subscription, cuts, boundary }) => {
                     let inside = self.inside(&boundary, &seen);
                     let missed = missed(&cuts, &seen, &boundary.cursor.seen, 0, Some);
                     let count = self.send(missed.into_iter(), &inside, Some(&boundary.token)).await?;
@@ -391,14 +391,14 @@ impl CatchUp {
                     self.hub.metrics().count_resume(self.from);
                     return Ok(subscription);
                 }
-                Ok(Entry::BeyondMemory) => {
+                Ok(JoinOutcome::BeyondMemory) => {
                     self.replay(seen, 0, &boundary).await?;
                     seen = boundary.cursor.seen;
                 }
-                Ok(Entry::Later) => {}
+                Ok(JoinOutcome::Later) => {}
                 // the position may speak of what was lost: it has to be judged anew
-                Ok(Entry::AnotherIncarnation) => return Err(Failed::Unanswered.into()),
-                Ok(Entry::Hidden) => return Err(Gap::Policy.into()),
+                Ok(JoinOutcome::AnotherIncarnation) => return Err(Failed::Unanswered.into()),
+                Ok(JoinOutcome::Hidden) => return Err(Gap::Policy.into()),
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
             }
@@ -418,7 +418,7 @@ impl CatchUp {
         let request = Request::Replay { seen: from, until: until.clone(), after, incarnation, channel, asker, answer };
         let _turn = self.hub.ask(request, &self.party).await;
         let mut inside = self.inside(boundary, &seen);
-        // the last message carries the cursor of the end, so one part is kept back until it is known to be the last
+        // the last message carries the cursor of the end, so one chunk is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
         loop {
             let answer = answers.recv().await;
@@ -468,7 +468,7 @@ impl CatchUp {
 
     async fn lets_in(&self, seen: &Snapshot) -> bool {
         if self.key.has_members() {
-            self.hub.is_settled(self.who.as_deref()).await;
+            self.hub.wait_until_settled(self.who.as_deref()).await;
         }
         self.hub.lets_in(&self.key, self.who.as_deref(), seen)
     }

@@ -159,7 +159,7 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
             return refuse(code, &text).await;
         };
         if key.has_members() {
-            hub.is_settled(who.as_deref()).await;
+            hub.wait_until_settled(who.as_deref()).await;
         }
         // it was read in another incarnation of the server, or by rules that are no longer those
         let is_good =

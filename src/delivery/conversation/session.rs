@@ -29,7 +29,7 @@ use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::keepalive::RingSlot;
 use crate::delivery::socket::reader::{Full, SocketReader};
-use crate::delivery::socket::writer::{CancelFlag, DueCache, Gone, Order, SocketWriter};
+use crate::delivery::socket::writer::{CancelFlag, DueCache, Life, Order, SocketWriter};
 use crate::delivery::wire::command::{self, Command};
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
@@ -152,31 +152,31 @@ impl Session {
                 self.writer.tell_cuts(self.hub.frontier(), context);
             }
             self.writer.flush(&mut DueCache::default());
-            match self.writer.gone() {
-                Some(Gone::Silent) => return Poll::Ready(Ended::Silent),
-                Some(Gone::Broken | Gone::Closing) => return Poll::Ready(Ended::Broken),
-                None => {}
-            }
-            if self.writer.is_closing() {
-                self.subscriptions.clear();
-                (self.pending, self.unanswered) = (None, None);
-                let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
-                if goodbye.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Ended::Closed);
+            match self.writer.life() {
+                Life::Open => {}
+                Life::Silent => return Poll::Ready(Ended::Silent),
+                Life::Broken => return Poll::Ready(Ended::Broken),
+                Life::Closing => {
+                    self.subscriptions.clear();
+                    (self.pending, self.unanswered) = (None, None);
+                    let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(tokio::time::sleep(GOODBYE)));
+                    if goodbye.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(Ended::Closed);
+                    }
                 }
             }
             if self.writer.takes_order(Order::Prune) {
                 self.subscriptions.retain(Subscription::is_open);
             }
-            if self.writer.takes_order(Order::Revoked) && !self.writer.is_closing() {
+            if self.writer.takes_order(Order::Revoked) && !self.writer.is_ending() {
                 self.look_at_revocation();
                 continue;
             }
-            if self.writer.takes_order(Order::Reconsider) && !self.writer.is_closing() {
+            if self.writer.takes_order(Order::Reconsider) && !self.writer.is_ending() {
                 self.reconsider();
                 continue;
             }
-            if self.writer.takes_order(Order::Settled) && !self.writer.is_closing() {
+            if self.writer.takes_order(Order::Settled) && !self.writer.is_ending() {
                 self.settle();
                 continue;
             }
@@ -206,7 +206,7 @@ impl Session {
         for _ in 0..COMMANDS_AT_A_TIME {
             match self.inbound.read(&self.writer, self.hub.unfinished()) {
                 // who was refused, or told to go, is answered nothing more
-                Ok(Message::Text(_) | Message::Binary(_)) if self.writer.is_closing() => {}
+                Ok(Message::Text(_) | Message::Binary(_)) if self.writer.is_ending() => {}
                 #[cfg(feature = "autobahn")]
                 Ok(Message::Text(text)) => self.writer.echo(0x81, text.as_bytes()),
                 #[cfg(feature = "autobahn")]
@@ -245,7 +245,7 @@ impl Session {
                         .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
                     return Reading::Goes;
                 }
-                Err(WsError::Protocol(e)) if !self.writer.is_closing() => {
+                Err(WsError::Protocol(e)) if !self.writer.is_ending() => {
                     self.writer.close(CloseCode::Protocol, &e.to_string());
                     return Reading::Goes;
                 }
@@ -254,7 +254,7 @@ impl Session {
                     return Reading::Goes;
                 }
                 Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => return Reading::Over(Ended::Closed),
-                Err(_) if self.writer.is_closing() => return Reading::Over(Ended::Closed),
+                Err(_) if self.writer.is_ending() => return Reading::Over(Ended::Closed),
                 Err(_) => return Reading::Over(Ended::Broken),
             }
         }
@@ -430,7 +430,7 @@ impl Session {
             Some(Ok(subscription)) => {
                 // else dropping it leaves
                 match subscription.is_open() {
-                    _ if self.writer.is_closing() => {}
+                    _ if self.writer.is_ending() => {}
                     true => self.follow(subscription),
                     false => {
                         self.lost(&subscription);
@@ -458,7 +458,7 @@ impl Session {
     /// What its holder has of claims may have been settled before one that has joined, or was called off, was known here: all wait
     /// for it then.
     fn settle_what_joined(&mut self) {
-        if self.writer.is_closing() {
+        if self.writer.is_ending() {
             return;
         }
         if self.subscriptions.iter().any(|subscription| subscription.key().has_members()) {

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::change::{Change, Cut};
 use crate::cursor::Snapshot;
 
-/// The newest parts of cuts, oldest first.
+/// The newest chunks of cuts, oldest first.
 #[derive(Debug)]
 pub struct History {
     /// whoever saw all that this snapshot saw finds the rest here
     base: Option<Snapshot>,
-    parts: VecDeque<Arc<Cut>>,
+    chunks: VecDeque<Arc<Cut>>,
     bytes: u64,
     budget: u64,
 }
@@ -20,7 +20,7 @@ pub struct History {
 impl History {
     /// An empty history that keeps about `budget` bytes.
     pub fn new(budget: u64) -> Self {
-        Self { base: None, parts: VecDeque::new(), bytes: 0, budget }
+        Self { base: None, chunks: VecDeque::new(), bytes: 0, budget }
     }
 
     /// Begins anew: what follows comes after `base`.
@@ -35,7 +35,7 @@ impl History {
         }
     }
 
-    /// Adds the next part. Drops the oldest beyond the budget.
+    /// Adds the next chunk. Drops the oldest beyond the budget.
     pub fn push(&mut self, cut: Arc<Cut>) {
         if cut.changes.is_empty() {
             return;
@@ -45,28 +45,28 @@ impl History {
             "I5: a cut from before the history"
         );
         self.bytes += size(&cut);
-        self.parts.push_back(cut);
+        self.chunks.push_back(cut);
         while self.bytes > self.budget
-            && let Some(oldest) = self.parts.pop_front()
+            && let Some(oldest) = self.chunks.pop_front()
         {
             self.bytes -= size(&oldest);
-            // of a cut that has lost a part the other parts are of no use
+            // of a cut that has lost a chunk the other chunks are of no use
             self.base = Some((*oldest.until).clone());
         }
     }
 
     /// Forgets changes that are not to be told to anybody any more.
     pub fn forget(&mut self, gone: impl Fn(&Change) -> bool) {
-        for part in &mut self.parts {
-            if part.changes.iter().any(&gone) {
-                self.bytes -= size(part);
-                let changes = part.changes.iter().filter(|change| !gone(change)).cloned().collect();
-                let (inside, until, end) = (part.inside.clone(), part.until.clone(), part.end.clone());
-                *part = Arc::new(Cut { changes, inside, until, end });
-                self.bytes += size(part);
+        for chunk in &mut self.chunks {
+            if chunk.changes.iter().any(&gone) {
+                self.bytes -= size(chunk);
+                let changes = chunk.changes.iter().filter(|change| !gone(change)).cloned().collect();
+                let (from, until, end) = (chunk.from.clone(), chunk.until.clone(), chunk.end.clone());
+                *chunk = Arc::new(Cut { changes, from, until, end });
+                self.bytes += size(chunk);
             }
         }
-        self.parts.retain(|part| !part.changes.is_empty());
+        self.chunks.retain(|chunk| !chunk.changes.is_empty());
     }
 
     /// Whether everything that `seen` has missed is here.
@@ -74,9 +74,9 @@ impl History {
         self.base.as_ref().is_some_and(|base| seen.covers(base))
     }
 
-    /// The parts that hold what `seen` has missed, and maybe more.
+    /// The chunks that hold what `seen` has missed, and maybe more.
     pub fn since(&self, seen: &Snapshot) -> Vec<Arc<Cut>> {
-        self.parts.iter().filter(|cut| !seen.covers(&cut.until)).cloned().collect()
+        self.chunks.iter().filter(|cut| !seen.covers(&cut.until)).cloned().collect()
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
 
     fn cut(changes: &[(i64, u64)], until: u64) -> Arc<Cut> {
         let changes = changes.iter().map(|&(id, tx)| change(id, tx)).collect();
-        Arc::new(Cut { changes, inside: "".into(), until: Arc::new(Snapshot::all_before(until)), end: None })
+        Arc::new(Cut::chunk(changes, Snapshot::all_before(until)))
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
             for &time in &reads {
                 let now = at(time);
                 let changes = (0..20).filter(|i| now.sees(10 + i) && !seen.sees(10 + i)).map(|i| change(i as i64 + 1, 10 + i)).collect();
-                history.push(Arc::new(Cut { changes, inside: "".into(), until: Arc::new(now.clone()), end: None }));
+                history.push(Arc::new(Cut::chunk(changes, now.clone())));
                 seen = now;
             }
             let left = at(left_at);

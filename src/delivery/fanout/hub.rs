@@ -144,7 +144,7 @@ struct State {
     /// where the stream has come to: the boundary, or a position inside the cut that is arriving
     cursor: Arc<str>,
     is_at_boundary: bool,
-    /// views that were told a part of the cut that is arriving
+    /// views that were told a chunk of the cut that is arriving
     amid: Vec<Arc<View>>,
     incarnations: Option<Arc<Incarnations>>,
     history: History,
@@ -165,7 +165,7 @@ struct State {
 /// Those of a channel's table, where it has one.
 type Columns = Option<Arc<[Column]>>;
 
-pub use join::{Entry, JoinError};
+pub use join::{JoinError, JoinOutcome};
 use members::Hold;
 pub(crate) use members::Shown;
 pub(crate) use page::{Freshness, NoPage};
@@ -336,7 +336,7 @@ impl Hub {
         self.is_live() && lock(&self.state).is_at_boundary
     }
 
-    /// The parts of cuts that hold what `seen` has missed, if memory reaches back so far.
+    /// The chunks of cuts that hold what `seen` has missed, if memory reaches back so far.
     pub fn history_since(&self, seen: &Snapshot) -> Option<Vec<Arc<Cut>>> {
         let state = lock(&self.state);
         state.history.reaches(seen).then(|| state.history.since(seen))

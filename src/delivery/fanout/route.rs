@@ -185,14 +185,26 @@ impl<V: Watched> Views<V> {
         (images * work, reached * change.size())
     }
 
-    /// The frames that a cut gives each view. At most `most` bytes are made of them, as many again for those that end a cut for
+    /// The frames that a cut gives each view; `inside` is the token of its positions, without the id. At most `most` bytes are made of them, as many again for those that end a cut for
     /// some views and not for others, and as many where views share a part of what others get; `hold` takes them into account.
-    pub fn route(&self, cut: &Cut, most: u64, hold: impl Fn(Vec<u8>) -> Bytes) -> Routed<V> {
+    pub fn route(&self, cut: &Cut, inside: &str, most: u64, hold: impl Fn(Vec<u8>) -> Bytes) -> Routed<V> {
         let number = self.routed.fetch_add(1, Relaxed) + 1;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let (arena, slots, given, shed) = (Vec::new(), HashMap::new(), Vec::new(), HashMap::new());
-        let mut routing =
-            Routing { views: self, cut, number, most, arena, slots, given, shed, work: 0, purses: None, bytes: None };
+        let mut routing = Routing {
+            views: self,
+            cut,
+            inside,
+            number,
+            most,
+            arena,
+            slots,
+            given,
+            shed,
+            work: 0,
+            purses: None,
+            bytes: None,
+        };
         let mut of_last = 0;
         for (i, change) in cut.changes.iter().enumerate() {
             let is_last = i + 1 == cut.changes.len();
@@ -207,7 +219,7 @@ impl<V: Watched> Views<V> {
                 for user in &told.users {
                     for UserView { projection, view, .. } in self.users.get(&**user).into_iter().flatten() {
                         let Some(noticed) = projection.notice(change, told) else { continue };
-                        let (inside, mark) = (&cut.inside, projection.mark());
+                        let mark = projection.mark();
                         let message = protocol::notification(change, &told.kind, &noticed, user, inside, end, mark);
                         let frame = routing.frame(&message);
                         routing.give(view, frame);
@@ -313,6 +325,8 @@ fn work_of(projection: &Projection) -> (u64, u64) {
 struct Routing<'a, V> {
     views: &'a Views<V>,
     cut: &'a Cut,
+    /// the token of its positions, without the id
+    inside: &'a str,
     number: u64,
     most: usize,
     /// each frame once, one after the other
@@ -345,7 +359,7 @@ impl<'a, V: Watched> Routing<'a, V> {
         let is_shared = !of.projections.is_empty();
         if let Some(view) = &of.everything {
             let shown = VisibleChange::of(update);
-            let message = protocol::realtime_update(change, &update.channel, &shown, &self.cut.inside, end, "");
+            let message = protocol::realtime_update(change, &update.channel, &shown, self.inside, end, "");
             let frame = self.frame(&message);
             self.give(view, frame.clone());
             if is_shared {
@@ -376,8 +390,7 @@ impl<'a, V: Watched> Routing<'a, V> {
                 Some(frame) => frame,
                 None if !self.has_room(through, shown.data.len()) => return self.shed(&through.view, Shed::Memory),
                 None => {
-                    let inside = &self.cut.inside;
-                    let message = protocol::realtime_update(change, &update.channel, &shown, inside, end, mark);
+                    let message = protocol::realtime_update(change, &update.channel, &shown, self.inside, end, mark);
                     let frame = self.frame(&message);
                     encoded.insert(mark, shown, frame.clone());
                     frame

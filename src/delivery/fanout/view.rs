@@ -29,7 +29,7 @@ pub struct View {
     payers: Mutex<Vec<(Arc<str>, u32)>>,
     /// the router has heard of it
     routed: AtomicBool,
-    /// it was told a part of the cut that is arriving
+    /// it was told a chunk of the cut that is arriving
     amid: AtomicBool,
 }
 
@@ -88,7 +88,7 @@ impl View {
         self.routed.store(true, Relaxed);
     }
 
-    /// Says whether it was told a part of the cut that is arriving; whether that is what was said before.
+    /// Says whether it was told a chunk of the cut that is arriving; whether that is what was said before.
     pub(crate) fn is_amid(&self, is: bool) -> bool {
         self.amid.swap(is, Relaxed) == is
     }

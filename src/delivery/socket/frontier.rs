@@ -1,7 +1,7 @@
 //! How far the logs of all views have come together: to a boundary between two cuts, or into the middle of one. Owns the
 //! sequence by which a socket knows that it saw all its logs at one boundary; knows no log and no socket.
 //!
-//! A cut goes into the logs of its views one after the other, and a large one in parts. Until its last part is in all of
+//! A cut goes into the logs of its views one after the other, and a large one in chunks. Until its last chunk is in all of
 //! them the sequence is odd. Whoever reads an even number, the ends of some logs, and the same number again, has ends that
 //! lie at one boundary.
 

@@ -18,6 +18,27 @@ use crate::delivery::wire::resume_token::ResumeToken;
 /// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
 const ANSWER_BYTES: u32 = 1 << 20;
 
+/// What a socket still takes. It does not go back to an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Life {
+    /// whatever there is
+    #[default]
+    Open,
+    /// what was put before the close frame, and that
+    Closing,
+    /// nothing: the connection broke, or what followed would stand in the middle of a frame
+    Broken,
+    /// nothing: the client did not answer a ping
+    Silent,
+}
+
+impl Life {
+    /// Whether nothing can be written any more.
+    pub(crate) fn is_over(self) -> bool {
+        self >= Self::Broken
+    }
+}
+
 /// What is owed.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
@@ -28,10 +49,7 @@ pub(crate) struct SendQueue {
     readers: Vec<Reader>,
     /// whose frame is cut in half on the wire: only its rest may follow
     half: Half,
-    /// a close frame is the last thing in `control`
-    closing: bool,
-    /// the rest of a frame is not kept any more: whatever followed would stand in its middle
-    is_torn: bool,
+    life: Life,
     /// where it is told the end of each cut
     cuts: Option<Box<Cuts>>,
 }
@@ -122,7 +140,7 @@ impl SendQueue {
 
     /// Tells the end of each cut from now on; `waker` is the session's, which may become another one.
     pub(crate) fn tell_cuts(&mut self, frontier: &Arc<Frontier>, waker: &Waker) {
-        if self.closing {
+        if self.life != Life::Open {
             return;
         }
         match &mut self.cuts {
@@ -226,14 +244,14 @@ impl SendQueue {
 
     /// Puts a close frame, which nothing follows; whether there was none yet.
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) -> bool {
-        if self.closing {
+        if self.life != Life::Open {
             return false;
         }
         self.finish_half();
         self.readers.clear();
         self.cuts = None;
         frame::push_close_frame(&mut self.control, code, reason);
-        self.closing = true;
+        self.end(Life::Closing);
         true
     }
 
@@ -274,14 +292,14 @@ impl SendQueue {
         }
     }
 
-    /// Whether a close frame was put.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.closing
+    /// What the socket still takes.
+    pub(crate) fn life(&self) -> Life {
+        self.life
     }
 
-    /// Whether nothing may follow what is on the wire.
-    pub(crate) fn is_torn(&self) -> bool {
-        self.is_torn
+    /// It takes no more than this from now on.
+    pub(crate) fn end(&mut self, life: Life) {
+        self.life = self.life.max(life);
     }
 
     /// Whether a frame of a log is cut in half on the wire.
@@ -464,7 +482,7 @@ impl SendQueue {
         let Half::Reader(index) = self.half else { return };
         let reader = &mut self.readers[index as usize];
         let Some(rest) = reader.log.rest_of_frame(reader.offset) else {
-            self.is_torn = true;
+            self.end(Life::Broken);
             self.half = Half::None;
             return;
         };
@@ -593,7 +611,7 @@ mod tests {
                 }
             }
             while !write(&mut queue, &mut wire, 1000) {}
-            prop_assert!(!queue.is_torn());
+            prop_assert!(!queue.life().is_over());
             let mut at = 0;
             let mut numbers: [Vec<usize>; 3] = Default::default();
             while at < wire.len() {
@@ -652,7 +670,7 @@ mod tests {
                 }
             }
             while !write(&mut queue, 1_000) {}
-            prop_assert!(!queue.is_torn());
+            prop_assert!(!queue.life().is_over());
             let (mut at, mut told, mut last) = (0, 0, false);
             while at < wire.len() {
                 let length = frame_length(&wire[at..]).unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::frame_log::FrameLog;
 use super::frontier::Frontier;
-pub use super::send_queue::DueCache;
+pub use super::send_queue::{DueCache, Life};
 use super::send_queue::{Lost, SendQueue, TooMany, Unwritten, Written};
 use super::silence::Silence;
 use super::transport::Stream;
@@ -49,20 +49,11 @@ struct State {
     silence: Silence,
     /// the kernel took less than there was; the session waits until it is writable
     blocked: bool,
-    /// nothing can be written any more
-    gone: Option<Gone>,
 }
 
-/// Why the socket takes nothing any more.
+/// The socket takes no more; what it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gone {
-    /// a close frame is on its way
-    Closing,
-    /// the connection broke
-    Broken,
-    /// the client did not answer a ping
-    Silent,
-}
+pub struct Closed(pub Life);
 
 /// What a session may be told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,12 +122,12 @@ impl SocketWriter {
     /// Lets `write` append whole frames to the control frames.
     pub fn control(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
-        if state.queue.is_closing() || state.gone.is_some() {
+        if state.queue.life() != Life::Open {
             return;
         }
         if let Err(TooMany) = state.queue.answer(write) {
             self.count_close(CloseCode::TooSlow);
-            state.gone = Some(Gone::Broken);
+            state.queue.end(Life::Broken);
             self.session.wake();
             self.progress.notify_waiters();
         }
@@ -146,12 +137,12 @@ impl SocketWriter {
     /// held by whoever makes it, not here. Cancel safe.
     ///
     /// # Errors
-    /// [`Gone`] when the socket is closing or broken, or the flag void.
-    pub async fn write(&self, frames: &[u8], cancel: &CancelFlag) -> Result<(), Gone> {
+    /// [`Closed`] when the socket is closing or broken, or the flag void.
+    pub async fn write(&self, frames: &[u8], cancel: &CancelFlag) -> Result<(), Closed> {
         {
             let mut state = self.lock();
-            if state.queue.is_closing() || cancel.is_void() {
-                return Err(Gone::Closing);
+            if state.queue.life() == Life::Closing || cancel.is_void() {
+                return Err(Closed(Life::Closing));
             }
             state.queue.put(frames);
         }
@@ -162,8 +153,8 @@ impl SocketWriter {
     /// meanwhile, nothing more. What is put after that comes behind it on the wire. Cancel safe.
     ///
     /// # Errors
-    /// [`Gone`] when the socket is closing or broken.
-    pub(crate) async fn written(&self) -> Result<(), Gone> {
+    /// [`Closed`] when the socket is closing or broken.
+    pub(crate) async fn written(&self) -> Result<(), Closed> {
         let (mut owed, _waiting) = {
             let state = self.lock();
             self.waiting.fetch_add(1, Relaxed);
@@ -179,26 +170,24 @@ impl SocketWriter {
     /// Waits until a subscription has come to an offset of its log, or is left. Cancel safe.
     ///
     /// # Errors
-    /// [`Gone`] when the socket is closing or broken.
-    pub(crate) async fn written_to(&self, subscription: u64, until: u64) -> Result<(), Gone> {
+    /// [`Closed`] when the socket is closing or broken.
+    pub(crate) async fn written_to(&self, subscription: u64, until: u64) -> Result<(), Closed> {
         self.waiting.fetch_add(1, Relaxed);
         let _waiting = Waiting(self);
         self.written_when(|queue| !queue.owes(subscription, until)).await
     }
 
     /// Writes, and waits until the queue is as it is to be.
-    async fn written_when(&self, mut is_so: impl FnMut(&SendQueue) -> bool) -> Result<(), Gone> {
+    async fn written_when(&self, mut is_so: impl FnMut(&SendQueue) -> bool) -> Result<(), Closed> {
         self.flush(&mut DueCache::default());
         loop {
             let mut progress = std::pin::pin!(self.progress.notified());
             progress.as_mut().enable();
             {
                 let state = self.lock();
-                if let Some(gone) = state.gone {
-                    return Err(gone);
-                }
-                if state.queue.is_closing() {
-                    return Err(Gone::Closing);
+                let life = state.queue.life();
+                if life != Life::Open {
+                    return Err(Closed(life));
                 }
                 if is_so(&state.queue) {
                     return Ok(());
@@ -217,7 +206,7 @@ impl SocketWriter {
     /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
     pub fn join(&self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str], cancel: &CancelFlag) {
         let mut state = self.lock();
-        if !state.queue.is_closing() && !cancel.is_void() {
+        if state.queue.life() != Life::Closing && !cancel.is_void() {
             state.queue.follow(log, subscription, offset, messages);
         }
     }
@@ -247,7 +236,6 @@ impl SocketWriter {
     pub fn leave(&self, subscription: u64) -> bool {
         let mut state = self.lock();
         let was_there = state.queue.leave(subscription);
-        state.notice_torn();
         self.note_progress();
         was_there
     }
@@ -260,7 +248,6 @@ impl SocketWriter {
         {
             self.close_with(&mut state, *code, reason);
         }
-        state.notice_torn();
         self.note_progress();
         drop(state);
         self.order(Order::Prune);
@@ -277,7 +264,6 @@ impl SocketWriter {
         if state.queue.close(code, reason) {
             self.count_close(code);
         }
-        state.notice_torn();
     }
 
     fn count_close(&self, code: CloseCode) {
@@ -287,7 +273,7 @@ impl SocketWriter {
     /// Writes whatever is due until the kernel takes no more.
     pub fn flush(&self, cache: &mut DueCache) {
         let mut state = self.lock();
-        if state.gone.is_some() {
+        if state.queue.life().is_over() {
             return;
         }
         if state.blocked {
@@ -309,12 +295,12 @@ impl SocketWriter {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
-                    state.gone = Some(Gone::Broken);
+                    state.queue.end(Life::Broken);
                     break false;
                 }
             }
         };
-        if state.gone.is_some() || (had_control && !state.queue.has_control()) {
+        if state.queue.life().is_over() || (had_control && !state.queue.has_control()) {
             self.progress.notify_waiters();
         } else {
             self.note_progress();
@@ -360,7 +346,7 @@ impl SocketWriter {
             return;
         }
         match self.fall_off(state) {
-            Err(_) => state.gone = Some(Gone::Broken),
+            Err(_) => state.queue.end(Life::Broken),
             // the session writes what there is to say
             Ok(_) => state.blocked = false,
         }
@@ -372,7 +358,7 @@ impl SocketWriter {
         let heard = self.heard.swap(false, Relaxed);
         let mut state = self.lock();
         if state.silence.is_over(heard, interval) {
-            state.gone = Some(Gone::Silent);
+            state.queue.end(Life::Silent);
             drop(state);
             self.session.wake();
             self.progress.notify_waiters();
@@ -438,14 +424,14 @@ impl SocketWriter {
         self.lock().queue.behind()
     }
 
-    /// Whether a close frame was put.
-    pub fn is_closing(&self) -> bool {
-        self.lock().queue.is_closing()
+    /// What it still takes.
+    pub fn life(&self) -> Life {
+        self.lock().queue.life()
     }
 
-    /// Why nothing can be written any more, if so.
-    pub fn gone(&self) -> Option<Gone> {
-        self.lock().gone
+    /// Whether nothing more is to be put: it closes, or is closed.
+    pub fn is_ending(&self) -> bool {
+        self.life() != Life::Open
     }
 
     /// Reads what has arrived.
@@ -468,14 +454,6 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let before = self.0.waiting.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "one waits no more that did not wait");
-    }
-}
-
-impl State {
-    fn notice_torn(&mut self) {
-        if self.queue.is_torn() {
-            self.gone = Some(Gone::Broken);
-        }
     }
 }
 
@@ -559,7 +537,7 @@ mod tests {
             assert!(writer.is_behind(&log));
             if closes {
                 writer.close(CloseCode::Draining, "");
-                assert_eq!(waiting.await.unwrap(), Err(Gone::Closing));
+                assert_eq!(waiting.await.unwrap(), Err(Closed(Life::Closing)));
             } else {
                 writer.leave(1);
                 assert_eq!(waiting.await.unwrap(), Ok(()));

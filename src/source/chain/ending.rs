@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::play::held_at_first;
-use super::{Link, NOTHING, State, Told};
+use super::{Link, NOTHING, Slot, State};
 
 /// What is known of a key.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct Known {
 /// other one: at a greater depth. Where no command lies between the two, the statement of the second has begun
 /// before the first ([`Link::run`]); else it may have begun since. Where rows moved through the key and were captured in
 /// another order, one of them may have come to look as another one did: nothing tells.
-pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
+pub(in super::super) fn ends_right(links: &[Link], told: &[Slot]) -> bool {
     let mut keys: HashMap<u64, Known> = HashMap::new();
     for link in links {
         for (key, from, to) in by_key(link.from, link.to) {
@@ -54,8 +54,8 @@ pub(in super::super) fn ends_right(links: &[Link], told: &[Told]) -> bool {
     }
     for told in told {
         let (from, to) = match *told {
-            Told::One(link) => (links[link].from, links[link].to),
-            Told::Exchanged { gone, come } => (links[gone].from, links[come].to),
+            Slot::One(link) => (links[link].from, links[link].to),
+            Slot::Exchanged { gone, come } => (links[gone].from, links[come].to),
         };
         for (key, from, to) in by_key(from, to) {
             let known = keys.entry(key).or_default();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Link, NOTHING, State, Told, find};
+use super::{Link, NOTHING, Slot, State, find};
 
 /// What the keys hold now, and what is not told yet.
 pub(super) struct Play<'a> {
@@ -17,11 +17,11 @@ pub(super) struct Play<'a> {
     concern: HashMap<u64, usize>,
     left: BTreeSet<usize>,
     ready: BTreeSet<usize>,
-    told: Vec<Told>,
+    told: Vec<Slot>,
 }
 
 /// An order in which each change finds what it changes, if there is one.
-pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Told>> {
+pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Slot>> {
     let mut play = Play {
         links,
         now: at_first(links, is_bare)?,
@@ -243,7 +243,7 @@ impl Play<'_> {
     fn tell(&mut self, link: usize) {
         let Link { from, to, .. } = self.links[link];
         self.forget(link);
-        self.told.push(Told::One(link));
+        self.told.push(Slot::One(link));
         from.into_iter().for_each(|from| _ = self.now.insert(from.key, NOTHING));
         to.into_iter().for_each(|to| _ = self.now.insert(to.key, to.image));
         for state in [from, to].into_iter().flatten() {
@@ -272,7 +272,7 @@ impl Play<'_> {
             let circle = path.split_off(begin);
             for (at, &(key, gone)) in circle.iter().enumerate() {
                 let (_, come) = circle[(at + circle.len() - 1) % circle.len()];
-                self.told.push(Told::Exchanged { gone, come });
+                self.told.push(Slot::Exchanged { gone, come });
                 self.forget(gone);
                 self.now.insert(key, self.links[come].to?.image);
             }

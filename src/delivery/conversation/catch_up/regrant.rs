@@ -23,7 +23,7 @@ use crate::change::{Change, Json};
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::fanout::fold::{fold, unchanged};
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{Entry, JoinError, Shown, Subscription};
+use crate::delivery::fanout::hub::{JoinError, JoinOutcome, Shown, Subscription};
 use crate::delivery::fanout::told::Told;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::visible::RowImages;
@@ -120,10 +120,12 @@ impl CatchUp {
     async fn enter_at(&self, seen: &Snapshot) -> Result<Option<(Subscription, Boundary)>, Failed> {
         while self.hub.reach(seen).await.is_ok() {
             match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.party, seen, self.incarnation) {
-                Ok(Entry::Joined { subscription, boundary, .. }) => return Ok(Some((subscription, boundary))),
+                Ok(JoinOutcome::Joined { subscription, boundary, .. }) => return Ok(Some((subscription, boundary))),
                 // a cut is arriving, or its holder is in doubt
-                Ok(Entry::Later) => self.hub.is_settled(self.who.as_deref()).await,
-                Ok(Entry::BeyondMemory | Entry::AnotherIncarnation | Entry::Hidden) => return Ok(None),
+                Ok(JoinOutcome::Later) => self.hub.wait_until_settled(self.who.as_deref()).await,
+                Ok(JoinOutcome::BeyondMemory | JoinOutcome::AnotherIncarnation | JoinOutcome::Hidden) => {
+                    return Ok(None);
+                }
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
             }

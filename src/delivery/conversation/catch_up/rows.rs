@@ -138,7 +138,7 @@ impl CatchUp {
                 if !self.hub.wait_for_fresh_read().await {
                     return Ok(Rows::Outdated);
                 }
-                self.hub.is_settled(self.who.as_deref()).await;
+                self.hub.wait_until_settled(self.who.as_deref()).await;
             }
             let is_of_this_epoch = !self.key.has_members() || self.hub.epoch_of(self.who.as_deref()) == epoch;
             if !is_of_this_epoch || !self.hub.is_allowed(&self.key, self.who.as_deref()) {

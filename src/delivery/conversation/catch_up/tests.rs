@@ -42,14 +42,13 @@ fn change() -> Change {
     Change { id: 2, tx: 12, at: 0, actor: None, update: Some(update), notification: None }
 }
 
+fn ended(changes: Vec<Change>, end: Boundary) -> Cut {
+    Cut { end: Some(end.clone()), ..Cut::chunk(changes, end.cursor.seen) }
+}
+
 fn cut(incarnation: u64) -> Event {
     let end = Boundary::new(position(incarnation, 30));
-    Event::Cut(Cut {
-        changes: vec![change()],
-        inside: "1".into(),
-        until: Arc::new(end.cursor.seen.clone()),
-        end: Some(end),
-    })
+    Event::Cut(ended(vec![change()], end))
 }
 
 /// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
@@ -175,8 +174,8 @@ async fn a_position_that_was_judged_in_another_incarnation_does_not_enter() {
         let key = ViewKey::named("pets", Selection::default());
         stage.hub.enter(&key, None, &stage.writer, &"me".into(), &Snapshot::all_before(10), incarnation).unwrap()
     };
-    assert!(matches!(enter(1), Entry::AnotherIncarnation));
-    assert!(matches!(enter(2), Entry::Joined { .. }));
+    assert!(matches!(enter(1), JoinOutcome::AnotherIncarnation));
+    assert!(matches!(enter(2), JoinOutcome::Joined { .. }));
     assert_eq!(stage.end().await, "");
 }
 
@@ -227,8 +226,7 @@ async fn a_position_of_the_future_is_not_waited_for_for_ever() {
             feedback.nudged().await;
             tokio::time::sleep(Duration::from_millis(25)).await;
             let end = Boundary::new(position(1, 11));
-            let until = Arc::new(end.cursor.seen.clone());
-            events.send(Event::Cut(Cut { changes: vec![], inside: "1".into(), until, end: Some(end) })).await.unwrap();
+            events.send(Event::Cut(ended(vec![], end))).await.unwrap();
         }
     });
     let written = stage.hub.written_up_to(&stage.writer, &Snapshot::all_before(1_000)).await;

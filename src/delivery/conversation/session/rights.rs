@@ -25,7 +25,7 @@ impl Session {
     /// Ready when the client had to be told something of its token.
     pub(super) fn poll_pass(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(pass) = &mut self.pass else { return Poll::Pending };
-        if self.writer.is_closing() {
+        if self.writer.is_ending() {
             return Poll::Pending;
         }
         match ready!(pass.poll_due(context)) {

@@ -47,8 +47,8 @@ impl Hub {
             Event::Cut(cut) => {
                 self.hold_before(&cut);
                 self.hear_of_views(views);
-                for part in in_parts(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
-                    *unwritten += self.apply_cut(views, part).await;
+                for chunk in in_chunks(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
+                    *unwritten += self.apply_cut(views, chunk).await;
                     self.settle(unwritten).await;
                 }
             }
@@ -126,22 +126,21 @@ impl Hub {
 
     /// Bytes that it added to the logs.
     async fn apply_cut(&self, views: &mut Views<Arc<View>>, mut cut: Cut) -> u64 {
-        {
+        // the token of any position inside the cut, without its id
+        let inside: Arc<str> = {
             let state = lock(&self.state);
             if state.awaits_floor {
                 cut.changes.retain(|change| !state.floors.keep_out(change));
             }
-            // a change that is alone has the position after the cut
-            if cut.changes.len() > 1 || cut.end.is_none() {
-                cut.inside = state.sealed(&cut.inside);
-            }
             if let Some(end) = &mut cut.end {
                 end.token = state.sealed(&end.token);
             }
-        }
+            // a change that is alone has the position after the cut
+            if cut.changes.len() > 1 || cut.end.is_none() { state.sealed(&cut.token_inside()) } else { "".into() }
+        };
         debug_assert!(cut.is_in_order(), "I4: a cut out of order");
         let cut = Arc::new(cut);
-        let Routed { mut frames, mut shed } = self.route(views, &cut).await;
+        let Routed { mut frames, mut shed } = self.route(views, &cut, &inside).await;
         for _ in 0..ROUNDS {
             let news = {
                 let mut state = lock(&self.state);
@@ -150,7 +149,7 @@ impl Hub {
                 }
                 state.known.take_news()
             };
-            let routed = self.route(&mut news.alone(), &cut).await;
+            let routed = self.route(&mut news.alone(), &cut, &inside).await;
             frames.extend(routed.frames);
             shed.extend(routed.shed);
             news.tell(views);
@@ -158,7 +157,7 @@ impl Hub {
         let mut state = lock(&self.state);
         if state.known.has_new_views() {
             let news = state.known.take_news();
-            let routed = news.alone().route(&cut, self.meter.budget() / 4, |bytes| self.meter.hold(bytes));
+            let routed = news.alone().route(&cut, &inside, self.meter.budget() / 4, |bytes| self.meter.hold(bytes));
             frames.extend(routed.frames);
             shed.extend(routed.shed);
             news.tell(views);
@@ -183,7 +182,7 @@ impl Hub {
                 state.notice_floors();
             }
         } else if let Some(last) = cut.changes.last() {
-            let mut token = cut.inside.to_string();
+            let mut token = inside.to_string();
             crate::cursor::push_id(&mut token, last.id);
             state.cursor = token.into();
         }
@@ -204,7 +203,7 @@ impl Hub {
         bytes
     }
 
-    /// Views that were told a part of a cut, and nothing at its end, are told that it has ended. Bytes that this added.
+    /// Views that were told a chunk of a cut, and nothing at its end, are told that it has ended. Bytes that this added.
     fn end_cut(&self, state: &mut State, touched: &mut Vec<Arc<View>>, cut: &Cut) -> u64 {
         let Some(end) = &cut.end else {
             state.amid.extend(touched.iter().filter(|view| !view.is_amid(true)).cloned());
@@ -227,15 +226,16 @@ impl Hub {
     }
 
     /// What a cut gives the views, found out without the lock.
-    async fn route(&self, views: &mut Views<Arc<View>>, cut: &Arc<Cut>) -> Routed<Arc<View>> {
+    async fn route(&self, views: &mut Views<Arc<View>>, cut: &Arc<Cut>, inside: &Arc<str>) -> Routed<Arc<View>> {
         let most = self.meter.budget() / 4;
         let work: u64 = cut.changes.iter().map(|change| views.estimate(change).0).sum();
         if work <= AT_ONCE {
-            return views.route(cut, most, |bytes| self.meter.hold(bytes));
+            return views.route(cut, inside, most, |bytes| self.meter.hold(bytes));
         }
-        let (theirs, cut, meter) = (std::mem::take(views), cut.clone(), self.meter.clone());
+        let (theirs, meter) = (std::mem::take(views), self.meter.clone());
+        let (cut, inside) = (cut.clone(), inside.clone());
         let routing = tokio::task::spawn_blocking(move || {
-            let routed = theirs.route(&cut, most, |bytes| meter.hold(bytes));
+            let routed = theirs.route(&cut, &inside, most, |bytes| meter.hold(bytes));
             (theirs, routed)
         });
         match routing.await {
@@ -412,27 +412,27 @@ impl Hub {
     }
 }
 
-/// A cut as parts that give no more than `most` bytes each, by what `size` says of a change; one change is not divided.
-/// Each part but the last is what the source itself would hand over of a larger cut.
-fn in_parts(cut: Cut, most: u64, size: impl Fn(&Change) -> u64) -> Vec<Cut> {
+/// A cut as chunks that give no more than `most` bytes each, by what `size` says of a change; one change is not divided.
+/// Each chunk but the last is what the source itself would hand over of a larger cut.
+fn in_chunks(cut: Cut, most: u64, size: impl Fn(&Change) -> u64) -> Vec<Cut> {
     let sizes: Vec<u64> = cut.changes.iter().map(size).collect();
     if sizes.iter().sum::<u64>() <= most {
         return vec![cut];
     }
-    let Cut { changes, inside, until, end } = cut;
-    let mut parts = Vec::new();
-    let (mut part, mut bytes) = (Vec::new(), 0);
+    let Cut { changes, from, until, end } = cut;
+    let mut chunks = Vec::new();
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
     for (change, size) in changes.into_iter().zip(sizes) {
-        if bytes + size > most && !part.is_empty() {
-            let changes = std::mem::take(&mut part);
-            parts.push(Cut { changes, inside: inside.clone(), until: until.clone(), end: None });
+        if bytes + size > most && !chunk.is_empty() {
+            let changes = std::mem::take(&mut chunk);
+            chunks.push(Cut { changes, from: from.clone(), until: until.clone(), end: None });
             bytes = 0;
         }
         bytes += size;
-        part.push(change);
+        chunk.push(change);
     }
-    parts.push(Cut { changes: part, inside, until, end });
-    parts
+    chunks.push(Cut { changes: chunk, from, until, end });
+    chunks
 }
 
 #[cfg(test)]
@@ -443,17 +443,14 @@ mod tests {
     #[test]
     fn a_cut_is_divided_between_changes_and_ends_with_its_last_part() {
         let change = |id| Change { id, tx: 1, at: 0, actor: None, update: None, notification: None };
-        let cut = |count| {
-            let until = Arc::new(Snapshot::all_before(9));
-            Cut { changes: (1..=count).map(change).collect(), inside: "1in".into(), until, end: None }
-        };
+        let cut = |count| Cut::chunk((1..=count).map(change).collect(), Snapshot::all_before(9));
         let ids = |most| -> Vec<Vec<i64>> {
-            let parts = in_parts(cut(5), most, |change| change.id as u64);
-            parts.iter().map(|part| part.changes.iter().map(|change| change.id).collect()).collect()
+            let chunks = in_chunks(cut(5), most, |change| change.id as u64);
+            chunks.iter().map(|chunk| chunk.changes.iter().map(|change| change.id).collect()).collect()
         };
         assert_eq!(ids(15), [vec![1, 2, 3, 4, 5]]);
         assert_eq!(ids(6), [vec![1, 2, 3], vec![4], vec![5]]);
         assert_eq!(ids(1), [[1], [2], [3], [4], [5]], "one that is too large by itself goes by itself");
-        assert_eq!(in_parts(cut(0), 0, |_| 1).len(), 1, "also a cut of nothing moves the cursor");
+        assert_eq!(in_chunks(cut(0), 0, |_| 1).len(), 1, "also a cut of nothing moves the cursor");
     }
 }

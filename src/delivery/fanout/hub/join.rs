@@ -19,7 +19,7 @@ use crate::sync::lock;
 /// How a subscriber that comes with a position gets in.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "made once for a subscriber, and taken apart at once")]
-pub enum Entry {
+pub enum JoinOutcome {
     /// It is a member now, and hears of nothing before it follows.
     Joined {
         /// its membership
@@ -98,26 +98,26 @@ impl Hub {
         party: &Arc<str>,
         seen: &Snapshot,
         incarnation: u64,
-    ) -> Result<Entry, JoinError> {
+    ) -> Result<JoinOutcome, JoinError> {
         let mut state = self.joinable(key)?;
         let user = who.and_then(|who| who.user.as_deref()).filter(|_| key.has_members());
         if user.is_some_and(|user| !state.claims.is_settled(user)) {
-            return Ok(Entry::Later);
+            return Ok(JoinOutcome::Later);
         }
         if !state.lets_in(key, who, seen) {
-            return Ok(Entry::Hidden);
+            return Ok(JoinOutcome::Hidden);
         }
         if state.incarnations.as_ref().is_none_or(|incarnations| incarnations.present() != incarnation) {
-            return Ok(Entry::AnotherIncarnation);
+            return Ok(JoinOutcome::AnotherIncarnation);
         }
         let here = state.boundary.clone().filter(|boundary| state.is_at_boundary && boundary.cursor.seen.covers(seen));
-        let Some(boundary) = here else { return Ok(Entry::Later) };
+        let Some(boundary) = here else { return Ok(JoinOutcome::Later) };
         if !state.history.reaches(seen) {
-            return Ok(Entry::BeyondMemory);
+            return Ok(JoinOutcome::BeyondMemory);
         }
         let cuts = state.history.since(seen);
         let subscription = self.member(&mut state, key, who, writer, party)?;
-        Ok(Entry::Joined { subscription, cuts, boundary })
+        Ok(JoinOutcome::Joined { subscription, cuts, boundary })
     }
 
     /// The state, if a view may be joined.

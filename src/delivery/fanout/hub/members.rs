@@ -42,7 +42,7 @@ pub(super) struct Hold {
     touch: u64,
     /// the cut that it came with begins there
     boundary: Boundary,
-    /// the numbers of the views that were told a part of that cut before
+    /// the numbers of the views that were told a chunk of that cut before
     amid: Box<[u64]>,
     came: Instant,
 }
@@ -185,7 +185,7 @@ impl Hub {
     ) -> bool {
         loop {
             if subscription.key().has_members() {
-                self.is_settled(who).await;
+                self.wait_until_settled(who).await;
             }
             let state = lock(&self.state);
             match state.stands(subscription, who) {
@@ -269,7 +269,7 @@ impl Hub {
     }
 
     /// Waits until what somebody has of claims is known. Cancel safe.
-    pub(crate) async fn is_settled(&self, who: Option<&Identity>) {
+    pub(crate) async fn wait_until_settled(&self, who: Option<&Identity>) {
         let Some(user) = who.and_then(|who| who.user.as_ref()) else { return };
         let mut settled = self.settled.subscribe();
         loop {
@@ -296,7 +296,7 @@ impl Hub {
         if self.reach(seen).await.is_err() {
             return false;
         }
-        self.is_settled(who).await;
+        self.wait_until_settled(who).await;
         self.lets_in(key, who, seen)
     }
 

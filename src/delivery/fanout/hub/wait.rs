@@ -11,7 +11,7 @@ use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::writer::{Gone, SocketWriter};
+use crate::delivery::socket::writer::{Closed, SocketWriter};
 use crate::incarnations::Gap;
 use crate::sync::lock;
 
@@ -24,7 +24,7 @@ pub(crate) enum Unwritten {
     /// The position is of the future.
     Ahead,
     /// The socket takes nothing any more.
-    Gone(Gone),
+    Gone(Closed),
 }
 
 impl Hub {
@@ -109,7 +109,7 @@ impl Hub {
     ) -> Result<(ViewKey, Arc<Projection>), JoinError> {
         let key = loop {
             match self.permit(asked, who) {
-                Err(JoinError::InDoubt) => self.is_settled(who).await,
+                Err(JoinError::InDoubt) => self.wait_until_settled(who).await,
                 permitted => break permitted?,
             }
         };

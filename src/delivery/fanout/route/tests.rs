@@ -15,7 +15,7 @@ impl Watched for u64 {
 }
 
 fn route(views: &Views<u64>, cut: &Cut) -> Routed<u64> {
-    views.route(cut, 1 << 30, Bytes::from)
+    views.route(cut, "1in", 1 << 30, Bytes::from)
 }
 
 fn change(id: i64, channel: &str, users: &[&str]) -> Change {
@@ -54,7 +54,7 @@ fn each_view_gets_its_frames_in_order_and_the_last_carries_the_end() {
     let seen = Snapshot::all_before(9);
     let cursor = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: seen.clone(), inside: None };
     let end = Some(Boundary { cursor, token: "1end".into() });
-    let routed = route(&views, &Cut { changes, inside: "1in".into(), until: seen.into(), end });
+    let routed = route(&views, &Cut { end, ..Cut::chunk(changes, seen) });
     assert_eq!(routed.frames.len(), 2);
     for (view, frames) in &routed.frames {
         let text = String::from_utf8_lossy(&frames.bytes);
@@ -88,7 +88,7 @@ fn each_filter_gets_its_rows_however_many_there_are() {
         let update = change.update.as_mut().unwrap();
         update.data = data.into();
         update.old = old.map(Into::into);
-        let cut = Cut { changes: vec![change], inside: "".into(), until: Arc::new(Snapshot::all_before(9)), end: None };
+        let cut = Cut::chunk(vec![change], Snapshot::all_before(9));
         let mut seen: Vec<u64> = route(views, &cut).frames.into_iter().map(|(view, _)| view).collect();
         seen.sort_unstable();
         seen
@@ -125,7 +125,7 @@ fn rows(texts: &[String]) -> Cut {
         update.data = format!(r#"{{"id":{id},"name":"{text}"}}"#).into();
         change
     });
-    Cut { changes: changes.collect(), inside: "1in".into(), until: Arc::new(Snapshot::all_before(9)), end: None }
+    Cut::chunk(changes.collect(), Snapshot::all_before(9))
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn views_that_are_told_the_same_share_its_bytes() {
         made.borrow_mut().push(bytes.len());
         Bytes::from(bytes)
     };
-    let routed = views.route(&rows(&["x".repeat(1000), "y".repeat(1000)]), 1 << 30, hold);
+    let routed = views.route(&rows(&["x".repeat(1000), "y".repeat(1000)]), "1in", 1 << 30, hold);
     let of = |view: u64| routed.frames.iter().find(|(known, _)| *known == view).unwrap().1.bytes.clone();
     assert_eq!(routed.frames.len(), 102);
     let of_all = of(1);
@@ -203,7 +203,7 @@ fn what_differs_between_views_is_made_up_to_a_bound() {
     }
     let texts: Vec<String> = (0..42).map(|_| "x".repeat(1000)).collect();
     let most = 10 * 50_000;
-    let routed = views.route(&rows(&texts), most, Bytes::from);
+    let routed = views.route(&rows(&texts), "1in", most, Bytes::from);
     let bytes: usize = routed.frames.iter().map(|(_, frames)| frames.bytes.len()).sum();
     assert!(routed.frames.iter().any(|(view, _)| *view == 1), "who gets all of it shares what was made");
     assert!((5..20).contains(&routed.frames.len()) && bytes < 2 * most as usize, "{} {bytes}", routed.frames.len());
@@ -224,7 +224,7 @@ fn who_fills_the_memory_of_a_cut_takes_it_from_nobody_else() {
     look(&mut views, 3000, &["id=lte.0"], None);
     let texts = ["x".repeat(50_000)];
     for most in [1_000_000, 2_000_000] {
-        let routed = views.route(&rows(&texts), most, Bytes::from);
+        let routed = views.route(&rows(&texts), "1in", most, Bytes::from);
         let told: Vec<u64> = routed.frames.iter().map(|(view, _)| *view).collect();
         assert!(told.contains(&2000) && told.contains(&3000), "{told:?}");
         assert!(told.len() < 60, "{}", told.len());

@@ -19,8 +19,8 @@ use super::witness::Seen;
 use crate::change::{Change, Update};
 use crate::error::{Error, Kind, Result};
 
-/// A part of a cut: as many changes, or about as many bytes, as are handed over at a time.
-pub(super) const PART_CHANGES: usize = 1_000;
+/// A chunk of a cut: as many changes, or about as many bytes, as are handed over at a time.
+pub(super) const CHUNK_CHANGES: usize = 1_000;
 const PART_BYTES: u64 = 1 << 20;
 /// A cut of more rows than this, or of more bytes, is read by places first: see `bulk`. The read step asks for one more.
 pub(super) const WHOLE_ROWS: usize = 2_000;
@@ -298,22 +298,22 @@ pub(super) fn changes_of(rows: &[Row], catalog: &Catalog, after: i64) -> Vec<Cha
     Teller::default().whole(&captured, catalog, after)
 }
 
-/// Changes in parts of a size that can be handed over.
-pub(super) fn parts(mut changes: Vec<Change>) -> Vec<Vec<Change>> {
-    let mut parts = Vec::new();
+/// Changes in chunks of a size that can be handed over.
+pub(super) fn chunks(mut changes: Vec<Change>) -> Vec<Vec<Change>> {
+    let mut chunks = Vec::new();
     loop {
         let mut bytes = 0;
         let mut fits = |change: &Change| {
             bytes += change.size();
             bytes <= PART_BYTES
         };
-        let length = changes.iter().take(PART_CHANGES).take_while(|change| fits(change)).count().max(1);
+        let length = changes.iter().take(CHUNK_CHANGES).take_while(|change| fits(change)).count().max(1);
         if length >= changes.len() {
-            parts.push(changes);
-            return parts;
+            chunks.push(changes);
+            return chunks;
         }
         let rest = changes.split_off(length);
-        parts.push(std::mem::replace(&mut changes, rest));
+        chunks.push(std::mem::replace(&mut changes, rest));
     }
 }
 
