@@ -85,6 +85,13 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             print!("{}", ask::get(url, page, token(arguments).as_deref()).await?);
             Ok(())
         }
+        Some(("kick", arguments)) => {
+            let url = text(arguments, "url").unwrap_or_default();
+            let what = if arguments.contains_id("user") { "user" } else { "channel" };
+            let name = text(arguments, what).unwrap_or_default();
+            print!("{}", ask::kick(url, what, name, token(arguments).as_deref()).await?);
+            Ok(())
+        }
         Some(("tail", arguments)) => {
             let left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
             let (url, channel) = (text(arguments, "url"), text(arguments, "channel"));

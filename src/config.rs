@@ -121,6 +121,8 @@ pub struct Admission {
     pub origins: Vec<String>,
     /// proxies whose `X-Forwarded-For` is believed
     pub proxies: Vec<Network>,
+    /// each connection begins with a header of the PROXY protocol, of one of the `proxies`
+    pub proxy_protocol: bool,
     /// connections of one address at most that are no sockets; 0: any number
     pub connections_per_address: u32,
 }
@@ -194,6 +196,7 @@ pub fn load(
         admission: Admission {
             origins: reader.origins("origins"),
             proxies: reader.networks("trusted-proxies"),
+            proxy_protocol: reader.flag("proxy-protocol"),
             connections_per_address: reader.number("max-connections-per-address", 0, 10_000_000) as u32,
         },
         most: Most {
@@ -226,6 +229,9 @@ pub fn load(
         if !config.admission.proxies.is_empty() && !reader.flag("allow-anonymous") {
             reader.complain("trusted-proxies", "others come by a proxy and every channel is open: give a key to check tokens with (--jwt-secret, --jwt-public-key, --jwks), or say --allow-anonymous");
         }
+    }
+    if config.admission.proxy_protocol && config.admission.proxies.is_empty() {
+        reader.complain("proxy-protocol", "no proxy's header would be believed: name the proxies in trusted-proxies");
     }
     if config.admin_listen.is_some_and(|admin| admin == config.listen && admin.port() != 0) {
         reader.complain("admin-listen", &format!("{} is where listen is: choose another port", config.listen));

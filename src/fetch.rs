@@ -1,4 +1,4 @@
-//! One GET over HTTP or HTTPS, for key sets and status pages: small, and seldom. Owns the connection and the size of
+//! One request over HTTP or HTTPS, for key sets, status pages and orders: small, and seldom. Owns the connection and the size of
 //! what it takes; how long it may take is the caller's.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -24,6 +24,18 @@ const BYTES: usize = 1 << 20;
 /// # Errors
 /// [`Kind::Config`] where it is no URL, [`Kind::Connection`] where there is no answer.
 pub async fn get(url: &str, authorization: Option<HeaderValue>) -> Result<(StatusCode, String)> {
+    request(Method::GET, url, authorization).await
+}
+
+/// The same of a POST without a body.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(url: &str, authorization: Option<HeaderValue>) -> Result<(StatusCode, String)> {
+    request(Method::POST, url, authorization).await
+}
+
+async fn request(method: Method, url: &str, authorization: Option<HeaderValue>) -> Result<(StatusCode, String)> {
     let failed = |what: &str| Error::new(Kind::Connection, format!("cannot fetch {url}: {what}"));
     let uri: Uri = url.parse().map_err(|_| Error::new(Kind::Config, format!("{url} is no URL")))?;
     let (Some(host), secure) = (uri.host(), uri.scheme_str() == Some("https")) else {
@@ -32,7 +44,9 @@ pub async fn get(url: &str, authorization: Option<HeaderValue>) -> Result<(Statu
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let host = host.trim_matches(['[', ']']);
     let tcp = TcpStream::connect((host, port)).await.map_err(|e| failed("no connection").because(e))?;
-    let mut request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
+    let mut request = Request::builder()
+        .method(method)
+        .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
         .header(header::HOST, uri.authority().map_or(host, |authority| authority.as_str()))
         .header(header::ACCEPT, "application/json")
         .header(header::CONNECTION, "close");

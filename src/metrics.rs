@@ -25,9 +25,10 @@ const PASTS: [&str; 6] = ["memory", "stream", "outbox", "snapshot", "page", "mem
 /// Where a page of rows may come from.
 const PAGES: [&str; 2] = ["database", "memory"];
 /// What may be refused.
-const LIMITS: [&str; 17] = [
+const LIMITS: [&str; 18] = [
     "origin",
     "connections",
+    "proxy",
     "descriptors",
     "accept",
     "sockets",

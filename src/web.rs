@@ -5,6 +5,7 @@ mod ask;
 pub mod connections;
 pub mod jwks;
 pub mod pages;
+mod proxied;
 mod reply;
 mod router;
 pub mod rows;

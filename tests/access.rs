@@ -509,3 +509,56 @@ async fn strangers_take_no_places_for_long() {
     server.subscribed(&as_role("/ws/pets", "vet")).await;
     server.stop().await.unwrap();
 }
+
+/// A proxy that forwards bytes says who stands behind it, before the first byte of the client.
+#[tokio::test]
+async fn behind_a_proxy_that_forwards_bytes_each_client_has_its_own_address() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
+    let settings = [
+        ("proxy-protocol", "true"),
+        ("trusted-proxies", "127.0.0.1"),
+        ("allow-anonymous", "true"),
+        ("max-sockets-per-address", "1"),
+        ("history-bytes", "1000000"),
+    ];
+    let server = TestServer::start_with(&db.url, &settings);
+    let open = async |header: &[u8]| {
+        let mut tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let request = "GET /ws/pets HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        tcp.write_all(&[header, request.as_bytes()].concat()).await.unwrap();
+        let mut answer = [0; 12];
+        let status = match tcp.read_exact(&mut answer).await {
+            Ok(_) => String::from_utf8_lossy(&answer[9..]).into_owned(),
+            Err(_) => "closed".to_owned(),
+        };
+        (status, tcp)
+    };
+    let version_2 = |client: [u8; 4]| {
+        let addresses = [&client[..], &[10, 0, 0, 1, 0x11, 0x22, 0x1f, 0x90]].concat();
+        [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", &addresses[..]].concat()
+    };
+    let (seven, eight) = (b"PROXY TCP4 203.0.113.7 10.0.0.1 4386 8080\r\n", version_2([203, 0, 113, 8]));
+    let (status, open_7) = open(seven).await;
+    assert_eq!(status, "101");
+    let (status, _open_8) = open(&eight).await;
+    assert_eq!(status, "101", "another client of the same proxy");
+    assert_eq!(open(&version_2([203, 0, 113, 7])).await.0, "503", "one has a socket, whatever the version says");
+    // without a header, or with a broken one, nobody is let in
+    for header in [&b""[..], b"PROXY TCP4 x y 1 2\r\n", b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0"] {
+        assert_eq!(open(header).await.0, "closed", "{}", header.escape_ascii());
+    }
+    drop(open_7);
+    while open(seven).await.0 != "101" {}
+    server.stop().await.unwrap();
+    // from an address that is no proxy's, a header is a stranger's word
+    let settings = [("proxy-protocol", "true"), ("trusted-proxies", "10.0.0.1"), ("allow-anonymous", "true")];
+    let server = TestServer::start_with(&db.url, &settings);
+    let mut tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
+    tcp.write_all(&[&seven[..], b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tcp.read_to_end(&mut answer).await;
+    assert_eq!(answer, b"");
+    server.stop().await.unwrap();
+}

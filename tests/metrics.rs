@@ -182,5 +182,72 @@ async fn operators_have_a_listener_of_their_own() {
     }
     assert_eq!(server.get("/healthz").await.0, 200);
     assert_eq!(server.get("/rows/pets").await.0, 200);
+    assert_eq!(server.get(&format!("/kick?channel=pets&token={}", token("vet"))).await.0, 401, "no admin");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_closes_the_sockets_of_a_user_or_of_a_channel_and_they_come_back() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); create table visits (id int primary key)").await;
+    db.run("select rowcast.watch('pets'), rowcast.watch('visits'), rowcast.allow('pets', 'vet'), rowcast.allow('visits', 'vet')").await;
+    let admin: std::net::SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let settings = [("admin-listen", &*admin.to_string()), ("jwt-secret", "a secret that only the tests know")];
+    let server = TestServer::start_with(&db.url, &settings);
+    let token = |user: &str, role: &str| {
+        let claims = serde_json::json!({"sub": user, "role": role, "exp": 4_000_000_000_u64});
+        let key = jsonwebtoken::EncodingKey::from_secret(b"a secret that only the tests know");
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    };
+    let of = async |path: &str, user: &str| {
+        let path = format!("{path}{}token={}", if path.contains('?') { "&" } else { "?" }, token(user, "vet"));
+        let mut socket = server.socket(&path).await;
+        let subscribed = socket.message().await;
+        assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
+        (socket, subscribed["cursor"].as_str().unwrap().to_owned())
+    };
+    let ask = async |address: std::net::SocketAddr, request: &str, header: &str| {
+        let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let text = format!("{request} HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n\r\n");
+        tcp.write_all(text.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let ((mut five, cursor), (mut six, _)) = (of("/ws/pets", "5").await, of("/ws/visits", "6").await);
+    let (mut inbox, _) = of("/ws/user/5", "5").await;
+    // not by a page, not by GET, not by anybody who reaches the clients' address
+    for (request, header, status) in [
+        ("POST /kick?user=5", "origin: http://localhost\r\n", "403"),
+        ("GET /kick?user=5", "", "405"),
+        ("POST /kick?user=", "", "400"),
+        ("POST /kick", "", "400"),
+    ] {
+        let answer = ask(admin, request, header).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+    }
+    for (role, status) in [(None, "401"), (Some("vet"), "401"), (Some("admin"), "200")] {
+        let query = role.map(|role| format!("&token={}", token("9", role))).unwrap_or_default();
+        let answer = ask(server.address, &format!("POST /kick?user=nobody{query}"), "").await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{role:?}: {answer}");
+    }
+    let answer = ask(admin, "POST /kick?user=5", "").await;
+    assert!(answer.contains("\"closed\": 2"), "{answer}");
+    assert_eq!((five.close_code().await, inbox.close_code().await), (1001, 1001));
+    db.run("insert into pets values (1)").await;
+    let mut back = server.socket(&format!("/ws/pets?since={cursor}&token={}", token("5", "vet"))).await;
+    let first = loop {
+        let message = back.message().await;
+        if message["type"] != "subscribed" {
+            break message;
+        }
+    };
+    assert_eq!(first["data"]["id"], 1, "nothing is lost: {first}");
+    let asking = tokio::process::Command::new(env!("CARGO_BIN_EXE_rowcast"))
+        .args(["kick", "--channel", "visits", "--url", &format!("http://{admin}")])
+        .output();
+    let said = asking.await.unwrap();
+    assert!(String::from_utf8_lossy(&said.stdout).contains("\"closed\": 1"), "{said:?}");
+    assert_eq!(six.close_code().await, 1001);
     server.stop().await.unwrap();
 }

@@ -3,8 +3,10 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper_tungstenite::tungstenite::client::IntoClientRequest as _;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
@@ -27,9 +29,19 @@ fn bearer(token: &str) -> Result<HeaderValue> {
 /// What a path of the server answers.
 pub(super) async fn get(url: &str, path: &str, token: Option<&str>) -> Result<String> {
     let target = format!("{}{path}", url.trim_end_matches('/'));
-    let authorization = token.map(bearer).transpose()?;
-    let answer = tokio::time::timeout(WITHIN, fetch::get(&target, authorization)).await;
-    let (status, text) = answer
+    answer(&target, fetch::get(&target, token.map(bearer).transpose()?)).await
+}
+
+/// Has the sockets of a user or of a channel closed, and says how many they were.
+pub(super) async fn kick(url: &str, what: &str, name: &str, token: Option<&str>) -> Result<String> {
+    let name = utf8_percent_encode(name, NON_ALPHANUMERIC);
+    let target = format!("{}/kick?{what}={name}", url.trim_end_matches('/'));
+    answer(&target, fetch::post(&target, token.map(bearer).transpose()?)).await
+}
+
+async fn answer(target: &str, asking: impl Future<Output = Result<(StatusCode, String)>>) -> Result<String> {
+    let (status, text) = tokio::time::timeout(WITHIN, asking)
+        .await
         .map_err(|_| Error::new(Kind::Connection, format!("{target} does not answer")))?
         .map_err(|e| if e.kind() == Kind::Connection { e.hint(NOT_RUNNING) } else { e })?;
     match status.as_u16() {

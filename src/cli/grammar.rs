@@ -1,6 +1,6 @@
 //! What can be typed: commands, flags and their help. Owns the words; knows not what they do.
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction, ArgGroup, Command};
 
 use crate::config::{self, SETTINGS};
 
@@ -176,6 +176,15 @@ pub fn command() -> Command {
                         .help("who has not taken everything yet: messages, bytes, milliseconds"),
                 )
                 .arg(url())
+                .arg(token()),
+        )
+        .subcommand(
+            Command::new("kick")
+                .about("Close the sockets of a user or of a channel on one node; their clients come back")
+                .arg(Arg::new("user").long("user").value_name("ID").help("of this user's token, or notifications"))
+                .arg(Arg::new("channel").long("channel").value_name("CHANNEL").help("that follow this channel"))
+                .group(ArgGroup::new("whom").args(["user", "channel"]).required(true))
+                .arg(url().help("address of the server's admin-listen, or of the server with an admin's token"))
                 .arg(token()),
         )
         .subcommand(

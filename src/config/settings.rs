@@ -190,6 +190,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "addresses and networks whose X-Forwarded-For is believed, with commas between them",
     },
     Setting {
+        name: "proxy-protocol",
+        env: &["ROWCAST_PROXY_PROTOCOL"],
+        default: Some("false"),
+        help: "each connection to listen begins with a header of the PROXY protocol, and comes from one of trusted-proxies",
+    },
+    Setting {
         name: "max-sockets-per-address",
         env: &["ROWCAST_MAX_SOCKETS_PER_ADDRESS"],
         default: Some("0"),

@@ -89,13 +89,18 @@ impl Connections {
             counts: AtomicBool::new(false),
             descriptors: AtomicU32::new(descriptors),
         };
-        if !peer.is_loopback() && !self.proxies.iter().any(|network| network.has(peer)) {
+        if !peer.is_loopback() && !self.is_proxy(peer) {
             if !self.by_address.take(peer, self.per_address) {
                 return Err(Refused::Address);
             }
             connection.counts.store(true, Relaxed);
         }
         Ok(Arc::new(connection))
+    }
+
+    /// Whether a peer is a proxy of ours.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.has(peer))
     }
 
     /// One of an operator: of the descriptors that are kept back.
@@ -119,6 +124,19 @@ impl Connection {
     /// Where it comes from.
     pub fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// The same connection, of a client behind the proxy from which it comes.
+    ///
+    /// # Errors
+    /// [`Refused::Address`].
+    pub fn behind(self: &Arc<Self>, client: IpAddr) -> Result<Arc<Self>, Refused> {
+        let all = self.all.clone();
+        if !all.by_address.take(client, all.per_address) {
+            return Err(Refused::Address);
+        }
+        let descriptors = AtomicU32::new(self.descriptors.swap(0, Relaxed));
+        Ok(Arc::new(Self { all, peer: client, counts: AtomicBool::new(true), descriptors }))
     }
 
     /// It is a socket or an event stream from now on, which other limits are for.
@@ -166,6 +184,17 @@ mod tests {
         assert!(all.enter(HERE, 1).is_ok(), "given back once it is gone");
         let third = all.enter(HERE, 1).unwrap();
         assert_eq!(all.enter(HERE, 1).unwrap_err(), Refused::Address);
+        drop((open, third));
+        assert!(all.enter(HERE, 1).is_ok() && all.descriptors.load(Relaxed) == 0);
+    }
+
+    #[test]
+    fn a_client_behind_a_proxy_has_as_many_as_any_other() {
+        let all = Connections::new(2, vec![PROXY.into()], 1000);
+        let open: Vec<_> = (0..2).map(|_| all.enter(PROXY, 1).unwrap().behind(HERE).unwrap()).collect();
+        let third = all.enter(PROXY, 1).unwrap();
+        assert_eq!(third.behind(HERE).unwrap_err(), Refused::Address);
+        assert_eq!((open[0].peer(), all.descriptors.load(Relaxed)), (HERE, 3));
         drop((open, third));
         assert!(all.enter(HERE, 1).is_ok() && all.descriptors.load(Relaxed) == 0);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode, header};
+use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 
 use super::admit::Names;
@@ -11,6 +12,7 @@ use super::connections::Connection;
 use super::reply::{Reply, json, text};
 use super::state::Web;
 use super::{ask, pages, rows, socket, sse, status};
+use crate::delivery::fanout::hub::Whom;
 use crate::errand::Errand;
 
 /// The answer to one request.
@@ -27,6 +29,16 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
         && let Some(errand) = path.strip_prefix("/clinic/")
     {
         return hand_on(application, errand, &request, web).await;
+    }
+    if path == "/kick" {
+        let peer = connection.peer();
+        ask::learn(&request, &path, peer, web).await;
+        return match ask::for_admin(&request, peer, web) {
+            Err(refusal) => ask::refused(refusal),
+            // where there are no tokens, whoever reaches this address could
+            Ok(()) if web.hub.keys().is_none() => text(StatusCode::FORBIDDEN, "set admin-listen, and ask there\n"),
+            Ok(()) => kick(&request, web),
+        };
     }
     let brings_commands = request.method() == Method::POST && path == "/sse";
     if request.method() != Method::GET && request.method() != Method::HEAD && !brings_commands {
@@ -70,14 +82,46 @@ pub(super) async fn route_for_operators(request: Request<Incoming>, web: &Web) -
     if !web.admission.allow_host(request.headers(), Names::NotPublic) {
         return text(StatusCode::MISDIRECTED_REQUEST, "use an address, or a name that nobody else can register\n");
     }
+    if request.uri().path() == "/kick" {
+        return kick(&request, web);
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
     }
     let reply = about_the_server(request.uri().path(), &request, web).await;
     reply.unwrap_or_else(|| {
-        let there = "not found: here are /metrics, /healthz, /readyz, /websocket/status, /websocket/behind, /websocket/database\n";
+        let there = "not found: here are /metrics, /healthz, /readyz, /websocket/status, /websocket/behind, /websocket/database, /kick\n";
         text(StatusCode::NOT_FOUND, there)
     })
+}
+
+/// Closes the sockets of a user or of a channel.
+fn kick(request: &Request<Incoming>, web: &Web) -> Reply {
+    if request.method() != Method::POST {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here\n");
+    }
+    // a page that an operator looks at is not the operator
+    if request.headers().contains_key(header::ORIGIN) {
+        return text(StatusCode::FORBIDDEN, "no page may ask this\n");
+    }
+    let asked = request.uri().query().unwrap_or_default().split_once('=');
+    let named = asked.and_then(|(what, name)| {
+        let name = percent_decode_str(name).decode_utf8().ok().filter(|name| !name.is_empty())?;
+        match what {
+            "user" => Some(Whom::User(name.into())),
+            "channel" => Some(Whom::Channel(name.into())),
+            _ => None,
+        }
+    });
+    let Some(whom) = named else {
+        return text(StatusCode::BAD_REQUEST, "say whom: /kick?user=7 or /kick?channel=pets\n");
+    };
+    let closed = web.hub.kick(&whom);
+    match &whom {
+        Whom::User(user) => tracing::info!(event = "kicked", user = &**user, closed),
+        Whom::Channel(channel) => tracing::info!(event = "kicked", channel = &**channel, closed),
+    }
+    json(StatusCode::OK, &serde_json::json!({ "closed": closed }))
 }
 
 /// What is answered of the server itself, and of nothing that it serves.

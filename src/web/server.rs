@@ -1,6 +1,7 @@
 //! The listener. Owns accepting and the drain; which connections are taken is `connections`', what is answered the router's.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::connections::{Connection, Overdue, Refused};
+use super::proxied::client_of;
 use super::reply::harden;
 use super::router::{route, route_for_operators};
 use super::spare::Spare;
@@ -107,11 +109,17 @@ enum Door {
     Operators,
 }
 
-async fn serve(tcp: TcpStream, connection: Arc<Connection>, web: Arc<Web>) {
+async fn serve(mut tcp: TcpStream, mut connection: Arc<Connection>, web: Arc<Web>) {
     // a frame is written whole: waiting for more would only add latency
     let _ = tcp.set_nodelay(true);
     // a client that vanished without a word while frames were on their way: the kernel alone gives up after 15 minutes
     let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    if web.admission.proxy_protocol {
+        match behind_proxy(&mut tcp, &connection, &web).await {
+            Some(client) => connection = client,
+            None => return,
+        }
+    }
     match web.tls.clone() {
         None => answer(tcp, connection, web, Door::Clients).await,
         Some(tls) => {
@@ -125,6 +133,26 @@ async fn serve(tcp: TcpStream, connection: Arc<Connection>, web: Arc<Web>) {
             }
         }
     }
+}
+
+/// The connection of the client that a proxy's header names; `None` where it is not taken.
+async fn behind_proxy(tcp: &mut TcpStream, connection: &Arc<Connection>, web: &Web) -> Option<Arc<Connection>> {
+    let (proxy, within) = (connection.peer(), web.connections.headers_within());
+    let client = match web.connections.is_proxy(proxy) {
+        true => timeout(within, client_of(tcp)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+        false => Err(io::Error::other("the peer is none of trusted-proxies")),
+    };
+    let (limit, error) = match client.map(|client| client.map_or(Ok(connection.clone()), |ip| connection.behind(ip))) {
+        Ok(Ok(connection)) => return Some(connection),
+        // as without a proxy
+        Ok(Err(_)) => ("connections", None),
+        Err(error) => ("proxy", Some(error)),
+    };
+    if let Some(unlogged) = web.hub.metrics().refuse(limit) {
+        let error = error.map(tracing::field::display);
+        tracing::warn!(event = "connection_refused", address = %proxy, limit, error, unlogged);
+    }
+    None
 }
 
 /// Answers the requests of one connection.

@@ -207,22 +207,7 @@ impl Session {
             match self.inbound.read(&self.writer, self.hub.unfinished()) {
                 // who was refused, or told to go, is answered nothing more
                 Ok(Message::Text(_) | Message::Binary(_)) if self.writer.is_ending() => {}
-                #[cfg(feature = "autobahn")]
-                Ok(Message::Text(text)) => self.writer.echo(0x81, text.as_bytes()),
-                #[cfg(feature = "autobahn")]
-                Ok(Message::Binary(bytes)) => self.writer.echo(0x82, &bytes),
-                #[cfg(not(feature = "autobahn"))]
-                Ok(Message::Text(text)) => self.obey(&text),
-                #[cfg(not(feature = "autobahn"))]
-                Ok(Message::Binary(_)) if self.is_too_fast("") => {}
-                #[cfg(not(feature = "autobahn"))]
-                Ok(Message::Binary(_)) => {
-                    self.refuse(&protocol::error(
-                        "bad_message",
-                        "binary frames are not understood: send JSON as text",
-                        None,
-                    ));
-                }
+                Ok(message @ (Message::Text(_) | Message::Binary(_))) => self.hear(&message),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 Ok(Message::Close(_)) => {
                     // tungstenite's answer is in the control frames; nothing may follow it
@@ -259,6 +244,28 @@ impl Session {
             }
         }
         Reading::Paused
+    }
+
+    #[cfg(not(feature = "autobahn"))]
+    fn hear(&mut self, message: &Message) {
+        match message {
+            Message::Text(text) => self.obey(text),
+            _ if self.is_too_fast("") => {}
+            _ => {
+                let text = "binary frames are not understood: send JSON as text";
+                self.refuse(&protocol::error("bad_message", text, None));
+            }
+        }
+    }
+
+    /// Sends back what came.
+    #[cfg(feature = "autobahn")]
+    fn hear(&self, message: &Message) {
+        match message {
+            Message::Text(text) => self.writer.echo(0x81, text.as_bytes()),
+            Message::Binary(bytes) => self.writer.echo(0x82, bytes),
+            _ => {}
+        }
     }
 
     /// Whether this command is one too many; then it is answered.

@@ -12,6 +12,7 @@ mod behind;
 mod explain;
 mod join;
 mod judge;
+mod kick;
 mod known;
 mod members;
 mod page;
@@ -166,6 +167,7 @@ struct State {
 type Columns = Option<Arc<[Column]>>;
 
 pub use join::{JoinError, JoinOutcome};
+pub use kick::Whom;
 use members::Hold;
 pub(crate) use members::Shown;
 pub(crate) use page::{Freshness, NoPage};
