@@ -443,6 +443,52 @@ mod tests {
     }
 
     #[test]
+    fn a_boundary_names_what_lies_before_it() {
+        let (earlier, end) = (Snapshot::parse("5:8:5,7").unwrap(), Snapshot::parse("9:12:9").unwrap());
+        assert_eq!((end.xmin(), end.xmax()), (9, 12));
+        let cursor = Cursor { epoch: 7, incarnation: 2, lsn: 3, seen: end.clone(), inside: None };
+        let boundary = Boundary::new(cursor.clone());
+        assert_eq!(boundary.at(&earlier).cursor, Cursor { seen: earlier.clone(), ..cursor.clone() });
+        let within = Cursor { seen: earlier.clone(), inside: Some((end, 41)), ..cursor };
+        let mut token = boundary.inside(&earlier);
+        push_id(&mut token, 41);
+        assert_eq!(token, within.token());
+    }
+
+    #[test]
+    fn what_had_not_begun_for_one_may_be_running_for_the_other() {
+        let covers = |one, other| Snapshot::parse(one).unwrap().covers(&Snapshot::parse(other).unwrap());
+        assert!(covers("10:10:", "10:12:10,11"), "it saw neither");
+        assert!(!covers("10:10:", "10:12:11"), "10 has ended");
+        assert!(!covers("9:10:9", "10:10:") && covers("10:10:", "9:10:9"));
+    }
+
+    #[test]
+    fn the_latest_transaction_since_is_the_last_that_ended() {
+        let latest = |now, before| Snapshot::parse(now).unwrap().latest_since(&Snapshot::parse(before).unwrap());
+        assert_eq!(latest("10:15:10,13", "10:12:10"), Some(14));
+        assert_eq!(latest("10:15:10,13,14", "10:12:10"), Some(12));
+        assert_eq!(latest("15:15:", "10:15:10"), Some(10), "it ran all the while");
+        assert_eq!(latest("10:12:10", "10:12:10"), None);
+        assert_eq!(latest("200000:200000:", "100:200000:100"), None, "not looked for any longer");
+    }
+
+    #[test]
+    fn no_change_has_the_id_0() {
+        let begin = Cursor { epoch: 7, incarnation: 1, lsn: 1, seen: Snapshot::all_before(9), inside: None };
+        let token = begin.token_inside(&Snapshot::all_before(12));
+        assert_eq!(Cursor::parse(&format!("{token}.10")), Err(BadToken));
+        assert_eq!(Cursor::parse(&format!("{token}.11")).unwrap().inside, Some((Snapshot::all_before(12), 1)));
+    }
+
+    #[test]
+    fn a_snapshot_that_no_server_prints_is_refused() {
+        for text in ["5:8:6,6", "5:8:7,6", "5:8:8", "5:8:4", "9:8:", "5:8", "5:8:x", ":8:"] {
+            assert_eq!(Snapshot::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn transaction_0_is_none() {
         assert_eq!(Snapshot::parse("0:0:"), None);
         let nowhere = Cursor { epoch: 1, incarnation: 1, lsn: 1, seen: Snapshot::all_before(0), inside: None };

@@ -130,6 +130,21 @@ mod tests {
             .collect()
     }
 
+    /// Else each chunk but the first would be read from the outbox.
+    #[test]
+    fn the_next_chunk_of_a_cut_is_taken_where_the_last_one_ended() {
+        let ends: Vec<usize> = (0..20).map(|i| i % 7).collect();
+        let mut position = boundary(at(&ends, 0)).cursor;
+        let mut ids = Vec::new();
+        for (at, cut) in cuts(&ends, 0, 5, 2) {
+            let Step::Take(cut, next) = step(&position, Some(&at), cut) else { panic!("nothing is missing at {at:?}") };
+            ids.extend(cut.changes.iter().map(|change| change.id));
+            position = next;
+        }
+        assert!(ids.len() > 4 && ids.is_sorted());
+        assert_eq!(position, boundary(self::at(&ends, 5)).cursor);
+    }
+
     /// A stream that was emptied begins with the newest changes; of the older ones, a transaction has ended meanwhile that
     /// ran when this node was there.
     #[test]
