@@ -14,6 +14,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::ArgMatches;
+use clap::parser::ValueSource;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use grammar::command;
@@ -80,9 +81,19 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("unwatch", arguments)) => unwatch(arguments, schema).await,
         Some(("uninstall", arguments)) => uninstall(arguments, schema).await,
         Some(("status", arguments)) => {
-            let page = if arguments.get_flag("behind") { "/websocket/behind" } else { "/websocket/status" };
             let url = text(arguments, "url").unwrap_or_default();
-            print!("{}", ask::get(url, page, token(arguments).as_deref()).await?);
+            let asked = ["behind", "healthy", "ready"].into_iter().find(|flag| arguments.get_flag(flag));
+            let (page, url) = match asked {
+                Some("behind") => ("/websocket/behind", url.to_owned()),
+                Some(health) => {
+                    let named = arguments.value_source("url") == Some(ValueSource::CommandLine);
+                    let listen = std::env::var("ROWCAST_LISTEN").ok().filter(|_| !named);
+                    let page = if health == "ready" { "/readyz" } else { "/healthz" };
+                    (page, listen.and_then(|listen| ask::beside(&listen)).unwrap_or_else(|| url.to_owned()))
+                }
+                None => ("/websocket/status", url.to_owned()),
+            };
+            print!("{}", ask::get(&url, page, token(arguments).as_deref()).await?);
             Ok(())
         }
         Some(("kick", arguments)) => {

@@ -382,3 +382,22 @@ async fn a_passed_socket_beyond_this_machine_wants_a_key() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("beyond loopback") && said.contains("--jwt-secret"), "{said}");
 }
+
+/// What a container's health check runs: the image has no shell and no curl.
+#[tokio::test]
+async fn a_health_check_asks_the_server_beside_it() {
+    let db = TestDatabase::new().await;
+    let served = Served::start(&db.url, &[]).await;
+    let port = served.address.rsplit(':').next().unwrap().to_owned();
+    let ask = async |flag: &'static str| {
+        let mut command = rowcast("");
+        command.args(["status", flag]).env("ROWCAST_LISTEN", format!("0.0.0.0:{port}"));
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert_eq!(ask("--healthy").await, (Some(0), "ok\n".to_owned()));
+    assert_eq!(ask("--ready").await, (Some(0), "ready\n".to_owned()));
+    served.terminate();
+    served.ended().await;
+    assert_eq!(ask("--healthy").await, (Some(1), String::new()));
+}

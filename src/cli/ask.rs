@@ -1,6 +1,7 @@
 //! A client of a running rowcast: its pages, a socket. Owns the asking; knows no database.
 
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -24,6 +25,15 @@ fn bearer(token: &str) -> Result<HeaderValue> {
         .map_err(|_| Error::new(Kind::Config, "the token is no JSON Web Token"))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+/// The address of a server that listens beside this process: a port on all addresses is one of this machine.
+pub(super) fn beside(listen: &str) -> Option<String> {
+    let mut address: SocketAddr = listen.parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Some(format!("http://{address}"))
 }
 
 /// What a path of the server answers.

@@ -175,6 +175,20 @@ pub fn command() -> Command {
                         .action(ArgAction::SetTrue)
                         .help("who has not taken everything yet: messages, bytes, milliseconds"),
                 )
+                .arg(
+                    Arg::new("healthy")
+                        .long("healthy")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with("behind")
+                        .help("only whether it answers, for a container's health check; without --url the port of ROWCAST_LISTEN on this machine"),
+                )
+                .arg(
+                    Arg::new("ready")
+                        .long("ready")
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with_all(["behind", "healthy"])
+                        .help("only whether it is live, as a load balancer asks"),
+                )
                 .arg(url())
                 .arg(token()),
         )
