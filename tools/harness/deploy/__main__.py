@@ -1,8 +1,9 @@
 """What stands around rowcast, tried with the real programs: nginx and HAProxy while both nodes are restarted, promtool on the
-alerts, systemd-analyze on the unit, an outage, clocks that are wrong. Exit code 1 where anything is wrong.
+alerts, systemd-analyze on the unit, Helm and the schemas of Kubernetes on the chart and the manifests, an
+outage, clocks that are wrong. Exit code 1 where anything is wrong.
 
 The parts lie beside it. A private Postgres and the WebSocket client are harness.cluster and harness.websocket. A program that is not there
-is skipped and said, or with CI=true a failure; scripts/install-deploy installs them. Standard library only; needs Linux.
+is skipped and said, or with CI=true a failure; scripts/install-deploy installs them. Needs Linux.
 """
 
 import argparse
@@ -14,9 +15,15 @@ from typing import Any
 from harness import cluster as kit
 from harness.repository import ROOT
 
-from . import alerts, nights, proxies, unit
+from . import alerts, manifests, nights, proxies, unit
 
-PARTS = {"alerts": alerts.run, "unit": unit.run, "nights": nights.run, "proxies": proxies.run}
+PARTS = {
+    "alerts": alerts.run,
+    "unit": unit.run,
+    "manifests": manifests.run,
+    "nights": nights.run,
+    "proxies": proxies.run,
+}
 ALL_WITHIN = 240  # seconds; then it is given up, whatever hangs
 
 
