@@ -10,7 +10,7 @@ FOREIGN_SEED ?= 2608
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-edges test-versions test-faults test-deploy foreign soak check check-docs check-python check-oldest-rust schema-dump bench clean
+.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-edges test-versions test-faults test-deploy foreign soak release test-release check check-docs check-python check-oldest-rust schema-dump bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,7 +72,7 @@ test-examples: postgres ## what the READMEs of examples/ tell to type, seen at t
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/examples --binary target/debug/rowcast
 
-test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts, the unit
+test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts, the unit, the chart, the package
 	@scripts/install-deploy
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/deploy --binary target/debug/rowcast
@@ -105,6 +105,13 @@ foreign: postgres ## random foreign databases for an hour
 soak: postgres ## the soak for an hour, until something is wrong
 	$(CARGO) build --release --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/soak --seconds 3600 --faults all
+
+release: postgres ## what there is to download, in target/release-files, each installed and run in a clean root, or said why not
+	scripts/release
+	tests/installed
+
+test-release: postgres ## the files of target/release-files again, installed and run
+	tests/installed
 
 bench: ## the figures of benches/README.md
 	$(CARGO) build --release --locked

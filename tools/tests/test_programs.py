@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from harness.installed import __main__ as installed
 from harness.repository import ROOT
 
 WORKFLOW = ROOT / ".github/workflows/ci.yml"
@@ -18,6 +19,7 @@ WORKFLOW = ROOT / ".github/workflows/ci.yml"
 def launchers() -> list[Path]:
     """The scripts that call this package."""
     found = [file for folder in ("tests", "benches") for file in (ROOT / folder).iterdir() if file.is_file()]
+    found.append(ROOT / "scripts/release")
     return sorted(file for file in found if os.access(file, os.X_OK) and b"/tools" in file.read_bytes())
 
 
@@ -45,6 +47,24 @@ class Launchers(unittest.TestCase):
         for file in launchers():
             (named,) = re.findall(r"tools/(harness/[\w/.]+[\w])", file.read_text(encoding="utf-8"))
             self.assertTrue((ROOT / "tools" / named).exists(), f"{file.name}: tools/{named}")
+
+
+class ReleaseWorkflow(unittest.TestCase):
+    """.github/workflows/release.yml"""
+
+    text = (ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8")
+
+    def test_what_it_calls_is_there(self) -> None:
+        called = set(re.findall(r"(?<![\w/.-])((?:scripts|tests)/[a-z-]+)", self.text))
+        self.assertGreaterEqual(called, {"scripts/release", "tests/installed", "scripts/join-release"})
+        for name in called:
+            self.assertTrue(os.access(ROOT / name, os.X_OK), name)
+        parts = re.findall(r"tests/installed --parts ([\w,]+)", self.text)
+        self.assertLessEqual(set(parts[0].split(",")), set(installed.PARTS))
+
+    def test_it_builds_where_the_image_is_built(self) -> None:
+        (container,) = re.findall(r"^    container: (\S+)$", self.text, re.M)
+        self.assertIn(f"\nFROM {container} AS builder\n", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
 
 
 class Workflow(unittest.TestCase):

@@ -1,5 +1,5 @@
 """What stands around rowcast, tried with the real programs: nginx and HAProxy while both nodes are restarted, promtool on the
-alerts, systemd-analyze on the unit, Helm and the schemas of Kubernetes on the chart and the manifests, an
+alerts, systemd-analyze on the unit, Helm and the schemas of Kubernetes on the chart and the manifests, dpkg on the package, an
 outage, clocks that are wrong. Exit code 1 where anything is wrong.
 
 The parts lie beside it. A private Postgres and the WebSocket client are harness.cluster and harness.websocket. A program that is not there
@@ -15,12 +15,13 @@ from typing import Any
 from harness import cluster as kit
 from harness.repository import ROOT
 
-from . import alerts, manifests, nights, proxies, unit
+from . import alerts, manifests, nights, package, proxies, unit
 
 PARTS = {
     "alerts": alerts.run,
     "unit": unit.run,
     "manifests": manifests.run,
+    "package": package.run,
     "nights": nights.run,
     "proxies": proxies.run,
 }

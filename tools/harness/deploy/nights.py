@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
+from harness.release import image as released
 from harness.repository import ROOT
 from harness.websocket import Inbox
 
@@ -135,21 +136,32 @@ def library() -> str:
 
 
 def image(cluster: kit.Cluster) -> Iterator[Any]:
-    """Of the Dockerfile, what can be tried without building it."""
-    last = (ROOT / "Dockerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
-    if "ca-certificates" not in last or not re.search(r"^USER \d+:\d+$", last, re.M):
-        yield "the image's last stage has no authorities, or runs as root"
-    command = json.loads(re.search(r"^HEALTHCHECK .*?CMD (\[.*?\])$", last, re.M | re.S)[1])
+    """Of the Dockerfile, what can be tried without building it: its health check, with the program in place of the image."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    runs = released.runs(text)
+    if not re.fullmatch(r"\d+:\d+", runs["User"]) or runs["User"].startswith("0:"):
+        yield f"the image runs as {runs['User']}"
+    toolchain = (ROOT / "rust-toolchain.toml").read_text(encoding="utf-8")
+    channel = re.search(r'^channel = "(.+)"', toolchain, re.M)[1]
+    if not re.search(rf"^FROM rust:{re.escape(channel)}-\w+(@sha256:[0-9a-f]{{64}})? AS builder$", text, re.M):
+        yield f"the image is not built with Rust {channel}, as rust-toolchain.toml says"
+    _, *command = runs["Healthcheck"]["Test"]
     with kit.Relay(cluster) as relay:
         port = relay.port
-        answered = health(command, port)
-    if answered != 0 or health(command, port) == 0:
-        yield f"the health check says {answered} of a server, and {health(command, port)} without one"
+        answered = health(cluster, command, port)
+    if answered != 0 or health(cluster, command, port) == 0:
+        yield f"the health check says {answered} of a server, and {health(cluster, command, port)} without one"
 
 
-def health(command: Any, port: int) -> Any:
+def health(cluster: kit.Cluster, command: Any, port: int) -> Any:
+    program, *arguments = command
+    if program != "rowcast":
+        raise kit.Failure(f"the image has nothing but rowcast, and its health check runs {program}")
     return subprocess.run(
-        command, env={"PATH": "/usr/bin:/bin", "ROWCAST_LISTEN": f"0.0.0.0:{port}"}, capture_output=True, timeout=10
+        [cluster.rowcast_program, *arguments],
+        env={"ROWCAST_LISTEN": f"0.0.0.0:{port}"},
+        capture_output=True,
+        timeout=10,
     ).returncode
 
 
