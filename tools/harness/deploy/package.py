@@ -22,8 +22,10 @@ SETTINGS = "etc/rowcast/rowcast.env"
 
 def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any) -> Any:
     """How many things are wrong."""
-    if not shutil.which("dpkg-shlibdeps") or os.geteuid() != 0:
-        return missing("the Debian package: there is no dpkg-dev, or this is not root")
+    if not shutil.which("dpkg-shlibdeps"):
+        return missing("the Debian package: there is no dpkg-dev")
+    if subprocess.run([*as_root(), "true"], capture_output=True).returncode:
+        return missing("the Debian package: this is not root, and may not take its place")
     folder = Path(kit.temporary_parent(arguments.dir)) / f"rowcast-package-{os.getpid()}"
     folder.mkdir()
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -32,6 +34,11 @@ def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any
         print(f"WRONG  {mistake}", flush=True)
     print(f"{'ok' if not mistakes else 'WRONG':6} the Debian package: installed, updated, purged", flush=True)
     return len(mistakes)
+
+
+def as_root() -> list[str]:
+    """dpkg gives files to root. Another user is root in a name space of its own."""
+    return [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
 
 
 def judge(folder: Path, program: Path) -> Iterator[str]:
@@ -47,9 +54,8 @@ def judge(folder: Path, program: Path) -> Iterator[str]:
     def dpkg(*action: str | Path) -> str:
         # its libraries are this machine's
         forced = ["--force-depends", "--force-script-chrootless", "--force-confold"]
-        done = subprocess.run(
-            ["dpkg", f"--root={root}", *forced, *action], capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
+        command = [*as_root(), "dpkg", f"--root={root}", *forced, *action]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise kit.Failure(f"dpkg {' '.join(map(str, action))}:\n{done.stdout}{done.stderr}")
         return done.stdout

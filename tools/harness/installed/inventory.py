@@ -2,9 +2,12 @@
 
 import json
 import re
+import subprocess
 import tarfile
+from pathlib import Path
 
 from harness import cluster as kit
+from harness.repository import ROOT
 
 from .stage import Stage
 
@@ -29,5 +32,23 @@ def run(stage: Stage) -> str:
     if unsaid:
         raise kit.Failure(f"the licences say nothing of {', '.join(unsaid)}")
     licensed = [each for each in crates.values() if each["licenses"][0]["expression"]]
+    packaged = chart(stage)
     debian = len(components) - len(crates)
-    return f"{len(linked)} crates in the program, {len(crates) - len(linked)} that build it, {debian} packages in the image, {len(licensed)} licences"
+    building = len(crates) - len(linked)
+    counted = f"{len(linked)} crates in the program, {building} that build it, {debian} packages in the image"
+    return f"{counted}, {len(licensed)} licences; {packaged}"
+
+
+def chart(stage: Stage) -> str:
+    """Helm renders the packed chart as it renders the folder."""
+    python = subprocess.run([ROOT / "scripts/python-packages"], capture_output=True, text=True).stdout.strip()
+    helm = Path(python).parent / "helm"
+    if not helm.exists():
+        return "the chart was not looked at: no Helm"
+    packed, folder = (
+        kit.output([helm, "template", "rowcast", each])
+        for each in (stage.file("rowcast-chart-*.tgz"), ROOT / "deploy/helm/rowcast")
+    )
+    if packed != folder:
+        raise kit.Failure("the packed chart is another one than deploy/helm/rowcast")
+    return "the chart renders"
