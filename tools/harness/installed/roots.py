@@ -13,6 +13,8 @@ from .stage import Missing, Stage, name_server, unpack, wait_until_ready
 
 AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 SETTINGS = "etc/rowcast/rowcast.env"
+# where a package lies in a root; a booted one has another /tmp
+KEPT = "var/cache"
 # of a cached root: with what `booted` needs too
 INCLUDED = "ca-certificates,systemd,systemd-sysv,dbus"
 
@@ -77,11 +79,12 @@ def debian(stage: Stage) -> str:
 
 
 def booted(stage: Stage) -> str:
-    """The same in a Debian that systemd has booted: from `systemctl enable --now` to a row, a restart, an update."""
+    """The same in a Debian that systemd has booted: the unit serves, goes on with an updated package, and ends with a removed one."""
     if not shutil.which("systemd-nspawn"):
         raise Missing("there is no systemd-nspawn: apt-get install systemd-container")
     root = debian_root(stage, "booted")
-    install(root, stage.file("rowcast_*.deb"))
+    package = stage.file("rowcast_*.deb")
+    install(root, package)
     stage.fresh()
     stage.migrate()
     stage.watch()
@@ -113,6 +116,15 @@ def booted(stage: Stage) -> str:
                 raise Missing(f"systemd does not boot here: {kit.tail(log, 3)}") from failure
             raise
         stage.arrives(base)
+        before = main_process(process.pid)
+        inside(process.pid, "dpkg", "--install", f"/{KEPT}/{package.name}")
+        wait_until_ready(base, lambda: process.poll() is None, lambda: kit.tail(log))
+        if main_process(process.pid) == before:
+            raise kit.Failure("an updated package leaves the old program running")
+        stage.arrives(base)
+        inside(process.pid, "dpkg", "--remove", "rowcast")
+        if main_process(process.pid) != "0":
+            raise kit.Failure("a removed package leaves the program running")
     finally:
         process.terminate()
         try:
@@ -120,12 +132,24 @@ def booted(stage: Stage) -> str:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-    return "the unit, started by systemd at boot"
+    return f"{package.name}: the unit serves from the boot on, after an update, and no longer once it is removed"
+
+
+def inside(nspawn: int, *command: str) -> str:
+    """Runs a program beside the booted system's first process."""
+    first = Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text(encoding="utf-8").split()[0]
+    return kit.output(
+        ["nsenter", f"--target={first}", "--mount", "--uts", "--ipc", "--pid", "--root", "--wd=/", *command]
+    )
+
+
+def main_process(nspawn: int) -> str:
+    return inside(nspawn, "systemctl", "show", "--property=MainPID", "--value", "rowcast").strip()
 
 
 def install(root: Path, package: Path) -> None:
-    shutil.copy(package, root / "tmp")
-    kit.run(["chroot", root, "dpkg", "--install", f"/tmp/{package.name}"])
+    shutil.copy(package, root / KEPT)
+    kit.run(["chroot", root, "dpkg", "--install", f"/{KEPT}/{package.name}"])
 
 
 def debian_root(stage: Stage, name: str) -> Path:

@@ -93,6 +93,9 @@ def environment(root: Path, folder: Path, target: Target) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("RUSTFLAGS", "CARGO_BUILD_", "CARGO_PROFILE_"))
     }
+    if target.triple.endswith("-musl"):
+        # else each architecture has another name for it
+        ours[f"CC_{target.triple.replace('-', '_')}"] = "musl-gcc"
     return {
         **ours,
         "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
