@@ -14,6 +14,7 @@ RUN RUSTUP_TOOLCHAIN="$RUST_VERSION" cargo build --release --locked --bin rowcas
 
 FROM scratch
 COPY --from=builder /image /
+COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/rowcast/
 # The number, not the name: Kubernetes' runAsNonRoot cannot tell from a name.
 USER 10001:10001
 # A container's own loopback, rowcast's default, is reached by nobody. Without a key or
