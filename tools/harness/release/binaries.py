@@ -51,7 +51,8 @@ def alone() -> Target:
 
 def build(release: Release, target: Target) -> Built:
     """By cargo."""
-    folder = release.root / "target/release-build"
+    # each has its own: with other flags cargo would build all anew in the folder of another
+    folder = release.root / "target/release-build" / target.name
     env = environment(release.root, folder, target)
     command = [
         os.environ.get("CARGO", "cargo"),
@@ -66,10 +67,7 @@ def build(release: Release, target: Target) -> Built:
     done = subprocess.run(command, cwd=release.root, env=env)
     if done.returncode:
         raise kit.Failure(f"{' '.join(command)} ended with code {done.returncode}")
-    # the next one for the same target would take its place
-    program = release.work / target.name / PROGRAM
-    program.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(folder / target.triple / "release" / PROGRAM, program)
+    program = folder / target.triple / "release" / PROGRAM
     refuse_paths(program, [str(path) for path in named(release.root)])
     said = kit.output([program, "--version"]).strip()
     if said != f"{PROGRAM} {release.version}":
