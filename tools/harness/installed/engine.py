@@ -91,17 +91,33 @@ def compose(stage: Stage) -> str:
         raise Missing(f"no Docker Compose 2: {found.stderr.strip()}")
     program = found.stdout.strip()
     with running():
-        kit.run(["docker", "tag", load(stage), "rowcast"])
         for name in STAND_INS:
             kit.run([ROOT / "scripts" / name])
         told = []
         for file, port in (("docker-compose.yml", 8000), ("docker-compose.scale.yml", 8080)):
-            with up(program, file, stage.folder) as command:
+            with named(load(stage)), up(program, file, stage.folder) as command:
                 wait_until_ready(
                     f"http://127.0.0.1:{port}", lambda: True, lambda command=command: said(command), within=120
                 )
                 told.append(f"{file}: {changed(command, f'http://127.0.0.1:{port}')}")
     return "; ".join(told)
+
+
+@contextlib.contextmanager
+def named(image: str) -> Iterator[None]:
+    """As the files name it; afterwards that is again what it was before, or nothing, for which `docker compose up` builds it."""
+    before = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Id}}", "rowcast"], capture_output=True, text=True
+    )
+    kit.run(["docker", "tag", image, "rowcast"])
+    try:
+        yield
+    finally:
+        kit.run(
+            ["docker", "tag", before.stdout.strip(), "rowcast"]
+            if before.returncode == 0
+            else ["docker", "rmi", "rowcast"]
+        )
 
 
 @contextlib.contextmanager
