@@ -10,7 +10,7 @@ from harness import cluster as kit
 
 from .stage import WITHIN, Missing, Stage
 
-# It prints names, and ends at the first one that begins as it is told. In Node 20 the socket is that of the package ws.
+# It says when it has the rows, and prints the name that it is told to wait for. In Node 20 the socket is that of the package ws.
 NODE = """
 const [base, wanted] = process.argv.slice(2);
 const client = connect(base, { WebSocket: globalThis.WebSocket ?? ws.WebSocket });
@@ -19,7 +19,7 @@ const look = () => {
   for (const pet of pets.values()) if (pet.name === wanted) { console.log(pet.name); process.exit(0); }
 };
 pets.on("change", look);
-console.log("listening");
+pets.ready.then(() => console.log("listening"));
 """
 MODULE = 'import * as ws from "ws";\nimport { connect } from "rowcast-client";\nimport "rowcast-client/store";\n' + NODE
 REQUIRED = 'const ws = require("ws");\nconst { connect } = require("rowcast-client");\n' + NODE
@@ -30,11 +30,13 @@ from rowcast import connect
 async def main() -> None:
     base, wanted = sys.argv[1:]
     async with connect(base) as client:
+        told = asyncio.Event()
+        pets = client.collection("pets", key="pet_id")
+        pets.on_change(lambda _: told.set() if any(pet["name"] == wanted for pet in pets.values()) else None)
+        await pets.ready
         print("listening", flush=True)
-        async for change in client.subscribe("pets", snapshot=True):
-            if change.data and change.data.get("name") == wanted:
-                print(wanted)
-                return
+        await told.wait()
+        print(wanted)
 
 asyncio.run(main())
 """
