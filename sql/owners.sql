@@ -35,8 +35,9 @@ begin
           union all
           -- the function of a user rule is the table's owner's
           select 'routine', p.oid::regprocedure::text, p.proowner,
-                 case when p.proname in ('capture', 'capture_truncate', 'notify', 'publish') then 'rowcast_capture'
-                   else owner end
+                 case when p.proname in (
+                   'capture', 'capture_brief', 'capture_truncate', 'capture_truncate_brief', 'notify', 'publish')
+                   then 'rowcast_capture' else owner end
             from pg_proc p
            where p.pronamespace = 'rowcast'::regnamespace and p.proname !~ '^users_of_[0-9]+$'
           union all

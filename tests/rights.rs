@@ -106,6 +106,9 @@ async fn whoever_was_first_in_the_search_path_is_called_by_nothing_of_ours() {
     check("migrate").await;
     rowcast(&db.url, &["migrate"]).await;
     check("an upgrade").await;
+    let capture = "select string_agg(format('%s of %s', proname, proowner::regrole), ', ') from pg_proc
+        where pronamespace = 'rowcast'::regnamespace and proname like 'capture%' and prosecdef and proowner <> 'rowcast_capture'::regrole";
+    assert_eq!(db.text(capture).await, "", "the functions of the triggers belong to a role that has nothing to take");
     let texts = "select string_agg(text, ' ') from (select pg_get_viewdef(oid) from pg_class where relnamespace = 'rowcast'::regnamespace and relkind = 'v'
         union all select pg_get_functiondef(oid) from pg_proc where pronamespace = 'rowcast'::regnamespace) t(text)";
     let text = db.text(texts).await;

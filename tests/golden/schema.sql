@@ -82,7 +82,7 @@ CREATE FUNCTION rowcast.capture_brief() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
-ALTER FUNCTION rowcast.capture_brief() OWNER TO installer;
+ALTER FUNCTION rowcast.capture_brief() OWNER TO rowcast_capture;
 
 COMMENT ON FUNCTION rowcast.capture_brief() IS 'the same of tables that are kept briefly';
 
@@ -124,7 +124,7 @@ CREATE FUNCTION rowcast.capture_truncate_brief() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
-ALTER FUNCTION rowcast.capture_truncate_brief() OWNER TO installer;
+ALTER FUNCTION rowcast.capture_truncate_brief() OWNER TO rowcast_capture;
 
 COMMENT ON FUNCTION rowcast.capture_truncate_brief() IS 'the same of tables that are kept briefly';
 
