@@ -113,6 +113,7 @@ grant execute on function rowcast.bell_mode(), rowcast.actor(), rowcast.append(i
   rowcast.json_without(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.json_within(anyelement, oid, oid, int2[], text[], int2[]),
   rowcast.json_key(anyelement, oid, int), rowcast.json_differing(json, json),
+  rowcast.output_deviates(), rowcast.is_plain(text[]),
   rowcast.capture_large("char", anyelement, anyelement, oid, oid, int, int2[], text[], int2[]),
   rowcast.capture_pinned("char", anyelement, anyelement, oid, oid, int2[], text[], int2[]) to rowcast_capture;
 

@@ -226,6 +226,49 @@ async fn the_same_row_gives_the_same_json_whoever_writes_it() {
     assert!(captured[0].contains(r#"{"a":1,  "a":"\u0000"}"#), "json is kept byte for byte: {}", captured[0]);
 }
 
+/// Small rows, wide ones and large ones, and tables with and without something special, go different ways.
+#[tokio::test]
+async fn the_images_are_the_row_whatever_its_size_and_whatever_the_table() {
+    for (column, settings) in [
+        ("int", "reset all"),
+        ("float8", "reset all"),
+        ("float8", "set extra_float_digits = 3; set bytea_output = 'escape'"),
+        ("interval", "set application_name = ''; set rowcast.actor = 'a job'"),
+    ] {
+        let db = TestDatabase::new().await;
+        // what the application's own trigger says, which fires after ours
+        db.run(&format!(
+            "create table files (id int primary key, n {column}, body text, note text);
+             create table told (seq serial, op text, old json, new json);
+             create function tell() returns trigger language plpgsql as $$ begin
+               if tg_op <> 'UPDATE' or old.* *<> new.* then
+                 insert into told (op, old, new) values (left(tg_op, 1), row_to_json(old.*), row_to_json(new.*)); end if;
+               return null; end $$;
+             create trigger tell after insert or update or delete on files for each row execute function tell();
+             create function noise(bytes int) returns text language sql as
+               $$ select left(string_agg(md5(i::text || bytes), ''), bytes) from generate_series(1, bytes / 32 + 1) i $$;
+             select rowcast.watch('files')"
+        ))
+        .await;
+        db.run(settings).await;
+        let sizes = "(values (1), (400), (880), (910), (940), (970), (1830), (1850), (1870), (1890), (1930), (1950), (1970), (1990), (2500), (9000)) s(size)";
+        db.run(&format!("insert into files select row_number() over (), null, noise(size) from {sizes}")).await;
+        db.run("update files set n = '1'; update files set n = n; update files set note = 'seen' where id % 2 = 0")
+            .await;
+        db.run(&format!("update files f set body = noise(n.size) from (select row_number() over (order by size desc) id, size from {sizes}) n where n.id = f.id")).await;
+        db.run("begin; update files set note = noise(300), n = '2'; delete from files where id % 3 = 0; commit; delete from files").await;
+        assert_eq!(db.text("select count(*) from told").await, "88", "{column}, {settings}");
+        let differing = "with o as (select *, row_number() over (order by id) seq from rowcast.outbox where op <> 'C')
+            select string_agg(concat(t.seq, ' ', t.op, ' ', octet_length(t.old::text), ' ', octet_length(t.new::text)), ', ')
+              from told t full join o using (seq)
+             where (t.op, t.new::text) is distinct from (o.op::text, o.new::text)
+                or t.old::jsonb is distinct from case o.op when 'U' then o.new::jsonb || o.old::jsonb else o.old::jsonb end
+                or (o.op <> 'U' and t.old::text is distinct from o.old::text)
+                or o.actor is distinct from (select max(actor) from rowcast.outbox where op <> 'C')";
+        assert_eq!(db.text(differing).await, "", "{column}, {settings}");
+    }
+}
+
 #[tokio::test]
 async fn no_payload_fails_the_write_and_a_transaction_rings_seventeen_times() {
     let db = TestDatabase::new().await;

@@ -52,10 +52,20 @@ async fn shadowed() -> (TestDatabase, String) {
         "alter database {database} set search_path = public, pg_catalog;
          alter role postgres in database {database} set search_path = public, pg_catalog;
          create schema app; create table app.pets (pet_id int primary key, owner int, name text, stay interval, chip text);
-         create table app.clerks (clerk int)"
+         create table app.clerks (clerk int); create table app.notes (id int primary key, body text, weight float8)"
     ))
     .await;
     (db, mallory)
+}
+
+/// Text that does not compress.
+fn noise(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (state >> 40) as u8 % 26)
+    });
+    letters.take(bytes).collect()
 }
 
 async fn rowcast(url: &str, arguments: &[&str]) -> String {
@@ -137,6 +147,26 @@ async fn whoever_was_first_in_the_search_path_is_called_by_nothing_of_ours() {
         application.batch_execute(write).await.unwrap();
     }
     check("writes").await;
+    // each way through the trigger, which has the writer's search path
+    rowcast(&db.url, &["watch", "notes"]).await;
+    let [middle, large] = [noise(1_200), noise(30_000)];
+    for write in [
+        "reset all; insert into app.notes values (1, 'small', 0.5), (2, 'small', 1)",
+        "update app.notes set weight = 2; update app.notes set weight = weight",
+        &format!("update app.notes set body = '{middle}'"),
+        "update app.notes set weight = 3",
+        "set extra_float_digits = 0; set bytea_output = 'escape'; update app.notes set weight = 0.1",
+        "begin isolation level repeatable read; insert into app.pets values (5, 7, 'Kim', null, 'secret'); commit",
+        &format!(
+            "update app.notes set body = '{large}'; insert into app.pets values (6, 7, '{large}', '1 day', 'secret')"
+        ),
+        "update app.notes set weight = 4; set rowcast.actor = 'somebody'; update app.pets set stay = '3 days'",
+        "set rowcast.mute = 'on'; delete from app.notes; reset rowcast.mute; reset rowcast.actor",
+        "delete from app.pets where pet_id operator(pg_catalog.>) 4; set application_name = ''; truncate app.notes",
+    ] {
+        application.batch_execute(write).await.unwrap();
+        check(write).await;
+    }
     let server = TestServer::start(&db.url);
     let mut socket = server.socket("/ws/pets?snapshot=true&filter=pet_id=eq.2").await;
     assert_eq!(socket.message().await["rows"][0]["name"], "Rex");

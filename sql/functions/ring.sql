@@ -12,8 +12,8 @@
 create or replace function rowcast.ring(channel text, op "char", data json)
 returns void language plpgsql as $$
 declare
-  bells int := pg_catalog.length(coalesce(pg_catalog.current_setting('rowcast.bells', true), ''));
-  body text := '';
+  bells pg_catalog.int4 := pg_catalog.length(coalesce(pg_catalog.current_setting('rowcast.bells', true), ''));
+  body pg_catalog.text := '';
 begin
   if bells operator(pg_catalog.>) 16 or pg_catalog.pg_notification_queue_usage() operator(pg_catalog.>) 0.5 then
     return;

@@ -72,7 +72,6 @@ COMMENT ON FUNCTION rowcast.bound_outbox_brief() IS 'the same of tables that are
 
 CREATE FUNCTION rowcast.capture() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.capture() OWNER TO rowcast_capture;
 
@@ -80,7 +79,6 @@ COMMENT ON FUNCTION rowcast.capture() IS 'row trigger of watched tables: writes 
 
 CREATE FUNCTION rowcast.capture_brief() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.capture_brief() OWNER TO rowcast_capture;
 
@@ -356,6 +354,13 @@ ALTER FUNCTION rowcast.install_user_query(target regclass, query text, suffix te
 
 COMMENT ON FUNCTION rowcast.install_user_query(target regclass, query text, suffix text) IS 'makes the trigger function of a user rule that is a query';
 
+CREATE FUNCTION rowcast.is_plain(arguments text[]) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    AS …;
+ALTER FUNCTION rowcast.is_plain(arguments text[]) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.is_plain(arguments text[]) IS 'whether nothing is special about a table, as this session writes it';
+
 CREATE FUNCTION rowcast.json_differing(old json, new json) RETURNS json
     LANGUAGE plpgsql
     AS …;
@@ -521,6 +526,13 @@ CREATE FUNCTION rowcast.origin() RETURNS text
 ALTER FUNCTION rowcast.origin() OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.origin() IS 'the cluster and the database in it';
+
+CREATE FUNCTION rowcast.output_deviates() RETURNS boolean
+    LANGUAGE sql STABLE
+    AS …;
+ALTER FUNCTION rowcast.output_deviates() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.output_deviates() IS 'whether text of this session differs from that of the defaults';
 
 CREATE FUNCTION rowcast.pause() RETURNS void
     LANGUAGE plpgsql
@@ -1600,6 +1612,9 @@ REVOKE ALL ON FUNCTION rowcast.install_triggers(target regclass) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.install_user_query(target regclass, query text, suffix text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.is_plain(arguments text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.is_plain(arguments text[]) TO rowcast_capture;
+
 REVOKE ALL ON FUNCTION rowcast.json_differing(old json, new json) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.json_differing(old json, new json) TO rowcast_capture;
 
@@ -1653,6 +1668,9 @@ REVOKE ALL ON FUNCTION rowcast.note_watch(target regclass, channel text, user_ru
 REVOKE ALL ON FUNCTION rowcast.notify(user_id text, notification_type text, data jsonb) FROM PUBLIC;
 
 GRANT ALL ON FUNCTION rowcast.origin() TO rowcast_relay;
+
+REVOKE ALL ON FUNCTION rowcast.output_deviates() FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.output_deviates() TO rowcast_capture;
 
 REVOKE ALL ON FUNCTION rowcast.pause() FROM PUBLIC;
 
