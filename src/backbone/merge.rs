@@ -130,6 +130,85 @@ mod tests {
             .collect()
     }
 
+    /// Where a node stands: at the snapshot before `seen`, or inside the cut from there to the one before `end`, behind an id.
+    fn place(seen: u64, inside: Option<(u64, i64)>) -> Cursor {
+        let inside = inside.map(|(end, id)| (Snapshot::all_before(end), id));
+        Cursor { inside, ..boundary(Snapshot::all_before(seen)).cursor }
+    }
+
+    #[test]
+    fn an_entry_follows_where_it_begins_at_the_same_position_and_nowhere_else() {
+        let here = place(20, Some((30, 4)));
+        assert!(is_in_sequence(&here, &here.clone()));
+        for other in [
+            place(20, None),
+            place(20, Some((30, 5))),
+            place(20, Some((31, 4))),
+            place(21, Some((30, 4))),
+            Cursor { epoch: 8, ..here.clone() },
+            Cursor { incarnation: 2, ..here.clone() },
+        ] {
+            assert!(!is_in_sequence(&here, &other) && !is_in_sequence(&other, &here), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_reading_begins_where_all_that_lies_before_was_seen() {
+        let seen = Snapshot::all_before(25);
+        assert!(can_begin(&seen, &place(25, None)) && can_begin(&seen, &place(20, None)));
+        assert!(!can_begin(&seen, &place(26, None)), "25 lies before it");
+        assert!(!can_begin(&seen, &place(20, Some((30, 4)))), "in a cut of which it has not seen all");
+        assert!(can_begin(&seen, &place(20, Some((25, 4)))), "in one that it has");
+    }
+
+    #[test]
+    fn a_node_misses_what_lies_between_it_and_the_next_entry() {
+        for (position, at, is_missing) in [
+            (place(20, None), place(20, None), false),
+            (place(21, None), place(20, None), false),
+            (place(20, None), place(21, None), true),
+            // inside one cut it goes by the id
+            (place(20, Some((30, 4))), place(20, Some((30, 4))), false),
+            (place(20, Some((30, 5))), place(20, Some((30, 4))), false),
+            (place(20, Some((30, 4))), place(20, Some((30, 5))), true),
+            // of another cut that it has not seen it cannot know what was told
+            (place(20, Some((30, 9))), place(20, Some((31, 4))), true),
+            (place(32, None), place(20, Some((31, 4))), false),
+        ] {
+            assert_eq!(misses(&position, &at), is_missing, "{position:?} before {at:?}");
+        }
+        let later = Cursor { incarnation: 2, ..place(40, None) };
+        assert!(!misses(&place(20, None), &later), "another incarnation is another matter");
+    }
+
+    #[test]
+    fn inside_a_cut_a_node_takes_what_follows_its_id() {
+        let cut = || Cut {
+            changes: (1..=6).map(|id| change(id, 20 + id as u64)).collect(),
+            from: Arc::new(place(20, None)),
+            until: Arc::new(Snapshot::all_before(30)),
+            end: Some(boundary(Snapshot::all_before(30))),
+        };
+        let ids = |position: Cursor, at: Cursor| match step(&position, Some(&at), cut()) {
+            Step::Take(cut, next) => {
+                assert_eq!(next, place(30, None));
+                Some(cut.changes.iter().map(|change| change.id).collect::<Vec<_>>())
+            }
+            Step::Missing(until, _) => {
+                assert_eq!(until, position.inside.map_or(Snapshot::all_before(30), |(end, _)| end));
+                None
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ids(place(20, Some((30, 2))), place(20, Some((30, 2)))), Some(vec![3, 4, 5, 6]));
+        assert_eq!(ids(place(20, Some((30, 4))), place(20, Some((30, 2)))), Some(vec![5, 6]), "it was there already");
+        assert_eq!(ids(place(20, Some((30, 2))), place(20, Some((30, 3)))), None, "3 is missing");
+        assert_eq!(ids(place(20, Some((29, 2))), place(20, None)), None, "the rest of its own cut comes first");
+        assert_eq!(ids(place(19, Some((30, 2))), place(20, None)), None, "and what came before it");
+        assert_eq!(ids(place(20, None), place(20, Some((30, 2)))), None, "1 and 2 were told elsewhere");
+        assert_eq!(ids(place(30, None), place(20, Some((30, 2)))), Some(vec![]), "it has seen all of it");
+    }
+
     /// Else each chunk but the first would be read from the outbox.
     #[test]
     fn the_next_chunk_of_a_cut_is_taken_where_the_last_one_ended() {

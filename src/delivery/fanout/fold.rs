@@ -185,6 +185,42 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_is_a_rows_only_one_is_told_as_it_is_unless_nothing_differs() {
+        let mut only = change(4, "created", r#"{"id":1,"n":1}"#, None);
+        only.notification = Some(crate::change::Notification {
+            users: vec!["5".into()],
+            kind: "pet_created".into(),
+            data: "{}".into(),
+            omitted: false,
+            is_chosen: false,
+        });
+        let told = |changes: &[Change]| fold(changes, &["id".into()]).unwrap().changes.pop().unwrap();
+        let (before, as_it_is) = told(&[only.clone()]);
+        assert!(before.is_none() && as_it_is.notification.is_some());
+        let updated = change(5, "updated", r#"{"id":1,"n":2}"#, Some(r#"{"n":1}"#));
+        let (before, folded) = told(&[only, updated.clone()]);
+        assert!(before.is_none() && folded.notification.is_none(), "its users were told when it happened");
+        let (before, as_it_is) = told(&[updated]);
+        assert_eq!((before.as_deref(), as_it_is.id), (Some(r#"{"id":1,"n":1}"#), 5));
+        // whoever did not see it before may see it now
+        let same = told(&[change(6, "updated", r#"{"id":1,"n":2}"#, None)]);
+        assert_eq!((same.0.as_deref(), same.1.id), (Some(r#"{"id":1,"n":2}"#), 0));
+    }
+
+    #[test]
+    fn a_stretch_knows_which_rows_were_changed() {
+        let (created, deleted) = (change(1, "created", r#"{"id":1}"#, None), change(2, "deleted", r#"{"id":2}"#, None));
+        let key = ["id".into()];
+        let folded = fold([&created, &deleted], &key).unwrap();
+        let has = |row| folded.has(row, &key);
+        assert_eq!(
+            [has(r#"{"id":1,"n":9}"#), has(r#"{"id":2}"#), has(r#"{"id":3}"#)],
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!(has(r#"{"n":1}"#), None, "it does not say which row it is");
+    }
+
+    #[test]
     fn what_is_not_known_of_each_row_is_not_folded() {
         let one = r#"{"id":1}"#;
         assert!(folded(&[change(1, "truncated", "null", None)]).is_none());
