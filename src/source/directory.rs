@@ -170,10 +170,14 @@ async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
 /// Says when it began, and how long it took.
 async fn look_at_forms(pool: Pool) -> (Instant, Duration) {
     let began = Instant::now();
-    let late = || Error::new(Kind::Connection, "the tables cannot be looked at in time");
-    let noted = timeout(LOOK_WITHIN, Catalog::note_forms(&pool)).await.unwrap_or_else(|_| Err(late()));
-    if let Err(error) = noted {
-        let error = error::chain(&error);
+    let error = match timeout(LOOK_WITHIN, Catalog::note_forms(&pool)).await {
+        Ok(Ok(())) => None,
+        // of a database that is away `source_down` tells
+        Ok(Err(error)) if error.kind() == Kind::Connection => None,
+        Ok(Err(error)) => Some(error::chain(&error)),
+        Err(_) => Some("the tables cannot be looked at in time".to_owned()),
+    };
+    if let Some(error) = error {
         tracing::warn!(event = "forms_unnoted", error, "what DDL made of rows is told later");
     }
     (began, began.elapsed())
