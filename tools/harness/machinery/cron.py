@@ -13,7 +13,8 @@ from .guides import block
 from .stage import Stage, Wrong, expect
 from .tools import installed
 
-WITHIN = 130  # seconds: a job begins at a full minute
+A_MINUTE = 62  # seconds: a job begins at a full one
+WITHIN = 3 * A_MINUTE
 
 
 def fetch() -> None:
@@ -34,10 +35,19 @@ def run(stage: Stage, stack: ExitStack) -> str:
     database.follow("pets", "pets")
     database.script(block("dumps-and-upgrades.md", "sql", "cron.schedule"))
     database.sql("select cron.schedule('* * * * *', $$insert into pets (name) values ('by a job')$$)")
-    deadline = time.monotonic() + WITHIN
+    began = told = time.monotonic()
     while database.sql("select count(distinct jobid) from cron.job_run_details where status = 'succeeded'") != "2":
-        if time.monotonic() > deadline:
-            raise Wrong(f"the jobs: {database.sql('select command, status, return_message from cron.job_run_details')}")
+        now = time.monotonic()
+        if now > began + WITHIN:
+            jobs = database.sql("select command, status, return_message from cron.job_run_details")
+            launcher = database.sql(
+                "select datname, state, wait_event, query from pg_stat_activity where backend_type ~ 'cron'"
+            )
+            raise Wrong(f"the jobs: {jobs}; the launcher: {launcher}; {kit.tail(stage.directory / 'postgres.log')}")
+        if now > told + A_MINUTE:
+            # a launcher that was just reading its jobs when these came has not heard of them
+            told = now
+            database.sql("select cron.alter_job(jobid, schedule => schedule) from cron.job")
         time.sleep(0.5)
     database.sql("select cron.unschedule(jobid) from cron.job")
     count = database.told("pets", "pets")
