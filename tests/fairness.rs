@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 
@@ -165,6 +165,26 @@ async fn health_is_answered_when_strangers_hold_every_descriptor() {
     while server.get("/websocket/status").await.0 != 200 {}
     let mut socket = Socket::connect(server.address, "/ws/pets?snapshot=true", None).await.unwrap();
     assert_eq!(socket.message().await["rows"][0]["name"], "Luna");
+}
+
+/// A load balancer that forwards bytes says whom it speaks for in its health checks too.
+#[tokio::test]
+async fn health_is_answered_to_a_forwarding_proxy_when_strangers_hold_every_descriptor() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let proxied = ["--proxy-protocol", "true", "--trusted-proxies", "127.0.0.1", "--allow-anonymous", "true"];
+    let server = Process::serve(&db.url, 300, &proxied).await;
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let mut tcp = TcpStream::connect(server.address).await.unwrap();
+    let request = b"PROXY UNKNOWN\r\nGET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    tcp.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("retry-after"), "in brief, as all descriptors are taken: {answer}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Metrics: each that is documented is there, and each that is there is documented; in the form that was asked for.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,6 +12,24 @@ use super::support::server::TestServer;
 use super::support::socket::Socket;
 
 const DOCS: &str = include_str!("../docs/reference/operations.md");
+
+/// What an address answers to a request, as it comes.
+async fn ask(address: SocketAddr, request: &str, headers: &str) -> String {
+    let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let text = format!("{request} HTTP/1.1\r\n{headers}connection: close\r\n\r\n");
+    tcp.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+const SECRET: &str = "a secret that only the tests know";
+
+fn token(user: &str, role: &str) -> String {
+    let claims = json!({"sub": user, "role": role, "exp": 4_000_000_000_u64});
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+}
 
 /// The value of a sample, with its labels.
 fn value(text: &str, sample: &str) -> f64 {
@@ -139,18 +158,11 @@ async fn operators_have_a_listener_of_their_own() {
     let db = TestDatabase::new().await;
     db.run("create table pets (pet_id int primary key); select rowcast.watch('pets'), rowcast.allow('pets', 'anon')")
         .await;
-    let admin: std::net::SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
-    let settings = [("admin-listen", &*admin.to_string()), ("jwt-secret", "a secret that only the tests know")];
+    let admin: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let settings = [("admin-listen", &*admin.to_string()), ("jwt-secret", SECRET)];
     let server = TestServer::start_with(&db.url, &settings);
     server.subscribed("/ws/pets").await;
-    let ask = async |path: &str, host: &str| {
-        let mut tcp = tokio::net::TcpStream::connect(admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        tcp.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        tcp.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
+    let ask = async |path: &str, host: &str| ask(admin, &format!("GET {path}"), &format!("host: {host}\r\n")).await;
     for (path, said) in [
         ("/metrics", "rowcast_sockets"),
         ("/healthz", "ok"),
@@ -172,17 +184,12 @@ async fn operators_have_a_listener_of_their_own() {
         assert!(status == 404 && said.contains("admin-listen"), "{path}: {status} {said}");
     }
     // but to a token of an admin, which the page at / asks with
-    let token = |role: &str| {
-        let claims = serde_json::json!({"sub": "1", "role": role, "exp": 4_000_000_000_u64});
-        let key = jsonwebtoken::EncodingKey::from_secret(b"a secret that only the tests know");
-        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
-    };
     for (role, status) in [("admin", 200), ("vet", 404)] {
-        assert_eq!(server.get(&format!("/websocket/status?token={}", token(role))).await.0, status, "{role}");
+        assert_eq!(server.get(&format!("/websocket/status?token={}", token("1", role))).await.0, status, "{role}");
     }
     assert_eq!(server.get("/healthz").await.0, 200);
     assert_eq!(server.get("/rows/pets").await.0, 200);
-    assert_eq!(server.get(&format!("/kick?channel=pets&token={}", token("vet"))).await.0, 401, "no admin");
+    assert_eq!(server.get(&format!("/kick?channel=pets&token={}", token("1", "vet"))).await.0, 401, "no admin");
     server.stop().await.unwrap();
 }
 
@@ -191,14 +198,9 @@ async fn an_operator_closes_the_sockets_of_a_user_or_of_a_channel_and_they_come_
     let db = TestDatabase::new().await;
     db.run("create table pets (id int primary key); create table visits (id int primary key)").await;
     db.run("select rowcast.watch('pets'), rowcast.watch('visits'), rowcast.allow('pets', 'vet'), rowcast.allow('visits', 'vet')").await;
-    let admin: std::net::SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
-    let settings = [("admin-listen", &*admin.to_string()), ("jwt-secret", "a secret that only the tests know")];
+    let admin: SocketAddr = format!("127.0.0.1:{}", free_port()).parse().unwrap();
+    let settings = [("admin-listen", &*admin.to_string()), ("jwt-secret", SECRET)];
     let server = TestServer::start_with(&db.url, &settings);
-    let token = |user: &str, role: &str| {
-        let claims = serde_json::json!({"sub": user, "role": role, "exp": 4_000_000_000_u64});
-        let key = jsonwebtoken::EncodingKey::from_secret(b"a secret that only the tests know");
-        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
-    };
     let of = async |path: &str, user: &str| {
         let path = format!("{path}{}token={}", if path.contains('?') { "&" } else { "?" }, token(user, "vet"));
         let mut socket = server.socket(&path).await;
@@ -206,13 +208,8 @@ async fn an_operator_closes_the_sockets_of_a_user_or_of_a_channel_and_they_come_
         assert_eq!(subscribed["type"], "subscribed", "{subscribed}");
         (socket, subscribed["cursor"].as_str().unwrap().to_owned())
     };
-    let ask = async |address: std::net::SocketAddr, request: &str, header: &str| {
-        let mut tcp = tokio::net::TcpStream::connect(address).await.unwrap();
-        let text = format!("{request} HTTP/1.1\r\nhost: localhost\r\n{header}connection: close\r\n\r\n");
-        tcp.write_all(text.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        tcp.read_to_string(&mut answer).await.unwrap();
-        answer
+    let ask = async |address, request: &str, header: &str| {
+        ask(address, request, &format!("host: localhost\r\n{header}")).await
     };
     let ((mut five, cursor), (mut six, _)) = (of("/ws/pets", "5").await, of("/ws/visits", "6").await);
     let (mut inbox, _) = of("/ws/user/5", "5").await;
@@ -222,6 +219,8 @@ async fn an_operator_closes_the_sockets_of_a_user_or_of_a_channel_and_they_come_
         ("GET /kick?user=5", "", "405"),
         ("POST /kick?user=", "", "400"),
         ("POST /kick", "", "400"),
+        ("POST /kick?user=5&channel=pets", "", "400"),
+        ("POST /kick?usr=5", "", "400"),
     ] {
         let answer = ask(admin, request, header).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
@@ -231,8 +230,10 @@ async fn an_operator_closes_the_sockets_of_a_user_or_of_a_channel_and_they_come_
         let answer = ask(server.address, &format!("POST /kick?user=nobody{query}"), "").await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{role:?}: {answer}");
     }
-    let answer = ask(admin, "POST /kick?user=5", "").await;
+    // by an admin's token that stands beside it, at the clients' address
+    let answer = ask(server.address, &format!("POST /kick?token={}&user=5", token("9", "admin")), "").await;
     assert!(answer.contains("\"closed\": 2"), "{answer}");
+    assert!(ask(admin, "POST /kick?user=5", "").await.contains("\"closed\": 0"), "they are closed already");
     assert_eq!((five.close_code().await, inbox.close_code().await), (1001, 1001));
     db.run("insert into pets values (1)").await;
     let mut back = server.socket(&format!("/ws/pets?since={cursor}&token={}", token("5", "vet"))).await;

@@ -104,15 +104,22 @@ fn kick(request: &Request<Incoming>, web: &Web) -> Reply {
     if request.headers().contains_key(header::ORIGIN) {
         return text(StatusCode::FORBIDDEN, "no page may ask this\n");
     }
-    let asked = request.uri().query().unwrap_or_default().split_once('=');
-    let named = asked.and_then(|(what, name)| {
-        let name = percent_decode_str(name).decode_utf8().ok().filter(|name| !name.is_empty())?;
-        match what {
-            "user" => Some(Whom::User(name.into())),
-            "channel" => Some(Whom::Channel(name.into())),
-            _ => None,
-        }
-    });
+    // a token may stand beside it, and nothing else: half of a request is not obeyed
+    let query = request.uri().query().unwrap_or_default();
+    let asked: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !pair.starts_with("token=")).collect();
+    let named = match asked[..] {
+        [asked] => asked.split_once('=').and_then(|(what, name)| {
+            // as everywhere here a plus is a space
+            let name = name.replace('+', " ");
+            let name = percent_decode_str(&name).decode_utf8().ok().filter(|name| !name.is_empty())?;
+            match what {
+                "user" => Some(Whom::User(name.into())),
+                "channel" => Some(Whom::Channel(name.into())),
+                _ => None,
+            }
+        }),
+        _ => None,
+    };
     let Some(whom) = named else {
         return text(StatusCode::BAD_REQUEST, "say whom: /kick?user=7 or /kick?channel=pets\n");
     };

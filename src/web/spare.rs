@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::proxied::client_of;
 use super::state::Web;
 
 /// Connections at a time.
@@ -56,7 +57,11 @@ impl Spare {
     }
 }
 
-async fn answer(tcp: TcpStream, web: &Web) -> std::io::Result<()> {
+async fn answer(mut tcp: TcpStream, web: &Web) -> std::io::Result<()> {
+    // a proxy's health checks begin as all that it forwards does; whom it names does not matter here
+    if web.admission.proxy_protocol {
+        client_of(&mut tcp).await?;
+    }
     match &web.tls {
         None => talk(tcp, web).await,
         Some(tls) => match tls.handshake(tcp).await {

@@ -141,8 +141,8 @@ impl SocketWriter {
     pub async fn write(&self, frames: &[u8], cancel: &CancelFlag) -> Result<(), Closed> {
         {
             let mut state = self.lock();
-            if state.queue.life() == Life::Closing || cancel.is_void() {
-                return Err(Closed(Life::Closing));
+            if state.queue.life() != Life::Open || cancel.is_void() {
+                return Err(Closed(state.queue.life().max(Life::Closing)));
             }
             state.queue.put(frames);
         }
@@ -206,7 +206,7 @@ impl SocketWriter {
     /// Follows a view from `offset` on, after `messages`. `subscription` tells it from any other of the same view.
     pub fn join(&self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str], cancel: &CancelFlag) {
         let mut state = self.lock();
-        if state.queue.life() != Life::Closing && !cancel.is_void() {
+        if state.queue.life() == Life::Open && !cancel.is_void() {
             state.queue.follow(log, subscription, offset, messages);
         }
     }
