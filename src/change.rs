@@ -313,7 +313,7 @@ pub struct Column {
     /// its name
     pub name: Box<str>,
     /// how its values are compared
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// its number in the table, which stays where its name changes
     #[serde(default)]
     pub number: i16,
@@ -322,7 +322,7 @@ pub struct Column {
 /// How the values of a type are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ValueKind {
     /// a whole number
     Integer,
     /// any number
@@ -353,7 +353,7 @@ pub enum Kind {
     Any,
 }
 
-impl Kind {
+impl ValueKind {
     /// The kind of a type, by the name that `format_type` gives it, or `enum`.
     pub fn of_type(name: &str) -> Self {
         match name {

@@ -106,7 +106,8 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("tail", arguments)) => {
             let left = arguments.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
             let (url, channel) = (text(arguments, "url"), text(arguments, "channel"));
-            let form = if text(arguments, "format") == Some("line") { tail::Form::Line } else { tail::Form::Json };
+            let form =
+                if text(arguments, "format") == Some("line") { tail::TailFormat::Line } else { tail::TailFormat::Json };
             let filters = arguments.get_many::<String>("filter").unwrap_or_default();
             let mut asked: Vec<_> = filters.map(|filter| ("filter", filter.clone())).collect();
             asked.extend(text(arguments, "columns").map(|columns| ("columns", columns.to_owned())));

@@ -19,9 +19,9 @@ pub const DEPTH: usize = 10;
 
 /// What a text asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asked<'a> {
+pub enum ParsedCondition<'a> {
     /// one column
-    Test(Test<'a>),
+    Test(ColumnTest<'a>),
     /// all of these
     All(Vec<Self>),
     /// one of these at least
@@ -32,7 +32,7 @@ pub enum Asked<'a> {
 
 /// One column, one operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Test<'a> {
+pub struct ColumnTest<'a> {
     /// the column
     pub column: Cow<'a, str>,
     /// such as `eq`
@@ -47,7 +47,7 @@ pub struct Test<'a> {
     pub is_grouped: bool,
 }
 
-impl Test<'_> {
+impl ColumnTest<'_> {
     /// The claim that stands for the operand: `{name}`, which is all of it.
     pub fn claim(&self) -> Option<&str> {
         let inside = self.operand.strip_prefix('{')?.strip_suffix('}')?;
@@ -55,7 +55,7 @@ impl Test<'_> {
     }
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ParsedCondition<'a> {
     /// Reads one condition.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl<'a> Asked<'a> {
     pub fn read(text: &'a str) -> Result<Self, Cow<'static, str>> {
         const FORM: &str = "write it as column=operator.value, such as user_id=eq.123";
         if let Some(at) = group_of(text) {
-            let mut reader = Reader { text, at: at.begins };
+            let mut reader = Parser { text, at: at.begins };
             let asked = reader.group(at.is_any, 1)?;
             if reader.at < text.len() {
                 return Err("something stands behind its last parenthesis".into());
@@ -79,18 +79,18 @@ impl<'a> Asked<'a> {
         let (operator, operand) = text[begins..].split_once('.').ok_or(FORM)?;
         let at = text.len() - operand.len()..text.len();
         let operand = Cow::Borrowed(operand);
-        let test = Test { column, operator, operand, at, is_quoted: false, is_grouped: false };
+        let test = ColumnTest { column, operator, operand, at, is_quoted: false, is_grouped: false };
         Ok(not_if(is_not, Self::Test(test)))
     }
 
     /// Its tests, in their order.
-    pub fn tests(&self) -> Vec<&Test<'a>> {
+    pub fn tests(&self) -> Vec<&ColumnTest<'a>> {
         let mut tests = Vec::new();
         self.collect(&mut tests);
         tests
     }
 
-    fn collect<'t>(&'t self, tests: &mut Vec<&'t Test<'a>>) {
+    fn collect<'t>(&'t self, tests: &mut Vec<&'t ColumnTest<'a>>) {
         match self {
             Self::Test(test) => tests.push(test),
             Self::All(all) | Self::Any(all) => all.iter().for_each(|asked| asked.collect(tests)),
@@ -107,7 +107,7 @@ pub fn split(filter: &str) -> Vec<&str> {
     loop {
         let begins = match group_of(rest) {
             Some(at) => {
-                let mut reader = Reader { text: rest, at: at.begins };
+                let mut reader = Parser { text: rest, at: at.begins };
                 // what cannot be read is refused as a whole
                 reader.group(at.is_any, 1).map_or(0, |_| reader.at)
             }
@@ -133,8 +133,8 @@ pub fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn not_if(is_not: bool, asked: Asked<'_>) -> Asked<'_> {
-    if is_not { Asked::Not(Box::new(asked)) } else { asked }
+fn not_if(is_not: bool, asked: ParsedCondition<'_>) -> ParsedCondition<'_> {
+    if is_not { ParsedCondition::Not(Box::new(asked)) } else { asked }
 }
 
 /// `or=(`, `not.and=(` and the like.
@@ -199,12 +199,12 @@ fn quoted_at(text: &str, at: usize) -> Option<(Cow<'_, str>, usize)> {
 const BLANKS: [char; 2] = [' ', '\t'];
 
 /// Goes through a text whose groups it reads.
-struct Reader<'a> {
+struct Parser<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Parser<'a> {
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -224,7 +224,7 @@ impl<'a> Reader<'a> {
         is_there
     }
 
-    fn group(&mut self, is_any: bool, depth: usize) -> Result<Asked<'a>, Cow<'static, str>> {
+    fn group(&mut self, is_any: bool, depth: usize) -> Result<ParsedCondition<'a>, Cow<'static, str>> {
         if depth > DEPTH {
             return Err(format!("groups lie in each other more than {DEPTH} deep").into());
         }
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         loop {
             members.push(self.member(depth)?);
             if self.takes(')') {
-                return Ok(if is_any { Asked::Any(members) } else { Asked::All(members) });
+                return Ok(if is_any { ParsedCondition::Any(members) } else { ParsedCondition::All(members) });
             }
             if !self.takes(',') {
                 return Err(FORM.into());
@@ -245,7 +245,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn member(&mut self, depth: usize) -> Result<Asked<'a>, Cow<'static, str>> {
+    fn member(&mut self, depth: usize) -> Result<ParsedCondition<'a>, Cow<'static, str>> {
         if let Some((is_not, is_any, begins)) = self.group_ahead() {
             self.at = begins;
             return Ok(not_if(is_not, self.group(is_any, depth + 1)?));
@@ -282,8 +282,8 @@ impl<'a> Reader<'a> {
         let begins = self.at;
         let (operand, is_quoted) = if operator == "in" { self.list()? } else { self.value() };
         let at = begins..self.at;
-        let test = Test { column, operator, operand, at, is_quoted, is_grouped: true };
-        Ok(not_if(is_not, Asked::Test(test)))
+        let test = ColumnTest { column, operator, operand, at, is_quoted, is_grouped: true };
+        Ok(not_if(is_not, ParsedCondition::Test(test)))
     }
 
     /// Whether a group begins here: `or(`, `not.and(`; whether it is the contrary, whether it is `or`, and where its parenthesis
@@ -347,13 +347,13 @@ mod tests {
     use super::*;
 
     /// As text in one form: what is joined by what, and by which columns, operators and values.
-    fn shown(asked: &Asked<'_>) -> String {
-        let all = |all: &[Asked<'_>]| all.iter().map(shown).collect::<Vec<_>>().join(" ");
+    fn shown(asked: &ParsedCondition<'_>) -> String {
+        let all = |all: &[ParsedCondition<'_>]| all.iter().map(shown).collect::<Vec<_>>().join(" ");
         match asked {
-            Asked::Test(test) => format!("<{}|{}|{}>", test.column, test.operator, test.operand),
-            Asked::All(members) => format!("all[{}]", all(members)),
-            Asked::Any(members) => format!("any[{}]", all(members)),
-            Asked::Not(asked) => format!("not {}", shown(asked)),
+            ParsedCondition::Test(test) => format!("<{}|{}|{}>", test.column, test.operator, test.operand),
+            ParsedCondition::All(members) => format!("all[{}]", all(members)),
+            ParsedCondition::Any(members) => format!("any[{}]", all(members)),
+            ParsedCondition::Not(asked) => format!("not {}", shown(asked)),
         }
     }
 
@@ -386,7 +386,7 @@ mod tests {
             ("or=(\"a.b\".eq.1,\"c\\\"\".eq.2)", "any[<a.b|eq|1> <c\"|eq|2>]"),
             ("or= ( a.eq.1 , or (b.eq.2) )", ""),
         ] {
-            let read = Asked::read(text);
+            let read = ParsedCondition::read(text);
             match read {
                 Ok(asked) if !expected.is_empty() => {
                     assert!(shown(&asked).starts_with(expected), "{text}: {}", shown(&asked));
@@ -412,10 +412,10 @@ mod tests {
             "or=(not.not.or(a.eq.1))",
             "or=(.eq.1)",
         ] {
-            assert!(Asked::read(text).is_err(), "{text}: {:?}", Asked::read(text));
+            assert!(ParsedCondition::read(text).is_err(), "{text}: {:?}", ParsedCondition::read(text));
         }
         let deep = |depth: usize| format!("or={}a.eq.1{}", "(or".repeat(depth - 1) + "(", ")".repeat(depth));
-        assert!(Asked::read(&deep(DEPTH)).is_ok() && Asked::read(&deep(DEPTH + 1)).is_err());
+        assert!(ParsedCondition::read(&deep(DEPTH)).is_ok() && ParsedCondition::read(&deep(DEPTH + 1)).is_err());
     }
 
     #[test]
@@ -434,7 +434,7 @@ mod tests {
         #[test]
         fn what_stands_in_quotes_stays_one_value(value in "[a(),.\"\\\\{}&= ]{0,12}|\\PC{0,12}") {
             let text = format!("or=(a.eq.{},not.and(b.gt.{}))", quoted(&value), quoted(&value));
-            let asked = Asked::read(&text).unwrap();
+            let asked = ParsedCondition::read(&text).unwrap();
             let tests = asked.tests();
             prop_assert_eq!(tests.len(), 2);
             for test in tests {
@@ -447,7 +447,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_it_panic(text in "(not[.])?(or|and)=[a-c().,\"\\\\{} ]{0,20}|\\PC{0,30}") {
-            let _ = Asked::read(&text);
+            let _ = ParsedCondition::read(&text);
             prop_assert_eq!(split(&text).join("&"), text);
         }
     }

@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use network::Network;
-use reader::Reader;
+use reader::SettingsReader;
 pub use settings::{SETTINGS, Setting};
 use tokio::sync::mpsc;
 
 use crate::backbone::link::Link;
-use crate::delivery::access::party::Most;
+use crate::delivery::access::shares::Most;
 use crate::errand::Errand;
 use crate::error::Result;
 use crate::naming::Naming;
@@ -137,7 +137,7 @@ pub fn load(
     env: &BTreeMap<String, String>,
     file: Option<&str>,
 ) -> Result<Config> {
-    let mut reader = Reader::new(file, environment::mistakes(env.keys().map(String::as_str)));
+    let mut reader = SettingsReader::new(file, environment::mistakes(env.keys().map(String::as_str)));
     for setting in SETTINGS {
         let from_env = || {
             let given = |name: &&str| env.get(*name).filter(|v| !v.is_empty()).map(|v| (format!("${name}"), v.clone()));

@@ -18,7 +18,7 @@ use crate::error::Kind;
 use crate::incarnations::Gap;
 use crate::refusals::Refusals;
 use crate::sync::lock;
-pub use text::{Form, Kept, NodeStatus, encode};
+pub use text::{Form, MemoryKept, NodeStatus, encode};
 
 /// Where a client's changes may come from.
 const PASTS: [&str; 6] = ["memory", "stream", "outbox", "snapshot", "page", "members"];
@@ -173,7 +173,7 @@ impl SourceMetrics {
         self.safety_finds.inc();
     }
 
-    /// Whether an error of the database is to be told now. An outage has many witnesses, and each of them tries again and
+    /// Whether an error of the database is to be told now. An outage is seen in many places, and each of them tries again and
     /// again: of one kind one line a minute is told, whoever writes it.
     pub(crate) fn tells(&self, kind: Kind) -> bool {
         let mut outage = lock(&self.outage);

@@ -17,13 +17,13 @@ pub enum Question {
         /// its id
         id: i64,
         /// takes what the outbox has of it
-        answer: oneshot::Sender<Answer<Captured>>,
+        answer: oneshot::Sender<Answer<Recorded>>,
     },
 }
 
 /// What the outbox has of a change.
 #[derive(Debug)]
-pub enum Captured {
+pub enum Recorded {
     /// a change that channels or users are told
     Change(Box<Change>),
     /// what is no row's change: a channel, a policy, a revocation; or an update that only excluded columns saw

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::change::{Change, Json, Kind};
+use crate::change::{Change, Json, ValueKind};
 use crate::cursor::{Boundary, Snapshot};
 use crate::incarnations::Gap;
 
@@ -24,15 +24,15 @@ pub enum Predicate {
         /// the column
         column: Box<str>,
         /// how its values are compared
-        kind: Kind,
+        kind: ValueKind,
         /// what it must be
-        test: Test,
+        test: PredicateTest,
     },
 }
 
 /// What a value must be. Operands are text in one form for each kind, which Postgres reads as the same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Test {
+pub enum PredicateTest {
     /// one of these
     In(Vec<Box<str>>),
     /// not null, and not this
@@ -69,7 +69,7 @@ pub struct OrderBy {
     /// the column
     pub column: Box<str>,
     /// how its values are compared
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// the highest first
     pub is_descending: bool,
     /// nulls before all values

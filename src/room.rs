@@ -17,7 +17,7 @@ pub struct Room {
 
 /// One asker's part of it.
 #[derive(Debug)]
-pub struct Share {
+pub struct RoomShare {
     all: Arc<Semaphore>,
     mine: Arc<Semaphore>,
     one: usize,
@@ -36,8 +36,8 @@ impl Room {
     }
 
     /// What an asker has of it.
-    pub fn of(&self, asker: &Arc<str>) -> Share {
-        let share = |mine| Share { all: self.all.clone(), mine, one: self.one };
+    pub fn of(&self, asker: &Arc<str>) -> RoomShare {
+        let share = |mine| RoomShare { all: self.all.clone(), mine, one: self.one };
         let mut of_askers = lock(&self.of_askers);
         of_askers.retain(|_, room| room.strong_count() > 0);
         if let Some(mine) = of_askers.get(asker).and_then(Weak::upgrade) {
@@ -49,7 +49,7 @@ impl Room {
     }
 }
 
-impl Share {
+impl RoomShare {
     /// Waits for so many bytes. What is larger than all that one asker may have takes all of that.
     pub async fn take(&self, bytes: usize) -> Taken {
         let bytes = bytes.clamp(1, self.one) as u32;

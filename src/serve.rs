@@ -53,7 +53,7 @@ use crate::source::pool::Database;
 use crate::source::relay::{self, Begin, First, Ports};
 use crate::source::{inspect, members, newcomers, replay, retention};
 use crate::tasks::Tasks;
-use crate::web::admit::Names;
+use crate::web::admit::HostNames;
 use crate::web::connections::{self, Connections};
 use crate::web::jwks;
 use crate::web::rows;
@@ -147,7 +147,7 @@ struct Common {
 }
 
 /// What only the database can answer, on its way there.
-struct Asked {
+struct ForDatabase {
     past: mpsc::Receiver<Request>,
     members: mpsc::Receiver<Membership>,
     questions: mpsc::Receiver<Question>,
@@ -190,7 +190,7 @@ fn start(
         Some(_) => (outbox_asked, Some(past_asked)),
     };
     if let Some(database) = &common.database {
-        let asked = Asked { past: outbox_asked, members: members_asked, questions: questions_asked };
+        let asked = ForDatabase { past: outbox_asked, members: members_asked, questions: questions_asked };
         start_beside_database(database, role, address, asked, common, tasks)?;
     }
     match (backbone, &common.database) {
@@ -267,9 +267,9 @@ fn start_web(
         },
         admission: config.admission,
         names: match (&common.keys, address.ip().is_loopback()) {
-            (Some(_), _) => Names::Any,
-            (None, true) => Names::ThisMachine,
-            (None, false) => Names::NotPublic,
+            (Some(_), _) => HostNames::Any,
+            (None, true) => HostNames::ThisMachine,
+            (None, false) => HostNames::NotPublic,
         },
         application: config.application,
         naming: config.schema,
@@ -306,7 +306,7 @@ fn start_beside_database(
     database: &Database,
     role: Role,
     address: SocketAddr,
-    asked: Asked,
+    asked: ForDatabase,
     common: &Common,
     tasks: &mut Tasks,
 ) -> Result<()> {

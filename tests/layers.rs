@@ -104,6 +104,54 @@ fn no_files_import_each_other_in_a_circle() {
     }
 }
 
+/// A reader who meets a name looks for one definition. Associated types have the names that their traits give them.
+#[test]
+fn no_two_types_have_one_name() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            if let Some(name) = type_defined_by(line) {
+                let place = format!("{}:{}", file.strip_prefix(&root).unwrap().display(), number + 1);
+                defined.entry(name.to_owned()).or_default().push(place);
+            }
+        }
+    }
+    assert!(defined.len() > 400, "{} types were found", defined.len());
+    defined.retain(|_, places| places.len() > 1);
+    assert!(defined.is_empty(), "two types have one name: {defined:#?}");
+}
+
+/// The name of the type that a line defines, if it defines one; `type` inside an `impl` is none.
+fn type_defined_by(line: &str) -> Option<&str> {
+    let code = line.trim_start();
+    let is_inside = code.len() < line.len();
+    let code = code.strip_prefix("pub").map_or(code, |rest| {
+        rest.strip_prefix('(').and_then(|rest| rest.split_once(')')).map_or(rest, |(_, rest)| rest).trim_start()
+    });
+    let kinds: &[&str] =
+        if is_inside { &["struct ", "enum ", "trait "] } else { &["struct ", "enum ", "trait ", "type "] };
+    let rest = kinds.iter().find_map(|kind| code.strip_prefix(kind))?;
+    rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().filter(|name| !name.is_empty())
+}
+
+#[test]
+fn a_type_is_seen_however_it_is_written() {
+    for (line, name) in [
+        ("pub(super) struct Cut<'a> {", Some("Cut")),
+        ("    enum Step {", Some("Step")),
+        ("pub type Place = Vec<u8>;", Some("Place")),
+        ("    type Error = Infallible;", None),
+        ("// struct Cut", None),
+        ("pub fn enumerate() {", None),
+    ] {
+        assert_eq!(type_defined_by(line), name, "{line}");
+    }
+}
+
 /// Module → the modules that its file imports, but those that it lies in or that lie in it. Tests of a file do not count.
 fn imports_of_files() -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

@@ -971,7 +971,7 @@ async fn a_page_that_waits_is_told_by_the_rights_that_hold_then() {
         loop {
             db.run(allow).await;
             while server.get(&format!("/rows/pets?token={one}")).await.0 != 200 {}
-            let mut witness = server.subscribed(&format!("/ws/pets?token={}", token("owner", "1"))).await;
+            let mut unfiltered = server.subscribed(&format!("/ws/pets?token={}", token("owner", "1"))).await;
             let holder = Holder::of(&db, "pets").await;
             // one that was not read a moment ago
             limit += 1;
@@ -981,7 +981,7 @@ async fn a_page_that_waits_is_told_by_the_rights_that_hold_then() {
                 holder.is_waited_for(&db).await;
                 db.run(statement).await;
                 // the server knows it
-                let told = witness.any_message().await;
+                let told = unfiltered.any_message().await;
                 assert!(told["type"] == "gap" || told["code"] == "forbidden", "{told}");
                 holder.commit("").await;
             };

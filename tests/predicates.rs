@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
-use rowcast::change::{Column, Kind};
+use rowcast::change::{Column, ValueKind};
 use rowcast::condition;
 use rowcast::delivery::scope::projection::Projection;
 use rowcast::delivery::scope::selection::Selection;
@@ -202,7 +202,7 @@ struct Asked {
     sql: Option<String>,
 }
 
-fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
+fn asked(rng: &mut Rng, columns: &[(&Sort, ValueKind)], depth: usize) -> Asked {
     let is_not = rng.u8(..4) == 0;
     let not = if is_not { "not." } else { "" };
     if depth > 0 && rng.bool() {
@@ -214,15 +214,15 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
         return Asked { alone: format!("{not}{word}=({group})"), grouped: format!("{not}{word}({group})"), sql };
     }
     let (sort, kind) = *rng.choice(columns.iter()).unwrap();
-    let has_order = !matches!(kind, Kind::Bool | Kind::Enum | Kind::Opaque);
+    let has_order = !matches!(kind, ValueKind::Bool | ValueKind::Enum | ValueKind::Opaque);
     let operator = loop {
         let operator =
             *rng.choice(["eq", "neq", "in", "lt", "lte", "gt", "gte", "like", "ilike", "is"].iter()).unwrap();
         match operator {
             "is" => break operator,
-            _ if kind == Kind::Structured => {}
+            _ if kind == ValueKind::Structured => {}
             "lt" | "lte" | "gt" | "gte" if !has_order => {}
-            "like" | "ilike" if !matches!(kind, Kind::Text | Kind::Enum) => {}
+            "like" | "ilike" if !matches!(kind, ValueKind::Text | ValueKind::Enum) => {}
             _ => break operator,
         }
     };
@@ -236,14 +236,14 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
         Some(format!("{} {operator} {}", value.replace("{}", &place), limit.replace("{}", &literal(operand))))
     };
     let (text, sql) = match operator {
-        "is" if kind == Kind::Bool && operand() == "true" => {
+        "is" if kind == ValueKind::Bool && operand() == "true" => {
             let word = operand();
             (word.to_owned(), Some(format!("{place} is {word}")))
         }
         "is" => {
             let (word, sql) =
                 if operand().len() % 2 == 0 { ("null", "not distinct") } else { ("not_null", "distinct") };
-            (word.to_owned(), (kind != Kind::Structured).then(|| format!("{place} is {sql} from null")))
+            (word.to_owned(), (kind != ValueKind::Structured).then(|| format!("{place} is {sql} from null")))
         }
         "in" => {
             let values = [operand(), operand(), operand()];
@@ -296,12 +296,12 @@ fn asked(rng: &mut Rng, columns: &[(&Sort, Kind)], depth: usize) -> Asked {
 }
 
 /// Whole numbers and oids have no infinity.
-fn fits(kind: Kind, operand: &str) -> bool {
-    kind != Kind::Integer || !operand.contains(['N', 'I'])
+fn fits(kind: ValueKind, operand: &str) -> bool {
+    kind != ValueKind::Integer || !operand.contains(['N', 'I'])
 }
 
 /// A database with a table of such rows, and what of it may be asked.
-async fn sample(rng: &mut Rng) -> (TestDatabase, Vec<(&'static Sort, Kind)>) {
+async fn sample(rng: &mut Rng) -> (TestDatabase, Vec<(&'static Sort, ValueKind)>) {
     let db = TestDatabase::new().await;
     let has_citext =
         db.text("select exists (select from pg_available_extensions where name = 'citext')").await == "true";
@@ -357,14 +357,14 @@ async fn sample(rng: &mut Rng) -> (TestDatabase, Vec<(&'static Sort, Kind)>) {
         .unwrap();
     let kind = |name: &str| {
         let row = kinds.iter().find(|row| row.get::<_, &str>(0) == name).unwrap();
-        Kind::of_type(row.get(1))
+        ValueKind::of_type(row.get(1))
     };
     let columns = sorts.into_iter().map(|sort| (sort, kind(sort.name))).collect();
     (db, columns)
 }
 
-fn known(columns: &[(&Sort, Kind)]) -> Vec<Column> {
-    let id = Column { name: "id".into(), kind: Kind::Integer, number: 1 };
+fn known(columns: &[(&Sort, ValueKind)]) -> Vec<Column> {
+    let id = Column { name: "id".into(), kind: ValueKind::Integer, number: 1 };
     let others =
         columns.iter().zip(2..).map(|((sort, kind), number)| Column { name: sort.name.into(), kind: *kind, number });
     [id].into_iter().chain(others).collect()
@@ -526,7 +526,7 @@ type Read = Vec<(i32, String, String, String, bool)>;
 fn read(filter: &str) -> Option<Read> {
     let mut all = Vec::new();
     for (text, number) in condition::split(filter).into_iter().zip(1..) {
-        let asked = condition::Asked::read(text).ok()?;
+        let asked = condition::ParsedCondition::read(text).ok()?;
         all.extend(asked.tests().into_iter().map(|test| {
             (number, test.column.to_string(), test.operator.to_owned(), test.operand.to_string(), test.is_quoted)
         }));

@@ -4,25 +4,25 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use rowcast::change::{Column, Kind};
+use rowcast::change::{Column, ValueKind};
 use rowcast::delivery::scope::filter::Condition;
 use rowcast::row::Columns;
 
 static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(|| {
     [
-        ("i", Kind::Integer),
-        ("n", Kind::Number),
-        ("t", Kind::Text),
-        ("p", Kind::Padded),
-        ("e", Kind::Enum),
-        ("b", Kind::Bool),
-        ("u", Kind::Uuid),
-        ("z", Kind::Timestamptz),
-        ("s", Kind::Timestamp),
-        ("d", Kind::Date),
-        ("h", Kind::Time),
-        ("j", Kind::Structured),
-        ("o", Kind::Opaque),
+        ("i", ValueKind::Integer),
+        ("n", ValueKind::Number),
+        ("t", ValueKind::Text),
+        ("p", ValueKind::Padded),
+        ("e", ValueKind::Enum),
+        ("b", ValueKind::Bool),
+        ("u", ValueKind::Uuid),
+        ("z", ValueKind::Timestamptz),
+        ("s", ValueKind::Timestamp),
+        ("d", ValueKind::Date),
+        ("h", ValueKind::Time),
+        ("j", ValueKind::Structured),
+        ("o", ValueKind::Opaque),
     ]
     .into_iter()
     .map(|(name, kind)| Column { name: name.into(), kind, number: 0 })

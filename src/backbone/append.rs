@@ -11,7 +11,7 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 
 use super::StreamKeys;
 use super::entry::Said;
-use super::link::{Connection, explain};
+use super::link::{RedisConnection, explain};
 use crate::change::{Event, Start};
 use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
@@ -59,7 +59,7 @@ const REVOKED: &str = "revoked/";
 
 /// How the stream is, as its writers noted it.
 #[derive(Debug, Clone)]
-pub struct State {
+pub struct StreamState {
     /// id of the last entry
     pub last: String,
     /// the position after it
@@ -91,7 +91,7 @@ pub struct Revoked {
 ///
 /// # Errors
 /// [`Kind::Connection`], or [`Kind::Config`] for a key that holds something else.
-pub async fn state(connection: &mut Connection, keys: &StreamKeys) -> Result<Option<State>> {
+pub async fn state(connection: &mut RedisConnection, keys: &StreamKeys) -> Result<Option<StreamState>> {
     let doing = "cannot read the state of the stream";
     let exists: bool =
         connection.run(Cmd::new().arg("EXISTS").arg(&keys.changes)).await.map_err(|e| explain(doing, e))?;
@@ -118,13 +118,13 @@ pub async fn state(connection: &mut Connection, keys: &StreamKeys) -> Result<Opt
     }
     let mut field = |name: &str| fields.remove(name).unwrap_or_default();
     let (last, channels, from, restart) = (field("last"), field("channels"), field("from"), field("restart"));
-    Ok(Some(State { last, to, channels, from, restart, is_live, revoked }))
+    Ok(Some(StreamState { last, to, channels, from, restart, is_live, revoked }))
 }
 
 /// Writes the stream, as long as nobody else does.
 #[derive(Debug)]
 pub struct Appender {
-    connection: Connection,
+    connection: RedisConnection,
     keys: StreamKeys,
     retention: Duration,
     /// id of the last entry; empty where there is none
@@ -138,7 +138,7 @@ pub struct Moved;
 
 impl Appender {
     /// A writer who goes on after the entry `last`; empty for the first one.
-    pub fn new(connection: Connection, keys: StreamKeys, retention: Duration, last: String) -> Self {
+    pub fn new(connection: RedisConnection, keys: StreamKeys, retention: Duration, last: String) -> Self {
         Self { connection, keys, retention, last, script: redis::Script::new(APPEND) }
     }
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::append::{self, Appender, Moved};
 use super::entry::{self, Said};
 use super::follower::SILENT;
-use super::link::{Connection, Link, backoff};
+use super::link::{Link, RedisConnection, backoff};
 use super::{StreamKeys, asked};
 use crate::change::{Event, Start};
 use crate::cursor::{Boundary, Cursor};
@@ -25,7 +25,7 @@ use crate::metrics::SourceMetrics;
 use crate::node::NodeState;
 use crate::shutdown::{self, Shutdown};
 use crate::source::epoch;
-use crate::source::pool::{Database, Purpose, Session};
+use crate::source::pool::{Database, DatabaseSession, Purpose};
 use crate::source::position::Position;
 use crate::source::relay::{self, Begin, First, Ports};
 
@@ -72,7 +72,7 @@ pub struct Candidate {
 
 /// What this candidate has written into the stream.
 #[derive(Debug, Default)]
-struct Written {
+struct OwnEntries {
     /// entries but for beats
     entries: u64,
     /// the position after the last one, while nobody else wrote
@@ -83,7 +83,7 @@ impl Candidate {
     /// Is the publisher whenever no other candidate is, until the shutdown.
     pub async fn run(self, mut shutdown: Shutdown) {
         let mut attempt = 0;
-        let mut written = Written::default();
+        let mut written = OwnEntries::default();
         loop {
             let turn = async {
                 // who cannot reach Redis leaves it to others
@@ -119,7 +119,7 @@ impl Candidate {
     }
 
     /// Publishes as long as this candidate is the publisher and reaches Redis. Its end, without an error: another one is.
-    async fn hold(&self, mut session: Session, written: &mut Written) -> Result<()> {
+    async fn hold(&self, mut session: DatabaseSession, written: &mut OwnEntries) -> Result<()> {
         let mut in_vain = 0;
         loop {
             let before = written.entries;
@@ -154,7 +154,11 @@ impl Candidate {
     }
 
     /// Waits until nobody else is the publisher, or the one that is has fallen silent; the session is the publisher's.
-    async fn wait_to_publish(&self, mut connection: Connection, written: &mut Written) -> Result<Session> {
+    async fn wait_to_publish(
+        &self,
+        mut connection: RedisConnection,
+        written: &mut OwnEntries,
+    ) -> Result<DatabaseSession> {
         let session = timeout(ANSWERS_WITHIN, self.session()).await.map_err(|_| silent())??;
         let (mut last, mut heard) = (String::new(), Instant::now());
         loop {
@@ -182,7 +186,7 @@ impl Candidate {
         }
     }
 
-    async fn session(&self) -> Result<Session> {
+    async fn session(&self) -> Result<DatabaseSession> {
         let session = self.database.session(Purpose::Publish).await?;
         // the server, too, must notice a dead client, whose session would keep others from publishing
         session.batch_execute(KEEPALIVES).await.map_err(|e| Error::database("cannot set up the session", e))?;
@@ -201,7 +205,7 @@ impl Candidate {
 
     /// Goes on where the stream ends, until somebody else writes or publishes. Where there is no stream any more, not
     /// later than after what this candidate has written.
-    async fn publish(&self, session: &mut Session, written: &mut Written) -> Result<Yielded> {
+    async fn publish(&self, session: &mut DatabaseSession, written: &mut OwnEntries) -> Result<Yielded> {
         let mut connection = self.link.connect().await?;
         let state = append::state(&mut connection, &self.keys).await?;
         let epoch = timeout(ANSWERS_WITHIN, epoch::note(session)).await.map_err(|_| silent())??.epoch;
@@ -222,7 +226,7 @@ impl Candidate {
         };
         let appender = Appender::new(connection, self.keys.clone(), self.retention, last);
         let (node, metrics) = (&*self.node, &*self.metrics);
-        let mut writer = Writer { appender, to, catalogue, entries: &mut written.entries, node, metrics };
+        let mut writer = EntryWriter { appender, to, catalogue, entries: &mut written.entries, node, metrics };
 
         let (events, told) = mpsc::channel(EVENTS);
         let feedback = Arc::new(Feedback::default());
@@ -255,14 +259,14 @@ impl Candidate {
     }
 
     /// Returns once another candidate publishes.
-    async fn wait_until_replaced(&self, session: &mut Session) {
+    async fn wait_until_replaced(&self, session: &mut DatabaseSession) {
         while self.is_publisher_still(session).await {
             tokio::time::sleep(LOOK).await;
         }
     }
 
     /// Whether this candidate is still the publisher, or is it again where the connection was lost. Waits for the database.
-    async fn is_publisher_still(&self, session: &mut Session) -> bool {
+    async fn is_publisher_still(&self, session: &mut DatabaseSession) -> bool {
         let mut attempt = 0;
         loop {
             if let Ok(is_publisher) = self.takes(session, false).await {
@@ -277,7 +281,7 @@ impl Candidate {
     }
 
     /// Whether the session is the publisher's now.
-    async fn takes(&self, session: &Session, replaces: bool) -> Result<bool> {
+    async fn takes(&self, session: &DatabaseSession, replaces: bool) -> Result<bool> {
         let instance = self.database.instance();
         let asked = async { session.query_one(TAKE, &[&instance, &replaces]).await };
         let row = timeout(ANSWERS_WITHIN, asked).await.map_err(|_| silent())?;
@@ -300,7 +304,7 @@ fn silent() -> Error {
 }
 
 /// What the source tells → the stream.
-struct Writer<'a> {
+struct EntryWriter<'a> {
     appender: Appender,
     /// the position after the last entry
     to: Option<Cursor>,
@@ -312,7 +316,7 @@ struct Writer<'a> {
     metrics: &'a SourceMetrics,
 }
 
-impl Writer<'_> {
+impl EntryWriter<'_> {
     async fn write(&mut self, mut told: mpsc::Receiver<Event>) -> Result<Yielded> {
         // a stream begins with a position: what was told before it comes after it
         let mut early: Vec<Event> = Vec::new();

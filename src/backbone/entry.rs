@@ -53,7 +53,7 @@ struct FromBody<'a> {
 
 /// The catalogue, as an entry and the state hold it.
 #[derive(Serialize, Deserialize)]
-struct Channels<'a> {
+struct EntryChannels<'a> {
     channels: Cow<'a, [Channel]>,
     policies: Cow<'a, [Policy]>,
     // a node of before says nothing of them: those that are known stay
@@ -84,7 +84,7 @@ struct RevokedBody<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Text<'a> {
+struct CowText<'a> {
     text: Cow<'a, str>,
 }
 
@@ -108,7 +108,7 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
             ("from", serde_json::to_string(&body))
         }
         Event::Channels { channels, policies, claims } => {
-            let body = Channels {
+            let body = EntryChannels {
                 channels: channels.into(),
                 policies: policies.into(),
                 claims: claims.as_deref().map(Into::into),
@@ -126,7 +126,7 @@ pub fn write(event: &Event) -> Result<Said, BadEntry> {
         Event::Revoked { user, at } => {
             ("revoked", serde_json::to_string(&RevokedBody { text: Cow::Borrowed(user), at: Some(*at) }))
         }
-        Event::Down { reason } => ("down", serde_json::to_string(&Text { text: Cow::Borrowed(reason) })),
+        Event::Down { reason } => ("down", serde_json::to_string(&CowText { text: Cow::Borrowed(reason) })),
         Event::Live => ("live", Ok(String::new())),
     };
     body.map(|body| Said { kind, body }).map_err(|_| BadEntry("a row that is not valid JSON"))
@@ -180,7 +180,7 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
             Event::Revoked { user: body.text.as_ref().into(), at: body.at.unwrap_or(written) }
         }
         "down" => {
-            let text: Text<'_> = serde_json::from_str(body).map_err(bad)?;
+            let text: CowText<'_> = serde_json::from_str(body).map_err(bad)?;
             Event::Down { reason: text.text.into_owned().into() }
         }
         "live" => Event::Live,
@@ -195,7 +195,7 @@ pub fn read(written: i64, at: &str, to: &str, kind: &str, body: &str) -> Result<
 /// # Errors
 /// [`BadEntry`].
 pub fn channels(body: &str) -> Result<Event, BadEntry> {
-    let read: Channels<'_> = serde_json::from_str(body).map_err(|_| BadEntry("a catalogue of another form"))?;
+    let read: EntryChannels<'_> = serde_json::from_str(body).map_err(|_| BadEntry("a catalogue of another form"))?;
     let (channels, policies) = (read.channels.into_owned(), read.policies.into_owned());
     Ok(Event::Channels { channels, policies, claims: read.claims.map(Cow::into_owned) })
 }
@@ -229,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::change::{Column, Floor, Follow, Kind, Notification, Update};
+    use crate::change::{Column, Floor, Follow, Notification, Update, ValueKind};
     use crate::incarnations::Incarnation;
     use crate::seal::Seal;
 
@@ -298,7 +298,7 @@ mod tests {
             until: Arc::new(until.cursor.seen.clone()),
             end,
         };
-        let column = Column { name: "name".into(), kind: Kind::Timestamptz, number: 3 };
+        let column = Column { name: "name".into(), kind: ValueKind::Timestamptz, number: 3 };
         let floor = Some(Floor { seen: Snapshot::parse("5:8:5,7").unwrap(), by: 6 });
         let channel =
             Channel { name: "pets".into(), columns: Some([column].into()), floor, notifies: true, is_unlisted: true };

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::append::{self, State};
+use super::append::{self, StreamState};
 use super::entry::{self, Entry};
-use super::link::{Connection, Link, backoff};
+use super::link::{Link, RedisConnection, backoff};
 use super::merge::{self, Step};
 use super::stream::{self, AT_A_TIME, Clock, Id, locate};
 use super::{StreamKeys, asked};
@@ -147,7 +147,7 @@ impl Follower {
     }
 
     /// Reads on from where this node is.
-    async fn follow(&mut self, mut connection: Connection) -> Result<Infallible> {
+    async fn follow(&mut self, mut connection: RedisConnection) -> Result<Infallible> {
         let connected = Instant::now();
         let mut clock = Clock::of(&mut connection).await?;
         let state = self.stream_begins(&mut connection).await?;
@@ -217,7 +217,7 @@ impl Follower {
     }
 
     /// Waits until there is a stream.
-    async fn stream_begins(&mut self, connection: &mut Connection) -> Result<State> {
+    async fn stream_begins(&mut self, connection: &mut RedisConnection) -> Result<StreamState> {
         let (mut was_told, began) = (false, Instant::now());
         loop {
             if let Some(state) = append::state(connection, &self.keys).await? {
@@ -238,7 +238,7 @@ impl Follower {
     }
 
     /// Where to read from: the entry at which this node's position lies, or, for one that has none, some of the latest.
-    async fn find_position(&mut self, connection: &mut Connection, state: &State) -> Result<()> {
+    async fn find_position(&mut self, connection: &mut RedisConnection, state: &StreamState) -> Result<()> {
         self.publishes = state.is_live;
         self.hear_of_the_catalogue(state).await?;
         // of one that has read nothing yet, all of them
@@ -257,7 +257,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn understand(&mut self, connection: &mut Connection, id: Id, entry: Entry) -> Result<Next> {
+    async fn understand(&mut self, connection: &mut RedisConnection, id: Id, entry: Entry) -> Result<Next> {
         let Entry { at, to: _, event } = entry;
         // a cut says by itself what is missing before it
         if let Some(at) = at.as_ref().filter(|_| !matches!(event, Some(Event::Cut(_) | Event::From { .. })))
@@ -292,14 +292,14 @@ impl Follower {
     }
 
     /// Begins at a position, with no past.
-    async fn begin(&mut self, connection: &mut Connection, at: Cursor) -> Result<()> {
+    async fn begin(&mut self, connection: &mut RedisConnection, at: Cursor) -> Result<()> {
         let incarnations = Arc::new(self.present_incarnations(connection).await?);
         self.incarnations = Some(incarnations.clone());
         self.position = Some(at.clone());
         self.send(Event::From { boundary: Boundary::new(at), incarnations, start: Start::First, inside: None }).await
     }
 
-    async fn present_incarnations(&mut self, connection: &mut Connection) -> Result<Incarnations> {
+    async fn present_incarnations(&mut self, connection: &mut RedisConnection) -> Result<Incarnations> {
         let state = self.stream_begins(connection).await?;
         entry::incarnations(&state.from).map_err(|bad| malformed(bad.0))
     }
@@ -346,7 +346,13 @@ impl Follower {
     }
 
     /// Tells what is news of a cut that begins `at` a position.
-    async fn take(&mut self, connection: &mut Connection, id: Id, at: Option<&Cursor>, mut cut: Cut) -> Result<Next> {
+    async fn take(
+        &mut self,
+        connection: &mut RedisConnection,
+        id: Id,
+        at: Option<&Cursor>,
+        mut cut: Cut,
+    ) -> Result<Next> {
         loop {
             let Some(position) = self.position.clone() else { return Ok(Next::On) };
             cut = match merge::step(&position, at, cut) {

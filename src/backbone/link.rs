@@ -43,7 +43,7 @@ enum Topology {
 
 /// A connection. Commands of several tasks may share a clone, but those that block must not.
 #[derive(Clone)]
-pub enum Connection {
+pub enum RedisConnection {
     /// to one server
     Single(MultiplexedConnection),
     /// to the servers of a cluster
@@ -105,7 +105,7 @@ impl Link {
     ///
     /// # Errors
     /// [`Kind::Connection`] where trying again may help, [`Kind::Config`] where it will not.
-    pub async fn connect(&self) -> Result<Connection> {
+    pub async fn connect(&self) -> Result<RedisConnection> {
         let opened = tokio::time::timeout(CONNECT_WITHIN, self.open()).await;
         let opened = opened.map_err(|_| {
             let text = format!("cannot connect to Redis at {self}: no answer within {} s", CONNECT_WITHIN.as_secs());
@@ -114,7 +114,7 @@ impl Link {
         opened.map_err(|e| explain(&format!("cannot connect to Redis at {self}"), e))
     }
 
-    async fn open(&self) -> Result<Connection, RedisError> {
+    async fn open(&self) -> Result<RedisConnection, RedisError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_WITHIN))
             .set_response_timeout(Some(ANSWER_WITHIN));
@@ -123,7 +123,7 @@ impl Link {
             Topology::Single { .. } => {
                 let url = self.url_of(0);
                 let client = if self.is_tls { Client::build_with_tls(url, certificates)? } else { Client::open(url)? };
-                Ok(Connection::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+                Ok(RedisConnection::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
             }
             Topology::Sentinel { master, db } => {
                 let address = |(host, port): &(String, u16)| {
@@ -150,7 +150,7 @@ impl Link {
                 if let Some(password) = &self.password {
                     builder = builder.set_client_to_redis_password(password);
                 }
-                Ok(Connection::Single(builder.build()?.get_async_connection_with_config(&config).await?))
+                Ok(RedisConnection::Single(builder.build()?.get_async_connection_with_config(&config).await?))
             }
             Topology::Cluster => {
                 let urls: Vec<_> = (0..self.servers.len()).map(|server| self.url_of(server)).collect();
@@ -161,7 +161,7 @@ impl Link {
                 if self.is_tls {
                     builder = builder.certs(certificates);
                 }
-                Ok(Connection::Cluster(builder.build()?.get_async_connection().await?))
+                Ok(RedisConnection::Cluster(builder.build()?.get_async_connection().await?))
             }
         }
     }
@@ -196,7 +196,7 @@ fn server_of(text: &str, port: u16) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
-impl Connection {
+impl RedisConnection {
     /// Runs a command.
     ///
     /// # Errors
@@ -259,9 +259,9 @@ impl fmt::Debug for Link {
     }
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connection")
+        f.write_str("RedisConnection")
     }
 }
 

@@ -8,9 +8,9 @@ use redis::{Cmd, FromRedisValue, ParsingError, Value};
 use tokio::time::Instant;
 
 use super::StreamKeys;
-use super::append::State;
+use super::append::StreamState;
 use super::entry::{self, BadEntry, Entry};
-use super::link::{Connection, explain};
+use super::link::{RedisConnection, explain};
 use super::merge::can_begin;
 use crate::cursor::{Cursor, Snapshot};
 use crate::error::Result;
@@ -56,14 +56,14 @@ impl fmt::Display for Id {
 
 /// An entry as Redis gives it.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawEntry {
     /// its id
     pub id: Id,
     /// names and values
     fields: Vec<(String, String)>,
 }
 
-impl FromRedisValue for Raw {
+impl FromRedisValue for RawEntry {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let (id, fields): (String, Vec<(String, String)>) = redis::from_redis_value(value)?;
         let id = Id::parse(&id).ok_or_else(|| ParsingError::from("an entry's id that is none"))?;
@@ -71,7 +71,7 @@ impl FromRedisValue for Raw {
     }
 }
 
-impl Raw {
+impl RawEntry {
     /// What it says.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Raw {
     }
 }
 
-async fn entries(connection: &mut Connection, command: &Cmd) -> Result<Vec<Raw>> {
+async fn entries(connection: &mut RedisConnection, command: &Cmd) -> Result<Vec<RawEntry>> {
     connection.run(command).await.map_err(|e| explain("cannot read the stream", e))
 }
 
@@ -105,12 +105,12 @@ async fn entries(connection: &mut Connection, command: &Cmd) -> Result<Vec<Raw>>
 /// # Errors
 /// When the connection is lost.
 pub async fn range(
-    connection: &mut Connection,
+    connection: &mut RedisConnection,
     keys: &StreamKeys,
     from: &str,
     to: &str,
     count: usize,
-) -> Result<Vec<Raw>> {
+) -> Result<Vec<RawEntry>> {
     let mut command = Cmd::new();
     command.arg("XRANGE").arg(&keys.changes).arg(from).arg(to).arg("COUNT").arg(count);
     entries(connection, &command).await
@@ -121,7 +121,7 @@ pub async fn range(
 ///
 /// # Errors
 /// When the connection is lost.
-pub async fn locate(connection: &mut Connection, keys: &StreamKeys, seen: &Snapshot) -> Result<Option<Id>> {
+pub async fn locate(connection: &mut RedisConnection, keys: &StreamKeys, seen: &Snapshot) -> Result<Option<Id>> {
     let mut command = Cmd::new();
     command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
     let newest = entries(connection, &command).await?.pop();
@@ -133,7 +133,7 @@ pub async fn locate(connection: &mut Connection, keys: &StreamKeys, seen: &Snaps
         let middle = low + (high - low) / 2;
         let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
         // the entry with which the stream began has no position before it
-        let position = |raw: &Raw| raw.at().or_else(|| Cursor::parse(raw.field("to")).ok());
+        let position = |raw: &RawEntry| raw.at().or_else(|| Cursor::parse(raw.field("to")).ok());
         match raw.filter(|raw| position(raw).is_some_and(|position| can_begin(seen, &position))) {
             Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
             None => high = middle,
@@ -146,12 +146,17 @@ pub async fn locate(connection: &mut Connection, keys: &StreamKeys, seen: &Snaps
 ///
 /// # Errors
 /// When the connection is lost, or they do not arrive in time.
-pub async fn read_after(connection: &mut Connection, keys: &StreamKeys, id: Id, count: usize) -> Result<Vec<Raw>> {
+pub async fn read_after(
+    connection: &mut RedisConnection,
+    keys: &StreamKeys,
+    id: Id,
+    count: usize,
+) -> Result<Vec<RawEntry>> {
     let mut command = Cmd::new();
     command.arg("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK_MS);
     command.arg("STREAMS").arg(&keys.changes).arg(id.to_string());
     // each stream with its entries, or nothing
-    let read: Option<Vec<(String, Vec<Raw>)>> =
+    let read: Option<Vec<(String, Vec<RawEntry>)>> =
         connection.run(&command).await.map_err(|e| explain("cannot read the stream", e))?;
     Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
 }
@@ -160,7 +165,12 @@ pub async fn read_after(connection: &mut Connection, keys: &StreamKeys, id: Id, 
 ///
 /// # Errors
 /// When the connection is lost.
-pub async fn recent(connection: &mut Connection, keys: &StreamKeys, state: &State, most: u64) -> Result<Option<Id>> {
+pub async fn recent(
+    connection: &mut RedisConnection,
+    keys: &StreamKeys,
+    state: &StreamState,
+    most: u64,
+) -> Result<Option<Id>> {
     let restart = Id::parse(&state.restart).unwrap_or_default();
     let (mut bytes, mut count, mut begin) = (0, 0, None);
     let mut newest = "+".to_owned();
@@ -198,7 +208,7 @@ impl Clock {
     ///
     /// # Errors
     /// When the connection is lost.
-    pub async fn of(connection: &mut Connection) -> Result<Self> {
+    pub async fn of(connection: &mut RedisConnection) -> Result<Self> {
         let (seconds, micros): (i64, i64) =
             connection.run(&redis::cmd("TIME")).await.map_err(|e| explain("cannot read Redis' clock", e))?;
         Ok(Self { ahead_ms: seconds * 1000 + micros / 1000 - now_ms() })

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 
 /// How a message is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum TailFormat {
     /// as it came
     Json,
     /// time, action, channel, row
@@ -31,11 +31,11 @@ pub(super) struct Wanted<'a> {
     pub(super) since: Option<String>,
     /// messages
     pub(super) left: u64,
-    pub(super) form: Form,
+    pub(super) form: TailFormat,
 }
 
 /// How a connection ended.
-enum Ended {
+enum TailEnd {
     /// everything wanted was printed, or nobody reads it any more
     Done,
     /// to be resumed
@@ -48,8 +48,8 @@ pub(super) async fn follow(url: &str, mut wanted: Wanted<'_>, token: Option<&str
     let mut attempt = None;
     loop {
         let lost = match connection(url, &mut wanted, token, &mut attempt).await {
-            Ok(Ended::Done) => return Ok(()),
-            Ok(Ended::Lost(why)) => why,
+            Ok(TailEnd::Done) => return Ok(()),
+            Ok(TailEnd::Lost(why)) => why,
             Err(error) if attempt.is_some() && error.kind() == Kind::Connection => error.to_string(),
             Err(error) => return Err(error),
         };
@@ -66,7 +66,7 @@ async fn connection(
     wanted: &mut Wanted<'_>,
     token: Option<&str>,
     attempt: &mut Option<u32>,
-) -> Result<Ended> {
+) -> Result<TailEnd> {
     // rows that were printed once are not wanted again
     let comes_back = wanted.since.is_some() && attempt.is_some();
     let asked = wanted.asked.iter().filter(|(name, _)| !(comes_back && *name == "snapshot"));
@@ -90,25 +90,25 @@ async fn connection(
             Some(Ok(Message::Close(Some(frame)))) => {
                 let text = format!("the server closed: {} ({})", frame.reason, u16::from(frame.code));
                 return match u16::from(frame.code) {
-                    1001 | 4408 | 4429 | 4503 if attempt.is_some() => Ok(Ended::Lost(text)),
+                    1001 | 4408 | 4429 | 4503 if attempt.is_some() => Ok(TailEnd::Lost(text)),
                     _ => Err(Error::new(Kind::Protocol, text)),
                 };
             }
             Some(Ok(_)) => {}
-            Some(Err(_)) | None => return Ok(Ended::Lost("the connection is lost".to_owned())),
+            Some(Err(_)) | None => return Ok(TailEnd::Lost("the connection is lost".to_owned())),
         }
     }
     let _ = socket.close(None).await;
     let _ = socket.flush().await;
-    Ok(Ended::Done)
+    Ok(TailEnd::Done)
 }
 
-fn print(message: &str, form: Form) -> std::io::Result<()> {
+fn print(message: &str, form: TailFormat) -> std::io::Result<()> {
     use std::io::IsTerminal as _;
     let mut out = std::io::stdout();
     match form {
-        Form::Json => writeln!(out, "{message}"),
-        Form::Line => {
+        TailFormat::Json => writeln!(out, "{message}"),
+        TailFormat::Line => {
             let is_terminal = out.is_terminal();
             writeln!(out, "{}", line(&serde_json::from_str(message).unwrap_or_default(), is_terminal))
         }

@@ -8,7 +8,7 @@ use crate::source::client::Client;
 
 /// A column as the catalogue describes it.
 #[derive(Debug)]
-struct Column {
+struct DescribedColumn {
     channel: String,
     name: String,
     /// as `format_type` names it, of a domain its base, of an array its elements'
@@ -41,7 +41,7 @@ pub(super) async fn of(client: &Client) -> Result<String> {
         )
         .await
         .map_err(|e| Error::database("cannot read the columns of the watched tables", e))?;
-    let columns = rows.iter().map(|row| Column {
+    let columns = rows.iter().map(|row| DescribedColumn {
         channel: row.get(0),
         name: row.get(1),
         base: row.get(2),
@@ -53,7 +53,7 @@ pub(super) async fn of(client: &Client) -> Result<String> {
     Ok(render(&columns.collect::<Vec<_>>()))
 }
 
-fn render(columns: &[Column]) -> String {
+fn render(columns: &[DescribedColumn]) -> String {
     let mut text = String::from(
         "// Made by `rowcast types` from the watched tables: make it again when one was altered.\n\
          // JSON.parse rounds a number of more than 15 digits. A column of text shows all of a bigint or a numeric:\n\
@@ -74,7 +74,7 @@ fn render(columns: &[Column]) -> String {
 }
 
 /// As `row_to_json` writes it.
-fn type_of(column: &Column) -> String {
+fn type_of(column: &DescribedColumn) -> String {
     let element = match column.base.as_str() {
         "smallint" | "integer" | "bigint" | "oid" => "number".to_owned(),
         "real" | "double precision" | "numeric" => "Numeric".to_owned(),
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_row_is_typed_as_its_json_is() {
-        let column = |channel: &str, name: &str, base: &str| Column {
+        let column = |channel: &str, name: &str, base: &str| DescribedColumn {
             channel: channel.into(),
             name: name.into(),
             base: base.into(),
@@ -118,12 +118,12 @@ mod tests {
         };
         let columns = [
             column("medical-history", "id", "bigint"),
-            Column { is_nullable: true, ..column("medical-history", "full name", "text") },
-            Column { labels: vec!["calm".into(), "very \"wild\"".into()], ..column("pets", "mood", "mood") },
-            Column { is_array: true, is_nullable: true, ..column("pets", "tags", "text") },
+            DescribedColumn { is_nullable: true, ..column("medical-history", "full name", "text") },
+            DescribedColumn { labels: vec!["calm".into(), "very \"wild\"".into()], ..column("pets", "mood", "mood") },
+            DescribedColumn { is_array: true, is_nullable: true, ..column("pets", "tags", "text") },
             column("pets", "extra", "jsonb"),
             column("pets", "weight", "double precision"),
-            Column { is_array: true, ..column("pets", "prices", "numeric") },
+            DescribedColumn { is_array: true, ..column("pets", "prices", "numeric") },
         ];
         let text = render(&columns);
         let body = text.split_once("export interface ").unwrap().1;

@@ -9,13 +9,13 @@ use crate::backbone::link::Link;
 use crate::error::{Error, Kind, Result};
 use crate::naming::Naming;
 
-pub(super) struct Reader {
+pub(super) struct SettingsReader {
     pub(super) file: BTreeMap<String, String>,
     pub(super) values: BTreeMap<&'static str, (String, String)>,
     mistakes: Vec<String>,
 }
 
-impl Reader {
+impl SettingsReader {
     pub(super) fn new(file: Option<&str>, mistakes: Vec<String>) -> Self {
         let mut reader = Self { file: BTreeMap::new(), values: BTreeMap::new(), mistakes };
         match file.map(toml::from_str::<toml::Table>) {

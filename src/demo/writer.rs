@@ -9,7 +9,7 @@ use crate::source::pool::Database;
 
 const DAY: &str = include_str!("../../sql/clinic/day.sql");
 
-struct Step {
+struct DemoStep {
     weight: usize,
     sql: &'static str,
 }
@@ -50,12 +50,12 @@ pub async fn run(database: Database, mut shutdown: Shutdown) {
     }
 }
 
-fn steps() -> Vec<Step> {
+fn steps() -> Vec<DemoStep> {
     let mut steps = Vec::new();
     for text in DAY.split("\n-- step ").skip(1) {
         let (head, sql) = text.split_once('\n').unwrap_or((text, ""));
         let weight = head.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        steps.push(Step { weight, sql });
+        steps.push(DemoStep { weight, sql });
     }
     steps
 }

@@ -74,7 +74,7 @@ pub struct NodeStatus {
 
 /// What is kept in memory now.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Kept {
+pub struct MemoryKept {
     /// bytes of frames, of all views together
     pub view_bytes: u64,
     /// bytes of the values of claims that stand in tables
@@ -90,7 +90,7 @@ pub fn encode(
     delivery: &DeliveryMetrics,
     channels: impl Iterator<Item = (String, usize)>,
     users: usize,
-    (standing, kept): (NodeStatus, Kept),
+    (standing, kept): (NodeStatus, MemoryKept),
 ) -> String {
     let mut registry = Registry::default();
     process::register(&mut registry);

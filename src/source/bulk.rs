@@ -25,7 +25,7 @@ use super::captured::{
 use super::catalog::Catalog;
 use super::client::{Client, Parameter};
 use super::decode::OutboxRow;
-use super::directory::Channels;
+use super::directory::ChannelList;
 use super::encoding::Encoding;
 use super::image::{Hashes, Images, KeyHashes};
 use super::kept::{Kept, kept};
@@ -118,7 +118,7 @@ impl Statements {
 
 /// Where a row lies, and what of it the order depends on.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct BulkPlace {
     id: i64,
     xid: u64,
     channel: i32,
@@ -139,7 +139,7 @@ pub(super) struct Bulk {
     channel: Option<i32>,
     most: usize,
     /// of the present range, by id
-    places: Vec<Place>,
+    places: Vec<BulkPlace>,
     order: Order,
     next: usize,
     batch: usize,
@@ -202,7 +202,7 @@ impl Bulk {
         while let Some(row) = rows.try_next().await.map_err(explain)? {
             let oid = number::<u32>(&row, 5).unwrap_or_default();
             let segment = statements.fetch.iter().position(|(known, _)| *known == oid).unwrap_or_default();
-            self.places.push(Place {
+            self.places.push(BulkPlace {
                 id: number(&row, 0).unwrap_or_default(),
                 xid: number::<Bits>(&row, 1).map_or(0, |bits| bits.0),
                 channel: number(&row, 2).unwrap_or_default(),
@@ -240,7 +240,7 @@ impl Bulk {
     }
 
     /// The channels of which more must be known before the range can be understood.
-    pub(super) fn strange_to(&self, channels: &Channels) -> Vec<i32> {
+    pub(super) fn strange_to(&self, channels: &ChannelList) -> Vec<i32> {
         let strange = self.places.iter().filter(|place| is_strange(place.op, place.channel, channels));
         let strange: BTreeSet<i32> = strange.map(|place| place.channel).collect();
         strange.into_iter().collect()
@@ -294,7 +294,7 @@ impl Bulk {
         }
         let places = &self.places;
         let brief = |at: usize| {
-            let Place { xid, channel, op, command, depth, .. } = places[at];
+            let BulkPlace { xid, channel, op, command, depth, .. } = places[at];
             Brief {
                 xid,
                 channel,
@@ -437,7 +437,7 @@ impl Bulk {
         let mut rows = Vec::with_capacity(needed.len());
         let (mut unreadable, mut bytes, mut found) = (Vec::new(), 0, 0);
         for (segment, (_, statement)) in statements.fetch.iter().enumerate() {
-            let here: Vec<Place> = needed
+            let here: Vec<BulkPlace> = needed
                 .iter()
                 .map(|at| self.places[*at])
                 .filter(|place| usize::from(place.segment) == segment)
@@ -446,7 +446,7 @@ impl Bulk {
                 continue;
             }
             // the places as they are, and one by one where a row among them cannot be given out
-            let mut asked: Vec<&[Place]> = vec![&here];
+            let mut asked: Vec<&[BulkPlace]> = vec![&here];
             while let Some(places) = asked.pop() {
                 let tids: Vec<Tid> = places.iter().map(|place| place.tid).collect();
                 let parameters: [Parameter<'_>; 1] = [&tids];

@@ -11,11 +11,11 @@ use tokio_postgres::types::{FromSql, Type, accepts};
 
 use super::catalog::Catalog;
 use super::decode::{Decoded, OutboxRow, decode};
-use super::directory::Channels;
+use super::delivered_rows::Seen;
+use super::directory::ChannelList;
 use super::encoding::Encoding;
 use super::order::{self, Placed};
 use super::shapes::Shapes;
-use super::witness::Seen;
 use crate::change::{Change, Update};
 use crate::error::{Error, Kind, Result};
 
@@ -104,8 +104,8 @@ impl<'a> Captured<'a> {
     /// A row as the statements give it: id, xid, at, channel, op, old, new, actor, users; and, where they ask for it, the
     /// command that captured it, whether it was left out because it is too large, and its depth.
     pub(super) fn of(row: &'a Row, encoding: Encoding) -> Self {
-        let users = row.try_get::<_, Option<Vec<Option<Raw<'_>>>>>(8).map(|users| {
-            let told = |user: Option<Raw<'_>>| user.map(|user| encoding.decode(user.0).into_owned());
+        let users = row.try_get::<_, Option<Vec<Option<RawText<'_>>>>>(8).map(|users| {
+            let told = |user: Option<RawText<'_>>| user.map(|user| encoding.decode(user.0).into_owned());
             users.map(|users| users.into_iter().map(told).collect())
         });
         let (id, xid, at): (_, Option<Int8>, Option<Int8>) = (number(row, 0), number(row, 1), number(row, 2));
@@ -173,7 +173,7 @@ impl<'a> Captured<'a> {
     }
 
     /// The same, where it is known which channels there are not.
-    pub(super) fn is_strange_to(&self, channels: &Channels) -> bool {
+    pub(super) fn is_strange_to(&self, channels: &ChannelList) -> bool {
         is_strange(self.op, self.channel, channels)
     }
 
@@ -204,7 +204,7 @@ pub(super) fn concerns_catalog(op: u8, channel: i32, catalog: &Catalog) -> bool 
 }
 
 /// The same, where it is known which channels there are not.
-pub(super) fn is_strange(op: u8, channel: i32, channels: &Channels) -> bool {
+pub(super) fn is_strange(op: u8, channel: i32, channels: &ChannelList) -> bool {
     match op {
         b'N' | b'R' => false,
         op => channels.must_learn(channel, op == b'C'),
@@ -340,7 +340,7 @@ pub(super) fn length(row: &Row, column: usize) -> usize {
 }
 
 fn raw(row: &Row, column: usize) -> Option<&[u8]> {
-    number::<Raw<'_>>(row, column).map(|raw| raw.0)
+    number::<RawText<'_>>(row, column).map(|raw| raw.0)
 }
 
 /// A column's value; nothing for null, nor for what is no such value.
@@ -378,9 +378,9 @@ impl<'a> FromSql<'a> for Cid {
 }
 
 /// The bytes of a text.
-struct Raw<'a>(&'a [u8]);
+struct RawText<'a>(&'a [u8]);
 
-impl<'a> FromSql<'a> for Raw<'a> {
+impl<'a> FromSql<'a> for RawText<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         Ok(Self(raw))
     }

@@ -100,7 +100,7 @@ select k.name, pg_catalog.md5(k.query || k.stated_at::text),
 
 /// What decoding needs to know of a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Channel {
+pub struct CatalogChannel {
     /// stands in `/ws/{name}` and in `entity_type`
     pub name: Arc<str>,
     /// `pet` in `pet_created`
@@ -138,7 +138,7 @@ pub struct Channel {
     pub is_unlisted: bool,
 }
 
-impl Channel {
+impl CatalogChannel {
     #[cfg(test)]
     pub(crate) fn named(name: &str) -> Self {
         Self { name: name.into(), ..Self::default() }
@@ -148,7 +148,7 @@ impl Channel {
 /// All channels, and how the doorbell rings.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    channels: HashMap<i32, Channel>,
+    channels: HashMap<i32, CatalogChannel>,
     policies: Vec<Policy>,
     claims: Vec<Claim>,
     /// the database's, for whatever its sessions take as it is
@@ -170,7 +170,7 @@ impl Catalog {
         let client = pool.client_for("no connection to read the channels").await?;
         let explain = |e| Error::database("cannot read the channels", e);
         let bell = client.query_one(BELL, &[]).await.map_err(explain)?;
-        let names = Names(Encoding::of(bell.get(2)));
+        let names = NameDecoder(Encoding::of(bell.get(2)));
         // hidden by its name as it is: to remember more can wait
         if bell.get(4)
             && let Err(error) = client.query_one(KEEP_EXCLUDED, &[]).await
@@ -185,7 +185,7 @@ impl Catalog {
             );
         }
         let rows = client.query(CHANNELS, &[]).await.map_err(explain)?;
-        let channels: HashMap<i32, Channel> = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
+        let channels: HashMap<i32, CatalogChannel> = rows.iter().map(|row| (row.get(0), names.channel(row))).collect();
         let claims = names.claims(&client.query(CLAIMS, &[]).await.map_err(explain)?, &channels);
         let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
         let policies = policies.iter().map(|row| names.policy(row)).collect();
@@ -210,7 +210,7 @@ impl Catalog {
     }
 
     /// A channel by the id that the outbox carries.
-    pub fn get(&self, id: i32) -> Option<&Channel> {
+    pub fn get(&self, id: i32) -> Option<&CatalogChannel> {
         self.channels.get(&id)
     }
 
@@ -277,21 +277,21 @@ impl Catalog {
     }
 
     /// A catalogue of these, for tests.
-    pub fn of(channels: impl IntoIterator<Item = (i32, Channel)>) -> Self {
+    pub fn of(channels: impl IntoIterator<Item = (i32, CatalogChannel)>) -> Self {
         Self { channels: channels.into_iter().collect(), ..Self::default() }
     }
 }
 
 /// What was read → text, in whichever encoding the database has its names.
-struct Names(Encoding);
+struct NameDecoder(Encoding);
 
-impl Names {
-    fn channel(&self, row: &Row) -> Channel {
+impl NameDecoder {
+    fn channel(&self, row: &Row) -> CatalogChannel {
         let excluded: Vec<Box<str>> = self.some(row, 6).unwrap_or_default();
         let told = |text: &str| columns_of(text).map(|named| allowed(named, &excluded));
         let floor = row.get::<_, Option<&str>>(16).and_then(Snapshot::parse);
         let by = row.get::<_, Option<&str>>(17).and_then(|xid| xid.parse().ok());
-        Channel {
+        CatalogChannel {
             name: self.one(row, 1).into(),
             singular: self.one(row, 2).into(),
             user_column: row.get::<_, Option<Bytes<'_>>>(3).map(|name| self.text(name).into()),
@@ -307,7 +307,7 @@ impl Names {
                 let numbers: Vec<i16> = row.get(13);
                 let columns = names.into_iter().zip(&types).zip(numbers);
                 columns
-                    .map(|((name, kind), number)| Column { name, kind: change::Kind::of_type(kind), number })
+                    .map(|((name, kind), number)| Column { name, kind: change::ValueKind::of_type(kind), number })
                     .collect()
             }),
             shape: self.some(row, 14).unwrap_or_default(),
@@ -321,7 +321,7 @@ impl Names {
 
     /// One for each claim, of rows in the order of their names. One that follows a table whose changes are not captured now has no
     /// values: they would be those of before.
-    fn claims(&self, rows: &[Row], channels: &HashMap<i32, Channel>) -> Vec<Claim> {
+    fn claims(&self, rows: &[Row], channels: &HashMap<i32, CatalogChannel>) -> Vec<Claim> {
         let is_on = |name: &str| channels.values().any(|channel| *channel.name == *name && !channel.is_off);
         let mut claims: Vec<Claim> = Vec::new();
         for row in rows {

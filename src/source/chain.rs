@@ -20,7 +20,7 @@ pub(super) use ending::ends_right;
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct KeyState {
     pub(super) key: u64,
     /// hash of the image
     pub(super) image: u64,
@@ -28,9 +28,9 @@ pub(super) struct State {
 
 /// A change: from what to what.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
-    pub(super) from: Option<State>,
-    pub(super) to: Option<State>,
+pub(super) struct ChainLink {
+    pub(super) from: Option<KeyState>,
+    pub(super) to: Option<KeyState>,
     /// changes with the same number were captured without any other command in between
     pub(super) run: u32,
     /// how many triggers were running, one inside the other; 0: nobody knows
@@ -39,7 +39,7 @@ pub(super) struct Link {
 
 /// What stands at one place of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
+pub(super) enum ChainSlot {
     /// this change
     One(usize),
     /// of rows that exchange their keys: the row that has gone, and the one that has come to its key
@@ -51,7 +51,7 @@ const NOTHING: u64 = 0;
 
 /// A change as one key sees it.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+struct ChainStep {
     from: u64,
     to: u64,
     link: usize,
@@ -61,21 +61,21 @@ struct Step {
 
 /// Changes, given by id, in an order in which they can have happened: as many as there are. `is_bare`: an image is nothing
 /// but its key, so that different rows look alike.
-pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Slot> {
-    let mut keys: BTreeMap<u64, Vec<Step>> = BTreeMap::new();
+pub(super) fn in_order(links: &[ChainLink], is_bare: bool) -> Vec<ChainSlot> {
+    let mut keys: BTreeMap<u64, Vec<ChainStep>> = BTreeMap::new();
     for (link, change) in links.iter().enumerate() {
         match (change.from, change.to) {
             (Some(from), Some(to)) if from.key == to.key => {
-                let step = Step { from: from.image, to: to.image, link, moves: false };
+                let step = ChainStep { from: from.image, to: to.image, link, moves: false };
                 keys.entry(from.key).or_default().push(step);
             }
             (from, to) => {
                 if let Some(from) = from {
-                    let step = Step { from: from.image, to: NOTHING, link, moves: to.is_some() };
+                    let step = ChainStep { from: from.image, to: NOTHING, link, moves: to.is_some() };
                     keys.entry(from.key).or_default().push(step);
                 }
                 if let Some(to) = to {
-                    let step = Step { from: NOTHING, to: to.image, link, moves: from.is_some() };
+                    let step = ChainStep { from: NOTHING, to: to.image, link, moves: from.is_some() };
                     keys.entry(to.key).or_default().push(step);
                 }
             }
@@ -90,7 +90,7 @@ pub(super) fn in_order(links: &[Link], is_bare: bool) -> Vec<Slot> {
 }
 
 /// The order of the steps of one key.
-fn walk(steps: &[Step], links: &[Link]) -> Vec<usize> {
+fn walk(steps: &[ChainStep], links: &[ChainLink]) -> Vec<usize> {
     let is_whole = steps.windows(2).all(|pair| pair[0].to == pair[1].from);
     let is_circle = steps.first().map(|first| first.from) == steps.last().map(|last| last.to);
     if is_whole && !is_circle {
@@ -126,8 +126,8 @@ fn pieces_of(
     island: &[usize],
     edges: &[(usize, usize)],
     states: usize,
-    steps: &[Step],
-    links: &[Link],
+    steps: &[ChainStep],
+    links: &[ChainLink],
 ) -> Vec<Vec<usize>> {
     const JUMP: usize = usize::MAX;
     let mut out: Vec<Vec<(usize, usize)>> = vec![Vec::new(); states];
@@ -186,7 +186,7 @@ fn pieces_of(
 /// captured without any command in between does: the later one was made first, by the statement whose trigger made the other
 /// one, since a statement changes no row twice. Else ids are right. Where they cannot be, and the row was created and deleted,
 /// it was not there before: another one would not have been so like it.
-fn first_of_circle(island: &[usize], steps: &[Step], links: &[Link]) -> usize {
+fn first_of_circle(island: &[usize], steps: &[ChainStep], links: &[ChainLink]) -> usize {
     let first = island[0];
     let run = |edge: usize| links[steps[edge].link].run;
     let is_walk = island.windows(2).all(|pair| steps[pair[0]].to == steps[pair[1]].from);
@@ -208,21 +208,21 @@ fn find(parent: &mut [usize], mut at: usize) -> usize {
 
 /// Several keys' walks as one order.
 struct Merge<'a> {
-    links: &'a [Link],
+    links: &'a [ChainLink],
     walks: Vec<Vec<usize>>,
     /// of each walk, how much is told
     next: Vec<usize>,
     /// the walks in which a link is a step
     of: Vec<(Option<usize>, Option<usize>)>,
     is_told: Vec<bool>,
-    told: Vec<Slot>,
+    told: Vec<ChainSlot>,
     ready: BinaryHeap<Reverse<usize>>,
 }
 
 impl<'a> Merge<'a> {
-    fn new(links: &'a [Link], keys: &BTreeMap<u64, Vec<Step>>) -> Self {
+    fn new(links: &'a [ChainLink], keys: &BTreeMap<u64, Vec<ChainStep>>) -> Self {
         let numbers: HashMap<u64, usize> = keys.keys().enumerate().map(|(number, key)| (*key, number)).collect();
-        let number = |state: Option<State>| state.and_then(|state| numbers.get(&state.key)).copied();
+        let number = |state: Option<KeyState>| state.and_then(|state| numbers.get(&state.key)).copied();
         let of = links.iter().map(|link| (number(link.from), number(link.to))).collect();
         let walks: Vec<Vec<usize>> = keys.values().map(|steps| walk(steps, links)).collect();
         let (next, is_told) = (vec![0; walks.len()], vec![false; links.len()]);
@@ -230,14 +230,14 @@ impl<'a> Merge<'a> {
     }
 
     /// The order; what none makes possible comes by id.
-    fn run(mut self) -> Vec<Slot> {
+    fn run(mut self) -> Vec<ChainSlot> {
         (0..self.walks.len()).for_each(|walk| self.look(walk));
         while let Some(Reverse(link)) = self.ready.pop() {
             if !self.is_told[link] {
                 self.tell(link);
             }
         }
-        self.told.extend((0..self.links.len()).filter(|link| !self.is_told[*link]).map(Slot::One));
+        self.told.extend((0..self.links.len()).filter(|link| !self.is_told[*link]).map(ChainSlot::One));
         self.told
     }
 
@@ -256,7 +256,7 @@ impl<'a> Merge<'a> {
 
     fn tell(&mut self, link: usize) {
         self.is_told[link] = true;
-        self.told.push(Slot::One(link));
+        self.told.push(ChainSlot::One(link));
         let (from, to) = self.of[link];
         let other = to.filter(|to| Some(*to) != from);
         for walk in [from, other].into_iter().flatten() {
@@ -276,17 +276,17 @@ mod tests {
 
     /// `1a>1b` changes key 1 from a to b, `>1a` creates, `1a>` deletes; a blank in front of one tells that no command lies
     /// between it and the one before, a `!` behind it that a trigger made it.
-    fn links(text: &str) -> Vec<Link> {
+    fn links(text: &str) -> Vec<ChainLink> {
         let mut run = 0;
         let state = |text: &str| {
             let (key, image) = text.split_at_checked(1)?;
-            Some(State { key: key.parse().ok()?, image: u64::from(image.bytes().next()?) })
+            Some(KeyState { key: key.parse().ok()?, image: u64::from(image.bytes().next()?) })
         };
         text.split(',')
             .map(|one| {
                 run += u32::from(!one.starts_with(' '));
                 let (from, to) = one.trim().trim_end_matches('!').split_once('>').unwrap();
-                Link { from: state(from), to: state(to), run, depth: 1 + u8::from(one.ends_with('!')) }
+                ChainLink { from: state(from), to: state(to), run, depth: 1 + u8::from(one.ends_with('!')) }
             })
             .collect()
     }
@@ -296,8 +296,8 @@ mod tests {
         in_order(&links(text), false)
             .into_iter()
             .map(|told| match told {
-                Slot::One(link) => texts[link].to_owned(),
-                Slot::Exchanged { gone, come } => {
+                ChainSlot::One(link) => texts[link].to_owned(),
+                ChainSlot::Exchanged { gone, come } => {
                     format!("{}>{}", texts[gone].split_once('>').unwrap().0, texts[come].split_once('>').unwrap().1)
                 }
             })
@@ -363,8 +363,8 @@ mod tests {
     #[test]
     fn rows_that_hold_nothing_but_their_key_are_not_taken_for_one() {
         let told = in_order(&links("1x>0x, 2x>1x, 3x>2x"), true);
-        assert_eq!(told, [0, 1, 2].map(Slot::One));
-        assert_eq!(in_order(&links("2x>3x,1x>2x"), true), [0, 1].map(Slot::One));
+        assert_eq!(told, [0, 1, 2].map(ChainSlot::One));
+        assert_eq!(in_order(&links("2x>3x,1x>2x"), true), [0, 1].map(ChainSlot::One));
     }
 
     #[test]
@@ -423,18 +423,18 @@ mod tests {
         fn nothing_is_left_out_and_nothing_told_twice(
             links in prop::collection::vec((prop::option::of((0_u64..4, 1_u64..4)), prop::option::of((0_u64..4, 1_u64..4)), 0_u32..3), 0..12),
         ) {
-            let state = |state: Option<(u64, u64)>| state.map(|(key, image)| State { key, image });
-            let links: Vec<Link> = links
+            let state = |state: Option<(u64, u64)>| state.map(|(key, image)| KeyState { key, image });
+            let links: Vec<ChainLink> = links
                 .into_iter()
                 .filter(|(from, to, _)| from.is_some() || to.is_some())
-                .map(|(from, to, run)| Link { from: state(from), to: state(to), run, depth: 1 })
+                .map(|(from, to, run)| ChainLink { from: state(from), to: state(to), run, depth: 1 })
                 .collect();
             let told = in_order(&links, false);
             let (mut gone, mut come): (Vec<usize>, Vec<usize>) = told
                 .iter()
                 .map(|told| match *told {
-                    Slot::One(link) => (link, link),
-                    Slot::Exchanged { gone, come } => (gone, come),
+                    ChainSlot::One(link) => (link, link),
+                    ChainSlot::Exchanged { gone, come } => (gone, come),
                 })
                 .unzip();
             gone.sort_unstable();
@@ -450,16 +450,16 @@ mod tests {
             states in prop::collection::vec(0_u64..6, 2..12),
             shuffle in prop::collection::vec(any::<u32>(), 12),
         ) {
-            let state = |image: u64| (image > 0).then_some(State { key: 1, image });
+            let state = |image: u64| (image > 0).then_some(KeyState { key: 1, image });
             let steps = states.windows(2).filter(|pair| pair[0] > 0 || pair[1] > 0);
-            let mut links: Vec<Link> =
-                steps.enumerate().map(|(i, pair)| Link { from: state(pair[0]), to: state(pair[1]), run: i as u32, depth: 1 }).collect();
+            let mut links: Vec<ChainLink> =
+                steps.enumerate().map(|(i, pair)| ChainLink { from: state(pair[0]), to: state(pair[1]), run: i as u32, depth: 1 }).collect();
             let (begin, end) = (links.first().and_then(|l| l.from), links.last().and_then(|l| l.to));
             let mut keyed: Vec<_> = links.drain(..).zip(shuffle).collect();
             keyed.sort_by_key(|(_, key)| *key);
-            let links: Vec<Link> = keyed.into_iter().map(|(link, _)| link).collect();
+            let links: Vec<ChainLink> = keyed.into_iter().map(|(link, _)| link).collect();
             let told = in_order(&links, false);
-            let at = |i: usize| match told[i] { Slot::One(link) => links[link], Slot::Exchanged { .. } => unreachable!() };
+            let at = |i: usize| match told[i] { ChainSlot::One(link) => links[link], ChainSlot::Exchanged { .. } => unreachable!() };
             for i in 1..told.len() {
                 prop_assert_eq!(at(i - 1).to, at(i).from);
             }

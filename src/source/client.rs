@@ -13,11 +13,11 @@ use crate::naming::Naming;
 
 /// A connection to the database of an installation.
 pub struct Client {
-    connection: Connection,
+    connection: OwnOrLent,
     naming: Naming,
 }
 
-enum Connection {
+enum OwnOrLent {
     Own(tokio_postgres::Client),
     Lent(deadpool_postgres::Client),
 }
@@ -37,20 +37,20 @@ pub struct Pool {
 
 /// A statement: as text, or one that was prepared.
 #[derive(Debug, Clone, Copy)]
-pub enum Asked<'a> {
+pub enum Sql<'a> {
     /// in our words
     Text(&'a str),
     /// by this client
     Prepared(&'a Statement),
 }
 
-impl<'a> From<&'a str> for Asked<'a> {
+impl<'a> From<&'a str> for Sql<'a> {
     fn from(text: &'a str) -> Self {
         Self::Text(text)
     }
 }
 
-impl<'a> From<&'a Statement> for Asked<'a> {
+impl<'a> From<&'a Statement> for Sql<'a> {
     fn from(prepared: &'a Statement) -> Self {
         Self::Prepared(prepared)
     }
@@ -98,7 +98,7 @@ impl From<tokio_postgres::Client> for Client {
 
 impl Client {
     pub(super) fn new(client: tokio_postgres::Client, naming: Naming) -> Self {
-        Self { connection: Connection::Own(client), naming }
+        Self { connection: OwnOrLent::Own(client), naming }
     }
 
     /// The installation whose words it speaks.
@@ -108,8 +108,8 @@ impl Client {
 
     fn raw(&self) -> &tokio_postgres::Client {
         match &self.connection {
-            Connection::Own(client) => client,
-            Connection::Lent(client) => client,
+            OwnOrLent::Own(client) => client,
+            OwnOrLent::Lent(client) => client,
         }
     }
 
@@ -136,15 +136,15 @@ impl Client {
     }
 
     /// Rows of a statement, as they come.
-    pub async fn query_raw<'a, P, I>(&self, asked: impl Into<Asked<'a>>, parameters: I) -> Result<RowStream, Error>
+    pub async fn query_raw<'a, P, I>(&self, asked: impl Into<Sql<'a>>, parameters: I) -> Result<RowStream, Error>
     where
         P: BorrowToSql,
         I: IntoIterator<Item = P>,
         I::IntoIter: ExactSizeIterator,
     {
         match asked.into() {
-            Asked::Text(sql) => self.raw().query_raw(&*self.naming.of(sql), parameters).await,
-            Asked::Prepared(statement) => self.raw().query_raw(statement, parameters).await,
+            Sql::Text(sql) => self.raw().query_raw(&*self.naming.of(sql), parameters).await,
+            Sql::Prepared(statement) => self.raw().query_raw(statement, parameters).await,
         }
     }
 
@@ -181,8 +181,8 @@ impl Client {
     async fn begin(&mut self, level: Option<IsolationLevel>) -> Result<Transaction<'_>, Error> {
         let naming = self.naming.clone();
         let client: &mut tokio_postgres::Client = match &mut self.connection {
-            Connection::Own(client) => client,
-            Connection::Lent(client) => client,
+            OwnOrLent::Own(client) => client,
+            OwnOrLent::Lent(client) => client,
         };
         let mut begin = client.build_transaction();
         if let Some(level) = level {
@@ -220,7 +220,7 @@ impl Pool {
     /// # Errors
     /// Where none can be had in time.
     pub async fn get(&self) -> Result<Client, deadpool_postgres::PoolError> {
-        Ok(Client { connection: Connection::Lent(self.pool.get().await?), naming: self.naming.clone() })
+        Ok(Client { connection: OwnOrLent::Lent(self.pool.get().await?), naming: self.naming.clone() })
     }
 
     /// The same, with what it is wanted for in the error: [`Kind::Connection`](crate::error::Kind::Connection) where the server is

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use super::catalog::{Catalog, Channel};
+use super::catalog::{Catalog, CatalogChannel};
 use crate::change::{Change, Json, Notification, Size, Update};
 use crate::row::{Columns, text_of};
 
@@ -69,7 +69,7 @@ pub fn decode(row: &OutboxRow<'_>, catalog: &Catalog) -> Decoded {
     }
 }
 
-fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
+fn row_change(row: &OutboxRow<'_>, channel: &CatalogChannel) -> Decoded {
     // in lower case: an image was longer than row_bytes, and the key stands for it
     let is_large = row.op.is_ascii_lowercase();
     let (action, image) = match row.op.to_ascii_uppercase() {
@@ -156,12 +156,12 @@ fn row_change(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
 }
 
 /// What is known of a large row. One that has shrunk is told whole, and only what it was before is not known.
-fn size_of(columns: &Columns<'_>, channel: &Channel) -> Size {
+fn size_of(columns: &Columns<'_>, channel: &CatalogChannel) -> Size {
     let all = channel.columns.iter().flat_map(|columns| columns.iter()).map(|column| &column.name);
     if columns.has_all(all) { Size::BeforeOmitted } else { Size::Omitted }
 }
 
-fn users_of(row: &OutboxRow<'_>, channel: &Channel, columns: &Columns<'_>) -> Vec<Box<str>> {
+fn users_of(row: &OutboxRow<'_>, channel: &CatalogChannel, columns: &Columns<'_>) -> Vec<Box<str>> {
     if let Some(column) = &channel.user_column {
         return columns.get(column).map(scalars).unwrap_or_default();
     }
@@ -173,7 +173,7 @@ fn users_of(row: &OutboxRow<'_>, channel: &Channel, columns: &Columns<'_>) -> Ve
     named.filter(|user| known.insert(*user)).map(Into::into).collect()
 }
 
-fn publication(row: &OutboxRow<'_>, channel: &Channel) -> Decoded {
+fn publication(row: &OutboxRow<'_>, channel: &CatalogChannel) -> Decoded {
     let Some(body) = row.new.and_then(Columns::parse) else { return Decoded::Malformed("a publication without body") };
     let Some(action) = body.get("action").and_then(text_of) else {
         return Decoded::Malformed("a publication without action");
@@ -221,8 +221,8 @@ mod tests {
 
     use super::*;
 
-    fn pets() -> Channel {
-        Channel {
+    fn pets() -> CatalogChannel {
+        CatalogChannel {
             name: "pets".into(),
             singular: "pet".into(),
             user_column: Some("user_id".into()),
@@ -231,7 +231,7 @@ mod tests {
             excluded: vec![Box::from("chip")],
             timestamps: vec![Box::from("seen_at")],
             key: vec![Box::from("pet_id")],
-            ..Channel::default()
+            ..CatalogChannel::default()
         }
     }
 
@@ -309,9 +309,12 @@ mod tests {
     #[test]
     fn a_row_above_row_bytes_is_told_by_its_key() {
         let known = ["pet_id", "user_id", "name", "seen_at"];
-        let columns =
-            known.map(|name| crate::change::Column { name: name.into(), kind: crate::change::Kind::Any, number: 0 });
-        let catalog = Catalog::of([(1, Channel { columns: Some(columns.into()), ..pets() })]);
+        let columns = known.map(|name| crate::change::Column {
+            name: name.into(),
+            kind: crate::change::ValueKind::Any,
+            number: 0,
+        });
+        let catalog = Catalog::of([(1, CatalogChannel { columns: Some(columns.into()), ..pets() })]);
         let key = Some(r#"{"pet_id":1,"user_id":7}"#);
         let told = |row: &OutboxRow<'_>| match decode(row, &catalog) {
             Decoded::Change(change) => change,

@@ -49,7 +49,7 @@ struct Newest {
 }
 
 #[derive(Debug, Default)]
-struct Asked {
+struct Rereads {
     count: AtomicU64,
     wake: Notify,
 }
@@ -57,7 +57,7 @@ struct Asked {
 /// Reads the channels, each ten seconds and when it is asked to. Dropped, it ends.
 #[derive(Debug)]
 pub struct Directory {
-    asked: Arc<Asked>,
+    asked: Arc<Rereads>,
     newest: watch::Receiver<Newest>,
     keeper: JoinHandle<()>,
     naming: Naming,
@@ -70,7 +70,7 @@ impl Directory {
     /// [`Kind::Config`] where there can be no pool.
     pub fn open(database: &Database, runtime: &Handle) -> Result<Self> {
         let (tell, newest) = watch::channel(Newest::default());
-        let asked = Arc::new(Asked::default());
+        let asked = Arc::new(Rereads::default());
         let keeper = runtime.spawn(keep(database.pool()?, asked.clone(), tell));
         Ok(Self { asked, newest, keeper, naming: database.naming().clone() })
     }
@@ -115,7 +115,7 @@ impl Drop for Directory {
     }
 }
 
-async fn keep(pool: Pool, asked: Arc<Asked>, tell: watch::Sender<Newest>) {
+async fn keep(pool: Pool, asked: Arc<Rereads>, tell: watch::Sender<Newest>) {
     let mut is_told = false;
     let mut within = FIRST_WITHIN;
     // dropped, it ends
@@ -185,7 +185,7 @@ async fn look_at_forms(pool: Pool) -> (Instant, Duration) {
 
 /// The channels as changes are told by them.
 #[derive(Debug)]
-pub struct Channels {
+pub struct ChannelList {
     directory: Directory,
     /// as they were read
     all: Arc<Catalog>,
@@ -199,7 +199,7 @@ pub struct Channels {
     strangers: BTreeSet<i32>,
 }
 
-impl Channels {
+impl ChannelList {
     /// None yet.
     pub fn of(directory: Directory) -> Self {
         let (all, unsure, strangers) = (Arc::<Catalog>::default(), BTreeSet::new(), BTreeSet::new());

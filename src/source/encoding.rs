@@ -11,10 +11,10 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 /// The encoding of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Encoding(Table);
+pub struct Encoding(CodeTable);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Table {
+enum CodeTable {
     /// also that of SQL_ASCII, in which nobody knows what a byte means: UTF-8 is what most programs write
     Utf8,
     /// each byte is the character of its number
@@ -39,45 +39,46 @@ impl Default for Encoding {
 
 impl Encoding {
     /// UTF-8.
-    pub const UTF8: Self = Self(Table::Utf8);
+    pub const UTF8: Self = Self(CodeTable::Utf8);
 
     /// By the name that the server gives it in `server_encoding`.
     pub fn of(server_encoding: &str) -> Self {
         use encoding_rs as e;
-        let one_byte = |label: &str| e::Encoding::for_label(label.as_bytes()).map_or(Table::Server, Table::Whole);
+        let one_byte =
+            |label: &str| e::Encoding::for_label(label.as_bytes()).map_or(CodeTable::Server, CodeTable::Whole);
         Self(match server_encoding {
-            "UTF8" | "SQL_ASCII" => Table::Utf8,
-            "LATIN1" => Table::Latin1,
-            "LATIN5" => Table::Latin5,
-            "LATIN2" => Table::Whole(e::ISO_8859_2),
-            "LATIN3" => Table::Whole(e::ISO_8859_3),
-            "LATIN4" => Table::Whole(e::ISO_8859_4),
-            "LATIN6" => Table::Whole(e::ISO_8859_10),
-            "LATIN7" => Table::Whole(e::ISO_8859_13),
-            "LATIN8" => Table::Whole(e::ISO_8859_14),
-            "LATIN9" => Table::Whole(e::ISO_8859_15),
-            "LATIN10" => Table::Whole(e::ISO_8859_16),
+            "UTF8" | "SQL_ASCII" => CodeTable::Utf8,
+            "LATIN1" => CodeTable::Latin1,
+            "LATIN5" => CodeTable::Latin5,
+            "LATIN2" => CodeTable::Whole(e::ISO_8859_2),
+            "LATIN3" => CodeTable::Whole(e::ISO_8859_3),
+            "LATIN4" => CodeTable::Whole(e::ISO_8859_4),
+            "LATIN6" => CodeTable::Whole(e::ISO_8859_10),
+            "LATIN7" => CodeTable::Whole(e::ISO_8859_13),
+            "LATIN8" => CodeTable::Whole(e::ISO_8859_14),
+            "LATIN9" => CodeTable::Whole(e::ISO_8859_15),
+            "LATIN10" => CodeTable::Whole(e::ISO_8859_16),
             "ISO_8859_5" | "ISO_8859_6" | "ISO_8859_7" | "ISO_8859_8" => {
                 one_byte(&server_encoding.replace('_', "-").to_lowercase())
             }
-            "KOI8R" => Table::Whole(e::KOI8_R),
-            "KOI8U" => Table::Whole(e::KOI8_U),
-            "WIN866" => Table::Whole(e::IBM866),
-            "WIN874" => Table::Windows(e::WINDOWS_874),
-            "WIN1250" => Table::Windows(e::WINDOWS_1250),
-            "WIN1251" => Table::Windows(e::WINDOWS_1251),
-            "WIN1252" => Table::Windows(e::WINDOWS_1252),
-            "WIN1253" => Table::Windows(e::WINDOWS_1253),
-            "WIN1254" => Table::Windows(e::WINDOWS_1254),
-            "WIN1255" => Table::Windows(e::WINDOWS_1255),
-            "WIN1256" => Table::Windows(e::WINDOWS_1256),
-            "WIN1257" => Table::Windows(e::WINDOWS_1257),
-            "WIN1258" => Table::Windows(e::WINDOWS_1258),
-            "EUC_JP" => Table::Double(e::EUC_JP),
-            "EUC_KR" => Table::Double(e::EUC_KR),
-            "EUC_CN" => Table::Double(e::GBK),
+            "KOI8R" => CodeTable::Whole(e::KOI8_R),
+            "KOI8U" => CodeTable::Whole(e::KOI8_U),
+            "WIN866" => CodeTable::Whole(e::IBM866),
+            "WIN874" => CodeTable::Windows(e::WINDOWS_874),
+            "WIN1250" => CodeTable::Windows(e::WINDOWS_1250),
+            "WIN1251" => CodeTable::Windows(e::WINDOWS_1251),
+            "WIN1252" => CodeTable::Windows(e::WINDOWS_1252),
+            "WIN1253" => CodeTable::Windows(e::WINDOWS_1253),
+            "WIN1254" => CodeTable::Windows(e::WINDOWS_1254),
+            "WIN1255" => CodeTable::Windows(e::WINDOWS_1255),
+            "WIN1256" => CodeTable::Windows(e::WINDOWS_1256),
+            "WIN1257" => CodeTable::Windows(e::WINDOWS_1257),
+            "WIN1258" => CodeTable::Windows(e::WINDOWS_1258),
+            "EUC_JP" => CodeTable::Double(e::EUC_JP),
+            "EUC_KR" => CodeTable::Double(e::EUC_KR),
+            "EUC_CN" => CodeTable::Double(e::GBK),
             // EUC_JIS_2004, EUC_TW, MULE_INTERNAL
-            _ => Table::Server,
+            _ => CodeTable::Server,
         })
     }
 
@@ -85,7 +86,7 @@ impl Encoding {
     /// they are.
     pub fn of_reading_sessions(self, server_encoding: &str) -> &'static str {
         match self.0 {
-            Table::Server => "UTF8",
+            CodeTable::Server => "UTF8",
             _ if server_encoding == "UTF8" => "UTF8",
             _ => "SQL_ASCII",
         }
@@ -97,11 +98,11 @@ impl Encoding {
             return String::from_utf8_lossy(bytes);
         }
         match self.0 {
-            Table::Utf8 | Table::Server => String::from_utf8_lossy(bytes),
-            Table::Latin1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
-            Table::Latin5 => split_controls(encoding_rs::WINDOWS_1254, bytes).into(),
-            Table::Whole(table) | Table::Double(table) => table.decode_without_bom_handling(bytes).0,
-            Table::Windows(table) => {
+            CodeTable::Utf8 | CodeTable::Server => String::from_utf8_lossy(bytes),
+            CodeTable::Latin1 => bytes.iter().map(|byte| char::from(*byte)).collect(),
+            CodeTable::Latin5 => split_controls(encoding_rs::WINDOWS_1254, bytes).into(),
+            CodeTable::Whole(table) | CodeTable::Double(table) => table.decode_without_bom_handling(bytes).0,
+            CodeTable::Windows(table) => {
                 let text = table.decode_without_bom_handling(bytes).0;
                 if text.contains(is_control) { text.replace(is_control, "\u{fffd}").into() } else { text }
             }
@@ -116,9 +117,9 @@ impl Encoding {
         };
         match self.0 {
             _ if text.is_ascii() => Some(text.as_bytes().into()),
-            Table::Utf8 | Table::Server => Some(text.as_bytes().into()),
-            Table::Latin1 => text.chars().map(|c| u8::try_from(c).ok()).collect::<Option<Vec<_>>>().map(Into::into),
-            Table::Latin5 => {
+            CodeTable::Utf8 | CodeTable::Server => Some(text.as_bytes().into()),
+            CodeTable::Latin1 => text.chars().map(|c| u8::try_from(c).ok()).collect::<Option<Vec<_>>>().map(Into::into),
+            CodeTable::Latin5 => {
                 let byte = |c: char| match c {
                     '\u{80}'..='\u{9f}' => u8::try_from(c).ok(),
                     c => match *encoding_rs::WINDOWS_1254.encode(c.encode_utf8(&mut [0; 4])).0 {
@@ -128,10 +129,10 @@ impl Encoding {
                 };
                 text.chars().map(byte).collect::<Option<Vec<_>>>().map(Into::into)
             }
-            Table::Whole(table) => of(table),
-            Table::Windows(table) => (!text.contains(is_control)).then(|| of(table))?,
+            CodeTable::Whole(table) => of(table),
+            CodeTable::Windows(table) => (!text.contains(is_control)).then(|| of(table))?,
             // encoding_rs knows more characters than the server, which would refuse them
-            Table::Double(table) => of(table).filter(|bytes| is_extended_unix_code(table, bytes)),
+            CodeTable::Double(table) => of(table).filter(|bytes| is_extended_unix_code(table, bytes)),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 
-use super::catalog::Channel;
+use super::catalog::CatalogChannel;
 use super::decode::OutboxRow;
 use crate::row;
 
@@ -35,7 +35,7 @@ pub(super) struct Images {
 
 impl Hashes {
     /// The keys of a row; nothing where an image does not say them. A column that an old image lacks is as in the new one.
-    pub(super) fn keys(&self, row: &OutboxRow<'_>, channel: &Channel) -> Option<KeyHashes> {
+    pub(super) fn keys(&self, row: &OutboxRow<'_>, channel: &CatalogChannel) -> Option<KeyHashes> {
         let new = row.new.map(|json| values(json, &channel.key));
         let mut old = row.old.map(|json| values(json, &channel.key));
         if let (Some(old), Some(new)) = (&mut old, &new) {
@@ -63,7 +63,7 @@ impl Hashes {
     }
 
     /// The images of a row; nothing where one of them is no row.
-    pub(super) fn images(&self, row: &OutboxRow<'_>, channel: &Channel) -> Option<Images> {
+    pub(super) fn images(&self, row: &OutboxRow<'_>, channel: &CatalogChannel) -> Option<Images> {
         let one = |name: &str, value: &str| self.0.hash_one((name, in_utc(name, value, channel)));
         let sum = |columns: &[(&str, &str)]| {
             columns.iter().fold(1_u64, |sum, (name, value)| sum.wrapping_add(one(name, value))).max(1)
@@ -81,7 +81,7 @@ impl Hashes {
 }
 
 /// A time at another offset is the same time.
-fn in_utc<'a>(name: &str, value: &'a str, channel: &Channel) -> std::borrow::Cow<'a, str> {
+fn in_utc<'a>(name: &str, value: &'a str, channel: &CatalogChannel) -> std::borrow::Cow<'a, str> {
     let is_time = value.starts_with('"') && channel.timestamps.iter().any(|column| **column == *name);
     match is_time.then(|| row::in_utc(value)).flatten() {
         Some(text) => text.into(),
@@ -93,7 +93,7 @@ fn in_utc<'a>(name: &str, value: &'a str, channel: &Channel) -> std::borrow::Cow
 fn values<'a>(json: &'a str, names: &[Box<str>]) -> Vec<Option<&'a str>> {
     let mut found = vec![None; names.len()];
     let mut missing = names.len();
-    for (name, value) in Members::of(json) {
+    for (name, value) in ObjectMembers::of(json) {
         let is = |wanted: &str| if name.contains('\\') { unescaped(name) == wanted } else { name == wanted };
         if let Some(at) = names.iter().position(|wanted| is(wanted)) {
             missing -= usize::from(found[at].is_none());
@@ -114,21 +114,21 @@ fn unescaped(name: &str) -> String {
 struct NoRow;
 
 fn columns(json: &str) -> Result<Vec<(&str, &str)>, NoRow> {
-    let mut members = Members::of(json);
+    let mut members = ObjectMembers::of(json);
     let columns = members.by_ref().collect();
     if members.is_whole { Ok(columns) } else { Err(NoRow) }
 }
 
 /// The members of a JSON object as they are written: name without its quotes, value. Postgres made the text, so that what
 /// lies inside a value is not checked again.
-struct Members<'a> {
+struct ObjectMembers<'a> {
     json: &'a str,
     at: usize,
     /// the object's end was seen
     is_whole: bool,
 }
 
-impl<'a> Members<'a> {
+impl<'a> ObjectMembers<'a> {
     fn of(json: &'a str) -> Self {
         let mut members = Self { json, at: 0, is_whole: false };
         members.skip_blanks();
@@ -213,7 +213,7 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'a> Iterator for Members<'a> {
+impl<'a> Iterator for ObjectMembers<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -235,9 +235,9 @@ mod tests {
         OutboxRow { id: 7, xid: 70, at: 0, channel: 1, op, old, new, actor: None, users: None, command: 0, depth: 1 }
     }
 
-    fn channel() -> Channel {
+    fn channel() -> CatalogChannel {
         let (key, timestamps) = (vec!["k".into(), "at".into()], vec!["at".into()]);
-        Channel { key, timestamps, partitioned_by: vec!["at".into()], ..Channel::named("t") }
+        CatalogChannel { key, timestamps, partitioned_by: vec!["at".into()], ..CatalogChannel::named("t") }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::catalog::Catalog;
 use super::client::{Client, Pool};
 use super::encoding::{Bytes, Encoding};
 use crate::error::{self, Error, Kind, Result};
-use crate::question::{Captured, Question};
+use crate::question::{Question, Recorded};
 use crate::shutdown::Shutdown;
 
 /// What was told of the database is told again for so long.
@@ -95,7 +95,7 @@ async fn database(pool: &Pool) -> Result<String> {
     Ok(encoding.decode(row.get::<_, Bytes<'_>>(0).0).into_owned())
 }
 
-async fn change(pool: &Pool, id: i64) -> Result<Captured> {
+async fn change(pool: &Pool, id: i64) -> Result<Recorded> {
     let explain = |e| Error::database("cannot look for the change in the outbox", e);
     let catalog = Catalog::load(pool).await?;
     let mut client = connection(pool).await?;
@@ -103,12 +103,12 @@ async fn change(pool: &Pool, id: i64) -> Result<Captured> {
     transaction.batch_execute(WITHIN).await.map_err(explain)?;
     let last = transaction.query_one("select last_value from rowcast.outbox_id", &[]).await.map_err(explain)?.get(0);
     if id > last {
-        return Ok(Captured::Absent { last, first: None });
+        return Ok(Recorded::Absent { last, first: None });
     }
     if let Some(row) = transaction.query_opt(CHANGE, &[&id]).await.map_err(explain)? {
         let change = changes_of(&[row], &catalog, 0).pop();
-        return Ok(change.map_or(Captured::Nothing, |change| Captured::Change(Box::new(change))));
+        return Ok(change.map_or(Recorded::Nothing, |change| Recorded::Change(Box::new(change))));
     }
     let first = transaction.query_one("select min(id) from rowcast.outbox", &[]).await.map_err(explain)?.get(0);
-    Ok(Captured::Absent { last, first })
+    Ok(Recorded::Absent { last, first })
 }

@@ -134,16 +134,16 @@ pub async fn migrate(client: &mut Client) -> Result<Migrated> {
         match attempt(client).await {
             Ok(migrated) => return Ok(migrated),
             // the schema was made by another one meanwhile, or the roles were dropped
-            Err(Failed::Beaten(_)) if Instant::now() < deadline => {}
-            Err(Failed::Locked(doing, error)) => return Err(locked(client, &doing, error).await),
-            Err(Failed::Inside(doing, error)) => return Err(blamed(client, &doing, error).await),
-            Err(Failed::Beaten(error) | Failed::Refused(error)) => return Err(error),
+            Err(AttemptFailed::Beaten(_)) if Instant::now() < deadline => {}
+            Err(AttemptFailed::Locked(doing, error)) => return Err(locked(client, &doing, error).await),
+            Err(AttemptFailed::Inside(doing, error)) => return Err(blamed(client, &doing, error).await),
+            Err(AttemptFailed::Beaten(error) | AttemptFailed::Refused(error)) => return Err(error),
         }
     }
 }
 
 /// Why an attempt has failed.
-enum Failed {
+enum AttemptFailed {
     Beaten(Error),
     Locked(String, tokio_postgres::Error),
     /// in a function that a statement of ours has called, perhaps without knowing
@@ -151,7 +151,7 @@ enum Failed {
     Refused(Error),
 }
 
-impl Failed {
+impl AttemptFailed {
     fn of(doing: impl std::fmt::Display, error: tokio_postgres::Error) -> Self {
         if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return Self::Locked(doing.to_string(), error);
@@ -179,8 +179,8 @@ impl Failed {
     }
 }
 
-async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
-    let explain = |e| Failed::of("cannot migrate", e);
+async fn attempt(client: &mut Client) -> Result<Migrated, AttemptFailed> {
+    let explain = |e| AttemptFailed::of("cannot migrate", e);
     let naming = client.naming().clone();
     let transaction = client.transaction_read_committed().await.map_err(explain)?;
     transaction.batch_execute(GUARD).await.map_err(explain)?;
@@ -191,32 +191,32 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
          lock table {HISTORY} in share row exclusive mode; set local lock_timeout = '5s'",
         TURN_WITHIN.as_secs()
     );
-    transaction.batch_execute(&turn).await.map_err(|e| Failed::of_making(&naming, e))?;
+    transaction.batch_execute(&turn).await.map_err(|e| AttemptFailed::of_making(&naming, e))?;
     let applied = history(&transaction, &naming).await?;
     for migration in runner().get_migrations().iter().filter(|m| !applied.contains(&i64::from(m.version()))) {
         let sql = migration.sql().unwrap_or_default();
-        let explain = |e| Failed::of(format_args!("cannot apply migrations/{migration}"), e);
+        let explain = |e| AttemptFailed::of(format_args!("cannot apply migrations/{migration}"), e);
         transaction.batch_execute(&format!("{sql}\n;{}", entry(migration))).await.map_err(explain)?;
     }
     let views: Vec<&str> = VIEWS.iter().map(|(name, _)| *name).collect();
     let grants = transaction.query(VIEW_GRANTS, &[&views]).await.map_err(explain)?;
     for (name, text) in FUNCTIONS {
-        let explain = |e| Failed::of(format_args!("cannot install sql/functions/{name}.sql"), e);
+        let explain = |e| AttemptFailed::of(format_args!("cannot install sql/functions/{name}.sql"), e);
         transaction.batch_execute(text).await.map_err(explain)?;
     }
     for (name, _) in VIEWS.iter().rev() {
         transaction.batch_execute(&format!("drop view if exists rowcast.{name}")).await.map_err(explain)?;
     }
     for (name, text) in VIEWS {
-        let explain = |e| Failed::of(format_args!("cannot install sql/views/{name}.sql"), e);
+        let explain = |e| AttemptFailed::of(format_args!("cannot install sql/views/{name}.sql"), e);
         transaction.batch_execute(text).await.map_err(explain)?;
     }
-    let explain = |e| Failed::of("cannot grant the rights of sql/grants.sql", e);
+    let explain = |e| AttemptFailed::of("cannot grant the rights of sql/grants.sql", e);
     transaction.batch_execute(GRANTS).await.map_err(explain)?;
     for grant in grants {
         transaction.batch_execute_as_it_is(grant.get(0)).await.map_err(explain)?;
     }
-    let explain = |e| Failed::of("cannot keep what was made", e);
+    let explain = |e| AttemptFailed::of("cannot keep what was made", e);
     transaction.batch_execute(OWNERS).await.map_err(explain)?;
     transaction.commit().await.map_err(explain)?;
     let new =
@@ -225,8 +225,8 @@ async fn attempt(client: &mut Client) -> Result<Migrated, Failed> {
 }
 
 /// The versions that were applied before.
-async fn history(transaction: &Transaction<'_>, naming: &Naming) -> Result<Vec<i64>, Failed> {
-    let explain = |e| Failed::of("cannot read what was migrated before", e);
+async fn history(transaction: &Transaction<'_>, naming: &Naming) -> Result<Vec<i64>, AttemptFailed> {
+    let explain = |e| AttemptFailed::of("cannot read what was migrated before", e);
     let rows = transaction
         .query(&format!("select version::int8, name, checksum from {HISTORY} order by version"), &[])
         .await
@@ -249,7 +249,7 @@ async fn history(transaction: &Transaction<'_>, naming: &Naming) -> Result<Vec<i
                     .hint(naming.of("use the program that made it, or drop schema rowcast cascade and begin anew"))
             }
         };
-        return Err(Failed::Refused(refused));
+        return Err(AttemptFailed::Refused(refused));
     }
     let is_dump: bool = transaction
         .query_one("select to_regclass('rowcast.installation') is not null", &[])
@@ -259,7 +259,7 @@ async fn history(transaction: &Transaction<'_>, naming: &Naming) -> Result<Vec<i
     if rows.is_empty() && is_dump {
         let text = naming.of("schema rowcast has tables and no history: it comes from a dump without data");
         let remedy = naming.of("drop schema rowcast cascade, and run again: rowcast migrate");
-        return Err(Failed::Refused(Error::new(Kind::Schema, text).hint(remedy)));
+        return Err(AttemptFailed::Refused(Error::new(Kind::Schema, text).hint(remedy)));
     }
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }

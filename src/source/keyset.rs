@@ -8,14 +8,14 @@
 
 use std::fmt::Write as _;
 
-use crate::change::Kind;
+use crate::change::ValueKind;
 use crate::request::{OrderBy, Place};
 
 /// A column as the catalogue has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableColumn {
     pub(super) name: Box<str>,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     /// the type that values are cast to, below any domain
     pub(super) type_name: Box<str>,
     /// no row has null there
@@ -66,11 +66,11 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// Whether clients can tell which of two values comes first, as the database does.
-fn has_order(kind: Kind) -> bool {
+fn has_order(kind: ValueKind) -> bool {
     match kind {
-        Kind::Integer | Kind::Number | Kind::Text | Kind::Uuid | Kind::Bool => true,
-        Kind::Timestamptz | Kind::Timestamp | Kind::Date | Kind::Time => true,
-        Kind::Padded | Kind::Enum | Kind::Structured | Kind::Opaque | Kind::Any => false,
+        ValueKind::Integer | ValueKind::Number | ValueKind::Text | ValueKind::Uuid | ValueKind::Bool => true,
+        ValueKind::Timestamptz | ValueKind::Timestamp | ValueKind::Date | ValueKind::Time => true,
+        ValueKind::Padded | ValueKind::Enum | ValueKind::Structured | ValueKind::Opaque | ValueKind::Any => false,
     }
 }
 
@@ -81,7 +81,7 @@ impl Keyset {
     pub(super) fn of_key(key: &[Box<str>], columns: &[TableColumn]) -> Option<Self> {
         let term = |name: &str| {
             let column = columns.iter().find(|column| *column.name == *name)?;
-            if !(has_order(column.kind) || column.kind == Kind::Enum || &*column.type_name == "bytea") {
+            if !(has_order(column.kind) || column.kind == ValueKind::Enum || &*column.type_name == "bytea") {
                 return None;
             }
             let by = OrderBy { column: name.into(), kind: column.kind, is_descending: false, nulls_first: false };
@@ -104,7 +104,7 @@ impl Keyset {
         let missing = key.iter().filter(|name| !order.iter().any(|by| by.column == **name));
         let missing = missing.map(|name| OrderBy {
             column: name.clone(),
-            kind: Kind::Any,
+            kind: ValueKind::Any,
             is_descending,
             nulls_first: is_descending,
         });
@@ -118,7 +118,7 @@ impl Keyset {
                 return Err(format!("column {name} of type {kind} has no order that clients know"));
             }
             let mut expression = format!("t.{}", quoted(&by.column));
-            if column.kind == Kind::Text {
+            if column.kind == ValueKind::Text {
                 let _ = write!(expression, " collate {BYTES}");
             }
             let by = OrderBy { kind: column.kind, ..by };
@@ -162,7 +162,7 @@ impl Keyset {
                 return None;
             }
             let mut served = Term { by: OrderBy { nulls_first, ..term.by.clone() }, ..term.clone() };
-            if term.by.kind == Kind::Text {
+            if term.by.kind == ValueKind::Text {
                 let collation = column.byte_collation.as_ref()?;
                 served.expression = format!("t.{} collate {collation}", quoted(&term.by.column));
             }
@@ -176,7 +176,7 @@ impl Keyset {
         let backwards = self.terms.first().is_some_and(|term| term.by.is_descending);
         let column = |term: &Term| {
             let by = &term.by;
-            let collate = if by.kind == Kind::Text { " collate \"C\"" } else { "" };
+            let collate = if by.kind == ValueKind::Text { " collate \"C\"" } else { "" };
             let descending = by.is_descending != backwards;
             let nulls_first = (by.nulls_first != backwards) && !term.is_not_null;
             let direction = if descending { " desc" } else { "" };
@@ -311,22 +311,22 @@ impl Range {
 mod tests {
     use super::*;
 
-    fn column(name: &str, kind: Kind, is_not_null: bool) -> TableColumn {
+    fn column(name: &str, kind: ValueKind, is_not_null: bool) -> TableColumn {
         TableColumn { name: name.into(), kind, type_name: kind.as_str().into(), is_not_null }
     }
 
     fn columns() -> Vec<TableColumn> {
         vec![
-            column("id", Kind::Integer, true),
-            column("at", Kind::Timestamptz, true),
-            column("due", Kind::Date, false),
-            column("name", Kind::Text, true),
-            column("state", Kind::Enum, true),
+            column("id", ValueKind::Integer, true),
+            column("at", ValueKind::Timestamptz, true),
+            column("due", ValueKind::Date, false),
+            column("name", ValueKind::Text, true),
+            column("state", ValueKind::Enum, true),
         ]
     }
 
     fn by(column: &str, is_descending: bool) -> OrderBy {
-        OrderBy { column: column.into(), kind: Kind::Any, is_descending, nulls_first: is_descending }
+        OrderBy { column: column.into(), kind: ValueKind::Any, is_descending, nulls_first: is_descending }
     }
 
     fn keyset(order: &[OrderBy]) -> Keyset {

@@ -57,24 +57,24 @@ async fn read_some(pool: &Pool, mut holders: Vec<Arc<str>>, bytes: usize) -> Res
         let asked: Vec<&str> = holders.iter().map(|holder| &**holder).filter(|holder| !holder.contains('\0')).collect();
         match read(pool, &asked, bytes).await {
             Ok((seen, held, beyond_memory)) => return Ok(MembersRead { seen, holders, held, beyond_memory }),
-            Err(Failed { error, is_of_a_holder: true, .. }) if holders.len() > 1 => {
+            Err(ReadFailed { error, is_of_a_holder: true, .. }) if holders.len() > 1 => {
                 tracing::debug!(event = "claims_halved", error = error::chain(&error));
                 holders.truncate(holders.len() / 2);
             }
-            Err(Failed { error, is_of_a_holder: true, .. }) => {
+            Err(ReadFailed { error, is_of_a_holder: true, .. }) => {
                 tracing::warn!(event = "claims_unread", error = error::chain(&error));
                 let (seen, held, beyond_memory) = read(pool, &[], bytes).await.map_err(|failed| failed.error)?;
                 return Ok(MembersRead { seen, holders, held, beyond_memory });
             }
             // a table was truncated meanwhile
-            Err(Failed { is_overtaken: true, .. }) if again < OVERTAKEN => again += 1,
-            Err(Failed { error, .. }) => return Err(error),
+            Err(ReadFailed { is_overtaken: true, .. }) if again < OVERTAKEN => again += 1,
+            Err(ReadFailed { error, .. }) => return Err(error),
         }
     }
 }
 
 /// Why nothing was read.
-struct Failed {
+struct ReadFailed {
     error: Error,
     /// for others it may go well
     is_of_a_holder: bool,
@@ -82,13 +82,13 @@ struct Failed {
     is_overtaken: bool,
 }
 
-impl From<Error> for Failed {
+impl From<Error> for ReadFailed {
     fn from(error: Error) -> Self {
         Self { error, is_of_a_holder: false, is_overtaken: false }
     }
 }
 
-async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, Vec<Held>, usize), Failed> {
+async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, Vec<Held>, usize), ReadFailed> {
     let client = pool.client_for("no connection to read what claims say").await?;
     let explain = |error: tokio_postgres::Error| {
         // what passes by itself: a lock, a lack of resources. One that was cancelled has lasted too long
@@ -96,7 +96,11 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
             *code != SqlState::QUERY_CANCELED && ["40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
         });
         let is_overtaken = error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE);
-        Failed { error: Error::database("cannot read what claims say", error), is_of_a_holder: !passes, is_overtaken }
+        ReadFailed {
+            error: Error::database("cannot read what claims say", error),
+            is_of_a_holder: !passes,
+            is_overtaken,
+        }
     };
     let late = || Error::new(Kind::Connection, "the server does not answer");
     timeout(WITHIN, async {
@@ -116,8 +120,8 @@ async fn take(
     client: &Client,
     holders: &[&str],
     bytes: usize,
-    explain: impl Fn(tokio_postgres::Error) -> Failed + Copy,
-) -> Result<(Snapshot, Vec<Held>, usize), Failed> {
+    explain: impl Fn(tokio_postgres::Error) -> ReadFailed + Copy,
+) -> Result<(Snapshot, Vec<Held>, usize), ReadFailed> {
     let parameters: [Parameter<'_>; 1] = [&holders];
     let mut rows = pin!(client.query_raw(MEMBERS, parameters).await.map_err(explain)?);
     let (mut seen, mut told, mut all) = (None, BTreeSet::new(), Vec::new());

@@ -18,7 +18,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::catalog::Catalog;
-use super::chain::{self, Link, Slot, State};
+use super::chain::{self, ChainLink, ChainSlot, KeyState};
 use super::decode::OutboxRow;
 use super::image::{Hashes, Images, KeyHashes};
 use crate::change::Json;
@@ -71,7 +71,7 @@ pub(super) struct Plan {
     pub(super) groups: Vec<Vec<u32>>,
     /// the half of a move that tells where the row came from
     halves: HashMap<u32, u32>,
-    /// see [`Link::run`]
+    /// see [`ChainLink::run`]
     runs: Vec<u32>,
 }
 
@@ -187,8 +187,8 @@ impl Plan {
             }
             for (told, &(at, _)) in told.into_iter().zip(&rows) {
                 match told {
-                    Slot::One(link) => self.place(&mut order, at, rows[link]),
-                    Slot::Exchanged { gone, come } => {
+                    ChainSlot::One(link) => self.place(&mut order, at, rows[link]),
+                    ChainSlot::Exchanged { gone, come } => {
                         let (gone, come) = (rows[gone], rows[come]);
                         let placed = Placed { op: Some(b'U'), old: gone.1.unwrap_or(gone.0), new: come.0 };
                         order.moved.insert(at, placed);
@@ -238,18 +238,23 @@ impl Plan {
         half: Option<u32>,
         brief: &impl Fn(usize) -> Brief,
         images: &impl Fn(usize) -> Option<Images>,
-    ) -> Option<Link> {
+    ) -> Option<ChainLink> {
         let now = brief(row as usize);
         let (keys, own) = (now.keys?, images(row as usize)?);
         if !now.op.is_ascii_uppercase() {
             return None;
         }
-        let state = |key: u64, image: u64| (key != 0 && image != 0).then_some(State { key, image });
+        let state = |key: u64, image: u64| (key != 0 && image != 0).then_some(KeyState { key, image });
         let (from, to) = match half {
             Some(half) => (state(brief(half as usize).keys?.from, images(half as usize)?.old), state(keys.to, own.new)),
             None => (state(keys.from, own.old), state(keys.to, own.new)),
         };
-        (from.is_some() || to.is_some()).then_some(Link { from, to, run: self.runs[row as usize], depth: now.depth })
+        (from.is_some() || to.is_some()).then_some(ChainLink {
+            from,
+            to,
+            run: self.runs[row as usize],
+            depth: now.depth,
+        })
     }
 }
 
@@ -395,7 +400,7 @@ mod model;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::catalog::Channel;
+    use crate::source::catalog::CatalogChannel;
 
     fn row<'a>(id: i64, xid: u64, op: u8, old: Option<&'a str>, new: Option<&'a str>) -> OutboxRow<'a> {
         // a command of its own between any two
@@ -416,8 +421,8 @@ mod tests {
 
     fn parts() -> Catalog {
         let (key, partitioned_by) = (vec!["k".into(), "p".into()], vec!["p".into()]);
-        let channel = Channel { key, partitioned_by, ..Channel::named("parts") };
-        let keyless = Channel::named("keyless");
+        let channel = CatalogChannel { key, partitioned_by, ..CatalogChannel::named("parts") };
+        let keyless = CatalogChannel::named("keyless");
         Catalog::of([(1, channel), (2, keyless)])
     }
 

@@ -19,7 +19,7 @@ use super::bulk::{self, Bulk};
 use super::captured::{Captured, Gathered, Teller, chunks, gather, header, number, text};
 use super::catalog::Catalog;
 use super::client::{Client, Parameter};
-use super::directory::Channels;
+use super::directory::ChannelList;
 use super::kept::{self, KEPT, Kept, kept};
 use super::passed::Passed;
 use super::position::{Position, snapshot_and_lsn};
@@ -113,7 +113,7 @@ const REVOKED: &str = "select user_id, (extract(epoch from at) * 1000000)::int8 
 
 /// Reads cuts, one after the other.
 #[derive(Debug)]
-pub struct Reader {
+pub struct CutReader {
     client: Client,
     read: Statement,
     read_on: Statement,
@@ -122,7 +122,7 @@ pub struct Reader {
     bulk: bulk::Statements,
     position: Position,
     /// of this reader alone; they outlive its connection
-    channels: OwnedMutexGuard<Channels>,
+    channels: OwnedMutexGuard<ChannelList>,
     shapes: Shapes,
     out: mpsc::Sender<Event>,
 }
@@ -140,7 +140,7 @@ pub struct Found {
     pub may_keep_quiet: bool,
 }
 
-impl Reader {
+impl CutReader {
     /// Prepares the session's statements; reading goes on from `position`.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Reader {
     pub async fn prepare(
         client: Client,
         position: Position,
-        channels: OwnedMutexGuard<Channels>,
+        channels: OwnedMutexGuard<ChannelList>,
         out: mpsc::Sender<Event>,
     ) -> Result<Self> {
         let explain = |e| Error::database("cannot prepare the read step", e);
@@ -285,7 +285,7 @@ impl Reader {
             .query_one("select (rowcast.note_durable() - '0/0')::int8", &[])
             .await
             .map_err(|e| Error::database("cannot note the durable position", e))?;
-        self.position.witness.durable_up_to(row.get::<_, i64>(0).cast_unsigned());
+        self.position.delivered.durable_up_to(row.get::<_, i64>(0).cast_unsigned());
         Ok(())
     }
 
@@ -357,7 +357,7 @@ impl Reader {
         let told = self.out.reserve().await.map_err(ended)?;
         self.position.end_cut(until, lsn);
         if !untold {
-            self.position.witness.told(lsn);
+            self.position.delivered.told(lsn);
             let (from, until) = (from.clone(), until.clone());
             told.send(Event::Cut(Cut { changes: last, from, until, end: Some(self.position.boundary()) }));
         }
@@ -416,7 +416,7 @@ impl Reader {
         let strange: Vec<i32> = rows.iter().filter(is_strange).map(Captured::channel).collect();
         self.learn(strange).await?;
         for row in rows {
-            self.position.witness.note(row.identity());
+            self.position.delivered.note(row.identity());
             // at once, whatever of the cut was sent before: a relay that begins inside a cut does it again
             for user in row.revoked() {
                 self.send(Event::Revoked { user: user.into(), at: row.moment() }).await?;

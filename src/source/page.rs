@@ -13,9 +13,9 @@ use tokio_postgres::error::SqlState;
 use super::client::Parameter;
 use super::encoding::Bytes;
 use super::keyset::{Keyset, Range};
-use super::pool::{Database, Session};
+use super::pool::{Database, DatabaseSession};
 use super::predicate::{self, Where};
-use super::table::{Moment, RENAMED, Spare, Table, is_retyped};
+use super::table::{Moment, RENAMED, SpareSessions, Table, is_retyped};
 use crate::change::Json;
 use crate::cursor::Boundary;
 use crate::error::{Error, Kind};
@@ -42,7 +42,7 @@ const SLOW: &str =
 const COUNTED: u64 = 10_000;
 
 /// Why a page was not read.
-enum Stop {
+enum PageStop {
     /// it cannot be had so; for people
     Unfit(String),
     /// a column has another type by now
@@ -50,7 +50,7 @@ enum Stop {
     Failed(Error),
 }
 
-impl From<Error> for Stop {
+impl From<Error> for PageStop {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -62,7 +62,7 @@ impl From<Error> for Stop {
 /// When the connection is lost, or the database refuses it.
 pub(super) async fn read(
     database: &Database,
-    spare: &Spare,
+    spare: &SpareSessions,
     channel: &Arc<str>,
     predicate: &Predicate,
     spec: &PageSpec,
@@ -93,9 +93,9 @@ pub(super) async fn read(
         moment.end(spare).await;
         match read {
             Ok(page) => return Ok(Some(PageAnswer::Page(page))),
-            Err(Stop::Unfit(text)) => return Ok(Some(PageAnswer::Unfit(text))),
-            Err(Stop::Retyped) => {}
-            Err(Stop::Failed(error)) => return Err(error),
+            Err(PageStop::Unfit(text)) => return Ok(Some(PageAnswer::Unfit(text))),
+            Err(PageStop::Retyped) => {}
+            Err(PageStop::Failed(error)) => return Err(error),
         }
     }
     let text = format!("cannot read the rows of channel {channel}: its columns get other types again and again");
@@ -106,7 +106,7 @@ pub(super) async fn read(
 struct Reading<'a> {
     database: &'a Database,
     moment: &'a Moment,
-    session: &'a Session,
+    session: &'a DatabaseSession,
     table: &'a Table,
     channel: &'a Arc<str>,
     wanted: Where,
@@ -117,32 +117,32 @@ struct Reading<'a> {
 
 /// What was read.
 #[derive(Default)]
-struct Read {
+struct PageRead {
     rows: Vec<(Json, bool)>,
     more: bool,
     last: Option<Place>,
 }
 
 impl Reading<'_> {
-    async fn page(&self, spec: &PageSpec, boundary: &Boundary) -> Result<Page, Stop> {
+    async fn page(&self, spec: &PageSpec, boundary: &Boundary) -> Result<Page, PageStop> {
         let (order, keyset) = self.order(spec).await?;
-        let Read { rows, more, last } = self.rows(&keyset, spec).await?;
+        let PageRead { rows, more, last } = self.rows(&keyset, spec).await?;
         let count = if spec.wants_count { Some(self.count().await?) } else { None };
         Ok(Page { rows, order, more, last, count, boundary: boundary.clone() })
     }
 
     /// The order of the page, and in which order its rows are read, if an index serves that or the table is small.
-    async fn order(&self, spec: &PageSpec) -> Result<(Vec<OrderBy>, Keyset), Stop> {
+    async fn order(&self, spec: &PageSpec) -> Result<(Vec<OrderBy>, Keyset), PageStop> {
         let Table { key, columns, name, .. } = self.table;
         let order = match &spec.ordering {
             Ordering::Key => {
                 let keyset = Keyset::of_key(key, columns);
-                let keyset = keyset.ok_or_else(|| Stop::Unfit("the table has no primary key".to_owned()))?;
+                let keyset = keyset.ok_or_else(|| PageStop::Unfit("the table has no primary key".to_owned()))?;
                 return Ok((keyset.order(), keyset));
             }
             Ordering::By(order) => order,
         };
-        let asked = Keyset::of_order(order, key, columns).map_err(Stop::Unfit)?;
+        let asked = Keyset::of_order(order, key, columns).map_err(PageStop::Unfit)?;
         let (order, asked) = (asked.order(), asked.without(&self.fixed));
         if order.iter().all(|by| self.fixed.contains(&by.column)) {
             // one row at most
@@ -158,19 +158,19 @@ impl Reading<'_> {
         }
         let remedy = asked.remedy(name, &self.fixed);
         let text = format!("no index of the table serves this order, and it has about {rows:.0} rows: {remedy}");
-        Err(Stop::Unfit(text))
+        Err(PageStop::Unfit(text))
     }
 
     /// Range after range, until the page is full.
-    async fn rows(&self, keyset: &Keyset, spec: &PageSpec) -> Result<Read, Stop> {
+    async fn rows(&self, keyset: &Keyset, spec: &PageSpec) -> Result<PageRead, PageStop> {
         let is_backwards = matches!(spec.bound, Some(Bound::Before(_)));
         let place = spec.bound.as_ref().map(|bound| keyset.values(bound.place())).transpose();
-        let mut place = place.map_err(Stop::Unfit)?;
+        let mut place = place.map_err(PageStop::Unfit)?;
         let limit = spec.limit as usize;
         let most = spec.bytes as usize;
         // bytes of the rows that belong to the page, and of all that were looked at
         let (mut bytes, mut all_bytes) = (0, 0);
-        let (mut read, mut looked_at, mut at_a_time) = (Read::default(), 0, 0);
+        let (mut read, mut looked_at, mut at_a_time) = (PageRead::default(), 0, 0);
         'full: loop {
             let wanted = limit + 1 - read.rows.len();
             let room = most.saturating_sub(bytes).max(BATCH_BYTES);
@@ -188,7 +188,7 @@ impl Reading<'_> {
                 let (rows, is_cut) = self.range(keyset, range, at_a_time, room, is_backwards).await?;
                 looked_at += rows.len();
                 let (are_all, mut last) = (rows.len() < at_a_time && !is_cut, None);
-                for (number, Row { json, is_whole, values }) in rows.into_iter().enumerate() {
+                for (number, PageRow { json, is_whole, values }) in rows.into_iter().enumerate() {
                     if number % ROWS_IN_A_PIECE == ROWS_IN_A_PIECE - 1 {
                         tokio::task::yield_now().await;
                     }
@@ -223,7 +223,7 @@ impl Reading<'_> {
                 // whoever reads all rows goes on behind those that were looked at
                 Ordering::Key => (read.more, read.last) = (true, place.map(|values| keyset.place(&values))),
                 Ordering::By(_) => {
-                    return Err(Stop::Unfit(format!(
+                    return Err(PageStop::Unfit(format!(
                         "the database cannot decide which rows this filter admits, and of {looked_at} in this order only {} do",
                         read.rows.len()
                     )));
@@ -234,7 +234,7 @@ impl Reading<'_> {
             |value: &Option<Box<str>>| value.as_ref().is_some_and(|text| text.contains(char::REPLACEMENT_CHARACTER));
         if read.more && read.last.iter().flatten().any(|(_, value)| is_spoilt(value)) {
             let text = "a key is no text of the database's encoding, so that no place is behind it";
-            return Err(Stop::Unfit(text.to_owned()));
+            return Err(PageStop::Unfit(text.to_owned()));
         }
         if is_backwards {
             read.rows.reverse();
@@ -250,7 +250,7 @@ impl Reading<'_> {
         most: usize,
         bytes: usize,
         is_backwards: bool,
-    ) -> Result<(Vec<Row>, bool), Stop> {
+    ) -> Result<(Vec<PageRow>, bool), PageStop> {
         let Table { row, from, .. } = self.table;
         let (values, order) = (keyset.selected().join(", "), keyset.order_by(is_backwards));
         let (wanted, clause) = (&self.wanted.clause, &range.clause);
@@ -260,7 +260,7 @@ impl Reading<'_> {
         let encoding = self.database.encoding();
         // a value that the database's encoding cannot have lies nowhere
         let Some(values) = range.values.iter().map(|value| encoding.encode(value)).collect::<Option<Vec<_>>>() else {
-            return Err(Stop::Unfit(UNFIT_PLACE.to_owned()));
+            return Err(PageStop::Unfit(UNFIT_PLACE.to_owned()));
         };
         let values: Vec<Bytes<'_>> = values.iter().map(|value| Bytes(value)).collect();
         let asked = self.parameters();
@@ -272,7 +272,7 @@ impl Reading<'_> {
         let has_place = !range.values.is_empty();
         // the client's values are none of their columns
         let stop = |e: tokio_postgres::Error| match e.code() {
-            Some(code) if has_place && code.code().starts_with("22") => Stop::Unfit(UNFIT_PLACE.to_owned()),
+            Some(code) if has_place && code.code().starts_with("22") => PageStop::Unfit(UNFIT_PLACE.to_owned()),
             _ => self.stop(e),
         };
         let mut came = pin!(self.session.query_raw(&statement, parameters).await.map_err(stop)?);
@@ -286,7 +286,7 @@ impl Reading<'_> {
             let text = |column| row.get::<_, Option<Bytes<'_>>>(column).map(|text| encoding.decode(text.0));
             let (whole, key) = (text(0), text(1));
             let values = (0..keyset.terms.len()).map(|at| text(2 + at).map(Box::from)).collect();
-            let row = Row { is_whole: whole.is_some(), json: whole.or(key).map(Box::from), values };
+            let row = PageRow { is_whole: whole.is_some(), json: whole.or(key).map(Box::from), values };
             held += row.json.as_ref().map_or(0, |json| json.len());
             rows.push(row);
         }
@@ -309,7 +309,7 @@ impl Reading<'_> {
     }
 
     /// How many rows there are: counted up to a bound, where the database decides which, else estimated.
-    async fn count(&self) -> Result<Count, Stop> {
+    async fn count(&self) -> Result<Count, PageStop> {
         let (table, wanted) = (&self.table.bare, &self.wanted.clause);
         let asked = self.parameters();
         let asked: Vec<Vec<Bytes<'_>>> =
@@ -329,7 +329,7 @@ impl Reading<'_> {
         Ok(Count { rows: estimate(plan).unwrap_or_default(), is_exact: false })
     }
 
-    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>, Stop> {
+    async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>, PageStop> {
         let statement = self.prepare(sql).await?;
         self.speak(self.database.encoding_of_reading_sessions()).await?;
         let rows: Result<_, _> =
@@ -340,16 +340,16 @@ impl Reading<'_> {
         Ok(rows)
     }
 
-    fn stop(&self, error: tokio_postgres::Error) -> Stop {
+    fn stop(&self, error: tokio_postgres::Error) -> PageStop {
         match error.code() {
-            Some(code) if *code == SqlState::QUERY_CANCELED => Stop::Unfit(SLOW.to_owned()),
-            _ => Stop::Failed(self.explain(error)),
+            Some(code) if *code == SqlState::QUERY_CANCELED => PageStop::Unfit(SLOW.to_owned()),
+            _ => PageStop::Failed(self.explain(error)),
         }
     }
 
-    async fn prepare(&self, sql: &str) -> Result<Statement, Stop> {
+    async fn prepare(&self, sql: &str) -> Result<Statement, PageStop> {
         let prepared = self.session.prepare_as_it_is(sql).await;
-        prepared.map_err(|e| if is_retyped(&e) { Stop::Retyped } else { Stop::Failed(self.explain(e)) })
+        prepared.map_err(|e| if is_retyped(&e) { PageStop::Retyped } else { PageStop::Failed(self.explain(e)) })
     }
 
     fn explain(&self, error: tokio_postgres::Error) -> Error {
@@ -364,7 +364,7 @@ fn estimate(plan: &str) -> Option<u64> {
 }
 
 /// A row that was read.
-struct Row {
+struct PageRow {
     /// of a large row, the key and the columns of the order
     json: Option<Json>,
     is_whole: bool,

@@ -38,12 +38,12 @@ pub struct Database {
 
 /// A connection that ends when it is dropped. [`Database::client`] reads what was asked for to its end first.
 #[derive(Debug)]
-pub struct Session {
+pub struct DatabaseSession {
     client: Client,
     driving: tokio::task::JoinHandle<()>,
 }
 
-impl std::ops::Deref for Session {
+impl std::ops::Deref for DatabaseSession {
     type Target = Client;
 
     fn deref(&self) -> &Client {
@@ -51,14 +51,14 @@ impl std::ops::Deref for Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for DatabaseSession {
     fn drop(&mut self) {
         self.driving.abort();
     }
 }
 
 /// A connection that must be driven by whoever asked for it.
-pub type Driver = Connection<Socket, tls::Stream>;
+pub type Driver = Connection<Socket, tls::PostgresStream>;
 
 impl Database {
     /// Reads `postgres://user@host:port/database` or `host=.. dbname=..`.
@@ -244,12 +244,12 @@ impl Database {
     }
 
     /// A connection in which nothing is set.
-    async fn bare(&self, purpose: Purpose) -> Result<Session> {
+    async fn bare(&self, purpose: Purpose) -> Result<DatabaseSession> {
         let (client, driver) = self.connect(purpose).await?;
         let driving = tokio::spawn(async move {
             let _ = driver.await;
         });
-        Ok(Session { client, driving })
+        Ok(DatabaseSession { client, driving })
     }
 
     /// The process id behind a connection. Not by a prepared statement, which another backend would not know.
@@ -266,14 +266,14 @@ impl Database {
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
-    pub async fn session(&self, purpose: Purpose) -> Result<Session> {
+    pub async fn session(&self, purpose: Purpose) -> Result<DatabaseSession> {
         let session = self.bare(purpose).await?;
         session.batch_execute(&self.first_words(purpose)).await.map_err(|e| self.explain(e))?;
         Ok(session)
     }
 
     /// Ends the statement that a session is busy with.
-    pub(super) async fn cancel(&self, session: &Session) {
+    pub(super) async fn cancel(&self, session: &DatabaseSession) {
         // where the server cannot be reached, it finds out itself that nobody listens
         let _ = tokio::time::timeout(DEAD_PEER, session.cancel_token().cancel_query(self.tls.clone())).await;
     }

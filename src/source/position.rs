@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::client::Client;
+use super::delivered_rows::DeliveredRows;
 use super::kept::{Kept, kept};
-use super::witness::Witness;
 use crate::change::{Event, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,7 @@ pub struct Position {
     pub(super) lsn: u64,
     /// delivered of the cut that ends at this snapshot (with its LSN): everything up to the id
     pub(super) inside: Option<(Snapshot, u64, i64)>,
-    pub(super) witness: Witness,
+    pub(super) delivered: DeliveredRows,
 }
 
 impl Position {
@@ -38,7 +38,7 @@ impl Position {
     /// When the database cannot be asked.
     pub async fn present(client: &Client, incarnations: Arc<Incarnations>) -> Result<Self> {
         let (seen, lsn) = now(client).await?;
-        Ok(Self { incarnations, witness: Witness::new(seen.clone()), seen, lsn, inside: None })
+        Ok(Self { incarnations, delivered: DeliveredRows::new(seen.clone()), seen, lsn, inside: None })
     }
 
     /// The position from which a relay starts: the latest changes are read once more, as one cut.
@@ -83,7 +83,7 @@ impl Position {
             }
             _ => seen,
         };
-        Ok(Self { witness: Witness::new(seen.clone()), seen, ..present })
+        Ok(Self { delivered: DeliveredRows::new(seen.clone()), seen, ..present })
     }
 
     /// The position from which a relay starts that goes on for another one whose changes nobody else has: the latest ones,
@@ -108,7 +108,7 @@ impl Position {
             seal: None,
         });
         let inside = inside.map(|(end, id)| (end, lsn, id));
-        Self { incarnations, witness: Witness::of_another(seen.clone(), lsn), seen, lsn, inside }
+        Self { incarnations, delivered: DeliveredRows::of_another(seen.clone(), lsn), seen, lsn, inside }
     }
 
     /// What was delivered of the stream, its last cut perhaps not wholly.
@@ -127,7 +127,7 @@ impl Position {
                 return Ok(None);
             }
             let Some(survived) = incarnations.survived_since(self.incarnations.present()) else { return Ok(None) };
-            let Some(given_out_again) = self.witness.testify(client, survived).await? else { return Ok(None) };
+            let Some(given_out_again) = self.delivered.prove_survived(client, survived).await? else { return Ok(None) };
             tracing::info!(event = "delivered_survived", "everything that was delivered survived the crash");
             self.seen = self.seen.before(given_out_again);
             self.inside = self.inside.map(|(end, lsn, id)| (end.before(given_out_again), lsn, id));
@@ -138,14 +138,14 @@ impl Position {
 
     /// Whether anything was delivered that is not known to be on disk.
     pub fn is_waiting_for_the_disk(&self) -> bool {
-        self.witness.is_waiting()
+        self.delivered.is_waiting()
     }
 
     /// The changes up to `last` of the cut that ends at `until` were handed over.
     pub(super) fn hand_over(&mut self, until: &Snapshot, lsn: u64, last: i64) {
         let before = self.inside.as_ref().filter(|(end, ..)| end == until).map_or(0, |(.., id)| *id);
         debug_assert!(last >= before, "I3: id {last} is handed over after {before}");
-        self.witness.told(lsn);
+        self.delivered.told(lsn);
         self.inside = Some((until.clone(), lsn, last));
     }
 
@@ -155,7 +155,7 @@ impl Position {
         self.seen = until.clone();
         self.lsn = lsn;
         self.inside = None;
-        self.witness.end_cut(until, lsn);
+        self.delivered.end_cut(until, lsn);
     }
 
     /// What lies before `floor` is gone, and will not be handed over.
@@ -166,7 +166,7 @@ impl Position {
 
     /// What delivery is told of the position: that what follows comes after it.
     pub(super) fn told(&mut self, start: Start) -> Event {
-        self.witness.told(self.lsn);
+        self.delivered.told(self.lsn);
         let inside = self.inside.as_ref().map(|(end, _, id)| (end.clone(), *id));
         Event::From { boundary: self.boundary(), incarnations: self.incarnations.clone(), start, inside }
     }

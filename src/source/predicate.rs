@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use tokio_postgres::Row;
 
 use super::encoding::Encoding;
-use crate::change::Kind;
-use crate::request::{Predicate, Test};
+use crate::change::ValueKind;
+use crate::request::{Predicate, PredicateTest};
 
 /// Digits of a number, and places before or behind its point, that Postgres is asked about.
 const DIGITS: usize = 1_000;
@@ -91,7 +91,7 @@ pub fn render(predicate: &Predicate, columns: &[ColumnType], alias: &str, first_
 pub fn fixed(predicate: &Predicate, columns: &[ColumnType]) -> Vec<Box<str>> {
     match predicate {
         Predicate::All(all) => all.iter().flat_map(|member| fixed(member, columns)).collect(),
-        Predicate::Test { column, test: Test::In(values), .. } if values.len() == 1 => {
+        Predicate::Test { column, test: PredicateTest::In(values), .. } if values.len() == 1 => {
             // an index knows it by the column itself
             let known = format!("t.\"{}\" = (", column.replace('"', "\"\""));
             let rendered = render(predicate, columns, "t", 1);
@@ -162,26 +162,30 @@ impl Renderer<'_> {
         Rendered { clause, is_exact }
     }
 
-    fn test(&mut self, name: &str, kind: Kind, test: &Test, is_contrary: bool) -> Rendered {
+    fn test(&mut self, name: &str, kind: ValueKind, test: &PredicateTest, is_contrary: bool) -> Rendered {
         let Some(column) = self.columns.iter().find(|column| *column.name == *name) else { return Rendered::LEFT_OUT };
         let place = format!("{}.\"{}\"", self.alias, name.replace('"', "\"\""));
         match test {
-            Test::Is(value) if Sort::of(kind, column) == Some(Sort::Plain("bool")) => {
+            PredicateTest::Is(value) if Sort::of(kind, column) == Some(Sort::Plain("bool")) => {
                 Rendered::exact(format!("{place} is {}{value}", if is_contrary { "not " } else { "" }))
             }
-            Test::Is(_) => Rendered::LEFT_OUT,
-            Test::Null => null(column, &place, !is_contrary),
-            Test::NotNull => null(column, &place, is_contrary),
-            Test::In(values) => self.one_of(column, kind, &place, values, is_contrary),
-            Test::NotEqual(value) => self.one_of(column, kind, &place, std::slice::from_ref(value), !is_contrary),
-            Test::Below { limit, or_equal } if is_contrary => self.beyond(column, kind, &place, limit, true, !or_equal),
-            Test::Below { limit, or_equal } => self.beyond(column, kind, &place, limit, false, *or_equal),
-            Test::Above { limit, or_equal } if is_contrary => {
+            PredicateTest::Is(_) => Rendered::LEFT_OUT,
+            PredicateTest::Null => null(column, &place, !is_contrary),
+            PredicateTest::NotNull => null(column, &place, is_contrary),
+            PredicateTest::In(values) => self.one_of(column, kind, &place, values, is_contrary),
+            PredicateTest::NotEqual(value) => {
+                self.one_of(column, kind, &place, std::slice::from_ref(value), !is_contrary)
+            }
+            PredicateTest::Below { limit, or_equal } if is_contrary => {
+                self.beyond(column, kind, &place, limit, true, !or_equal)
+            }
+            PredicateTest::Below { limit, or_equal } => self.beyond(column, kind, &place, limit, false, *or_equal),
+            PredicateTest::Above { limit, or_equal } if is_contrary => {
                 self.beyond(column, kind, &place, limit, false, !or_equal)
             }
-            Test::Above { limit, or_equal } => self.beyond(column, kind, &place, limit, true, *or_equal),
-            Test::Like(pattern) => self.like(column, kind, &place, pattern, is_contrary),
-            Test::Other => Rendered::LEFT_OUT,
+            PredicateTest::Above { limit, or_equal } => self.beyond(column, kind, &place, limit, true, *or_equal),
+            PredicateTest::Like(pattern) => self.like(column, kind, &place, pattern, is_contrary),
+            PredicateTest::Other => Rendered::LEFT_OUT,
         }
     }
 
@@ -189,7 +193,7 @@ impl Renderer<'_> {
     fn one_of(
         &mut self,
         column: &ColumnType,
-        kind: Kind,
+        kind: ValueKind,
         place: &str,
         values: &[Box<str>],
         is_contrary: bool,
@@ -255,7 +259,7 @@ impl Renderer<'_> {
     fn beyond(
         &mut self,
         column: &ColumnType,
-        kind: Kind,
+        kind: ValueKind,
         place: &str,
         limit: &str,
         above: bool,
@@ -297,7 +301,14 @@ impl Renderer<'_> {
         }
     }
 
-    fn like(&mut self, column: &ColumnType, kind: Kind, place: &str, pattern: &str, is_contrary: bool) -> Rendered {
+    fn like(
+        &mut self,
+        column: &ColumnType,
+        kind: ValueKind,
+        place: &str,
+        pattern: &str,
+        is_contrary: bool,
+    ) -> Rendered {
         let place = match Sort::of(kind, column) {
             Some(Sort::Text) if column.is_deterministic => place.to_owned(),
             Some(Sort::Text) => format!("{place} collate \"C\""),
@@ -348,21 +359,21 @@ enum Sort {
 
 impl Sort {
     /// Nothing where the type is another one than the view was compiled for.
-    fn of(kind: Kind, column: &ColumnType) -> Option<Self> {
+    fn of(kind: ValueKind, column: &ColumnType) -> Option<Self> {
         let sort = if column.is_enum { Self::Label } else { Self::of_oid(column)? };
         let fits = match kind {
-            Kind::Integer => sort == Self::Integer,
-            Kind::Number => matches!(sort, Self::Numeric | Self::Float(..)),
-            Kind::Text => sort == Self::Text,
-            Kind::Padded => sort == Self::Padded,
-            Kind::Enum => sort == Self::Label,
-            Kind::Bool => sort == Self::Plain("bool"),
-            Kind::Uuid => sort == Self::Plain("uuid"),
-            Kind::Timestamptz => sort == Self::Plain("timestamptz"),
-            Kind::Timestamp => sort == Self::Plain("timestamp"),
-            Kind::Date => sort == Self::Plain("date"),
-            Kind::Time => sort == Self::Plain("time"),
-            Kind::Structured | Kind::Opaque | Kind::Any => false,
+            ValueKind::Integer => sort == Self::Integer,
+            ValueKind::Number => matches!(sort, Self::Numeric | Self::Float(..)),
+            ValueKind::Text => sort == Self::Text,
+            ValueKind::Padded => sort == Self::Padded,
+            ValueKind::Enum => sort == Self::Label,
+            ValueKind::Bool => sort == Self::Plain("bool"),
+            ValueKind::Uuid => sort == Self::Plain("uuid"),
+            ValueKind::Timestamptz => sort == Self::Plain("timestamptz"),
+            ValueKind::Timestamp => sort == Self::Plain("timestamp"),
+            ValueKind::Date => sort == Self::Plain("date"),
+            ValueKind::Time => sort == Self::Plain("time"),
+            ValueKind::Structured | ValueKind::Opaque | ValueKind::Any => false,
         };
         fits.then_some(sort)
     }
@@ -412,7 +423,7 @@ mod tests {
         }
     }
 
-    fn of(kind: Kind, column: &str, test: Test) -> Predicate {
+    fn of(kind: ValueKind, column: &str, test: PredicateTest) -> Predicate {
         Predicate::Test { column: column.into(), kind, test }
     }
 
@@ -440,14 +451,14 @@ mod tests {
 
     #[test]
     fn what_postgres_decides_as_we_do_is_asked_of_it() {
-        let id = |test| of(Kind::Integer, "id", test);
-        let below = |limit: &str| id(Test::Below { limit: limit.into(), or_equal: false });
+        let id = |test| of(ValueKind::Integer, "id", test);
+        let below = |limit: &str| id(PredicateTest::Below { limit: limit.into(), or_equal: false });
         for (predicate, expected) in [
             (Predicate::All(vec![]), exact("true", 0)),
             (Predicate::Any(vec![]), exact("false", 0)),
-            (id(Test::In(vec!["7".into(), "0.75e1".into()])), exact("t.\"id\" = ($3::text[]::int8[])[1]", 1)),
+            (id(PredicateTest::In(vec!["7".into(), "0.75e1".into()])), exact("t.\"id\" = ($3::text[]::int8[])[1]", 1)),
             (
-                id(Test::NotEqual("7".into())),
+                id(PredicateTest::NotEqual("7".into())),
                 exact("(t.\"id\" is not null and t.\"id\" <> all ($3::text[]::int8[]))", 1),
             ),
             (below("7"), exact("t.\"id\" < ($3::text[])[1]::int8", 1)),
@@ -455,13 +466,19 @@ mod tests {
             (below("0.1e30"), exact("t.\"id\" is not null", 0)),
             (below("-0.1e30"), exact("false", 0)),
             (Predicate::Not(Box::new(below("7"))), exact("t.\"id\" >= ($3::text[])[1]::int8", 1)),
-            (of(Kind::Text, "a\"b", Test::In(vec!["x".into()])), exact("t.\"a\"\"b\" = ($3::text[])[1]", 1)),
             (
-                of(Kind::Text, "folded", Test::In(vec!["x".into()])),
+                of(ValueKind::Text, "a\"b", PredicateTest::In(vec!["x".into()])),
+                exact("t.\"a\"\"b\" = ($3::text[])[1]", 1),
+            ),
+            (
+                of(ValueKind::Text, "folded", PredicateTest::In(vec!["x".into()])),
                 exact("(t.\"folded\" = any ($3::text[]) and t.\"folded\" collate \"C\" = any ($3::text[]))", 1),
             ),
-            (of(Kind::Enum, "mood", Test::In(vec!["x".into()])), exact("t.\"mood\"::text = ($3::text[])[1]", 1)),
-            (of(Kind::Structured, "tags", Test::Null), exact("t.\"tags\" is not distinct from null", 0)),
+            (
+                of(ValueKind::Enum, "mood", PredicateTest::In(vec!["x".into()])),
+                exact("t.\"mood\"::text = ($3::text[])[1]", 1),
+            ),
+            (of(ValueKind::Structured, "tags", PredicateTest::Null), exact("t.\"tags\" is not distinct from null", 0)),
         ] {
             assert_eq!(rendered(&predicate), expected, "{predicate:?}");
         }
@@ -469,10 +486,10 @@ mod tests {
 
     #[test]
     fn what_it_would_decide_otherwise_lets_through_more_also_in_a_contrary() {
-        let price = || of(Kind::Number, "price", Test::In(vec!["0.1e0".into()]));
-        let id = || of(Kind::Integer, "id", Test::In(vec!["7".into()]));
+        let price = || of(ValueKind::Number, "price", PredicateTest::In(vec!["0.1e0".into()]));
+        let id = || of(ValueKind::Integer, "id", PredicateTest::In(vec!["7".into()]));
         let not = |predicate| Predicate::Not(Box::new(predicate));
-        let other = || of(Kind::Text, "a\"b", Test::Other);
+        let other = || of(ValueKind::Text, "a\"b", PredicateTest::Other);
         let is_seven = "t.\"id\" = ($3::text[]::int8[])[1]";
         let is_not_seven = "(t.\"id\" is not null and t.\"id\" <> all ($3::text[]::int8[]))";
         for (predicate, expected) in [
@@ -485,11 +502,11 @@ mod tests {
             (not(not(Predicate::All(vec![id(), other()]))), more(&format!("({is_seven})"), 1)),
             (Predicate::All(vec![Predicate::Any(vec![id(), other()]), id()]), more(&format!("({is_seven})"), 1)),
             // the type is another one by now, or the column is gone
-            (of(Kind::Text, "id", Test::In(vec!["x".into()])), more("true", 0)),
-            (of(Kind::Text, "gone", Test::Null), more("true", 0)),
+            (of(ValueKind::Text, "id", PredicateTest::In(vec!["x".into()])), more("true", 0)),
+            (of(ValueKind::Text, "gone", PredicateTest::Null), more("true", 0)),
             // of JSON a value may be null
-            (of(Kind::Structured, "doc", Test::Null), more("true", 0)),
-            (of(Kind::Structured, "doc", Test::NotNull), more("t.\"doc\" is distinct from null", 0)),
+            (of(ValueKind::Structured, "doc", PredicateTest::Null), more("true", 0)),
+            (of(ValueKind::Structured, "doc", PredicateTest::NotNull), more("t.\"doc\" is distinct from null", 0)),
         ] {
             assert_eq!(rendered(&predicate), expected, "{predicate:?}");
         }

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::directory::{Channels, Directory};
+use super::directory::{ChannelList, Directory};
 use super::doorbell::{self, Doorbell, Rhythm};
-use super::outbox::{Found, Reader};
+use super::outbox::{CutReader, Found};
 use super::pool::{Database, Purpose};
 use super::position::Position;
 use super::{epoch, sleep, thread};
@@ -94,7 +94,7 @@ async fn follow(
     ports: Ports,
     mut shutdown: Shutdown,
 ) -> Result<()> {
-    let channels = Arc::new(Mutex::new(Channels::of(directory)));
+    let channels = Arc::new(Mutex::new(ChannelList::of(directory)));
     let First { begin, patience } = first;
     let (mut attempt, began) = (0_u32, Instant::now());
     let mut relay = loop {
@@ -184,7 +184,7 @@ fn tell_failed(error: &Error, attempt: u32, metrics: &SourceMetrics) {
 /// One pair of connections: the doorbell and the reader.
 struct Relay {
     doorbell: Doorbell,
-    reader: Reader,
+    reader: CutReader,
     rhythm: Rhythm,
     ports: Ports,
     /// delivery waits for the present: a subscriber is ahead of what was read
@@ -197,7 +197,7 @@ struct Relay {
 impl Relay {
     async fn connect(
         database: &Database,
-        channels: &Arc<Mutex<Channels>>,
+        channels: &Arc<Mutex<ChannelList>>,
         begin: Begin,
         ports: &Ports,
     ) -> Result<Self> {
@@ -229,7 +229,7 @@ impl Relay {
         };
         // free: the reader of the connection before this one is gone
         let channels = channels.clone().lock_owned().await;
-        let mut reader = Reader::prepare(client, position, channels, ports.out.clone()).await?;
+        let mut reader = CutReader::prepare(client, position, channels, ports.out.clone()).await?;
         reader.announce_channels().await?;
         // who goes on reads what was revoked meanwhile
         if start == Start::First {

@@ -23,10 +23,10 @@ use super::outbox;
 use super::page;
 use super::pool::{Database, Purpose};
 use super::position;
-use super::shelf::{self, Read, Shelf};
+use super::shelf::{self, Shelf, ShelfRead};
 use super::snapshot;
 use super::spool::{self, Spool};
-use super::table::Spare;
+use super::table::SpareSessions;
 use super::turns::Turn;
 use crate::change::Change;
 use crate::cursor::Snapshot;
@@ -49,17 +49,17 @@ pub(super) struct Taker {
 
 /// The subscriber is gone, or keeps others waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused;
+pub(super) struct NotTaken;
 
 impl Taker {
-    pub(super) async fn give(&self, part: ReplayPart) -> std::result::Result<(), Refused> {
-        if self.turn.give(&self.parts, part).await { Ok(()) } else { Err(Refused) }
+    pub(super) async fn give(&self, part: ReplayPart) -> std::result::Result<(), NotTaken> {
+        if self.turn.give(&self.parts, part).await { Ok(()) } else { Err(NotTaken) }
     }
 }
 
 /// Answers requests until the shutdown.
 pub async fn run(database: Database, pool: Pool, requests: mpsc::Receiver<Request>, shutdown: Shutdown) {
-    let (shelf, room, spare) = (Arc::new(Shelf::default()), spool::room(), Arc::new(Spare::default()));
+    let (shelf, room, spare) = (Arc::new(Shelf::default()), spool::room(), Arc::new(SpareSessions::default()));
     let sweeping = async {
         let mut sweep = tokio::time::interval(shelf::KEPT);
         loop {
@@ -86,7 +86,7 @@ async fn answer(
     turn: Turn,
     shelf: &Shelf,
     room: Room,
-    spare: &Spare,
+    spare: &SpareSessions,
 ) {
     let began = Instant::now();
     let mut deadline = began + WITHIN;
@@ -153,7 +153,7 @@ struct Span {
 }
 
 /// Answers with what was read a moment ago.
-async fn hand_out(read: &Read, span: &Span, answer: &Taker) -> Result<()> {
+async fn hand_out(read: &ShelfRead, span: &Span, answer: &Taker) -> Result<()> {
     let missed: Vec<&Change> = read.missed(&span.seen, &span.until, span.after).collect();
     for chunk in missed.chunks(CHUNK_CHANGES) {
         let chunk = chunk.iter().copied().cloned().collect();
@@ -173,12 +173,12 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
     let mut shared = if span.after == 0 && answer.turn.some_wait() {
         let (now, _) = position::now(&session).await?;
-        now.covers(&span.until).then(|| Read::between(span.seen.clone(), now))
+        now.covers(&span.until).then(|| ShelfRead::between(span.seen.clone(), now))
     } else {
         None
     };
     let is_wider = shared.is_some();
-    let until = shared.as_ref().map_or(&span.until, Read::until).clone();
+    let until = shared.as_ref().map_or(&span.until, ShelfRead::until).clone();
     let channel = span.channel.as_ref().and_then(|name| catalog.id(name));
     let mut giving = Giving { span, answer, is_wider, until, shared: shared.take(), gone: None, last: span.after };
     let (from, to) = (span.seen.to_string(), giving.until.to_string());
@@ -255,7 +255,7 @@ struct Giving<'a> {
     /// more is read than was asked for
     is_wider: bool,
     /// for others
-    shared: Option<Read>,
+    shared: Option<ShelfRead>,
     /// something was gone, by this transaction: another position need not have missed it
     gone: Option<u64>,
     /// given up to this id
@@ -264,7 +264,7 @@ struct Giving<'a> {
 
 impl Giving<'_> {
     /// Of all channels: those that are kept briefly are told apart that something is gone.
-    async fn tell_gone(&mut self, kept: &Kept, catalog: &Catalog) -> std::result::Result<(), Refused> {
+    async fn tell_gone(&mut self, kept: &Kept, catalog: &Catalog) -> std::result::Result<(), NotTaken> {
         let by =
             kept.missed_briefly_by(&self.span.seen).filter(|by| self.span.channel.is_none() && self.gone != Some(*by));
         let Some(by) = by else { return Ok(()) };
@@ -276,7 +276,7 @@ impl Giving<'_> {
         Ok(())
     }
 
-    async fn give(&mut self, changes: Vec<Change>) -> std::result::Result<(), Refused> {
+    async fn give(&mut self, changes: Vec<Change>) -> std::result::Result<(), NotTaken> {
         for mut chunk in chunks(changes) {
             self.last = chunk.last().map_or(self.last, |change| change.id);
             if let Some(mut read) = self.shared.take() {

@@ -18,10 +18,10 @@ const FORMS: usize = 1_000;
 
 /// Forms that were met, by channel, while its table was as it is.
 #[derive(Debug, Default)]
-pub(super) struct Shapes(HashMap<i32, Met>);
+pub(super) struct Shapes(HashMap<i32, MetForms>);
 
 #[derive(Debug, Default)]
-struct Met {
+struct MetForms {
     table: Vec<Box<str>>,
     forms: HashSet<u64>,
 }
@@ -40,7 +40,7 @@ impl Shapes {
         }
         let met = self.0.entry(channel).or_default();
         if met.table != known.shape {
-            *met = Met { table: known.shape.clone(), forms: HashSet::new() };
+            *met = MetForms { table: known.shape.clone(), forms: HashSet::new() };
         }
         let mut hasher = DefaultHasher::new();
         row.names().for_each(|name| name.hash(&mut hasher));
@@ -51,11 +51,11 @@ impl Shapes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::catalog::Channel;
+    use crate::source::catalog::CatalogChannel;
 
     fn catalog(shape: &[&str]) -> Catalog {
         let shape = shape.iter().map(|&name| name.into()).collect();
-        Catalog::of([(1, Channel { is_named_by_policies: true, shape, ..Channel::named("pets") })])
+        Catalog::of([(1, CatalogChannel { is_named_by_policies: true, shape, ..CatalogChannel::named("pets") })])
     }
 
     #[test]
@@ -69,9 +69,10 @@ mod tests {
         assert!(!is_new(r#"{"id":1,"b":2,"a":3}"#, &after));
         assert!(is_new(r#"{"id":1,"a":2,"b":3}"#, &after), "and back again");
         assert!(!is_new("no row", &after));
-        let unnamed = Catalog::of([(1, Channel::named("pets"))]);
+        let unnamed = Catalog::of([(1, CatalogChannel::named("pets"))]);
         assert!(!is_new(r#"{"id":1}"#, &unnamed), "no policy names a column and none is excluded: nothing is parsed");
-        let excluding = Channel { has_exclusions: true, shape: vec!["id".into()], ..Channel::named("pets") };
+        let excluding =
+            CatalogChannel { has_exclusions: true, shape: vec!["id".into()], ..CatalogChannel::named("pets") };
         assert!(shapes.is_new(3, Some(r#"{"id":1,"hush":null}"#), &Catalog::of([(3, excluding)])));
     }
 }

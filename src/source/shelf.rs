@@ -17,15 +17,15 @@ pub(super) const KEPT: Duration = Duration::from_secs(5);
 const BYTES: u64 = 32 << 20;
 
 /// Of which incarnation of the server, and which channel; `None`: all.
-type Key = (u64, Option<Arc<str>>);
+type ShelfKey = (u64, Option<Arc<str>>);
 
 /// What was read lately, for each channel once.
 #[derive(Debug, Default)]
-pub(super) struct Shelf(Mutex<HashMap<Key, Arc<Read>>>);
+pub(super) struct Shelf(Mutex<HashMap<ShelfKey, Arc<ShelfRead>>>);
 
 /// Changes between two snapshots, by id.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct ShelfRead {
     from: Snapshot,
     until: Snapshot,
     changes: Vec<Change>,
@@ -33,7 +33,7 @@ pub(super) struct Read {
     at: Instant,
 }
 
-impl Read {
+impl ShelfRead {
     /// Nothing yet of what lies between two snapshots.
     pub(super) fn between(from: Snapshot, until: Snapshot) -> Self {
         Self { from, until, changes: Vec::new(), bytes: 0, at: Instant::now() }
@@ -75,13 +75,13 @@ impl Shelf {
         channel: Option<&Arc<str>>,
         seen: &Snapshot,
         until: &Snapshot,
-    ) -> Option<Arc<Read>> {
+    ) -> Option<Arc<ShelfRead>> {
         let read = self.lock().get(&(incarnation, channel.cloned())).cloned()?;
         (read.at.elapsed() < KEPT && seen.covers(&read.from) && read.until.covers(until)).then_some(read)
     }
 
     /// Keeps what was read, in the place of what reaches less far.
-    pub(super) fn put(&self, incarnation: u64, channel: Option<&Arc<str>>, read: Read) {
+    pub(super) fn put(&self, incarnation: u64, channel: Option<&Arc<str>>, read: ShelfRead) {
         let mut kept = self.lock();
         let all: u64 = kept.values().map(|read| read.bytes).sum();
         if all + read.bytes <= 2 * BYTES {
@@ -94,7 +94,7 @@ impl Shelf {
         self.lock().retain(|_, read| read.at.elapsed() < KEPT);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Read>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ShelfKey, Arc<ShelfRead>>> {
         lock(&self.0)
     }
 }
@@ -108,7 +108,7 @@ mod tests {
         let at = Snapshot::all_before;
         let change = |id, tx| Change { id, tx, at: 0, actor: None, update: None, notification: None };
         let shelf = Shelf::default();
-        let mut read = Read::between(at(10), at(20));
+        let mut read = ShelfRead::between(at(10), at(20));
         assert!(read.add(&[change(1, 12), change(2, 11), change(3, 19)]));
         shelf.put(1, None, read);
         let found = shelf.find(1, None, &at(12), &at(19)).unwrap();

@@ -10,10 +10,10 @@ use tokio_postgres::Statement;
 
 use super::client::Parameter;
 use super::encoding::Bytes;
-use super::pool::{Database, Session};
+use super::pool::{Database, DatabaseSession};
 use super::predicate::{self, Where};
 use super::spool::Spool;
-use super::table::{Moment, RENAMED, Spare, is_retyped};
+use super::table::{Moment, RENAMED, SpareSessions, is_retyped};
 use crate::change::Json;
 use crate::error::{Error, Result};
 use crate::request::{Predicate, RowsPart};
@@ -35,7 +35,7 @@ const KEYS: usize = 1_000;
 /// [`Kind::Database`](crate::error::Kind::Database) where the relay may not read the table, with the remedy.
 pub(super) async fn read(
     database: &Database,
-    spare: &Spare,
+    spare: &SpareSessions,
     channel: &Arc<str>,
     asked: &Predicate,
     mut answer: Spool,
@@ -74,7 +74,7 @@ pub(super) async fn read(
 /// Hands the rows over; `false` where the reader takes no more.
 async fn hand_over(
     database: &Database,
-    session: &Session,
+    session: &DatabaseSession,
     channel: &str,
     statement: &Statement,
     wanted: &Where,

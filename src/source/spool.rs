@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::turns::Turn;
 use crate::change::Json;
 use crate::request::RowsPart;
-use crate::room::{Room, Share, Taken};
+use crate::room::{Room, RoomShare, Taken};
 
 /// What waits for all readers together, and for those of one asker, in bytes. Beyond, the statement waits as long as its turn lasts.
 const ALL: usize = 64 << 20;
@@ -35,7 +35,7 @@ pub(super) fn room() -> Room {
 pub(super) struct Spool {
     to: mpsc::Sender<RowsPart>,
     turn: Turn,
-    share: Share,
+    share: RoomShare,
     has_begun: Arc<AtomicBool>,
     /// once something waits, everything does
     waiting: Option<mpsc::UnboundedSender<Packed>>,
@@ -43,16 +43,16 @@ pub(super) struct Spool {
 
 /// The reader is gone, or slow, and there is no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refused;
+pub(super) struct NoRoom;
 
 #[derive(Debug)]
 struct Packed {
-    what: What,
+    what: Spooled,
     _room: Option<Taken>,
 }
 
 #[derive(Debug)]
-enum What {
+enum Spooled {
     Rows(Vec<u8>),
     Keys(Vec<u8>),
     /// small
@@ -70,7 +70,7 @@ impl Spool {
     }
 
     /// Hands a part over; `Ok` also where it waits for its reader.
-    pub(super) async fn give(&mut self, part: RowsPart) -> Result<(), Refused> {
+    pub(super) async fn give(&mut self, part: RowsPart) -> Result<(), NoRoom> {
         self.has_begun.store(true, Relaxed);
         if self.waiting.is_none() {
             match timeout(AT_ONCE, self.to.reserve()).await {
@@ -78,18 +78,18 @@ impl Spool {
                     place.send(part);
                     return Ok(());
                 }
-                Ok(Err(_)) => return Err(Refused),
+                Ok(Err(_)) => return Err(NoRoom),
                 Err(_) => {}
             }
         }
         let what = match part {
-            RowsPart::Rows(rows) => What::Rows(pack(&rows)),
-            RowsPart::Keys(keys) => What::Keys(pack(&keys)),
-            other => What::Other(other),
+            RowsPart::Rows(rows) => Spooled::Rows(pack(&rows)),
+            RowsPart::Keys(keys) => Spooled::Keys(pack(&keys)),
+            other => Spooled::Other(other),
         };
         let _room = match &what {
-            What::Rows(bytes) | What::Keys(bytes) => Some(self.room_for(bytes.len()).await?),
-            What::Other(_) => None,
+            Spooled::Rows(bytes) | Spooled::Keys(bytes) => Some(self.room_for(bytes.len()).await?),
+            Spooled::Other(_) => None,
         };
         let waiting = self.waiting.get_or_insert_with(|| {
             let (waiting, parts) = mpsc::unbounded_channel();
@@ -97,15 +97,15 @@ impl Spool {
             tokio::spawn(hand_over(parts, self.to.clone()));
             waiting
         });
-        waiting.send(Packed { what, _room }).map_err(|_| Refused)
+        waiting.send(Packed { what, _room }).map_err(|_| NoRoom)
     }
 
     /// Waits for room as long as the turn lasts.
-    async fn room_for(&self, bytes: usize) -> Result<Taken, Refused> {
+    async fn room_for(&self, bytes: usize) -> Result<Taken, NoRoom> {
         tokio::select! {
             taken = self.share.take(bytes) => Ok(taken),
-            () = self.turn.wait_until_over() => Err(Refused),
-            () = self.to.closed() => Err(Refused),
+            () = self.turn.wait_until_over() => Err(NoRoom),
+            () = self.to.closed() => Err(NoRoom),
         }
     }
 }
@@ -113,9 +113,9 @@ impl Spool {
 async fn hand_over(mut parts: mpsc::UnboundedReceiver<Packed>, to: mpsc::Sender<RowsPart>) {
     while let Some(Packed { what, _room }) = parts.recv().await {
         let part = match what {
-            What::Rows(bytes) => RowsPart::Rows(unpack(&bytes)),
-            What::Keys(bytes) => RowsPart::Keys(unpack(&bytes)),
-            What::Other(part) => part,
+            Spooled::Rows(bytes) => RowsPart::Rows(unpack(&bytes)),
+            Spooled::Keys(bytes) => RowsPart::Keys(unpack(&bytes)),
+            Spooled::Other(part) => part,
         };
         if to.send(part).await.is_err() {
             return;

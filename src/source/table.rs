@@ -14,12 +14,12 @@ use tokio_postgres::error::SqlState;
 use super::client::Parameter;
 use super::epoch;
 use super::keyset::{Index, IndexColumn, TableColumn};
-use super::pool::{Database, Purpose, Session};
+use super::pool::{Database, DatabaseSession, Purpose};
 use super::position;
 use super::predicate::{self, ColumnType};
-use crate::change::Kind;
+use crate::change::ValueKind;
 use crate::cursor::{Boundary, Cursor};
-use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::incarnations::Incarnations;
 use crate::request::Predicate;
 use crate::sync::lock;
@@ -30,7 +30,7 @@ pub(super) const RENAMED: u32 = 3;
 /// Sessions that have read rows and may read others: to open one takes as long as to read a small table, and a
 /// page may ask for two thousand lists. Those that nobody has used for a while are closed.
 #[derive(Debug, Default)]
-pub(super) struct Spare(Mutex<Vec<(Ready, Instant)>>);
+pub(super) struct SpareSessions(Mutex<Vec<(Ready, Instant)>>);
 
 /// A statement that was cancelled has ended by then, unless it is somebody's function that does not look.
 const CANCELLED: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const CANCELLED: Duration = Duration::from_secs(5);
 /// For so long.
 const SPARED: Duration = Duration::from_secs(5);
 
-impl Spare {
+impl SpareSessions {
     fn take(&self) -> Option<Ready> {
         let mut sessions = self.lock();
         sessions.retain(|(ready, _)| !ready.session.is_closed());
@@ -63,7 +63,7 @@ impl Spare {
 /// anew would be the half.
 #[derive(Debug)]
 pub(super) struct Ready {
-    session: Session,
+    session: DatabaseSession,
     /// a restart of the server ends the session
     incarnations: Incarnations,
     now: Statement,
@@ -200,10 +200,10 @@ impl Moment {
     /// are too large, `columns` are told besides the key.
     ///
     /// # Errors
-    /// [`ErrorKind::Database`] where the relay may not read the table, with the remedy.
+    /// [`Kind::Database`] where the relay may not read the table, with the remedy.
     pub(super) async fn begin(
         database: &Database,
-        spare: &Spare,
+        spare: &SpareSessions,
         channel: &str,
         columns: &[&str],
         within: Duration,
@@ -228,7 +228,7 @@ impl Moment {
             )
             .await
             .map_err(explain)?;
-            let now = now.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server tells no snapshot"))?;
+            let now = now.first().ok_or_else(|| Error::new(Kind::Database, "the server tells no snapshot"))?;
             let (seen, lsn) = position::now_of(now)?;
             let boundary = Boundary::new(Cursor {
                 epoch: ready.incarnations.epoch,
@@ -242,7 +242,7 @@ impl Moment {
             if found.get(3) {
                 let text =
                     format!("cannot read the rows of channel {channel}: its table has given its name to another one");
-                return Err(Error::new(ErrorKind::Database, text)
+                return Err(Error::new(Kind::Database, text)
                     .hint(session.naming().of("select drift, remedy from rowcast.watched where drift is not null")));
             }
             let oid: u32 = found.get(4);
@@ -276,7 +276,7 @@ impl Moment {
                 let columns = names.into_iter().zip(kinds).zip(types).zip(not_null);
                 let columns = columns.map(|(((name, kind), type_name), is_not_null)| TableColumn {
                     name: name.into(),
-                    kind: Kind::of_type(&kind),
+                    kind: ValueKind::of_type(&kind),
                     type_name: type_name.into(),
                     is_not_null,
                 });
@@ -288,7 +288,7 @@ impl Moment {
             if renamed >= RENAMED {
                 let text =
                     format!("cannot read the rows of channel {channel}: its table gets other names again and again");
-                return Err(Error::new(ErrorKind::Database, text));
+                return Err(Error::new(Kind::Database, text));
             }
             renamed += 1;
             session.batch_execute("rollback").await.map_err(explain)?;
@@ -296,7 +296,7 @@ impl Moment {
     }
 
     /// The session.
-    pub(super) fn session(&self) -> &Session {
+    pub(super) fn session(&self) -> &DatabaseSession {
         &self.ready.session
     }
 
@@ -320,7 +320,7 @@ impl Moment {
     }
 
     /// Ends it; another one may have the session.
-    pub(super) async fn end(self, spare: &Spare) {
+    pub(super) async fn end(self, spare: &SpareSessions) {
         if self.ready.session.batch_execute("rollback").await.is_ok() {
             spare.put(self.ready);
         }

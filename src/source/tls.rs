@@ -21,10 +21,10 @@ use crate::error::{Error, Kind, Result};
 #[derive(Clone)]
 pub struct Connector(MakeRustlsConnect);
 /// Its stream, encrypted or not.
-pub type Stream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+pub type PostgresStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 impl MakeTlsConnect<Socket> for Connector {
-    type Stream = Stream;
+    type Stream = PostgresStream;
     type TlsConnect = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
     type Error = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Error;
 

@@ -30,11 +30,11 @@ pub struct Turns<T> {
 /// Who has how many.
 #[derive(Debug, Default)]
 struct Askers {
-    running: Counts,
-    waiting: Counts,
+    running: TurnCounts,
+    waiting: TurnCounts,
 }
 
-type Counts = HashMap<Arc<str>, usize>;
+type TurnCounts = HashMap<Arc<str>, usize>;
 
 /// A turn: the answer is given now. Over when dropped.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Drop for Turn {
     }
 }
 
-fn less(counts: &mut Counts, asker: &Arc<str>) {
+fn less(counts: &mut TurnCounts, asker: &Arc<str>) {
     if let Some(count) = counts.get_mut(asker) {
         *count -= 1;
         if *count == 0 {

@@ -12,7 +12,7 @@ const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// By which names a server may be called. Where everybody may see everything, a web page could make a name of its own
 /// point at this server (DNS rebinding), and would then be a page of the server's own origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum HostNames {
     /// tokens are checked: a page of another name has none
     Any,
     /// on loopback: this machine's
@@ -43,8 +43,8 @@ impl Admission {
     }
 
     /// Whether a server may be called by the name that a request has for it.
-    pub fn allow_host(&self, headers: &HeaderMap, names: Names) -> bool {
-        let Some(host) = headers.get(HOST).filter(|_| names != Names::Any) else { return true };
+    pub fn allow_host(&self, headers: &HeaderMap, names: HostNames) -> bool {
+        let Some(host) = headers.get(HOST).filter(|_| names != HostNames::Any) else { return true };
         let Some(host) = host.to_str().ok().and_then(Authority::parse) else { return false };
         let named = |origin: &String| {
             origin == "*"
@@ -54,7 +54,7 @@ impl Admission {
                     .is_some_and(|named| named.host.eq_ignore_ascii_case(host.host))
         };
         match names {
-            Names::NotPublic if host.is_not_public() => true,
+            HostNames::NotPublic if host.is_not_public() => true,
             _ => host.is_this_machine() || self.origins.iter().any(named),
         }
     }
@@ -255,7 +255,7 @@ mod tests {
             "[localhost]",
             "a b",
         ] {
-            for names in [Names::ThisMachine, Names::NotPublic] {
+            for names in [HostNames::ThisMachine, HostNames::NotPublic] {
                 let allowed = rules.allow_host(&headers(&[("host", host)]), names);
                 assert!(!allowed, "{host} for {names:?}");
             }
@@ -290,16 +290,16 @@ mod tests {
             "rowcast.prod.svc.cluster.local",
             "host.docker.internal:8000",
         ] {
-            assert!(allowed(host, Names::NotPublic) && !allowed(host, Names::ThisMachine), "{host}");
+            assert!(allowed(host, HostNames::NotPublic) && !allowed(host, HostNames::ThisMachine), "{host}");
         }
         for host in ["localhost", "127.0.0.1:1", "[::1]:8000", "clinic.example", "Clinic.Example:8443"] {
-            assert!(allowed(host, Names::NotPublic) && allowed(host, Names::ThisMachine), "{host}");
+            assert!(allowed(host, HostNames::NotPublic) && allowed(host, HostNames::ThisMachine), "{host}");
         }
         for host in ["evil.example", "evil.example:8000", "local.evil.example", "evil-local", "10.0.0.7.evil.example"] {
-            assert_eq!(allowed(host, Names::NotPublic), !host.contains('.'), "{host}");
-            assert!(!allowed(host, Names::ThisMachine) && allowed(host, Names::Any), "{host}");
+            assert_eq!(allowed(host, HostNames::NotPublic), !host.contains('.'), "{host}");
+            assert!(!allowed(host, HostNames::ThisMachine) && allowed(host, HostNames::Any), "{host}");
         }
-        assert!(rules.allow_host(&headers(&[]), Names::ThisMachine), "no browser");
+        assert!(rules.allow_host(&headers(&[]), HostNames::ThisMachine), "no browser");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::admit;
 use super::reply::{Reply, text};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::party::{Party, TooMany};
+use crate::delivery::access::shares::{Share, TooMany};
 use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::fanout::hub::JoinError;
 use crate::delivery::scope::paging::{Paging, WantedRows};
@@ -44,7 +44,7 @@ pub(super) fn refused(refusal: Refusal) -> Reply {
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Endpoint {
     /// a socket, or an event stream
     Socket,
     /// a page of rows
@@ -58,7 +58,7 @@ pub(super) struct Admitted {
     /// `None` where everybody may see everything
     pub(super) who: Option<Arc<Identity>>,
     /// what it counts for
-    pub(super) party: Box<Party>,
+    pub(super) share: Box<Share>,
     /// it is told the end of each cut
     pub(super) wants_cuts: bool,
     /// of a page
@@ -69,8 +69,8 @@ pub(super) struct Admitted {
 /// others would learn which there are.
 pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) {
     let (named, what) = match path.strip_prefix("/rows/") {
-        Some(name) => (Some(name), What::Rows),
-        None => (path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/")), What::Socket),
+        Some(name) => (Some(name), Endpoint::Rows),
+        None => (path.strip_prefix("/ws/").or_else(|| path.strip_prefix("/sse/")), Endpoint::Socket),
     };
     let Some(name) = named.filter(|name| !name.is_empty() && !name.starts_with("user/")) else { return };
     let name = percent_decode_str(name).decode_utf8_lossy();
@@ -78,7 +78,7 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
         return;
     }
     let is_known = web.hub.has_channel(&name) != Some(false);
-    let asked = Asked::read(request.uri().query().unwrap_or_default(), what).ok();
+    let asked = QueryParameters::read(request.uri().query().unwrap_or_default(), what).ok();
     let selection = asked
         .map(|asked| command::selection_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
     let key = ViewKey::named(&name, selection.unwrap_or_default());
@@ -142,7 +142,7 @@ pub(super) fn for_admin(request: &Request<Incoming>, peer: IpAddr, web: &Web) ->
 /// Whether a request may: `name` is what stands after `/ws/`, `/sse/` or `/rows/`. In the order in which the least is told to whom has no business here.
 pub(super) fn admit(
     request: &Request<Incoming>,
-    what: What,
+    what: Endpoint,
     name: &str,
     peer: IpAddr,
     web: &Web,
@@ -165,22 +165,22 @@ pub(super) fn admit(
         return Err(overloaded("sockets", format!("all {} sockets are in use: try again later", web.max_sockets)));
     }
     let too_many = |TooMany { limit, reason }| overloaded(limit, reason.to_owned());
-    let mut party = Box::new(web.hub.shares().enter(address).map_err(too_many)?);
+    let mut share = Box::new(web.hub.shares().enter(address).map_err(too_many)?);
     let who = who_of(request, address, web)?.map(Arc::new);
-    party.belongs_to(who.as_ref().and_then(|who| who.user.as_ref())).map_err(too_many)?;
-    let mut asked = Asked::read(query.unwrap_or_default(), what)?;
+    share.belongs_to(who.as_ref().and_then(|who| who.user.as_ref())).map_err(too_many)?;
+    let mut asked = QueryParameters::read(query.unwrap_or_default(), what)?;
     let (wants_cuts, paging) = (asked.cuts, std::mem::take(&mut asked.paging));
     let first = first_of(name, asked, who.as_deref(), web)?;
     if first.is_none() && who.as_ref().is_some_and(|who| who.expires.is_none()) {
-        party.is_stranger().map_err(too_many)?;
+        share.is_stranger().map_err(too_many)?;
     }
-    Ok(Admitted { first, who, party, wants_cuts, paging })
+    Ok(Admitted { first, who, share, wants_cuts, paging })
 }
 
 /// What a name watches: a channel, a user, or (none) whatever the client asks for.
 fn first_of(
     name: &str,
-    asked: Asked,
+    asked: QueryParameters,
     who: Option<&Identity>,
     web: &Web,
 ) -> Result<Option<(ViewKey, SubscribeOptions)>, Refusal> {
@@ -248,7 +248,7 @@ fn first_of(
 
 /// What the query parameters ask for.
 #[derive(Default)]
-struct Asked {
+struct QueryParameters {
     wish: SubscribeOptions,
     filters: Vec<String>,
     columns: Option<String>,
@@ -261,12 +261,12 @@ struct Asked {
     named: Vec<&'static str>,
 }
 
-impl Asked {
+impl QueryParameters {
     /// Not obeying half of a request: who misspells a filter must not get the whole channel.
-    fn read(query: &str, what: What) -> Result<Self, Refusal> {
+    fn read(query: &str, what: Endpoint) -> Result<Self, Refusal> {
         let all: &[&'static str] = match what {
-            What::Socket => &["since", "snapshot", "partial", "filter", "columns", "old", "cuts"],
-            What::Rows => &["filter", "columns", "order", "limit", "after", "before", "count"],
+            Endpoint::Socket => &["since", "snapshot", "partial", "filter", "columns", "old", "cuts"],
+            Endpoint::Rows => &["filter", "columns", "order", "limit", "after", "before", "count"],
         };
         let mut asked = Self::default();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {

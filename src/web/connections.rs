@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 use crate::config::Network;
-use crate::delivery::access::party::Counts;
+use crate::delivery::access::shares::Counts;
 
 /// Descriptors that are kept back: 32 for health checks, the rest for the database (9), Redis, files and the runtime. Of
 /// few a third.

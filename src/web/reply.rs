@@ -41,12 +41,12 @@ impl Body for Events {
 #[derive(Debug)]
 pub(super) struct Long {
     left: Bytes,
-    held: Held,
+    held: BodyHold,
 }
 
 /// What a long body has until its last piece is on its way.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct BodyHold {
     /// memory; a short one takes none
     pub(super) _room: Option<Taken>,
     /// is told when a piece is taken
@@ -97,7 +97,7 @@ pub(super) fn reply(status: StatusCode, content_type: &'static str, body: impl I
 }
 
 /// A response whose body may lie here for as long as its client is slow, never cached.
-pub(super) fn long(content_type: &'static str, body: impl Into<Bytes>, held: Held) -> Reply {
+pub(super) fn long(content_type: &'static str, body: impl Into<Bytes>, held: BodyHold) -> Reply {
     reply(StatusCode::OK, content_type, "").map(|_| Either::Right(Either::Right(Long { left: body.into(), held })))
 }
 

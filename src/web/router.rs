@@ -7,7 +7,7 @@ use hyper::{Method, Request, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 
-use super::admit::Names;
+use super::admit::HostNames;
 use super::connections::Connection;
 use super::reply::{Reply, json, text};
 use super::state::Web;
@@ -79,7 +79,7 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
 /// The same on the listener of operators, who need no token: nothing of channels is there.
 pub(super) async fn route_for_operators(request: Request<Incoming>, web: &Web) -> Reply {
     // a page of a name that anybody may have made is no operator's
-    if !web.admission.allow_host(request.headers(), Names::NotPublic) {
+    if !web.admission.allow_host(request.headers(), HostNames::NotPublic) {
         return text(StatusCode::MISDIRECTED_REQUEST, "use an address, or a name that nobody else can register\n");
     }
     if request.uri().path() == "/kick" {

@@ -20,9 +20,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::ask::{self, Admitted, Refusal, What, bad, refused};
+use super::ask::{self, Admitted, Endpoint, Refusal, bad, refused};
 use super::connections::Overdue;
-use super::reply::{Held, PIECE, Reply, long, reply};
+use super::reply::{BodyHold, PIECE, Reply, long, reply};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, JoinError, NoPage};
@@ -64,18 +64,18 @@ pub fn room() -> Room {
 
 /// Answers a request for `/rows/{name}`.
 pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
-    let admitted = match ask::admit(request, What::Rows, name, peer, web) {
+    let admitted = match ask::admit(request, Endpoint::Rows, name, peer, web) {
         Ok(admitted) => admitted,
         Err(refusal) => return refused(refusal),
     };
-    let (is_public, party) = (admitted.who.is_none(), admitted.party.name());
+    let (is_public, asker) = (admitted.who.is_none(), admitted.share.asker());
     let (page, cursor) = match page(admitted, web).await {
         Ok(found) => found,
         Err(refusal) => return refused(refusal),
     };
-    let share = web.room.of(&party);
-    let room = async { if page.size() > PIECE { Some(share.take(page.size()).await) } else { None } };
-    let Ok(taken) = timeout(ROOM_WITHIN, room).await else {
+    let room = web.room.of(&asker);
+    let taken = async { if page.size() > PIECE { Some(room.take(page.size()).await) } else { None } };
+    let Ok(taken) = timeout(ROOM_WITHIN, taken).await else {
         let reason = "too many pages wait for clients that do not take them: try again later".to_owned();
         return refused(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, code: CloseCode::Overloaded, reason });
     };
@@ -84,7 +84,7 @@ pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, 
         let all_within = TAKEN_WITHIN + Duration::from_secs(page.size() as u64 / SLOWEST);
         tokio::spawn(look_after(taking, all_within, overdue.clone()));
     }
-    answer(request.headers(), &page, &cursor, is_public, Held { _room: taken, progress }).await
+    answer(request.headers(), &page, &cursor, is_public, BodyHold { _room: taken, progress }).await
 }
 
 /// Ends the connection of a client that takes nothing of its page. Ends with the page.
@@ -104,7 +104,7 @@ async fn look_after(mut taking: watch::Receiver<()>, all_within: Duration, overd
 
 /// The page, and its cursor.
 async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), Refusal> {
-    let Admitted { first, who, party, wants_cuts: _, paging } = admitted;
+    let Admitted { first, who, share, wants_cuts: _, paging } = admitted;
     let refuse = |status, code, reason: &str| Err(Refusal { status, code, reason: reason.to_owned() });
     let Some((asked, _)) = first.filter(|(key, _)| key.channel().is_some()) else {
         let reason = "name a channel, such as /rows/pets: a user's notifications have no rows";
@@ -128,7 +128,7 @@ async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), 
                 return refuse(StatusCode::NOT_FOUND, CloseCode::UnknownChannel, &reason);
             }
         };
-        match web.hub.page(&key, &projection, &spec, Freshness::Replayed, &party.name()).await {
+        match web.hub.page(&key, &projection, &spec, Freshness::Replayed, &share.asker()).await {
             // it may have waited long for its turn: what was allowed then is not to be told now
             Ok(page) if !web.hub.may_be_told(&key, who.as_deref(), &page.boundary.cursor.seen).await => {}
             Ok(_) if !is_still_allowed(web, &asked, &key, who.as_deref()) => {}
@@ -158,7 +158,7 @@ fn is_still_allowed(web: &Web, asked: &ViewKey, key: &ViewKey, who: Option<&Iden
     is_good && web.hub.permit(asked, who).is_ok_and(|now| now == *key)
 }
 
-async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: bool, held: Held) -> Reply {
+async fn answer(asked: &HeaderMap, page: &ViewPage, cursor: &str, is_public: bool, held: BodyHold) -> Reply {
     let mut body = String::with_capacity(page.size() + page.parts.len() + 8);
     body.push('[');
     for part in page.parts.iter().filter(|part| !part.rows.is_empty()) {

@@ -17,7 +17,7 @@ use super::connections::{Connection, Overdue, Refused};
 use super::proxied::client_of;
 use super::reply::harden;
 use super::router::{route, route_for_operators};
-use super::spare::Spare;
+use super::spare::SpareConnections;
 use super::state::Web;
 
 /// Bytes that a client's kernel has not taken for this long end its connection.
@@ -35,7 +35,7 @@ const TOO_MANY: &[u8] =
 /// Serves until the shutdown; then every socket gets close code 1001 and has until `drain` to go.
 pub async fn run(listener: TcpListener, web: Arc<Web>, drain: Duration) {
     let mut shutdown = web.shutdown.clone();
-    let mut spare = Spare::default();
+    let mut spare = SpareConnections::default();
     // with TLS a connection takes two more, see `tls`
     let descriptors = if web.tls.is_some() { 3 } else { 1 };
     loop {

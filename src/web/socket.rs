@@ -20,11 +20,11 @@ use super::connections::Connection;
 use super::reply::{Reply, text};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::party::Party;
+use crate::delivery::access::shares::Share;
 use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::conversation::session::Session;
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::transport::Stream;
+use crate::delivery::socket::transport::SocketStream;
 use crate::delivery::socket::writer::SocketWriter;
 use crate::metrics::DeliveryMetrics;
 
@@ -40,7 +40,7 @@ pub(super) fn upgrade(
     let name = path.strip_prefix("/ws").map(|rest| rest.trim_start_matches('/')).unwrap_or_default();
     let peer = connection.peer();
     let address = web.admission.address(peer, request.headers());
-    let refusal = ask::admit(request, ask::What::Socket, name, peer, web);
+    let refusal = ask::admit(request, ask::Endpoint::Socket, name, peer, web);
     if !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
             Err(refusal) => refused(refusal),
@@ -67,7 +67,7 @@ pub(super) fn upgrade(
     connection.is_socket();
     let open = Open::count(web.hub.metrics(), connection);
     let seat = match outcome {
-        Ok(admitted) => Ok((admitted.first.map(Box::new), admitted.who, admitted.party, admitted.wants_cuts)),
+        Ok(admitted) => Ok((admitted.first.map(Box::new), admitted.who, admitted.share, admitted.wants_cuts)),
         Err(refusal) => Err((Box::new(refusal), Box::new(web.hub.shares().refused(address)))),
     };
     web.tasks.spawn(converse(websocket, seat, web.clone(), open));
@@ -75,33 +75,33 @@ pub(super) fn upgrade(
 }
 
 /// What is joined at once, who it is, what it counts for, and whether it is told the end of each cut.
-type Seat = (Option<Box<(ViewKey, SubscribeOptions)>>, Option<Arc<Identity>>, Box<Party>, bool);
+type Seat = (Option<Box<(ViewKey, SubscribeOptions)>>, Option<Arc<Identity>>, Box<Share>, bool);
 
 async fn converse(
     websocket: HyperWebsocket,
-    seat: Result<Seat, (Box<Refusal>, Box<Party>)>,
+    seat: Result<Seat, (Box<Refusal>, Box<Share>)>,
     web: Arc<Web>,
     open: Open,
 ) {
     // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
     let Some((stream, received)) = Box::pin(bare_socket(websocket)).await else { return };
     let writer = Arc::new(SocketWriter::new(stream, web.hub.metrics().clone()));
-    let (first, who, party, wants_cuts) = match seat {
+    let (first, who, share, wants_cuts) = match seat {
         Ok(seat) => seat,
-        Err((refusal, party)) => {
+        Err((refusal, share)) => {
             writer.close(refusal.code, &refusal.reason);
-            (None, None, party, false)
+            (None, None, share, false)
         }
     };
     let began = std::time::Instant::now();
-    let session = Session::new(web.hub.clone(), writer, received, web.limits, who, party, wants_cuts);
+    let session = Session::new(web.hub.clone(), writer, received, web.limits, who, share, wants_cuts);
     let ended = session.run(first).await;
     tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
     drop(open);
 }
 
 /// The stream under the upgraded connection, and what the client had already sent.
-async fn bare_socket(websocket: HyperWebsocket) -> Option<(Stream, Vec<u8>)> {
+async fn bare_socket(websocket: HyperWebsocket) -> Option<(SocketStream, Vec<u8>)> {
     let upgraded = websocket.await.ok()?.into_inner().into_inner();
     match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => Some((parts.io.into_inner().into(), parts.read_buf.to_vec())),

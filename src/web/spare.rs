@@ -27,13 +27,13 @@ const HEAD: usize = 4096;
 
 /// Connections that are answered in brief.
 #[derive(Debug, Default)]
-pub(super) struct Spare {
+pub(super) struct SpareConnections {
     running: JoinSet<()>,
     /// oldest first; some may have ended
     places: VecDeque<(Instant, AbortHandle)>,
 }
 
-impl Spare {
+impl SpareConnections {
     /// Answers a connection, in the place of the oldest where all are taken.
     pub(super) async fn take(&mut self, tcp: TcpStream, web: &Arc<Web>) {
         while self.running.try_join_next().is_some() {}

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 
-use super::ask::{self, Admitted, Refusal, What};
+use super::ask::{self, Admitted, Endpoint, Refusal};
 use super::connections::Connection;
 use super::reply::{self, Reply};
 use super::socket::Open;
@@ -82,7 +82,7 @@ async fn admit(
     connection: &Arc<Connection>,
     web: &Arc<Web>,
 ) -> Result<(Admitted, Vec<Box<str>>), Refusal> {
-    let mut admitted = ask::admit(request, What::Socket, name, connection.peer(), web)?;
+    let mut admitted = ask::admit(request, Endpoint::Socket, name, connection.peer(), web)?;
     // the two ends of its pair
     if !connection.takes_more(2) {
         let reason = "all connections are in use: try again later".to_owned();
@@ -130,13 +130,13 @@ async fn commands_of(request: &mut Request<Incoming>) -> Result<Vec<Box<str>>, R
 }
 
 async fn serve(admitted: Admitted, commands: Vec<Box<str>>, web: Arc<Web>, sender: mpsc::Sender<Bytes>, open: Open) {
-    let Admitted { first, who, party, wants_cuts, paging: _ } = admitted;
+    let Admitted { first, who, share, wants_cuts, paging: _ } = admitted;
     let (ours, theirs) = match UnixStream::pair() {
         Ok(pair) => pair,
         Err(error) => return tracing::warn!(event = "event_stream_failed", %error),
     };
     let writer = Arc::new(SocketWriter::new(ours, web.hub.metrics().clone()));
-    let session = Session::new(web.hub.clone(), writer, Vec::new(), web.limits, who, party, wants_cuts);
+    let session = Session::new(web.hub.clone(), writer, Vec::new(), web.limits, who, share, wants_cuts);
     // whichever ends first takes the other with it: the session's socket closes, or the body's receiver is gone
     tokio::select! {
         ended = session.run(first.map(Box::new)) => tracing::debug!(event = "event_stream_ended", ?ended),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::admit::Names;
+use super::admit::HostNames;
 use super::connections::Connections;
 use super::tls::Tls;
 use crate::config::Admission;
@@ -33,7 +33,7 @@ pub struct Web {
     /// who may open one
     pub admission: Admission,
     /// by which names it may be called
-    pub names: Names,
+    pub names: HostNames,
     /// of the demo alone: takes what the clinic's page asks of the clinic's application
     pub application: Option<mpsc::Sender<Errand>>,
     /// takes what people ask of the database; `None`: this node has none

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::reply::{Reply, json, reply, text};
 use super::state::Web;
 use crate::metrics::{self, Form, NodeStatus};
-use crate::question::{Answer, Captured, Question};
+use crate::question::{Answer, Question, Recorded};
 
 fn standing(web: &Web) -> NodeStatus {
     NodeStatus { is_live: web.hub.is_live(), is_publishing: web.node.is_publishing() }
@@ -63,12 +63,12 @@ pub(super) async fn explain(web: &Web, id: &str) -> Reply {
         return text(StatusCode::BAD_REQUEST, "the id of a change is a whole number: the id of a message\n");
     };
     match ask(web, |answer| Question::Change { id, answer }).await {
-        Ok(Captured::Change(change)) => json(StatusCode::OK, &web.hub.explain(&change)),
-        Ok(Captured::Nothing) => {
+        Ok(Recorded::Change(change)) => json(StatusCode::OK, &web.hub.explain(&change)),
+        Ok(Recorded::Nothing) => {
             let why = "a channel, a policy or a revocation: nothing that a subscriber would see";
             json(StatusCode::OK, &object!({ "id": id, "captured": null, "silent": why }))
         }
-        Ok(Captured::Absent { last, first }) => {
+        Ok(Recorded::Absent { last, first }) => {
             let why = match first {
                 _ if id > last => format!("the last id that was given away is {last}"),
                 Some(first) if id >= first => "its transaction has not committed, or was rolled back".to_owned(),

@@ -1,4 +1,4 @@
-//! What logical decoding says of a table: a second witness of what a transaction did, and in which order. It reads the
+//! What logical decoding says of a table: a second account of what a transaction did, and in which order. It reads the
 //! write-ahead log, and shares nothing with capture. The built-in plugin `pgoutput` is asked, since every server has it;
 //! its messages: <https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html>.
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{Follower, malformed};
-use crate::backbone::append::State;
+use crate::backbone::append::StreamState;
 use crate::backbone::entry;
-use crate::backbone::link::Connection;
+use crate::backbone::link::RedisConnection;
 use crate::backbone::merge;
 use crate::backbone::stream::{Id, locate};
 use crate::change::{Cut, Event, Start};
@@ -21,7 +21,7 @@ impl Follower {
     /// Sees to it that nothing is missing before an entry that begins `at` a position and is no cut. Where to read on, if it
     /// is further back in the stream. Else it is not left to the next cut, which may be hours away; the rest of one that
     /// goes on here is told by its next chunk.
-    pub(super) async fn fill(&mut self, connection: &mut Connection, id: Id, at: &Cursor) -> Result<Option<Id>> {
+    pub(super) async fn fill(&mut self, connection: &mut RedisConnection, id: Id, at: &Cursor) -> Result<Option<Id>> {
         if !self.misses(at) {
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl Follower {
 
     /// Where to read on, if what is missing before an entry is further back in the stream. Looked for once. Where it is
     /// not, what was revoked or allowed meanwhile is heard of at once: the next entry may come after it.
-    pub(super) async fn search(&mut self, connection: &mut Connection, id: Id) -> Result<Option<Id>> {
+    pub(super) async fn search(&mut self, connection: &mut RedisConnection, id: Id) -> Result<Option<Id>> {
         let Some(position) = &self.position else { return Ok(None) };
         if self.searched_for.replace(id) == Some(id) {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Follower {
     }
 
     /// Which channels and policies there are, also where the entry that said so is gone.
-    pub(super) async fn hear_of_the_catalogue(&mut self, state: &State) -> Result<()> {
+    pub(super) async fn hear_of_the_catalogue(&mut self, state: &StreamState) -> Result<()> {
         if !state.channels.is_empty() {
             self.send(entry::channels(&state.channels).map_err(|bad| malformed(bad.0))?).await?;
         }
@@ -70,7 +70,7 @@ impl Follower {
     }
 
     /// Whose tokens were revoked since the last entry that was read, also where the entry that said so is gone.
-    pub(super) async fn hear_of_revocations(&self, state: &State) -> Result<()> {
+    pub(super) async fn hear_of_revocations(&self, state: &StreamState) -> Result<()> {
         for revoked in &state.revoked {
             if Id::parse(&revoked.id).is_some_and(|id| id > self.read) {
                 self.send(Event::Revoked { user: revoked.user.clone(), at: revoked.at }).await?;

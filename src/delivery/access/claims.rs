@@ -15,7 +15,7 @@ mod concerned;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-pub use self::concerned::{Concerned, Named, Stated};
+pub use self::concerned::{ChangesOf, Concerned, Stated};
 use crate::change::Claim;
 use crate::cursor::Snapshot;
 use crate::request::{Held, Members, MembersRead};
@@ -74,7 +74,7 @@ struct Touch {
     /// tells it from every other, in order
     number: u64,
     until: Arc<Snapshot>,
-    named: Named,
+    named: ChangesOf,
 }
 
 /// The values of one claim.
@@ -238,7 +238,7 @@ impl Claims {
     /// The holders whose values a cut leaves in doubt, or what else ends at a position, and the touch.
     pub fn touch(&mut self, concerned: Concerned, until: &Arc<Snapshot>) -> (u64, Vec<Arc<str>>) {
         let Concerned { all, these } = concerned;
-        let mut touched: HashMap<Arc<str>, Named> = HashMap::new();
+        let mut touched: HashMap<Arc<str>, ChangesOf> = HashMap::new();
         if let Some(named) = all {
             self.past.touch_all(until);
             touched.extend(self.holders.keys().map(|name| (name.clone(), named)));
@@ -258,13 +258,13 @@ impl Claims {
                 self.past.touch(form, until);
             }
         }
-        unread.into_iter().for_each(|name| _ = touched.entry(name).or_insert(Named::ByNone));
+        unread.into_iter().for_each(|name| _ = touched.entry(name).or_insert(ChangesOf::ByNone));
         // one that has just come is read before all the others
         let number = self.touch_these(&touched, all.is_none(), until);
         (number, touched.into_keys().collect())
     }
 
-    fn touch_these(&mut self, touched: &HashMap<Arc<str>, Named>, are_few: bool, until: &Arc<Snapshot>) -> u64 {
+    fn touch_these(&mut self, touched: &HashMap<Arc<str>, ChangesOf>, are_few: bool, until: &Arc<Snapshot>) -> u64 {
         self.touches += 1;
         for (name, &named) in touched {
             let Some(holder) = self.holders.get_mut(name) else { continue };
@@ -275,7 +275,7 @@ impl Claims {
             }
             // what is being read may be from before: then it is read again
             if !holder.is_being_read && !std::mem::replace(&mut holder.is_due, true) {
-                if are_few && named != Named::ByNone { &mut self.soon } else { &mut self.later }
+                if are_few && named != ChangesOf::ByNone { &mut self.soon } else { &mut self.later }
                     .push_back(name.clone());
             }
         }
@@ -348,12 +348,12 @@ impl Claims {
         let Some(holder) = self.holders.get_mut(name) else { return true };
         holder.is_being_read = false;
         // a cut that the reading has not wholly seen counts as well: it may have seen its first transactions
-        let named = holder.touches.iter().map(|touch| touch.named).reduce(Named::and);
+        let named = holder.touches.iter().map(|touch| touch.named).reduce(ChangesOf::and);
         while holder.touches.front().is_some_and(|touch| seen.covers(&touch.until)) {
             holder.touches.pop_front();
         }
         if !holder.touches.is_empty() && !std::mem::replace(&mut holder.is_due, true) {
-            let is_named = holder.touches.iter().any(|touch| touch.named != Named::ByNone);
+            let is_named = holder.touches.iter().any(|touch| touch.named != ChangesOf::ByNone);
             // where rows of nobody in particular change all the time, everybody has its turn
             if is_named { &mut self.soon } else { &mut self.later }.push_back(name.clone());
         }
@@ -379,7 +379,7 @@ impl Claims {
             }
         }
         match &holder.sets {
-            Some(before) if *before == sets && named != Some(Named::BySeveral) => {}
+            Some(before) if *before == sets && named != Some(ChangesOf::BySeveral) => {}
             Some(_) => {
                 self.epochs += 1;
                 (holder.epoch, holder.since) = (self.epochs, vec![seen.clone()]);

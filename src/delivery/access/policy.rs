@@ -11,10 +11,10 @@ use super::auth::Identity;
 use super::claims::{Claims, Values};
 use super::floors::Floors;
 use crate::change::Policy;
-use crate::condition::{Asked, quoted};
+use crate::condition::{ParsedCondition, quoted};
 use crate::cursor::Snapshot;
 use crate::delivery::scope::filter::CLAIM_VALUES;
-use crate::delivery::scope::grant::{Grant, Named, Rights};
+use crate::delivery::scope::grant::{Grant, NamedClaim, Rights};
 use crate::delivery::scope::view_key::ViewKey;
 
 /// The policy channel that stands for the notifications of every user.
@@ -22,7 +22,7 @@ const ANY_USER: &str = "user/*";
 
 /// Why somebody sees nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum Denied {
     /// Nothing of it may be seen.
     Forbidden,
     /// It depends on a claim whose values stand in tables, and what this user has is not known, or in doubt.
@@ -51,13 +51,13 @@ impl Policies {
     /// What somebody asks for, cut down to what may be seen of it.
     ///
     /// # Errors
-    /// [`Refused`]: no policy for the role, or the token lacks a claim that it names, or has one that is too long.
-    pub fn permit(&self, asked: &ViewKey, who: &Identity, claims: &Claims) -> Result<ViewKey, Refused> {
+    /// [`Denied`]: no policy for the role, or the token lacks a claim that it names, or has one that is too long.
+    pub fn permit(&self, asked: &ViewKey, who: &Identity, claims: &Claims) -> Result<ViewKey, Denied> {
         match asked {
             ViewKey::User(user, _) => {
                 let anybodys = self.of(ANY_USER, &who.role);
                 if who.user.as_ref() != Some(user) && anybodys.is_none() {
-                    return Err(Refused::Forbidden);
+                    return Err(Denied::Forbidden);
                 }
                 let shows_sender = anybodys.is_some_and(|policy| policy.actor);
                 Ok(ViewKey::User(
@@ -66,18 +66,18 @@ impl Policies {
                 ))
             }
             ViewKey::Channel(channel, selection) => {
-                let grant = grant(self.of(channel, &who.role).ok_or(Refused::Forbidden)?, who, claims)?;
+                let grant = grant(self.of(channel, &who.role).ok_or(Denied::Forbidden)?, who, claims)?;
                 Ok(ViewKey::Channel(channel.clone(), selection.clone().within(grant)))
             }
         }
     }
 
-    fn rights(&self, who: &Identity, claims: &Claims) -> Result<Vec<(Arc<str>, Grant)>, Refused> {
+    fn rights(&self, who: &Identity, claims: &Claims) -> Result<Vec<(Arc<str>, Grant)>, Denied> {
         let mut rights = Vec::new();
         for (channel, policy) in self.of_notifying(&who.role) {
             match grant(policy, who, claims) {
                 Ok(grant) => rights.push((channel.clone(), grant)),
-                Err(Refused::Forbidden) => {}
+                Err(Denied::Forbidden) => {}
                 Err(refused) => return Err(refused),
             }
         }
@@ -106,11 +106,11 @@ impl Policies {
     }
 }
 
-fn grant(policy: &Policy, who: &Identity, claims: &Claims) -> Result<Grant, Refused> {
+fn grant(policy: &Policy, who: &Identity, claims: &Claims) -> Result<Grant, Denied> {
     let mut members = Vec::new();
     let mut filters = Vec::new();
     for condition in &policy.filters {
-        filters.push(fill(condition, who, claims, &mut members)?.ok_or(Refused::Forbidden)?);
+        filters.push(fill(condition, who, claims, &mut members)?.ok_or(Denied::Forbidden)?);
     }
     let (columns, bound) = (policy.columns.clone(), policy.bound.clone());
     Ok(Grant { filters, members, columns, bound, hides_actor: !policy.actor })
@@ -123,9 +123,9 @@ fn fill(
     condition: &str,
     who: &Identity,
     claims: &Claims,
-    members: &mut Vec<Named>,
-) -> Result<Option<Box<str>>, Refused> {
-    let Ok(asked) = Asked::read(condition) else { return Ok(None) };
+    members: &mut Vec<NamedClaim>,
+) -> Result<Option<Box<str>>, Denied> {
+    let Ok(asked) = ParsedCondition::read(condition) else { return Ok(None) };
     let (mut filled, mut end) = (String::new(), 0);
     for test in asked.tests() {
         let Some(name) = test.claim() else { continue };
@@ -136,7 +136,7 @@ fn fill(
                     members.push((name.into(), values.clone()));
                 }
                 Some(Values::Members(_)) => {}
-                Some(Values::InDoubt) => return Err(Refused::InDoubt),
+                Some(Values::InDoubt) => return Err(Denied::InDoubt),
                 Some(Values::Unreadable) | None => return Ok(None),
             }
             continue;
@@ -146,7 +146,7 @@ fn fill(
             && items.len() > CLAIM_VALUES
         {
             let text = format!("claim {name} of the token has {} values, {CLAIM_VALUES} are allowed", items.len());
-            return Err(Refused::Claim(text));
+            return Err(Denied::Claim(text));
         }
         let Some(value) = value_of(test.operator, claim) else { return Ok(None) };
         filled.push_str(&condition[end..test.at.start]);
@@ -205,7 +205,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::change::{Column, Kind};
+    use crate::change::{Column, ValueKind};
     use crate::delivery::scope::projection::Projection;
     use crate::delivery::scope::selection::Selection;
 
@@ -238,8 +238,8 @@ mod tests {
     #[test]
     fn no_policy_no_access() {
         let policies = Policies::new(vec![policy("vet", &[], None)], &Floors::default());
-        assert_eq!(policies.permit(&asked(), &somebody("owner", &json!({})), &Claims::new(0)), Err(Refused::Forbidden));
-        assert_eq!(policies.permit(&asked(), &Identity::anonymous(), &Claims::new(0)), Err(Refused::Forbidden));
+        assert_eq!(policies.permit(&asked(), &somebody("owner", &json!({})), &Claims::new(0)), Err(Denied::Forbidden));
+        assert_eq!(policies.permit(&asked(), &Identity::anonymous(), &Claims::new(0)), Err(Denied::Forbidden));
         let all = policies.permit(&asked(), &somebody("vet", &json!({})), &Claims::new(0)).unwrap();
         assert_eq!(all, asked(), "the view that everybody shares who sees everything");
     }
@@ -286,7 +286,7 @@ mod tests {
         let claims = |count| json!({"clinics": (0..count).collect::<Vec<_>>()});
         let policies = Policies::new(vec![policy("vet", &["clinic=in.{clinics}"], None)], &Floors::default());
         assert!(policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES)), &Claims::new(0)).is_ok());
-        let Err(Refused::Claim(text)) =
+        let Err(Denied::Claim(text)) =
             policies.permit(&asked(), &somebody("vet", &claims(CLAIM_VALUES + 1)), &Claims::new(0))
         else {
             panic!("it was permitted")
@@ -357,7 +357,7 @@ mod tests {
             prop_assume!(claim != other);
             let columns = ["owner", "name"].map(|name| Column {
                 name: name.into(),
-                kind: Kind::Text,
+                kind: ValueKind::Text,
                 number: 0,
             });
             let stated = ["owner=eq.{sub}", "or=(owner.eq.{sub},and(owner.in.{sub},owner.not.neq.{sub}))", "not.and=(owner.neq.{sub},owner.not.like.{sub})"];

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::change::Change;
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::party::TooMany;
+use crate::delivery::access::shares::TooMany;
 use crate::delivery::fanout::history::missed;
 use crate::delivery::fanout::hub::{Freshness, Hub, JoinError, JoinOutcome, Subscription};
 use crate::delivery::scope::paging::WantedRows;
@@ -61,7 +61,7 @@ impl SubscribeOptions {
 
 /// Why a subscriber could not join.
 #[derive(Debug)]
-pub enum Failed {
+pub enum JoinFailed {
     /// Its connection is gone or closing.
     Gone,
     /// The source did not answer to the end; the client resumes with its last cursor.
@@ -78,7 +78,7 @@ pub enum Failed {
     NoOrder(String),
 }
 
-impl From<JoinError> for Failed {
+impl From<JoinError> for JoinFailed {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::UnknownChannel => Self::UnknownChannel,
@@ -91,7 +91,7 @@ impl From<JoinError> for Failed {
     }
 }
 
-impl Failed {
+impl JoinFailed {
     /// Why a channel cannot be had, for clients: code and text.
     pub(super) fn explain(&self, key: &ViewKey) -> (&'static str, String) {
         match self {
@@ -107,19 +107,19 @@ impl Failed {
 }
 
 /// What ends a step of the way.
-enum Stop {
+enum CatchUpStop {
     /// Something is missing from the position on.
     Gap(Gap),
-    Failed(Failed),
+    Failed(JoinFailed),
 }
 
-impl From<Gap> for Stop {
+impl From<Gap> for CatchUpStop {
     fn from(gap: Gap) -> Self {
         Self::Gap(gap)
     }
 }
 
-impl<E: Into<Failed>> From<E> for Stop {
+impl<E: Into<JoinFailed>> From<E> for CatchUpStop {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
@@ -164,7 +164,7 @@ pub struct CatchUp {
     former: Option<Former>,
     who: Option<Arc<Identity>>,
     /// whose turn it is when the source is asked
-    party: Arc<str>,
+    asker: Arc<str>,
     projection: Arc<Projection>,
     reference: Option<Value>,
     replayed: u64,
@@ -189,7 +189,7 @@ impl CatchUp {
         writer: Arc<SocketWriter>,
         key: ViewKey,
         who: Option<Arc<Identity>>,
-        party: Arc<str>,
+        asker: Arc<str>,
         reference: Option<Value>,
         cancel: CancelFlag,
     ) -> Self {
@@ -201,7 +201,7 @@ impl CatchUp {
             key,
             former: None,
             who,
-            party,
+            asker,
             projection: Arc::default(),
             reference,
             replayed: 0,
@@ -223,8 +223,8 @@ impl CatchUp {
     /// Goes the whole way. Cancel safe: what was sent was sent, and the client's cursor says so.
     ///
     /// # Errors
-    /// [`Failed`].
-    pub async fn run(mut self, wish: SubscribeOptions) -> Result<Subscription, Failed> {
+    /// [`JoinFailed`].
+    pub async fn run(mut self, wish: SubscribeOptions) -> Result<Subscription, JoinFailed> {
         if let Some(former) = self.former.take() {
             // seldom, and not a part of what each subscriber on its way takes
             if let Some(subscription) = Box::pin(self.regrant(&former)).await? {
@@ -291,12 +291,12 @@ impl CatchUp {
             }
             // a client that asked for the rows relies on it that they follow a gap
             if self.wants_rows {
-                return Err(Failed::Unanswered);
+                return Err(JoinFailed::Unanswered);
             }
         }
         loop {
             let who = self.who.as_deref();
-            match self.hub.join(&self.key, who, &self.writer, &self.party, self.reference.as_ref()) {
+            match self.hub.join(&self.key, who, &self.writer, &self.asker, self.reference.as_ref()) {
                 Ok(subscription) => return Ok(subscription),
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(JoinError::InDoubt) => self.look_again().await?,
@@ -306,16 +306,19 @@ impl CatchUp {
     }
 
     /// The subscription, or nothing where a gap was told instead.
-    async fn joined(&self, joined: Result<Option<Subscription>, Stop>) -> Result<Option<Subscription>, Failed> {
+    async fn joined(
+        &self,
+        joined: Result<Option<Subscription>, CatchUpStop>,
+    ) -> Result<Option<Subscription>, JoinFailed> {
         match joined {
             Ok(subscription) => Ok(subscription),
-            Err(Stop::Gap(gap)) => self.tell_gap(gap).await.map(|()| None),
-            Err(Stop::Failed(failed)) => Err(failed),
+            Err(CatchUpStop::Gap(gap)) => self.tell_gap(gap).await.map(|()| None),
+            Err(CatchUpStop::Failed(failed)) => Err(failed),
         }
     }
 
     /// The position between cuts that a cursor has come to, after the rest of its cut was sent; or why it cannot be honoured.
-    async fn honour(&mut self, token: &str, in_pages: bool) -> Result<Honoured, Stop> {
+    async fn honour(&mut self, token: &str, in_pages: bool) -> Result<Honoured, CatchUpStop> {
         let token = ResumeToken::parse(token);
         // what was missed is no difference to what was seen with other rights
         if Cursor::parse(token.cursor).is_ok() && !token.is_good_for(self.projection.mark()) {
@@ -338,7 +341,7 @@ impl CatchUp {
         // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
         // would carry it into the next one
         if boundary.cursor.incarnation != self.incarnation {
-            return Err(Failed::Unanswered.into());
+            return Err(JoinFailed::Unanswered.into());
         }
         let Some((_, id)) = inside else { return Ok(Honoured::Whole(seen)) };
         if !self.lets_in(&seen).await {
@@ -360,16 +363,16 @@ impl CatchUp {
     }
 
     /// Sends what was missed since `seen` and joins where that ends.
-    async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, Stop> {
+    async fn join(&mut self, mut seen: Snapshot, recovered: bool) -> Result<Subscription, CatchUpStop> {
         loop {
             if self.key.has_members() {
                 self.hub.wait_until_settled(self.who.as_deref()).await;
             }
             let boundary = self.hub.reach(&seen).await?;
             if boundary.cursor.incarnation != self.incarnation {
-                return Err(Failed::Unanswered.into());
+                return Err(JoinFailed::Unanswered.into());
             }
-            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.party, &seen, self.incarnation) {
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, &seen, self.incarnation) {
                 Ok(JoinOutcome::Joined { subscription, cuts, boundary }) => {
                     let inside = self.inside(&boundary, &seen);
                     let missed = missed(&cuts, &seen, &boundary.cursor.seen, 0, Some);
@@ -397,7 +400,7 @@ impl CatchUp {
                 }
                 Ok(JoinOutcome::Later) => {}
                 // the position may speak of what was lost: it has to be judged anew
-                Ok(JoinOutcome::AnotherIncarnation) => return Err(Failed::Unanswered.into()),
+                Ok(JoinOutcome::AnotherIncarnation) => return Err(JoinFailed::Unanswered.into()),
                 Ok(JoinOutcome::Hidden) => return Err(Gap::Policy.into()),
                 Err(JoinError::NotLive) => self.hub.wait_until_live().await,
                 Err(error) => return Err(error.into()),
@@ -406,17 +409,17 @@ impl CatchUp {
     }
 
     /// Sends what the source has between two positions, after the id `after` of the cut between them.
-    async fn replay(&mut self, mut seen: Snapshot, after: i64, boundary: &Boundary) -> Result<(), Stop> {
+    async fn replay(&mut self, mut seen: Snapshot, after: i64, boundary: &Boundary) -> Result<(), CatchUpStop> {
         self.from = "outbox";
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
         let mut until = boundary.cursor.seen.clone();
         let (from, incarnation) = (seen.clone(), self.incarnation);
-        let asker = self.party.clone();
+        let asker = self.asker.clone();
         // where it began: what of it is told was decoded by the rules of then
         let began = from.clone();
         let request = Request::Replay { seen: from, until: until.clone(), after, incarnation, channel, asker, answer };
-        let _turn = self.hub.ask(request, &self.party).await;
+        let _turn = self.hub.ask(request, &self.asker).await;
         let mut inside = self.inside(boundary, &seen);
         // the last message carries the cursor of the end, so one chunk is kept back until it is known to be the last
         let mut held: Vec<Change> = Vec::new();
@@ -454,14 +457,14 @@ impl CatchUp {
                 // what came so far is the client's: it gets further each time
                 None => {
                     self.send(held.iter(), &inside, None).await?;
-                    return Err(Failed::Unanswered.into());
+                    return Err(JoinFailed::Unanswered.into());
                 }
             }
         }
     }
 
     /// What may be seen has changed before anything was said: it is looked at by the rules of now.
-    async fn look_again(&mut self) -> Result<(), Failed> {
+    async fn look_again(&mut self) -> Result<(), JoinFailed> {
         (self.key, self.projection) = self.hub.look_patiently(&self.key.asked(), self.who.as_deref()).await?;
         Ok(())
     }

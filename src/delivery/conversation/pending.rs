@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::catch_up::{CatchUp, Failed, Former, SubscribeOptions};
+use super::catch_up::{CatchUp, Former, JoinFailed, SubscribeOptions};
 use super::syncs::OnTheirWay;
 use crate::delivery::fanout::hub::Subscription;
 use crate::delivery::scope::label::Label;
@@ -22,7 +22,7 @@ pub(crate) type Joined = Result<Subscription, Box<NotJoined>>;
 pub(crate) struct NotJoined {
     pub(crate) asked: ViewKey,
     pub(crate) reference: Option<Value>,
-    pub(crate) failed: Failed,
+    pub(crate) failed: JoinFailed,
     /// it was to take the place of another one
     pub(crate) is_regrant: bool,
 }
@@ -31,10 +31,10 @@ pub(crate) struct NotJoined {
 #[derive(Default)]
 pub(crate) struct Pending {
     tasks: JoinSet<Joined>,
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingJoin>,
 }
 
-struct Waiting {
+struct PendingJoin {
     asked: ViewKey,
     /// the part of it that it is on its way to; `None` where that was not known yet
     permitted: Option<ViewKey>,
@@ -75,7 +75,7 @@ impl Pending {
         let key = asked.clone();
         let failed = |failed| Box::new(NotJoined { asked: key, reference, failed, is_regrant: false });
         let task = self.tasks.spawn(async move { Box::pin(way.run(wish)).await.map_err(failed) });
-        self.waiting.push(Waiting { asked, permitted, cancel, task, former: None, waited_for: Vec::new() });
+        self.waiting.push(PendingJoin { asked, permitted, cancel, task, former: None, waited_for: Vec::new() });
     }
 
     /// What they ask for.
@@ -139,7 +139,7 @@ impl Pending {
             let waiting = self.waiting.swap_remove(position);
             // one that panicked has not answered
             let (asked, is_regrant) = (waiting.asked, waiting.former.is_some());
-            let failed = NotJoined { asked, reference: None, failed: Failed::Unanswered, is_regrant };
+            let failed = NotJoined { asked, reference: None, failed: JoinFailed::Unanswered, is_regrant };
             let joined = joined.unwrap_or_else(|| Err(Box::new(failed)));
             return Poll::Ready(Some(joined.map_err(|failed| Box::new(NotJoined { is_regrant, ..*failed }))));
         }

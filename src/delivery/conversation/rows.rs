@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::catch_up::Failed;
+use super::catch_up::JoinFailed;
 use super::syncs::OnTheirWay;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, Hub, NoPage};
@@ -35,7 +35,7 @@ const OUTDATED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The pages that a socket waits for.
 #[derive(Default)]
-pub(super) struct Pages {
+pub(super) struct PendingPages {
     tasks: JoinSet<()>,
     on_their_way: Vec<OnItsWay>,
 }
@@ -55,18 +55,18 @@ pub(super) struct Wish {
 
 /// Who asks, and where the answer goes.
 #[derive(Clone)]
-pub(super) struct Asker {
+pub(super) struct PageReader {
     pub(super) hub: Arc<Hub>,
     pub(super) writer: Arc<SocketWriter>,
     /// `None` where everybody may see everything
     pub(super) who: Option<Arc<Identity>>,
     /// whose turn it is when the source is asked
-    pub(super) party: Arc<str>,
+    pub(super) asker: Arc<str>,
 }
 
-impl Pages {
+impl PendingPages {
     /// Sends one, behind `before`, unless too many are on their way.
-    pub(super) fn send(&mut self, asker: Asker, wish: Wish, before: Option<OnTheirWay>) -> bool {
+    pub(super) fn send(&mut self, reader: PageReader, wish: Wish, before: Option<OnTheirWay>) -> bool {
         while self.tasks.try_join_next().is_some() {}
         self.on_their_way.retain(|page| page.cancel.is_shared());
         if self.tasks.len() >= WAITING {
@@ -79,7 +79,7 @@ impl Pages {
             if let Some(mut before) = before {
                 let _ = before.recv().await;
             }
-            answer(asker, wish, cancel).await
+            answer(reader, wish, cancel).await
         });
         true
     }
@@ -122,8 +122,8 @@ pub(crate) fn explain(key: &ViewKey, error: &NoPage) -> (&'static str, String) {
     }
 }
 
-async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
-    let Asker { hub, writer, who, party } = asker;
+async fn answer(reader: PageReader, wish: Wish, cancel: CancelFlag) {
+    let PageReader { hub, writer, who, asker } = reader;
     let Wish { key: asked, spec, reference } = wish;
     let reference = reference.as_ref();
     let refuse = async |code: &str, text: &str| {
@@ -137,11 +137,11 @@ async fn answer(asker: Asker, wish: Wish, cancel: CancelFlag) {
         let (key, projection) = match hub.look_patiently(&asked, who.as_deref()).await {
             Ok(looked) => looked,
             Err(error) => {
-                let (code, text) = Failed::from(error).explain(&asked);
+                let (code, text) = JoinFailed::from(error).explain(&asked);
                 return refuse(code, &text).await;
             }
         };
-        let page = match hub.page(&key, &projection, &spec, Freshness::Present, &party).await {
+        let page = match hub.page(&key, &projection, &spec, Freshness::Present, &asker).await {
             Ok(page) => page,
             Err(NoPage::Outdated) => continue,
             // the connection to the database was lost, perhaps

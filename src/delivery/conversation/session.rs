@@ -16,24 +16,24 @@ use hyper_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
 use serde_json::Value;
 use tokio::time::Sleep;
 
-use super::catch_up::{CatchUp, Failed, SubscribeOptions};
+use super::catch_up::{CatchUp, JoinFailed, SubscribeOptions};
 use super::pending::{NotJoined, Pending};
-use super::rows::{Asker, Pages, Wish};
+use super::rows::{PageReader, PendingPages, Wish};
 use super::syncs::Syncs;
 use super::token_lease::TokenLease;
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::party::{Party, STRANGER_BYTES};
+use crate::delivery::access::shares::{STRANGER_BYTES, Share};
 use crate::delivery::fanout::hub::{Hub, JoinError, Subscription};
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::keepalive::RingSlot;
 use crate::delivery::socket::reader::{Full, SocketReader};
-use crate::delivery::socket::writer::{CancelFlag, DueCache, Life, Order, SocketWriter};
+use crate::delivery::socket::writer::{CancelFlag, DueCache, Instruction, Life, SocketWriter};
 use crate::delivery::wire::command::{self, Command};
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
-use pace::{Pace, TooFast};
+use pace::{CommandPace, TooFast};
 
 /// What a socket may do.
 #[derive(Debug, Clone, Copy)]
@@ -64,9 +64,9 @@ pub struct Session {
     /// `None` where everybody may see everything
     pass: Option<Box<TokenLease>>,
     /// what it counts for
-    party: Box<Party>,
+    share: Box<Share>,
     /// made at the first command
-    pace: Option<Box<Pace>>,
+    pace: Option<Box<CommandPace>>,
     subscriptions: Vec<Subscription>,
     /// it is told the end of each cut
     wants_cuts: bool,
@@ -82,7 +82,7 @@ pub struct Session {
 #[derive(Default)]
 struct Unanswered {
     syncs: Syncs,
-    pages: Pages,
+    pages: PendingPages,
 }
 
 /// Why a session is over; the summary line of its connection.
@@ -105,11 +105,11 @@ impl Session {
         received: Vec<u8>,
         limits: Limits,
         who: Option<Arc<Identity>>,
-        party: Box<Party>,
+        share: Box<Share>,
         wants_cuts: bool,
     ) -> Self {
         let user = who.as_ref().and_then(|who| who.user.clone());
-        let standing = hub.keepalive().enter(&writer, user, party.address());
+        let standing = hub.keepalive().enter(&writer, user, share.address());
         // who has not said who he is may say that, and little else
         let is_stranger = who.as_ref().is_some_and(|who| who.expires.is_none());
         let message_bytes = if is_stranger { limits.message_bytes.min(STRANGER_BYTES) } else { limits.message_bytes };
@@ -127,7 +127,7 @@ impl Session {
             inbound,
             limits,
             pass,
-            party,
+            share,
             pace,
             subscriptions,
             wants_cuts,
@@ -165,18 +165,18 @@ impl Session {
                     }
                 }
             }
-            if self.writer.takes_order(Order::Prune) {
+            if self.writer.takes_order(Instruction::Prune) {
                 self.subscriptions.retain(Subscription::is_open);
             }
-            if self.writer.takes_order(Order::Revoked) && !self.writer.is_ending() {
+            if self.writer.takes_order(Instruction::Revoked) && !self.writer.is_ending() {
                 self.look_at_revocation();
                 continue;
             }
-            if self.writer.takes_order(Order::Reconsider) && !self.writer.is_ending() {
+            if self.writer.takes_order(Instruction::Reconsider) && !self.writer.is_ending() {
                 self.reconsider();
                 continue;
             }
-            if self.writer.takes_order(Order::Settled) && !self.writer.is_ending() {
+            if self.writer.takes_order(Instruction::Settled) && !self.writer.is_ending() {
                 self.settle();
                 continue;
             }
@@ -191,18 +191,18 @@ impl Session {
                 return Poll::Ready(Ended::Broken);
             }
             match self.read() {
-                Reading::Goes => {}
-                Reading::Paused => {
+                ReadOutcome::Goes => {}
+                ReadOutcome::Paused => {
                     context.waker().wake_by_ref();
                     self.writer.flush(&mut DueCache::default());
                     return Poll::Pending;
                 }
-                Reading::Over(ended) => return Poll::Ready(ended),
+                ReadOutcome::Over(ended) => return Poll::Ready(ended),
             }
         }
     }
 
-    fn read(&mut self) -> Reading {
+    fn read(&mut self) -> ReadOutcome {
         for _ in 0..COMMANDS_AT_A_TIME {
             match self.inbound.read(&self.writer, self.hub.unfinished()) {
                 // who was refused, or told to go, is answered nothing more
@@ -212,7 +212,7 @@ impl Session {
                 Ok(Message::Close(_)) => {
                     // tungstenite's answer is in the control frames; nothing may follow it
                     self.writer.flush(&mut DueCache::default());
-                    return Reading::Over(Ended::Closed);
+                    return ReadOutcome::Over(Ended::Closed);
                 }
                 Err(WsError::Io(e)) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     if let Err(Full) = self.inbound.note_held() {
@@ -221,29 +221,29 @@ impl Session {
                             .close(CloseCode::Overloaded, "too many long messages are on their way: come back later");
                         // at once: to wait for its answer would be to read the rest
                         self.writer.flush(&mut DueCache::default());
-                        return Reading::Over(Ended::Closed);
+                        return ReadOutcome::Over(Ended::Closed);
                     }
-                    return if self.inbound.has_more() { Reading::Paused } else { Reading::Goes };
+                    return if self.inbound.has_more() { ReadOutcome::Paused } else { ReadOutcome::Goes };
                 }
                 Err(WsError::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
                     self.writer
                         .close(CloseCode::TooBig, &format!("{size} bytes are more than the {max_size} of a message"));
-                    return Reading::Goes;
+                    return ReadOutcome::Goes;
                 }
                 Err(WsError::Protocol(e)) if !self.writer.is_ending() => {
                     self.writer.close(CloseCode::Protocol, &e.to_string());
-                    return Reading::Goes;
+                    return ReadOutcome::Goes;
                 }
                 Err(WsError::Utf8(_)) => {
                     self.writer.close(CloseCode::NotUtf8, "text that is not UTF-8");
-                    return Reading::Goes;
+                    return ReadOutcome::Goes;
                 }
-                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => return Reading::Over(Ended::Closed),
-                Err(_) if self.writer.is_ending() => return Reading::Over(Ended::Closed),
-                Err(_) => return Reading::Over(Ended::Broken),
+                Err(WsError::ConnectionClosed | WsError::AlreadyClosed) => return ReadOutcome::Over(Ended::Closed),
+                Err(_) if self.writer.is_ending() => return ReadOutcome::Over(Ended::Closed),
+                Err(_) => return ReadOutcome::Over(Ended::Broken),
             }
         }
-        Reading::Paused
+        ReadOutcome::Paused
     }
 
     #[cfg(not(feature = "autobahn"))]
@@ -270,7 +270,7 @@ impl Session {
 
     /// Whether this command is one too many; then it is answered.
     fn is_too_fast(&mut self, text: &str) -> bool {
-        let pace = self.pace.get_or_insert_with(|| Box::new(Pace::new(&self.limits)));
+        let pace = self.pace.get_or_insert_with(|| Box::new(CommandPace::new(&self.limits)));
         let Err(TooFast { wait, refused }) = pace.allow(text) else { return false };
         if refused > 1 {
             self.hub.metrics().count_limit("commands");
@@ -372,8 +372,12 @@ impl Session {
     }
 
     fn send_rows(&mut self, wish: Wish) {
-        let asker =
-            Asker { hub: self.hub.clone(), writer: self.writer.clone(), who: self.who(), party: self.party.name() };
+        let asker = PageReader {
+            hub: self.hub.clone(),
+            writer: self.writer.clone(),
+            who: self.who(),
+            asker: self.share.asker(),
+        };
         let reference = wish.reference.clone();
         // it would overtake what its client is told of the rows that come and go
         let before = self.pending.as_mut().filter(|pending| pending.has_regrants()).map(|pending| pending.ends());
@@ -398,13 +402,13 @@ impl Session {
     }
 
     fn join(&mut self, asked: ViewKey, wish: SubscribeOptions, reference: Option<Value>) {
-        let (who, party) = (self.who(), self.party.name());
+        let (who, asker) = (self.who(), self.share.asker());
         let permitted = self.hub.permit(&asked, who.as_deref());
         // whoever only wants the stream needs no task of its own
         if wish.is_the_stream() {
             let joined = permitted
                 .clone()
-                .and_then(|key| self.hub.join(&key, who.as_deref(), &self.writer, &party, reference.as_ref()));
+                .and_then(|key| self.hub.join(&key, who.as_deref(), &self.writer, &asker, reference.as_ref()));
             match joined {
                 Ok(subscription) => return self.follow(subscription),
                 // it may have been made a moment ago: the way is to wait for the present
@@ -420,11 +424,11 @@ impl Session {
 
     fn way_to(&self, asked: ViewKey, reference: Option<Value>, cancel: CancelFlag) -> CatchUp {
         let (hub, writer) = (self.hub.clone(), self.writer.clone());
-        CatchUp::new(hub, writer, asked, self.who(), self.party.name(), reference, cancel)
+        CatchUp::new(hub, writer, asked, self.who(), self.share.asker(), reference, cancel)
     }
 
     fn follow(&mut self, subscription: Subscription) {
-        self.party.is_known();
+        self.share.is_known();
         self.inbound.allow(self.limits.message_bytes);
         self.subscriptions.reserve_exact(1);
         self.subscriptions.push(subscription);
@@ -449,7 +453,7 @@ impl Session {
             Some(Err(failed)) => {
                 let NotJoined { asked, reference, failed, is_regrant } = *failed;
                 self.failed(&asked, reference.as_ref(), &failed);
-                if is_regrant && matches!(failed, Failed::Forbidden) && self.asked().next().is_none() {
+                if is_regrant && matches!(failed, JoinFailed::Forbidden) && self.asked().next().is_none() {
                     self.writer.close(CloseCode::Forbidden, "the token no longer allows what this socket is for");
                 }
                 self.settle_what_joined();
@@ -479,31 +483,36 @@ impl Session {
     /// Its view was taken away while it was on its way. Nobody has told the client, where it did not follow by then.
     fn lost(&self, subscription: &Subscription) {
         if subscription.leave() {
-            let failed = self.hub.projection(subscription.key()).err().map_or(Failed::UnknownChannel, Failed::from);
+            let failed =
+                self.hub.projection(subscription.key()).err().map_or(JoinFailed::UnknownChannel, JoinFailed::from);
             self.failed(subscription.key(), None, &failed);
         }
     }
 
-    fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &Failed) {
+    fn failed(&self, key: &ViewKey, reference: Option<&Value>, failed: &JoinFailed) {
         match failed {
-            Failed::Gone => {}
+            JoinFailed::Gone => {}
             // nothing is lost: the cursor of the last message that was sent is good
-            Failed::Unanswered => {
+            JoinFailed::Unanswered => {
                 self.writer.close(
                     CloseCode::PastUnread,
                     "the past could not be read to its end: resume with your last cursor",
                 );
             }
             // a path's own: there is nothing else for it to do
-            Failed::TooMany(what) if reference.is_none() && self.asked().next().is_none() => {
+            JoinFailed::TooMany(what) if reference.is_none() && self.asked().next().is_none() => {
                 self.count_too_many(what.limit);
                 self.writer.close(CloseCode::Overloaded, what.reason);
             }
-            Failed::UnknownChannel | Failed::Forbidden | Failed::Unfit(_) | Failed::NoOrder(_) | Failed::TooMany(_) => {
-                if let Failed::TooMany(what) = failed {
+            JoinFailed::UnknownChannel
+            | JoinFailed::Forbidden
+            | JoinFailed::Unfit(_)
+            | JoinFailed::NoOrder(_)
+            | JoinFailed::TooMany(_) => {
+                if let JoinFailed::TooMany(what) = failed {
                     self.count_too_many(what.limit);
                 }
-                if matches!(failed, Failed::Forbidden) {
+                if matches!(failed, JoinFailed::Forbidden) {
                     let channel: String = key.channel().map_or("user", |name| name).chars().take(40).collect();
                     if let Some(unlogged) = self.hub.metrics().refuse("policy") {
                         tracing::warn!(event = "forbidden", channel, unlogged);
@@ -521,7 +530,7 @@ impl Session {
 
     fn count_too_many(&self, limit: &'static str) {
         if let Some(unlogged) = self.hub.metrics().refuse(limit) {
-            tracing::warn!(event = "subscription_refused", address = %self.party.address(), limit, unlogged);
+            tracing::warn!(event = "subscription_refused", address = %self.share.address(), limit, unlogged);
         }
     }
 
@@ -537,7 +546,7 @@ impl Session {
     }
 }
 
-enum Reading {
+enum ReadOutcome {
     /// everything that had arrived was read
     Goes,
     /// there may be more

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::delivery::fanout::hub::{Hub, Unwritten};
+use crate::delivery::fanout::hub::{Hub, NotSynced};
 use crate::delivery::socket::writer::SocketWriter;
 use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
@@ -89,8 +89,8 @@ async fn come_to(hub: &Hub, writer: &SocketWriter, cursor: &str, mut before: OnT
             Ok(boundary) if boundary.cursor.incarnation == judged.incarnation => return Some(Ok(())),
             // the server has crashed meanwhile: what the position speaks of may be lost
             Ok(_) => {}
-            Err(Unwritten::Ahead) => return Some(Err(Gap::BadCursor)),
-            Err(Unwritten::Gone(_)) => return None,
+            Err(NotSynced::Ahead) => return Some(Err(Gap::BadCursor)),
+            Err(NotSynced::Gone(_)) => return None,
         }
     }
 }

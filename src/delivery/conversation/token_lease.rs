@@ -22,13 +22,13 @@ const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) struct TokenLease {
     keys: Arc<Keys>,
     who: Arc<Identity>,
-    next: Due,
+    next: LeaseDue,
     timer: Pin<Box<Sleep>>,
 }
 
 /// What there is to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
+pub(crate) enum LeaseDue {
     /// the token expires soon
     Expiring,
     /// it has expired
@@ -73,27 +73,27 @@ impl TokenLease {
     }
 
     /// Ready when there is something to say.
-    pub(crate) fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<Due> {
+    pub(crate) fn poll_due(&mut self, context: &mut Context<'_>) -> Poll<LeaseDue> {
         if self.timer.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
         let due = self.next;
         let (next, at) = match (due, self.remaining()) {
-            (Due::Expiring, Some(remaining)) => (Due::Expired, remaining),
-            _ => (Due::Nothing, NEVER),
+            (LeaseDue::Expiring, Some(remaining)) => (LeaseDue::Expired, remaining),
+            _ => (LeaseDue::Nothing, NEVER),
         };
         self.next = next;
         self.timer.as_mut().reset(Instant::now() + at.min(NEVER));
         Poll::Ready(due)
     }
 
-    fn first(who: &Identity) -> (Due, Duration) {
+    fn first(who: &Identity) -> (LeaseDue, Duration) {
         match who.expires {
-            None => (Due::Nobody, NOBODY),
+            None => (LeaseDue::Nobody, NOBODY),
             Some(at) => {
                 let remaining = at.duration_since(SystemTime::now()).unwrap_or_default();
                 // half of a short life, lest a new token be asked for again at once
-                (Due::Expiring, (remaining - WARNING.min(remaining / 2)).min(NEVER))
+                (LeaseDue::Expiring, (remaining - WARNING.min(remaining / 2)).min(NEVER))
             }
         }
     }

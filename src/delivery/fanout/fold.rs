@@ -8,7 +8,7 @@ use crate::change::{Change, Json, Size, Update};
 use crate::row::Columns;
 
 /// A row over a stretch of the stream.
-struct Row<'a> {
+struct FoldedRow<'a> {
     /// where the stretch begins, if it was there
     before: Option<Json>,
     /// where it ends, if it is there
@@ -23,19 +23,19 @@ struct Row<'a> {
 /// `None` where that cannot be told from them: the table was truncated, a row got another key, or is not known whole, or it was no
 /// row.
 pub fn fold<'a>(changes: impl IntoIterator<Item = &'a Change>, key: &[Box<str>]) -> Option<Folded> {
-    let mut rows: HashMap<String, Row<'a>> = HashMap::new();
+    let mut rows: HashMap<String, FoldedRow<'a>> = HashMap::new();
     for change in changes {
         let update = change.update.as_ref()?;
         let (before, after) = images(update)?;
         let name = name_of(&update.data, key)?;
-        let new = || Row { before, after: None, last: change, count: 0 };
+        let new = || FoldedRow { before, after: None, last: change, count: 0 };
         let row = rows.entry(name).or_insert_with(new);
         (row.after, row.last, row.count) = (after, change, row.count + 1);
     }
     let names = rows.keys().cloned().collect();
-    let mut rows: Vec<Row<'a>> = rows.into_values().collect();
+    let mut rows: Vec<FoldedRow<'a>> = rows.into_values().collect();
     rows.sort_by_key(|row| row.last.id);
-    Some(Folded { changes: rows.into_iter().filter_map(Row::change).collect(), names })
+    Some(Folded { changes: rows.into_iter().filter_map(FoldedRow::change).collect(), names })
 }
 
 /// What a stretch comes to.
@@ -69,7 +69,7 @@ pub fn unchanged(channel: Arc<str>, row: Json, at: i64) -> Change {
     Change { id: 0, tx: 0, at, actor: None, update: Some(update), notification: None }
 }
 
-impl Row<'_> {
+impl FoldedRow<'_> {
     /// With the row as it was before, if it was there; nothing where it came and went.
     fn change(self) -> Option<(Option<Json>, Change)> {
         let update = self.last.update.as_ref()?;

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use known::Known;
+use known::KnownViews;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -38,8 +38,8 @@ use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::{Identity, Keys};
 use crate::delivery::access::claims::Claims;
 use crate::delivery::access::floors::Floors;
-use crate::delivery::access::party::{Most, Shares};
-use crate::delivery::access::policy::{Policies, Refused};
+use crate::delivery::access::policy::{Denied, Policies};
+use crate::delivery::access::shares::{Most, Shares};
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frontier::Frontier;
@@ -48,7 +48,7 @@ use crate::delivery::socket::meter::Meter;
 use crate::delivery::wire::frame::CloseCode;
 use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
-use crate::metrics::{DeliveryMetrics, Kept};
+use crate::metrics::{DeliveryMetrics, MemoryKept};
 use crate::request::{Membership, Request};
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
@@ -88,7 +88,7 @@ pub struct Settings {
 /// The hub.
 #[derive(Debug)]
 pub struct Hub {
-    state: Mutex<State>,
+    state: Mutex<HubState>,
     shards: Vec<Arc<Shard>>,
     keepalive: Keepalive,
     live: watch::Sender<bool>,
@@ -138,8 +138,8 @@ pub struct Source {
 }
 
 #[derive(Debug)]
-struct State {
-    known: Known,
+struct HubState {
+    known: KnownViews,
     /// the last position between two cuts; `None` until the source has told one
     boundary: Option<Boundary>,
     /// where the stream has come to: the boundary, or a position inside the cut that is arriving
@@ -150,7 +150,7 @@ struct State {
     incarnations: Option<Arc<Incarnations>>,
     history: History,
     /// the columns of each channel, where it has a table; `None` until the source has told them
-    channels: Option<BTreeMap<Arc<str>, Columns>>,
+    channels: Option<BTreeMap<Arc<str>, TableColumns>>,
     /// `None` until the source has told them
     policies: Option<Policies>,
     /// from when on each channel may be seen
@@ -164,15 +164,15 @@ struct State {
 }
 
 /// Those of a channel's table, where it has one.
-type Columns = Option<Arc<[Column]>>;
+type TableColumns = Option<Arc<[Column]>>;
 
 pub use join::{JoinError, JoinOutcome};
 pub use kick::Whom;
 use members::Hold;
-pub(crate) use members::Shown;
+pub(crate) use members::ShownUpTo;
 pub(crate) use page::{Freshness, NoPage};
 pub use subscription::Subscription;
-pub(crate) use wait::Unwritten;
+pub(crate) use wait::NotSynced;
 
 impl Hub {
     /// A hub with no channels; [`start`](Self::start) gives it life.
@@ -180,8 +180,8 @@ impl Hub {
         metrics.expect_closes(CloseCode::ALL.map(|code| (code.number(), code.reason())));
         let shard = |index| Arc::new(Shard::new(index, source.feedback.clone(), metrics.clone()));
         let shards = (0..settings.shards.max(1)).map(shard).collect();
-        let state = State {
-            known: Known::default(),
+        let state = HubState {
+            known: KnownViews::default(),
             boundary: None,
             cursor: Arc::default(),
             is_at_boundary: true,
@@ -231,10 +231,10 @@ impl Hub {
     }
 
     /// What is kept in memory now.
-    pub fn kept(&self) -> Kept {
+    pub fn kept(&self) -> MemoryKept {
         let (claim_bytes, claim_holders) = lock(&self.state).claims.size();
         let view_bytes = self.meter.held();
-        Kept { view_bytes, claim_bytes: claim_bytes as u64, claim_holders: claim_holders as u64 }
+        MemoryKept { view_bytes, claim_bytes: claim_bytes as u64, claim_holders: claim_holders as u64 }
     }
 
     /// Counts the messages whose end has not come yet.
@@ -447,7 +447,7 @@ impl Hub {
     }
 }
 
-impl State {
+impl HubState {
     /// The columns of a channel, where it has a table; `None` where there is no such channel, or none is known yet.
     fn channel(&self, name: &str) -> Option<Option<&[Column]>> {
         self.channels.as_ref()?.get(name).map(|columns| columns.as_deref())
@@ -476,9 +476,9 @@ impl State {
     fn permit(&self, asked: &ViewKey, who: &Identity) -> Result<ViewKey, JoinError> {
         let policies = self.policies.as_ref().ok_or(JoinError::NotLive)?;
         policies.permit(asked, who, &self.claims).map_err(|refused| match refused {
-            Refused::Forbidden => JoinError::Forbidden,
-            Refused::InDoubt => JoinError::InDoubt,
-            Refused::Claim(what) => JoinError::Unfit(Unfit(what)),
+            Denied::Forbidden => JoinError::Forbidden,
+            Denied::InDoubt => JoinError::InDoubt,
+            Denied::Claim(what) => JoinError::Unfit(Unfit(what)),
         })
     }
 

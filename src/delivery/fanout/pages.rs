@@ -26,14 +26,14 @@ const PAGES: usize = 1_000;
 
 /// What a page is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Asked {
+pub(super) struct PageKey {
     pub(super) key: ViewKey,
     pub(super) spec: PageSpec,
 }
 
 /// A page that is there, or is being read by the first who asked.
 #[derive(Debug, Clone)]
-pub(super) struct Slot {
+pub(super) struct PageSlot {
     /// it is read after this
     pub(super) since: Instant,
     pub(super) page: Arc<OnceCell<Arc<ViewPage>>>,
@@ -42,7 +42,7 @@ pub(super) struct Slot {
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    slots: Mutex<HashMap<Asked, Slot>>,
+    slots: Mutex<HashMap<PageKey, PageSlot>>,
     /// when a channel's subscribers were last told that something is missing: `None` stands for all channels
     gaps: Mutex<HashMap<Option<Arc<str>>, Instant>>,
 }
@@ -52,7 +52,7 @@ const GAPS_KEPT: Duration = Duration::from_secs(120);
 
 impl Pages {
     /// The one that was asked for last, if that is not too long ago; else a new one.
-    pub(super) fn slot(&self, asked: &Asked, now: Instant) -> Slot {
+    pub(super) fn slot(&self, asked: &PageKey, now: Instant) -> PageSlot {
         let mut slots = lock(&self.slots);
         match slots.get(asked).filter(|slot| slot.since + KEPT >= now) {
             Some(slot) => slot.clone(),
@@ -61,7 +61,7 @@ impl Pages {
     }
 
     /// A new one in the place of one that is too old; the one that somebody else has put there meanwhile.
-    pub(super) fn instead(&self, asked: &Asked, old: &Slot, now: Instant) -> Slot {
+    pub(super) fn instead(&self, asked: &PageKey, old: &PageSlot, now: Instant) -> PageSlot {
         let mut slots = lock(&self.slots);
         match slots.get(asked).filter(|slot| !Arc::ptr_eq(&slot.page, &old.page)) {
             Some(slot) => slot.clone(),
@@ -69,7 +69,7 @@ impl Pages {
         }
     }
 
-    fn put(slots: &mut HashMap<Asked, Slot>, asked: &Asked, now: Instant) -> Slot {
+    fn put(slots: &mut HashMap<PageKey, PageSlot>, asked: &PageKey, now: Instant) -> PageSlot {
         Self::sweep_in(slots, now);
         let mut held: usize = slots.values().filter_map(|slot| slot.page.get()).map(|page| page.size()).sum();
         while slots.len() >= PAGES || held > BYTES {
@@ -79,12 +79,12 @@ impl Pages {
             let gone = slots.remove(&oldest).and_then(|slot| slot.page.get().map(|page| page.size()));
             held = held.saturating_sub(gone.unwrap_or_default());
         }
-        let slot = Slot { since: now, page: Arc::default() };
+        let slot = PageSlot { since: now, page: Arc::default() };
         slots.insert(asked.clone(), slot.clone());
         slot
     }
 
-    fn sweep_in(slots: &mut HashMap<Asked, Slot>, now: Instant) {
+    fn sweep_in(slots: &mut HashMap<PageKey, PageSlot>, now: Instant) {
         slots.retain(|_, slot| slot.since + KEPT >= now);
     }
 
@@ -96,7 +96,7 @@ impl Pages {
     }
 
     /// Whether nothing is known to be missing on its channel since it was begun.
-    pub(super) fn is_whole(&self, asked: &Asked, slot: &Slot) -> bool {
+    pub(super) fn is_whole(&self, asked: &PageKey, slot: &PageSlot) -> bool {
         self.has_no_gap(asked.key.channel(), slot.since)
     }
 
@@ -120,9 +120,9 @@ mod tests {
     use crate::delivery::scope::selection::Selection;
     use crate::request::Ordering;
 
-    fn asked(channel: &str) -> Asked {
+    fn asked(channel: &str) -> PageKey {
         let spec = PageSpec { ordering: Ordering::Key, bound: None, limit: 1, bytes: 1, wants_count: false };
-        Asked { key: ViewKey::named(channel, Selection::default()), spec }
+        PageKey { key: ViewKey::named(channel, Selection::default()), spec }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytes::Bytes;
 use encoded::Encoded;
 
-use crate::change::{Change, Cut, Kind, Update};
+use crate::change::{Change, Cut, Update, ValueKind};
 use crate::delivery::scope::grant::Rights;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::selection::Selection;
@@ -55,7 +55,7 @@ struct ChannelViews<V> {
     everything: Option<V>,
     projections: HashMap<Selection, Arc<Through<V>>>,
     /// those that need a value: by column, by value
-    by_value: HashMap<(Box<str>, Kind), ByValue<V>>,
+    by_value: HashMap<(Box<str>, ValueKind), ByValue<V>>,
     /// those that have to be asked about every change
     others: Vec<Arc<Through<V>>>,
     /// what asking them all costs, and how much more for each byte of a row

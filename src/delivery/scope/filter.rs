@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::grant::Named;
+use super::grant::NamedClaim;
 use super::like::{self, Like};
 use super::memo::Memo;
 use super::value::Value;
-use crate::change::{Column, Kind};
-use crate::condition::Asked;
+use crate::change::{Column, ValueKind};
+use crate::condition::ParsedCondition;
 use crate::request::{self, Members, Predicate};
 use crate::row::Columns;
 
@@ -49,13 +49,13 @@ pub enum Condition {
 #[derive(Debug, Clone)]
 pub struct Test {
     pub(crate) column: Box<str>,
-    pub(crate) kind: Kind,
-    pub(crate) what: What,
+    pub(crate) kind: ValueKind,
+    pub(crate) what: Must,
 }
 
 /// What a value must be.
 #[derive(Debug, Clone)]
-pub(crate) enum What {
+pub(crate) enum Must {
     /// one of these, in order; `eq` has one
     In(Vec<Value>),
     /// one of those that a holder has, by their text
@@ -143,7 +143,7 @@ impl Condition {
     ///
     /// # Errors
     /// What is wrong with it, for people.
-    pub fn granted(text: &str, columns: Option<&[Column]>, members: &[Named]) -> Result<Self, String> {
+    pub fn granted(text: &str, columns: Option<&[Column]>, members: &[NamedClaim]) -> Result<Self, String> {
         Self::compile_within(text, columns, CLAIM_BYTES, CLAIM_VALUES, members)
     }
 
@@ -152,7 +152,7 @@ impl Condition {
         columns: Option<&[Column]>,
         bytes: usize,
         values: usize,
-        members: &[Named],
+        members: &[NamedClaim],
     ) -> Result<Self, String> {
         let shown: String = text.chars().take(80).collect();
         let wrong = |what: Cow<'static, str>| format!("filter {shown}: {what}");
@@ -162,27 +162,32 @@ impl Condition {
         if text.contains('\0') {
             return Err(wrong("no text of the database has a null character".into()));
         }
-        let asked = Asked::read(text).map_err(wrong)?;
+        let asked = ParsedCondition::read(text).map_err(wrong)?;
         Self::of(&asked, columns, values, members).map_err(|what| wrong(what.into()))
     }
 
-    fn of(asked: &Asked<'_>, columns: Option<&[Column]>, values: usize, members: &[Named]) -> Result<Self, String> {
-        let all = |all: &[Asked<'_>]| -> Result<_, String> {
+    fn of(
+        asked: &ParsedCondition<'_>,
+        columns: Option<&[Column]>,
+        values: usize,
+        members: &[NamedClaim],
+    ) -> Result<Self, String> {
+        let all = |all: &[ParsedCondition<'_>]| -> Result<_, String> {
             all.iter().map(|asked| Self::of(asked, columns, values, members)).collect()
         };
         Ok(match asked {
-            Asked::Test(asked) => {
+            ParsedCondition::Test(asked) => {
                 let kind = kind_of(&asked.column, columns)?;
                 let named = asked.claim().and_then(|name| members.iter().find(|(known, _)| **known == *name));
                 let what = match named {
-                    Some((_, held)) if asked.operator == "in" => What::one_of(held, kind),
-                    _ => What::compile(asked.operator, &asked.operand, kind, values)?,
+                    Some((_, held)) if asked.operator == "in" => Must::one_of(held, kind),
+                    _ => Must::compile(asked.operator, &asked.operand, kind, values)?,
                 };
                 Self::Test(Test { column: (&*asked.column).into(), kind, what })
             }
-            Asked::All(members) => Self::All(all(members)?),
-            Asked::Any(members) => Self::Any(all(members)?),
-            Asked::Not(asked) => Self::Not(Box::new(Self::of(asked, columns, values, members)?)),
+            ParsedCondition::All(members) => Self::All(all(members)?),
+            ParsedCondition::Any(members) => Self::Any(all(members)?),
+            ParsedCondition::Not(asked) => Self::Not(Box::new(Self::of(asked, columns, values, members)?)),
         })
     }
 
@@ -262,22 +267,22 @@ impl Condition {
         let mut differing = Vec::new();
         for (now, before) in self.tests().into_iter().zip(before.tests()) {
             let what = match (&now.what, &before.what) {
-                (What::Among(now), What::Among(before)) if now != before => {
+                (Must::Among(now), Must::Among(before)) if now != before => {
                     let one_alone = |held: &Arc<Members>, other: &Arc<Members>| {
                         held.iter().filter(|text| !other.has(text)).map(Box::from).collect::<Vec<_>>()
                     };
-                    request::Test::In([one_alone(now, before), one_alone(before, now)].concat())
+                    request::PredicateTest::In([one_alone(now, before), one_alone(before, now)].concat())
                 }
-                (What::In(now), What::In(before)) if now != before => {
+                (Must::In(now), Must::In(before)) if now != before => {
                     let one_alone = |list: &[Value], other: &[Value]| {
                         let alone = list.iter().filter(|value| other.binary_search(value).is_err());
                         alone.filter_map(Value::for_database).collect::<Vec<_>>()
                     };
-                    request::Test::In([one_alone(now, before), one_alone(before, now)].concat())
+                    request::PredicateTest::In([one_alone(now, before), one_alone(before, now)].concat())
                 }
                 _ => continue,
             };
-            if matches!(&what, request::Test::In(values) if values.len() > CLAIM_VALUES) {
+            if matches!(&what, request::PredicateTest::In(values) if values.len() > CLAIM_VALUES) {
                 return None;
             }
             differing.push(Predicate::Test { column: now.column.clone(), kind: now.kind, test: what });
@@ -312,33 +317,33 @@ impl Test {
         memo.charge(ONE);
         let json = json.filter(|json| json.get() != "null");
         let json = match (&self.what, json) {
-            (What::Null, _) => return Some(json.is_none()),
-            (What::NotNull, _) => return Some(json.is_some()),
-            (What::Is(_), None) => return Some(false),
+            (Must::Null, _) => return Some(json.is_none()),
+            (Must::NotNull, _) => return Some(json.is_some()),
+            (Must::Is(_), None) => return Some(false),
             (_, None) => return None,
-            (What::Like(like), Some(json)) => return memo.is_like(json, like),
+            (Must::Like(like), Some(json)) => return memo.is_like(json, like),
             (_, Some(json)) => json,
         };
         memo.with_value(self.kind, json, |value| {
-            let Some(value) = value else { return matches!(self.what, What::Is(_)).then_some(false) };
+            let Some(value) = value else { return matches!(self.what, Must::Is(_)).then_some(false) };
             // without a table a value may be of another sort than the operand
             let is_comparable = |other: &Value| std::mem::discriminant(other) == std::mem::discriminant(value);
             match &self.what {
-                What::In(values) => Some(values.binary_search(value).is_ok()),
-                What::Among(held) => Some(value.is_among(held)),
-                What::Not(other) => Some(*value != *other),
-                What::Is(other) => Some(*value == *other),
-                What::Below(limit, _) | What::Above(limit, _) if !is_comparable(limit) => None,
-                What::Below(limit, or_equal) => Some(value < limit || (*or_equal && value == limit)),
-                What::Above(limit, or_equal) => Some(value > limit || (*or_equal && value == limit)),
-                What::Null | What::NotNull | What::Like(_) => None,
+                Must::In(values) => Some(values.binary_search(value).is_ok()),
+                Must::Among(held) => Some(value.is_among(held)),
+                Must::Not(other) => Some(*value != *other),
+                Must::Is(other) => Some(*value == *other),
+                Must::Below(limit, _) | Must::Above(limit, _) if !is_comparable(limit) => None,
+                Must::Below(limit, or_equal) => Some(value < limit || (*or_equal && value == limit)),
+                Must::Above(limit, or_equal) => Some(value > limit || (*or_equal && value == limit)),
+                Must::Null | Must::NotNull | Must::Like(_) => None,
             }
         })
     }
 
     fn work(&self, bytes: u64) -> u64 {
         match &self.what {
-            What::Like(like) => ONE + bytes * like.weight(),
+            Must::Like(like) => ONE + bytes * like.weight(),
             _ => ONE,
         }
     }
@@ -348,8 +353,8 @@ impl Test {
 ///
 /// # Errors
 /// The channel has no such column, and which there are.
-pub fn kind_of(name: &str, columns: Option<&[Column]>) -> Result<Kind, String> {
-    let Some(columns) = columns else { return Ok(Kind::Any) };
+pub fn kind_of(name: &str, columns: Option<&[Column]>) -> Result<ValueKind, String> {
+    let Some(columns) = columns else { return Ok(ValueKind::Any) };
     columns.iter().find(|column| *column.name == *name).map(|column| column.kind).ok_or_else(|| {
         let known: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
         let shown: String = name.chars().take(40).collect();
@@ -357,11 +362,11 @@ pub fn kind_of(name: &str, columns: Option<&[Column]>) -> Result<Kind, String> {
     })
 }
 
-impl What {
+impl Must {
     /// What is no value of the column is none of its rows'. Where equal values have one text, as Postgres and [`Value::for_database`]
     /// write it, nothing is kept but the text: a million values are 9 MB, and were 80.
-    fn one_of(held: &Arc<Members>, kind: Kind) -> Self {
-        if matches!(kind, Kind::Integer | Kind::Text | Kind::Enum | Kind::Uuid | Kind::Bool) {
+    fn one_of(held: &Arc<Members>, kind: ValueKind) -> Self {
+        if matches!(kind, ValueKind::Integer | ValueKind::Text | ValueKind::Enum | ValueKind::Uuid | ValueKind::Bool) {
             return Self::Among(held.clone());
         }
         let mut values: Vec<Value> = held.iter().filter_map(|text| Value::parse(kind, text)).collect();
@@ -370,7 +375,7 @@ impl What {
         Self::In(values)
     }
 
-    fn compile(operator: &str, operand: &str, kind: Kind, most: usize) -> Result<Self, String> {
+    fn compile(operator: &str, operand: &str, kind: ValueKind, most: usize) -> Result<Self, String> {
         let value = |text: &str| {
             Value::parse(kind, text).ok_or_else(|| {
                 let shown: String = text.chars().take(40).collect();
@@ -378,16 +383,16 @@ impl What {
             })
         };
         let unfit = || Err(format!("{operator} does not fit a column of type {}", kind.as_str()));
-        let has_order = !matches!(kind, Kind::Bool | Kind::Enum | Kind::Opaque);
+        let has_order = !matches!(kind, ValueKind::Bool | ValueKind::Enum | ValueKind::Opaque);
         Ok(match operator {
             "is" => match (operand, kind) {
                 ("null" | "unknown", _) => Self::Null,
                 ("not_null", _) => Self::NotNull,
-                ("true" | "false", Kind::Bool | Kind::Any) => Self::Is(value(operand)?),
+                ("true" | "false", ValueKind::Bool | ValueKind::Any) => Self::Is(value(operand)?),
                 ("true" | "false", _) => return unfit(),
                 _ => return Err("is takes null, not_null, true or false".to_owned()),
             },
-            _ if kind == Kind::Structured => return unfit(),
+            _ if kind == ValueKind::Structured => return unfit(),
             "eq" => Self::In(vec![value(operand)?]),
             "neq" => Self::Not(value(operand)?),
             "in" => {
@@ -403,7 +408,7 @@ impl What {
             "lt" | "lte" | "gt" | "gte" if !has_order => return unfit(),
             "lt" | "lte" => Self::Below(value(operand)?, operator == "lte"),
             "gt" | "gte" => Self::Above(value(operand)?, operator == "gte"),
-            "like" | "ilike" if !matches!(kind, Kind::Text | Kind::Enum | Kind::Any) => return unfit(),
+            "like" | "ilike" if !matches!(kind, ValueKind::Text | ValueKind::Enum | ValueKind::Any) => return unfit(),
             "like" | "ilike" => match Like::compile(operand, operator == "ilike") {
                 Some(like) => Self::Like(Arc::new(like)),
                 None => return Err(format!("a pattern may have {} characters", like::CHARS)),
@@ -413,25 +418,25 @@ impl What {
     }
 
     /// The same for the database: values as it reads them.
-    fn for_database(&self) -> request::Test {
-        use request::Test;
+    fn for_database(&self) -> request::PredicateTest {
+        use request::PredicateTest;
         match self {
-            Self::In(values) => Test::In(values.iter().filter_map(Value::for_database).collect()),
-            Self::Among(held) => Test::In(held.iter().map(Into::into).collect()),
+            Self::In(values) => PredicateTest::In(values.iter().filter_map(Value::for_database).collect()),
+            Self::Among(held) => PredicateTest::In(held.iter().map(Into::into).collect()),
             // no row has what the database cannot have
-            Self::Not(value) => value.for_database().map_or(Test::NotNull, Test::NotEqual),
+            Self::Not(value) => value.for_database().map_or(PredicateTest::NotNull, PredicateTest::NotEqual),
             Self::Below(limit, or_equal) => match limit.for_database() {
-                Some(limit) => Test::Below { limit, or_equal: *or_equal },
-                None => Test::Other,
+                Some(limit) => PredicateTest::Below { limit, or_equal: *or_equal },
+                None => PredicateTest::Other,
             },
             Self::Above(limit, or_equal) => match limit.for_database() {
-                Some(limit) => Test::Above { limit, or_equal: *or_equal },
-                None => Test::Other,
+                Some(limit) => PredicateTest::Above { limit, or_equal: *or_equal },
+                None => PredicateTest::Other,
             },
-            Self::Is(value) => Test::Is(*value == Value::Bool(true)),
-            Self::Null => Test::Null,
-            Self::NotNull => Test::NotNull,
-            Self::Like(like) => like.for_database().map_or(Test::Other, Test::Like),
+            Self::Is(value) => PredicateTest::Is(*value == Value::Bool(true)),
+            Self::Null => PredicateTest::Null,
+            Self::NotNull => PredicateTest::NotNull,
+            Self::Like(like) => like.for_database().map_or(PredicateTest::Other, PredicateTest::Like),
         }
     }
 }
@@ -474,15 +479,15 @@ mod tests {
 
     fn columns() -> Vec<Column> {
         [
-            ("id", Kind::Integer),
-            ("price", Kind::Number),
-            ("name", Kind::Text),
-            ("open", Kind::Bool),
-            ("at", Kind::Timestamptz),
-            ("day", Kind::Date),
-            ("state", Kind::Enum),
-            ("tags", Kind::Structured),
-            ("span", Kind::Opaque),
+            ("id", ValueKind::Integer),
+            ("price", ValueKind::Number),
+            ("name", ValueKind::Text),
+            ("open", ValueKind::Bool),
+            ("at", ValueKind::Timestamptz),
+            ("day", ValueKind::Date),
+            ("state", ValueKind::Enum),
+            ("tags", ValueKind::Structured),
+            ("span", ValueKind::Opaque),
         ]
         .map(|(name, kind)| Column { name: name.into(), kind, number: 0 })
         .into()

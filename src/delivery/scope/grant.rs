@@ -12,7 +12,7 @@ pub struct Grant {
     /// conditions that rows must satisfy
     pub filters: Vec<Box<str>>,
     /// what stands for `{name}` in them, where that is a claim whose values stand in tables
-    pub members: Vec<Named>,
+    pub members: Vec<NamedClaim>,
     /// the columns that exist, for its holder; `None`: all
     pub columns: Option<Vec<Box<str>>>,
     /// the numbers of the columns that it names, where another one that has the name is not meant
@@ -47,7 +47,7 @@ impl Grant {
 }
 
 /// A claim's name, and the values of whoever sees the part.
-pub type Named = (Arc<str>, Arc<Members>);
+pub type NamedClaim = (Arc<str>, Arc<Members>);
 
 impl Rights {
     /// Whether a part of it depends on claims whose values stand in tables.

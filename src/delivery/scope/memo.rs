@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::like::Like;
 use super::value::Value;
-use crate::change::Kind;
+use crate::change::ValueKind;
 use crate::row::text_of;
 
 /// A pattern is remembered for texts from here on: below, it is matched again sooner than looked up.
@@ -18,16 +18,16 @@ const WORTH: usize = 4096;
 /// Of the values of one row, before and after a change. They must outlive it: it knows them by where they are.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
-    known: RefCell<Vec<Known>>,
+    known: RefCell<Vec<KnownValue>>,
     work: Cell<u64>,
 }
 
 /// Of one value.
 #[derive(Debug)]
-struct Known {
+struct KnownValue {
     at: usize,
     /// `None`: not looked at; inside: null, or not to be compared
-    value: Option<(Kind, Option<Value>)>,
+    value: Option<(ValueKind, Option<Value>)>,
     text: Option<Option<Box<str>>>,
     lower: Option<Box<str>>,
     likes: HashMap<Arc<Like>, bool>,
@@ -44,7 +44,7 @@ impl Memo {
     }
 
     /// Tells `ask` the value as one of this kind.
-    pub(crate) fn with_value<T>(&self, kind: Kind, json: &RawValue, ask: impl FnOnce(Option<&Value>) -> T) -> T {
+    pub(crate) fn with_value<T>(&self, kind: ValueKind, json: &RawValue, ask: impl FnOnce(Option<&Value>) -> T) -> T {
         let mut known = self.known.borrow_mut();
         let known = Self::of(&mut known, json);
         if known.value.as_ref().is_none_or(|(of, _)| *of != kind) {
@@ -81,10 +81,10 @@ impl Memo {
         Some(is_like)
     }
 
-    fn of<'a>(known: &'a mut Vec<Known>, json: &RawValue) -> &'a mut Known {
+    fn of<'a>(known: &'a mut Vec<KnownValue>, json: &RawValue) -> &'a mut KnownValue {
         let at = json.get().as_ptr() as usize;
         let place = known.iter().position(|known| known.at == at).unwrap_or_else(|| {
-            known.push(Known { at, value: None, text: None, lower: None, likes: HashMap::new() });
+            known.push(KnownValue { at, value: None, text: None, lower: None, likes: HashMap::new() });
             known.len() - 1
         });
         &mut known[place]
@@ -114,7 +114,7 @@ mod tests {
     fn a_value_is_known_by_its_kind() {
         let json: Box<RawValue> = serde_json::from_str("\"12\"").unwrap();
         let memo = Memo::default();
-        assert!(memo.with_value(Kind::Text, &json, |value| matches!(value, Some(Value::Text(_)))));
-        assert!(memo.with_value(Kind::Number, &json, |value| matches!(value, Some(Value::Number(_)))));
+        assert!(memo.with_value(ValueKind::Text, &json, |value| matches!(value, Some(Value::Text(_)))));
+        assert!(memo.with_value(ValueKind::Number, &json, |value| matches!(value, Some(Value::Number(_)))));
     }
 }

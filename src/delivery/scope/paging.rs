@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::change::Kind;
+use crate::change::ValueKind;
 use crate::request::{Bound, OrderBy, Ordering, PageSpec, Place};
 
 /// Rows of a page at most, and those of one that does not say how many.
@@ -111,7 +111,7 @@ fn terms(text: &str) -> Result<Vec<OrderBy>, String> {
         if terms.iter().any(|term| *term.column == *column) {
             return Err(format!("order names {column} twice"));
         }
-        terms.push(OrderBy { column: column.into(), kind: Kind::Any, is_descending, nulls_first });
+        terms.push(OrderBy { column: column.into(), kind: ValueKind::Any, is_descending, nulls_first });
         rest = next;
     }
     if terms.len() > COLUMNS {

@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::filter::{self, Condition, Missing, What};
+use super::filter::{self, Condition, Missing, Must};
 use super::grant::{Grant, Rights};
 use super::label::Tag;
 use super::memo::Memo;
 use super::selection::Selection;
 use super::value::Value;
 use super::visible::{RowImages, VisibleChange, VisibleNotification};
-use crate::change::{Change, Column, Json, Kind, Notification, Size, Update};
+use crate::change::{Change, Column, Json, Notification, Size, Update, ValueKind};
 use crate::incarnations::Gap;
 use crate::request::{Members, Predicate};
 use crate::row::Columns;
@@ -42,7 +42,7 @@ pub enum Needed<'a> {
     /// these
     OneOf(&'a [Value]),
     /// those that a holder has, of a column of this kind
-    Held(&'a Members, Kind),
+    Held(&'a Members, ValueKind),
 }
 
 impl<'a> Needed<'a> {
@@ -128,7 +128,12 @@ impl Projection {
                 // for its holder there are no others: also a filter would tell what is in them
                 let seen = |column: &&Column| names.iter().any(|name| **name == *column.name);
                 let known = columns.map_or_else(
-                    || names.iter().map(|name| Column { name: name.clone(), kind: Kind::Any, number: 0 }).collect(),
+                    || {
+                        names
+                            .iter()
+                            .map(|name| Column { name: name.clone(), kind: ValueKind::Any, number: 0 })
+                            .collect()
+                    },
                     |columns| columns.iter().filter(seen).cloned().collect(),
                 );
                 (visible, granted) = (Some(Cow::Owned(known)), Some(names));
@@ -310,18 +315,18 @@ impl Projection {
 
     /// A column that must have one of some values, if there is such a condition: only changes whose row has one of
     /// them, before or after, concern this view.
-    pub fn needs(&self) -> Option<(&str, Kind, Needed<'_>)> {
+    pub fn needs(&self) -> Option<(&str, ValueKind, Needed<'_>)> {
         let lists = self.conditions.iter().filter_map(|condition| match condition {
             Condition::Test(test) => match &test.what {
-                What::In(values) => Some((&*test.column, test.kind, Needed::OneOf(values))),
-                What::Among(held) => Some((&*test.column, test.kind, Needed::Held(held, test.kind))),
-                What::Is(value) => Some((&*test.column, test.kind, Needed::OneOf(std::slice::from_ref(value)))),
+                Must::In(values) => Some((&*test.column, test.kind, Needed::OneOf(values))),
+                Must::Among(held) => Some((&*test.column, test.kind, Needed::Held(held, test.kind))),
+                Must::Is(value) => Some((&*test.column, test.kind, Needed::OneOf(std::slice::from_ref(value)))),
                 _ => None,
             },
             // of these it must have this or that
             Condition::All(_) | Condition::Any(_) | Condition::Not(_) => None,
         });
-        lists.min_by_key(|(_, kind, needed)| (matches!(kind, Kind::Bool | Kind::Enum), needed.len()))
+        lists.min_by_key(|(_, kind, needed)| (matches!(kind, ValueKind::Bool | ValueKind::Enum), needed.len()))
     }
 
     /// Which rows satisfy the conditions, for the database: those of the policy and those of the client.
@@ -382,8 +387,13 @@ mod tests {
     use super::*;
 
     fn projection(filters: &[&str], columns: Option<&[&str]>, old: bool) -> Projection {
-        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text), ("done", Kind::Bool)]
-            .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
+        let known = [
+            ("id", ValueKind::Integer),
+            ("owner", ValueKind::Integer),
+            ("name", ValueKind::Text),
+            ("done", ValueKind::Bool),
+        ]
+        .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
         let selection = Selection::new(filters.iter().map(ToString::to_string), columns, old);
         Projection::compile(&selection, Some(&known)).unwrap()
@@ -541,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_group_tells_nothing_of_a_hidden_column_and_narrows_only_where_it_must_hold() {
-        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
+        let known = [("id", ValueKind::Integer), ("owner", ValueKind::Integer), ("name", ValueKind::Text)]
             .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let grant = Grant { columns: Some(vec!["id".into(), "name".into()]), ..Grant::default() };
         for hidden in ["or=(id.eq.1,and(name.is.null,owner.gt.3))", "not.and=(id.eq.1,\"owner\".not.eq.3)"] {
@@ -564,7 +574,7 @@ mod tests {
 
     #[test]
     fn of_a_renamed_column_a_policy_shows_what_it_would_show_whatever_was_in_it() {
-        let known = [("id", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| Column {
+        let known = [("id", ValueKind::Integer), ("name", ValueKind::Text)].map(|(name, kind)| Column {
             name: name.into(),
             kind,
             number: 0,
@@ -582,7 +592,7 @@ mod tests {
 
     #[test]
     fn a_selection_has_so_many_tests() {
-        let known = [Column { name: "a".into(), kind: Kind::Integer, number: 0 }];
+        let known = [Column { name: "a".into(), kind: ValueKind::Integer, number: 0 }];
         let group = |tests: usize| format!("or=({})", vec!["a.eq.1"; tests].join(","));
         let compile = |filters: Vec<String>| Projection::compile(&Selection::new(filters, None, false), Some(&known));
         assert!(compile(vec![group(60), group(40)]).is_ok());
@@ -601,7 +611,7 @@ mod tests {
 
     #[test]
     fn what_is_not_granted_does_not_exist() {
-        let known = [("id", Kind::Integer), ("owner", Kind::Integer), ("name", Kind::Text)]
+        let known = [("id", ValueKind::Integer), ("owner", ValueKind::Integer), ("name", ValueKind::Text)]
             .map(|(name, kind)| Column { name: name.into(), kind, number: 0 });
         let grant = || Grant {
             filters: vec!["owner=eq.7".into()],
@@ -649,7 +659,7 @@ mod tests {
 
     #[test]
     fn a_column_that_has_taken_a_granted_name_is_not_shown() {
-        let column = |name: &str, number| Column { name: name.into(), kind: Kind::Text, number };
+        let column = |name: &str, number| Column { name: name.into(), kind: ValueKind::Text, number };
         let grant = |filters: &[&str]| Grant {
             filters: filters.iter().map(|&filter| filter.into()).collect(),
             members: Vec::new(),

@@ -8,7 +8,7 @@ use super::filter;
 use super::grant::Grant;
 use super::label::Tag;
 use crate::change::Column;
-use crate::condition::Asked;
+use crate::condition::ParsedCondition;
 
 /// What was asked for, in one order, so that equal wishes are equal. The default is everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -83,7 +83,7 @@ impl Selection {
 
     /// The columns that it names, in groups too. A filter that cannot be read names none.
     pub fn columns_named(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let asked = self.filters.iter().filter_map(|text| Asked::read(text).ok());
+        let asked = self.filters.iter().filter_map(|text| ParsedCondition::read(text).ok());
         let of_filters =
             asked.flat_map(|asked| asked.tests().into_iter().map(|test| test.column.clone()).collect::<Vec<_>>());
         of_filters.chain(self.columns.iter().flatten().map(|name| Cow::Borrowed(&**name)))

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use serde_json::value::RawValue;
 
 use super::moment;
-use crate::change::Kind;
+use crate::change::ValueKind;
 use crate::request::Members;
 use crate::row::text_of;
 
@@ -33,33 +33,35 @@ pub enum Value {
 
 impl Value {
     /// Reads the JSON of a column; `None` for null and what cannot be compared.
-    pub fn of(kind: Kind, json: &RawValue) -> Option<Self> {
+    pub fn of(kind: ValueKind, json: &RawValue) -> Option<Self> {
         match kind {
-            Kind::Any if json.get().starts_with('"') => Self::parse(Kind::Text, &text_of(json)?),
-            Kind::Any => Self::parse(Kind::Number, json.get()).or_else(|| Self::parse(Kind::Bool, json.get())),
-            Kind::Structured => None,
+            ValueKind::Any if json.get().starts_with('"') => Self::parse(ValueKind::Text, &text_of(json)?),
+            ValueKind::Any => {
+                Self::parse(ValueKind::Number, json.get()).or_else(|| Self::parse(ValueKind::Bool, json.get()))
+            }
+            ValueKind::Structured => None,
             _ => Self::parse(kind, &text_of(json)?),
         }
     }
 
     /// Reads text as a value of this kind. `Any` makes a number of what looks like one.
-    pub fn parse(kind: Kind, text: &str) -> Option<Self> {
+    pub fn parse(kind: ValueKind, text: &str) -> Option<Self> {
         Some(match kind {
-            Kind::Integer => Self::Number(Decimal::parse(text)?),
-            Kind::Number => Self::Number(Decimal::parse(text).or_else(|| Decimal::unbounded(text))?),
-            Kind::Text | Kind::Enum | Kind::Opaque => Self::Text(text.into()),
-            Kind::Padded => Self::Text(text.trim_end_matches(' ').into()),
-            Kind::Uuid => Self::Text(uuid(text)?),
-            Kind::Bool => Self::Bool(text.parse().ok()?),
-            Kind::Timestamptz => Self::Moment(moment::timestamptz(text)?),
-            Kind::Timestamp => Self::Civil(moment::timestamp(text)?),
-            Kind::Date => Self::Date(moment::date(text)?),
-            Kind::Time => Self::Time(moment::time(text)?),
-            Kind::Any => Decimal::parse(text)
+            ValueKind::Integer => Self::Number(Decimal::parse(text)?),
+            ValueKind::Number => Self::Number(Decimal::parse(text).or_else(|| Decimal::unbounded(text))?),
+            ValueKind::Text | ValueKind::Enum | ValueKind::Opaque => Self::Text(text.into()),
+            ValueKind::Padded => Self::Text(text.trim_end_matches(' ').into()),
+            ValueKind::Uuid => Self::Text(uuid(text)?),
+            ValueKind::Bool => Self::Bool(text.parse().ok()?),
+            ValueKind::Timestamptz => Self::Moment(moment::timestamptz(text)?),
+            ValueKind::Timestamp => Self::Civil(moment::timestamp(text)?),
+            ValueKind::Date => Self::Date(moment::date(text)?),
+            ValueKind::Time => Self::Time(moment::time(text)?),
+            ValueKind::Any => Decimal::parse(text)
                 .map(Self::Number)
                 .or_else(|| text.parse().ok().map(Self::Bool))
                 .unwrap_or_else(|| Self::Text(text.into())),
-            Kind::Structured => return None,
+            ValueKind::Structured => return None,
         })
     }
 }
@@ -225,11 +227,11 @@ mod tests {
 
     #[test]
     fn what_is_beyond_every_number_is_ordered_as_postgres_does() {
-        let number = |text| Value::parse(Kind::Number, text).unwrap();
+        let number = |text| Value::parse(ValueKind::Number, text).unwrap();
         let texts = ["-Infinity", "-1e2000", "0", "1e2000", "Infinity", "NaN"];
         assert!(texts.map(number).is_sorted_by(|a, b| a < b));
         assert_eq!((number("nan"), number("inf")), (number("NaN"), number("Infinity")));
-        assert_eq!(Value::parse(Kind::Integer, "NaN"), None);
+        assert_eq!(Value::parse(ValueKind::Integer, "NaN"), None);
         assert_eq!(Decimal::unbounded("Infinity").unwrap().as_i64(), None);
     }
 

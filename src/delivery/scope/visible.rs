@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::label::Tag;
 use super::memo::Memo;
 use super::value::Value;
-use crate::change::{Kind, Size, Update};
+use crate::change::{Size, Update, ValueKind};
 use crate::incarnations::Gap;
 use crate::row::Columns;
 
@@ -81,7 +81,7 @@ impl<'a> RowImages<'a> {
     }
 
     /// The values that a column has after and before the change.
-    pub(crate) fn values(&self, column: &str, kind: Kind) -> impl Iterator<Item = Value> {
+    pub(crate) fn values(&self, column: &str, kind: ValueKind) -> impl Iterator<Item = Value> {
         let of = |row: &Option<Columns<'a>>| row.as_ref().and_then(|row| Value::of(kind, row.get(column)?));
         let (after, before) = (of(&self.after), of(&self.before));
         let before = before.filter(|before| after.as_ref() != Some(before));

@@ -15,7 +15,7 @@ use crate::sync::lock;
 /// The frames of a view.
 #[derive(Debug)]
 pub struct FrameLog {
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptFrames>,
     /// bytes that are kept at most, besides the newest segment
     budget: u64,
     /// of all logs
@@ -27,7 +27,7 @@ pub struct FrameLog {
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct KeptFrames {
     /// whole frames each, oldest first, without a hole between them
     segments: VecDeque<Segment>,
     /// offset after the newest byte
@@ -193,7 +193,7 @@ impl FrameLog {
         Some(segment.bytes.slice(skip..at))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, KeptFrames> {
         lock(&self.kept)
     }
 }

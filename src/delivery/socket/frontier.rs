@@ -15,11 +15,11 @@ use std::task::Waker;
 pub(crate) struct Frontier {
     /// odd: a cut is arriving
     sequence: AtomicU64,
-    boundary: Mutex<Boundary>,
+    boundary: Mutex<LastBoundary>,
 }
 
 #[derive(Debug, Default)]
-struct Boundary {
+struct LastBoundary {
     /// the cursor there
     cursor: Arc<str>,
     /// of sockets that have something to say at the next one
@@ -71,7 +71,7 @@ impl Frontier {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Boundary> {
+    fn lock(&self) -> MutexGuard<'_, LastBoundary> {
         lock(&self.boundary)
     }
 }

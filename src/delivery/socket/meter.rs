@@ -17,7 +17,7 @@ pub struct Meter {
 }
 
 /// Bytes that are counted until the last log has let go of them.
-struct Held {
+struct MeteredBytes {
     bytes: Vec<u8>,
     meter: Arc<Meter>,
 }
@@ -35,7 +35,7 @@ impl Meter {
             bytes.shrink_to_fit();
         }
         self.add(bytes.capacity() as u64 + BESIDE);
-        Bytes::from_owner(Held { bytes, meter: self.clone() })
+        Bytes::from_owner(MeteredBytes { bytes, meter: self.clone() })
     }
 
     /// Counts what is no frame.
@@ -65,13 +65,13 @@ impl Meter {
     }
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for MeteredBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Held {
+impl Drop for MeteredBytes {
     fn drop(&mut self) {
         self.meter.take(self.bytes.capacity() as u64 + BESIDE);
     }

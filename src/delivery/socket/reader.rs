@@ -31,7 +31,7 @@ pub(crate) struct Full;
 struct Wire {
     writer: Arc<SocketWriter>,
     replies: Vec<u8>,
-    frames: Frames,
+    frames: FrameScan,
     /// bytes that may still be read in this turn
     budget: usize,
     /// counts what is held of messages whose end has not come
@@ -122,7 +122,7 @@ impl SocketReader {
         config.max_write_buffer_size = 64 * 1024;
         config.max_message_size = Some(self.message_bytes as usize);
         config.max_frame_size = Some(self.message_bytes as usize);
-        let mut frames = Frames::default();
+        let mut frames = FrameScan::default();
         frames.advance(&received);
         let (writer, meter) = (writer.clone(), meter.clone());
         let wire = Wire { writer, replies: Vec::new(), frames, budget: BUDGET, meter, held: 0 };
@@ -163,7 +163,7 @@ impl Write for Wire {
 /// Where in the client's frames its bytes have come to (RFC 6455, section 5.2). Whether they are allowed is
 /// tungstenite's to say; this only finds out whether it may be forgotten.
 #[derive(Debug, Default)]
-struct Frames {
+struct FrameScan {
     /// of the frame that has begun
     header: Vec<u8>,
     /// bytes of its payload that are still to come
@@ -174,7 +174,7 @@ struct Frames {
     unfinished: usize,
 }
 
-impl Frames {
+impl FrameScan {
     fn advance(&mut self, mut bytes: &[u8]) {
         loop {
             let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
@@ -237,7 +237,7 @@ mod tests {
             lengths in prop::collection::vec(prop_oneof![0_usize..200, 65_000_usize..66_000], 1..4),
             chunk in 1_usize..3000,
         ) {
-            let mut frames = Frames::default();
+            let mut frames = FrameScan::default();
             for length in lengths {
                 let bytes = frame(0x81, length);
                 for part in bytes[..bytes.len() - 1].chunks(chunk) {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_message_of_fragments_is_complete_with_the_last_one() {
-        let mut frames = Frames::default();
+        let mut frames = FrameScan::default();
         for (first, complete) in [(0x01, false), (0x89, false), (0x00, false), (0x80, true), (0x89, true)] {
             frames.advance(&frame(first, 3));
             assert_eq!(frames.are_complete(), complete, "{first:#x}");

@@ -46,7 +46,7 @@ pub(crate) struct SendQueue {
     control: Vec<u8>,
     /// bytes of answers among them, since it was last empty
     answers: u32,
-    readers: Vec<Reader>,
+    readers: Vec<LogReader>,
     /// whose frame is cut in half on the wire: only its rest may follow
     half: Half,
     life: Life,
@@ -65,7 +65,7 @@ enum Half {
 
 /// A place in a frame log.
 #[derive(Debug)]
-struct Reader {
+struct LogReader {
     log: Arc<FrameLog>,
     subscription: u64,
     offset: u64,
@@ -75,7 +75,7 @@ struct Reader {
     holds: Option<Box<VecDeque<(u64, u64)>>>,
 }
 
-impl Reader {
+impl LogReader {
     /// No further than here.
     fn until(&self) -> Option<u64> {
         self.holds.as_ref()?.front().map(|(_, until)| *until)
@@ -95,7 +95,7 @@ pub(crate) struct Lost {
 
 /// More answers wait than may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TooMany;
+pub(crate) struct TooManyAnswers;
 
 /// What a write has done.
 pub(crate) enum Written {
@@ -121,7 +121,7 @@ pub struct DueCache(Option<(Arc<FrameLog>, u64, Due)>);
 
 impl SendQueue {
     /// Lets `write` append whole frames that answer the client.
-    pub(crate) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooMany> {
+    pub(crate) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), TooManyAnswers> {
         let before = self.control.len();
         write(&mut self.control);
         self.answers = self.answers.saturating_add((self.control.len() - before) as u32);
@@ -130,7 +130,7 @@ impl SendQueue {
         }
         // a close frame would only join the others
         self.control = Vec::new();
-        Err(TooMany)
+        Err(TooManyAnswers)
     }
 
     /// Appends whole frames for this socket alone, as many as its maker holds back others for.
@@ -162,7 +162,7 @@ impl SendQueue {
         messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
         // most sockets read one log: a vector of four places would be memory for three that never come
         self.readers.reserve_exact(1);
-        self.readers.push(Reader { log, subscription, offset, holds: None });
+        self.readers.push(LogReader { log, subscription, offset, holds: None });
         if let Some(cuts) = &mut self.cuts {
             cuts.add(offset);
         }
@@ -186,7 +186,7 @@ impl SendQueue {
 
     /// These subscriptions go on: up to `touch`, or as others do. Where the ends of cuts are told, all do together.
     pub(crate) fn release(&mut self, subscriptions: &[u64], touch: Option<u64>) {
-        let is_one = |reader: &Reader| subscriptions.contains(&reader.subscription);
+        let is_one = |reader: &LogReader| subscriptions.contains(&reader.subscription);
         if let Some(cuts) = &mut self.cuts {
             if !self.readers.iter().all(|reader| is_one(reader) || !reader.log.is_of_claims()) {
                 return;
@@ -229,7 +229,7 @@ impl SendQueue {
     /// Stops reading logs that are no more, and says of each its message; `false` where it reads no other. One that it
     /// does not follow yet is not spoken of.
     pub(crate) fn lose(&mut self, lost: &[Lost]) -> bool {
-        let of = |reader: &Reader| lost.iter().find(|lost| Arc::ptr_eq(&lost.log, &reader.log));
+        let of = |reader: &LogReader| lost.iter().find(|lost| Arc::ptr_eq(&lost.log, &reader.log));
         if !self.readers.is_empty() && self.readers.iter().all(|reader| of(reader).is_some()) {
             return false;
         }
@@ -328,7 +328,7 @@ impl SendQueue {
             "I20: a reader is beyond the cut before which it is held"
         );
         // what nearly every socket is at nearly every time
-        if let ([reader @ Reader { holds: None, .. }], true, None) =
+        if let ([reader @ LogReader { holds: None, .. }], true, None) =
             (&mut self.readers[..], self.control.is_empty(), &self.cuts)
         {
             let due = cache.due(reader)?;
@@ -422,7 +422,7 @@ impl SendQueue {
         let reached = match first {
             None => cuts.go_on(|| readers.iter().map(|reader| reader.log.end()).collect()),
             Some(touch) => {
-                let end = |reader: &Reader| {
+                let end = |reader: &LogReader| {
                     let (held, until) = reader.holds.as_ref()?.front()?;
                     (*held == touch).then_some(*until)
                 };
@@ -502,7 +502,7 @@ impl SendQueue {
 }
 
 impl DueCache {
-    fn due(&mut self, reader: &Reader) -> Result<&Due, FellOff> {
+    fn due(&mut self, reader: &LogReader) -> Result<&Due, FellOff> {
         let fits =
             self.0.as_ref().is_some_and(|(log, offset, _)| *offset == reader.offset && Arc::ptr_eq(log, &reader.log));
         if !fits {
@@ -541,7 +541,7 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum ModelStep {
         /// a frame of so many bytes for the first or the second log
         Grow(bool, usize),
         Answer(usize),
@@ -551,12 +551,12 @@ mod tests {
         Leave,
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = ModelStep> {
         prop_oneof![
-            3 => (any::<bool>(), 0_usize..300).prop_map(|(first, length)| Step::Grow(first, length)),
-            1 => (0_usize..300).prop_map(Step::Answer),
-            4 => (1_usize..400).prop_map(Step::Write),
-            1 => Just(Step::Leave),
+            3 => (any::<bool>(), 0_usize..300).prop_map(|(first, length)| ModelStep::Grow(first, length)),
+            1 => (0_usize..300).prop_map(ModelStep::Answer),
+            4 => (1_usize..400).prop_map(ModelStep::Write),
+            1 => Just(ModelStep::Leave),
         ]
     }
 
@@ -593,18 +593,18 @@ mod tests {
             };
             for step in steps {
                 match step {
-                    Step::Grow(first, length) => {
+                    ModelStep::Grow(first, length) => {
                         let (name, log) = if first { ("1", &one) } else { ("2", &two) };
                         log.append(text_frame(&format!("{name} {sent} {}", "x".repeat(length))).into());
                         sent += 1;
                     }
-                    Step::Answer(length) => {
+                    ModelStep::Answer(length) => {
                         let text = format!("0 {sent} {}", "y".repeat(length));
                         queue.answer(|control| frame::push_text_frame(control, &text)).unwrap();
                         sent += 1;
                     }
-                    Step::Write(most) => { write(&mut queue, &mut wire, most); }
-                    Step::Leave => {
+                    ModelStep::Write(most) => { write(&mut queue, &mut wire, most); }
+                    ModelStep::Leave => {
                         queue.leave(2);
                         has_two = false;
                     }
@@ -832,6 +832,6 @@ mod tests {
         let mut queue = SendQueue::default();
         let text = "x".repeat(ANSWER_BYTES as usize / 2);
         let mut answer = || queue.answer(|control| frame::push_text_frame(control, &text));
-        assert_eq!((answer(), answer()), (Ok(()), Err(TooMany)), "the headers are the bytes too many");
+        assert_eq!((answer(), answer()), (Ok(()), Err(TooManyAnswers)), "the headers are the bytes too many");
     }
 }

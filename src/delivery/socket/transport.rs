@@ -8,26 +8,26 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// What a socket reads from and writes to.
 #[derive(Debug)]
-pub enum Stream {
+pub enum SocketStream {
     /// the client's own
     Tcp(TcpStream),
     /// one end of a pair inside this process
     Pair(UnixStream),
 }
 
-impl From<TcpStream> for Stream {
+impl From<TcpStream> for SocketStream {
     fn from(tcp: TcpStream) -> Self {
         Self::Tcp(tcp)
     }
 }
 
-impl From<UnixStream> for Stream {
+impl From<UnixStream> for SocketStream {
     fn from(end: UnixStream) -> Self {
         Self::Pair(end)
     }
 }
 
-impl Stream {
+impl SocketStream {
     pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match (self, slices) {
             (Self::Tcp(tcp), [only]) => tcp.try_write(only),

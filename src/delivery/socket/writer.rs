@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use super::frame_log::FrameLog;
 use super::frontier::Frontier;
 pub use super::send_queue::{DueCache, Life};
-use super::send_queue::{Lost, SendQueue, TooMany, Unwritten, Written};
+use super::send_queue::{Lost, SendQueue, TooManyAnswers, Unwritten, Written};
 use super::silence::Silence;
-use super::transport::Stream;
+use super::transport::SocketStream;
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::metrics::{Code, DeliveryMetrics};
 use crate::sync::lock;
@@ -27,13 +27,13 @@ use crate::sync::lock;
 /// A socket's writing half. Shared by its session and its shard.
 #[derive(Debug)]
 pub struct SocketWriter {
-    stream: Stream,
-    state: Mutex<State>,
+    stream: SocketStream,
+    state: Mutex<WriterState>,
     /// wakes the session: blocked, closing, or gone
     session: AtomicWaker,
     /// something came from the client since it was pinged
     heard: AtomicBool,
-    /// what the session is to do, see [`Order`]
+    /// what the session is to do, see [`Instruction`]
     orders: AtomicU8,
     /// so many wait in [`written`](Self::written): where there are none, a write wakes nobody. It changes under the lock, and
     /// stands here for its four bytes
@@ -44,7 +44,7 @@ pub struct SocketWriter {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WriterState {
     queue: SendQueue,
     silence: Silence,
     /// the kernel took less than there was; the session waits until it is writable
@@ -58,7 +58,7 @@ pub struct Closed(pub Life);
 /// What a session may be told to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Order {
+pub(crate) enum Instruction {
     /// look again what its token may see
     Reconsider = 1,
     /// let go of subscriptions whose view is no more
@@ -92,7 +92,7 @@ impl CancelFlag {
 
 impl SocketWriter {
     /// Takes the socket over after its upgrade.
-    pub fn new(stream: impl Into<Stream>, metrics: Arc<DeliveryMetrics>) -> Self {
+    pub fn new(stream: impl Into<SocketStream>, metrics: Arc<DeliveryMetrics>) -> Self {
         let (session, heard, progress) = (AtomicWaker::new(), AtomicBool::new(true), Notify::new());
         Self {
             stream: stream.into(),
@@ -125,7 +125,7 @@ impl SocketWriter {
         if state.queue.life() != Life::Open {
             return;
         }
-        if let Err(TooMany) = state.queue.answer(write) {
+        if let Err(TooManyAnswers) = state.queue.answer(write) {
             self.count_close(CloseCode::TooSlow);
             state.queue.end(Life::Broken);
             self.session.wake();
@@ -158,7 +158,7 @@ impl SocketWriter {
         let (mut owed, _waiting) = {
             let state = self.lock();
             self.waiting.fetch_add(1, Relaxed);
-            (state.queue.owed(), Waiting(self))
+            (state.queue.owed(), WaitingGuard(self))
         };
         self.written_when(|queue| {
             owed.retain(|(subscription, until)| queue.owes(*subscription, *until));
@@ -173,7 +173,7 @@ impl SocketWriter {
     /// [`Closed`] when the socket is closing or broken.
     pub(crate) async fn written_to(&self, subscription: u64, until: u64) -> Result<(), Closed> {
         self.waiting.fetch_add(1, Relaxed);
-        let _waiting = Waiting(self);
+        let _waiting = WaitingGuard(self);
         self.written_when(|queue| !queue.owes(subscription, until)).await
     }
 
@@ -250,7 +250,7 @@ impl SocketWriter {
         }
         self.note_progress();
         drop(state);
-        self.order(Order::Prune);
+        self.order(Instruction::Prune);
     }
 
     /// Says goodbye: nothing follows the close frame.
@@ -260,7 +260,7 @@ impl SocketWriter {
         self.progress.notify_waiters();
     }
 
-    fn close_with(&self, state: &mut State, code: CloseCode, reason: &str) {
+    fn close_with(&self, state: &mut WriterState, code: CloseCode, reason: &str) {
         if state.queue.close(code, reason) {
             self.count_close(code);
         }
@@ -318,12 +318,12 @@ impl SocketWriter {
         }
     }
 
-    fn count_written(&self, state: &mut State, bytes: usize) {
+    fn count_written(&self, state: &mut WriterState, bytes: usize) {
         self.metrics.bytes.inc_by(bytes as u64);
         state.silence.wrote(bytes);
     }
 
-    fn write_once(&self, state: &mut State, cache: &mut DueCache) -> io::Result<Written> {
+    fn write_once(&self, state: &mut WriterState, cache: &mut DueCache) -> io::Result<Written> {
         match state.queue.write(cache, |slices: &[IoSlice<'_>]| self.stream.try_write(slices)) {
             Ok(written) => Ok(written),
             Err(Unwritten::Io(error)) => Err(error),
@@ -332,7 +332,7 @@ impl SocketWriter {
     }
 
     /// What a reader is to write is no longer kept: say so if the wire is between two frames, else there is nothing left to say.
-    fn fall_off(&self, state: &mut State) -> io::Result<Written> {
+    fn fall_off(&self, state: &mut WriterState) -> io::Result<Written> {
         if state.queue.is_inside_a_frame() {
             self.count_close(CloseCode::TooSlow);
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -341,7 +341,7 @@ impl SocketWriter {
         Ok(Written::Part(0))
     }
 
-    fn end_if_fallen_off(&self, state: &mut State) {
+    fn end_if_fallen_off(&self, state: &mut WriterState) {
         if !state.queue.has_fallen_off() {
             return;
         }
@@ -370,13 +370,13 @@ impl SocketWriter {
     }
 
     /// Tells the session to do something.
-    pub(crate) fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: Instruction) {
         self.orders.fetch_or(order as u8, Relaxed);
         self.session.wake();
     }
 
     /// Whether that was ordered since the last time.
-    pub(crate) fn takes_order(&self, order: Order) -> bool {
+    pub(crate) fn takes_order(&self, order: Instruction) -> bool {
         self.orders.load(Relaxed) & order as u8 != 0
             && self.orders.fetch_and(!(order as u8), Relaxed) & order as u8 != 0
     }
@@ -442,15 +442,15 @@ impl SocketWriter {
         self.stream.try_read(buffer)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WriterState> {
         lock(&self.state)
     }
 }
 
 /// One that waits until something is written.
-struct Waiting<'a>(&'a SocketWriter);
+struct WaitingGuard<'a>(&'a SocketWriter);
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingGuard<'_> {
     fn drop(&mut self) {
         let before = self.0.waiting.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "one waits no more that did not wait");

@@ -262,11 +262,11 @@ pub fn gap(label: &Label, gap: Gap) -> String {
 /// The place after a message, if it has one.
 pub fn cursor_of(message: &str) -> Option<&str> {
     #[derive(serde::Deserialize)]
-    struct Placed<'a> {
+    struct WithCursor<'a> {
         #[serde(borrow)]
         cursor: Option<&'a str>,
     }
-    serde_json::from_str::<Placed<'_>>(message).ok()?.cursor
+    serde_json::from_str::<WithCursor<'_>>(message).ok()?.cursor
 }
 
 /// The stream of a channel has come to `cursor`, and nothing else happened.
@@ -367,7 +367,7 @@ fn push_string(message: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::change::{Kind, Notification, Update};
+    use crate::change::{Notification, Update, ValueKind};
     use crate::cursor::{Boundary, Cursor, Snapshot};
     use crate::delivery::scope::projection::Projection;
     use crate::request::Count;
@@ -423,7 +423,7 @@ mod tests {
         let view = Label { channel: "pets".into(), tag: Tag::chosen("luna") };
         let shown = VisibleChange { tag: view.tag.as_ref(), ..VisibleChange::of(change.update.as_ref().unwrap()) };
         let part = |rows: &str| PagePart { rows: rows.to_owned(), omitted: false };
-        let by = OrderBy { column: "pet_id".into(), kind: Kind::Integer, is_descending: true, nulls_first: true };
+        let by = OrderBy { column: "pet_id".into(), kind: ValueKind::Integer, is_descending: true, nulls_first: true };
         let seen = Snapshot::all_before(9);
         let page = ViewPage {
             parts: vec![part(r#"{"pet_id":7,"name":"Luna"}"#)],

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::play::held_at_first;
-use super::{Link, NOTHING, Slot, State};
+use super::{ChainLink, ChainSlot, KeyState, NOTHING};
 
 /// What is known of a key.
 #[derive(Debug, Default)]
-struct Known {
+struct KeyEnding {
     /// by image: how many more changes come to it than leave it
     balance: HashMap<u64, i64>,
     /// depth and run of each change that is deeper than all before it
@@ -33,10 +33,10 @@ struct Known {
 /// Where a key ends as it began, its order alone tells with what, and that must be sure. A change is captured when its
 /// statement ends, so before one that happened earlier only where a trigger made it, inside the statement that made the
 /// other one: at a greater depth. Where no command lies between the two, the statement of the second has begun
-/// before the first ([`Link::run`]); else it may have begun since. Where rows moved through the key and were captured in
+/// before the first ([`ChainLink::run`]); else it may have begun since. Where rows moved through the key and were captured in
 /// another order, one of them may have come to look as another one did: nothing tells.
-pub(in super::super) fn ends_right(links: &[Link], told: &[Slot]) -> bool {
-    let mut keys: HashMap<u64, Known> = HashMap::new();
+pub(in super::super) fn ends_right(links: &[ChainLink], told: &[ChainSlot]) -> bool {
+    let mut keys: HashMap<u64, KeyEnding> = HashMap::new();
     for link in links {
         for (key, from, to) in by_key(link.from, link.to) {
             let known = keys.entry(key).or_default();
@@ -54,8 +54,8 @@ pub(in super::super) fn ends_right(links: &[Link], told: &[Slot]) -> bool {
     }
     for told in told {
         let (from, to) = match *told {
-            Slot::One(link) => (links[link].from, links[link].to),
-            Slot::Exchanged { gone, come } => (links[gone].from, links[come].to),
+            ChainSlot::One(link) => (links[link].from, links[link].to),
+            ChainSlot::Exchanged { gone, come } => (links[gone].from, links[come].to),
         };
         for (key, from, to) in by_key(from, to) {
             let known = keys.entry(key).or_default();
@@ -85,9 +85,10 @@ pub(in super::super) fn ends_right(links: &[Link], told: &[Slot]) -> bool {
 }
 
 /// A change as each of its keys sees it: from what, to what.
-fn by_key(from: Option<State>, to: Option<State>) -> impl Iterator<Item = (u64, u64, u64)> {
+fn by_key(from: Option<KeyState>, to: Option<KeyState>) -> impl Iterator<Item = (u64, u64, u64)> {
     let (one, other) = (from.map(|state| state.key), to.map(|state| state.key));
-    let image = |state: Option<State>, key| state.filter(|state| state.key == key).map_or(NOTHING, |state| state.image);
+    let image =
+        |state: Option<KeyState>, key| state.filter(|state| state.key == key).map_or(NOTHING, |state| state.image);
     let keys = one.into_iter().chain(other.filter(|other| one != Some(*other)));
     keys.map(move |key| (key, image(from, key), image(to, key)))
 }

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{Link, NOTHING, Slot, State, find};
+use super::{ChainLink, ChainSlot, KeyState, NOTHING, find};
 
 /// What the keys hold now, and what is not told yet.
 pub(super) struct Play<'a> {
-    links: &'a [Link],
+    links: &'a [ChainLink],
     now: HashMap<u64, u64>,
     /// by the state that a link begins with
     leaving: HashMap<(u64, u64), BTreeSet<usize>>,
@@ -17,11 +17,11 @@ pub(super) struct Play<'a> {
     concern: HashMap<u64, usize>,
     left: BTreeSet<usize>,
     ready: BTreeSet<usize>,
-    told: Vec<Slot>,
+    told: Vec<ChainSlot>,
 }
 
 /// An order in which each change finds what it changes, if there is one.
-pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Slot>> {
+pub(super) fn play(links: &[ChainLink], is_bare: bool) -> Option<Vec<ChainSlot>> {
     let mut play = Play {
         links,
         now: at_first(links, is_bare)?,
@@ -61,21 +61,21 @@ pub(super) fn play(links: &[Link], is_bare: bool) -> Option<Vec<Slot>> {
 const MANY: usize = 1_000;
 
 /// The keys that a change concerns, each once.
-fn keys_of(link: &Link) -> impl Iterator<Item = u64> + use<> {
+fn keys_of(link: &ChainLink) -> impl Iterator<Item = u64> + use<> {
     let (from, to) = (link.from.map(|state| state.key), link.to.map(|state| state.key));
     from.into_iter().chain(to.filter(|to| from != Some(*to)))
 }
 
 /// A state, the links that leave it, and those that come to it.
-type Met = ((u64, u64), Vec<usize>, Vec<usize>);
+type Meeting = ((u64, u64), Vec<usize>, Vec<usize>);
 
 /// What each key holds before any of the changes; nothing where something is missing between them.
-fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
-    let state = |state: State| (state.key, state.image);
+fn at_first(links: &[ChainLink], is_bare: bool) -> Option<HashMap<u64, u64>> {
+    let state = |state: KeyState| (state.key, state.image);
     let mut numbers: HashMap<(u64, u64), usize> = HashMap::new();
     // of each state, what leaves it and what comes to it
-    let mut states: Vec<Met> = Vec::new();
-    let mut number = |of: State, states: &mut Vec<Met>| {
+    let mut states: Vec<Meeting> = Vec::new();
+    let mut number = |of: KeyState, states: &mut Vec<Meeting>| {
         *numbers.entry(state(of)).or_insert_with(|| {
             states.push((state(of), Vec::new(), Vec::new()));
             states.len() - 1
@@ -152,10 +152,10 @@ fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
             continue;
         }
         let is_of_it = |other: &usize| ends[*other].0.is_some_and(|from| find(&mut parent.clone(), from) == root);
-        let in_place = |link: &Link| link.from.map(|from| from.key) == link.to.map(|to| to.key);
+        let in_place = |link: &ChainLink| link.from.map(|from| from.key) == link.to.map(|to| to.key);
         let together = (at..links.len()).take_while(|other| links[*other].run == links[at].run);
         let begins = together.filter(|other| in_place(&links[*other])).filter(is_of_it).last().unwrap_or(at);
-        let State { key, image } = links[begins].from?;
+        let KeyState { key, image } = links[begins].from?;
         if first.insert(key, image).is_some() {
             return None;
         }
@@ -165,19 +165,19 @@ fn at_first(links: &[Link], is_bare: bool) -> Option<HashMap<u64, u64>> {
 
 /// What the first captured change of a key finds there, where it has happened before all other changes of that key
 /// (see [`super::ends_right`]) and none has brought it: what the key held at first.
-pub(super) fn held_at_first(links: &[Link]) -> HashMap<u64, u64> {
+pub(super) fn held_at_first(links: &[ChainLink]) -> HashMap<u64, u64> {
     #[derive(Default)]
-    struct Known {
+    struct FirstFound {
         /// what was brought, by the depth and the run that brought it
         came: HashSet<(u64, u8, u32)>,
         /// depth of the first one that finds something, and what
         first: Option<(u8, u64)>,
         is_unsure: bool,
     }
-    let mut keys: HashMap<u64, Known> = HashMap::new();
+    let mut keys: HashMap<u64, FirstFound> = HashMap::new();
     for link in links {
         for key in keys_of(link) {
-            let of_key = |state: Option<State>| state.filter(|state| state.key == key).map(|state| state.image);
+            let of_key = |state: Option<KeyState>| state.filter(|state| state.key == key).map(|state| state.image);
             let known = keys.entry(key).or_default();
             known.is_unsure |= link.depth == 0;
             match (known.first, of_key(link.from)) {
@@ -203,7 +203,7 @@ impl Play<'_> {
     }
 
     fn is_possible(&self, link: usize) -> bool {
-        let Link { from, to, .. } = self.links[link];
+        let ChainLink { from, to, .. } = self.links[link];
         let is_there = from.is_none_or(|from| self.held(from.key) == from.image);
         let is_free = to.is_none_or(|to| from.is_some_and(|from| from.key == to.key) || self.held(to.key) == NOTHING);
         self.left.contains(&link) && is_there && is_free && !self.is_too_early(link)
@@ -231,7 +231,7 @@ impl Play<'_> {
         for key in keys_of(&self.links[link]) {
             self.concern.entry(key).and_modify(|left| *left -= 1);
         }
-        let Link { from, to, .. } = self.links[link];
+        let ChainLink { from, to, .. } = self.links[link];
         if let Some(leaving) = from.and_then(|from| self.leaving.get_mut(&(from.key, from.image))) {
             leaving.remove(&link);
         }
@@ -241,9 +241,9 @@ impl Play<'_> {
     }
 
     fn tell(&mut self, link: usize) {
-        let Link { from, to, .. } = self.links[link];
+        let ChainLink { from, to, .. } = self.links[link];
         self.forget(link);
-        self.told.push(Slot::One(link));
+        self.told.push(ChainSlot::One(link));
         from.into_iter().for_each(|from| _ = self.now.insert(from.key, NOTHING));
         to.into_iter().for_each(|to| _ = self.now.insert(to.key, to.image));
         for state in [from, to].into_iter().flatten() {
@@ -272,7 +272,7 @@ impl Play<'_> {
             let circle = path.split_off(begin);
             for (at, &(key, gone)) in circle.iter().enumerate() {
                 let (_, come) = circle[(at + circle.len() - 1) % circle.len()];
-                self.told.push(Slot::Exchanged { gone, come });
+                self.told.push(ChainSlot::Exchanged { gone, come });
                 self.forget(gone);
                 self.now.insert(key, self.links[come].to?.image);
             }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::source::catalog::Channel;
+use crate::source::catalog::CatalogChannel;
 
 /// Changes some rows: those with a key of `from` and up to `count` more; relative to a row where a trigger runs it.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +31,13 @@ struct Rule {
 type Version = (i64, u64);
 
 /// op, images, command, depth
-type Captured = (u8, Option<Version>, Option<Version>, u32, u8);
+type ModelRow = (u8, Option<Version>, Option<Version>, u32, u8);
 
 #[derive(Debug, Default)]
-struct Database {
+struct ModelDatabase {
     rows: BTreeMap<u64, Version>,
     rules: Vec<Rule>,
-    captured: Vec<Captured>,
+    captured: Vec<ModelRow>,
     command: u32,
     values: u64,
     /// how many values there are: few come back
@@ -48,7 +48,7 @@ struct Database {
     is_shared: bool,
 }
 
-impl Database {
+impl ModelDatabase {
     fn row(&mut self) -> u64 {
         self.values += 1;
         self.values
@@ -148,7 +148,7 @@ fn rules() -> impl Strategy<Value = Rule> {
 /// The client's table after these rows, or what does not fit.
 fn applied(
     before: &BTreeMap<i64, u64>,
-    database: &Database,
+    database: &ModelDatabase,
     others: usize,
 ) -> Result<Option<BTreeMap<i64, u64>>, String> {
     let json = |version: &Option<Version>| version.map(|(key, value)| format!(r#"{{"k":{key},"v":{value}}}"#));
@@ -184,7 +184,7 @@ fn applied(
             });
         }
     }
-    let channel = Channel { key: vec!["k".into()], ..Channel::named("t") };
+    let channel = CatalogChannel { key: vec!["k".into()], ..CatalogChannel::named("t") };
     let catalog = Catalog::of([(1, channel)]);
     if order_of(&rows, &catalog).is_torn(1) {
         // the client is told that something is missing, and loads again
@@ -224,7 +224,7 @@ proptest! {
         others in 0_usize..4,
         (distinct, audits) in (prop_oneof![Just(u64::MAX), 2_u64..4], any::<bool>()),
     ) {
-        let mut database = Database { rules, distinct, audits, ..Database::default() };
+        let mut database = ModelDatabase { rules, distinct, audits, ..ModelDatabase::default() };
         for key in keys {
             let (row, value) = (database.row(), database.value());
             database.rows.insert(row, (key, value));

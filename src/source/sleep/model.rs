@@ -11,7 +11,7 @@ const RELAYS: usize = 2;
 const TRIES: u8 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Writer {
+enum ModelWriter {
     Idle,
     /// it has drawn its transaction id
     Drew(u8),
@@ -21,7 +21,7 @@ enum Writer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Relay {
+enum ModelRelay {
     /// step 1 and 2
     Awake,
     /// inside [`take_quiet`](super::take_quiet): it holds SLEEPERS exclusively, and has or has not got QUIET
@@ -42,8 +42,8 @@ enum Relay {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct World {
-    writers: [Writer; WRITERS],
-    relays: [Relay; RELAYS],
+    writers: [ModelWriter; WRITERS],
+    relays: [ModelRelay; RELAYS],
     /// by relay: which writers' changes it has read
     read: [[bool; WRITERS]; RELAYS],
     /// by relay: a bell has come
@@ -69,8 +69,8 @@ enum Without {
 impl World {
     fn start() -> Self {
         Self {
-            writers: [Writer::Idle; WRITERS],
-            relays: [Relay::Awake; RELAYS],
+            writers: [ModelWriter::Idle; WRITERS],
+            relays: [ModelRelay::Awake; RELAYS],
             read: [[false; WRITERS]; RELAYS],
             bells: [false; RELAYS],
             tries: [0; RELAYS],
@@ -79,22 +79,24 @@ impl World {
     }
 
     fn quiet_is_held(&self) -> bool {
-        self.relays.iter().any(|relay| matches!(relay, Relay::Taking(true) | Relay::HoldsQuiet | Relay::Announcing))
+        self.relays
+            .iter()
+            .any(|relay| matches!(relay, ModelRelay::Taking(true) | ModelRelay::HoldsQuiet | ModelRelay::Announcing))
     }
 
     fn sleepers_is_exclusive(&self) -> bool {
-        self.relays.iter().any(|relay| matches!(relay, Relay::Taking(_)))
+        self.relays.iter().any(|relay| matches!(relay, ModelRelay::Taking(_)))
     }
 
     fn sleepers_is_shared(&self) -> bool {
-        use Relay::{Announced, Announcing, Asleep, Drew, Rings};
+        use ModelRelay::{Announced, Announcing, Asleep, Drew, Rings};
         self.relays.iter().any(|relay| matches!(relay, Announcing | Announced | Rings | Drew(_) | Asleep))
     }
 
     /// The oldest transaction that still runs, as a snapshot says it.
     fn xmin(&self) -> u8 {
         let running = self.writers.iter().filter_map(|writer| match writer {
-            Writer::Drew(xid) | Writer::Tested(xid, _) if *xid > 0 => Some(*xid),
+            ModelWriter::Drew(xid) | ModelWriter::Tested(xid, _) if *xid > 0 => Some(*xid),
             _ => None,
         });
         running.min().unwrap_or(self.next_xid)
@@ -102,16 +104,16 @@ impl World {
 
     fn reads(&mut self, relay: usize) {
         for (read, writer) in self.read[relay].iter_mut().zip(&self.writers) {
-            *read |= *writer == Writer::Committed;
+            *read |= *writer == ModelWriter::Committed;
         }
     }
 
     /// Whether nobody sleeps through a change: the promise of the protocol.
     fn is_right(&self) -> bool {
         (0..RELAYS).all(|relay| {
-            self.relays[relay] != Relay::Asleep
+            self.relays[relay] != ModelRelay::Asleep
                 || self.bells[relay]
-                || (0..WRITERS).all(|writer| self.writers[writer] != Writer::Committed || self.read[relay][writer])
+                || (0..WRITERS).all(|writer| self.writers[writer] != ModelWriter::Committed || self.read[relay][writer])
         })
     }
 
@@ -121,21 +123,21 @@ impl World {
         for index in 0..WRITERS {
             let mut world = self.clone();
             world.writers[index] = match self.writers[index] {
-                Writer::Idle if without == Without::IdBeforeTest => Writer::Tested(0, !self.quiet_is_held()),
-                Writer::Idle => {
+                ModelWriter::Idle if without == Without::IdBeforeTest => ModelWriter::Tested(0, !self.quiet_is_held()),
+                ModelWriter::Idle => {
                     world.next_xid += 1;
-                    Writer::Drew(self.next_xid)
+                    ModelWriter::Drew(self.next_xid)
                 }
-                Writer::Drew(xid) => Writer::Tested(xid, !self.quiet_is_held()),
-                Writer::Tested(0, rings) => {
+                ModelWriter::Drew(xid) => ModelWriter::Tested(xid, !self.quiet_is_held()),
+                ModelWriter::Tested(0, rings) => {
                     world.next_xid += 1;
-                    Writer::Tested(self.next_xid, rings)
+                    ModelWriter::Tested(self.next_xid, rings)
                 }
-                Writer::Tested(_, rings) => {
+                ModelWriter::Tested(_, rings) => {
                     world.bells.iter_mut().for_each(|bell| *bell |= rings);
-                    Writer::Committed
+                    ModelWriter::Committed
                 }
-                Writer::Committed => continue,
+                ModelWriter::Committed => continue,
             };
             next.push(world);
         }
@@ -146,69 +148,69 @@ impl World {
     }
 
     fn steps_of(&self, index: usize, without: Without, next: &mut Vec<Self>) {
-        let with = |relay: Relay| {
+        let with = |relay: ModelRelay| {
             let mut world = self.clone();
             world.relays[index] = relay;
             world
         };
         let keeps_sleepers = without != Without::Sleepers;
         match self.relays[index] {
-            Relay::Awake => {
+            ModelRelay::Awake => {
                 if !keeps_sleepers || (!self.sleepers_is_exclusive() && !self.sleepers_is_shared()) {
-                    next.push(with(Relay::Taking(false)));
+                    next.push(with(ModelRelay::Taking(false)));
                 }
                 if self.tries[index] < TRIES && !self.sleepers_is_exclusive() {
-                    next.push(with(Relay::Announced));
+                    next.push(with(ModelRelay::Announced));
                 }
             }
-            Relay::Taking(false) => {
+            ModelRelay::Taking(false) => {
                 if !self.quiet_is_held() {
-                    next.push(with(Relay::Taking(true)));
+                    next.push(with(ModelRelay::Taking(true)));
                 }
-                next.push(with(Relay::Awake));
+                next.push(with(ModelRelay::Awake));
             }
-            Relay::Taking(true) => next.push(with(Relay::HoldsQuiet)),
-            Relay::HoldsQuiet => {
+            ModelRelay::Taking(true) => next.push(with(ModelRelay::HoldsQuiet)),
+            ModelRelay::HoldsQuiet => {
                 if self.sleepers_is_shared() && keeps_sleepers {
-                    next.push(with(Relay::Awake));
+                    next.push(with(ModelRelay::Awake));
                 }
                 if self.tries[index] < TRIES && !self.sleepers_is_exclusive() {
-                    next.push(with(Relay::Announcing));
+                    next.push(with(ModelRelay::Announcing));
                 }
             }
-            Relay::Announcing => next.push(with(Relay::Announced)),
-            Relay::Announced => {
+            ModelRelay::Announcing => next.push(with(ModelRelay::Announced)),
+            ModelRelay::Announced => {
                 if !self.quiet_is_held() || without == Without::BellRings {
-                    next.push(with(Relay::Rings));
+                    next.push(with(ModelRelay::Rings));
                 }
             }
-            Relay::Rings if without == Without::Barrier => next.push(with(Relay::Drew(0))),
-            Relay::Rings => {
+            ModelRelay::Rings if without == Without::Barrier => next.push(with(ModelRelay::Drew(0))),
+            ModelRelay::Rings => {
                 let mut world = self.clone();
-                world.relays[index] = Relay::Drew(self.next_xid);
+                world.relays[index] = ModelRelay::Drew(self.next_xid);
                 world.next_xid += 1;
                 world.tries[index] += 1;
                 next.push(world);
             }
-            Relay::Drew(barrier) => {
+            ModelRelay::Drew(barrier) => {
                 // one snapshot is both: what is read, and whether it is beyond the barrier
                 let mut world = self.clone();
                 world.bells[index] = false;
                 world.reads(index);
                 if self.xmin() > barrier {
-                    world.relays[index] = Relay::Asleep;
+                    world.relays[index] = ModelRelay::Asleep;
                 }
                 next.push(world);
-                next.push(with(Relay::Awake));
+                next.push(with(ModelRelay::Awake));
             }
-            Relay::Asleep => {
+            ModelRelay::Asleep => {
                 if self.bells[index] {
                     let mut world = self.clone();
                     world.bells[index] = false;
                     world.reads(index);
                     next.push(world);
                 }
-                next.push(with(Relay::Awake));
+                next.push(with(ModelRelay::Awake));
             }
         }
     }

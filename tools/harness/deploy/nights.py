@@ -22,7 +22,7 @@ from harness.websocket import Inbox
 ATTEMPTS = 12  # to reach a database that is away: half a minute
 WITHIN = 90  # seconds for them
 HOUR = 3600
-WITNESSES = 4  # lines of an outage: of the relay two, and one each of what reads the catalogue beside it
+REPORTERS = 4  # lines of an outage: of the relay two, and one each of what reads the catalogue beside it
 
 
 def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any) -> Any:
@@ -64,7 +64,7 @@ def log(cluster: kit.Cluster) -> Iterator[Any]:
     loud = [line for line in lines[began:] if line["level"] in ("WARN", "ERROR")]
     yield from (f"a line without event: {line}" for line in lines if "event" not in line)
     yield from (f"a warning without cause: {line}" for line in loud if not line.get("error"))
-    if [line.get("event") for line in loud].count("source_down") != 1 or len(loud) > WITNESSES:
+    if [line.get("event") for line in loud].count("source_down") != 1 or len(loud) > REPORTERS:
         yield f"an outage of {ATTEMPTS} attempts is {len(loud)} lines: {[line.get('event') for line in loud]}"
     listening = [line for line in lines if line["event"] == "listening"]
     if (

@@ -11,9 +11,9 @@ use p521::{EncodedPoint, FieldBytes, PublicKey};
 
 /// A public key on P-521.
 #[derive(Clone)]
-pub(super) struct Key(VerifyingKey);
+pub(super) struct P521Key(VerifyingKey);
 
-impl Key {
+impl P521Key {
     pub(super) fn of_pem(pem: &str) -> Option<Self> {
         let key = PublicKey::from_public_key_pem(pem).ok()?;
         Self::of_point(&key.to_encoded_point(false))

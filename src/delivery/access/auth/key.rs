@@ -24,7 +24,7 @@ pub struct Key {
 #[derive(Clone)]
 enum Checks {
     Library(DecodingKey, Vec<Algorithm>),
-    Es512(es512::Key),
+    Es512(es512::P521Key),
 }
 
 /// The first part of a token.
@@ -59,7 +59,7 @@ impl Key {
             return Err("this is a private key: give the public one");
         }
         let bytes = pem.as_bytes();
-        let checks = if let Some(key) = es512::Key::of_pem(pem) {
+        let checks = if let Some(key) = es512::P521Key::of_pem(pem) {
             Checks::Es512(key)
         } else if let Ok(key) = DecodingKey::from_rsa_pem(bytes) {
             Checks::Library(key, RSA.to_vec())
@@ -92,7 +92,7 @@ impl Key {
                         EllipticCurve::P256 => vec![Algorithm::ES256],
                         EllipticCurve::P384 => vec![Algorithm::ES384],
                         EllipticCurve::P521 if named.as_ref().is_none_or(|named| named == ES512) => {
-                            let key = es512::Key::of_coordinates(&key.x, &key.y)?;
+                            let key = es512::P521Key::of_coordinates(&key.x, &key.y)?;
                             return Some(Self { id, checks: Checks::Es512(key) });
                         }
                         _ => return None,

@@ -14,14 +14,14 @@ pub struct Stated(pub(super) Vec<Claim>);
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Concerned {
     /// maybe every holder
-    pub all: Option<Named>,
+    pub all: Option<ChangesOf>,
     /// those that columns name so, by the place of the claim
-    pub these: HashMap<(usize, Box<str>), Named>,
+    pub these: HashMap<(usize, Box<str>), ChangesOf>,
 }
 
 /// Whose changes were of a holder, or of all of a table that says whose a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Named {
+pub enum ChangesOf {
     /// nobody's: what changed may be of anybody, as no column says whose it is
     ByNone,
     /// those of this transaction: between its rows nothing is seen
@@ -40,12 +40,12 @@ impl Stated {
         for (tx, update) in cut.changes.iter().filter_map(|change| Some((change.tx, change.update.as_ref()?))) {
             for (at, follow) in self.follows(&update.channel) {
                 match holders_of(update, follow) {
-                    Some(forms) => forms.into_iter().for_each(|form| concerned.note((at, form), Named::ByOne(tx))),
-                    None if follow.holder.is_none() => concerned.note_all(Named::ByNone),
-                    None => concerned.note_all(Named::ByOne(tx)),
+                    Some(forms) => forms.into_iter().for_each(|form| concerned.note((at, form), ChangesOf::ByOne(tx))),
+                    None if follow.holder.is_none() => concerned.note_all(ChangesOf::ByNone),
+                    None => concerned.note_all(ChangesOf::ByOne(tx)),
                 }
                 // there is nothing more to learn
-                if concerned.all == Some(Named::BySeveral) {
+                if concerned.all == Some(ChangesOf::BySeveral) {
                     return concerned;
                 }
             }
@@ -67,7 +67,7 @@ impl Stated {
 
 impl Concerned {
     /// Maybe every holder.
-    pub fn everybody(named: Named) -> Self {
+    pub fn everybody(named: ChangesOf) -> Self {
         Self { all: Some(named), these: HashMap::new() }
     }
 
@@ -76,16 +76,16 @@ impl Concerned {
         self.all.is_none() && self.these.is_empty()
     }
 
-    fn note(&mut self, whom: (usize, Box<str>), by: Named) {
+    fn note(&mut self, whom: (usize, Box<str>), by: ChangesOf) {
         self.these.entry(whom).and_modify(|named| *named = named.and(by)).or_insert(by);
     }
 
-    fn note_all(&mut self, by: Named) {
+    fn note_all(&mut self, by: ChangesOf) {
         self.all = Some(self.all.map_or(by, |named| named.and(by)));
     }
 }
 
-impl Named {
+impl ChangesOf {
     /// Both, in one cut or in several.
     pub(super) fn and(self, other: Self) -> Self {
         match (self, other) {

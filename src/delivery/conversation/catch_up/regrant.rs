@@ -18,12 +18,12 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 
 use super::send::TAKEN_WITHIN;
-use super::{CatchUp, Failed};
+use super::{CatchUp, JoinFailed};
 use crate::change::{Change, Json};
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::fanout::fold::{fold, unchanged};
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{JoinError, JoinOutcome, Shown, Subscription};
+use crate::delivery::fanout::hub::{JoinError, JoinOutcome, ShownUpTo, Subscription};
 use crate::delivery::fanout::told::Told;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::visible::RowImages;
@@ -70,7 +70,7 @@ struct Candidates {
 
 impl CatchUp {
     /// Takes the place of a subscription. `None` where not all can be named that its client has to be told.
-    pub(super) async fn regrant(&mut self, former: &Former) -> Result<Option<Subscription>, Failed> {
+    pub(super) async fn regrant(&mut self, former: &Former) -> Result<Option<Subscription>, JoinFailed> {
         self.from = "members";
         let shown = former.with(|former| self.hub.shown_by(former, self.who.as_deref()));
         let place = former.with(Subscription::place);
@@ -78,12 +78,12 @@ impl CatchUp {
         let Ok(before) = self.hub.projection(&shown.key) else { return Ok(None) };
         // what is told now overtakes what was owed
         let taken = timeout(TAKEN_WITHIN, self.writer.written_to(number, until)).await;
-        taken.map_err(|_| Failed::Unanswered)?.map_err(|_| Failed::Gone)?;
+        taken.map_err(|_| JoinFailed::Unanswered)?.map_err(|_| JoinFailed::Gone)?;
         // meanwhile its other channels may wait for this one
         timeout(WITHIN, self.take_over(&shown, &before)).await.unwrap_or(Ok(None))
     }
 
-    async fn take_over(&mut self, shown: &Shown, before: &Projection) -> Result<Option<Subscription>, Failed> {
+    async fn take_over(&mut self, shown: &ShownUpTo, before: &Projection) -> Result<Option<Subscription>, JoinFailed> {
         loop {
             self.look_again().await?;
             if !self.key.is_but_for_members(&shown.key) {
@@ -102,7 +102,7 @@ impl CatchUp {
                 Ok(Some(entered)) => entered,
                 Ok(None) => continue,
                 // its client has both views for a moment: it loads again where that is one too many
-                Err(Failed::TooMany(_)) => return Ok(None),
+                Err(JoinFailed::TooMany(_)) => return Ok(None),
                 Err(failed) => return Err(failed),
             };
             let turn = self.sieve().await;
@@ -117,9 +117,9 @@ impl CatchUp {
     }
 
     /// Becomes a member of the view, at the first boundary from `seen` on. `None` where its holder's values are others by then.
-    async fn enter_at(&self, seen: &Snapshot) -> Result<Option<(Subscription, Boundary)>, Failed> {
+    async fn enter_at(&self, seen: &Snapshot) -> Result<Option<(Subscription, Boundary)>, JoinFailed> {
         while self.hub.reach(seen).await.is_ok() {
-            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.party, seen, self.incarnation) {
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, seen, self.incarnation) {
                 Ok(JoinOutcome::Joined { subscription, boundary, .. }) => return Ok(Some((subscription, boundary))),
                 // a cut is arriving, or its holder is in doubt
                 Ok(JoinOutcome::Later) => self.hub.wait_until_settled(self.who.as_deref()).await,
@@ -139,9 +139,9 @@ impl CatchUp {
         let (answer, answered) = oneshot::channel();
         let page = PageSpec { ordering: Ordering::Key, bound: None, limit: ROWS, bytes: BYTES, wants_count: false };
         let shown = request::Shown::by(|json, _| Some(json.into()));
-        let asker = self.party.clone();
+        let asker = self.asker.clone();
         let request = Request::Page { channel, predicate, page, shown, asker, answer, permit: None };
-        self.hub.ask(request, &self.party).await;
+        self.hub.ask(request, &self.asker).await;
         let Ok(PageAnswer::Page(page)) = answered.await else { return None };
         if page.more || page.rows.iter().any(|(_, is_whole)| !is_whole) {
             return None;
@@ -153,7 +153,7 @@ impl CatchUp {
     /// What the client is told that was shown `before` up to where it is held, and is shown what it may see from `boundary` on.
     fn difference(
         &self,
-        shown: &Shown,
+        shown: &ShownUpTo,
         before: &Projection,
         candidates: Candidates,
         boundary: &Boundary,

@@ -12,7 +12,7 @@
 use tokio::sync::mpsc;
 
 use super::send::CHUNK;
-use super::{CatchUp, Failed, Rows};
+use super::{CatchUp, JoinFailed, Rows};
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::fanout::hub::{Freshness, NoPage};
 use crate::delivery::wire::protocol;
@@ -36,7 +36,7 @@ pub(super) struct Part {
 }
 
 impl CatchUp {
-    pub(super) async fn say_no_rows(&self) -> Result<(), Failed> {
+    pub(super) async fn say_no_rows(&self) -> Result<(), JoinFailed> {
         let text = format!("the rows of channel {} cannot be read: the server's log says why", self.key.label());
         let reference = self.reference.as_ref();
         self.say(&match reference {
@@ -52,7 +52,7 @@ impl CatchUp {
         part: Option<Part>,
         in_pages: bool,
         freshness: Freshness<'_>,
-    ) -> Result<Rows, Failed> {
+    ) -> Result<Rows, JoinFailed> {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
         let mut goes_on = part.is_some();
@@ -64,11 +64,11 @@ impl CatchUp {
             let (limit, bytes) = (PAGE_ROWS, PAGE_BYTES);
             let spec = PageSpec { ordering: Ordering::Key, bound, limit, bytes, wants_count: false };
             let freshness = part.as_ref().map_or(begin, |part| Freshness::ReplayedFrom(&part.seen));
-            let page = self.hub.page(&self.key, &self.projection, &spec, freshness, &self.party).await;
+            let page = self.hub.page(&self.key, &self.projection, &spec, freshness, &self.asker).await;
             let page = match (page, &part) {
                 // they were read by the rules of before: it begins anew by those of now
                 (Ok(page), None) if page.floor != floor => return Ok(Rows::Outdated),
-                (Ok(page), Some(_)) if page.floor != floor => return Err(Failed::Unanswered),
+                (Ok(page), Some(_)) if page.floor != floor => return Err(JoinFailed::Unanswered),
                 (Ok(page), _) => page,
                 (Err(NoPage::Unfit(_)), None) => return self.whole_table().await,
                 (Err(NoPage::Refused), None) => return Ok(Rows::Refused),
@@ -79,13 +79,13 @@ impl CatchUp {
                     (part, goes_on) = (None, false);
                     continue;
                 }
-                (Err(_), _) => return Err(Failed::Unanswered),
+                (Err(_), _) => return Err(JoinFailed::Unanswered),
             };
             if page.more && !in_pages {
                 return self.whole_table().await;
             }
             if !self.may_tell(&page.boundary.cursor.seen).await {
-                return if part.is_some() { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
+                return if part.is_some() { Err(JoinFailed::Unanswered) } else { Ok(Rows::Outdated) };
             }
             let (seen, token) = match &part {
                 Some(part) => (part.seen.clone(), part.token.clone()),
@@ -101,7 +101,7 @@ impl CatchUp {
             for (at, part) in parts.iter().enumerate() {
                 let cursor = next.as_deref().filter(|_| at + 1 == parts.len());
                 if self.hub.floor_of(&self.key) != floor {
-                    return Err(Failed::Unanswered);
+                    return Err(JoinFailed::Unanswered);
                 }
                 self.say(&protocol::snapshot(&label, &part.rows, part.omitted, cursor)).await?;
             }
@@ -112,7 +112,7 @@ impl CatchUp {
                     self.hub.wait_for_fresh_read().await;
                 }
                 if self.hub.reach(&page.boundary.cursor.seen).await.is_err() {
-                    return Err(Failed::Unanswered);
+                    return Err(JoinFailed::Unanswered);
                 }
                 self.say(&protocol::last_snapshot(&label, &token)).await?;
                 return Ok(Rows::Sent { seen, goes_on });
@@ -122,13 +122,13 @@ impl CatchUp {
     }
 
     /// Sends the current rows as they are in one transaction, and says as of when.
-    async fn whole_table(&mut self) -> Result<Rows, Failed> {
+    async fn whole_table(&mut self) -> Result<Rows, JoinFailed> {
         let label = self.key.label();
         let epoch = self.hub.epoch_of(self.who.as_deref());
         let (answer, mut answers) = mpsc::channel(1);
         let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
-        let (channel, asker) = (label.channel.clone(), self.party.clone());
-        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.party).await;
+        let (channel, asker) = (label.channel.clone(), self.asker.clone());
+        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.asker).await;
         let (mut part, mut has_said) = (String::new(), false);
         let mut is_known = !self.key.has_members();
         loop {
@@ -142,11 +142,11 @@ impl CatchUp {
             }
             let is_of_this_epoch = !self.key.has_members() || self.hub.epoch_of(self.who.as_deref()) == epoch;
             if !is_of_this_epoch || !self.hub.is_allowed(&self.key, self.who.as_deref()) {
-                return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
+                return if has_said { Err(JoinFailed::Unanswered) } else { Ok(Rows::Outdated) };
             }
             // they were read by the rules of before: it begins anew by those of now
             if self.hub.floor_of(&self.key) != floor {
-                return if has_said { Err(Failed::Unanswered) } else { Ok(Rows::Outdated) };
+                return if has_said { Err(JoinFailed::Unanswered) } else { Ok(Rows::Outdated) };
             }
             match answer {
                 Some(RowsPart::Rows(rows)) => {
@@ -180,21 +180,21 @@ impl CatchUp {
                     return Ok(Rows::Sent { seen: boundary.cursor.seen, goes_on: false });
                 }
                 Some(RowsPart::Refused) => return Ok(Rows::Refused),
-                None => return Err(Failed::Unanswered),
+                None => return Err(JoinFailed::Unanswered),
             }
         }
     }
 
     /// Sends a page of the current rows, and says as of when.
-    pub(super) async fn page(&mut self, spec: &PageSpec, freshness: Freshness<'_>) -> Result<Rows, Failed> {
+    pub(super) async fn page(&mut self, spec: &PageSpec, freshness: Freshness<'_>) -> Result<Rows, JoinFailed> {
         self.from = "page";
-        let page = self.hub.page(&self.key, &self.projection, spec, freshness, &self.party).await;
+        let page = self.hub.page(&self.key, &self.projection, spec, freshness, &self.asker).await;
         let page = match page {
             Ok(page) => page,
             Err(NoPage::Outdated) => return Ok(Rows::Outdated),
             Err(NoPage::Refused) => return Ok(Rows::Refused),
-            Err(NoPage::Unfit(what)) => return Err(Failed::NoOrder(what)),
-            Err(NoPage::Unanswered) => return Err(Failed::Unanswered),
+            Err(NoPage::Unfit(what)) => return Err(JoinFailed::NoOrder(what)),
+            Err(NoPage::Unanswered) => return Err(JoinFailed::Unanswered),
         };
         self.know(page.boundary.cursor.incarnation).await;
         if !self.may_tell(&page.boundary.cursor.seen).await {
@@ -203,7 +203,7 @@ impl CatchUp {
         let label = self.key.label();
         for part in page.parts.iter().rev().skip(1).rev() {
             if self.hub.floor_of(&self.key) != page.floor {
-                return Err(Failed::Unanswered);
+                return Err(JoinFailed::Unanswered);
             }
             self.say(&protocol::rows(&label, part, None)).await?;
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
-use super::{CatchUp, Failed, Stop};
+use super::{CatchUp, CatchUpStop, JoinFailed};
 use crate::change::Change;
 use crate::delivery::fanout::told::Told;
 use crate::delivery::wire::{frame, protocol};
@@ -63,7 +63,7 @@ impl CatchUp {
         mut changes: impl Iterator<Item = &'a Change> + Send,
         inside: &str,
         end: Option<&str>,
-    ) -> Result<u64, Stop> {
+    ) -> Result<u64, CatchUpStop> {
         let mut frames = Vec::new();
         let mut count = 0;
         let mut next = self.next_told(&mut changes).await;
@@ -91,19 +91,19 @@ impl CatchUp {
         Ok(count)
     }
 
-    pub(super) async fn tell_gap(&self, gap: Gap) -> Result<(), Failed> {
+    pub(super) async fn tell_gap(&self, gap: Gap) -> Result<(), JoinFailed> {
         self.hub.metrics().count_gap(gap.as_str());
         self.say(&protocol::gap(&self.key.label(), gap)).await
     }
 
-    pub(super) async fn say(&self, message: &str) -> Result<(), Failed> {
+    pub(super) async fn say(&self, message: &str) -> Result<(), JoinFailed> {
         self.put(&frame::text_frame(message)).await
     }
 
     /// Writes whole frames, and then waits as long as all so far take at the pace that is set.
-    pub(super) async fn put(&self, frames: &[u8]) -> Result<(), Failed> {
+    pub(super) async fn put(&self, frames: &[u8]) -> Result<(), JoinFailed> {
         let written = timeout(TAKEN_WITHIN, self.writer.write(frames, &self.cancel)).await;
-        written.map_err(|_| Failed::Unanswered)?.map_err(|_| Failed::Gone)?;
+        written.map_err(|_| JoinFailed::Unanswered)?.map_err(|_| JoinFailed::Gone)?;
         let sent = self.sent.fetch_add(frames.len() as u64, Relaxed) + frames.len() as u64;
         if let Some(due) = self.hub.time_for(sent) {
             tokio::time::sleep_until(self.began + due).await;

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::change::{Channel, Cut, Event, Floor, Start, Update};
-use crate::delivery::access::party::Most;
+use crate::delivery::access::shares::Most;
 use crate::delivery::fanout::hub::{Settings, Source};
 use crate::delivery::scope::selection::Selection;
 use crate::delivery::socket::send_queue::DueCache;
@@ -120,7 +120,7 @@ impl Stage {
     }
 
     /// A subscriber of pets on its way.
-    fn resume(&self, wish: SubscribeOptions) -> tokio::task::JoinHandle<Result<Subscription, Failed>> {
+    fn resume(&self, wish: SubscribeOptions) -> tokio::task::JoinHandle<Result<Subscription, JoinFailed>> {
         let key = ViewKey::named("pets", Selection::default());
         let (hub, writer) = (self.hub.clone(), self.writer.clone());
         tokio::spawn(CatchUp::new(hub, writer, key, None, "me".into(), None, CancelFlag::default()).run(wish))
@@ -194,7 +194,7 @@ async fn a_position_is_not_carried_into_another_incarnation_of_the_server() {
 
     stage.events.send(begin(2, &[old, Incarnation { id: 2, bound: Some(50) }], true)).await.unwrap();
     stage.events.send(cut(2)).await.unwrap();
-    assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
+    assert!(matches!(resuming.await.unwrap(), Err(JoinFailed::Unanswered)));
     assert_eq!(stage.end().await, "", "no message whose cursor the next life would honour");
 }
 
@@ -230,7 +230,7 @@ async fn a_position_of_the_future_is_not_waited_for_for_ever() {
         }
     });
     let written = stage.hub.written_up_to(&stage.writer, &Snapshot::all_before(1_000)).await;
-    assert_eq!(written.unwrap_err(), crate::delivery::fanout::hub::Unwritten::Ahead);
+    assert_eq!(written.unwrap_err(), crate::delivery::fanout::hub::NotSynced::Ahead);
     stage.hub.written_up_to(&stage.writer, &Snapshot::all_before(11)).await.unwrap();
     source.abort();
     assert_eq!(stage.end().await, "");
@@ -285,7 +285,7 @@ async fn rows_behind_which_something_is_missing_are_read_again() {
         stage.give_rows(old.clone()).await;
         stage.give_past(vec![ReplayPart::Gap(Gap::Retention)]).await;
     }
-    assert!(matches!(resuming.await.unwrap(), Err(Failed::Unanswered)));
+    assert!(matches!(resuming.await.unwrap(), Err(JoinFailed::Unanswered)));
     assert_eq!(types(&stage.end().await), ["snapshot", "gap"].repeat(SNAPSHOTS as usize));
 }
 

@@ -10,7 +10,7 @@ use super::Limits;
 use crate::delivery::wire::command;
 
 /// The commands of one client.
-pub(super) struct Pace {
+pub(super) struct CommandPace {
     bucket: DefaultDirectRateLimiter,
     /// a client that comes with all its subscriptions, or lets go of them, says so at once
     joins: DefaultDirectRateLimiter,
@@ -25,7 +25,7 @@ pub(super) struct TooFast {
     pub(super) refused: u32,
 }
 
-impl Pace {
+impl CommandPace {
     pub(super) fn new(limits: &Limits) -> Self {
         let quota = Quota::per_second(limits.commands_per_second);
         // to join all, and to leave all

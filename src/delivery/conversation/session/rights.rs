@@ -8,9 +8,9 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::delivery::access::auth::Identity;
-use crate::delivery::conversation::catch_up::{Failed, Former, SubscribeOptions};
+use crate::delivery::conversation::catch_up::{Former, JoinFailed, SubscribeOptions};
 use crate::delivery::conversation::session::Session;
-use crate::delivery::conversation::token_lease::Due;
+use crate::delivery::conversation::token_lease::LeaseDue;
 use crate::delivery::fanout::hub::{JoinError, Subscription};
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::CancelFlag;
@@ -29,15 +29,15 @@ impl Session {
             return Poll::Pending;
         }
         match ready!(pass.poll_due(context)) {
-            Due::Expiring => {
+            LeaseDue::Expiring => {
                 let seconds = pass.remaining().unwrap_or_default().as_secs();
                 self.writer.say(&protocol::token_expiring(seconds));
             }
-            Due::Expired => self.writer.close(CloseCode::Unauthenticated, "the token has expired"),
-            Due::Nobody if self.subscriptions.is_empty() && self.pending.is_none() => {
+            LeaseDue::Expired => self.writer.close(CloseCode::Unauthenticated, "the token has expired"),
+            LeaseDue::Nobody if self.subscriptions.is_empty() && self.pending.is_none() => {
                 self.writer.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
             }
-            Due::Nobody | Due::Nothing => {}
+            LeaseDue::Nobody | LeaseDue::Nothing => {}
         }
         Poll::Ready(())
     }
@@ -51,13 +51,13 @@ impl Session {
             let text = "this server checks no tokens: every channel is open";
             return self.refuse(&protocol::error("not_supported", text, reference));
         };
-        if self.party.shares().is_suspect(self.party.address()) {
+        if self.share.shares().is_suspect(self.share.address()) {
             self.hub.metrics().count_limit("forged");
             return self.refuse(&protocol::rate_limited(FORGED_PAUSE, reference));
         }
         if let Err(reason) = pass.renew(token) {
             if reason.is_forged() {
-                self.party.shares().suspect(self.party.address());
+                self.share.shares().suspect(self.share.address());
             }
             if let Some(unlogged) = self.hub.metrics().refuse("token") {
                 tracing::warn!(event = "auth_refused", %reason, unlogged);
@@ -66,11 +66,11 @@ impl Session {
         }
         let who = pass.who().clone();
         // also one that came without a token counts for its user from now on
-        if let Err(what) = self.party.belongs_to(who.user.as_ref()) {
+        if let Err(what) = self.share.belongs_to(who.user.as_ref()) {
             self.hub.metrics().count_limit(what.limit);
             return self.writer.close(CloseCode::Overloaded, what.reason);
         }
-        self.party.is_known();
+        self.share.is_known();
         self.inbound.allow(self.limits.message_bytes);
         let seconds = pass.remaining().map(|remaining| remaining.as_secs());
         self.hub.keepalive().belongs_to(self.standing, who.user.clone());
@@ -169,7 +169,7 @@ impl Session {
                 }
                 Err(error) => {
                     drop(subscription);
-                    let (code, text) = Failed::from(error).explain(&asked);
+                    let (code, text) = JoinFailed::from(error).explain(&asked);
                     self.refuse(&protocol::channel_error(code, &text, &asked.label()));
                 }
             }

@@ -10,23 +10,23 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::change::{Change, Channel, Claim, Cut, Event, Policy, Start};
-use crate::delivery::access::claims::Named;
+use crate::delivery::access::claims::ChangesOf;
 use crate::delivery::access::floors::Floors;
 use crate::delivery::access::policy::Policies;
-use crate::delivery::fanout::hub::{Hub, JoinError, State};
+use crate::delivery::fanout::hub::{Hub, HubState, JoinError};
 use crate::delivery::fanout::route::{Routed, Shed, Views};
 use crate::delivery::fanout::view::View;
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::projection::Unfit;
 use crate::delivery::socket::send_queue::Lost;
-use crate::delivery::socket::writer::{Order, SocketWriter};
+use crate::delivery::socket::writer::{Instruction, SocketWriter};
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
 use crate::incarnations::Gap;
 use crate::sync::lock;
 
-impl State {
+impl HubState {
     /// Whether the stream still brings changes from before some floor.
     fn notice_floors(&mut self) {
         let seen = self.boundary.as_ref().map(|boundary| &boundary.cursor.seen);
@@ -97,7 +97,7 @@ impl Hub {
                 {
                     let mut state = lock(&self.state);
                     if state.claims.stated().follow(&channel) {
-                        self.hold_all(&mut state, Named::BySeveral);
+                        self.hold_all(&mut state, ChangesOf::BySeveral);
                     }
                 }
                 // behind the holds, so that nobody who is held goes on as if nothing were missing
@@ -112,7 +112,7 @@ impl Hub {
                     keys.revoke(&user, UNIX_EPOCH + Duration::from_micros(at.try_into().unwrap_or_default()));
                 }
                 // each looks whether its token is among them: some may be of after that moment
-                self.keepalive.of_user(&user).iter().for_each(|writer| writer.order(Order::Revoked));
+                self.keepalive.of_user(&user).iter().for_each(|writer| writer.order(Instruction::Revoked));
             }
         }
     }
@@ -204,7 +204,7 @@ impl Hub {
     }
 
     /// Views that were told a chunk of a cut, and nothing at its end, are told that it has ended. Bytes that this added.
-    fn end_cut(&self, state: &mut State, touched: &mut Vec<Arc<View>>, cut: &Cut) -> u64 {
+    fn end_cut(&self, state: &mut HubState, touched: &mut Vec<Arc<View>>, cut: &Cut) -> u64 {
         let Some(end) = &cut.end else {
             state.amid.extend(touched.iter().filter(|view| !view.is_amid(true)).cloned());
             return 0;
@@ -270,7 +270,7 @@ impl Hub {
         let mut state = lock(&self.state);
         let has_other_claims = claims.is_some_and(|claims| state.claims.state(claims));
         if has_other_claims {
-            self.hold_all(&mut state, Named::ByNone);
+            self.hold_all(&mut state, ChangesOf::ByNone);
         }
         let floors = Floors::new(&channels);
         let policies = Policies::new(policies, &floors);
@@ -278,7 +278,7 @@ impl Hub {
             floors.raised_since(&state.floors).map(|(name, notifies)| (name.clone(), notifies)).collect();
         // DDL may have made other rows of those that say who is a member
         if raised.iter().any(|(name, _)| state.claims.stated().follow(name)) {
-            self.hold_all(&mut state, Named::ByNone);
+            self.hold_all(&mut state, ChangesOf::ByNone);
         }
         if floors != state.floors {
             state.history.forget(|change| floors.cover(change));
@@ -289,7 +289,7 @@ impl Hub {
         // also who is on his way to a channel; not the first time, which those who are there wait for
         let has_others = state.policies != before || has_other_claims;
         if self.settings.keys.is_some() && before.is_some() && has_others {
-            self.keepalive.all().iter().for_each(|writer| writer.order(Order::Reconsider));
+            self.keepalive.all().iter().for_each(|writer| writer.order(Instruction::Reconsider));
         }
         let listed = channels.into_iter().filter(|channel| !channel.is_unlisted);
         let channels: BTreeMap<_, _> = listed.map(|channel| (channel.name, channel.columns)).collect();
@@ -340,7 +340,7 @@ impl Hub {
 
     /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
     /// once all were tried is from before, and is dropped: they are too slow, and come back.
-    fn tell_of_floors(&self, state: MutexGuard<'_, State>, raised: &[(Arc<str>, bool)]) {
+    fn tell_of_floors(&self, state: MutexGuard<'_, HubState>, raised: &[(Arc<str>, bool)]) {
         if raised.is_empty() {
             return;
         }
@@ -382,7 +382,7 @@ impl Hub {
 
     fn append_to_views(
         &self,
-        state: MutexGuard<'_, State>,
+        state: MutexGuard<'_, HubState>,
         message: impl Fn(&Label, &str) -> String,
         wanted: impl Fn(&View) -> bool,
     ) {

@@ -3,11 +3,11 @@
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{Hub, State, Subscription};
+use super::{Hub, HubState, Subscription};
 use crate::change::Cut;
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::party::TooMany;
+use crate::delivery::access::shares::TooMany;
 use crate::delivery::fanout::view::View;
 use crate::delivery::scope::projection::Unfit;
 use crate::delivery::scope::view_key::ViewKey;
@@ -73,12 +73,12 @@ impl Hub {
         key: &ViewKey,
         who: Option<&Identity>,
         writer: &Arc<SocketWriter>,
-        party: &Arc<str>,
+        asker: &Arc<str>,
         reference: Option<&serde_json::Value>,
     ) -> Result<Subscription, JoinError> {
         let mut state = self.joinable(key)?;
         state.is_held(key, who)?;
-        let subscription = self.member(&mut state, key, who, writer, party)?;
+        let subscription = self.member(&mut state, key, who, writer, asker)?;
         let cursor = ResumeToken::of(&state.cursor, subscription.mark()).to_string();
         let message = protocol::subscribed(&key.label(), &cursor, false, 0, reference);
         subscription.follow(&[&message], &CancelFlag::default());
@@ -95,7 +95,7 @@ impl Hub {
         key: &ViewKey,
         who: Option<&Identity>,
         writer: &Arc<SocketWriter>,
-        party: &Arc<str>,
+        asker: &Arc<str>,
         seen: &Snapshot,
         incarnation: u64,
     ) -> Result<JoinOutcome, JoinError> {
@@ -116,12 +116,12 @@ impl Hub {
             return Ok(JoinOutcome::BeyondMemory);
         }
         let cuts = state.history.since(seen);
-        let subscription = self.member(&mut state, key, who, writer, party)?;
+        let subscription = self.member(&mut state, key, who, writer, asker)?;
         Ok(JoinOutcome::Joined { subscription, cuts, boundary })
     }
 
     /// The state, if a view may be joined.
-    fn joinable(&self, key: &ViewKey) -> Result<MutexGuard<'_, State>, JoinError> {
+    fn joinable(&self, key: &ViewKey) -> Result<MutexGuard<'_, HubState>, JoinError> {
         let state = lock(&self.state);
         match key {
             _ if !self.is_live() => Err(JoinError::NotLive),
@@ -132,11 +132,11 @@ impl Hub {
 
     fn member(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut HubState,
         key: &ViewKey,
         who: Option<&Identity>,
         writer: &Arc<SocketWriter>,
-        party: &Arc<str>,
+        asker: &Arc<str>,
     ) -> Result<Subscription, JoinError> {
         let user = who.and_then(|who| who.user.as_deref()).filter(|_| key.has_members());
         let epoch = user.map_or(0, |user| state.claims.use_by(user));
@@ -148,7 +148,7 @@ impl Hub {
                 (Arc::new(View::new(key.clone(), log_bytes, self.meter.clone(), self.shards.len())), Some(projection))
             }
         };
-        let look = key.is_narrowed().then(|| self.shares.look(party, view.number)).transpose();
+        let look = key.is_narrowed().then(|| self.shares.look(asker, view.number)).transpose();
         let look = look.map_err(JoinError::TooMany)?.map(Box::new);
         if let Some(projection) = is_new {
             state.known.insert(&view, projection);

@@ -13,7 +13,7 @@ use crate::delivery::scope::view_key::ViewKey;
 
 /// The views there are.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownViews {
     channels: HashMap<Arc<str>, HashMap<Selection, Arc<View>>>,
     /// by what may be seen: mostly one for a user
     users: HashMap<Arc<str>, ByRights>,
@@ -34,7 +34,7 @@ enum Word {
     Was(Arc<View>),
 }
 
-impl Known {
+impl KnownViews {
     /// The view of a key.
     pub(super) fn get(&self, key: &ViewKey) -> Option<&Arc<View>> {
         match key {

@@ -15,13 +15,13 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
-use super::{Hub, JoinError, State, Subscription};
+use super::{Hub, HubState, JoinError, Subscription};
 use crate::change::{Cut, Start};
 use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::access::auth::Identity;
-use crate::delivery::access::claims::{Concerned, Named};
+use crate::delivery::access::claims::{ChangesOf, Concerned};
 use crate::delivery::scope::view_key::ViewKey;
-use crate::delivery::socket::writer::{CancelFlag, Order, SocketWriter};
+use crate::delivery::socket::writer::{CancelFlag, Instruction, SocketWriter};
 use crate::request::{MembersRead, Membership};
 use crate::shutdown::Shutdown;
 use crate::sync::lock;
@@ -49,7 +49,7 @@ pub(super) struct Hold {
 
 /// What a subscription has shown that is held.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct ShownUpTo {
     /// what it was shown
     pub(crate) key: ViewKey,
     /// up to here
@@ -108,7 +108,7 @@ impl Hub {
             let (bytes, holders) = state.claims.size();
             tracing::warn!(event = "claims_full", bytes, holders, refused = settled.beyond_memory, unlogged);
         }
-        self.sockets_of(&settled.holders).iter().for_each(|writer| writer.order(Order::Settled));
+        self.sockets_of(&settled.holders).iter().for_each(|writer| writer.order(Instruction::Settled));
         drop(state);
         self.settled.send_replace(());
         true
@@ -148,7 +148,7 @@ impl Hub {
     }
 
     /// The same where it is not told what has changed, by how many transactions `by` says. To be called under the lock.
-    pub(super) fn hold_all(&self, state: &mut State, by: Named) {
+    pub(super) fn hold_all(&self, state: &mut HubState, by: ChangesOf) {
         let Some(seen) = state.boundary.as_ref().map(|boundary| Arc::new(boundary.cursor.seen.clone())) else { return };
         let (touch, holders) = state.claims.touch(Concerned::everybody(by), &seen);
         state.note_hold(touch, &holders);
@@ -201,7 +201,7 @@ impl Hub {
 
     /// What a subscription has shown of claims' rows and where it is held; `None` where that is not known any more, or it was told a
     /// part of the cut. A change that cannot be told, and a rule that was stated since, are no matter of members.
-    pub(crate) fn shown_by(&self, subscription: &Subscription, who: Option<&Identity>) -> Option<Shown> {
+    pub(crate) fn shown_by(&self, subscription: &Subscription, who: Option<&Identity>) -> Option<ShownUpTo> {
         let (touch, _) = subscription.held()?;
         let key = subscription.key().clone();
         key.channel()?;
@@ -210,7 +210,7 @@ impl Hub {
         if hold.amid.contains(&subscription.view_number()) {
             return None;
         }
-        let shown = Shown { key, boundary: hold.boundary.clone(), since: hold.came };
+        let shown = ShownUpTo { key, boundary: hold.boundary.clone(), since: hold.came };
         (self.has_no_gap(&shown) && state.rules_let_in(&shown.key, who, &shown.boundary.cursor.seen)).then_some(shown)
     }
 
@@ -223,7 +223,7 @@ impl Hub {
     /// if all that may be seen is what it was when they were written.
     pub(crate) fn follow_from(
         &self,
-        shown: &Shown,
+        shown: &ShownUpTo,
         subscription: &Subscription,
         who: Option<&Identity>,
         messages: &[&str],
@@ -240,7 +240,7 @@ impl Hub {
         is_good
     }
 
-    fn has_no_gap(&self, shown: &Shown) -> bool {
+    fn has_no_gap(&self, shown: &ShownUpTo) -> bool {
         self.pages.has_no_gap(shown.key.channel(), shown.since)
     }
 
@@ -301,14 +301,14 @@ impl Hub {
     }
 
     /// What the beginning of the stream says of claims.
-    pub(super) fn begin_claims(&self, state: &mut State, start: Start) {
+    pub(super) fn begin_claims(&self, state: &mut HubState, start: Start) {
         let Some(seen) = state.boundary.as_ref().map(|boundary| boundary.cursor.seen.clone()) else { return };
         match start {
             Start::Continues => {}
             Start::First => state.claims.begin(&seen),
             Start::Gap(_) => {
                 state.claims.begin(&seen);
-                let (touch, holders) = state.claims.touch(Concerned::everybody(Named::ByNone), &Arc::new(seen));
+                let (touch, holders) = state.claims.touch(Concerned::everybody(ChangesOf::ByNone), &Arc::new(seen));
                 // what is in the logs does not end at the boundary: the gap is not in them yet
                 self.hold(None, touch, &holders);
             }
@@ -317,7 +317,7 @@ impl Hub {
 }
 
 /// The cursor of the boundary at which all logs end now, if they do.
-fn boundary_of(state: &State) -> Option<&Arc<str>> {
+fn boundary_of(state: &HubState) -> Option<&Arc<str>> {
     state.boundary.as_ref().filter(|_| state.is_at_boundary).map(|boundary| &boundary.token)
 }
 
@@ -332,7 +332,7 @@ enum Standing {
     Gone,
 }
 
-impl State {
+impl HubState {
     fn note_hold(&mut self, touch: u64, holders: &[Arc<str>]) {
         let Some(boundary) = self.boundary.as_ref().filter(|_| !holders.is_empty()).cloned() else { return };
         let amid = self.amid.iter().map(|view| view.number).collect();

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Hub;
 use crate::cursor::Snapshot;
-use crate::delivery::fanout::pages::Asked;
+use crate::delivery::fanout::pages::PageKey;
 use crate::delivery::scope::page::ViewPage;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::view_key::ViewKey;
@@ -50,7 +50,7 @@ impl Hub {
         projection: &Arc<Projection>,
         spec: &PageSpec,
         freshness: Freshness<'_>,
-        party: &Arc<str>,
+        asker: &Arc<str>,
     ) -> Result<Arc<ViewPage>, NoPage> {
         let asked_at = Instant::now();
         if let Ordering::By(order) = &spec.ordering
@@ -60,13 +60,13 @@ impl Hub {
             self.wait_for_fresh_channels().await;
             self.shows_order(key, order).map_err(NoPage::Unfit)?;
         }
-        let asked = Asked { key: key.of_rows(), spec: spec.clone() };
+        let asked = PageKey { key: key.of_rows(), spec: spec.clone() };
         let mut slot = self.pages.slot(&asked, asked_at);
         let mut is_read = false;
         loop {
             let read = async {
                 is_read = true;
-                self.read_page(&asked, projection, party).await
+                self.read_page(&asked, projection, asker).await
             };
             let page = slot.page.get_or_try_init(|| read).await?.clone();
             // before a page of a moment ago is told, the stream has come to when it was asked for: what was committed by then follows
@@ -120,9 +120,9 @@ impl Hub {
 
     async fn read_page(
         &self,
-        asked: &Asked,
+        asked: &PageKey,
         projection: &Arc<Projection>,
-        party: &Arc<str>,
+        asker: &Arc<str>,
     ) -> Result<Arc<ViewPage>, NoPage> {
         let Some(channel) = asked.key.channel().cloned() else { return Err(NoPage::Refused) };
         let floor = self.floor_of(&asked.key);
@@ -132,8 +132,9 @@ impl Hub {
             let shown = if is_whole { showing.row(json) } else { showing.key(json) };
             shown.map(|shown| shown.into_owned().into())
         });
-        let (predicate, page, asker) = (projection.predicate(), asked.spec.clone(), party.clone());
-        self.ask(Request::Page { channel, predicate, page, shown, asker, answer, permit: None }, party).await;
+        let (predicate, page) = (projection.predicate(), asked.spec.clone());
+        let request = Request::Page { channel, predicate, page, shown, asker: asker.clone(), answer, permit: None };
+        self.ask(request, asker).await;
         let page = match answered.await {
             Ok(PageAnswer::Page(page)) => {
                 self.metrics.count_page(true);

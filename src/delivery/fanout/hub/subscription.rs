@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Hub;
-use crate::delivery::access::party::Look;
+use crate::delivery::access::shares::Look;
 use crate::delivery::fanout::view::View;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};

@@ -20,7 +20,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Why it cannot be said that a socket was written all up to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unwritten {
+pub(crate) enum NotSynced {
     /// The position is of the future.
     Ahead,
     /// The socket takes nothing any more.
@@ -89,12 +89,12 @@ impl Hub {
     /// A subscription that is on its way is not waited for: it is told in its turn what it missed.
     ///
     /// # Errors
-    /// [`Unwritten`].
-    pub(crate) async fn written_up_to(&self, writer: &SocketWriter, seen: &Snapshot) -> Result<Boundary, Unwritten> {
-        let boundary = self.reach(seen).await.map_err(|_| Unwritten::Ahead)?;
+    /// [`NotSynced`].
+    pub(crate) async fn written_up_to(&self, writer: &SocketWriter, seen: &Snapshot) -> Result<Boundary, NotSynced> {
+        let boundary = self.reach(seen).await.map_err(|_| NotSynced::Ahead)?;
         debug_assert!(boundary.cursor.seen.covers(seen), "the stream has not come to {seen}");
         // the hub has put into the logs all up to the boundary before it told that
-        writer.written().await.map_err(Unwritten::Gone)?;
+        writer.written().await.map_err(NotSynced::Gone)?;
         Ok(boundary)
     }
 

@@ -67,11 +67,8 @@ fn each_view_gets_its_frames_in_order_and_the_last_carries_the_end() {
 
 #[test]
 fn each_filter_gets_its_rows_however_many_there_are() {
-    let columns = [("owner", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column {
-        name: name.into(),
-        kind,
-        number: 0,
-    });
+    let columns = [("owner", ValueKind::Integer), ("name", ValueKind::Text)]
+        .map(|(name, kind)| crate::change::Column { name: name.into(), kind, number: 0 });
     let mut views = Views::default();
     let mut insert = |view: u64, filters: &[&str]| {
         let selection = Selection::new(filters.iter().map(ToString::to_string), None, false);
@@ -104,7 +101,7 @@ fn each_filter_gets_its_rows_however_many_there_are() {
     assert_eq!(views.len(), 2);
 }
 fn name_columns() -> [crate::change::Column; 2] {
-    [("id", Kind::Integer), ("name", Kind::Text)].map(|(name, kind)| crate::change::Column {
+    [("id", ValueKind::Integer), ("name", ValueKind::Text)].map(|(name, kind)| crate::change::Column {
         name: name.into(),
         kind,
         number: 0,

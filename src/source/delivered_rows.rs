@@ -20,7 +20,7 @@ const MOST: usize = 500_000;
 
 /// Rows of the cuts that are not known to be durable.
 #[derive(Debug, Clone)]
-pub struct Witness {
+pub struct DeliveredRows {
     /// the newest snapshot that is known to have survived
     durable: Snapshot,
     cuts: VecDeque<(Snapshot, u64, Vec<Seen>)>,
@@ -38,7 +38,7 @@ pub struct Witness {
     relied_on: u64,
 }
 
-impl Witness {
+impl DeliveredRows {
     /// Nothing was delivered after `position`.
     pub fn new(position: Snapshot) -> Self {
         let (cuts, open) = (VecDeque::new(), Vec::new());
@@ -98,7 +98,7 @@ impl Witness {
     ///
     /// # Errors
     /// When the outbox cannot be read.
-    pub async fn testify(&self, client: &Client, survived: u64) -> Result<Option<u64>> {
+    pub async fn prove_survived(&self, client: &Client, survived: u64) -> Result<Option<u64>> {
         if self.incomplete.is_some() || survived < self.relied_on {
             return Ok(None);
         }
@@ -126,35 +126,35 @@ mod tests {
 
     #[test]
     fn too_many_rows_are_no_proof_until_they_are_durable() {
-        let mut witness = Witness::new(Snapshot::all_before(10));
-        (0..=MOST as i64).for_each(|id| witness.note((id, 10, 0)));
-        witness.end_cut(&Snapshot::all_before(11), 100);
-        witness.note((0, 11, 0));
-        witness.end_cut(&Snapshot::all_before(12), 200);
-        assert_eq!(witness.incomplete, Some(200), "the next cut was not remembered either");
-        witness.durable_up_to(150);
-        witness.durable_up_to(250);
-        assert_eq!(witness.incomplete, Some(200));
-        witness.durable_up_to(250);
-        assert_eq!((witness.incomplete, witness.count), (None, 0));
+        let mut delivered = DeliveredRows::new(Snapshot::all_before(10));
+        (0..=MOST as i64).for_each(|id| delivered.note((id, 10, 0)));
+        delivered.end_cut(&Snapshot::all_before(11), 100);
+        delivered.note((0, 11, 0));
+        delivered.end_cut(&Snapshot::all_before(12), 200);
+        assert_eq!(delivered.incomplete, Some(200), "the next cut was not remembered either");
+        delivered.durable_up_to(150);
+        delivered.durable_up_to(250);
+        assert_eq!(delivered.incomplete, Some(200));
+        delivered.durable_up_to(250);
+        assert_eq!((delivered.incomplete, delivered.count), (None, 0));
     }
 
     #[test]
     fn what_is_durable_needs_no_witness() {
-        let mut witness = Witness::new(Snapshot::all_before(10));
-        witness.note((1, 10, 0));
-        witness.end_cut(&Snapshot::all_before(11), 100);
-        witness.note((2, 11, 0));
-        witness.end_cut(&Snapshot::all_before(12), 200);
-        witness.told(200);
-        witness.durable_up_to(150);
-        assert_eq!(witness.count, 2, "one note may be lost");
-        witness.durable_up_to(150);
-        assert!(witness.is_waiting());
-        assert_eq!((witness.durable.xmax(), witness.count), (11, 1));
-        witness.durable_up_to(200);
-        assert!(!witness.is_waiting());
-        witness.durable_up_to(200);
-        assert_eq!(witness.count, 0);
+        let mut delivered = DeliveredRows::new(Snapshot::all_before(10));
+        delivered.note((1, 10, 0));
+        delivered.end_cut(&Snapshot::all_before(11), 100);
+        delivered.note((2, 11, 0));
+        delivered.end_cut(&Snapshot::all_before(12), 200);
+        delivered.told(200);
+        delivered.durable_up_to(150);
+        assert_eq!(delivered.count, 2, "one note may be lost");
+        delivered.durable_up_to(150);
+        assert!(delivered.is_waiting());
+        assert_eq!((delivered.durable.xmax(), delivered.count), (11, 1));
+        delivered.durable_up_to(200);
+        assert!(!delivered.is_waiting());
+        delivered.durable_up_to(200);
+        assert_eq!(delivered.count, 0);
     }
 }

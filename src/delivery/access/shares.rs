@@ -70,16 +70,16 @@ impl Shares {
     ///
     /// # Errors
     /// [`TooMany`] of the address.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Party, TooMany> {
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Share, TooMany> {
         let too_many = TooMany { limit: "address", reason: "too many sockets of this address" };
-        let mut party = self.refused(address);
-        party.counts = self.by_address.take(address, self.most.sockets_per_address);
-        if party.counts { Ok(party) } else { Err(too_many) }
+        let mut share = self.refused(address);
+        share.counts = self.by_address.take(address, self.most.sockets_per_address);
+        if share.counts { Ok(share) } else { Err(too_many) }
     }
 
     /// Somebody who is told to go, and counts for nothing.
-    pub fn refused(self: &Arc<Self>, address: IpAddr) -> Party {
-        Party { shares: self.clone(), address, counts: false, user: None, is_stranger: false }
+    pub fn refused(self: &Arc<Self>, address: IpAddr) -> Share {
+        Share { shares: self.clone(), address, counts: false, user: None, is_stranger: false }
     }
 
     /// Whether so many tokens of this address were wrong lately that no more are looked at.
@@ -179,7 +179,7 @@ const USER: &str = "user/";
 
 /// Whose a socket is. What it counts for is given back when dropped. Small: there is one for each socket.
 #[derive(Debug)]
-pub struct Party {
+pub struct Share {
     shares: Arc<Shares>,
     address: IpAddr,
     /// it is one of its address's
@@ -189,7 +189,7 @@ pub struct Party {
     is_stranger: bool,
 }
 
-impl Party {
+impl Share {
     /// Where it comes from.
     pub fn address(&self) -> IpAddr {
         self.address
@@ -201,7 +201,7 @@ impl Party {
     }
 
     /// Who it is, in one text: the same for all sockets that share.
-    pub fn name(&self) -> Arc<str> {
+    pub fn asker(&self) -> Arc<str> {
         match &self.user {
             Some(user) => format!("{USER}{user}").into(),
             None => self.address.to_string().into(),
@@ -256,7 +256,7 @@ impl Party {
     }
 }
 
-impl Drop for Party {
+impl Drop for Share {
     fn drop(&mut self) {
         self.is_known();
         if let Some(user) = self.user.take() {
@@ -326,13 +326,13 @@ mod tests {
         let shares = Shares::new(Most { sockets_per_user: 2, ..Most::default() });
         let five: Arc<str> = "5".into();
         let mut sockets: Vec<_> = (0..3).map(|_| shares.enter(HERE).unwrap()).collect();
-        assert_eq!(&*sockets[0].name(), "192.0.2.1");
+        assert_eq!(&*sockets[0].asker(), "192.0.2.1");
         for socket in &mut sockets[..2] {
             socket.belongs_to(Some(&five)).unwrap();
             socket.belongs_to(Some(&five)).unwrap();
         }
         assert_eq!(sockets[2].belongs_to(Some(&five)).unwrap_err().limit, "user");
-        assert_eq!(&*sockets[0].name(), "user/5");
+        assert_eq!(&*sockets[0].asker(), "user/5");
         sockets.remove(0);
         assert!(sockets[1].belongs_to(Some(&five)).is_ok());
     }
