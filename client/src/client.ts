@@ -1,10 +1,11 @@
 import { attempt } from "./attempt.js";
 import { Collection, type CollectionOptions } from "./collection.js";
-import { Connection, STATES, type Host, type Socket, type State } from "./connection.js";
+import { Connection, STATES, type Host, type State } from "./connection.js";
 import { RowcastError } from "./error.js";
 import { userChannel, type Change, type Notification } from "./messages.js";
 import type { Part } from "./part.js";
 import { RowWindow, type WindowOptions } from "./row-window.js";
+import type { Socket } from "./socket.js";
 import { Subscription, type CursorStorage, type Handlers, type SubscribeOptions } from "./subscription.js";
 import type { Token } from "./token.js";
 

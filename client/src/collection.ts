@@ -1,11 +1,8 @@
 import { attempt } from "./attempt.js";
 import { RowcastError } from "./error.js";
-import type { Change } from "./messages.js";
+import type { Change, Key } from "./messages.js";
 import type { Part } from "./part.js";
 import type { Handlers, SubscribeOptions, Subscription } from "./subscription.js";
-
-/** What identifies a row: the value of its key column, or a text made of several. */
-export type Key = string | number;
 
 /** The table's primary key: its column, its columns, or a function that makes a key of them. */
 export type KeyOf<Row> = (keyof Row & string) | readonly (keyof Row & string)[] | ((row: Row) => Key);

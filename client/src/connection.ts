@@ -1,6 +1,7 @@
 import { Backoff } from "./backoff.js";
 import { RowcastError } from "./error.js";
 import { subscriptionOf, type Complaint, type Message } from "./messages.js";
+import type { Socket } from "./socket.js";
 import { Stream } from "./stream.js";
 import type { Subscription } from "./subscription.js";
 import { renewIn, subprotocols, type Token } from "./token.js";
@@ -47,17 +48,6 @@ export const STATES = ["idle", "live", "source_down", "connecting"] as const;
  * `connecting`: there is no socket yet or no longer, or a subscription has not begun.
  */
 export type State = (typeof STATES)[number];
-
-/** The part of a `WebSocket` that is used; that of the package `ws` has it too. */
-export interface Socket {
-  readonly readyState: number;
-  onopen: ((event: any) => void) | null;
-  onmessage: ((event: any) => void) | null;
-  onclose: ((event: any) => void) | null;
-  onerror: ((event: any) => void) | null;
-  send(text: string): void;
-  close(): void;
-}
 
 /** A `sync` that waits. */
 interface Sync {

@@ -1,8 +1,8 @@
 export { connect, type Client, type ConnectOptions, type NotificationOptions } from "./client.js";
-export type { Collection, CollectionOptions, Difference, Initial, Key } from "./collection.js";
+export type { Collection, CollectionOptions, Difference, Initial } from "./collection.js";
 export type { State } from "./connection.js";
 export { RowcastError } from "./error.js";
-export type { Change, Notification, Subscribed } from "./messages.js";
+export type { Change, Key, Notification, Subscribed } from "./messages.js";
 export type { Abort, Filter, Order, Part } from "./part.js";
 export type { RowWindow, WindowOptions } from "./row-window.js";
 export type { CursorStorage, Handlers, SubscribeOptions, Subscription } from "./subscription.js";

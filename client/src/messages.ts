@@ -1,6 +1,9 @@
 /** The wire, as docs/reference/protocol.md describes it: what the server sends. */
 import type { OrderColumn } from "./ordered.js";
 
+/** What identifies a row: the value of its key column, or a text made of several. */
+export type Key = string | number;
+
 interface Base {
   /** when the change was captured: RFC 3339, UTC, microseconds */
   timestamp: string;

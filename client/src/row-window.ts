@@ -1,7 +1,7 @@
 import { attempt } from "./attempt.js";
-import { isRounded, toKey, type Difference, type Key, type KeyOf } from "./collection.js";
+import { isRounded, toKey, type Difference, type KeyOf } from "./collection.js";
 import { RowcastError } from "./error.js";
-import type { Change } from "./messages.js";
+import type { Change, Key } from "./messages.js";
 import type { OrderColumn } from "./ordered.js";
 import type { Order, Part } from "./part.js";
 import type { Handlers, SubscribeOptions, Subscription } from "./subscription.js";

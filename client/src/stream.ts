@@ -1,4 +1,4 @@
-import type { Socket } from "./connection.js";
+import type { Socket } from "./socket.js";
 
 /** Why a stream is refused, as a socket is told it. */
 const REFUSED: Record<number, number | undefined> = { 400: 4400, 401: 4401, 403: 4403, 404: 4404 };

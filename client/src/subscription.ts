@@ -1,6 +1,5 @@
 import { attempt } from "./attempt.js";
 import { Backlog } from "./backlog.js";
-import type { Connection } from "./connection.js";
 import { RowcastError } from "./error.js";
 import { idOf, type Message, type PageRef, type Rows, type Subscribed } from "./messages.js";
 import type { Abort, Filter } from "./part.js";
@@ -58,6 +57,13 @@ export interface CursorStorage {
   removeItem(key: string): void;
 }
 
+/** What a subscription needs of the connection that carries it. */
+interface Carrier {
+  ask(subscription: Subscription): void;
+  rejoin(subscription: Subscription): void;
+  remove(subscription: Subscription): void;
+}
+
 /**
  * The changes of a channel, or the notifications of a user, in order and each once, over lost connections. Owns the
  * place in that stream and what a message means; sockets are the connection's.
@@ -67,7 +73,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   readonly ready: Promise<Subscribed>;
 
   /** @internal the one that carries it */
-  connection: Connection | undefined;
+  connection: Carrier | undefined;
   /** @internal tells it from others of its channel on that one */
   view: string | undefined;
   /** @internal the server has said something since it was asked */

@@ -1,7 +1,7 @@
-import type { Socket } from "./connection.js";
 import { groupOf } from "./group.js";
 import { Leader } from "./leader.js";
 import { hold, onLeave, post, type Call, type Post, type ToLeader, type ToMember } from "./post.js";
+import type { Socket } from "./socket.js";
 import type { CursorStorage } from "./subscription.js";
 
 /** How often a member looks whether its leader lives: milliseconds, and as many again at random, so that not all do at once. */

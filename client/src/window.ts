@@ -1,6 +1,5 @@
 /** The rows of a window: what came goes in, what is shown and which page is wanted comes out. Knows no subscription. */
-import type { Key } from "./collection.js";
-import type { Change, Rows } from "./messages.js";
+import type { Change, Key, Rows } from "./messages.js";
 import { compare, placeOf, type OrderColumn, type Place } from "./ordered.js";
 
 /** The most rows of a page. */

@@ -9,13 +9,10 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from .error import RowcastError, attempt
 from .messages import Message, Name, Row, Subscribed
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 Item = TypeVar("Item")
 
@@ -39,6 +36,14 @@ class Wish:
             return None
         asked = json.dumps([self.filter or [], self.columns or [], self.old], ensure_ascii=False)
         return base64.urlsafe_b64encode(hashlib.sha256(asked.encode()).digest()[:9]).decode()
+
+
+class Carrier(Protocol):
+    """What a subscription needs of the connection that carries it."""
+
+    def remove(self, subscription: AnySubscription) -> None: ...
+
+    def rejoin(self, subscription: AnySubscription) -> None: ...
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Subscription(Generic[Item]):
         self._parse = parse
         self._handlers = handlers
         self._limit = backlog
-        self.connection: Connection | None = None
+        self.connection: Carrier | None = None
         #: what it is called on its socket; the connection gives it
         self.name: Name = (wish.channel, wish.view)
         #: the server has said something since it was asked

@@ -1,4 +1,4 @@
-"""A server whose every word the case says. Owns sockets, and which subscriptions each of them has; checks that commands are well-formed.
+"""A server whose every word the case says. Owns the port, and who is connected.
 
 It answers by itself what no case is about: `ping`, `cuts`, `unsubscribe`, WebSocket pings.
 """
@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import http
-import json
-import re
 from collections.abc import Callable
-from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TypeVar
 
 from websockets.asyncio.server import Server as Listener
 from websockets.asyncio.server import ServerConnection, serve
@@ -20,7 +17,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from .failure import Failed
-from .stream import Message, Stream, ref_of
+from .socket import Socket, Stream
 
 Found = TypeVar("Found")
 
@@ -28,19 +25,6 @@ Found = TypeVar("Found")
 AT_ONCE = 10.0
 #: Seconds in which a client is back after a lost connection: its first pauses are random, and a few seconds long.
 BACK = 20.0
-
-VIEW = re.compile(r"[A-Za-z0-9_-]{1,32}")
-TYPES: dict[str, tuple[type, ...]] = {
-    "channel": (str,),
-    "view": (str,),
-    "since": (str,),
-    "snapshot": (bool,),
-    "partial": (bool,),
-    "old": (bool,),
-    "filter": (str, list),
-    "columns": (list,),
-    "token": (str,),
-}
 
 
 class Server:
@@ -138,7 +122,7 @@ class Server:
         return None
 
     async def _serve(self, connection: ServerConnection) -> None:
-        socket = Socket(self, connection, len(self.sockets) + 1)
+        socket = Socket(connection, len(self.sockets) + 1, self.note, self.mistakes)
         self.sockets.append(socket)
         if self.code:
             await socket.close(self.code)
@@ -154,153 +138,3 @@ class Server:
             socket.is_closed = True
             self.note(f"socket {socket.number}: closed")
             await self.changed()
-
-
-class Socket:
-    """The server's end of a socket."""
-
-    def __init__(self, server: Server, connection: ServerConnection, number: int) -> None:
-        self.server = server
-        self.connection = connection
-        self.number = number
-        self.is_closed = False
-        request = connection.request
-        assert request is not None
-        path, query = urlsplit(request.path).path, parse_qs(urlsplit(request.path).query, keep_blank_values=True)
-        self.note(f"opened {request.path}")
-        #: whether it is told of cuts
-        self.cuts = query.get("cuts") in (["true"], ["1"], [""])
-        self.token = self._token(query)
-        #: subscriptions that no case has asked for yet
-        self.unclaimed: list[Stream] = []
-        #: `auth` commands
-        self.tokens: list[Message] = []
-        self._joined: dict[tuple[str, str | None], Stream] = {}
-        channel = unquote(path.rpartition("/ws")[2].removeprefix("/"))
-        if channel:  # as if it had been asked for with a command
-            flags: Message = {name: True for name in ("snapshot", "partial", "old") if name in query}
-            texts = {"since": query["since"][0]} if "since" in query else {}
-            columns = {"columns": query["columns"][0].split(",")} if "columns" in query else {}
-            filters = {"filter": query["filter"]} if "filter" in query else {}
-            self._subscribe(
-                {"type": "subscribe", "channel": channel, **flags, **texts, **columns, **filters}, by_path=True
-            )
-
-    def note(self, text: str) -> None:
-        self.server.note(f"socket {self.number}: {text}")
-
-    def received(self, text: str | bytes) -> None:
-        self.note(f"client: {text[:200]!r}"[:220])
-        try:
-            command = json.loads(text)
-            kind = command["type"]
-        except (ValueError, TypeError, KeyError):
-            self.server.mistakes.append(f"{text[:80]!r} is no command")
-            return
-        for name, types in TYPES.items():
-            if name in command and not isinstance(command[name], types):
-                self.server.mistakes.append(f"{name} of a command is {command[name]!r}")
-                return
-        if kind == "subscribe":
-            self._subscribe(command)
-        elif kind == "unsubscribe":
-            self._unsubscribe(command)
-        elif kind == "auth":
-            self.tokens.append(command)
-        elif kind == "cuts":
-            self.cuts = True
-        elif kind == "ping":
-            self.send({"type": "pong", **ref_of(command)})
-        else:
-            self.server.mistakes.append(f"there is no command {kind}")
-
-    def send(self, *messages: Message) -> None:
-        for message in messages:
-            self.raw(json.dumps(message))
-
-    def raw(self, text: str) -> None:
-        """Sends a frame of text, in the order of calls."""
-        if self.is_closed:
-            return
-        self.note(f"server: {text[:200]}")
-        self.connection.protocol.send_text(text.encode())
-        self.connection.send_data()
-
-    def cut(self, **fields: Any) -> None:
-        """The end of a cut: for the socket where the client has asked for that, else for each channel that has changes of it."""
-        if self.cuts:
-            self.send({"type": "cut", **fields})
-        else:
-            for stream in self._joined.values():
-                if stream.in_cut:
-                    stream.cut(stream.in_cut)
-
-    async def close(self, code: int, reason: str = "because") -> None:
-        """Closes it with a code. 1006 is what a client sees of a connection that ends without a close frame."""
-        if code == 1006:
-            self.drop()
-        else:
-            self.note(f"server: closes with {code}")
-            await self.connection.close(code, reason)
-
-    def drop(self) -> None:
-        self.note("server: drops the connection")
-        self.connection.transport.abort()
-
-    def silence(self) -> None:
-        """From now on neither says anything nor hears: the network has gone, and nobody said so."""
-        self.note("server: is silent from now on")
-        self.connection.transport.pause_reading()
-
-    def _subscribe(self, command: Message, by_path: bool = False) -> None:
-        channel, view = command.get("channel"), command.get("view")
-        if not isinstance(channel, str) or (view is not None and not VIEW.fullmatch(view)):
-            self.server.mistakes.append(f"subscribe with channel {channel!r} and view {view!r}")
-            return
-        if view is None and not by_path and any(command.get(name) for name in ("filter", "columns", "old")):
-            view = f"server-{len(self._joined)}"
-        if (channel, view) in self._joined:
-            self.send(
-                {
-                    "type": "error",
-                    "code": "already_subscribed",
-                    "message": f"already subscribed to {channel}",
-                    **ref_of(command),
-                }
-            )
-            return
-        stream = Stream(self, channel, view, command, by_path)
-        self._joined[channel, view] = stream
-        self.unclaimed.append(stream)
-
-    def _unsubscribe(self, command: Message) -> None:
-        channel, view = command.get("channel"), command.get("view")
-        left = [name for name in self._joined if name[0] == channel and view in (None, name[1] or "")]
-        for name in left:
-            stream = self._joined.pop(name)
-            stream.is_left = True
-            self.send({**stream.message("unsubscribed"), **ref_of(command)})
-        if not left:
-            self.send(
-                {
-                    "type": "error",
-                    "code": "not_subscribed",
-                    "message": f"not subscribed to {channel}",
-                    **ref_of(command),
-                }
-            )
-
-    def forget(self, stream: Stream) -> None:
-        """It was refused, or has ended."""
-        self._joined = {name: joined for name, joined in self._joined.items() if joined is not stream}
-
-    def _token(self, query: dict[str, list[str]]) -> str | None:
-        request = self.connection.request
-        assert request is not None
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return token
-        for offered in ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).split(","):
-            if offered.strip().startswith("bearer."):
-                return offered.strip().removeprefix("bearer.")
-        return query.get("token", [None])[0]

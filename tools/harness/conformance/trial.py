@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .failure import Failed, Unsupported
 from .program import Program
 from .server import BACK, Server
-from .stream import Stream
+from .socket import Stream
 
 #: Seconds for a case; then it has failed, whatever hangs.
 CASE_WITHIN = 52.0

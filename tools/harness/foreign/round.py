@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from harness import cluster as kit
 
 from . import life, verdict
 from .audience import Audience
-from .names import literal
-from .plan import Plan, Statement, Step, Watch
-from .stage import Relay, Stage
+from .plan import Statement, Step
+from .record import Finding, Pair, Record
 from .wire import Answer, Connection, Failed
 
 SLOW = 4.0  # seconds that a statement takes longer than five times what it takes on the twin: it has waited for something of ours
@@ -42,32 +41,6 @@ PASSABLE = (
     "42704",
     "40001",
 )  # of calls on tables that a smaller plan does not have, or beside serializable writers
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was expected and what was seen. `sort` and `state` tell whether two are of the same kind."""
-
-    sort: str
-    state: str
-    seen: str
-    turn: int = -1
-
-    @property
-    def signature(self) -> str:
-        return f"{self.sort} {self.state}".strip()
-
-
-@dataclass
-class Pair:
-    """A session in each of the two databases."""
-
-    subject: Connection
-    twin: Connection
-
-    def close(self) -> None:
-        self.subject.close()
-        self.twin.close()
 
 
 @dataclass
@@ -109,25 +82,11 @@ def prepare(pair: Pair) -> None:
         attempt(pair.twin, sql)
 
 
-@dataclass
-class Round:
+class Round(Record):
     """One run of one plan."""
-
-    stage: Stage
-    plan: Plan
-    number: int
-    patience: float = 20.0  # seconds; a debug binary beside a busy machine needs ten for a bulk change
-    findings: list[Finding] = field(default_factory=list)
-    watches: dict[str, Watch] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> list[Finding]:
         """What was found, in the order in which it was noticed."""
-        self.subject, self.twin = f"s{self.number}", f"w{self.number}"
-        self.pairs: dict[int, Pair] = {}
-        self.relay: Relay | None = None
-        self.audience: Audience | None = None
-        self.admin: Connection | None = None
         try:
             self._run()
         except Failed as failed:
@@ -141,10 +100,6 @@ class Round:
         finally:
             self._clean()
         return self.findings
-
-    def find(self, sort: str, state: str, seen: str, turn: int = -1) -> None:
-        """Notes a finding."""
-        self.findings.append(Finding(sort, state, seen[:4000], turn))
 
     def _run(self) -> None:
         plan, stage = self.plan, self.stage
@@ -162,7 +117,7 @@ class Round:
         except kit.Failure as failure:
             self.find("not ready", "", str(failure)[-900:])
             return
-        self.audience = Audience(self.relay.host, self.relay.port, plan.follows, self._key_of, self.hidden_of)
+        self.audience = Audience(self.relay.host, self.relay.port, plan.follows, self.key_of, self.hidden_of)
         self._write()
         if "abandoned" in self.counts:
             return
@@ -230,43 +185,6 @@ class Round:
             if not outcome.state:
                 self.watches[watch.channel] = watch
         return True
-
-    # What the database says of a channel
-
-    def channels(self) -> dict[str, str]:
-        """The channels that have a table, and its number."""
-        assert self.admin
-        return dict(
-            (name, oid)
-            for name, oid in self.admin.texts(
-                "select c.name, c.target::oid::text from rowcast.channel c join pg_catalog.pg_class k on k.oid = c.target order by 1"
-            )
-        )
-
-    def _key_of(self, channel: str) -> list[str]:
-        assert self.admin
-        oid = self.channels().get(channel)
-        if oid is None:
-            return []
-        return [
-            name
-            for (name,) in self.admin.texts(
-                f"select a.attname from pg_catalog.pg_index i join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey) "
-                f"where i.indrelid = {oid} and i.indisprimary order by a.attnum"
-            )
-        ]
-
-    def hidden_of(self, channel: str) -> set[str]:
-        """Names that may not be told: as they were given, and what these columns are called now."""
-        assert self.admin
-        given = set(self.watches[channel].hidden) if channel in self.watches else set()
-        return given | {
-            name
-            for (name,) in self.admin.texts(
-                f"select a.attname from rowcast.channel c join pg_catalog.pg_attribute a on a.attrelid = c.target and "
-                f"a.attnum = any (c.exclude) where c.name = {literal(channel)} and not a.attisdropped"
-            )
-        }
 
     # The writers
 

@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from .plan import Plan, Turn
-from .round import Finding, Round
+from .record import Finding
+from .round import Round
 from .stage import Stage
 
 BUDGET = 40.0  # seconds for one finding

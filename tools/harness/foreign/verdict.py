@@ -8,19 +8,16 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from typing import TYPE_CHECKING
 
 from harness import cluster as kit
 
 from .audience import Audience
 from .charset import as_told
 from .names import literal, quoted
+from .record import Record
 from .stage import Relay
 from .subscriber import Row, Subscriber, parse, row_of
 from .wire import Connection, Failed
-
-if TYPE_CHECKING:
-    from .round import Round
 
 SETTINGS = (
     "set timezone = 'UTC'",
@@ -37,7 +34,7 @@ SETTINGS = (
 TROUBLE = re.compile(r"panicked|task_died|\bERROR\b")
 
 
-def judge(run: Round, audience: Audience, relay: Relay, admin: Connection) -> None:
+def judge(run: Record, audience: Audience, relay: Relay, admin: Connection) -> None:
     """Adds what is wrong to the findings of the round."""
     for pair in run.pairs.values():
         for connection in (pair.subject, pair.twin):
@@ -84,7 +81,7 @@ def judge(run: Round, audience: Audience, relay: Relay, admin: Connection) -> No
         _judge_end(run, audience, relay, admin)
 
 
-def tell_secrets(run: Round, audience: Audience) -> None:
+def tell_secrets(run: Record, audience: Audience) -> None:
     """What was told and may not be."""
     for secret in audience.secrets[:1]:
         run.find("secret", "", f"an excluded value was told: {secret}")
@@ -96,7 +93,7 @@ def is_done(each: Subscriber, number: int) -> bool:
 
 
 def _judge_one(
-    run: Round, audience: Audience, each: Subscriber, rows: list[Row], deadline: float, admin: Connection
+    run: Record, audience: Audience, each: Subscriber, rows: list[Row], deadline: float, admin: Connection
 ) -> None:
     """One subscriber against the rows that it is to have."""
     follow = each.follow
@@ -162,7 +159,7 @@ def _judge_one(
     run.counts["rows judged"] = run.counts.get("rows judged", 0) + len(rows)
 
 
-def _look(run: Round, admin: Connection) -> str:
+def _look(run: Record, admin: Connection) -> str:
     """What the relay and its sessions do at this moment."""
     sessions = admin.texts(
         "select application_name, state, wait_event, left(query, 90), extract(epoch from now() - state_change)::numeric(9, 2)::text from pg_stat_activity "
@@ -189,7 +186,7 @@ def _look(run: Round, admin: Connection) -> str:
     )
 
 
-def truth(run: Round, admin: Connection, each: Subscriber, oid: str) -> list[Row]:
+def truth(run: Record, admin: Connection, each: Subscriber, oid: str) -> list[Row]:
     """The rows that it is to have."""
     table = (
         admin.value(
@@ -215,7 +212,7 @@ def truth(run: Round, admin: Connection, each: Subscriber, oid: str) -> list[Row
     return rows
 
 
-def _judge_users(run: Round, audience: Audience, admin: Connection) -> None:
+def _judge_users(run: Record, audience: Audience, admin: Connection) -> None:
     """Who is named by a rule that is a column is told of each change of such a row, once."""
     if any(
         step.kind in ("rewatch", "swap-table", "ddl-shape", "ddl-partition", "publish", "prune", "restart")
@@ -258,7 +255,7 @@ def _judge_users(run: Round, audience: Audience, admin: Connection) -> None:
                 )
 
 
-def _judge_process(run: Round, relay: Relay) -> None:
+def _judge_process(run: Record, relay: Relay) -> None:
     """The server lives, is ready, and has nothing to complain of."""
     if not relay.is_alive():
         run.find("died", "", relay.warnings()[-900:])
@@ -268,7 +265,7 @@ def _judge_process(run: Round, relay: Relay) -> None:
     judge_log(run, relay)
 
 
-def judge_log(run: Round, relay: Relay) -> None:
+def judge_log(run: Record, relay: Relay) -> None:
     """Lines that a healthy server does not write."""
     troubles = [line for line in relay.warnings().splitlines() if TROUBLE.search(line)]
     if "prune" in run.plan.kinds:  # what a round prunes is said to be old, and a relay may not have come to it
@@ -279,7 +276,7 @@ def judge_log(run: Round, relay: Relay) -> None:
         run.find("log", "", "; ".join(troubles[:3])[:900])
 
 
-def _judge_end(run: Round, audience: Audience, relay: Relay, admin: Connection) -> None:
+def _judge_end(run: Record, audience: Audience, relay: Relay, admin: Connection) -> None:
     """doctor runs, and uninstall leaves nothing."""
     if run.number % 4 == 0:
         try:

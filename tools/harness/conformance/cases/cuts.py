@@ -4,7 +4,7 @@ import asyncio
 
 from ..failure import Failed
 from ..program import Program
-from ..stream import Stream
+from ..socket import Stream
 from ..trial import Trial, case
 
 

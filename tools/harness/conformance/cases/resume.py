@@ -3,7 +3,7 @@
 from functools import partial
 
 from ..failure import Failed
-from ..stream import Stream
+from ..socket import Stream
 from ..trial import Trial, case
 
 

@@ -2,7 +2,7 @@
 
 from ..failure import Failed
 from ..program import Program
-from ..stream import Stream
+from ..socket import Stream
 from ..trial import Trial, case
 
 

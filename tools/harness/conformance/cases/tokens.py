@@ -2,8 +2,7 @@
 
 from ..failure import Failed
 from ..program import Program
-from ..server import Socket
-from ..stream import Message, Stream
+from ..socket import Message, Socket, Stream
 from ..trial import Trial, case
 
 #: Seconds until a token ends that has to be renewed.

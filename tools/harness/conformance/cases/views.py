@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from ..failure import Failed
 from ..program import Program
-from ..stream import Stream
+from ..socket import Stream
 from ..trial import Trial, case
 
 ONE, TWO = "user_id=eq.1", "user_id=eq.2"
