@@ -61,6 +61,8 @@ pub struct Config {
     pub replay_bytes_per_second: u32,
     /// `None`: connections are not encrypted
     pub tls: Option<TlsFiles>,
+    /// a collector of OpenTelemetry; `None`: no traces are told
+    pub otlp_endpoint: Option<String>,
     /// `None`: this node reads Postgres itself
     pub backbone: Option<Backbone>,
     /// `rowcast demo`: the clinic's page is served, and this takes what it asks of the clinic's application
@@ -210,6 +212,7 @@ pub fn load(
             .unwrap_or(NonZeroU32::MIN),
         replay_bytes_per_second: reader.number("replay-bytes-per-second", 0, u32::MAX.into()) as u32,
         tls: reader.tls_files(),
+        otlp_endpoint: reader.web_address("otlp-endpoint"),
         application: None,
     };
     if config.keys.secrets.iter().any(|secret| secret.len() < 16) {

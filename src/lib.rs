@@ -16,8 +16,9 @@
 //! Beyond one machine, a [`backbone`] lies between the two: one node reads, all serve.
 //!
 //! Imports point down this list: `cli` → `demo` → `serve` → `web` → `delivery`, `backbone` → `source` → `row`, `condition`,
-//! `question`, `errand`, `metrics`, `node`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `naming`, `error`, `sync`.
+//! `question`, `errand`, `metrics`, `node`, `spans`, `request`, `change`, `cursor`, `incarnations`, `seal`, `feedback`, `refusals`, `fetch`, `shutdown`, `tasks`, `actor`, `naming`, `error`, `sync`.
 
+pub mod actor;
 pub mod backbone;
 pub mod change;
 pub mod cli;
@@ -47,6 +48,7 @@ mod service_manager;
 
 pub mod shutdown;
 pub mod source;
+pub mod spans;
 mod sync;
 pub mod tasks;
 pub mod web;

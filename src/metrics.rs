@@ -277,7 +277,7 @@ impl DeliveryMetrics {
     }
 
     /// Microseconds since a moment of the database's clock; never below 0, and without what the clocks differ by.
-    fn age(&self, at: i64) -> i64 {
+    pub(crate) fn age(&self, at: i64) -> i64 {
         let skew = self.skew.load(Relaxed);
         let skew = if skew.abs() < SAME_TIME { 0 } else { skew };
         (micros(SystemTime::now()) + skew - at).max(0)

@@ -52,6 +52,7 @@ use crate::source::node::{Node, Role};
 use crate::source::pool::Database;
 use crate::source::relay::{self, Begin, First, Ports};
 use crate::source::{inspect, members, newcomers, replay, retention};
+use crate::spans::Spans;
 use crate::tasks::Tasks;
 use crate::web::admit::HostNames;
 use crate::web::connections::{self, Connections};
@@ -89,6 +90,8 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     let (all, ends) = shutdown::channel();
     let mut tasks = Tasks::default();
     let (tell_reached, reached) = watch::channel(false);
+    let instance = listener.local_addr().unwrap_or(config.listen).to_string();
+    let spans = config.otlp_endpoint.as_deref().map(|endpoint| Spans::to(endpoint, instance)).transpose()?;
     let common = Common {
         database,
         keys: keys_of(&config.keys)?,
@@ -96,6 +99,7 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
         delivery: Arc::default(),
         node: Arc::default(),
         feedback: Arc::default(),
+        spans: spans.clone(),
         reached,
         shutdown: ends.clone(),
     };
@@ -127,6 +131,9 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     if timeout(within, tasks.finish()).await.is_err() {
         tracing::error!(event = "tasks_left", seconds = within.as_secs());
     }
+    if let Some(spans) = spans {
+        spans.finish().await;
+    }
     outcome
 }
 
@@ -141,6 +148,7 @@ struct Common {
     delivery: Arc<DeliveryMetrics>,
     node: Arc<NodeState>,
     feedback: Arc<Feedback>,
+    spans: Option<Arc<Spans>>,
     /// whether the database was
     reached: watch::Receiver<bool>,
     shutdown: Shutdown,
@@ -235,6 +243,7 @@ fn hub_settings(config: &Config, common: &Common) -> hub::Settings {
         shards: std::thread::available_parallelism().map_or(1, usize::from),
         keys: common.keys.clone(),
         most: config.most,
+        spans: common.spans.clone(),
     }
 }
 

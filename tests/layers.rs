@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A layer may use itself and what stands after it.
-const ORDER: [&str; 30] = [
+const ORDER: [&str; 32] = [
     "cli",
     "demo",
     "serve",
@@ -20,6 +20,7 @@ const ORDER: [&str; 30] = [
     "errand",
     "metrics",
     "node",
+    "spans",
     "request",
     "change",
     "cursor",
@@ -31,6 +32,7 @@ const ORDER: [&str; 30] = [
     "service_manager",
     "shutdown",
     "tasks",
+    "actor",
     "naming",
     "room",
     "error",

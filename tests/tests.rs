@@ -43,6 +43,7 @@ mod sse;
 mod support;
 mod syncs;
 mod tls;
+mod traces;
 mod vanished;
 mod views;
 mod writers;

@@ -138,6 +138,16 @@ impl SettingsReader {
         Some(source)
     }
 
+    /// The address of a server that speaks HTTP; `None` where it is empty.
+    pub(super) fn web_address(&mut self, name: &'static str) -> Option<String> {
+        let url = Some(self.text(name)).filter(|url| !url.is_empty())?;
+        let parsed: Option<hyper::Uri> = url.parse().ok();
+        if parsed.is_none_or(|uri| uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https"))) {
+            self.complain(name, &format!("{url} is no address with http or https: http://127.0.0.1:4318, for example"));
+        }
+        Some(url)
+    }
+
     /// A URL, or `@` and the file in which it stands: it holds a password.
     fn url(&mut self, name: &'static str) -> String {
         self.expanded(name).trim().to_owned()

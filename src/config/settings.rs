@@ -70,6 +70,12 @@ pub const SETTINGS: &[Setting] = &[
         help: "address and port for metrics, status and health alone, without a token: listen answers those to an admin's token alone",
     },
     Setting {
+        name: "otlp-endpoint",
+        env: &["ROWCAST_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        default: None,
+        help: "collector of OpenTelemetry, by OTLP over HTTP, that is told of transactions whose writers name their trace",
+    },
+    Setting {
         name: "websocket-host",
         env: &["WEBSOCKET_HOST"],
         default: Some("127.0.0.1"),

@@ -18,6 +18,7 @@ mod members;
 mod page;
 mod relieve;
 mod subscription;
+mod traced;
 mod wait;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -51,6 +52,7 @@ use crate::incarnations::Incarnations;
 use crate::metrics::{DeliveryMetrics, MemoryKept};
 use crate::request::{Membership, Request};
 use crate::shutdown::Shutdown;
+use crate::spans::Spans;
 use crate::sync::lock;
 use crate::tasks::Tasks;
 
@@ -83,6 +85,8 @@ pub struct Settings {
     pub keys: Option<Arc<Keys>>,
     /// what each user and each address may have
     pub most: Most,
+    /// `None`: nobody collects traces
+    pub spans: Option<Arc<Spans>>,
 }
 
 /// The hub.

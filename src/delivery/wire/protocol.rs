@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::actor;
 use crate::change::Change;
 use crate::cursor::push_id;
 use crate::delivery::scope::label::{Label, Tag};
@@ -139,7 +140,8 @@ fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&
 
 fn push_origin(message: &mut String, change: &Change, hides_actor: bool) {
     let _ = write!(message, r#","tx":"{}""#, change.tx);
-    if let Some(actor) = change.actor.as_ref().filter(|_| !hides_actor) {
+    let name = change.actor.as_deref().filter(|_| !hides_actor).and_then(|actor| actor::read(actor).0);
+    if let Some(actor) = name {
         message.push_str(r#","actor":"#);
         push_string(message, actor);
     }

@@ -78,6 +78,7 @@ impl Stage {
         let (asks, requests) = mpsc::channel(1);
         let feedback = Arc::new(Feedback::default());
         let settings = Settings {
+            spans: None,
             log_bytes: 1 << 20,
             view_bytes: 1 << 24,
             claim_bytes: 1 << 20,

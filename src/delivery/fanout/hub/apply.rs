@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -126,6 +126,7 @@ impl Hub {
 
     /// Bytes that it added to the logs.
     async fn apply_cut(&self, views: &mut Views<Arc<View>>, mut cut: Cut) -> u64 {
+        let arrived = SystemTime::now();
         // the token of any position inside the cut, without its id
         let inside: Arc<str> = {
             let state = lock(&self.state);
@@ -195,10 +196,12 @@ impl Hub {
         }
         self.metrics.cut_changes.observe(cut.changes.len() as f64);
         let oldest = cut.changes.iter().map(|change| change.at).min().filter(|_| self.is_live());
+        let traced = self.traced(&cut.changes, arrived);
         state.history.push(cut);
         drop(state);
         self.boundaries.send_replace(());
         self.wake(&touched, oldest);
+        self.tell_once_written(traced);
         self.shed(shed);
         bytes
     }

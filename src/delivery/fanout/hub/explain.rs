@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Hub;
+use crate::actor;
 use crate::change::Change;
 use crate::delivery::fanout::told::Told;
 use crate::delivery::fanout::view::View;
@@ -60,7 +61,7 @@ impl Hub {
             "captured": {
                 "at": protocol::timestamp(change.at),
                 "tx": change.tx.to_string(),
-                "actor": change.actor,
+                "actor": change.actor.as_deref().and_then(|actor| actor::read(actor).0),
                 "channel": update.map(|update| &*update.channel),
                 "action": update.map(|update| &*update.action),
                 "users": users,
