@@ -1,6 +1,7 @@
 //! What is counted: more than one stage writes it, the status page and `/metrics` read it. Atomics, so that no stage
 //! waits for another here. Names and units are Prometheus': seconds, bytes, `_total`; docs/reference/operations.md lists them.
 
+pub mod hour;
 mod process;
 mod text;
 
@@ -18,6 +19,7 @@ use crate::error::Kind;
 use crate::incarnations::Gap;
 use crate::refusals::Refusals;
 use crate::sync::lock;
+use hour::Delays;
 pub use text::{Form, MemoryKept, NodeStatus, encode};
 
 /// Where a client's changes may come from.
@@ -99,6 +101,8 @@ pub struct DeliveryMetrics {
     pub cut_changes: Histogram,
     /// from capture to the end of the pass that wrote it
     pub delay: Histogram,
+    /// the same, as they can be read again
+    delays: Delays,
     /// microseconds from capture to the log, of the last change
     lag: AtomicI64,
     /// microseconds by which the database's clock is ahead of this one, as it was measured last
@@ -233,6 +237,7 @@ impl Default for DeliveryMetrics {
             cut_changes: Histogram::new(exponential_buckets(1.0, 10.0, 7)),
             // half a millisecond to 16 s
             delay: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            delays: Delays::default(),
             lag: AtomicI64::new(0),
             skew: AtomicI64::new(0),
             refusals: Refusals::default(),
@@ -262,7 +267,9 @@ impl DeliveryMetrics {
 
     /// Takes note of the age of a change once it was written to every socket that takes bytes.
     pub(crate) fn note_written(&self, captured_at: i64) {
-        self.delay.observe(self.age(captured_at) as f64 / 1e6);
+        let seconds = self.age(captured_at) as f64 / 1e6;
+        self.delay.observe(seconds);
+        self.delays.note(seconds);
     }
 
     /// The database's clock said `theirs`, microseconds since 1970, when it was asked at `before`, and the answer took so

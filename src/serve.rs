@@ -11,6 +11,7 @@
 //! | inspect | what an operator asks about the database | `source::inspect` |
 //! | retention, newcomers, node | looks after the outbox, new tables and the note of this node | `source` |
 //! | certificate, keys | renewed files and key sets | `web` |
+//! | hour | what this node did in the last hour | `metrics::hour` |
 //! | service manager | readiness and the watchdog, to systemd | `service_manager` |
 //!
 //! Channels between them: the source tells the hub *events*; the hub asks for the *past* and for *members*; a request of
@@ -42,6 +43,7 @@ use crate::delivery::conversation::session::Limits;
 use crate::delivery::fanout::hub::{self, Hub};
 use crate::error::{Error, Kind, Result};
 use crate::feedback::Feedback;
+use crate::metrics::hour::Hour;
 use crate::metrics::{DeliveryMetrics, SourceMetrics};
 use crate::node::NodeState;
 use crate::question::Question;
@@ -98,6 +100,7 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
         source: Arc::default(),
         delivery: Arc::default(),
         node: Arc::default(),
+        hour: Arc::default(),
         feedback: Arc::default(),
         spans: spans.clone(),
         reached,
@@ -147,6 +150,7 @@ struct Common {
     source: Arc<SourceMetrics>,
     delivery: Arc<DeliveryMetrics>,
     node: Arc<NodeState>,
+    hour: Arc<Hour>,
     feedback: Arc<Feedback>,
     spans: Option<Arc<Spans>>,
     /// whether the database was
@@ -178,6 +182,8 @@ fn start(
     let way_back = hub::Source { requests: ask_past, membership: ask_members, feedback: common.feedback.clone() };
     let hub = Hub::new(hub_settings(&config, common), way_back, common.delivery.clone());
     hub.start(tasks, told, &common.shutdown);
+    let (counted, told) = (common.source.clone(), common.delivery.clone());
+    tasks.spawn("hour", common.hour.clone().run(counted, told, common.shutdown.clone()));
     tasks.spawn("service manager", service_manager::run(hub.live(), common.shutdown.clone()));
 
     let address = listener.local_addr().unwrap_or(config.listen);
@@ -269,6 +275,7 @@ fn start_web(
         hub,
         source: common.source.clone(),
         node: common.node.clone(),
+        hour: common.hour.clone(),
         limits: Limits {
             message_bytes: config.message_bytes,
             subscriptions: config.max_subscriptions,

@@ -70,6 +70,8 @@ let state = "asking";
 let since = Date.now();
 let status;
 /** metrics as of the latest poll, in seconds */
+/** whether `measured` has what the server has of the last hour */
+let hasHour = false;
 let latest = { time: 0, samples: new Map() };
 let watched = [];
 /** the database has said something of itself */
@@ -109,13 +111,25 @@ async function askStatus() {
   known = news;
 }
 
+/** What the server has measured before the page was opened, or while it could not be asked. */
+async function askHour() {
+  const hour = await (await ask("/websocket/hour")).json();
+  if (hour.length === 0) return;
+  const [first, last] = [hour[0].time, hour.at(-1).time];
+  measured = [...measured.filter(({ time }) => time < first), ...hour, ...measured.filter(({ time }) => time > last)];
+  hasHour = true;
+  drawCharts();
+}
+
 async function askMetrics() {
   if (state === "gone") {
     // a gap, after which a mean over it would say nothing of the present
     latest = { time: 0, samples: latest.samples };
+    hasHour = false;
     chart({ time: Date.now() / 1_000 });
   }
   if (state !== "live" && state !== "source_down") return;
+  if (!hasHour) await askHour().catch(() => {});
   const before = latest;
   const text = await (await ask("/metrics")).text();
   latest = { time: Date.now() / 1_000, samples: say.parseMetrics(text) };
@@ -341,11 +355,9 @@ for (const control of [$("channel"), $("text")]) {
 
 // 5. Charts of the last five minutes.
 
-const LONGEST = 300;
-// the server keeps none: those that this tab has measured before it was loaded again, and a gap
-const measured = JSON.parse(sessionStorage.getItem("measured") ?? "[]");
-if (measured.length > 0) measured.push({ time: measured.at(-1).time + 1 });
-addEventListener("pagehide", () => sessionStorage.setItem("measured", JSON.stringify(measured)));
+const LONGEST = 3_600;
+/** what was measured, oldest first: each ten seconds by the server, and since the page is open each two seconds by the page */
+let measured = [];
 const charts = [
   makeChart($("delay"), { p50: "--accent", p99: "--second" }, say.seconds),
   makeChart($("changes"), { changes: "--accent" }, (value) => `${say.number(value)}/s`),

@@ -503,7 +503,7 @@ describeWhere(missing(), "a real server that checks tokens", () => {
 
   const AS = (claims: object) => ({ authorization: `Bearer ${jwt(claims)}` });
   test("refuses with the statuses that are described", async () => {
-    for (const path of ["/websocket/status", "/websocket/behind", "/websocket/database", "/metrics", "/explain/1"]) {
+    for (const path of ["/websocket/status", "/websocket/behind", "/websocket/hour", "/websocket/database", "/metrics", "/explain/1"]) {
       await refuse(server, path, 401);
       await refuse(server, path, 401, AS({ role: "vet" }));
       expect((await fetch(server.url + path, { headers: AS({ role: "admin" }) })).status, path).toBe(200);

@@ -90,7 +90,7 @@ pub(super) async fn route_for_operators(request: Request<Incoming>, web: &Web) -
     }
     let reply = about_the_server(request.uri().path(), &request, web).await;
     reply.unwrap_or_else(|| {
-        let there = "not found: here are /metrics, /healthz, /readyz, /websocket/status, /websocket/behind, /websocket/database, /kick\n";
+        let there = "not found: here are /metrics, /healthz, /readyz, /websocket/status, /websocket/behind, /websocket/hour, /websocket/database, /kick\n";
         text(StatusCode::NOT_FOUND, there)
     })
 }
@@ -136,6 +136,7 @@ async fn about_the_server(path: &str, request: &Request<Incoming>, web: &Web) ->
     Some(match path {
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
         "/websocket/behind" => json(StatusCode::OK, &web.hub.behind()),
+        "/websocket/hour" => json(StatusCode::OK, &serde_json::json!(web.hour.intervals())),
         "/websocket/database" => status::database(web).await,
         "/metrics" => {
             let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
@@ -165,6 +166,6 @@ async fn hand_on(application: &mpsc::Sender<Errand>, errand: &str, request: &Req
 }
 
 fn is_about_the_server(path: &str) -> bool {
-    matches!(path, "/websocket/status" | "/websocket/behind" | "/websocket/database" | "/metrics")
+    matches!(path, "/websocket/status" | "/websocket/behind" | "/websocket/hour" | "/websocket/database" | "/metrics")
         || path.starts_with("/explain/")
 }

@@ -13,6 +13,7 @@ use crate::delivery::conversation::session::Limits;
 use crate::delivery::fanout::hub::Hub;
 use crate::errand::Errand;
 use crate::metrics::SourceMetrics;
+use crate::metrics::hour::Hour;
 use crate::naming::Naming;
 use crate::node::NodeState;
 use crate::question::Question;
@@ -28,6 +29,8 @@ pub struct Web {
     pub source: Arc<SourceMetrics>,
     /// what this node is
     pub node: Arc<NodeState>,
+    /// what it did in the last hour
+    pub hour: Arc<Hour>,
     /// of a socket
     pub limits: Limits,
     /// who may open one

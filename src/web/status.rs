@@ -1,5 +1,5 @@
 //! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/websocket/behind`, who is
-//! how far behind; `/metrics`, figures for Prometheus; `/websocket/database`, what the database says of itself;
+//! how far behind; `/websocket/hour`, the last hour; `/metrics`, figures for Prometheus; `/websocket/database`, what the database says of itself;
 //! `/explain/{id}`, the way of one change. Reads and asks, changes nothing.
 
 use hyper::StatusCode;
