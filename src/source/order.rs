@@ -115,7 +115,7 @@ impl Plan {
             let next = channels.len() as u32;
             let stretch =
                 channels.entry((now.xid, now.channel)).or_insert(Stretch { number: next, ..Stretch::default() });
-            let is_next = stretch.run > 0 && now.command == stretch.command.wrapping_add(1);
+            let is_next = now.command == stretch.command.wrapping_add(1);
             stretch.run += u32::from(!is_next);
             stretch.command = now.command;
             runs[row] = stretch.run;
@@ -483,8 +483,51 @@ mod tests {
         let (created, deleted) = (row(2, 7, b'i', None, key), row(1, 7, b'd', key, None));
         assert!(is_torn(&[deep(deleted), created]) && is_torn(&[deep(row(1, 7, b'D', Some(V[1]), None)), created]));
         assert!(!is_torn(&[deleted, created]) && !is_torn(&[deleted, deep(created)]));
+        // nor where nobody has said how deep it was, as of a row of before
+        assert!(!is_torn(&[deep(deleted), OutboxRow { depth: 0, ..created }]));
+        // what is told by its key alone says nothing of another key that the row went through
+        let moved = row(1, 7, b'U', Some(V[1]), Some(OTHER[0]));
+        let rest = [deep(row(2, 7, b'd', key, None)), row(3, 7, b'D', Some(OTHER[0]), None)];
+        assert!(!is_torn(&[moved, rest[0], rest[1]]));
         let other = row(1, 7, b'D', Some(OTHER[0]), None);
         assert!(!is_torn(&[deep(other), created, row(3, 7, b'U', Some(V[1]), Some(V[2]))]));
+    }
+
+    #[test]
+    fn two_rows_that_were_not_both_created_or_deleted_may_meet() {
+        let of = |ops: &str| {
+            let mut deeds = Deeds::default();
+            ops.bytes().for_each(|op| deeds.add(op));
+            deeds
+        };
+        for apart in ["", "U", "III", "DD", "iI", "TU", "C"] {
+            assert!(!of(apart).may_meet(), "{apart}");
+        }
+        for together in ["UU", "ID", "IU", "dU", "IID", "IIIU"] {
+            assert!(of(together).may_meet(), "{together}");
+            let (one, rest) = together.split_at(1);
+            let mut joined = of(one);
+            joined.join(of(rest));
+            assert_eq!(joined, of(together));
+        }
+    }
+
+    #[test]
+    fn rows_of_one_key_are_looked_at_together_and_no_others() {
+        let groups = |rows: &[(u8, i32, u64)]| {
+            let brief = |at: usize| {
+                let (op, channel, key) = rows[at];
+                let keys = KeyHashes { from: key, to: key, stem: 0 };
+                Brief { xid: 7, channel, op, command: 0, depth: 1, keys: Some(keys) }
+            };
+            let plan = Plan::of(rows.len(), brief);
+            assert_eq!(plan.is_empty(), plan.groups.is_empty());
+            plan.groups
+        };
+        assert!(groups(&[(b'U', 1, 5)]).is_empty());
+        assert_eq!(groups(&[(b'U', 1, 5), (b'U', 1, 6), (b'U', 1, 5)]), [[0, 2]]);
+        assert!(groups(&[(b'U', 1, 5), (b'U', 2, 5)]).is_empty(), "two channels have nothing in common");
+        assert!(groups(&[(b'U', 1, 5), (b'T', 1, 0), (b'U', 1, 5)]).is_empty(), "nor what lies before a truncate");
     }
 
     #[test]
