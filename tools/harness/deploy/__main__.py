@@ -1,6 +1,6 @@
 """What stands around rowcast, tried with the real programs: nginx and HAProxy while both nodes are restarted, promtool on the
-alerts, systemd-analyze on the unit, Helm and the schemas of Kubernetes on the chart and the manifests, dpkg on the package, an
-outage, clocks that are wrong. Exit code 1 where anything is wrong.
+alerts, Prometheus while they are caused, systemd-analyze on the unit, Helm and the schemas of Kubernetes on the chart and the
+manifests, dpkg on the package, an outage, clocks that are wrong. Exit code 1 where anything is wrong.
 
 The parts lie beside it. A private Postgres and the WebSocket client are harness.cluster and harness.websocket. A program that is not there
 is skipped and said, or with CI=true a failure; scripts/install-deploy installs them. Needs Linux.
@@ -15,10 +15,11 @@ from typing import Any
 from harness import cluster as kit
 from harness.repository import ROOT
 
-from . import alerts, manifests, nights, package, proxies, unit
+from . import alerts, firing, manifests, nights, package, proxies, unit
 
 PARTS = {
     "alerts": alerts.run,
+    "firing": firing.run,
     "unit": unit.run,
     "manifests": manifests.run,
     "package": package.run,
