@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import json
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -124,8 +123,6 @@ class Server:
 
     def _fill(self) -> None:
         """Sockets until the server has room for no more."""
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(2 * SOME, hard), hard))
         with contextlib.suppress(Refused):
             while True:
                 self._connect()
