@@ -72,7 +72,7 @@ test-examples: postgres ## what the READMEs of examples/ tell to type, seen at t
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/examples --binary target/debug/rowcast
 
-test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts, the unit, the chart, the package
+test-deploy: postgres ## what stands around it: both proxies while nodes restart, the alerts in promtool and in Prometheus, the unit, the chart, the package
 	@scripts/install-deploy
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/deploy --binary target/debug/rowcast

@@ -24,15 +24,32 @@ class Refused(ProtocolError):
         self.status = status
 
 
+def opening(host: str, port: int, path: str) -> tuple[bytes, bytes]:
+    """A key, and the request that opens a WebSocket with it."""
+    key = base64.b64encode(os.urandom(16))
+    return key, (
+        b"GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n" % (path.encode(), host.encode(), port, key)
+    )
+
+
+def accept(path: str, key: bytes, head: bytes, body: Callable[[], bytes]) -> None:
+    """Raises where this answer's head does not open the socket; `body` is asked for what follows it."""
+    status, *lines = head.rstrip().split(b"\r\n")
+    code = status.split(b" ")[1:2]
+    if code != [b"101"]:
+        said = body().decode("utf-8", "replace").strip()
+        raise Refused(f"{path}: refused: {status.decode()}: {said}", b"".join(code).decode())
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    if headers.get(b"sec-websocket-accept") != base64.b64encode(hashlib.sha1(key + MAGIC).digest()):
+        raise ProtocolError(f"{path}: the handshake's answer belongs to another key")
+
+
 class WebSocket:
     """One connection. `feed` turns bytes into messages; whoever owns the socket does the waiting."""
 
     def __init__(self, host: str, port: int, path: str, timeout: float = 10) -> None:
-        self.path = path
-        self.closed: tuple[int, str] | None = None  # (code, reason) once the server has ended it
-        self._rest = b""
-        self._fragments: list[bytes] = []
-        self.sock = socket.create_connection((host, port), timeout)
+        self._begin(socket.create_connection((host, port), timeout), path)
         try:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._handshake(host, port)
@@ -41,26 +58,28 @@ class WebSocket:
             raise
 
     def _handshake(self, host: str, port: int) -> None:
-        key = base64.b64encode(os.urandom(16))
-        self.sock.sendall(
-            b"GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            % (self.path.encode(), host.encode(), port, key)
-        )
+        key, request = opening(host, port, self.path)
+        self.sock.sendall(request)
         head = b""
         while not head.endswith(b"\r\n\r\n"):  # byte by byte: what follows is the first frame
             byte = self.sock.recv(1)
             if not byte:
                 raise ProtocolError(f"{self.path}: closed during the handshake: {head!r}")
             head += byte
-        status, *lines = head.rstrip().split(b"\r\n")
-        code = status.split(b" ")[1:2]
-        if code != [b"101"]:
-            body = self.sock.recv(4096).decode("utf-8", "replace").strip()
-            raise Refused(f"{self.path}: refused: {status.decode()}: {body}", b"".join(code).decode())
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-        if headers.get(b"sec-websocket-accept") != base64.b64encode(hashlib.sha1(key + MAGIC).digest()):
-            raise ProtocolError(f"{self.path}: the handshake's answer belongs to another key")
+        accept(self.path, key, head, lambda: self.sock.recv(4096))
+
+    @classmethod
+    def opened(cls, sock: socket.socket, path: str) -> "WebSocket":
+        """One whose handshake is done, by `opening` and `accept`."""
+        made = cls.__new__(cls)
+        made._begin(sock, path)
+        return made
+
+    def _begin(self, sock: socket.socket, path: str) -> None:
+        self.sock, self.path = sock, path
+        self.closed: tuple[int, str] | None = None  # (code, reason) once the server has ended it
+        self._rest = b""
+        self._fragments: list[bytes] = []
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes bytes as they came (b"" means the end) and returns the texts of the messages that are complete."""

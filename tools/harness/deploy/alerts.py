@@ -20,6 +20,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 # after MINUTES of them.
 MINUTES = 30
 BUILD = ("rowcast_build_info", "1x30")
+REFUSED = 'rowcast_limits_total{limit="descriptors"}'
 BUILD_GONE = ("rowcast_build_info", "1x20 _x10")
 CASES = {
     "RowcastDown": (
@@ -98,8 +99,14 @@ CASES = {
         [[("rowcast_clock_skew_seconds", "0.2x30")], [("rowcast_clock_skew_seconds", "0x15 5 0x14")]],
     ),
     "RowcastDescriptors": (
-        [[("process_open_fds", "950x30"), ("process_max_fds", "1000x30"), BUILD]],
         [
+            [("process_open_fds", "950x30"), ("process_max_fds", "1000x30"), BUILD],
+            # full before nine of ten are used
+            [("process_open_fds", "440x30"), ("process_max_fds", "512x30"), BUILD, (REFUSED, "0x15 1+1x15")],
+        ],
+        [
+            # refused once
+            [("process_open_fds", "440x30"), ("process_max_fds", "512x30"), BUILD, (REFUSED, "0x20 1x10")],
             [("process_open_fds", "700x30"), ("process_max_fds", "1000x30"), BUILD],
             # another program's
             [("process_open_fds", "950x30"), ("process_max_fds", "1000x30")],
@@ -176,11 +183,17 @@ def history(name: str, fires: bool, series: Any) -> dict[Any, Any]:
     }
 
 
-def scrape(promtool: Any, cluster: kit.Cluster) -> Any:
-    """A server that checks tokens is scraped as docs/reference/operations.md says."""
+def token_of_the_docs(cluster: kit.Cluster) -> str:
+    """Made by the commands that docs/reference/operations.md prints, into the file `rowcast-token` beside the cluster."""
     page = (ROOT / "docs/reference/operations.md").read_text(encoding="utf-8")
     script = re.search(r"## Prometheus\n.*?```sh\n(.*?)```", page, re.S)[1]
     kit.run(["sh", "-ec", script], cwd=cluster.dir, env={**os.environ, "ROWCAST_JWT_SECRET": SECRET})
+    return (cluster.dir / "rowcast-token").read_text(encoding="utf-8")
+
+
+def scrape(promtool: Any, cluster: kit.Cluster) -> Any:
+    """A server that checks tokens is scraped as docs/reference/operations.md says."""
+    token = token_of_the_docs(cluster)
     shutil.copy(ROOT / "deploy/prometheus.yml", cluster.dir / "prometheus.yml")
     wrong = 0
     done = subprocess.run(
@@ -191,7 +204,6 @@ def scrape(promtool: Any, cluster: kit.Cluster) -> Any:
         print(f"WRONG  deploy/prometheus.yml\n{done.stdout}{done.stderr}", flush=True)
     cluster.rowcast("migrate")
     with kit.Relay(cluster, "--jwt-secret", SECRET) as relay:
-        token = (cluster.dir / "rowcast-token").read_text(encoding="utf-8")
         request = urllib.request.Request(
             f"http://{relay.host}:{relay.port}/metrics", headers={"Authorization": f"Bearer {token}"}
         )

@@ -1,32 +1,33 @@
-"""Rolling restarts behind the real nginx and HAProxy, with each configuration that the project publishes: the files of deploy/
-and the examples of the docs, of which only addresses, ports and places of files are replaced.
+"""Restarts behind the real nginx and HAProxy, with each configuration that the project publishes: the files of deploy/ and
+the examples of the docs, of which only addresses, ports, limits and places of files are replaced.
 
-A user would notice a refusal, a message that is missing or comes twice, and silence: none of the first three may happen, and
-everybody is back within seconds of each restart.
+A user would notice a refusal, a message that is missing or comes twice, and silence: none of the first three may happen
+while one node after the other is restarted, and everybody is back within seconds. Where both are away at once, clients
+are refused for as long, and nobody for much longer.
 """
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
-import urllib.parse
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
 from harness.repository import ROOT
-from harness.websocket import ProtocolError, Refused, WebSocket
+
+from .crowd import Crowd
 
 BACK_WITHIN = 10  # seconds from the end of a node until everybody is back
-USERS = 10  # one socket of so many is a user's
+CONNECTIONS = 8192  # of a worker of nginx, each of which may get most of 2,000 sockets, and needs two for one
+IN_WITHIN = 3  # seconds from a client's first attempt until it is in
 
 
 def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any) -> Any:
@@ -43,7 +44,7 @@ def run(stack: contextlib.ExitStack, arguments: argparse.Namespace, missing: Any
             said = Restarts(inner, cluster, arguments.sockets, program, configuration).run()
         cluster.psql("truncate pets")
         verdict, wrong = ("ok", wrong) if not said.mistakes else ("WRONG", wrong + 1)
-        print(f"{verdict:6} {name}: {arguments.sockets} sockets, back after {said.back}", flush=True)
+        print(f"{verdict:6} {name}: {arguments.sockets} sockets; {said.said}", flush=True)
         for mistake in said.mistakes[:5]:
             print(f"       {mistake}", flush=True)
     return wrong
@@ -74,7 +75,7 @@ def whole_nginx(text: str, directory: Any, port: int, nodes: Any) -> Any:
     text = substitute(text, r"/run/nginx.pid|/var/log/nginx", lambda found: str(directory / Path(found[0]).name))
     text = substitute(text, r"^worker_processes auto;", "worker_processes 2;")
     text = substitute(text, r"^worker_rlimit_nofile .*|^  include /etc/nginx/mime.types;\n", "")
-    text = substitute(text, r"worker_connections \d+", "worker_connections 4096")
+    text = substitute(text, r"worker_connections \d+", f"worker_connections {CONNECTIONS}")
     text = substitute(text, r"^http \{\n", "http {\n" + temporary_places(directory))
     text = substitute(text, r"listen 8080", f"listen 127.0.0.1:{port}")
     return substitute(text, r"gateway-([123]):8000", lambda found: nodes[(int(found[1]) - 1) % 2])
@@ -85,7 +86,7 @@ def nginx_example(text: str, directory: Any, port: int, nodes: Any) -> str:
     text = substitute(text, r"^server \{\n", f"server {{\n  listen 127.0.0.1:{port};\n")
     text = substitute(text, r"10\.0\.0\.([12]):8000", lambda found: nodes[int(found[1]) - 1])
     return (
-        f"pid {directory}/nginx.pid;\nworker_processes 2;\nevents {{ worker_connections 4096; }}\n"
+        f"pid {directory}/nginx.pid;\nworker_processes 2;\nevents {{ worker_connections {CONNECTIONS}; }}\n"
         f"http {{\naccess_log off;\n{temporary_places(directory)}{text}}}\n"
     )
 
@@ -97,7 +98,9 @@ def temporary_places(directory: Any) -> str:
 
 def haproxy(text: str, directory: Any, port: int, nodes: Any) -> Any:
     text = re.sub(r"^  stats socket .*\n", "", text, flags=re.M)
-    text = re.sub(r"^  maxconn \d+", "  maxconn 2000", text, flags=re.M)
+    # as many as the descriptors of this machine allow: with as many as there are clients, one that comes back waits until
+    # its former connection is gone
+    text = re.sub(r"^  maxconn \d+\n", "", text, flags=re.M)
     text = substitute(text, r"bind :\d+( ssl crt \S+)?", f"bind 127.0.0.1:{port}")
     return substitute(text, r"10\.0\.0\.([123]):8000", lambda found: nodes[(int(found[1]) - 1) % 2])
 
@@ -123,9 +126,9 @@ class Restarts:
         self.port = kit.free_port()
         self._proxy(program, configuration)
         self.mistakes: list[str] = []
-        self.back, self.written = "", 0
-        self.clients = [Client(self.port, number % USERS == 0) for number in range(sockets)]
-        stack.callback(self._dismiss)
+        self.said, self.written = "", 0
+        self.crowd = Crowd(self.port, sockets)
+        self.clients = self.crowd.clients
 
     def _proxy(self, program: Any, configuration: Any) -> None:
         directory = Path(self.cluster.dir) / f"proxy-{self.port}"
@@ -166,28 +169,57 @@ class Restarts:
             time.sleep(0.05)
 
     def run(self) -> Any:
-        for client in self.clients:
-            client.start()
+        self.crowd.start()
+        self.stack.callback(self.crowd.end)
         self._until(lambda client: client.has_joined, "to begin with")
         self._write()
         self._until(self._has_all, "before the first restart")
-        taken = []
-        for number in (0, 1):
-            began = time.monotonic()
-            self.nodes[number].__exit__()
-            self._write()
-            self._until(self._has_all, f"after node {number + 1} has ended")
-            taken.append(f"{time.monotonic() - began:.1f} s")
-            self.nodes[number] = kit.Relay(self.cluster, port=self.ports[number])
-            self._write()
-            self._until(self._has_all, f"after node {number + 1} is there again")
-        self.back = " and ".join(taken)
+        self._one_by_one()
+        self._both()
         for client in self.clients:
             self.mistakes += client.mistakes
             expected = list(range(1, self.written + 1))
             if not client.mistakes and client.heard != expected:
                 self.mistakes.append(f"a client heard {client.heard} of {expected}")
         return self
+
+    def _one_by_one(self) -> None:
+        """There is a node all the time, and nobody may be refused."""
+        taken = []
+        for number in (0, 1):
+            began = time.monotonic()
+            self.nodes[number].__exit__()
+            self._write()
+            self._until(self._has_all, f"after node {number + 1} has ended")
+            taken.append(f"{time.monotonic() - began:.1f}")
+            self.nodes[number] = kit.Relay(self.cluster, port=self.ports[number])
+            self._write()
+            self._until(self._has_all, f"after node {number + 1} is there again")
+        tried, silent = self.crowd.longest()
+        if tried > IN_WITHIN:
+            self.mistakes.append(f"a client tried for {tried:.1f} s")
+        self.mistakes += [refused for client in self.clients for refused in client.refused]
+        self.said = (
+            f"one by one: back after {' and '.join(taken)} s, slowest {tried:.2f} s from its first attempt, "
+            f"silent {silent:.1f} s"
+        )
+
+    def _both(self) -> None:
+        """There is no node for a moment, and who comes then is refused."""
+        for client in self.clients:
+            client.tried, client.refused = 0.0, []
+        began = time.monotonic()
+        with ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(lambda node: node.__exit__(), self.nodes))
+        self.nodes = [kit.Relay(self.cluster, port=port) for port in self.ports]
+        away = time.monotonic() - began
+        self._write()
+        self._until(self._has_all, "after both nodes were away")
+        refused = sum(bool(client.refused) for client in self.clients)
+        self.said += (
+            f"; both, away for {away:.1f} s: back after {time.monotonic() - began:.1f} s, {refused} refused, "
+            f"slowest {self.crowd.longest()[0]:.2f} s"
+        )
 
     def _write(self) -> None:
         self.written += 1
@@ -209,67 +241,9 @@ class Restarts:
                 return
             time.sleep(0.02)
 
-    def _dismiss(self) -> None:
-        for client in self.clients:
-            client.leave()
-        for client in self.clients:
-            client.join()
-
     def _stop_nodes(self) -> None:
         for node in self.nodes:
             node.__exit__()
-
-
-class Client(threading.Thread):
-    """Comes back with its cursor within two seconds, as the project's clients do; notes whatever a user would notice."""
-
-    def __init__(self, port: int, is_user: Any) -> None:
-        super().__init__(daemon=True)
-        self.port, self.path = port, "/ws/user/7" if is_user else "/ws/pets"
-        self.cursor: str | None = None
-        self.heard: list[Any] = []
-        self.mistakes: list[str] = []
-        self.last, self.has_joined = 0, False
-        self._socket: WebSocket | None = None
-        self._gone = threading.Event()
-
-    def run(self) -> None:
-        wait = 0.0
-        while not self._gone.wait(wait):
-            try:
-                self._listen()
-            except Refused as refused:
-                self.mistakes.append(str(refused).splitlines()[0].split("<")[0])
-            except (OSError, ProtocolError) as error:
-                if not self._gone.is_set():
-                    self.mistakes.append(f"{self.path}: {error}")
-            wait = int.from_bytes(os.urandom(2), "big") / 65536 * 2
-
-    def _listen(self) -> None:
-        since = f"?since={urllib.parse.quote(self.cursor)}" if self.cursor else ""
-        self._socket = WebSocket("127.0.0.1", self.port, self.path + since, timeout=20)
-        with contextlib.closing(self._socket.sock):
-            while self._socket.closed is None:
-                for text in self._socket.feed(self._socket.sock.recv(1 << 16)):
-                    self._hear(json.loads(text))
-            if self._socket.closed[0] != 1001 and not self._gone.is_set():
-                self.mistakes.append(f"{self.path}: closed with {self._socket.closed}")
-
-    def _hear(self, message: dict[str, Any]) -> None:
-        self.cursor = message.get("cursor") or self.cursor
-        if message["type"] in ("realtime_update", "notification"):
-            self.heard.append(message["data"]["pet_id"])
-            self.last = self.heard[-1]
-        elif message["type"] == "subscribed":
-            self.has_joined = True
-        elif message["type"] in ("gap", "error"):
-            self.mistakes.append(f"{self.path}: {message}")
-
-    def leave(self) -> None:
-        self._gone.set()
-        if self._socket:
-            with contextlib.suppress(OSError):
-                self._socket.sock.shutdown(socket.SHUT_RDWR)
 
 
 def answers(port: int) -> bool:
