@@ -122,6 +122,8 @@ grant create on schema rowcast to rowcast_capture;
 alter function rowcast.capture() owner to rowcast_capture;
 alter function rowcast.capture_truncate() owner to rowcast_capture;
 alter function rowcast.capture_brief() owner to rowcast_capture;
+alter function rowcast.capture_plpgsql() owner to rowcast_capture;
+alter function rowcast.capture_brief_plpgsql() owner to rowcast_capture;
 alter function rowcast.capture_truncate_brief() owner to rowcast_capture;
 alter function rowcast.notify(text, text, jsonb) owner to rowcast_capture;
 alter function rowcast.publish(text, text, jsonb) owner to rowcast_capture;

@@ -36,7 +36,8 @@ begin
           -- the function of a user rule is the table's owner's
           select 'routine', p.oid::regprocedure::text, p.proowner,
                  case when p.proname in (
-                   'capture', 'capture_brief', 'capture_truncate', 'capture_truncate_brief', 'notify', 'publish')
+                   'capture', 'capture_brief', 'capture_plpgsql', 'capture_brief_plpgsql',
+                   'capture_truncate', 'capture_truncate_brief', 'notify', 'publish')
                    then 'rowcast_capture' else owner end
             from pg_proc p
            where p.pronamespace = 'rowcast'::regnamespace and p.proname !~ '^users_of_[0-9]+$'

@@ -59,9 +59,18 @@ declare
       operator(pg_catalog.>=) 2143289344$looks$;
   outbox pg_catalog.record;
 begin
-  for outbox in values ('', 0), ('_brief', 3) loop
+  for outbox in
+    select o.suffix, o.first, o.suffix operator(pg_catalog.||) k.kind as name
+      from (values ('', 0), ('_brief', 3)) o(suffix, first) cross join (values (''), ('_plpgsql')) k(kind)
+     -- native code stays, and asks for the other one
+     where k.kind operator(pg_catalog.<>) '' or not exists (
+       select from pg_catalog.pg_proc p join pg_catalog.pg_language l on l.oid operator(pg_catalog.=) p.prolang
+        where p.oid operator(pg_catalog.=)
+          pg_catalog.to_regprocedure('rowcast.capture' operator(pg_catalog.||) o.suffix operator(pg_catalog.||) '()')
+          and l.lanname operator(pg_catalog.=) 'c')
+  loop
     execute pg_catalog.format($function$
-create or replace function rowcast.capture%4$s() returns trigger
+create or replace function rowcast.capture%7$s() returns trigger
 language plpgsql security definer as $body$
 declare
   -- which segment, where nothing is special about table, row and session; 3 and more: changes are left out
@@ -229,14 +238,20 @@ begin
   end if;
   return new;  -- what it is counts for nothing, and it is no expression
 end $body$ $function$,
-    pg_catalog.format(into_segment, outbox.column2),
-    pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 1),
-    pg_catalog.format(into_segment, outbox.column2 operator(pg_catalog.+) 2),
-    outbox.column1,
+    pg_catalog.format(into_segment, outbox.first),
+    pg_catalog.format(into_segment, outbox.first operator(pg_catalog.+) 1),
+    pg_catalog.format(into_segment, outbox.first operator(pg_catalog.+) 2),
+    outbox.suffix,
     rings,
-    looks);
+    looks,
+    outbox.name);
   end loop;
 end $do$;
 comment on function rowcast.capture() is
   'row trigger of watched tables: writes the change into the outbox and rings the doorbell';
 comment on function rowcast.capture_brief() is 'the same of tables that are kept briefly';
+comment on function rowcast.capture_plpgsql() is 'the same in PL/pgSQL, for what native capture leaves to it';
+comment on function rowcast.capture_brief_plpgsql() is 'the same of tables that are kept briefly';
+-- rowcast.bell_lock() -> int: the first number of the advisory locks of this installation, for native capture
+create or replace function rowcast.bell_lock() returns int language sql immutable parallel safe as 'select 1919907683';
+comment on function rowcast.bell_lock() is 'the first number of this installation''s advisory locks';

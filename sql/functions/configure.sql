@@ -4,6 +4,8 @@
 --   retention    an interval of a minute or more; how long changes are kept. Default 24 hours
 --   outbox_size  such as '10 GB'; the oldest changes go earlier when the outbox is larger. Default 10 GB
 --   brief_retention, brief_size  the same for tables that are kept briefly (rowcast.keep_briefly). Default 1 hour, 1 GB
+--   capture      plpgsql | native: whether plain changes are captured by the library rowcast_capture. It has to be there
+--                on this server and on each that may take its place; a superuser says so. Default plpgsql
 --   actor        show | hide: whether anybody is told who wrote. Default show
 --   order        index | any: whether clients may have the pages of a large table in any order, or in one that an index
 --                serves. Default index
@@ -24,6 +26,8 @@ begin
       perform value where pg_size_bytes(value) >= 64 * 1024 * 1024;
     elsif name = 'actor' then
       perform value where value in ('show', 'hide');
+    elsif name = 'capture' then
+      perform value where value in ('plpgsql', 'native');
     elsif name = 'order' then
       perform value where value in ('index', 'any');
     elsif name = 'row_bytes' then
@@ -32,7 +36,8 @@ begin
     else
       raise exception 'unknown setting %', coalesce(name, 'null')
         using errcode = 'undefined_object',
-          hint = 'known settings: actor, brief_retention, brief_size, notify, order, outbox_size, retention, row_bytes';
+          hint = 'known settings: actor, brief_retention, brief_size, capture, notify, order, outbox_size, retention, '
+                 'row_bytes';
     end if;
     if not found then
       raise invalid_parameter_value;
@@ -44,6 +49,7 @@ begin
                              when 'retention' then 'it is an interval of a minute or more, such as 24 hours'
                              when 'brief_retention' then 'it is an interval of a minute or more, such as 1 hour'
                              when 'actor' then 'it is one of: show, hide'
+                             when 'capture' then 'it is one of: plpgsql, native'
                              when 'order' then 'it is one of: index, any'
                              when 'row_bytes' then 'it is a size of 4 MB to 128 MB, such as 8 MB'
                              else 'it is a size of 64 MB or more, such as 10 GB' end;
@@ -59,6 +65,8 @@ begin
     execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe '
                    'as %L',
                    format('select %L::pg_catalog.text', configure.value));
+  elsif name = 'capture' then
+    perform rowcast.capture_by(value);
   elsif name = 'actor' then
     -- what servers have in memory has the actors of before
     perform rowcast.raise_floor(c.id) from rowcast.channel c;
@@ -70,4 +78,4 @@ begin
 end $$;
 comment on function rowcast.configure(text, text) is
   'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes, '
-  'actor or order';
+  'capture, actor or order';

@@ -149,12 +149,20 @@ pub(crate) async fn connect(url: &str) -> Client {
     Database::parse(url).unwrap().as_caller().await.unwrap().into()
 }
 
+/// Where the library of native capture lies, where the suite is to run with it: on a private cluster.
+fn native_library() -> Option<String> {
+    std::env::var("ROWCAST_TEST_NATIVE").ok().filter(|folder| !folder.is_empty())
+}
+
 async fn start() -> Server {
     let base = base_url().await;
     let template = format!("rowcast_template_{}", std::process::id());
     connect(&format!("{base}postgres")).await.batch_execute(&format!("create database {template}")).await.unwrap();
     let mut client = connect(&format!("{base}{template}")).await;
     install::migrate(&mut client).await.unwrap();
+    if native_library().is_some() {
+        client.batch_execute("select rowcast.configure('capture', 'native')").await.unwrap();
+    }
     drop(client);
     // a database with a connection cannot be a template
     let postgres = connect(&format!("{base}postgres")).await;
@@ -198,9 +206,10 @@ async fn base_url() -> String {
         return base;
     }
     let folder = std::env::temp_dir().join(format!("rowcast-tests-{}", std::process::id()));
-    let cluster = Cluster::start_with(&folder, &["fsync=off", "max_connections=200", "wal_level=logical"])
-        .await
-        .expect("a private cluster");
+    let mut settings = vec!["fsync=off".to_owned(), "max_connections=200".to_owned(), "wal_level=logical".to_owned()];
+    settings.extend(native_library().map(|folder| format!("dynamic_library_path={folder}:$libdir")));
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let cluster = Cluster::start_with(&folder, &settings).await.expect("a private cluster");
     let pid = cluster.pid().unwrap();
     eprintln!("tests use a private cluster in {}", folder.display());
     when_we_end(&format!(
