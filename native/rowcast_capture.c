@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
+#include "common/jsonapi.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -25,9 +26,11 @@
 #include "nodes/value.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/json.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -272,9 +275,111 @@ actor(void)
 	return cstring_to_text(psprintf("%s/%s", user, application));
 }
 
+/*
+ * A value as row_to_json writes it, which asks the catalogue about the type of each column of each row. Here the usual types
+ * are known by their number. False: of another type.
+ */
+static bool
+append_value(StringInfo json, Oid type, Datum value)
+{
+	char		moment[MAXDATELEN + 1];
+	char	   *out;
+
+	switch (type)
+	{
+		case BOOLOID:
+			appendStringInfoString(json, DatumGetBool(value) ? "true" : "false");
+			return true;
+		case INT2OID:
+			appendStringInfo(json, "%d", DatumGetInt16(value));
+			return true;
+		case INT4OID:
+			appendStringInfo(json, "%d", DatumGetInt32(value));
+			return true;
+		case INT8OID:
+			appendStringInfo(json, INT64_FORMAT, DatumGetInt64(value));
+			return true;
+		case NUMERICOID:
+		case FLOAT4OID:
+		case FLOAT8OID:
+			out = DatumGetCString(type == NUMERICOID ? DirectFunctionCall1(numeric_out, value) :
+								  type == FLOAT4OID ? DirectFunctionCall1(float4out, value) :
+								  DirectFunctionCall1(float8out, value));
+			/* NaN and infinity are no numbers of JSON */
+			if (IsValidJsonNumber(out, strlen(out)))
+				appendStringInfoString(json, out);
+			else
+				escape_json(json, out);
+			return true;
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			JsonEncodeDateTime(moment, value, type, NULL);
+			appendStringInfo(json, "\"%s\"", moment);
+			return true;
+		case TEXTOID:
+		case VARCHAROID:
+		case BPCHAROID:
+			escape_json(json, TextDatumGetCString(value));
+			return true;
+		case NAMEOID:
+			escape_json(json, NameStr(*DatumGetName(value)));
+			return true;
+		case UUIDOID:
+			escape_json(json, DatumGetCString(DirectFunctionCall1(uuid_out, value)));
+			return true;
+		case JSONOID:
+			appendStringInfoString(json, TextDatumGetCString(value));
+			return true;
+		case JSONBOID:
+			appendStringInfoString(json, DatumGetCString(DirectFunctionCall1(jsonb_out, value)));
+			return true;
+		default:
+			if (!type_is_enum(type))
+				return false;
+			escape_json(json, DatumGetCString(DirectFunctionCall1(enum_out, value)));
+			return true;
+	}
+}
+
+/* A row's JSON, byte for byte as row_to_json gives it. */
+static Datum
+json_of(HeapTuple row, TupleDesc columns)
+{
+	Datum	   *values = palloc(columns->natts * sizeof(Datum));
+	bool	   *nulls = palloc(columns->natts * sizeof(bool));
+	StringInfoData json;
+	char		separator = '{';
+
+	heap_deform_tuple(row, columns, values, nulls);
+	initStringInfo(&json);
+	/* the length of the datum comes here */
+	appendStringInfoSpaces(&json, VARHDRSZ);
+	for (int i = 0; i < columns->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(columns, i);
+
+		if (column->attisdropped)
+			continue;
+		appendStringInfoChar(&json, separator);
+		separator = ',';
+		escape_json(&json, NameStr(column->attname));
+		appendStringInfoChar(&json, ':');
+		if (nulls[i])
+			appendStringInfoString(&json, "null");
+		else if (!append_value(&json, column->atttypid, values[i]))
+			return DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
+	}
+	if (separator == '{')
+		appendStringInfoChar(&json, separator);
+	appendStringInfoChar(&json, '}');
+	SET_VARSIZE(json.data, json.len);
+	return PointerGetDatum(json.data);
+}
+
 /* Whether nothing of an updated row has another image. */
 static bool
-is_unchanged(Call *call, HeapTuple before, HeapTuple after, Datum old, Datum new)
+is_unchanged(Call *call, HeapTuple before, HeapTuple after, TupleDesc columns)
 {
 	uint32		header = before->t_data->t_hoff;
 
@@ -285,7 +390,8 @@ is_unchanged(Call *call, HeapTuple before, HeapTuple after, Datum old, Datum new
 		memcmp((char *) before->t_data + SizeofHeapTupleHeader, (char *) after->t_data + SizeofHeapTupleHeader,
 			   before->t_len - SizeofHeapTupleHeader) == 0)
 		return true;
-	return !DatumGetBool(FunctionCall2(&call->differs, old, new));
+	return !DatumGetBool(FunctionCall2(&call->differs, heap_copy_tuple_as_datum(before, columns),
+									   heap_copy_tuple_as_datum(after, columns)));
 }
 
 static void
@@ -361,6 +467,7 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 	const char *mute;
 	HeapTuple	before = NULL,
 				after = NULL;
+	TupleDesc	columns;
 	Datum		old = (Datum) 0,
 				new = (Datum) 0;
 	Oid			user;
@@ -405,17 +512,14 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 	if (segment < 0 || segment >= SEGMENTS)
 		return capture_in_plpgsql(fcinfo, of);
 
-	if (before)
-		old = heap_copy_tuple_as_datum(before, RelationGetDescr(trigger->tg_relation));
-	if (after)
-		new = heap_copy_tuple_as_datum(after, RelationGetDescr(trigger->tg_relation));
-	if (op == 'U' && is_unchanged(call_of(fcinfo, of), before, after, old, new))
+	columns = RelationGetDescr(trigger->tg_relation);
+	if (op == 'U' && is_unchanged(call_of(fcinfo, of), before, after, columns))
 		return PointerGetDatum(NULL);
 	/* as the writer: the output of a type may be anybody's code */
 	if (before)
-		old = DirectFunctionCall1(row_to_json, old);
+		old = json_of(before, columns);
 	if (after)
-		new = DirectFunctionCall1(row_to_json, new);
+		new = json_of(after, columns);
 
 	channel = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
 	id = nextval_internal(of->ids, false);

@@ -23,6 +23,7 @@ mod leaks;
 mod link;
 mod locks;
 mod metrics;
+mod native;
 mod neighbours;
 mod order;
 mod pages;

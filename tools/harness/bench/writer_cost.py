@@ -7,6 +7,7 @@ import re
 import statistics
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
@@ -21,6 +22,8 @@ VARIANTS = {
     "rowcast, no relay or asleep": ("row", False),
     "NOTIFY always": ("always", True),
 }
+# the same by the library of native/, where --native names its folder
+NATIVE = {"native, outbox only": ("never", False), "native, relay awake": ("row", True)}
 
 # 8 columns, a row of about 270 bytes as JSON
 TABLE = """create table public.visit (
@@ -47,15 +50,21 @@ def main(stack: contextlib.ExitStack) -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--rows", type=int, default=100_000, help="written by the one statement (default: 100000)")
     parser.add_argument("--quick", action="store_true", help="one round, 2 s each, 20,000 rows: to see that it works")
+    parser.add_argument("--native", type=Path, help="the folder of rowcast_capture.so, built for this Postgres")
     kit.add_arguments(parser)
     arguments = parser.parse_args()
+    if arguments.native:
+        VARIANTS.update(NATIVE)
     if arguments.quick:
         parser.set_defaults(rounds=1, seconds=2, rows=20_000)
         arguments = parser.parse_args()
 
     load = report.load_average()
     # a vacuum that happens to fall into one variant's run is noise
-    bench = Bench(kit.Cluster(stack, arguments, autovacuum="off"), arguments.seconds, arguments.rows)
+    settings = {"autovacuum": "off"}
+    if arguments.native:
+        settings["dynamic_library_path"] = f"{arguments.native.resolve()}:$libdir"
+    bench = Bench(kit.Cluster(stack, arguments, **settings), arguments.seconds, arguments.rows)
     measures = [(verb, clients) for clients in arguments.clients for verb in SCRIPTS] + [
         (verb, None) for verb in SCRIPTS
     ]
@@ -89,6 +98,9 @@ class Bench:
     def measure(self, variant: str, verb: str, clients: Any) -> Any:
         """Transactions a second of `clients`, or (None) milliseconds of one statement."""
         notify, with_relay = VARIANTS[variant]
+        if VARIANTS.keys() >= NATIVE.keys():
+            code = "native" if variant in NATIVE else "plpgsql"
+            self.cluster.psql(f"select rowcast.configure('capture', '{code}')")
         self.prepare(notify, 0 if verb == "INSERT" else ROWS if clients else self.rows)
         if not with_relay:
             return self.write(variant, verb, clients)
