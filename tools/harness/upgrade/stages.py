@@ -16,8 +16,8 @@ from harness.soak.faults import Node
 from . import refusals
 from .fleet import Fleet, Version
 
-BESIDE = 3.0  # seconds for which both versions have sockets
-ALONE = 1.5  # seconds for which one of them has
+BESIDE = 2.5  # seconds for which both versions have sockets
+ALONE = 1.0  # seconds for which one of them has
 
 
 def on_postgres(stack: contextlib.ExitStack, arguments: argparse.Namespace, before: Version, after: Version) -> int:
