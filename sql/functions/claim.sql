@@ -62,7 +62,7 @@ begin
       read.address,
       read.version
       using errcode = 'object_not_in_prerequisite_state',
-            hint = 'upgrade all nodes first: select * from rowcast.nodes;';
+            hint = 'upgrade all nodes first; one that has ended counts for half a minute: select * from rowcast.nodes;';
   end if;
 
   drop view if exists pg_temp.claim_to_check;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
 
 use super::StreamKeys;
-use super::entry::Said;
+use super::entry::{FORMAT, Said};
 use super::link::{RedisConnection, explain};
 use crate::change::{Event, Start};
 use crate::cursor::Cursor;
 use crate::error::{Error, Kind, Result};
 
-/// StreamKeys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the four
+/// StreamKeys: the stream, its state. Arguments: the last id as its writer knows it, the retention in milliseconds, the five
 /// fields, then what changes in the state: names and values; `id`, as a value or at its end, is the id of this entry.
 ///
 /// Where a stranger has appended an entry of a time to come, all that follow have its time, or a later one: they would never
@@ -31,7 +31,7 @@ if last ~= ARGV[1] then return {0, last} end
 local now = redis.call('TIME')
 local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - ARGV[2]
 local id = redis.pcall('XADD', KEYS[1], 'MINID', '~', string.format('%d', oldest), '*',
-  'at', ARGV[3], 'to', ARGV[4], 'kind', ARGV[5], 'body', ARGV[6])
+  'at', ARGV[3], 'to', ARGV[4], 'kind', ARGV[5], 'body', ARGV[6], 'format', ARGV[7])
 local is_full = is_error(id)
 if is_full and not string.find(id.err, 'last possible ID', 1, true) then return id end
 local is_to_come = is_full or tonumber(string.match(id, '^%d+')) > now[1] * 1000 + 3600000
@@ -46,7 +46,7 @@ if ARGV[5] == 'revoked' and now[1] - (redis.call('HGET', KEYS[2], 'pruned') or 0
     if told and told < now[1] * 1000 - 86400000 then redis.pcall('HDEL', KEYS[2], fields[i]) end
   end
 end
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local value = ARGV[i + 1]
   if value == 'id' then value = id elseif string.sub(value, -3) == ' id' then value = string.sub(value, 1, -3) .. id end
   redis.call('HSET', KEYS[2], ARGV[i], value)
@@ -175,9 +175,8 @@ impl Appender {
         said: &Said,
         event: Option<&Event>,
     ) -> Result<(bool, String), RedisError> {
-        let mut arguments = vec![&*self.last, "", at, to, said.kind, &said.body];
-        let retention = self.retention.as_millis().to_string();
-        arguments[1] = &retention;
+        let (retention, format) = (self.retention.as_millis().to_string(), FORMAT.to_string());
+        let mut arguments = vec![&*self.last, &retention, at, to, said.kind, &said.body, &format];
         let (revoked, when);
         match event {
             Some(Event::From { start, .. }) => {

@@ -7,6 +7,7 @@
 //! | `to` | cursor token of the position after it |
 //! | `kind` | `from`, `channels`, `cut`, `gap`, `revoked`, `live`, `down`, `beat` |
 //! | `body` | JSON |
+//! | `format` | the [`FORMAT`] of the fields above; a version that knew of none wrote the first |
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -16,6 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::change::{Change, Channel, Claim, Cut, Event, Policy, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::incarnations::{Gap, Incarnations};
+
+/// The format of the entries that this version writes, and the highest that it reads. It is raised where a node that does
+/// not know the new format must not go on: a field that such a node may leave out needs no other one. The release that
+/// writes a higher one comes after one that reads it, since nodes are replaced one by one, and may be gone back to.
+pub const FORMAT: u32 = 1;
 
 /// An entry that was read.
 #[derive(Debug)]
@@ -86,6 +92,11 @@ struct RevokedBody<'a> {
 #[derive(Serialize, Deserialize)]
 struct CowText<'a> {
     text: Cow<'a, str>,
+}
+
+/// The format that an entry says it has. One that is no number is of a version to come.
+pub fn format(said: &str) -> u32 {
+    if said.is_empty() { 1 } else { said.parse().unwrap_or(u32::MAX) }
 }
 
 /// That the publisher lives.

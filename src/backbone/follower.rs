@@ -3,6 +3,7 @@
 
 mod health;
 mod missing;
+mod newer;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -58,6 +59,8 @@ pub struct Follower {
     at_a_time: usize,
     /// the entry for which the stream was searched already
     searched_for: Option<Id>,
+    /// entries of a later format up to this one are passed over: an older version has written again behind them
+    passed_until: Id,
     /// the publisher is connected to Postgres
     publishes: bool,
     /// when the publisher was last heard
@@ -89,6 +92,7 @@ impl Follower {
             catalogue_of: Id::default(),
             at_a_time: AT_A_TIME,
             searched_for: None,
+            passed_until: Id::default(),
             publishes: false,
             heard: Instant::now(),
             is_live: false,
@@ -150,6 +154,7 @@ impl Follower {
     async fn follow(&mut self, mut connection: RedisConnection) -> Result<Infallible> {
         let connected = Instant::now();
         let mut clock = Clock::of(&mut connection).await?;
+        self.refuse_newer(&mut connection).await?;
         let state = self.stream_begins(&mut connection).await?;
         self.find_position(&mut connection, &state).await?;
         loop {
@@ -163,6 +168,10 @@ impl Follower {
                 self.heard = clock.when(id);
                 let next = match raw.entry() {
                     Ok(entry) => self.understand(&mut connection, id, entry).await?,
+                    Err(_) if raw.newer().is_some() => {
+                        self.pass(&mut connection, id).await?;
+                        Next::On
+                    }
                     Err(bad) => {
                         tracing::error!(event = "entry_malformed", id = %id, what = bad.0, "skipped");
                         Next::On

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::StreamKeys;
 use super::append::StreamState;
-use super::entry::{self, BadEntry, Entry};
+use super::entry::{self, BadEntry, Entry, FORMAT};
 use super::link::{RedisConnection, explain};
 use super::merge::can_begin;
 use crate::cursor::{Cursor, Snapshot};
@@ -72,11 +72,19 @@ impl FromRedisValue for RawEntry {
 }
 
 impl RawEntry {
+    /// The format that it has, where that is one of a later version.
+    pub fn newer(&self) -> Option<u32> {
+        Some(entry::format(self.field("format"))).filter(|format| *format > FORMAT)
+    }
+
     /// What it says.
     ///
     /// # Errors
     /// [`BadEntry`].
     pub fn entry(&self) -> Result<Entry, BadEntry> {
+        if self.newer().is_some() {
+            return Err(BadEntry("a format of a later version"));
+        }
         let written = i64::try_from(self.id.ms).unwrap_or(i64::MAX).saturating_mul(1000);
         entry::read(written, self.field("at"), self.field("to"), self.field("kind"), self.field("body"))
     }
@@ -116,15 +124,23 @@ pub async fn range(
     entries(connection, &command).await
 }
 
+/// The entry that was appended last.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn newest(connection: &mut RedisConnection, keys: &StreamKeys) -> Result<Option<RawEntry>> {
+    let mut command = Cmd::new();
+    command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
+    Ok(entries(connection, &command).await?.pop())
+}
+
 /// The last entry with which somebody can begin who has seen what `seen` saw; `None` where the stream begins later. By
 /// halving the time: positions only move on.
 ///
 /// # Errors
 /// When the connection is lost.
 pub async fn locate(connection: &mut RedisConnection, keys: &StreamKeys, seen: &Snapshot) -> Result<Option<Id>> {
-    let mut command = Cmd::new();
-    command.arg("XREVRANGE").arg(&keys.changes).arg("+").arg("-").arg("COUNT").arg(1);
-    let newest = entries(connection, &command).await?.pop();
+    let newest = newest(connection, keys).await?;
     let oldest = range(connection, keys, "-", "+", 1).await?.pop();
     let (Some(oldest), Some(newest)) = (oldest, newest) else { return Ok(None) };
     let (mut low, mut high) = (oldest.id.ms, newest.id.ms.saturating_add(1));
@@ -229,6 +245,27 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Versions before wrote no format, and leave one out that they read.
+    #[test]
+    fn an_entry_of_a_later_form_is_told_from_those_that_can_be_read() {
+        let beat = |format: &[&str]| {
+            let fields = ["at", "", "to", "1.1.1.1", "kind", "beat", "body", ""].iter().chain(format);
+            let fields: Vec<_> = fields.map(|text| (*text).to_owned()).collect();
+            let fields = fields.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+            RawEntry { id: Id::default(), fields }
+        };
+        for (format, newer) in [
+            (&[] as &[&str], None),
+            (&["format", "1"], None),
+            (&["format", "2"], Some(2)),
+            (&["format", "later"], Some(u32::MAX)),
+        ] {
+            assert_eq!(beat(format).newer(), newer, "{format:?}");
+            let is_refused = matches!(beat(format).entry(), Err(BadEntry("a format of a later version")));
+            assert_eq!(is_refused, newer.is_some(), "{format:?}");
+        }
+    }
 
     #[test]
     fn ids_have_an_order() {

@@ -95,14 +95,18 @@ class Redis:
             return ask(opened, *words)
 
 
+def found() -> str | None:
+    """redis-server, where there is one."""
+    return shutil.which(os.environ.get("ROWCAST_REDIS_SERVER", "redis-server"))
+
+
 def program() -> str:
     """redis-server."""
-    found = shutil.which(os.environ.get("ROWCAST_REDIS_SERVER", "redis-server"))
-    if not found:
+    if not (path := found()):
         raise kit.Failure(
             "there is no redis-server on PATH; install Redis 7, or a Valkey and name it in ROWCAST_REDIS_SERVER"
         )
-    return found
+    return path
 
 
 def version() -> str:

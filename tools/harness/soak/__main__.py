@@ -15,7 +15,6 @@ import random
 import secrets
 import shutil
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,13 @@ from typing import Any
 from harness import cluster as kit
 from harness import report
 
-from . import members, verdict
+from . import ending, members, verdict
 from .audience import Audience
 from .backbone import FLEET, Backbone
 from .faults import KINDS, Faults, Node, free_port, kinds_of
 from .tables import CHANNELS
-from .workload import Crew, end_prepared, open_transactions
+from .workload import Crew
 
-CATCH_UP = 60.0  # seconds within which every subscriber must have everything, once nobody writes and nothing fails
-AFTERGLOW = 1.0  # seconds after that, for what comes twice
 SPARE = 240  # seconds beyond --seconds after which the run is given up, whatever hangs
 
 
@@ -164,24 +161,8 @@ def run(cluster: kit.Cluster, nodes: Any, audience: Any, crew: Any, faults: Any,
             f"{audience.tally['resumed']:,} resumed, {audience.tally['snapshots']:,} snapshots, {sum(faults.counts.values())} faults"
         )
 
-    crew.leave()
     faults.leave()
-    if not audience.pump(30, until=lambda: not crew.at_work() and not faults.is_alive()):
-        crew.abandon()
-    end_prepared(cluster)
-    if not audience.pump(30, until=lambda: open_transactions(cluster) == 0):
-        raise kit.Failure("a writer's transaction is still open")
-    # whatever was written is committed, so these come after it on every channel
-    last = {channel.name: int(cluster.psql(channel.sentinel)) for channel in CHANNELS}
-    written = time.time()
-    kit.note("all is written; the subscribers catch up")
-    audience.stay()
-    everybody = audience.subscriptions()
-    if not audience.pump(
-        CATCH_UP, until=lambda: all(each.has_caught_up(last[each.channel.name], written) for _, each in everybody)
-    ):
-        kit.note(f"warning: not everybody has the last change after {CATCH_UP:.0f} s")
-    audience.pump(AFTERGLOW)
+    ending.end(cluster, audience, crew, faults.is_alive)
 
 
 def conclude(

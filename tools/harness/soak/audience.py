@@ -184,6 +184,7 @@ class Client:
         self._socket: WebSocket | None = None
         self._dialled: Any = None
         self._node: Any = None
+        self._place_of: dict[Any, Any] = {}  # channel → the kind of node that its place is from
         self._leaves_at = self._dozes_at = self._wakes_at = float("inf")
         self._leaves_after = float("inf")  # messages
         self._heard = 0.0
@@ -364,6 +365,8 @@ class Client:
                 self._count_gap(each, message["reason"])
             each.take(message)
             self._ask(each)
+            if kind == "subscribed":
+                self._count_move(each.channel.name, message)
             if kind in ("subscribed", "snapshot", "gap"):
                 told = [
                     f"{key} {message[key]}" for key in ("reason", "recovered", "replayed", "last") if key in message
@@ -390,6 +393,12 @@ class Client:
             self._tally["cuts compared"] += 1
             for text in disagreements(self.subscriptions["entries"].copy, self.subscriptions["totals"].copy):
                 self._complain(f"client {self.number}: at a cut of {self._node.name}, {text}")
+
+    def _count_move(self, channel: str, message: dict[str, Any]) -> None:
+        """A cursor of one kind of node was understood by another."""
+        before, self._place_of[channel] = self._place_of.get(channel), self._node.kind
+        if before and before != self._node.kind and message["recovered"] is True:
+            self._tally[f"from {before} to {self._node.kind}"] += 1
 
     def _count_gap(self, subscription: Any, reason: str) -> None:
         node = self._node

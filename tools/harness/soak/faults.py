@@ -16,6 +16,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
@@ -61,13 +62,14 @@ class Node:
         rng: random.Random,
         kind: str = "",
         has_rows: bool = True,
+        program: Path | None = None,
     ) -> None:
         self.name = f"node {number}" + (f" ({kind})" if kind else "")
         self.kind, self.has_rows = kind, has_rows
         self.may_end_within = LUCKY_WITH_REDIS if kind else LUCKY
         self.host, self.port = "127.0.0.1", free_port(rng)
         self.log = cluster.dir / f"rowcast-{number}.log"
-        self._command = [cluster.rowcast_program, "serve", "--listen", f"{self.host}:{self.port}"]
+        self._command = [program or cluster.rowcast_program, "serve", "--listen", f"{self.host}:{self.port}"]
         self._env = {
             **cluster.env,
             "DATABASE_URL": cluster.url,
@@ -107,6 +109,9 @@ class Node:
     def is_to_run(self) -> Any:
         """Whether it runs and was not told to end."""
         return self._process.poll() is None and not self._asked_to_end
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def is_ready(self) -> bool:
         return self._get("/readyz")[0] == 200
