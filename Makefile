@@ -10,7 +10,7 @@ FOREIGN_SEED ?= 2608
 export ROWCAST_PG_BIN ?= $(shell scripts/find-postgres 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-edges test-versions test-faults test-deploy test-upgrade foreign soak release test-release check check-docs check-python check-oldest-rust schema-dump bench clean
+.PHONY: help demo demo-reset test test-private test-docker test-client test-conformance test-docs test-examples test-machinery test-edges test-versions test-faults test-deploy test-upgrade test-native foreign soak release test-release check check-docs check-python check-oldest-rust schema-dump bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ demo-reset: ## forget the demo's database
 # The second half takes more waiting than computing, so it goes in two lanes. test-client makes the folder of Node that the next
 # three use, and test-machinery one of its own.
 test: postgres redis pgbouncer iproute2 check test-private ## everything
-	scripts/lanes 'test-client test-conformance test-docs test-examples test-faults' 'test-docker test-edges test-machinery test-deploy test-upgrade'
+	scripts/lanes 'test-client test-conformance test-docs test-examples test-faults' 'test-docker test-edges test-native test-machinery test-deploy test-upgrade'
 
 check: check-docs check-python ## format, lints, documentation, licences, links, words, versions, the Python programs
 	$(CARGO) fmt --all --check
@@ -76,6 +76,11 @@ test-deploy: postgres ## what stands around it: both proxies while nodes restart
 	@scripts/install-deploy
 	$(CARGO) build --locked
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/deploy --binary target/debug/rowcast
+
+# What capture does, and what goes by it: with native code it is the same.
+NATIVE ?= native:: bounds:: briefly:: capture:: cuts:: doorbell:: encodings:: event_triggers:: order:: rights:: schema_name:: writers::
+test-native: postgres ## capture by the library of native/, on Postgres 15 of this machine
+	ROWCAST_PG_BIN="$$(scripts/find-postgres)" scripts/test-native $(NATIVE)
 
 test-upgrade: postgres ## nodes of two versions at once, to the new one and back, on Postgres and over Redis; builds the one before
 	@scripts/install-redis || true

@@ -26,6 +26,8 @@ pub use text::{Form, MemoryKept, NodeStatus, encode};
 const PASTS: [&str; 6] = ["memory", "stream", "outbox", "snapshot", "page", "members"];
 /// Where a page of rows may come from.
 const PAGES: [&str; 2] = ["database", "memory"];
+/// What of `rowcast.health` is a metric: whether what is written is captured.
+pub(crate) const FINDINGS: [&str; 2] = ["capture", "triggers"];
 /// What may be refused.
 const LIMITS: [&str; 18] = [
     "origin",
@@ -51,7 +53,7 @@ const LIMITS: [&str; 18] = [
 const SAME_TIME: i64 = 100_000;
 
 /// What the source did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SourceMetrics {
     mode: Mutex<&'static str>,
     reads: Counter,
@@ -62,6 +64,8 @@ pub struct SourceMetrics {
     outbox_bytes: Gauge,
     outbox_age: Gauge,
     retention: Gauge,
+    /// whether what is written is captured: 0 yes, 1 doubtful or paused, 2 no
+    findings: Family<Finding, Gauge>,
     /// what was last said of a database that is away, and when
     outage: Mutex<Option<(Kind, Instant)>>,
     /// name of the stream that this node follows, if any
@@ -132,6 +136,13 @@ pub struct From {
     pub from: &'static str,
 }
 
+/// What was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[allow(missing_docs, reason = "a label")]
+pub struct Finding {
+    pub finding: &'static str,
+}
+
 /// A limit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[allow(missing_docs, reason = "a label")]
@@ -196,6 +207,14 @@ impl SourceMetrics {
         self.retention.set(retention_seconds);
     }
 
+    /// What `rowcast.health` said of a finding: ok, warn or fail.
+    pub(crate) fn note_finding(&self, finding: &str, state: &str) {
+        if let Some(finding) = FINDINGS.into_iter().find(|name| *name == finding) {
+            let level = ["ok", "warn", "fail"].iter().position(|name| *name == state).unwrap_or(2);
+            self.findings.get_or_create(&Finding { finding }).set(level as i64);
+        }
+    }
+
     /// This node follows the stream of this name.
     pub(crate) fn note_stream(&self, name: &str) {
         let _ = self.stream.set(name.to_owned());
@@ -215,6 +234,32 @@ impl SourceMetrics {
             "entries_appended": self.appended.get(),
             "entries_read": self.entries.get(),
         })
+    }
+}
+
+impl Default for SourceMetrics {
+    fn default() -> Self {
+        let this = Self {
+            mode: Mutex::default(),
+            reads: Counter::default(),
+            rows: Counter::default(),
+            bells: Counter::default(),
+            reconnects: Counter::default(),
+            safety_finds: Counter::default(),
+            outbox_bytes: Gauge::default(),
+            outbox_age: Gauge::default(),
+            retention: Gauge::default(),
+            findings: Family::default(),
+            outage: Mutex::default(),
+            stream: OnceLock::new(),
+            entries: Counter::default(),
+            appended: Counter::default(),
+            appended_bytes: Counter::default(),
+        };
+        for finding in FINDINGS {
+            drop(this.findings.get_or_create(&Finding { finding }));
+        }
+        this
     }
 }
 

@@ -1,6 +1,7 @@
 //! Capture: what the SQL side promises a DBA and an application.
 
 use rowcast::source::catalog::Catalog;
+use rowcast::source::install;
 use rowcast::source::pool::Database;
 
 use super::support::postgres::{TestDatabase, connect};
@@ -14,6 +15,27 @@ async fn outbox(db: &TestDatabase) -> Vec<String> {
         .await
         .unwrap();
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn native_code_that_is_not_there_is_explained_and_changes_nothing() {
+    let db = TestDatabase::empty().await;
+    install::migrate(&mut db.another_client().await).await.unwrap();
+    // where the suite runs with the library, a server that has not got it
+    db.run("set dynamic_library_path = '/nowhere'").await;
+    let said = db.refused("select rowcast.configure('capture', 'native')").await;
+    assert!(said.starts_with("this server does not have the library rowcast_capture | install it"), "{said}");
+    assert_eq!(db.text("select count(*) from rowcast.setting where name = 'capture'").await, "0");
+    let said = db.refused("select rowcast.configure('capture', 'rust')").await;
+    assert_eq!(said, "setting capture cannot be rust | it is one of: plpgsql, native");
+    db.run(
+        "create role plain_owner; grant all on schema rowcast to plain_owner; grant all on all tables in schema rowcast
+            to plain_owner; grant execute on all functions in schema rowcast to plain_owner; set role plain_owner",
+    )
+    .await;
+    let said = db.refused("select rowcast.configure('capture', 'native')").await;
+    assert!(said.contains("native code is chosen by a superuser"), "{said}");
+    db.run("reset role; drop owned by plain_owner; drop role plain_owner").await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@
 --   retention    an interval of a minute or more; how long changes are kept. Default 24 hours
 --   outbox_size  such as '10 GB'; the oldest changes go earlier when the outbox is larger. Default 10 GB
 --   brief_retention, brief_size  the same for tables that are kept briefly (rowcast.keep_briefly). Default 1 hour, 1 GB
---   capture      plpgsql | native: whether plain changes are captured by the library rowcast_capture. It has to be there
---                on this server and on each that may take its place; a superuser says so. Default plpgsql
+--   capture      plpgsql | native: whether plain changes are captured by the library rowcast_capture. It has to be
+--                there on this server and on each that may take its place; a superuser says so. Default plpgsql
 --   actor        show | hide: whether anybody is told who wrote. Default show
 --   order        index | any: whether clients may have the pages of a large table in any order, or in one that an index
 --                serves. Default index

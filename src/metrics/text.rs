@@ -116,6 +116,8 @@ pub fn encode(
     r.register_with_unit("outbox_age", "since its oldest segment was opened", Unit::Seconds, source.outbox_age.clone());
     let retention = source.retention.clone();
     r.register_with_unit("retention", "how long the outbox keeps changes", Unit::Seconds, retention);
+    let about = "what rowcast.health says of capture, as of 15 seconds ago: 0 ok, 1 warn, 2 fail";
+    r.register("finding", about, source.findings.clone());
     let skew = Gauge::<f64, AtomicU64>::default();
     skew.set(delivery.skew_seconds());
     r.register_with_unit("clock_skew", "by which the database's clock is ahead of this one", Unit::Seconds, skew);

@@ -34,7 +34,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class Cause:
-    """What goes wrong, and which alerts it has to fire, and no others: by name, and by reason where they have one."""
+    """What goes wrong, and which alerts it has to fire, and no others: by name, and by reason or finding where they have one."""
 
     what: str
     alerts: set[str]
@@ -109,11 +109,11 @@ class Server:
             Cause("Postgres is away", {"RowcastSourceDown"}, self.cluster.stop, self.cluster.start),
             Cause(
                 "capture was paused, and a trigger is off",
-                {"RowcastGap retention", "RowcastGap trigger_off"},
+                {"RowcastGap retention", "RowcastGap trigger_off", "RowcastNotCaptured triggers"},
                 lambda: self.cluster.psql("alter table pets disable trigger all"),
                 lambda: self.cluster.psql("alter table pets enable trigger all"),
                 # until the trigger is noticed, which takes ten seconds: a gap of a moment ago would have ended by then
-                lambda: self.cluster.psql("select rowcast.pause()", "select rowcast.resume()"),
+                lambda: self.cluster.psql("select rowcast.pause(); select rowcast.resume()"),
             ),
             Cause("transactions stay open", {"RowcastSlow"}, self._follow, self._empty, self._write_slowly),
         ]
@@ -192,7 +192,9 @@ class Prometheus:
         if not targets or any(target["health"] == "unknown" for target in targets):
             return None
         labels = [alert["labels"] for alert in alerts if alert["state"] == "firing"]
-        return {" ".join(filter(None, (each["alertname"], each.get("reason")))) for each in labels}
+        return {
+            " ".join(filter(None, (each["alertname"], each.get("reason") or each.get("finding")))) for each in labels
+        }
 
     def _ask(self, path: str) -> Any:
         with self._opener.open(f"http://127.0.0.1:{self._port}{path}", timeout=10) as answer:
