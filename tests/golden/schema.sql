@@ -41,6 +41,13 @@ ALTER FUNCTION rowcast.append_brief(channel integer, op "char", old json, new js
 
 COMMENT ON FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) IS 'the same for tables that are kept briefly';
 
+CREATE FUNCTION rowcast.bell_lock() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS …;
+ALTER FUNCTION rowcast.bell_lock() OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.bell_lock() IS 'the first number of this installation''s advisory locks';
+
 CREATE FUNCTION rowcast.bell_mode() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS …;
@@ -84,6 +91,21 @@ ALTER FUNCTION rowcast.capture_brief() OWNER TO rowcast_capture;
 
 COMMENT ON FUNCTION rowcast.capture_brief() IS 'the same of tables that are kept briefly';
 
+CREATE FUNCTION rowcast.capture_brief_plpgsql() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    AS …;
+ALTER FUNCTION rowcast.capture_brief_plpgsql() OWNER TO rowcast_capture;
+
+COMMENT ON FUNCTION rowcast.capture_brief_plpgsql() IS 'the same of tables that are kept briefly';
+
+CREATE FUNCTION rowcast.capture_by(code text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.capture_by(code text) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.capture_by(code text) IS 'chooses what captures plain changes: plpgsql or native';
+
 CREATE FUNCTION rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel integer, attnums smallint[], names text[], allowed smallint[], OUT what "char", OUT old json, OUT new json) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -109,6 +131,13 @@ CREATE FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelement, re
 ALTER FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[], OUT old json, OUT new json) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[], OUT old json, OUT new json) IS 'images of a change under the server''s default output settings';
+
+CREATE FUNCTION rowcast.capture_plpgsql() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    AS …;
+ALTER FUNCTION rowcast.capture_plpgsql() OWNER TO rowcast_capture;
+
+COMMENT ON FUNCTION rowcast.capture_plpgsql() IS 'the same in PL/pgSQL, for what native capture leaves to it';
 
 CREATE FUNCTION rowcast.capture_truncate() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -177,7 +206,7 @@ CREATE FUNCTION rowcast.configure(name text, value text) RETURNS void
     AS …;
 ALTER FUNCTION rowcast.configure(name text, value text) OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.configure(name text, value text) IS 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes, actor or order';
+COMMENT ON FUNCTION rowcast.configure(name text, value text) IS 'changes a setting kept in the database: notify, retention, outbox_size, brief_retention, brief_size, row_bytes, capture, actor or order';
 
 CREATE FUNCTION rowcast.create_channel(name text) RETURNS void
     LANGUAGE plpgsql
@@ -1538,6 +1567,8 @@ GRANT ALL ON FUNCTION rowcast.append(channel integer, op "char", old json, new j
 REVOKE ALL ON FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.append_brief(channel integer, op "char", old json, new json, actor text, users text[]) TO rowcast_capture;
 
+REVOKE ALL ON FUNCTION rowcast.bell_lock() FROM PUBLIC;
+
 GRANT ALL ON FUNCTION rowcast.bell_mode() TO rowcast_capture;
 GRANT ALL ON FUNCTION rowcast.bell_mode() TO rowcast_relay;
 
@@ -1553,11 +1584,17 @@ REVOKE ALL ON FUNCTION rowcast.capture() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.capture_brief() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION rowcast.capture_brief_plpgsql() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.capture_by(code text) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel integer, attnums smallint[], names text[], allowed smallint[], OUT what "char", OUT old json, OUT new json) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.capture_large(op "char", o anyelement, n anyelement, rel oid, root oid, channel integer, attnums smallint[], names text[], allowed smallint[], OUT what "char", OUT old json, OUT new json) TO rowcast_capture;
 
 REVOKE ALL ON FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[], OUT old json, OUT new json) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.capture_pinned(op "char", o anyelement, n anyelement, rel oid, root oid, attnums smallint[], names text[], allowed smallint[], OUT old json, OUT new json) TO rowcast_capture;
+
+REVOKE ALL ON FUNCTION rowcast.capture_plpgsql() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.capture_truncate() FROM PUBLIC;
 
