@@ -404,7 +404,8 @@ append(const Installation *of, int64 segment, int64 id, int32 channel, char op, 
 	HeapTuple	row;
 
 	values[OUTBOX_ID - 1] = Int64GetDatum(id);
-	values[OUTBOX_XID - 1] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
+	/* also inside a savepoint: what commits is the whole transaction */
+	values[OUTBOX_XID - 1] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	values[OUTBOX_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[OUTBOX_CHANNEL - 1] = Int32GetDatum(channel);
 	values[OUTBOX_OP - 1] = CharGetDatum(op);

@@ -37,7 +37,7 @@ const WRITES: &[&str] = &[
     "begin; select set_config('rowcast.actor', repeat('ß', 300), true); delete from plain; commit",
     "begin; set local rowcast.mute = 'on'; insert into plain values (2, 'muted'); commit",
     "set timezone = 'Asia/Tokyo'; set bytea_output = escape; update odd set b = true; reset timezone; reset bytea_output",
-    "set application_name = ''; insert into keyless values (1), (2); reset application_name; update keyless set v = v",
+    "set application_name = ''; insert into keyless values (1), (2); set application_name = 'app'; update keyless set v = v",
     "delete from keyless where v = 1; truncate keyless",
     "begin; insert into plain values (3, 'kept'); savepoint s; insert into plain values (4, 'lost'); rollback to s;
      update plain set v = 'more' where k = 3; commit",
@@ -56,6 +56,7 @@ async fn captured_by(code: &str) -> Vec<String> {
     db.run(TABLES).await;
     db.run("select rowcast.watch(t::regclass) from unnest(array['odd', 'plain', 'keyless', 'briefly']) t").await;
     db.run("select rowcast.keep_briefly('briefly')").await;
+    db.run("set application_name = 'app'").await;
     for write in WRITES {
         db.run(write).await;
     }

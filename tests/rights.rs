@@ -474,10 +474,10 @@ async fn what_a_superuser_has_restored_is_given_back_to_its_owners_by_migrate() 
     ))
     .await;
     install::migrate(&mut db.another_client().await).await.unwrap();
-    let definers = "select string_agg(p.proname || ' ' || pg_get_userbyid(p.proowner), ', ' order by p.proname)
-        from pg_proc p where p.pronamespace = 'rowcast'::regnamespace and p.prosecdef and p.proname in ('capture', 'capture_truncate', 'notify', 'publish')";
+    let owners = "select string_agg(p.proname || ' ' || pg_get_userbyid(p.proowner), ', ' order by p.proname)
+        from pg_proc p where p.pronamespace = 'rowcast'::regnamespace and p.proname in ('capture', 'capture_truncate', 'notify', 'publish')";
     assert_eq!(
-        db.text(definers).await,
+        db.text(owners).await,
         "capture rowcast_capture, capture_truncate rowcast_capture, notify rowcast_capture, publish rowcast_capture"
     );
     let rule = "select pg_get_userbyid(proowner) from pg_proc where pronamespace = 'rowcast'::regnamespace and proname like 'users_of_%'";
