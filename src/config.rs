@@ -61,6 +61,8 @@ pub struct Config {
     pub replay_bytes_per_second: u32,
     /// `None`: connections are not encrypted
     pub tls: Option<TlsFiles>,
+    /// what this server is called in its log, in `rowcast.nodes`, and among the sessions of the database: eight digits by chance
+    pub node: String,
     /// a collector of OpenTelemetry; `None`: no traces are told
     pub otlp_endpoint: Option<String>,
     /// `None`: this node reads Postgres itself
@@ -212,6 +214,7 @@ pub fn load(
             .unwrap_or(NonZeroU32::MIN),
         replay_bytes_per_second: reader.number("replay-bytes-per-second", 0, u32::MAX.into()) as u32,
         tls: reader.tls_files(),
+        node: format!("{:08x}", fastrand::u32(..)),
         otlp_endpoint: reader.web_address("otlp-endpoint"),
         application: None,
     };

@@ -83,7 +83,7 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 /// ever. When a task has ended.
 pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) -> Result<()> {
     let database = config.database_url.as_deref().map(Database::parse).transpose()?;
-    let database = database.map(|database| database.with_naming(config.schema.clone()));
+    let database = database.map(|database| database.with_naming(config.schema.clone()).with_instance(&config.node));
     // beside sockets, requests for pages
     let connections = usize::try_from(config.max_sockets).unwrap_or(usize::MAX).saturating_add(1000);
     let tls = config.tls.clone().map(|files| Tls::read(files, connections)).transpose()?.map(Arc::new);
@@ -92,8 +92,8 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
     let (all, ends) = shutdown::channel();
     let mut tasks = Tasks::default();
     let (tell_reached, reached) = watch::channel(false);
-    let instance = listener.local_addr().unwrap_or(config.listen).to_string();
-    let spans = config.otlp_endpoint.as_deref().map(|endpoint| Spans::to(endpoint, instance)).transpose()?;
+    let node = &config.node;
+    let spans = config.otlp_endpoint.as_deref().map(|endpoint| Spans::to(endpoint, node.clone())).transpose()?;
     let common = Common {
         database,
         keys: keys_of(&config.keys)?,

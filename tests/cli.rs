@@ -361,6 +361,11 @@ async fn an_outage_of_the_database_is_one_event() {
     let events: Vec<_> = served.log.iter().map(|line| line["event"].as_str().unwrap_or("none")).collect();
     assert_eq!(events[before..], ["source_down", "reconnect_failed"], "{:?}", &served.log[before..]);
     assert!(served.log.iter().all(|line| line["event"].is_string()), "{:?}", served.log);
+    // and says which of many servers writes it, by the name that is in the database
+    let node = served.log[0]["node"].as_str().expect("a name");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(served.log.iter().all(|line| (&line["node"], &line["version"]) == (&node.into(), &version.into())));
+    assert_eq!(db.text("select node from rowcast.node").await, node);
     for settings in [&["--log", "a=b=c"][..], &["--ping-seconds", "no"], &["--database-url", "mysql://"]] {
         let (_, said) = run(&db.url, &[&["serve", "--log-format", "json"], settings].concat()).await;
         let last: serde_json::Value = serde_json::from_str(said.trim()).unwrap_or_else(|e| panic!("{e}: {said}"));

@@ -2,9 +2,13 @@
 //! an operator can look closer without a restart.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::{Event, Subscriber};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
@@ -43,7 +47,8 @@ pub(super) fn start(config: &Config) -> Result<Logs> {
     };
     let lines = fmt::layer().with_target(false).with_writer(writer);
     let lines = if config.log_json.unwrap_or(!terminal) {
-        lines.json().flatten_event(true).boxed()
+        let node = format!(r#","node":"{}""#, config.node);
+        lines.json().flatten_event(true).map_event_format(|json| Signed { json, node }).boxed()
     } else {
         lines.with_ansi(terminal).boxed()
     };
@@ -54,6 +59,7 @@ pub(super) fn start(config: &Config) -> Result<Logs> {
 /// The program ends by this error, before it has a log: its only line.
 pub(super) fn end(error: Error) -> Error {
     let lines = fmt::layer().with_target(false).with_writer(std::io::stderr).json().flatten_event(true);
+    let lines = lines.map_event_format(|json| Signed { json, node: String::new() });
     // another one stands in its place where a test runs in this process
     let _ = tracing_subscriber::registry().with(lines).try_init();
     tell(error)
@@ -63,6 +69,39 @@ pub(super) fn end(error: Error) -> Error {
 pub(super) fn tell(error: Error) -> Error {
     tracing::error!(event = "ended", error = error::chain(&error), remedy = error.remedy());
     error.told()
+}
+
+/// As the key stands in an object; in a text its quotes are escaped.
+const VERSION: &str = r#","version":"#;
+
+/// Lines of JSON that say of which node and of which version they are: many servers write into one place.
+struct Signed<F> {
+    json: F,
+    /// as it stands in the object
+    node: String,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Signed<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        let mut line = String::new();
+        self.json.format_event(context, Writer::new(&mut line), event)?;
+        let object = line.trim_end().strip_suffix('}').unwrap_or(&line);
+        // `listening` says it of itself, for people too
+        if object.contains(VERSION) {
+            return writeln!(writer, "{object}{}}}", self.node);
+        }
+        writeln!(writer, r#"{object}{}{VERSION}"{}"}}"#, self.node, env!("CARGO_PKG_VERSION"))
+    }
 }
 
 impl Logs {

@@ -395,6 +395,9 @@ mod tests {
             "1a>!,1b>1a",
             // what the deeper one changed is another row
             "2b>2a!,1a>1b,1b>1a",
+            // captured out of order, but in one go and in its place; moved, but captured in order
+            "1a>1b,1c>1a,1b>1c",
+            "1a>2a,2a>1a",
         ] {
             assert!(is_known(text), "{text}");
         }
@@ -406,6 +409,8 @@ mod tests {
             "1b>1a!,1c>1b!,1a>1c",
             // rows moved through the key, and a trigger moved one on before the statement's own move was captured
             "5h>5a!, 4a>5h, 5a>6i",
+            // the row that came to the key was set, by a trigger, to what the row had that had left it
+            "5a>7b,6a>8c,7b>7a!, 7a>9d",
         ] {
             assert!(!is_known(text), "{text}");
         }

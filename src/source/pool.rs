@@ -119,6 +119,13 @@ impl Database {
     }
 
     /// Tells this process from another node: eight characters.
+    #[must_use]
+    pub fn with_instance(mut self, name: &str) -> Self {
+        self.instance = name.into();
+        self
+    }
+
+    /// What tells this process's backends from another node's.
     pub fn instance(&self) -> &str {
         &self.instance
     }

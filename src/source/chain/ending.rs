@@ -14,6 +14,8 @@ struct KeyEnding {
     deeper: Vec<(u8, u32)>,
     /// a change may have been captured before one that happened earlier
     is_unsure: bool,
+    /// or was
+    is_early: bool,
     /// rows came to the key from another one, or left it for one
     moves: bool,
     /// with what the change before left it, by id, and whether each began with that
@@ -34,7 +36,8 @@ struct KeyEnding {
 /// statement ends, so before one that happened earlier only where a trigger made it, inside the statement that made the
 /// other one: at a greater depth. Where no command lies between the two, the statement of the second has begun
 /// before the first ([`ChainLink::run`]); else it may have begun since. Where rows moved through the key and were captured in
-/// another order, one of them may have come to look as another one did: nothing tells.
+/// another order, or a trigger's change before the one that it followed, one of them may have come to look as another one did:
+/// nothing tells.
 pub(in super::super) fn ends_right(links: &[ChainLink], told: &[ChainSlot]) -> bool {
     let mut keys: HashMap<u64, KeyEnding> = HashMap::new();
     for link in links {
@@ -47,6 +50,7 @@ pub(in super::super) fn ends_right(links: &[ChainLink], told: &[ChainSlot]) -> b
             known.left = Some(to);
             let before = known.deeper.iter().find(|(depth, _)| *depth > link.depth && link.depth > 0);
             known.is_unsure |= before.is_some_and(|(_, run)| *run != link.run);
+            known.is_early |= before.is_some();
             if known.deeper.last().is_none_or(|(depth, _)| *depth < link.depth) {
                 known.deeper.push((link.depth, link.run));
             }
@@ -74,7 +78,7 @@ pub(in super::super) fn ends_right(links: &[ChainLink], told: &[ChainSlot]) -> b
             (None, _) if known.balance.len() == 1 => true,
             (None, _) => {
                 let begins = at_first.get(&key);
-                let is_alike = known.moves && known.is_torn;
+                let is_alike = known.moves && (known.is_torn || known.is_early);
                 !known.is_unsure
                     && !is_alike
                     && !known.is_broken
