@@ -1,4 +1,4 @@
-"""Thousands of clients on one thread, by epoll. To come back takes a client here 0.3 ms of processor time, its proxy 0.2,
+"""Thousands of clients on one thread, by epoll, with WebSockets and event streams. To come back takes a client here 0.3 ms of processor time, its proxy 0.2,
 its node 0.15 (a debug build 0.8). A thread each took more than 5 ms, and what was measured was the time of the clients.
 
 A client comes back with its cursor within two seconds, as the project's clients do, and notes whatever a user would
@@ -16,18 +16,21 @@ import time
 import urllib.parse
 from typing import Any
 
+from harness.foreign.eventstream import EventStream, request
 from harness.websocket import ProtocolError, Refused, WebSocket, accept, opening
 
-USERS = 10  # one socket of so many is a user's
+USERS = 10  # one client of so many is a user's
+STREAMS = 4  # one of so many has an event stream, the others a WebSocket
 BACK_OFF = 2  # seconds; a client waits for a part of them, by chance
 PATIENCE = 0.2  # seconds at most until the thread looks whether it has to end
 
 
 class Client:
-    """One socket after the other, of one channel or one user."""
+    """One socket after the other, or one event stream, of one channel or one user."""
 
-    def __init__(self, port: int, is_user: bool) -> None:
-        self.port, self.path = port, "/ws/user/7" if is_user else "/ws/pets"
+    def __init__(self, port: int, is_user: bool, is_stream: bool) -> None:
+        self.port, self.is_stream = port, is_stream
+        self.path = f"/{'sse' if is_stream else 'ws'}/{'user/7' if is_user else 'pets'}"
         self.cursor: str | None = None
         self.heard: list[int] = []
         self.mistakes: list[str] = []
@@ -36,7 +39,7 @@ class Client:
         # the most seconds: without a socket; and from the first attempt until there was one, refused meanwhile or not
         self.silent, self.tried = 0.0, 0.0
         self.sock: socket.socket | None = None
-        self._socket: WebSocket | None = None
+        self._socket: WebSocket | EventStream | None = None
         self._key, self._request, self._head = b"", b"", b""
         self._left: float | None = None
         self._first: float | None = None
@@ -45,7 +48,10 @@ class Client:
         """Begins an attempt, which goes on where its socket is ready."""
         since = f"?since={urllib.parse.quote(self.cursor)}" if self.cursor else ""
         self._first = self._first or time.monotonic()
-        self._key, self._request = opening("127.0.0.1", self.port, self.path + since)
+        if self.is_stream:
+            self._request = request("127.0.0.1", self.port, self.path + since)
+        else:
+            self._key, self._request = opening("127.0.0.1", self.port, self.path + since)
         self._head, self._socket = b"", None
         self.sock = socket.socket()
         self.sock.setblocking(False)
@@ -69,8 +75,11 @@ class Client:
             head, ended, data = self._head.partition(b"\r\n\r\n")
             if not ended:
                 return True
-            accept(self.path, self._key, head, lambda: data)
-            self._socket = WebSocket.opened(self.sock, self.path)
+            if self.is_stream:
+                self._socket = EventStream.opened(self.sock, self.path, head)
+            else:
+                accept(self.path, self._key, head, lambda: data)
+                self._socket = WebSocket.opened(self.sock, self.path)
             if not data:  # nothing behind the head yet; to `feed` it would be the end
                 return True
         for text in self._socket.feed(data):
@@ -114,7 +123,7 @@ class Crowd(threading.Thread):
 
     def __init__(self, port: int, number: int) -> None:
         super().__init__(daemon=True)
-        self.clients = [Client(port, place % USERS == 0) for place in range(number)]
+        self.clients = [Client(port, place % USERS == 0, place % STREAMS == 2) for place in range(number)]
         self._selector = selectors.DefaultSelector()
         self._due: list[tuple[float, int]] = []  # when a client connects again, and its place in `clients`
         self._gone = threading.Event()

@@ -8,15 +8,17 @@ import socket
 from harness.websocket import Refused
 
 
+def request(host: str, port: int, path: str) -> bytes:
+    """What asks for one."""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: text/event-stream\r\n\r\n".encode()
+
+
 class EventStream:
     """One `/sse/…`, read as chunked HTTP."""
 
     def __init__(self, host: str, port: int, path: str, timeout: float = 10) -> None:
-        self.path = path
-        self.closed: tuple[int, str] | None = None
-        self._chunked, self._text = b"", b""
-        self.sock = socket.create_connection((host, port), timeout)
-        self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAccept: text/event-stream\r\n\r\n".encode())
+        self._begin(socket.create_connection((host, port), timeout), path)
+        self.sock.sendall(request(host, port, path))
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             byte = self.sock.recv(1)
@@ -29,6 +31,22 @@ class EventStream:
             self.sock.close()
             raise Refused(f"{path}: refused: {status}: {body}", status)
         self._is_chunked = b"transfer-encoding: chunked" in head.lower()
+
+    @classmethod
+    def opened(cls, sock: socket.socket, path: str, head: bytes) -> EventStream:
+        """One whose request was answered with this head, on a connection of the caller's."""
+        stream = cls.__new__(cls)
+        stream._begin(sock, path)
+        status = head.split(b" ")[1].decode()
+        if status != "200":
+            raise Refused(f"{path}: refused: {status}", status)
+        stream._is_chunked = b"transfer-encoding: chunked" in head.lower()
+        return stream
+
+    def _begin(self, sock: socket.socket, path: str) -> None:
+        self.sock, self.path = sock, path
+        self.closed: tuple[int, str] | None = None
+        self._chunked, self._text = b"", b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes bytes as they came and returns the data of the events that are complete."""
