@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
@@ -91,11 +92,15 @@ typedef struct Installation
 	Oid			bound;
 	Bell		bell;
 	int32		bell_lock;
+	/* the outbox has the columns that are known here; else a later version has made it, and PL/pgSQL writes it */
+	bool		fits;
 } Installation;
 
 /* More installations than these in one session read what they know at each change. */
 #define INSTALLATIONS 4
 static Installation installations[INSTALLATIONS];
+/* How often something was forgotten: what is learnt meanwhile is good for one row. */
+static uint64 forgotten;
 
 /* What a statement keeps from row to row. */
 typedef struct Call
@@ -107,6 +112,7 @@ typedef struct Call
 static void
 forget(Datum arg, int cache, uint32 hash)
 {
+	forgotten++;
 	for (int i = 0; i < INSTALLATIONS; i++)
 		installations[i].is_valid = false;
 }
@@ -114,6 +120,7 @@ forget(Datum arg, int cache, uint32 hash)
 static void
 forget_relation(Datum arg, Oid relation)
 {
+	forgotten++;
 	for (int i = 0; i < INSTALLATIONS; i++)
 	{
 		Installation *known = &installations[i];
@@ -141,6 +148,20 @@ become(Oid owner, Oid *user, int *context)
 	SetUserIdAndSecContext(owner, *context | SECURITY_LOCAL_USERID_CHANGE);
 }
 
+/* 0 where there is no such table. */
+static int
+columns_of(Oid table)
+{
+	HeapTuple	row = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	int			count;
+
+	if (!HeapTupleIsValid(row))
+		return 0;
+	count = ((Form_pg_class) GETSTRUCT(row))->relnatts;
+	ReleaseSysCache(row);
+	return count;
+}
+
 static void
 learn(Installation *known, Oid function, bool is_brief)
 {
@@ -151,6 +172,7 @@ learn(Installation *known, Oid function, bool is_brief)
 	char	   *bell;
 	Oid			user;
 	int			context;
+	uint64		began = forgotten;
 
 	if (!HeapTupleIsValid(row))
 		elog(ERROR, "cache lookup failed for function %u", function);
@@ -162,12 +184,14 @@ learn(Installation *known, Oid function, bool is_brief)
 
 	known->ids = get_relname_relid("outbox_id", schema);
 	known->state = get_relname_relid(is_brief ? "capture_state_brief" : "capture_state", schema);
+	known->fits = true;
 	for (int i = 0; i < SEGMENTS; i++)
 	{
 		char		name[] = "outbox_0";
 
 		name[7] += is_brief ? i + SEGMENTS : i;
 		known->segments[i] = get_relname_relid(name, schema);
+		known->fits &= columns_of(known->segments[i]) == OUTBOX_COLUMNS;
 	}
 	become(known->owner, &user, &context);
 	known->plpgsql = function_named(schema, is_brief ? "capture_brief_plpgsql" : "capture_plpgsql", 0, NULL);
@@ -178,10 +202,11 @@ learn(Installation *known, Oid function, bool is_brief)
 	SetUserIdAndSecContext(user, context);
 	known->bell = strcmp(bell, "never") == 0 ? BELL_NEVER :
 		strcmp(bell, "always") == 0 ? BELL_ALWAYS : BELL_WHERE_ASLEEP;
-	known->is_valid = true;
+	known->is_valid = began == forgotten;
 }
 
-static const Installation *
+/* A copy: what a type's output function writes may need the place for another installation. */
+static Installation
 installation_of(Oid function, bool is_brief)
 {
 	static bool is_listening = false;
@@ -197,13 +222,13 @@ installation_of(Oid function, bool is_brief)
 	for (int i = 0; i < INSTALLATIONS; i++)
 	{
 		if (installations[i].is_valid && installations[i].function == function)
-			return &installations[i];
+			return installations[i];
 		if (known == NULL && (!installations[i].is_valid || i == INSTALLATIONS - 1))
 			known = &installations[i];
 	}
 	known->is_valid = false;
 	learn(known, function, is_brief);
-	return known;
+	return *known;
 }
 
 static Call *
@@ -335,7 +360,9 @@ append_value(StringInfo json, Oid type, Datum value)
 			appendStringInfoString(json, DatumGetCString(DirectFunctionCall1(jsonb_out, value)));
 			return true;
 		default:
-			if (!type_is_enum(type))
+			/* row_to_json uses a cast to json where somebody has made one */
+			if (!type_is_enum(type) ||
+				SearchSysCacheExists2(CASTSOURCETARGET, ObjectIdGetDatum(type), ObjectIdGetDatum(JSONOID)))
 				return false;
 			escape_json(json, DatumGetCString(DirectFunctionCall1(enum_out, value)));
 			return true;
@@ -464,7 +491,8 @@ static Datum
 capture(FunctionCallInfo fcinfo, bool is_brief)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	const Installation *of;
+	Installation known;
+	const Installation *of = &known;
 	const char *mute;
 	HeapTuple	before = NULL,
 				after = NULL;
@@ -482,7 +510,7 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("rowcast.capture is a trigger function")));
-	of = installation_of(fcinfo->flinfo->fn_oid, is_brief);
+	known = installation_of(fcinfo->flinfo->fn_oid, is_brief);
 
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
@@ -501,7 +529,7 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 		after = trigger->tg_newtuple;
 	}
 	mute = GetConfigOption("rowcast.mute", true, false);
-	if (!is_plain(trigger->tg_trigger) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+	if (!known.fits || !is_plain(trigger->tg_trigger) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event) || (mute != NULL && strcmp(mute, "on") == 0) ||
 		(before ? before->t_len : 0) + (after ? after->t_len : 0) > SMALL ||
 		(before && HeapTupleHasExternal(before)) || (after && HeapTupleHasExternal(after)))

@@ -27,7 +27,7 @@ const PASTS: [&str; 6] = ["memory", "stream", "outbox", "snapshot", "page", "mem
 /// Where a page of rows may come from.
 const PAGES: [&str; 2] = ["database", "memory"];
 /// What of `rowcast.health` is a metric: whether what is written is captured.
-pub(crate) const FINDINGS: [&str; 2] = ["capture", "triggers"];
+pub(crate) const FINDINGS: [&str; 3] = ["capture", "triggers", "brief outbox"];
 /// What may be refused.
 const LIMITS: [&str; 18] = [
     "origin",
@@ -207,9 +207,10 @@ impl SourceMetrics {
         self.retention.set(retention_seconds);
     }
 
-    /// What `rowcast.health` said of a finding: ok, warn or fail.
-    pub(crate) fn note_finding(&self, finding: &str, state: &str) {
-        if let Some(finding) = FINDINGS.into_iter().find(|name| *name == finding) {
+    /// What `rowcast.health` says: of each finding ok, warn or fail. What it does not have, or was not asked, is ok.
+    pub(crate) fn note_findings(&self, said: &[(&str, &str)]) {
+        for finding in FINDINGS {
+            let state = said.iter().find(|(name, _)| *name == finding).map_or("ok", |(_, state)| state);
             let level = ["ok", "warn", "fail"].iter().position(|name| *name == state).unwrap_or(2);
             self.findings.get_or_create(&Finding { finding }).set(level as i64);
         }

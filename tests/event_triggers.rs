@@ -54,6 +54,11 @@ async fn what_is_given_away_as_it_is_made_is_taken_back() {
     migrated(&db).await.expect("an update");
     assert_eq!(owned(&db, &owner).await, "");
 
+    for (name, value) in [("capture", "plpgsql"), ("notify", "always"), ("row_bytes", "5 MB"), ("notify", "row")] {
+        db.run(&format!("select rowcast.configure('{name}', '{value}')")).await;
+        assert_eq!(owned(&db, &owner).await, "", "{name}");
+    }
+
     // the table and its user rule are the makers', and all works
     db.run(
         "create table pets (id int primary key, vet int); create table vets (id int primary key, user_id int); insert into vets values (1, 7);

@@ -10,6 +10,9 @@ const TABLES: &str = r#"
     create type mood as enum ('fine', 'so "so"');
     create domain short as text check (length(value) < 10);
     create type pair as (a int, b text);
+    create type level as enum ('low', 'high');
+    create function level_json(level) returns json language sql immutable as $$ select json_build_object('level', $1::text) $$;
+    create cast (level as json) with function level_json(level);
     create table odd (
       id int primary key, gone int, b bool, i2 int2, i8 int8, n numeric, f4 float4, f8 float8, t text, v varchar(9), c char(5),
       na name, u uuid, d date, ts timestamp, tz timestamptz, ti time, iv interval, js json, jb jsonb, m mood, s short, p pair,
@@ -17,6 +20,7 @@ const TABLES: &str = r#"
     alter table odd drop column gone;
     create table plain (k int primary key, v text);
     create table keyless (v int);
+    create table cast_away (k int primary key, l level, ls level[]);
     create table briefly (k int primary key, v int);"#;
 
 /// Whatever a row may hold, and whatever may happen to it.
@@ -46,6 +50,7 @@ const WRITES: &[&str] = &[
     "insert into briefly values (1, 1); update briefly set v = 2; delete from briefly",
     "alter table plain add column late int default 5; update plain set late = k where k < 12",
     "select rowcast.pause(); insert into plain values (100, 'paused'); select rowcast.resume(); delete from plain where k = 100",
+    "insert into cast_away values (1, 'low', '{low,high}'); update cast_away set l = 'high'",
     "delete from odd",
 ];
 
@@ -54,7 +59,8 @@ async fn captured_by(code: &str) -> Vec<String> {
     let db = TestDatabase::new().await;
     db.run(&format!("select rowcast.configure('capture', '{code}')")).await;
     db.run(TABLES).await;
-    db.run("select rowcast.watch(t::regclass) from unnest(array['odd', 'plain', 'keyless', 'briefly']) t").await;
+    db.run("select rowcast.watch(t::regclass) from unnest(array['odd', 'plain', 'keyless', 'briefly', 'cast_away']) t")
+        .await;
     db.run("select rowcast.keep_briefly('briefly')").await;
     db.run("set application_name = 'app'").await;
     for write in WRITES {

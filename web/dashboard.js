@@ -69,9 +69,9 @@ history.replaceState(null, "", address);
 let state = "asking";
 let since = Date.now();
 let status;
-/** metrics as of the latest poll, in seconds */
 /** whether `measured` has what the server has of the last hour */
 let hasHour = false;
+/** metrics as of the latest poll, in seconds */
 let latest = { time: 0, samples: new Map() };
 let watched = [];
 /** the database has said something of itself */
@@ -113,8 +113,11 @@ async function askStatus() {
 
 /** What the server has measured before the page was opened, or while it could not be asked. */
 async function askHour() {
-  const hour = await (await ask("/websocket/hour")).json();
-  if (hour.length === 0) return;
+  const { now, intervals } = await (await ask("/websocket/hour")).json();
+  if (intervals.length === 0) return;
+  // by this machine's clock, as the page's own
+  const ahead = Date.now() / 1_000 - now;
+  const hour = intervals.map((interval) => ({ ...interval, time: interval.time + ahead }));
   const [first, last] = [hour[0].time, hour.at(-1).time];
   measured = [...measured.filter(({ time }) => time < first), ...hour, ...measured.filter(({ time }) => time > last)];
   hasHour = true;
@@ -353,7 +356,7 @@ for (const control of [$("channel"), $("text")]) {
   });
 }
 
-// 5. Charts of the last five minutes.
+// 5. Charts of the last hour.
 
 const LONGEST = 3_600;
 /** what was measured, oldest first: each ten seconds by the server, and since the page is open each two seconds by the page */

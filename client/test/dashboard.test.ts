@@ -274,7 +274,7 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
         return false;
       });
     // the server notes an interval each ten seconds
-    const noted = async () => (await (await fetch(`${server.url}/websocket/hour`)).json()).length;
+    const noted = async () => (await (await fetch(`${server.url}/websocket/hour`)).json()).intervals.length;
     await expect.poll(noted).toBeGreaterThan(0);
     // what is drawn from now on is not measured by the page
     await page.route("**/metrics", () => {});

@@ -22,6 +22,13 @@ begin
                      (select p.prosrc from pg_proc p
                        where p.oid = to_regprocedure(format('rowcast.capture%s_plpgsql()', suffix))));
     end if;
+    -- an event trigger may have given it away, as sql/owners.sql says; where it is ours this asks for no right
+    execute format('alter function rowcast.capture%s() owner to rowcast_capture', suffix);
+    if (select p.proowner <> 'rowcast_capture'::regrole from pg_proc p
+         where p.oid = to_regprocedure(format('rowcast.capture%s()', suffix))) then
+      raise exception 'an event trigger of this database gives away rowcast.capture%', suffix
+        using errcode = 'object_not_in_prerequisite_state', hint = 'disable it around this call';
+    end if;
   end loop;
 exception
   when undefined_file then
@@ -29,6 +36,9 @@ exception
       using errcode = 'undefined_file',
             hint = 'install it on each server that may become the primary: docs/guides/native-capture.md';
   when insufficient_privilege then
+    if code <> 'native' then
+      raise;
+    end if;
     raise exception 'native code is chosen by a superuser' using errcode = 'insufficient_privilege';
 end $$;
 comment on function rowcast.capture_by(text) is 'chooses what captures plain changes: plpgsql or native';

@@ -13,6 +13,9 @@
 -- tables touched: rowcast.setting (insert, update)
 create or replace function rowcast.configure(name text, value text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
+declare
+  -- of what is replaced here: an event trigger may have given it away, as sql/owners.sql says
+  owner name := (select pg_get_userbyid(n.nspowner) from pg_namespace n where n.nspname = 'rowcast');
 begin
   if value is null then
     raise exception 'setting % cannot be null', coalesce(name, 'null') using errcode = 'null_value_not_allowed';
@@ -65,6 +68,7 @@ begin
     execute format('create or replace function rowcast.bell_mode() returns text language sql immutable parallel safe '
                    'as %L',
                    format('select %L::pg_catalog.text', configure.value));
+    execute format('alter function rowcast.bell_mode() owner to %I', owner);
   elsif name = 'capture' then
     perform rowcast.capture_by(value);
   elsif name = 'actor' then
@@ -74,6 +78,7 @@ begin
     execute format('create or replace function rowcast.row_bytes() returns int language sql immutable parallel safe as '
                    '%L',
                    format('select %s', pg_size_bytes(configure.value)));
+    execute format('alter function rowcast.row_bytes() owner to %I', owner);
   end if;
 end $$;
 comment on function rowcast.configure(text, text) is

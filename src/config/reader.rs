@@ -142,6 +142,14 @@ impl SettingsReader {
     pub(super) fn web_address(&mut self, name: &'static str) -> Option<String> {
         let url = Some(self.text(name)).filter(|url| !url.is_empty())?;
         let parsed: Option<hyper::Uri> = url.parse().ok();
+        if parsed.as_ref().and_then(hyper::Uri::authority).is_some_and(|authority| authority.as_str().contains('@')) {
+            // it is not printed: there may be a password in it
+            self.complain(
+                name,
+                "an address with a user in it is not taken: OTEL_EXPORTER_OTLP_HEADERS has what is to be sent",
+            );
+            return None;
+        }
         if parsed.is_none_or(|uri| uri.host().is_none() || !matches!(uri.scheme_str(), Some("http" | "https"))) {
             self.complain(name, &format!("{url} is no address with http or https: http://127.0.0.1:4318, for example"));
         }

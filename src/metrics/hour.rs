@@ -68,6 +68,19 @@ pub struct Interval {
     sockets: i64,
 }
 
+/// What an operator is told.
+#[derive(Debug, Serialize)]
+pub struct LastHour {
+    /// seconds since 1970, by this server's clock
+    now: f64,
+    /// the oldest first
+    intervals: Vec<Interval>,
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
 fn between(before: &Counted, after: &Counted, time: f64, sockets: i64) -> Interval {
     let seconds = after.at.duration_since(before.at).as_secs_f64();
     let counts: [u64; BUCKETS] = std::array::from_fn(|bucket| after.delays[bucket] - before.delays[bucket]);
@@ -117,8 +130,7 @@ impl Hour {
                 () = end.begun() => return,
             }
             let after = count();
-            let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-            self.note(between(&before, &after, time, delivery.sockets.get()));
+            self.note(between(&before, &after, now(), delivery.sockets.get()));
             before = after;
         }
     }
@@ -129,8 +141,12 @@ impl Hour {
         kept.push_front(interval);
     }
 
-    /// The intervals, oldest first.
-    pub fn intervals(&self) -> Vec<Interval> {
+    /// The intervals, and what time it is here.
+    pub fn told(&self) -> LastHour {
+        LastHour { now: now(), intervals: self.intervals() }
+    }
+
+    fn intervals(&self) -> Vec<Interval> {
         lock(&self.0).iter().rev().cloned().collect()
     }
 }

@@ -136,7 +136,7 @@ async fn about_the_server(path: &str, request: &Request<Incoming>, web: &Web) ->
     Some(match path {
         "/websocket/status" => json(StatusCode::OK, &status::status(web)),
         "/websocket/behind" => json(StatusCode::OK, &web.hub.behind()),
-        "/websocket/hour" => json(StatusCode::OK, &serde_json::json!(web.hour.intervals())),
+        "/websocket/hour" => json(StatusCode::OK, &serde_json::json!(web.hour.told())),
         "/websocket/database" => status::database(web).await,
         "/metrics" => {
             let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());

@@ -59,8 +59,13 @@ CASES = {
         [
             [('rowcast_finding{finding="capture"}', "0x20 1x10")],
             [('rowcast_finding{finding="triggers"}', "0x25 2x5"), ('rowcast_finding{finding="capture"}', "0x30")],
+            [('rowcast_finding{finding="brief outbox"}', "1x20 2x10")],
         ],
-        [[('rowcast_finding{finding="capture"}', "0x28 1x2")], [('rowcast_finding{finding="triggers"}', "1x20 0x10")]],
+        [
+            [('rowcast_finding{finding="capture"}', "0x28 1x2")],
+            [('rowcast_finding{finding="triggers"}', "1x20 0x10")],
+            [('rowcast_finding{finding="brief outbox"}', "1x30")],
+        ],
     ),
     "RowcastOutboxOld": (
         # a retention of an hour and of seven days

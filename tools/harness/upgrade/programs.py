@@ -69,12 +69,17 @@ def unpack(commit: str, folder: Path) -> None:
 
 def seed(folder: Path) -> None:
     """Dependencies as they are compiled already, in a folder that has none: most are the same, and take two minutes."""
-    compiled = ROOT / "target/debug"
+    compiled, unfinished = ROOT / "target/debug", folder.with_name("unfinished")
     if folder.exists() or not compiled.exists():
         return
-    for part in ("deps", "build", ".fingerprint"):
-        if (compiled / part).exists():
-            shutil.copytree(compiled / part, folder / part, ignore=shutil.ignore_patterns("*rowcast*", "tests-*"))
+    shutil.rmtree(unfinished, ignore_errors=True)
+    # another build may take away what is being copied; then all is compiled
+    with contextlib.suppress(shutil.Error, OSError):
+        for part in ("deps", "build", ".fingerprint"):
+            ignore = shutil.ignore_patterns("*rowcast*", "tests-*")
+            shutil.copytree(compiled / part, unfinished / part, ignore=ignore)
+        unfinished.rename(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def build(folder: Path) -> None:

@@ -12,6 +12,9 @@ use crate::spans::{Delivered, Spans};
 /// What a span says of channels: so many names.
 const CHANNELS: usize = 16;
 
+/// Transactions of a cut that are told: four spans of each fill the exporter's queue of 2,048, which would lose the rest.
+const MOST: usize = 512;
+
 /// A transaction of a cut, with the captured time of its first change, by the database's clock.
 struct Traced {
     parent: TraceParent,
@@ -30,6 +33,9 @@ fn traced(changes: &[Change]) -> Vec<Traced> {
             continue;
         }
         if found.last().is_none_or(|last| (last.tx, last.parent) != (change.tx, parent)) {
+            if found.len() == MOST {
+                break;
+            }
             found.push(Traced { parent, tx: change.tx, at: change.at, changes: 0, channels: Vec::new() });
         }
         let Some(last) = found.last_mut() else { continue };
@@ -100,5 +106,7 @@ mod tests {
         let found: Vec<_> =
             traced(&changes).iter().map(|t| (t.tx, t.at, t.changes, t.parent.span, t.channels.len())).collect();
         assert_eq!(found, [(1, 10, 2, 1, 1), (3, 40, 1, 2, 1)]);
+        let many: Vec<_> = (0..2_000).map(|tx| change(tx, 1, Some(parent(1)))).collect();
+        assert_eq!(traced(&many).len(), MOST);
     }
 }
