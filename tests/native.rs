@@ -12,7 +12,6 @@ const TABLES: &str = r#"
     create type pair as (a int, b text);
     create type level as enum ('low', 'high');
     create function level_json(level) returns json language sql immutable as $$ select json_build_object('level', $1::text) $$;
-    create cast (level as json) with function level_json(level);
     create table odd (
       id int primary key, gone int, b bool, i2 int2, i8 int8, n numeric, f4 float4, f8 float8, t text, v varchar(9), c char(5),
       na name, u uuid, d date, ts timestamp, tz timestamptz, ti time, iv interval, js json, jb jsonb, m mood, s short, p pair,
@@ -50,7 +49,9 @@ const WRITES: &[&str] = &[
     "insert into briefly values (1, 1); update briefly set v = 2; delete from briefly",
     "alter table plain add column late int default 5; update plain set late = k where k < 12",
     "select rowcast.pause(); insert into plain values (100, 'paused'); select rowcast.resume(); delete from plain where k = 100",
-    "insert into cast_away values (1, 'low', '{low,high}'); update cast_away set l = 'high'",
+    // a table with such a cast is refused, but nobody asks when the cast comes later
+    "create cast (level as json) with function level_json(level);
+     insert into cast_away values (1, 'low', '{low,high}'); update cast_away set l = 'high'; drop cast (level as json)",
     "delete from odd",
 ];
 
