@@ -78,7 +78,7 @@ test-deploy: postgres ## what stands around it: both proxies while nodes restart
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" tests/deploy --binary target/debug/rowcast
 
 # What capture does, and what goes by it: with native code it is the same.
-NATIVE ?= native:: bounds:: briefly:: capture:: cuts:: doorbell:: encodings:: event_triggers:: order:: rights:: schema_name:: writers::
+NATIVE ?= native:: briefly:: capture:: doorbell:: encodings:: order:: rights:: schema_name::
 test-native: postgres ## capture by the library of native/, on Postgres 15 of this machine
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" CARGO="$(CARGO)" scripts/test-native $(NATIVE)
 
