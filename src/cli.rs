@@ -43,6 +43,11 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             let is_json = format.is_some_and(|format| format == "json");
             let told = |error| if is_json { logs::end(error) } else { error };
             let config = load_config(arguments, schema, None).map_err(told)?;
+            if arguments.get_flag("check") {
+                logs::check(&config).and_then(|()| serve::check(&config)).map_err(told)?;
+                let _ = writeln!(std::io::stdout(), "the settings can be used");
+                return Ok(());
+            }
             let logs = logs::start(&config).map_err(told)?;
             let is_json = config.log_json == Some(true);
             let (trigger, shutdown) = shutdown::channel();

@@ -76,6 +76,17 @@ const BY_STREAM: Duration = Duration::from_secs(15);
 /// After the drain, tasks have this time to end: beyond it one hangs.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
+/// Whether the settings can be used, as far as this machine alone can tell: URLs, certificate, keys.
+///
+/// # Errors
+/// What [`run`] would end with before it has asked anybody.
+pub fn check(config: &Config) -> Result<()> {
+    config.database_url.as_deref().map(Database::parse).transpose()?;
+    config.tls.clone().map(|files| Tls::read(files, 1)).transpose()?;
+    keys_of(&config.keys)?;
+    Ok(())
+}
+
 /// Serves until the shutdown. A task that ends before it ends all of them, and the process with its name.
 ///
 /// # Errors

@@ -335,6 +335,27 @@ async fn a_restart_on_a_passed_socket_refuses_nobody() {
     }
 }
 
+/// Before a restart: what is wrong with the settings is said, and no database is asked.
+#[tokio::test]
+async fn settings_are_checked_without_a_database() {
+    let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
+    let check = async |arguments: &[&str]| run(nowhere, &[&["serve", "--check"], arguments].concat()).await;
+    assert_eq!(check(&[]).await, (Some(0), "the settings can be used\n".to_owned()));
+    assert_eq!(check(&["--otlp-endpoint", "http://127.0.0.1:4318"]).await.0, Some(0));
+    for (arguments, wanted) in [
+        (&["--ping-seconds", "no"][..], "no is no number from 1 to 3600"),
+        (&["--log", "a=b=c"], "a=b=c is no filter"),
+        (&["--database-url", "mysql://"], "mysql"),
+        (&["--tls-certificate", "/nowhere.pem", "--tls-key", "/nowhere.pem"], "/nowhere.pem"),
+        (&["--jwt-public-key", "none"], "jwt-public-key"),
+        (&["--otlp-endpoint", "collector:4317"], "collector:4317 is no address with http or https"),
+        (&["--otlp-endpoint", "http://me:secret@collector"], "an address with a user in it is not taken"),
+    ] {
+        let (code, said) = check(arguments).await;
+        assert!(code == Some(2) && said.contains(wanted) && !said.contains("secret"), "{arguments:?}: {code:?} {said}");
+    }
+}
+
 /// Somebody on call reads the log at night: a database that is away is one event, each line says which it is, and the driver's
 /// own lines, which have none, are not among them.
 #[tokio::test]

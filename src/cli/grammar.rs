@@ -30,6 +30,12 @@ pub fn command() -> Command {
                         .value_name("FILE")
                         .help("TOML file with the settings below, _ for - [env: ROWCAST_CONFIG]"),
                 )
+                .arg(
+                    Arg::new("check")
+                        .long("check")
+                        .action(ArgAction::SetTrue)
+                        .help("only say whether the settings and the files that they name can be used: asks no database"),
+                )
                 .args(SETTINGS.iter().map(setting_arg)),
         )
         .subcommand(

@@ -56,6 +56,14 @@ pub(super) fn start(config: &Config) -> Result<Logs> {
     Ok(Logs(handle))
 }
 
+/// Whether the filter is one.
+///
+/// # Errors
+/// [`Kind::Config`] where it is none.
+pub(super) fn check(config: &Config) -> Result<()> {
+    filter(&config.log).map(drop)
+}
+
 /// The program ends by this error, before it has a log: its only line.
 pub(super) fn end(error: Error) -> Error {
     let lines = fmt::layer().with_target(false).with_writer(std::io::stderr).json().flatten_event(true);

@@ -8,7 +8,6 @@ that is not there is skipped and said, or with CI=true a failure; scripts/instal
 
 import argparse
 import contextlib
-import os
 import resource
 import signal
 from typing import Any
@@ -57,8 +56,7 @@ def raise_descriptors() -> None:
 
 def missing(what: str) -> bool:
     """A program that is not there; counts as a mistake in CI."""
-    print(f"skipped {what}: scripts/install-deploy installs it", flush=True)
-    return os.environ.get("CI") == "true"
+    return kit.skipped(f"{what}: scripts/install-deploy installs it")
 
 
 def give_up(_number: Any, _frame: Any) -> None:

@@ -9,7 +9,6 @@ said, or with CI=true a failure.
 
 import argparse
 import contextlib
-import os
 import signal
 from pathlib import Path
 from typing import NoReturn
@@ -51,7 +50,7 @@ def main(stack: contextlib.ExitStack) -> int:
     parser.set_defaults(rowcast=ROOT / "target/debug/rowcast")
     arguments = parser.parse_args()
     if not arguments.before and not programs.is_known(arguments.before_commit):
-        told = skipped(
+        told = kit.skipped(
             f"there is no commit {arguments.before_commit} here: git fetch --unshallow, or name a program with --before"
         )
         # an archive of the source, or a shallow clone, is not to blame
@@ -69,15 +68,9 @@ def main(stack: contextlib.ExitStack) -> int:
 def run(part: str, arguments: argparse.Namespace, before: Version, after: Version) -> int:
     """How much is wrong."""
     if part == "redis" and not redis.found():
-        return skipped("over Redis: scripts/install-redis installs it")
+        return kit.skipped("over Redis: scripts/install-redis installs it")
     with contextlib.ExitStack() as stack:
         return PARTS[part](stack, arguments, before, after)
-
-
-def skipped(what: str) -> int:
-    """What is not there; counts as a mistake in CI."""
-    print(f"skipped {what}", flush=True)
-    return os.environ.get("CI") == "true"
 
 
 def give_up(_number: object, _frame: object) -> NoReturn:
