@@ -79,7 +79,7 @@ test-deploy: postgres ## what stands around it: both proxies while nodes restart
 
 # What capture does, and what goes by it: with native code it is the same.
 NATIVE ?= native:: briefly:: capture:: doorbell:: encodings:: order:: rights:: schema_name::
-test-native: postgres ## capture by the library of native/, on Postgres 15 of this machine
+test-native: postgres ## capture by the library of native/, built for the Postgres of this machine
 	ROWCAST_PG_BIN="$$(scripts/find-postgres)" CARGO="$(CARGO)" scripts/test-native $(NATIVE)
 
 test-upgrade: postgres ## nodes of two versions at once, to the new one and back, on Postgres and over Redis; builds the one before

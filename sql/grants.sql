@@ -1,6 +1,6 @@
 -- Rights, all in one place. Two roles without login:
 --   rowcast_capture  owns the trigger functions and may only add to the outbox: whoever owns a watched table can make
---                    the trigger run code of his (an output function, say), so its owner must have nothing to take
+--                    the trigger run code of its own (an output function, say), so its owner must have nothing to take
 --   rowcast_relay    what `rowcast serve` needs. Give it a login: alter role rowcast_relay login password '..';
 --                    or make another role a member of it
 -- PUBLIC has nothing that is of use without the schema: the application's roles need no right on it to write a watched

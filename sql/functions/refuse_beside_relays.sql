@@ -5,7 +5,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   relays text;
 begin
-  -- a name that anybody may give his session counts only with rights of a relay
+  -- a name that anybody may give a session counts only with rights of a relay
   select string_agg(
     format('pid %s (%s, %s)', a.pid, a.usename, a.application_name),
     ', ' order by a.application_name) into relays

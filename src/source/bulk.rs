@@ -7,7 +7,7 @@
 //! that order, by physical place, as many at a time as are handed over at a time. A segment that was emptied meanwhile
 //! shows: its rows are not there, or have other ids.
 //!
-//! Whoever goes on inside a cut reads the places of all of it, so that he finds the same order.
+//! Whoever goes on inside a cut reads the places of all of it, so that the order is the same.
 //!
 //! Of a cut of more than [`MOST`] rows that many are put in order at a time, by ranges of ids. Where a transaction has rows
 //! of one channel in two ranges that may belong to one row of the table, nobody knows their order, and the channel is told

@@ -323,7 +323,7 @@ pub fn grants(naming: &Naming) -> Cow<'static, str> {
     naming.of(GRANTS)
 }
 
-/// The database's owner and the rights that his pg_dump needs, where he may not read schema rowcast.
+/// The database's owner, and the rights that a pg_dump of this role needs, where it may not read schema rowcast.
 ///
 /// # Errors
 /// [`Kind::Database`] when that cannot be asked.

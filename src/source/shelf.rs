@@ -13,7 +13,7 @@ use crate::sync::lock;
 
 /// Kept for so long: those who wait for the same come within moments.
 pub(super) const KEPT: Duration = Duration::from_secs(5);
-/// A longer past is read by each on his own.
+/// Each replay reads a longer past for itself.
 const BYTES: u64 = 32 << 20;
 
 /// Of which incarnation of the server, and which channel; `None`: all.

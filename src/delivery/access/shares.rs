@@ -12,7 +12,7 @@ use std::time::Instant;
 /// Sockets without a token and without a subscription, in all: each may hold the beginning of one message of
 /// [`STRANGER_BYTES`], so they hold 64 MiB at most.
 const STRANGERS: u32 = 1_024;
-/// A message from somebody who has not said who he is: `auth` with a token of nearly 64 KiB fits, which has thousands of
+/// A message on a socket that has brought no token: `auth` with a token of nearly 64 KiB fits, which has thousands of
 /// values in a claim.
 pub const STRANGER_BYTES: u32 = 64 * 1024;
 /// Tokens with a wrong signature of one address: so many at once, and then so many a second. A check of the slowest kind

@@ -110,7 +110,7 @@ impl Session {
     ) -> Self {
         let user = who.as_ref().and_then(|who| who.user.clone());
         let standing = hub.keepalive().enter(&writer, user, share.address());
-        // who has not said who he is may say that, and little else
+        // a socket that has brought no token may bring one, and do little else
         let is_stranger = who.as_ref().is_some_and(|who| who.expires.is_none());
         let message_bytes = if is_stranger { limits.message_bytes.min(STRANGER_BYTES) } else { limits.message_bytes };
         let inbound = SocketReader::new(&writer, received, message_bytes, hub.unfinished());

@@ -32,7 +32,7 @@ pub struct Rights {
 }
 
 impl Grant {
-    /// Follows the cursors of a view, so that who comes back with other rights is told `gap` and not a replay of what he
+    /// Follows the cursors of a view, so that a client with other rights by now is told `gap` and not a replay of what it
     /// did not see before: `~` and a hash (FNV-1a) that is the same on every server. Empty where all may be seen.
     pub fn mark(&self) -> String {
         if *self == Self::default() { String::new() } else { mark(self.parts()) }

@@ -289,7 +289,7 @@ impl Hub {
             state.notice_floors();
         }
         let before = state.policies.replace(policies);
-        // also who is on his way to a channel; not the first time, which those who are there wait for
+        // also clients on their way to a channel; not the first time, which those that are there wait for
         let has_others = state.policies != before || has_other_claims;
         if self.settings.keys.is_some() && before.is_some() && has_others {
             self.keepalive.all().iter().for_each(|writer| writer.order(Instruction::Reconsider));
