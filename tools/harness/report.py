@@ -30,8 +30,8 @@ def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def origin(cluster: Cluster, load_before: float) -> str:
-    """Under a table: on what, with which settings, by which command."""
+def origin(cluster: Cluster, load_before: float, fsync: str = "") -> str:
+    """Under a table: on what, with which settings, by which command. `fsync` where the run has changed it."""
     differing = ", ".join(f"{name} = {value}" for name, value in sorted(cluster.settings.items()))
     return "\n".join(
         [
@@ -40,7 +40,7 @@ def origin(cluster: Cluster, load_before: float) -> str:
                 "Postgres, rowcast and the benchmark's clients share it."
             ),
             (
-                f"- PostgreSQL {cluster.psql('show server_version')}, fsync {cluster.psql('show fsync')}, "
+                f"- PostgreSQL {cluster.psql('show server_version')}, fsync {fsync or cluster.psql('show fsync')}, "
                 f"synchronous_commit {cluster.psql('show synchronous_commit')}; {differing}."
             ),
             f"- Command: `{' '.join(shlex.quote(part) for part in ['benches/' + os.path.basename(sys.argv[0]), *sys.argv[1:]])}`",

@@ -15,9 +15,10 @@ Many WebSockets on one thread, and what they cost the server. Loopback only. Pri
 
 load idle   --url URL --server-pid PID [options]                     opens sockets and holds them
 load fanout --url URL --server-pid PID --publish WHAT [options]      and publishes rows that they must receive
+load follow --url URL --server-pid PID --expect ROWS [options]       and receives the rows of another load
 load ask    --url URL --server-pid PID --say TEXT --answer TEXT [options]   and each of them asks for something
 
-both
+all
   --url ws://127.0.0.1:PORT/PATH
                       with {n} in it, which becomes the socket's number, row n is for socket n modulo N alone;
                       else every row is for every socket
@@ -27,9 +28,11 @@ both
   --header TEXT       one more line of the handshake, 'Name: value'; repeatable
   --ready TEXT        a socket is open once a message with this text came; else when the handshake is answered
   --server-pid PID    the server: its memory and processor time, and its children's, are measured
+  --database-pid PID  Postgres: its processor time is measured, and that of all its sessions
   --timeout S         for the whole run (120)
 idle
   --hold S            how long (3)
+  --key NAME          the first column of rows that come, a whole number: each row has to come to a socket once
 fanout
   --publish pg        INSERTs into --table NAME (public.fan) of --dsn URL
   --publish http      a POST for each row to --post-url http://127.0.0.1:PORT/PATH
@@ -44,6 +47,10 @@ fanout
   --spin              never sleeps: the server does not pay for waking this program
   --never-read K      so many more sockets, opened, with small buffers, and never read
   --peak              the greatest memory of the server and of the kernel's TCP meanwhile
+follow
+  --expect ROWS       so many come to each socket; the first may take as long as --timeout. Once all sockets are open,
+                      it prints a line: open
+  --publishers C      those of the load that publishes (1)
 ask
   --say TEXT          the message that each socket sends, one socket after the other
   --within S          the time in which all of them do (10)
@@ -62,9 +69,12 @@ pub struct Args {
     pub headers: String,
     pub ready: Option<String>,
     pub server_pid: u32,
+    pub database_pid: Option<u32>,
     pub timeout: Duration,
     pub hold: Duration,
-    /// `None`: the sockets are only held
+    /// the first column of rows that are counted
+    pub key: Option<String>,
+    /// `None`: nothing is published here
     pub publish: Option<Publish>,
     pub table: String,
     pub publishers: usize,
@@ -77,6 +87,8 @@ pub struct Args {
     pub spin: bool,
     pub never_read: usize,
     pub peak: bool,
+    /// rows that another load publishes
+    pub follow: Option<u64>,
     /// `None`: the sockets ask for nothing
     pub ask: Option<Ask>,
 }
@@ -121,12 +133,12 @@ impl Args {
         }
         let (command, kind) = (given.command.take(), given.text("publish"));
         let publish = match (command.as_deref(), kind.as_deref()) {
-            (Some("idle" | "ask"), None) => None,
+            (Some("idle" | "ask" | "follow"), None) => None,
             (Some("fanout"), Some("pg")) => Some(Publish::Postgres(Box::new(local_database(&given.must("dsn")?)?))),
             (Some("fanout"), Some("http")) => Some(Publish::Http(Url::parse(&given.must("post-url")?, "http://")?)),
             _ => {
                 return Err(
-                    "write load idle, load ask, or load fanout with --publish pg or http; see load --help".into()
+                    "write load idle, follow or ask, or load fanout with --publish pg or http; see load --help".into(),
                 );
             }
         };
@@ -139,6 +151,8 @@ impl Args {
             }),
             _ => None,
         };
+        let follow = if command.as_deref() == Some("follow") { Some(given.must("expect")?.parse()?) } else { None };
+        let key = if command.as_deref() == Some("idle") { given.text("key") } else { None };
         let window = given.number("window", 32)?;
         let args = Self {
             url: Url::parse(&given.must("url")?, "ws://")?,
@@ -151,8 +165,10 @@ impl Args {
             headers: given.all("header").iter().map(|line| format!("{line}\r\n")).collect(),
             ready: given.text("ready"),
             server_pid: given.must("server-pid")?.parse()?,
+            database_pid: given.text("database-pid").map(|pid| pid.parse()).transpose()?,
             timeout: given.seconds("timeout", 120.0)?,
             hold: given.seconds("hold", 3.0)?,
+            key,
             publish,
             table: given.text("table").unwrap_or_else(|| "public.fan".to_owned()),
             publishers: given.number("publishers", 1)?,
@@ -167,6 +183,7 @@ impl Args {
             spin: given.has("spin"),
             never_read: given.number("never-read", 0)?,
             peak: given.has("peak"),
+            follow,
             ask,
         };
         if let Some(name) = given.options.into_keys().next() {
@@ -296,9 +313,17 @@ mod tests {
             Args::parse(line.split_whitespace().map(str::to_owned)).is_ok_and(|args| args.is_some())
         };
         assert!(parse("--window 16 --rows 4 --spin"));
-        for wrong in
-            ["--one-at-a-time --rows 4", "--rate 10 --rows 4", "--rows", "--rows four", "--row 4", "--say x", "idle"]
-        {
+        for wrong in [
+            "--one-at-a-time --rows 4",
+            "--rate 10 --rows 4",
+            "--rows",
+            "--rows four",
+            "--row 4",
+            "--say x",
+            "--key id",
+            "--expect 4",
+            "idle",
+        ] {
             assert!(!parse(wrong), "{wrong}");
         }
     }

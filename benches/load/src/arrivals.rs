@@ -29,6 +29,8 @@ pub struct Arrivals {
     pub disordered: u64,
     /// were for another socket
     pub misdirected: u64,
+    /// when the earliest one was written, by its writer's clock
+    pub first_us: u64,
     /// when the last one came
     pub last_us: u64,
     /// microseconds from the writer's clock to the read
@@ -38,7 +40,7 @@ pub struct Arrivals {
 impl Arrivals {
     pub fn new(args: &Args) -> Self {
         let owners = args.is_addressed().then_some(args.connections as u64);
-        let publishers = if args.publish.is_some() { args.publishers } else { 0 };
+        let publishers = if args.publish.is_some() || args.follow.is_some() { args.publishers } else { 0 };
         let streams = (0..args.connections as u64).flat_map(|socket| {
             std::iter::repeat_with(move || Stream::new(if owners.is_some() { socket } else { 0 })).take(publishers)
         });
@@ -53,6 +55,7 @@ impl Arrivals {
             repeated: 0,
             disordered: 0,
             misdirected: 0,
+            first_us: u64::MAX,
             last_us: 0,
             latency: latencies(),
         }
@@ -85,6 +88,7 @@ impl Arrivals {
             Seen::Next => {}
         }
         self.delivered += 1;
+        self.first_us = self.first_us.min(mark.t);
         self.last_us = now_us;
         self.floor.raise(socket);
         if mark.t >= self.measure_from {
@@ -210,5 +214,6 @@ mod tests {
         assert_eq!((arrivals.delivered, arrivals.settled()), (4, 4));
         assert_eq!((arrivals.repeated, arrivals.disordered, arrivals.misdirected), (1, 1, 2));
         assert_eq!((arrivals.latency.len(), arrivals.latency.max()), (3, 2000));
+        assert_eq!((arrivals.first_us, arrivals.last_us), (999, 3000));
     }
 }

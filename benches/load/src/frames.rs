@@ -103,7 +103,8 @@ impl Marks {
     }
 }
 
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+/// The whole number at the head of these bytes, and what follows it.
+pub fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take(19).take_while(|byte| byte.is_ascii_digit()).count();
     let value = bytes[..digits].iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
     (digits > 0).then_some((value, &bytes[digits..]))

@@ -32,19 +32,7 @@ pub struct Server {
 
 impl Server {
     pub fn new(pid: u32) -> Outcome<Self> {
-        stat(&format!("/proc/{pid}/stat"))?;
-        let running = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        // one that has ended meanwhile is no child of anybody
-        let parents: Vec<(u32, u32)> =
-            running.filter_map(|pid| Some((pid, stat(&format!("/proc/{pid}/stat")).ok()?.parent))).collect();
-        let mut pids = vec![pid];
-        let mut at = 0;
-        while at < pids.len() {
-            let parent = pids[at];
-            pids.extend(parents.iter().filter(|entry| entry.1 == parent).map(|entry| entry.0));
-            at += 1;
-        }
-        Ok(Self { pids })
+        Ok(Self { pids: family(pid)? })
     }
 
     /// Its share of the memory (PSS): a page that two processes share counts half for each.
@@ -58,6 +46,30 @@ impl Server {
     }
 }
 
+/// A process and all that descend from it.
+fn family(pid: u32) -> Outcome<Vec<u32>> {
+    stat(&format!("/proc/{pid}/stat"))?;
+    let running = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    // one that has ended meanwhile is no child of anybody
+    let parents: Vec<(u32, u32)> =
+        running.filter_map(|pid| Some((pid, stat(&format!("/proc/{pid}/stat")).ok()?.parent))).collect();
+    let mut pids = vec![pid];
+    let mut at = 0;
+    while at < pids.len() {
+        let parent = pids[at];
+        pids.extend(parents.iter().filter(|entry| entry.1 == parent).map(|entry| entry.0));
+        at += 1;
+    }
+    Ok(pids)
+}
+
+/// User and system time of a process whose children come and go, as Postgres' sessions do: that of those which run, and
+/// that of those which have ended.
+pub fn family_cpu_seconds(pid: u32) -> Outcome<f64> {
+    let running = family(pid)?.into_iter().filter_map(|pid| stat(&format!("/proc/{pid}/stat")).ok());
+    Ok(running.map(|stat| stat.cpu_seconds + stat.ended_seconds).sum())
+}
+
 /// Processor time of the calling thread.
 pub fn own_cpu_seconds() -> Outcome<f64> {
     Ok(stat("/proc/thread-self/stat")?.cpu_seconds)
@@ -66,6 +78,8 @@ pub fn own_cpu_seconds() -> Outcome<f64> {
 struct Stat {
     parent: u32,
     cpu_seconds: f64,
+    /// of children that have ended and that it has waited for
+    ended_seconds: f64,
 }
 
 fn stat(path: &str) -> Outcome<Stat> {
@@ -76,7 +90,8 @@ fn stat(path: &str) -> Outcome<Stat> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let field = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).ok_or_else(strange);
     let ticks = sysconf(SysconfVar::CLK_TCK)?.unwrap_or(100);
-    Ok(Stat { parent: field(1)? as u32, cpu_seconds: (field(11)? + field(12)?) as f64 / ticks as f64 })
+    let seconds = |user: usize| Ok::<f64, String>((field(user)? + field(user + 1)?) as f64 / ticks as f64);
+    Ok(Stat { parent: field(1)? as u32, cpu_seconds: seconds(11)?, ended_seconds: seconds(13)? })
 }
 
 fn pss_kib(path: &str) -> Outcome<u64> {
@@ -124,5 +139,22 @@ impl Watch {
     pub fn finish(self) -> Outcome<(u64, u64)> {
         self.is_over.store(true, Relaxed);
         self.thread.join().map_err(|_| "the look at the memory panicked")?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_child_that_has_ended_still_counts() {
+        let own = std::process::id();
+        let before = family_cpu_seconds(own).unwrap();
+        let loops = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", loops]).status().unwrap().success());
+        let used = family_cpu_seconds(own).unwrap() - before;
+        assert!(used > 0.02, "{used} s");
     }
 }

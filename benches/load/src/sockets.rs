@@ -15,6 +15,7 @@ use nix::sys::socket::{self as net, AddressFamily, SockFlag, SockType, SockaddrI
 use crate::answers::Answers;
 use crate::args::Args;
 use crate::arrivals::Arrivals;
+use crate::rows::Rows;
 use crate::{Outcome, frames, now_us};
 
 /// Handshakes under way at most: more would wait in the server's backlog, where some of them are dropped.
@@ -42,7 +43,10 @@ pub struct Sockets<'a> {
     open: usize,
     pub arrivals: Arrivals,
     pub answers: Option<Answers>,
+    pub rows: Option<Rows>,
     pub reads: u64,
+    /// that were read, handshakes and frames included
+    pub bytes: u64,
     /// sockets that the server ended or that misunderstood it
     pub ended: usize,
     pub first_end: Option<String>,
@@ -79,25 +83,27 @@ impl<'a> Sockets<'a> {
             open: 0,
             arrivals: Arrivals::new(args),
             answers: args.ask.as_ref().map(|ask| Answers::new(ask, args.connections)),
+            rows: args.key.as_ref().map(|key| Rows::new(key, args.connections)),
             reads: 0,
+            bytes: 0,
             ended: 0,
             first_end: None,
         })
     }
 
-    /// Opens all of them; how long it took. One that cannot be opened ends the run.
-    pub fn open(&mut self, deadline: Instant) -> Outcome<Duration> {
+    /// Opens so many of them, with those that are open; how long it took. One that cannot be opened ends the run.
+    pub fn open(&mut self, count: usize, deadline: Instant) -> Outcome<Duration> {
         let begun = Instant::now();
-        while self.open < self.total {
-            while self.all.len() < self.total && self.under_way < UNDER_WAY {
+        while self.open < count {
+            while self.all.len() < count && self.under_way < UNDER_WAY {
                 self.connect()?;
             }
             self.poll(Duration::from_millis(20))?;
             if let Some(reason) = &self.first_end {
-                return Err(format!("{} of {} sockets open: {reason}", self.open, self.total).into());
+                return Err(format!("{} of {count} sockets open: {reason}", self.open).into());
             }
             if Instant::now() > deadline {
-                return Err(format!("{} of {} sockets open when the time was over", self.open, self.total).into());
+                return Err(format!("{} of {count} sockets open when the time was over", self.open).into());
             }
         }
         Ok(begun.elapsed())
@@ -191,7 +197,8 @@ impl<'a> Sockets<'a> {
                 Err(error) => return Err(error.into()),
             };
             self.reads += 1;
-            let seen = Seen { arrivals: &mut self.arrivals, answers: self.answers.as_mut() };
+            self.bytes += size as u64;
+            let seen = Seen { arrivals: &mut self.arrivals, answers: self.answers.as_mut(), rows: self.rows.as_mut() };
             socket.take(number, &self.buffer[..size], self.args.ready.as_deref(), seen)?;
             if number >= self.args.connections && socket.state == State::Open {
                 self.poll.registry().deregister(&mut socket.stream)?;
@@ -225,6 +232,7 @@ impl<'a> Sockets<'a> {
 struct Seen<'a> {
     arrivals: &'a mut Arrivals,
     answers: Option<&'a mut Answers>,
+    rows: Option<&'a mut Rows>,
 }
 
 impl Socket {
@@ -265,6 +273,9 @@ impl Socket {
                         seen.arrivals.take(number, frame.payload, now);
                         if let Some(answers) = &mut seen.answers {
                             answers.take(number, frame.payload, now);
+                        }
+                        if let Some(rows) = &mut seen.rows {
+                            rows.take(number, frame.payload)?;
                         }
                     }
                 }

@@ -7,17 +7,15 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import statistics
 import subprocess
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
 from harness import report
-from harness.bench import fanout
+from harness.bench import fanout, loads
 from harness.repository import ROOT
 
 KEYS = ROOT / "tests/keys"
@@ -32,13 +30,7 @@ def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="rows are written in each run (default: 4)")
-    parser.add_argument(
-        "--load",
-        metavar="FILE",
-        type=Path,
-        default=fanout.LOAD,
-        help="the client end (default: benches/load/target/release/load)",
-    )
+    loads.add_argument(parser)
     parser.add_argument(
         "--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works"
     )
@@ -46,10 +38,7 @@ def main(stack: contextlib.ExitStack) -> int:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 1
-    if not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(
-            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
-        )
+    loads.check(arguments.load)
     cpus, files = fanout.pin(), fanout.raise_file_limit()
     load = report.load_average()
     cluster = kit.Cluster(stack, arguments, autovacuum="off")
@@ -82,24 +71,30 @@ class Access(fanout.Bench):
 
     def measure(self, title: str, flags: Any, run: Any, key: Any) -> Any:
         """The figure of each round."""
+        return [line[key] for line in self.lines(title, flags, run, key)]
+
+    def lines(self, title: str, flags: Any, run: Any, *shown: str) -> list[Any]:
+        """The figures of each round, of which some are told at once."""
         found = []
         for number in range(self.arguments.rounds):
             self.cluster.psql("truncate public.fan restart identity", "checkpoint")
             self.cluster.clear_outbox()
             with contextlib.ExitStack() as stack:
-                with self.on_server_cpu():
-                    server = stack.enter_context(Server(self.cluster, *flags))
-                line = run(server)
-            wrong = {
-                key: line[key] for key in ("lost", "repeated", "disordered", "misdirected", "ended") if line.get(key)
-            }
+                line = run(self.serve(stack, *flags))
+            wrong = fanout.faults_of(line)
             self.wrong += sum(wrong.values())
             kit.note(
-                f"round {number + 1}/{self.arguments.rounds}  {title}: {line[key]:g} µs"
+                f"round {number + 1}/{self.arguments.rounds}  {title}: "
+                + ", ".join(f"{key} {line[key]:g}" for key in shown)
                 + (f"  FAULTS: {wrong}" if wrong else "")
             )
-            found.append(line[key])
+            found.append(line)
         return found
+
+    def serve(self, stack: contextlib.ExitStack, *flags: Any) -> "Server":
+        """One more server, until the end of the stack."""
+        with self.on_server_cpu():
+            return stack.enter_context(Server(self.cluster, *flags))
 
     def tokens(self, name: str, claims: Any, sign: Any) -> Any:
         """A file with a token for each of the claims, good for an hour."""

@@ -4,17 +4,15 @@ how soon a membership that changes is told, and what a bulk change of members as
 import argparse
 import contextlib
 import http.client
-import os
 import re
 import select
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
 from harness import report
-from harness.bench import access, fanout
+from harness.bench import access, fanout, loads
 from harness.websocket import WebSocket
 
 HOLDERS = 10_000
@@ -30,7 +28,7 @@ def main(stack: contextlib.ExitStack) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4, help="rows are written in each run (default: 4)")
-    parser.add_argument("--load", metavar="FILE", type=Path, default=fanout.LOAD, help="the client end")
+    loads.add_argument(parser)
     parser.add_argument(
         "--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works"
     )
@@ -38,10 +36,7 @@ def main(stack: contextlib.ExitStack) -> int:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.seconds = 1, 1
-    if not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(
-            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
-        )
+    loads.check(arguments.load)
     cpus, files = fanout.pin(), fanout.raise_file_limit()
     load = report.load_average()
     cluster = kit.Cluster(stack, arguments, autovacuum="off")

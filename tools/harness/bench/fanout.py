@@ -4,7 +4,6 @@ what filters, users and clients that never read cost rowcast."""
 import argparse
 import contextlib
 import functools
-import json
 import os
 import resource
 import shutil
@@ -20,11 +19,11 @@ from typing import Any
 
 from harness import cluster as kit
 from harness import report
+from harness.bench import loads
 from harness.repository import ROOT
 
 HERE = ROOT / "benches"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rowcast-bench"
-LOAD = HERE / "load/target/release/load"
 # sockets: rows under way at most, rows of a transaction
 FLAT_OUT = {100: (64, 16), 1000: (32, 8), 5000: (16, 4)}
 IDLE = (1000, 5000, 10_000, 18_000)
@@ -67,13 +66,7 @@ def main(stack: contextlib.ExitStack) -> int:
         help="only these: 1 flat out, 2 one message at a time, 3 idle, 4 latency; rowcast alone: 5 filters, 6 users, "
         "7 clients that never read, 8 idle",
     )
-    parser.add_argument(
-        "--load",
-        metavar="FILE",
-        type=Path,
-        default=LOAD,
-        help="the client end (default: benches/load/target/release/load)",
-    )
+    loads.add_argument(parser)
     parser.add_argument(
         "--quick", action="store_true", help="one round, 1 s each, a tenth of the sockets: to see that it works"
     )
@@ -82,10 +75,7 @@ def main(stack: contextlib.ExitStack) -> int:
     if arguments.quick:
         parser.set_defaults(rounds=1, seconds=1)
         arguments = parser.parse_args()
-    if not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(
-            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
-        )
+    loads.check(arguments.load)
 
     cpus = pin()
     files = raise_file_limit()
@@ -144,7 +134,11 @@ def idle(bench: Any) -> None:
     bench.compare(
         f"{sockets:,} idle sockets",
         lambda server: bench.idle(server, sockets),
-        {"KiB each": "kib_per_connection", "s to open all": "open_seconds"},
+        {
+            "KiB each": "kib_per_connection",
+            "KiB each of the second half": "kib_per_further_connection",
+            "s to open all": "open_seconds",
+        },
     )
 
 
@@ -266,11 +260,7 @@ class Bench:
                         server = stack.enter_context(self.servers[name]())
                     line = run(server)
                     line["too_slow"] = server.closed_too_slow()
-                wrong = {
-                    key: line[key]
-                    for key in ("lost", "repeated", "disordered", "misdirected", "ended")
-                    if line.get(key)
-                }
+                wrong = faults_of(line)
                 self.faults[name] += sum(wrong.values())
                 found[name].append(line)
                 kit.note(
@@ -301,23 +291,10 @@ class Bench:
         return self.load("fanout", server, sockets, "--seconds", seconds or self.arguments.seconds, *flat, path=path)
 
     def load(self, mode: Any, server: Any, sockets: Any, *options: Any, path: str | None = None) -> Any:
-        done = kit.run(
-            [
-                self.arguments.load,
-                mode,
-                "--url",
-                f"ws://127.0.0.1:{server.port}{path or server.path}",
-                "--connections",
-                sockets,
-                "--server-pid",
-                server.pid,
-                *server.options,
-                *options,
-            ]
+        words = loads.command(
+            self.arguments.load, mode, server, path or server.path, sockets, *server.options, *options
         )
-        if done.stderr:
-            kit.note(f"warning: {done.stderr.strip()}")
-        return json.loads(done.stdout)
+        return loads.run(words)
 
     def comparison(self) -> Any:
         """The first table; empty where none of its parts was asked for."""
@@ -368,6 +345,11 @@ class Bench:
             for title, lines in self.alone_lines
         ]
         return report.table([f"{ROWCAST} alone", *figures], rows)
+
+
+def faults_of(line: Any) -> dict[str, int]:
+    """What a run must not have had, where it had it."""
+    return {key: line[key] for key in ("lost", "repeated", "disordered", "misdirected", "ended") if line.get(key)}
 
 
 class Rowcast(kit.Relay):
@@ -582,12 +564,17 @@ def pin() -> Any:
     return cpus[:2]
 
 
-def raise_file_limit() -> Any:
-    """A socket is a file, in the server too, which inherits the limit."""
+def raise_file_limit(wanted: int = 0) -> int:
+    """A socket is a file, in the server too, which inherits the limit. Where it allows fewer than `wanted`, root may raise
+    it, unless root has no CAP_SYS_RESOURCE, as in many containers."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 100_000 if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            return wanted
+    allowed = max(100_000, wanted) if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import random
 import resource
 import select
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness import cluster as kit
@@ -655,6 +656,26 @@ class Psql:
         if not data:
             raise kit.Failure("psql ended: a statement failed, see above")
         self._read += data
+
+
+def greatest(cluster: kit.Cluster, seconds: float, look: Callable[[Psql], float]) -> Callable[[], float]:
+    """Looks again and again, on a session of its own; what is returned ends it and tells the greatest figure."""
+    over, most = threading.Event(), [0.0]
+
+    def watch() -> None:
+        with Psql(cluster) as psql:
+            while not over.wait(seconds):
+                most[0] = max(most[0], look(psql))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+
+    def end() -> float:
+        over.set()
+        thread.join(10)
+        return most[0]
+
+    return end
 
 
 def middle(lines: Any, key: Any, form: str = "{:,.0f}") -> Any:

@@ -6,19 +6,16 @@ import contextlib
 import gc
 import http.client
 import json
-import os
 import random
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
 from harness import report
-from harness.bench.resume import Psql, as_many_as_files_allow, is_subscribed, listening, say, serving
-from harness.repository import ROOT
+from harness.bench import loads
+from harness.bench.resume import Psql, as_many_as_files_allow, greatest, is_subscribed, listening, say, serving
 from harness.websocket import Inbox
 
 TABLE = """create table public.orders (
@@ -28,7 +25,6 @@ FILL = """insert into public.orders (created_at, customer, state, total, note)
   select timestamptz '2020-01-01' + n * interval '10 s', n % 50000, case n % 10 when 0 then 'open' else 'done' end, n % 1000 / 10.0,
          'the usual, to be delivered in the morning' from generate_series({first}, {last}) n"""
 INDEX = "create index orders_newest on public.orders (created_at, order_id)"
-LOAD = ROOT / "benches/load/target/release/load"
 # what a list without the total is not told: the rest would be 500 messages a second for each client
 UPDATE = """\\set id random(1, {rows})
 update public.orders set total = total + 1 where order_id = :id;
@@ -59,17 +55,14 @@ def main(stack: contextlib.ExitStack) -> int:
     parser.add_argument("--clients", type=int, default=20_000, help="that open one list (default: 20000)")
     parser.add_argument("--within", type=float, default=10, help="seconds in which they do (default: 10)")
     parser.add_argument("--quick", action="store_true", help="a hundredth of it: to see that it works")
-    parser.add_argument("--load", type=Path, default=LOAD, help="the client end of the list that many open")
+    loads.add_argument(parser)
     kit.add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.quick:
         parser.set_defaults(rows=100_000, asks=100, clients=200, within=2)
         arguments = parser.parse_args()
 
-    if not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(
-            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
-        )
+    loads.check(arguments.load)
     gc.disable()  # no cycles are made here, and a collection in the middle would look like a slow server
     load = report.load_average()
     cluster = kit.Cluster(stack, arguments, **LOGGING)
@@ -257,7 +250,7 @@ def all_rows(cluster: kit.Cluster, arguments: argparse.Namespace) -> tuple[str, 
     state: dict[str, Any] = {"rows": 0, "token": "", "bytes": 0, "pages": 0}
     with serving(cluster) as relay, writing(cluster, arguments):
         before = relay.peak_memory()
-        oldest = watch_transactions(cluster)
+        oldest = greatest(cluster, 0.1, age_of_transactions)
         began = time.monotonic()
         read_until(relay, state, lambda: state["rows"] >= arguments.rows // 2)
         half, went_on = state["rows"], time.monotonic()
@@ -310,28 +303,13 @@ def read_until(relay: kit.Relay, state: dict[str, Any], is_enough: Callable[[], 
                         return
 
 
-def watch_transactions(cluster: kit.Cluster) -> Callable[[], float]:
-    """Looks ten times a second how long rowcast's oldest transaction is open; what is returned ends it and tells the most."""
-    over, most = threading.Event(), [0.0]
-
-    def look() -> None:
-        with Psql(cluster) as psql:
-            while not over.wait(0.1):
-                age = psql.ask(
-                    "select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0) * 1000 "
-                    "from pg_stat_activity where application_name like 'rowcast replay%';"
-                )
-                most[0] = max(most[0], float(age or 0))
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-
-    def end() -> float:
-        over.set()
-        thread.join(10)
-        return most[0]
-
-    return end
+def age_of_transactions(psql: Psql) -> float:
+    """How many milliseconds rowcast's oldest transaction is open."""
+    age = psql.ask(
+        "select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0) * 1000 "
+        "from pg_stat_activity where application_name like 'rowcast replay%';"
+    )
+    return float(age or 0)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from harness import cluster as kit
 from harness import report
-from harness.bench import fanout, intake, latency
+from harness.bench import fanout, intake, latency, loads
 from harness.redis import STREAM, Redis, version
 from harness.websocket import Inbox
 
@@ -78,13 +77,7 @@ def main(stack: contextlib.ExitStack) -> int:
         help="in 4 (default: 1 2 4)",
     )
     parser.add_argument("--sockets", type=int, default=2000, help="in 4, of all gateways together (default: 2000)")
-    parser.add_argument(
-        "--load",
-        metavar="FILE",
-        type=Path,
-        default=fanout.LOAD,
-        help="the client end (default: benches/load/target/release/load)",
-    )
+    loads.add_argument(parser)
     parser.add_argument(
         "--quick", action="store_true", help="one round, 1 s each, less of everything: to see that it works"
     )
@@ -93,10 +86,8 @@ def main(stack: contextlib.ExitStack) -> int:
     if arguments.quick:
         parser.set_defaults(rounds=1, seconds=1, inserts=50, rows=20_000, nodes=[1, 2], gateways=[1, 4], sockets=200)
         arguments = parser.parse_args()
-    if 4 in arguments.parts and not os.access(arguments.load, os.X_OK):
-        raise kit.Failure(
-            f"there is no {arguments.load}; run: cargo build --release --manifest-path benches/load/Cargo.toml"
-        )
+    if 4 in arguments.parts:
+        loads.check(arguments.load)
 
     redis = version()
     give_up_after(600 + 150 * arguments.rounds * arguments.seconds)
@@ -223,12 +214,12 @@ class Use:
     def _look(self) -> tuple[Any, ...]:
         fleet = self._fleet
         pids = fleet.cluster.psql(BACKENDS).split()
-        backends = {pid: used for pid in pids if (used := exact_seconds(pid)) is not None}
+        backends = {pid: used for pid in pids if (used := kit.exact_seconds(pid)) is not None}
         counts = {"seconds": time.monotonic(), "nodes": sum(node.cpu_seconds() for node in fleet.nodes)}
         if fleet.redis:
             calls = fleet.redis.calls()
             counts |= {
-                "redis": exact_seconds(fleet.redis.pid),
+                "redis": kit.exact_seconds(fleet.redis.pid),
                 "publisher": fleet.publisher.cpu_seconds(),
                 "commands": fleet.redis.commands(),
                 "appends": calls.get("evalsha", 0) + calls.get("eval", 0),
@@ -238,16 +229,6 @@ class Use:
             node.source()["reads"] for node in ([fleet.publisher] if fleet.publisher else fleet.nodes)
         )
         return backends, counts
-
-
-def exact_seconds(pid: int) -> Any:
-    """Processor time of a process whose threads do not end: by the scheduler's nanoseconds, where they are counted."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        used = sum(int((thread / "schedstat").read_text(encoding="utf-8").split()[0]) for thread in threads)
-        if used > 0:
-            return used / 1e9
-    return kit.cpu_seconds(pid)
 
 
 # 1. latency
@@ -636,57 +617,23 @@ def flat_out(bench: Any, fleet: Any, each: Any) -> dict[Any, Any]:
     seconds, own = bench.arguments.seconds, fanout.Rowcast.options
     follow = ["--table", "public.unwatched", "--publishers", 2, "--rate", 1, "--seconds", seconds + LONGER]
     publish = ["--table", "public.fan", "--publishers", 2, "--rows", ROWS, "--window", WINDOW, "--seconds", seconds]
-    loads = []
+    with loads.Several() as several:
 
-    def start(number: int, options: Any) -> None:
-        node = fleet.nodes[number % len(fleet.nodes)]
-        command = [
-            bench.arguments.load,
-            "fanout",
-            "--url",
-            f"ws://127.0.0.1:{node.port}/ws/fan",
-            "--connections",
-            each,
-            "--server-pid",
-            node.pid,
-            *own,
-            "--publish",
-            "pg",
-            "--dsn",
-            bench.cluster.url,
-            *options,
-        ]
-        loads.append(
-            (
-                node,
-                subprocess.Popen(
-                    [str(word) for word in command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                ),
-            )
-        )
+        def start(number: int, options: Any) -> tuple[Any, Any]:
+            node = fleet.nodes[number % len(fleet.nodes)]
+            feed = ["--publish", "pg", "--dsn", bench.cluster.url, *options]
+            words = loads.command(bench.arguments.load, "fanout", node, "/ws/fan", each, *own, *feed)
+            return node, several.start(words)
 
-    try:
-        for number in range(1, LOADS):
-            start(number, follow)
+        following = [start(number, follow) for number in range(1, LOADS)]
         wait_for_sockets(fleet, each * (LOADS - 1))
         use = Use(fleet)
-        start(0, publish)
-        published = answer(loads[-1][1], seconds + 60)
-        if any(load.poll() is not None for _, load in loads[:-1]):
+        publisher = start(0, publish)
+        published = loads.answer(publisher[1], seconds + 60)
+        if any(load.poll() is not None for _, load in following):
             kit.note("warning: some of those who follow were gone before the last row")
-        followed = [answer(load, seconds + 60) for _, load in loads[:-1]]
+        followed = [loads.answer(load, seconds + 60) for _, load in following]
         taken = use.taken()
-    finally:
-        for _, load in loads:
-            if load.poll() is None:
-                load.kill()
-            load.wait()
-            load.stdout.close()
-            load.stderr.close()
     lines = [*followed, published]
     wrong = {key: sum(line[key] for line in lines) for key in ("repeated", "disordered", "misdirected", "ended")}
     wrong["lost"] = sum(published["published"] * each - line["deliveries"] for line in lines)
@@ -695,7 +642,7 @@ def flat_out(bench: Any, fleet: Any, each: Any) -> dict[Any, Any]:
     deliveries = sum(line["deliveries"] for line in lines)
     # the time of all loads holds the rows, and that of the others a little besides
     cpu = sum(
-        min(line["cpu_seconds"] for (node, _), line in zip(loads, lines) if node is each_node)
+        min(line["cpu_seconds"] for (node, _), line in zip([*following, publisher], lines) if node is each_node)
         for each_node in fleet.nodes
     )
     figures = {
@@ -716,19 +663,6 @@ def wait_for_sockets(fleet: Any, count: int) -> None:
         if time.monotonic() > deadline:
             raise kit.Failure(f"{is_open:,} of {count:,} sockets opened within 30 s")
         time.sleep(0.05)
-
-
-def answer(load: Any, seconds: float) -> Any:
-    """What a load printed."""
-    try:
-        out, errors = load.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired as late:
-        raise kit.Failure(f"a load did not end within {seconds} s") from late
-    if load.returncode != 0:
-        raise kit.Failure(f"a load ended with code {load.returncode}:\n{errors.strip()}")
-    if errors:
-        kit.note(f"warning: {errors.strip()}")
-    return json.loads(out)
 
 
 # 5. take-over
