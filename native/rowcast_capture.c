@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -28,7 +29,7 @@
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
-#include "utils/fmgroids.h"
+#include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/json.h"
@@ -102,12 +103,22 @@ static Installation installations[INSTALLATIONS];
 /* How often something was forgotten: what is learnt meanwhile is good for one row. */
 static uint64 forgotten;
 
-/* What a statement keeps from row to row. */
-typedef struct Call
+/* Where a column, its name and its value, stands in the JSON of a row. */
+typedef struct Span
 {
-	FmgrInfo	plpgsql;
-	FmgrInfo	differs;
-} Call;
+	int			begin;
+	int			length;
+} Span;
+
+/* A row: its columns, and its JSON. */
+typedef struct Image
+{
+	Datum	   *values;
+	bool	   *nulls;
+	Datum		json;
+	/* of each column; NULL where row_to_json made it */
+	Span	   *spans;
+} Image;
 
 static void
 forget(Datum arg, int cache, uint32 hash)
@@ -231,29 +242,21 @@ installation_of(Oid function, bool is_brief)
 	return *known;
 }
 
-static Call *
-call_of(FunctionCallInfo fcinfo, const Installation *of)
-{
-	Call	   *call = fcinfo->flinfo->fn_extra;
-
-	if (call == NULL)
-	{
-		call = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(Call));
-		fmgr_info_cxt(of->plpgsql, &call->plpgsql, fcinfo->flinfo->fn_mcxt);
-		fmgr_info_cxt(F_RECORD_IMAGE_NE, &call->differs, fcinfo->flinfo->fn_mcxt);
-		fcinfo->flinfo->fn_extra = call;
-	}
-	return call;
-}
-
-/* What has something special is captured as before. */
+/* What has something special is captured as before. What calls the other function is kept from row to row of a statement. */
 static Datum
 capture_in_plpgsql(FunctionCallInfo fcinfo, const Installation *of)
 {
 	LOCAL_FCINFO(inner, 0);
+	FmgrInfo   *plpgsql = fcinfo->flinfo->fn_extra;
 	Datum		result;
 
-	InitFunctionCallInfoData(*inner, &call_of(fcinfo, of)->plpgsql, 0, InvalidOid, fcinfo->context, NULL);
+	if (plpgsql == NULL)
+	{
+		plpgsql = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(FmgrInfo));
+		fmgr_info_cxt(of->plpgsql, plpgsql, fcinfo->flinfo->fn_mcxt);
+		fcinfo->flinfo->fn_extra = plpgsql;
+	}
+	InitFunctionCallInfoData(*inner, plpgsql, 0, InvalidOid, fcinfo->context, NULL);
 	result = FunctionCallInvoke(inner);
 	/* a trigger's result is a pointer, and that of an AFTER trigger counts for nothing */
 	return inner->isnull ? PointerGetDatum(NULL) : result;
@@ -291,13 +294,54 @@ actor(void)
 	char	   *user;
 
 	if (named != NULL && *named != '\0')
-		return cstring_to_text_with_len(named, pg_mbcharcliplen(named, strlen(named), ACTOR));
+	{
+		int			length = strlen(named);
+
+		/* a short one is not looked at: its bytes may have come without a check, and end inside a character */
+		if (length > ACTOR)
+			length = Min(length, pg_mbcharcliplen(named, length, ACTOR));
+		return cstring_to_text_with_len(named, length);
+	}
 	/* the setting, not the role's entry: a role that was dropped since still writes */
 	user = GetConfigOptionByName("session_authorization", NULL, false);
 	application = application_name;
 	if (application == NULL || *application == '\0')
 		return cstring_to_text(user);
 	return cstring_to_text(psprintf("%s/%s", user, application));
+}
+
+/* A string; most have nothing to escape, and are copied in one piece. */
+static void
+append_string(StringInfo json, const char *bytes, int length)
+{
+	for (int i = 0; i < length; i++)
+		if ((unsigned char) bytes[i] < ' ' || bytes[i] == '"' || bytes[i] == '\\')
+		{
+			escape_json(json, pnstrdup(bytes, length));
+			return;
+		}
+	appendStringInfoCharMacro(json, '"');
+	appendBinaryStringInfo(json, bytes, length);
+	appendStringInfoCharMacro(json, '"');
+}
+
+static void
+append_integer(StringInfo json, int64 value)
+{
+	char		digits[MAXINT8LEN + 1];
+
+	pg_lltoa(value, digits);
+	appendStringInfoString(json, digits);
+}
+
+/* NaN and infinity are no numbers of JSON. */
+static void
+append_number(StringInfo json, const char *number)
+{
+	if (IsValidJsonNumber(number, strlen(number)))
+		appendStringInfoString(json, number);
+	else
+		append_string(json, number, strlen(number));
 }
 
 /*
@@ -308,7 +352,7 @@ static bool
 append_value(StringInfo json, Oid type, Datum value)
 {
 	char		moment[MAXDATELEN + 1];
-	char	   *out;
+	text	   *characters;
 
 	switch (type)
 	{
@@ -316,45 +360,44 @@ append_value(StringInfo json, Oid type, Datum value)
 			appendStringInfoString(json, DatumGetBool(value) ? "true" : "false");
 			return true;
 		case INT2OID:
-			appendStringInfo(json, "%d", DatumGetInt16(value));
+			append_integer(json, DatumGetInt16(value));
 			return true;
 		case INT4OID:
-			appendStringInfo(json, "%d", DatumGetInt32(value));
+			append_integer(json, DatumGetInt32(value));
 			return true;
 		case INT8OID:
-			appendStringInfo(json, INT64_FORMAT, DatumGetInt64(value));
+			append_integer(json, DatumGetInt64(value));
 			return true;
 		case NUMERICOID:
+			append_number(json, DatumGetCString(DirectFunctionCall1(numeric_out, value)));
+			return true;
 		case FLOAT4OID:
+			append_number(json, DatumGetCString(DirectFunctionCall1(float4out, value)));
+			return true;
 		case FLOAT8OID:
-			out = DatumGetCString(type == NUMERICOID ? DirectFunctionCall1(numeric_out, value) :
-								  type == FLOAT4OID ? DirectFunctionCall1(float4out, value) :
-								  DirectFunctionCall1(float8out, value));
-			/* NaN and infinity are no numbers of JSON */
-			if (IsValidJsonNumber(out, strlen(out)))
-				appendStringInfoString(json, out);
-			else
-				escape_json(json, out);
+			append_number(json, DatumGetCString(DirectFunctionCall1(float8out, value)));
 			return true;
 		case DATEOID:
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
 			JsonEncodeDateTime(moment, value, type, NULL);
-			appendStringInfo(json, "\"%s\"", moment);
+			append_string(json, moment, strlen(moment));
 			return true;
 		case TEXTOID:
 		case VARCHAROID:
 		case BPCHAROID:
-			escape_json(json, TextDatumGetCString(value));
+			characters = DatumGetTextPP(value);
+			append_string(json, VARDATA_ANY(characters), VARSIZE_ANY_EXHDR(characters));
 			return true;
 		case NAMEOID:
-			escape_json(json, NameStr(*DatumGetName(value)));
+			append_string(json, NameStr(*DatumGetName(value)), strlen(NameStr(*DatumGetName(value))));
 			return true;
 		case UUIDOID:
 			escape_json(json, DatumGetCString(DirectFunctionCall1(uuid_out, value)));
 			return true;
 		case JSONOID:
-			appendStringInfoString(json, TextDatumGetCString(value));
+			characters = DatumGetTextPP(value);
+			appendBinaryStringInfo(json, VARDATA_ANY(characters), VARSIZE_ANY_EXHDR(characters));
 			return true;
 		case JSONBOID:
 			appendStringInfoString(json, DatumGetCString(DirectFunctionCall1(jsonb_out, value)));
@@ -369,67 +412,125 @@ append_value(StringInfo json, Oid type, Datum value)
 	}
 }
 
-/* A row's JSON, byte for byte as row_to_json gives it. */
-static Datum
-json_of(HeapTuple row, TupleDesc columns)
+static Image
+image_of(HeapTuple row, TupleDesc columns)
 {
-	Datum	   *values = palloc(columns->natts * sizeof(Datum));
-	bool	   *nulls = palloc(columns->natts * sizeof(bool));
+	Image		image = {0};
+
+	image.values = palloc(columns->natts * sizeof(Datum));
+	image.nulls = palloc(columns->natts * sizeof(bool));
+	heap_deform_tuple(row, columns, image.values, image.nulls);
+	return image;
+}
+
+/* Which columns of an updated row have the image that they had, as *<> compares it. NULL: all. */
+static bool *
+same_columns(const Image *before, const Image *after, TupleDesc columns)
+{
+	bool	   *same = palloc(columns->natts * sizeof(bool));
+	bool		differs = false;
+
+	for (int i = 0; i < columns->natts; i++)
+	{
+		Form_pg_attribute column = TupleDescAttr(columns, i);
+
+		same[i] = column->attisdropped ||
+			(before->nulls[i] == after->nulls[i] &&
+			 (before->nulls[i] || datum_image_eq(before->values[i], after->values[i], column->attbyval, column->attlen)));
+		differs |= !same[i];
+	}
+	return differs ? same : NULL;
+}
+
+/*
+ * Makes a row's JSON, byte for byte as row_to_json gives it. Most columns of an updated row are the same as before: what has the
+ * same image has the same JSON, which is copied.
+ */
+static void
+make_json(Image *image, HeapTuple row, TupleDesc columns, const Image *before, const bool *same)
+{
 	StringInfoData json;
 	char		separator = '{';
 
-	heap_deform_tuple(row, columns, values, nulls);
+	image->spans = palloc(columns->natts * sizeof(Span));
 	initStringInfo(&json);
 	/* the length of the datum comes here */
 	appendStringInfoSpaces(&json, VARHDRSZ);
 	for (int i = 0; i < columns->natts; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(columns, i);
+		Span	   *span = &image->spans[i];
 
 		if (column->attisdropped)
 			continue;
-		appendStringInfoChar(&json, separator);
+		appendStringInfoCharMacro(&json, separator);
 		separator = ',';
-		escape_json(&json, NameStr(column->attname));
-		appendStringInfoChar(&json, ':');
-		if (nulls[i])
-			appendStringInfoString(&json, "null");
-		else if (!append_value(&json, column->atttypid, values[i]))
-			return DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
+		span->begin = json.len;
+		if (before && before->spans && same[i])
+			appendBinaryStringInfo(&json, DatumGetPointer(before->json) + before->spans[i].begin, before->spans[i].length);
+		else
+		{
+			append_string(&json, NameStr(column->attname), strlen(NameStr(column->attname)));
+			appendStringInfoCharMacro(&json, ':');
+			if (image->nulls[i])
+				appendStringInfoString(&json, "null");
+			else if (!append_value(&json, column->atttypid, image->values[i]))
+			{
+				image->spans = NULL;
+				image->json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
+				return;
+			}
+		}
+		span->length = json.len - span->begin;
 	}
 	if (separator == '{')
-		appendStringInfoChar(&json, separator);
-	appendStringInfoChar(&json, '}');
+		appendStringInfoCharMacro(&json, separator);
+	appendStringInfoCharMacro(&json, '}');
 	SET_VARSIZE(json.data, json.len);
-	return PointerGetDatum(json.data);
+	image->json = PointerGetDatum(json.data);
 }
 
-/* Whether nothing of an updated row has another image. */
+/*
+ * Whether nothing is on a segment that only the executor heeds. An operator may have put an index over an expression there, a
+ * constraint or a trigger. The catalogue's insert, used below, ignores them, or ends the server.
+ */
 static bool
-is_unchanged(Call *call, HeapTuple before, HeapTuple after, TupleDesc columns)
+is_bare(Relation outbox, CatalogIndexState indexes)
 {
-	uint32		header = before->t_data->t_hoff;
+	TupleConstr *constraints = RelationGetDescr(outbox)->constr;
 
-	/* the same bytes behind the same header; else the images are compared column by column, as by *<> */
-	if (before->t_len == after->t_len && header == after->t_data->t_hoff &&
-		(before->t_data->t_infomask & HEAP_HASNULL) == (after->t_data->t_infomask & HEAP_HASNULL) &&
-		HeapTupleHeaderGetNatts(before->t_data) == HeapTupleHeaderGetNatts(after->t_data) &&
-		memcmp((char *) before->t_data + SizeofHeapTupleHeader, (char *) after->t_data + SizeofHeapTupleHeader,
-			   before->t_len - SizeofHeapTupleHeader) == 0)
-		return true;
-	return !DatumGetBool(FunctionCall2(&call->differs, heap_copy_tuple_as_datum(before, columns),
-									   heap_copy_tuple_as_datum(after, columns)));
+	if (outbox->rd_rel->relam != HEAP_TABLE_AM_OID || outbox->trigdesc != NULL ||
+		(constraints != NULL && constraints->num_check > 0))
+		return false;
+	for (int i = 0; i < indexes->ri_NumIndices; i++)
+	{
+		IndexInfo  *index = indexes->ri_IndexRelationInfo[i];
+
+		if (index->ii_Expressions != NIL || index->ii_Predicate != NIL || index->ii_ExclusionOps != NULL ||
+			!indexes->ri_IndexRelationDescs[i]->rd_index->indimmediate)
+			return false;
+	}
+	return true;
 }
 
-static void
-append(const Installation *of, int64 segment, int64 id, int32 channel, char op, Datum old, Datum new)
+/* The id of the row; 0: nothing was written, PL/pgSQL has to. */
+static int64
+append(const Installation *of, int64 segment, int32 channel, char op, Datum old, Datum new)
 {
 	Relation	outbox = table_open(of->segments[segment], RowExclusiveLock);
 	CatalogIndexState indexes = CatalogOpenIndexes(outbox);
+	int64		id;
 	Datum		values[OUTBOX_COLUMNS] = {0};
 	bool		nulls[OUTBOX_COLUMNS] = {0};
 	HeapTuple	row;
 
+	if (!is_bare(outbox, indexes))
+	{
+		CatalogCloseIndexes(indexes);
+		table_close(outbox, NoLock);
+		return 0;
+	}
+	id = nextval_internal(of->ids, false);
 	values[OUTBOX_ID - 1] = Int64GetDatum(id);
 	/* also inside a savepoint: what commits is the whole transaction */
 	values[OUTBOX_XID - 1] = FullTransactionIdGetDatum(GetTopFullTransactionId());
@@ -446,11 +547,12 @@ append(const Installation *of, int64 segment, int64 id, int32 channel, char op, 
 	row = heap_form_tuple(RelationGetDescr(outbox), values, nulls);
 	/* a command of its own, as a statement of PL/pgSQL has: the order inside a transaction goes by it */
 	CommandCounterIncrement();
-	/* the same for any table: a heap's row, and its plain indexes */
+	/* a heap's row, and its plain indexes */
 	CatalogTupleInsertWithInfo(outbox, row, indexes);
 	CatalogCloseIndexes(indexes);
 	table_close(outbox, NoLock);
 	CommandCounterIncrement();
+	return id;
 }
 
 /* After the row is written and has its transaction: the barrier of the relay wants it in this order. */
@@ -484,7 +586,7 @@ is_plain(const Trigger *trigger)
 	if (trigger->tgnargs == 2)
 		return true;
 	return trigger->tgnargs >= 8 && strcmp(of[3], "{}") == 0 && *of[5] == '\0' && strcmp(of[6], "{}") == 0 &&
-		*of[7] == '\0' && (*of[2] == '\0' || !output_deviates());
+		*of[7] == '\0' && (*of[2] == '\0' || (*of[2] == 'x' && !output_deviates()));
 }
 
 static Datum
@@ -497,8 +599,9 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 	HeapTuple	before = NULL,
 				after = NULL;
 	TupleDesc	columns;
-	Datum		old = (Datum) 0,
-				new = (Datum) 0;
+	Image		old = {0},
+				new = {0};
+	bool	   *same = NULL;
 	Oid			user;
 	int			context;
 	int64		segment;
@@ -542,17 +645,26 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 		return capture_in_plpgsql(fcinfo, of);
 
 	columns = RelationGetDescr(trigger->tg_relation);
-	if (op == 'U' && is_unchanged(call_of(fcinfo, of), before, after, columns))
-		return PointerGetDatum(NULL);
+	if (before)
+		old = image_of(before, columns);
+	if (after)
+		new = image_of(after, columns);
+	if (op == 'U')
+	{
+		same = same_columns(&old, &new, columns);
+		if (same == NULL)
+			return PointerGetDatum(NULL);
+	}
 	/* as the writer: the output of a type may be anybody's code */
 	if (before)
-		old = json_of(before, columns);
+		make_json(&old, before, columns, NULL, NULL);
 	if (after)
-		new = json_of(after, columns);
+		make_json(&new, after, columns, before ? &old : NULL, same);
 
 	channel = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
-	id = nextval_internal(of->ids, false);
-	append(of, segment, id, channel, op, old, new);
+	id = append(of, segment, channel, op, old.json, new.json);
+	if (id == 0)
+		return capture_in_plpgsql(fcinfo, of);
 
 	looks = DatumGetInt32(DirectFunctionCall1(hashint8, Int64GetDatum(id))) >= LOOKS;
 	rings = is_to_ring(of);
@@ -562,7 +674,7 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 		if (looks)
 			OidFunctionCall0(of->bound);
 		if (rings)
-			OidFunctionCall3(of->ring, CStringGetTextDatum(trigger->tg_trigger->tgargs[1]), CharGetDatum(op), after ? new : old);
+			OidFunctionCall3(of->ring, CStringGetTextDatum(trigger->tg_trigger->tgargs[1]), CharGetDatum(op), after ? new.json : old.json);
 		SetUserIdAndSecContext(user, context);
 	}
 	return PointerGetDatum(NULL);

@@ -17,7 +17,7 @@ from harness import cluster as kit
 from harness.release.binaries import HOST
 from harness.repository import ROOT
 
-from . import clients, engine, inventory, roots, source
+from . import clients, engine, inventory, native, roots, source
 from .stage import Missing, Stage, unpack
 
 PARTS = {
@@ -25,6 +25,7 @@ PARTS = {
     "empty": roots.empty,
     "debian": roots.debian,
     "booted": roots.booted,
+    "native": native.run,
     "npm": clients.npm,
     "wheel": clients.wheel,
     "image": engine.image,

@@ -1,9 +1,9 @@
-"""Makes what there is to download of the checked-out commit, in target/release-files: programs, a Debian package, an image, the
-source, the clients, the chart, and what is said of them: SHA256SUMS, a bill of materials, licences.
+"""Makes what there is to download of the checked-out commit, in target/release-files: programs, a Debian package, those of the library of
+native capture, an image, the source, the clients, the chart, and what is said of them: SHA256SUMS, a bill of materials, licences.
 
 The same commit gives the same bytes with the same tools, in whichever folder: times are the commit's, names are sorted, no path of
-the machine is in a program. Needs Rust, a C compiler, dpkg-dev, Node with npm, and Python with venv; asks the network for packages
-alone. Standard library only.
+the machine is in a program. Needs Rust, a C compiler, make, dpkg-dev, Node with npm, and Python with venv; asks the network for
+packages alone. A Postgres whose headers are not here is named, and gets no library. Standard library only.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from harness import cluster as kit
 from harness.repository import ROOT
 
-from . import bill, binaries, chart, clients, debian, image, licences, source
+from . import bill, binaries, chart, clients, debian, image, licences, native, source
 from .release import Release
 
 FILES = ROOT / "target/release-files"
@@ -61,6 +61,7 @@ def made(release: Release) -> Iterator[Path]:
     linked = binaries.build(release, binaries.HOST)
     yield binaries.archive(release, linked, third_party)
     yield step("the Debian package", lambda: debian.write(release, linked.program, third_party))
+    yield from native.write(release)
     yield step("the image", lambda: image.write(release, linked.program, third_party))
     yield bill.write(release)
     alone = binaries.build(release, binaries.alone())

@@ -1,4 +1,6 @@
-"""The Debian package: program, unit, settings. Made by dpkg-deb, so that Debian's own program decides on the format."""
+"""The Debian package: program, unit, settings; and how any package is packed. Made by dpkg-deb, so that Debian's own program decides
+on the format.
+"""
 
 import os
 import re
@@ -45,46 +47,59 @@ if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then systemctl daemon-relo
 
 def write(release: Release, program: Path, third_party: Path, *options: str) -> Path:
     """With `options` of dpkg-deb."""
-    os.environ.setdefault("SOURCE_DATE_EPOCH", str(release.epoch))
     release.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=release.work) as folder:
         tree = Path(folder) / "tree"
         lay_out(release, tree, program, third_party)
-        architecture = kit.output(["dpkg", "--print-architecture"]).strip()
-        # what is installed is read by all, but for the settings
-        for path in [tree, *tree.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        readable(tree)
         (tree / "etc/rowcast/rowcast.env").chmod(0o600)
-        installed = sum((path.stat().st_size + 1023) // 1024 for path in tree.rglob("*") if path.is_file())
-        control = {
+        said = {
             "Package": "rowcast",
-            "Version": release.version,
-            "Architecture": architecture,
-            "Maintainer": "The rowcast authors <rowcast@users.noreply.github.com>",
-            "Installed-Size": str(installed),
             "Depends": f"{libraries(program)}, ca-certificates",
             "Section": "net",
-            "Priority": "optional",
-            "Homepage": match(r'^repository = "([^"]+)"', release.text("Cargo.toml")),
             "Description": "committed Postgres row changes on WebSockets\n"
             " rowcast relays rows that any writer has committed to browsers, within\n"
             " milliseconds and in commit order. It needs no replication slot and no\n"
             " extension: rowcast migrate installs its triggers.",
         }
-        about = tree / "DEBIAN"
-        about.mkdir(mode=0o755)
         texts = {
-            "control": "".join(f"{name}: {value}\n" for name, value in control.items()),
             "conffiles": "/etc/rowcast/rowcast.env\n",
             "postinst": POSTINST,
             "prerm": PRERM,
             "postrm": POSTRM,
         }
-        for name, text in texts.items():
-            (about / name).write_text(text, encoding="utf-8")
-            (about / name).chmod(0o755 if text.startswith("#!") else 0o644)
-        file = release.into / f"rowcast_{release.version}_{architecture}.deb"
-        kit.run(["dpkg-deb", "--root-owner-group", *(options or ("-Zxz",)), "--build", tree, file])
+        return pack(release, tree, said, texts, *options)
+
+
+def readable(tree: Path) -> None:
+    """What is installed is read by all, and written by root."""
+    for path in [tree, *tree.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+
+
+def pack(release: Release, tree: Path, said: dict[str, str], texts: dict[str, str], *options: str) -> Path:
+    """The files in `tree`, with what is said of this package, the scripts of dpkg, and `options` of dpkg-deb."""
+    os.environ.setdefault("SOURCE_DATE_EPOCH", str(release.epoch))
+    architecture = kit.output(["dpkg", "--print-architecture"]).strip()
+    installed = sum((path.stat().st_size + 1023) // 1024 for path in tree.rglob("*") if path.is_file())
+    control = {
+        "Package": said["Package"],
+        "Version": release.version,
+        "Architecture": architecture,
+        "Maintainer": "The rowcast authors <rowcast@users.noreply.github.com>",
+        "Installed-Size": str(installed),
+        "Priority": "optional",
+        "Homepage": match(r'^repository = "([^"]+)"', release.text("Cargo.toml")),
+        **said,
+    }
+    about = tree / "DEBIAN"
+    about.mkdir(mode=0o755)
+    texts = {**texts, "control": "".join(f"{name}: {value}\n" for name, value in control.items())}
+    for name, text in texts.items():
+        (about / name).write_text(text, encoding="utf-8")
+        (about / name).chmod(0o755 if text.startswith("#!") else 0o644)
+    file = release.into / f"{said['Package']}_{release.version}_{architecture}.deb"
+    kit.run(["dpkg-deb", "--root-owner-group", *(options or ("-Zxz",)), "--build", tree, file])
     return file
 
 
@@ -103,10 +118,15 @@ def lay_out(release: Release, tree: Path, program: Path, third_party: Path) -> N
         shutil.copy(release.root / "deploy" / name, about / "deploy")
     for drop_in in (release.root / "deploy/rowcast.service.d").iterdir():
         shutil.copy(drop_in, about / "deploy/rowcast.service.d")
+    tell(release, about)
+    (about / "THIRD-PARTY.txt.gz").write_bytes(compressed(third_party.read_bytes()))
+
+
+def tell(release: Release, about: Path) -> None:
+    """What Debian wants in the folder of a package's documents."""
     licences = "\n".join(release.text(name) for name in ("LICENSE-MIT", "LICENSE-APACHE"))
     (about / "copyright").write_text(f"rowcast is licensed under MIT OR Apache-2.0.\n\n{licences}", encoding="utf-8")
     (about / "changelog.gz").write_bytes(compressed(release.text("CHANGELOG.md").encode()))
-    (about / "THIRD-PARTY.txt.gz").write_bytes(compressed(third_party.read_bytes()))
 
 
 def libraries(program: Path) -> str:
