@@ -158,8 +158,9 @@ grant execute on function rowcast.serves(),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot, int) to rowcast_relay;
 
--- What a view calls is called with the rights of whoever reads it. These read catalogues and put texts together; schema
--- rowcast itself stays closed, so a monitoring role needs USAGE on it, and SELECT on the views that it may see.
+-- What a view calls is called with the rights of whoever reads it. These put texts together, or read which tables are
+-- watched with the rights of their owner, and tell no more than the views. Schema rowcast itself stays closed, so a
+-- monitoring role needs USAGE on it, and SELECT on the views that it may see.
 grant execute on function rowcast.bell_mode(),
   rowcast.origin(),
   rowcast.drifted_names(rowcast.policy),

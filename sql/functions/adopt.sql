@@ -33,6 +33,9 @@ begin
         then 'its columns have other numbers or names: call rowcast.watch again, with all its arguments'
       else 'adopted' end;
     if done = 'adopted' then
+      -- its columns have their numbers, so policies mean those that they meant, also where another one has a name since
+      update rowcast.policy p set origin = rowcast.origin()
+       where p.channel = off.name and p.target_oid = off.target_oid and p.origin = off.origin;
       update rowcast.channel c set origin = rowcast.origin() where c.id = off.id;
       if rowcast.append(off.id, 'C', null, null, rowcast.actor(), null) then
         perform rowcast.ring(off.name, 'C', null);

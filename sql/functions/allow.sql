@@ -38,6 +38,7 @@ begin
     select name into missing from unnest(columns) as name
      where not exists (select from pg_attribute a where a.attrelid = entry.target and a.attname = name and a.attnum > 0
                           and not a.attisdropped and a.attnum <> all (entry.exclude)
+                          and (entry.allowed is null or a.attnum = any (entry.allowed))
                           and a.attname <> all (entry.hidden_names || entry.given_exclude));
     if found then
       raise exception 'cannot allow channel %: table % has no column %, or it is excluded',

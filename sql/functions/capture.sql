@@ -1,7 +1,7 @@
 -- rowcast.capture() -> trigger, AFTER .. FOR EACH ROW; rowcast.capture_brief()
 -- Writes the change into the outbox, in the writer's own transaction, and rings the doorbell where somebody sleeps.
 -- arguments: 0 channel id, 1 channel name, and for a table with something special also
---            2 'x' where a column's text depends on output settings, else ''
+--            2 'x' where a column's text depends on output settings, 's' where it depends on the search_path, else ''
 --            3 attnums (of the watched root) to exclude, 4 oid of the watched root, 5 the setting in which the rule
 --            leaves the users, else ''
 --            6 names to exclude, 7 attnums that alone may leave, '' for all, 8 how many columns the watched root had
@@ -133,7 +133,8 @@ begin
              and a.attname::pg_catalog.text operator(pg_catalog.=) any (names)
              and a.attnum operator(pg_catalog.<>) all (attnums) and not a.attisdropped;
       end if;
-      deviates := pg_catalog.length(tg_argv[2]) operator(pg_catalog.>) 0 and rowcast.output_deviates();
+      deviates := tg_argv[2] operator(pg_catalog.=) 's'
+        or (tg_argv[2] operator(pg_catalog.=) 'x' and rowcast.output_deviates());
       -- an argument's type must be the row's also where there is none: each call names only what there is. As
       -- expressions: a function in FROM hands its result over by a temporary file where it is larger than work_mem
       if is_large then

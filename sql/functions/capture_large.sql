@@ -10,6 +10,8 @@ create or replace function rowcast.capture_large(op "char", o anyelement, n anye
 language plpgsql
 set search_path = pg_catalog, pg_temp set timezone = 'UTC' set intervalstyle = 'postgres'
 set bytea_output = 'hex' set extra_float_digits = 1 set datestyle = 'ISO' as $$
+declare
+  hidden text[];
 begin
   what := op;
   if op operator(pg_catalog.=) 'U' and pg_catalog.pg_column_size(o) operator(pg_catalog.<=) rowcast.row_bytes()
@@ -28,6 +30,21 @@ begin
     what := pg_catalog.lower(op::pg_catalog.text)::pg_catalog."char";
     if op operator(pg_catalog.<>) 'I' then old := rowcast.json_key(o, rel, channel); end if;
     if op operator(pg_catalog.<>) 'D' and new is null then new := rowcast.json_key(n, rel, channel); end if;
+    -- a column that was excluded may be in a primary key that was made later
+    if attnums <> '{}' or names <> '{}' then
+      hidden := names || array(select a.attname::text from pg_attribute a
+                                where a.attrelid = root and a.attnum = any (attnums));
+      if old is not null then
+        old := coalesce(
+          (select json_object_agg(e.key, e.value) from json_each(old) e where e.key <> all (hidden)),
+          '{}');
+      end if;
+      if new is not null then
+        new := coalesce(
+          (select json_object_agg(e.key, e.value) from json_each(new) e where e.key <> all (hidden)),
+          '{}');
+      end if;
+    end if;
   elsif op operator(pg_catalog.=) 'U' and pg_catalog.octet_length(old::pg_catalog.text) operator(pg_catalog.>) 2000 then
     old := rowcast.json_differing(old, new);
     if old::pg_catalog.text operator(pg_catalog.=) '{}' then

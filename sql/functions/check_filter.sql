@@ -58,6 +58,7 @@ begin
        and a.attnum > 0
        and not a.attisdropped
        and a.attnum <> all (entry.exclude)
+       and (entry.allowed is null or a.attnum = any (entry.allowed))
        and a.attname <> all (entry.hidden_names || entry.given_exclude);
     if not found then
       raise exception 'cannot allow channel %: table % has no column %, or it is excluded',
@@ -70,6 +71,7 @@ begin
                                         and attnum > 0
                                         and not attisdropped
                                         and attnum <> all (entry.exclude)
+                                        and (entry.allowed is null or attnum = any (entry.allowed))
                                          and attname <> all (entry.hidden_names || entry.given_exclude));
     end if;
     -- as numbers, as text, or as what they are: the values of the claim are compared with the column's

@@ -2,7 +2,7 @@
 -- By column numbers, as long as the channel is fed by the table for which the policy was stated.
 -- tables touched: rowcast.channel (select)
 create or replace function rowcast.drifted_names(policy rowcast.policy) returns text[]
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select array(
     select n.name from rowcast.channel c
       cross join unnest((policy).named, (policy).attnums) n(name, attnum)

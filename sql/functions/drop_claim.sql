@@ -15,6 +15,8 @@ begin
       using errcode = 'dependent_objects_still_exist',
             hint = format('first: select rowcast.deny(%L, %L);', used.channel, used.role);
   end if;
+  -- a session that is a replica's runs no foreign key
+  delete from rowcast.followed f where f.claim = drop_claim.name;
   delete from rowcast.claim c where c.name = drop_claim.name;
   if not found then
     return false;

@@ -6,14 +6,27 @@
 create or replace function rowcast.dump() returns setof text
 language plpgsql stable set search_path = pg_catalog, pg_temp as $$
 begin
-  return query select call from (
-    select 1, s.name, format('select rowcast.configure(%L, %L);', s.name, s.value) from rowcast.setting s
-     where s.name in ('notify', 'retention', 'outbox_size', 'brief_retention', 'brief_size', 'actor', 'row_bytes')
+  -- a comment is one to the end: a name, or a query, may have several lines
+  return query select case
+    when call like '--%' then regexp_replace(call, E'[\n\r]+', E'\n-- ', 'g')
+    else call end from (
+    -- another server may lack the library
+    select 1, s.name, case when (s.name, s.value) = ('capture', 'native') then '-- where it is installed: ' else '' end
+        || format('select rowcast.configure(%L, %L);', s.name, s.value)
+      from rowcast.setting s
+     where s.name <> 'paused'
     union all
     select 2, c.name, format('select rowcast.create_channel(%L);', c.name) from rowcast.channel c where c.target is null
     union all
     select 3, c.name, case when p.root is not null then format('-- %s is a partition of %s by now: ', d.name, p.root)
                            when d.name is null then format('-- the table %I.%I is gone: ', c.given_schema, c.given_name)
+                           when t.oid is not null and exists (
+                             select from jsonb_each_text(coalesce(c.notification, '{}')) k
+                              where not exists (select from pg_attribute a
+                                                 where a.attrelid = c.target
+                                                   and a.attname = k.value
+                                                   and not a.attisdropped))
+                             then '-- a column of its notification is gone: '
                              else '' end
         || rowcast.watch_call(
           coalesce(d.name, format('%I.%I', c.given_schema, c.given_name)),
@@ -86,9 +99,8 @@ begin
         when rowcast.drifted_names(p) <> '{}' or exists (
           select from rowcast.channel c cross join lateral unnest(p.named) named
            where c.name = p.channel and c.target is not null and exists (select from pg_class t where t.oid = c.target)
-             and not exists (select from pg_attribute a
-                              where a.attrelid = c.target and a.attname = named and not a.attisdropped))
-        then '-- a column is another one by now, or gone: see rowcast.exposure: ' else '' end
+             and not exists (select from rowcast.shown_column s where s.channel = c.id and s.name = named))
+        then '-- a column is another one by now, gone or excluded: see rowcast.exposure: ' else '' end
         || format(
           'select rowcast.allow(%L, %L, row_filter => %L, columns => %L, actor => %L);',
           p.channel,

@@ -3,7 +3,7 @@
 -- number behind it, where that is another table's. A name has 100 characters at most: of a longer one a digest takes
 -- the end's place.
 create or replace function rowcast.free_channel(target regclass, prefix text default '') returns text
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   with named(schema, name) as (
     select regexp_replace(replace(lower(n.nspname), '_', '-'), '[[:space:][:cntrl:]/?#%]+', '-', 'g'),
            prefix || regexp_replace(replace(lower(c.relname), '_', '-'), '[[:space:][:cntrl:]/?#%]+', '-', 'g')

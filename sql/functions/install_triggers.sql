@@ -39,6 +39,37 @@ begin
        '_uuid'::regtype,
        '_numeric'::regtype)
      and not exists (select from pg_type t where t.oid = a.atttypid and t.typtype = 'e');
+  -- And text that follows the search_path: a name has no schema where the writer's path finds it. Such a row is always
+  -- written under settings of its own.
+  if exists (
+    with recursive type_of(oid) as (
+      select a.atttypid from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped
+      union
+      select i.oid
+        from type_of o
+        join pg_type t on t.oid = o.oid
+       cross join lateral (
+         select t.typelem where t.typelem <> 0 and t.typlen = -1
+         union all
+         select t.typbasetype where t.typbasetype <> 0
+         union all
+         select a.atttypid from pg_attribute a
+          where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
+       ) i(oid)
+    )
+    select from type_of
+     where oid in (
+       'regclass'::regtype,
+       'regproc'::regtype,
+       'regprocedure'::regtype,
+       'regoper'::regtype,
+       'regoperator'::regtype,
+       'regtype'::regtype,
+       'regconfig'::regtype,
+       'regdictionary'::regtype,
+       'regcollation'::regtype)) then
+    depends_on_settings := 's';
+  end if;
 
   perform rowcast.lock_for_triggers(target);
   perform rowcast.remove_triggers(target);

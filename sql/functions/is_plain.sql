@@ -9,6 +9,7 @@ begin
     and arguments[5] operator(pg_catalog.=) ''
     and arguments[6] operator(pg_catalog.=) '{}'
     and arguments[7] operator(pg_catalog.=) ''
-    and (arguments[2] operator(pg_catalog.=) '' or not rowcast.output_deviates());
+    and (arguments[2] operator(pg_catalog.=) ''
+      or (arguments[2] operator(pg_catalog.=) 'x' and not rowcast.output_deviates()));
 end $$;
 comment on function rowcast.is_plain(text[]) is 'whether nothing is special about a table, as this session writes it';

@@ -68,3 +68,5 @@ comment on function rowcast.note_exposure() is
   'trigger of rowcast.channel: from when on something may be seen, and under which names columns were excluded';
 create or replace trigger note_exposure before insert or update on rowcast.channel
   for each row execute function rowcast.note_exposure();
+-- also in a session with session_replication_role = replica: an exclusion that it states is one
+alter table rowcast.channel enable always trigger note_exposure;

@@ -21,7 +21,8 @@ begin
   until := coalesce(
     (select (case when briefly then brief_left_out_until else left_out_until end)::text::bigint
        from rowcast.installation),
-    pg_snapshot_xmax(now)::text::bigint);
+    -- a snapshot lists nothing from its end on, and what runs there has left something out as well
+    greatest(own + 1, pg_snapshot_xmax(now)::text::bigint));
   -- what has begun since the snapshot's end, other than this, is not seen
   running := array(select x::text::bigint from pg_snapshot_xip(now) x where x::text::bigint <> own
                    union all select generate_series(pg_snapshot_xmax(now)::text::bigint, own - 1) order by 1);

@@ -48,7 +48,7 @@ begin
           then now() end,
           closed = null,
           closed_at = null;
-    update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot(),
+    update rowcast.installation set id = gen_random_uuid(), floor = pg_current_snapshot(), left_out_until = null,
                                     brief_floor = null, brief_floored_by = null, brief_left_out_until = null;
     delete from rowcast.incarnation;
     perform rowcast.write_to(0), rowcast.write_to(3);
@@ -66,7 +66,10 @@ begin
       perform rowcast.raise_floor(u.channel) from (
         with recursive part(channel, relid) as (
           select c.id, c.target::oid from rowcast.channel c where c.target is not null
-          union select p.channel, i.inhrelid from part p join pg_inherits i on i.inhparent = p.relid)
+          union select p.channel, i.inhrelid
+            from part p
+            join pg_class k on k.oid = p.relid and k.relkind = 'p'
+            join pg_inherits i on i.inhparent = p.relid)
         select distinct p.channel from part p join pg_class t on t.oid = p.relid where t.relpersistence = 'u'
       ) u(channel);
     end if;

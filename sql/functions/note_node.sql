@@ -39,7 +39,9 @@ begin
         seen = excluded.seen,
         unread = excluded.unread,
         knows = excluded.knows;
-  delete from rowcast.node n where n.seen_at < clock_timestamp() - interval '1 day';
+  -- and of one that noted itself while the clock was ahead; where it lives, it does so again
+  delete from rowcast.node n
+   where n.seen_at < clock_timestamp() - interval '1 day' or n.seen_at > clock_timestamp() + interval '1 minute';
 end $$;
 comment on function rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot, int) is
   'a node says that it lives, and what it has not read';

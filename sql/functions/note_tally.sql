@@ -39,6 +39,8 @@ begin
      with recursive part(relid) as (select c.target::oid
                                      union select i.inhrelid
                                       from part p
+                                      -- what is written into a child by plain inheritance is no change of its parent
+                                      join pg_class k on k.oid = p.relid and k.relkind = 'p'
                                       join pg_inherits i on i.inhparent = p.relid)
      select sum(pg_stat_get_tuples_inserted(relid) + pg_stat_get_tuples_deleted(relid))::bigint as written,
             sum(pg_stat_get_live_tuples(relid))::bigint as living,

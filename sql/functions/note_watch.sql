@@ -22,6 +22,7 @@ declare
   rule_column int2;
   rule_query text;
   entry rowcast.channel;
+  gone rowcast.channel;
   former rowcast.channel;
   is_named bool := channel is not null;
 begin
@@ -48,7 +49,15 @@ begin
                 columns,
                 replicated);
   end if;
-  -- a channel whose table was dropped is free
+  -- a channel whose table was dropped is free. One that was made anew under its name has what that one had
+  select c.* into gone
+    from rowcast.channel c
+    join pg_class t on t.oid = note_watch.target
+    join pg_namespace n on n.oid = t.relnamespace
+    where prefix is null
+      and c.name = note_watch.channel
+      and not exists (select from pg_class where oid = c.target)
+      and (c.given_schema, c.given_name) = (n.nspname, t.relname);
   perform rowcast.unwatch(c.target) from rowcast.channel c
     where prefix is null
       and c.name = note_watch.channel
@@ -195,7 +204,9 @@ begin
     allowed,
     replicated,
     given_schema,
-    given_name, briefly)
+    given_name,
+    briefly,
+    unlisted)
     values (
       note_watch.channel,
       note_watch.target,
@@ -212,7 +223,9 @@ begin
       allowed,
       coalesce(note_watch.replicated, false),
       (select n.nspname from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = note_watch.target),
-      table_name, coalesce(former.briefly, false))
+      table_name,
+      coalesce(former.briefly, gone.briefly and rule_column is null and rule_query is null, false),
+      coalesce(former.unlisted, gone.unlisted, false))
     on conflict on constraint channel_target_watched_once do update
       set name = excluded.name, singular = excluded.singular, user_column = excluded.user_column,
           user_query = excluded.user_query, notification = excluded.notification, exclude = excluded.exclude,
@@ -221,7 +234,9 @@ begin
           given_rule = excluded.given_rule,
           given_exclude = excluded.given_exclude,
           given_columns = excluded.given_columns, allowed = excluded.allowed, replicated = excluded.replicated,
-          given_schema = excluded.given_schema, given_name = excluded.given_name, unlisted = false
+          given_schema = excluded.given_schema, given_name = excluded.given_name,
+          -- what a claim follows stays so under its name
+          unlisted = c.unlisted and c.name = excluded.name
         -- a call that states nothing never replaces one that does
         where note_watch.prefix is null or c.unlisted
     returning * into entry;
@@ -255,3 +270,10 @@ end $$;
 drop function if exists rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[]);
 comment on function rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[], boolean, text) is
   'notes that a table is watched, and how';
+-- what is deleted from can be told apart: else nothing could be watched beside a publication of all tables
+do $do$
+begin
+  if exists (select from pg_class c where c.oid = 'rowcast.hidden_column'::regclass and c.relreplident <> 'f') then
+    alter table rowcast.hidden_column replica identity full;
+  end if;
+end $do$;

@@ -66,6 +66,13 @@ declare
   stray bool;
   done text[] := '{}';
 begin
+  -- a clock that was ahead: nothing was opened or closed later than now, and what was opened last stays the last
+  update rowcast.segment s
+     set opened_at = s.opened_at - greatest(ahead.latest - clock_timestamp(), interval '0'),
+         closed_at = least(s.closed_at, clock_timestamp())
+    from (select max(opened_at) from rowcast.segment where number / 3 = first / 3) ahead(latest)
+   where s.number / 3 = first / 3 and (ahead.latest > clock_timestamp() or s.closed_at > clock_timestamp());
+
   select * into current
     from rowcast.segment
    where number / 3 = first / 3 and opened_at is not null
@@ -170,6 +177,10 @@ begin
   elsif state >= first + 6
     or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
     perform rowcast.write_to(current.number);
+    -- who still runs now may have left something out since an earlier time, too
+    update rowcast.installation
+      set left_out_until = case when briefly then left_out_until end,
+          brief_left_out_until = case when not briefly then brief_left_out_until end;
     perform rowcast.note_left_out(briefly);
     done := done || 'changes are captured again: some were left out'::text;
   else
@@ -180,9 +191,7 @@ begin
                  cross join lateral (select case
                    when briefly then i.brief_left_out_until
                    else i.left_out_until end) u(until)
-                 where not exists (
-       select from pg_snapshot_xip(pg_current_snapshot()) x where x < u.until)
-         and u.until is not null) then
+                 where pg_snapshot_xmin(pg_current_snapshot()) >= u.until) then
     perform rowcast.note_left_out(briefly);
   end if;
   return done;

@@ -30,6 +30,14 @@ begin
       for watched in
         select c.target from rowcast.channel c join pg_class t on t.oid = c.target
         union all
+        -- what a table kept that gave its channel away goes with the schema
+        select distinct t.tgrelid from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+         where p.pronamespace = 'rowcast'::regnamespace
+           and t.tgparentid = 0
+           and not exists (select from rowcast.channel c where c.target = t.tgrelid)
+           and not exists (select from pg_class c
+                            where c.oid = t.tgrelid and c.relnamespace = 'rowcast'::regnamespace)
+        union all
         select c.oid from pg_class c where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'r'
       loop
         execute format('lock table %s in access exclusive mode nowait', watched);

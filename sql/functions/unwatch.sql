@@ -10,7 +10,8 @@ declare
                    from pg_proc
                   where oid = to_regprocedure(format('rowcast.users_of_%s()', target::oid)));
 begin
-  select * into gone from rowcast.channel c where c.target = unwatch.target;
+  -- before the table: whoever has stated something of the channel and not committed keeps nobody from the table
+  select * into gone from rowcast.channel c where c.target = unwatch.target for update;
   if not found then
     -- what a table kept that gave its channel away
     if exists (select from pg_trigger t

@@ -1,7 +1,7 @@
 -- rowcast.unwatched_of(schema, except_tables) -> regclass[], by name
 -- The tables of a schema that could be watched and are not.
 create or replace function rowcast.unwatched_of(schema text, except_tables text[]) returns regclass[]
-language sql stable set search_path = pg_catalog, pg_temp as $$
+language sql stable security definer set search_path = pg_catalog, pg_temp as $$
   select array(select c.oid::regclass from pg_class c join pg_namespace n on n.oid = c.relnamespace
                 where n.nspname = schema
                   and c.relkind in ('r', 'p')

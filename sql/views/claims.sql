@@ -15,6 +15,8 @@ select k.name,
          when c.id is null or exists (select from rowcast.displaced d where d.channel = c.id) then
            'its table is not captured any more; state the claim again: '
            || format('select rowcast.claim(%L, %L);', k.name, k.query)
+         when (case when c.briefly then b.last_value else s.last_value end) >= 3 then
+           'changes are left out, and who is a member with them: see rowcast.health'
          when d.hidden <> '{}' then
            format('these columns are not captured any more: %s; state the claim again: select rowcast.claim(%L, %L);',
                   array_to_string(d.hidden, ', '), k.name, k.query)
@@ -24,6 +26,8 @@ select k.name,
   left join rowcast.channel c on c.target = f.target
    and c.target = c.target_oid
    and c.origin = (select rowcast.origin())
+ cross join rowcast.capture_state s
+ cross join rowcast.capture_state_brief b
  cross join lateral (
    select array(select w.name from unnest(f.columns) w(name)
                  where not exists (select from rowcast.shown_column s where s.channel = c.id and s.name = w.name))

@@ -40,7 +40,9 @@ select c.name as channel, c.target as "table", a.attname::text as "column", r.ro
  cross join lateral (select case when p.channel is null then '{}' else rowcast.drifted_names(p) end) d(names)
  cross join lateral (
    select case
-     when a.attnum = any (c.exclude) or a.attname::text = any (c.hidden_names || c.given_exclude) then 'excluded'
+     when a.attnum = any (c.exclude)
+       or a.attname::text = any (c.hidden_names || c.given_exclude)
+       or a.attnum <> all (c.allowed) then 'excluded'
                when p.channel is null then 'hidden'
                when exists (select from rowcast.filter_tests(p.row_filter) f where f."column" = any (d.names))
                  then 'drifted'

@@ -77,8 +77,10 @@ relays(state, detail, remedy) as (
 
 -- before what follows, since nothing else matters while it lasts
 capture(state, detail, remedy) as (
-  select case when is_paused then 'warn' when is_full then 'fail' else 'ok' end,
+  select case when barred is not null then 'fail' when is_paused then 'warn' when is_full then 'fail' else 'ok' end,
          case
+           when barred is not null then
+             'row security is on for tables of rowcast: it fails writes of watched tables, or hides them from relays'
            when is_paused then
              'paused: changes are left out since '
              || coalesce((select value from rowcast.setting where name = 'paused'), 'a moment ago')
@@ -86,6 +88,7 @@ capture(state, detail, remedy) as (
            else 'changes are captured'
          end,
          case
+           when barred is not null then barred
            when is_paused then 'select rowcast.resume();'
            when is_full then
              'select rowcast.prune(); and start rowcast serve, which does it each minute; '
@@ -93,6 +96,11 @@ capture(state, detail, remedy) as (
          end
     from rowcast.capture_state
    cross join lateral (select last_value >= 6, last_value >= 3) s(is_paused, is_full)
+   cross join (
+     select string_agg(format('alter table %s disable row level security;', c.oid::regclass), ' ' order by c.relname)
+       from pg_class c
+      where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'r' and c.relrowsecurity
+   ) r(barred)
 ),
 
 channels(state, detail, remedy) as (

@@ -64,7 +64,8 @@ with trigger_state as (
     coalesce('role ' || r.rolname, 'everybody') || case when d.datname is not null then ' in this database' else '' end,
     ', '
     order by r.rolname),
-         string_agg(case when r.rolname is null then format('alter database %I reset rowcast.mute;', d.datname)
+         string_agg(case when r.rolname is null and d.datname is null then 'alter role all reset rowcast.mute;'
+                         when r.rolname is null then format('alter database %I reset rowcast.mute;', d.datname)
                          when d.datname is null then format('alter role %I reset rowcast.mute;', r.rolname)
                          else format('alter role %I in database %I reset rowcast.mute;', r.rolname, d.datname) end, ' '
                            order by r.rolname)
@@ -113,11 +114,13 @@ with trigger_state as (
          case
            when c.target is null then null
            when not exists (select from pg_class where oid = c.target)
+             and not exists (select from rowcast.displaced d where d.channel = c.id)
              then format(
                'the table %s is gone: select rowcast.unwatch(''%s'');',
                coalesce(format('%I.%I', c.given_schema, c.given_name), 'of channel ' || c.name),
                c.target::oid)
            when (c.target <> c.target_oid or c.origin <> (select rowcast.origin()))
+             and exists (select from pg_class where oid = c.target)
              then 'the table comes from a dump, and its columns have other numbers: nothing of it is '
                   'told until rowcast.watch is called again, with all its arguments'
            when exists (select from rowcast.displaced d where d.channel = c.id)
@@ -198,7 +201,13 @@ select w."table", w.channel, w.singular, w.user_rule, w.notification, w.exclude,
        case
          when w.drift is null then null
          when not exists (select from pg_class c where c.oid = w."table")
+           and w.drift not like 'the channel was given for%'
            then format('select rowcast.unwatch(%L);', w."table"::oid)
+         when w.drift like 'a policy names a column%' then
+           -- the calls stand there: what a policy is to name now, nobody else knows
+           format(
+             'select role, "column", drift from rowcast.exposure where channel = %L and drift is not null;',
+             w.channel)
          when w.drift like 'triggers disabled%' or w.drift like 'triggers do not fire%' then
            (select string_agg(
              format(

@@ -264,7 +264,7 @@ COMMENT ON COLUMN rowcast.policy.named IS 'the columns that it names, in columns
 COMMENT ON COLUMN rowcast.policy.attnums IS 'their numbers then; 0: there was none';
 
 CREATE FUNCTION rowcast.drifted_names(policy rowcast.policy) RETURNS text[]
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.drifted_names(policy rowcast.policy) OWNER TO installer;
@@ -328,7 +328,7 @@ ALTER FUNCTION rowcast.forget_role(role name) OWNER TO installer;
 COMMENT ON FUNCTION rowcast.forget_role(role name) IS 'takes back a right of use that is of no use any more';
 
 CREATE FUNCTION rowcast.free_channel(target regclass, prefix text DEFAULT ''::text) RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.free_channel(target regclass, prefix text) OWNER TO installer;
@@ -766,7 +766,7 @@ ALTER PROCEDURE rowcast.unwatch_all() OWNER TO installer;
 COMMENT ON PROCEDURE rowcast.unwatch_all() IS 'stops capturing every table, one in a transaction';
 
 CREATE FUNCTION rowcast.unwatched_of(schema text, except_tables text[]) RETURNS regclass[]
-    LANGUAGE sql STABLE
+    LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.unwatched_of(schema text, except_tables text[]) OWNER TO installer;
@@ -990,6 +990,7 @@ CREATE TABLE rowcast.hidden_column (
     channel integer NOT NULL,
     attnum smallint NOT NULL
 );
+ALTER TABLE ONLY rowcast.hidden_column REPLICA IDENTITY FULL;
 ALTER TABLE rowcast.hidden_column OWNER TO installer;
 
 COMMENT ON TABLE rowcast.hidden_column IS 'columns that took the name of an excluded one, as their writers saw it; see rowcast.keep_excluded';
@@ -1547,6 +1548,7 @@ CREATE INDEX outbox_4_xid ON rowcast.outbox_4 USING btree (xid);
 CREATE INDEX outbox_5_xid ON rowcast.outbox_5 USING btree (xid);
 
 CREATE TRIGGER note_exposure BEFORE INSERT OR UPDATE ON rowcast.channel FOR EACH ROW EXECUTE FUNCTION rowcast.note_exposure();
+ALTER TABLE rowcast.channel ENABLE ALWAYS TRIGGER note_exposure;
 
 ALTER TABLE ONLY rowcast.followed
     ADD CONSTRAINT followed_by_a_claim FOREIGN KEY (claim) REFERENCES rowcast.claim(name) ON DELETE CASCADE;
