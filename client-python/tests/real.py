@@ -61,6 +61,23 @@ class Stage:
         self.relay = await asyncio.to_thread(lambda: kit.Relay(self.cluster, *flags, port=self.port))
 
 
+async def rows_that_are_told_less_of_are_those_of_the_table(stage: Stage) -> None:
+    """The newest change of each row at most so often, and the columns that differ alone, come to the same rows."""
+    async with connect(stage.url) as client:
+        latest = client.collection("pets", key="pet_id", latest=True, every=100)
+        changed = client.collection("pets", key="pet_id", changed=True)
+        await latest.ready
+        await changed.ready
+        for n in range(1, 40):
+            await stage.sql(
+                f"update pets set name = 'pet {n} now' where pet_id in ({n + 50}, 900)",
+                f"delete from pets where pet_id = {2 * n + 100}",
+                f"update pets set pet_id = pet_id + 5000 where pet_id = {2 * n + 301}",
+            )
+        wanted = await stage.pets()
+        await until(lambda: by_key(latest.values()) == wanted and by_key(changed.values()) == wanted)
+
+
 async def rows_are_those_of_the_table(stage: Stage) -> None:
     """A collection is equal to its table, in any moment of the server's life; a row that did not change is the same object."""
     async with connect(stage.url) as client:
@@ -277,6 +294,64 @@ async def tokens_are_renewed(stage: Stage) -> None:
             same(("unauthenticated", True), (error.code, error.final))
 
 
+async def a_token_that_is_cancelled_is_asked_for_again(stage: Stage) -> None:
+    asked, errors = 0, []
+
+    async def token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            refresh = asyncio.ensure_future(asyncio.sleep(9))
+            refresh.cancel()
+            await refresh
+        return ""
+
+    async with connect(stage.url, token=token) as client:
+        pets = client.subscribe("pets", on_error=lambda error: errors.append((error.code, error.final)))
+        await asyncio.wait_for(pets.ready, WITHIN)
+    same([("no_socket", False)], errors)
+
+
+async def a_client_that_is_woken_and_closed_is_closed(_: Stage) -> None:
+    client = connect("http://127.0.0.1:1")
+    client.subscribe("pets")
+    (connection,) = client._connections
+    connection._backoff.next = lambda: 60.0  # type: ignore[method-assign]
+    await asyncio.sleep(0.3)  # refused, and in its pause
+    client.wake()
+    await asyncio.wait_for(client.close(), 5)
+
+
+async def what_a_listener_raises_is_its_own(stage: Stage) -> None:
+    gone = asyncio.get_running_loop().create_future()
+    gone.cancel()
+    told: list[int] = []
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with connect(stage.url) as client:
+        pets = client.subscribe("pets", on_change=lambda change: (told.append(change.id), gone.result()))
+        await pets.ready
+        await stage.sql("insert into pets values (9100, 1, 'a')", "insert into pets values (9101, 1, 'b')")
+        await until(lambda: len(set(told)) == 2)
+    same(2, len(told))
+
+
+async def a_page_that_is_broken_off_is_no_rows(_: Stage) -> None:
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(half, "127.0.0.1", 0)
+    async with server, connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+        try:
+            await client.rows("pets")
+        except RowcastError as error:
+            same(("no_rows", False), (error.code, error.final))
+        else:
+            raise kit.Failure("half a page is a page")
+
+
 async def example_of_the_readme_runs(stage: Stage) -> None:
     """The program that README.md shows prints what it says."""
     text = (ROOT / "client-python/README.md").read_text(encoding="utf-8")
@@ -297,8 +372,10 @@ async def example_of_the_readme_runs(stage: Stage) -> None:
         await program.wait()
 
 
-TESTS = [rows_are_those_of_the_table, a_snapshot_that_is_broken_off_goes_on, pages_are_those_of_the_table, changes_come_once, a_loop_keeps_up,
-         cuts_are_whole, users_are_notified, filters_share_a_socket, unknown_channels_end, example_of_the_readme_runs, tokens_are_renewed]
+TESTS = [rows_that_are_told_less_of_are_those_of_the_table, rows_are_those_of_the_table, a_snapshot_that_is_broken_off_goes_on, pages_are_those_of_the_table, changes_come_once, a_loop_keeps_up,
+         cuts_are_whole, users_are_notified, filters_share_a_socket, unknown_channels_end, a_token_that_is_cancelled_is_asked_for_again,
+         a_client_that_is_woken_and_closed_is_closed, what_a_listener_raises_is_its_own, a_page_that_is_broken_off_is_no_rows,
+         example_of_the_readme_runs, tokens_are_renewed]
 
 
 def same(expected: object, got: object) -> None:

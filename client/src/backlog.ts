@@ -1,13 +1,15 @@
 /** What came and was not taken yet, for an iterator. Holds at most `limit`. */
 export class Backlog<T> implements AsyncIterator<T, undefined> {
-  #waiting: T[] = [];
+  #waiting: { value: T; place: string | undefined }[] = [];
+  /** behind what the reader was given last, and deals with until it asks again */
+  #place: string | undefined;
   #readers: ((result: Promise<IteratorResult<T, undefined>>) => void)[] = [];
   #end: Promise<IteratorReturnResult<undefined>> | undefined;
 
   constructor(
     readonly limit: number,
-    /** the reader has dealt with everything that came */
-    readonly onidle: () => void,
+    /** the reader has dealt with what came up to this place; without one, with everything that came */
+    readonly ondealt: (place?: string) => void,
     /** the reader left its loop */
     readonly onleave: () => void,
   ) {}
@@ -18,16 +20,19 @@ export class Backlog<T> implements AsyncIterator<T, undefined> {
   }
 
   /** False where there is no room. */
-  push(value: T): boolean {
+  push(value: T, place: string | undefined): boolean {
     const reader = this.#readers.shift();
-    if (reader) reader(Promise.resolve({ done: false, value }));
-    else if (this.#waiting.length < this.limit) this.#waiting.push(value);
+    if (reader) {
+      this.#place = place;
+      reader(Promise.resolve({ done: false, value }));
+    } else if (this.#waiting.length < this.limit) this.#waiting.push({ value, place });
     else return false;
     return true;
   }
 
   clear(): void {
     this.#waiting = [];
+    this.#place = undefined;
   }
 
   /** What waits can still be taken; after it comes the end, or the error. */
@@ -41,11 +46,14 @@ export class Backlog<T> implements AsyncIterator<T, undefined> {
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
-    if (this.#waiting.length > 0) return Promise.resolve({ done: false, value: this.#waiting.shift()! });
+    if (this.#place) this.ondealt(this.#place);
+    const next = this.#waiting.shift();
+    this.#place = next?.place;
+    if (next) return Promise.resolve({ done: false, value: next.value });
     if (this.#end) return this.#end;
     return new Promise((resolve) => {
       this.#readers.push(resolve);
-      this.onidle();
+      this.ondealt();
     });
   }
 

@@ -1,5 +1,6 @@
 import { attempt } from "./attempt.js";
 import { RowcastError } from "./error.js";
+import { toJson } from "./json.js";
 import type { Change, Key } from "./messages.js";
 import type { Part } from "./part.js";
 import type { Handlers, SubscribeOptions, Subscription } from "./subscription.js";
@@ -9,7 +10,7 @@ export type KeyOf<Row> = (keyof Row & string) | readonly (keyof Row & string)[] 
 
 /** What a collection asks for: of rows like `Row`, these columns. */
 export interface CollectionOptions<Row, Column extends string = never>
-  extends Pick<SubscribeOptions<Row, Column>, "filter" | "columns" | "signal"> {
+  extends Pick<SubscribeOptions<Row, Column>, "filter" | "columns" | "changed" | "latest" | "every" | "signal"> {
   /** the table's primary key, which `columns` has to name */
   key: KeyOf<Part<Row, Column>>;
   /** rows that the page was rendered with: they are shown at once, and what has changed since follows */
@@ -53,6 +54,8 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   readonly #transactions = new Set<string>();
   readonly #subscription: Subscription<Change<Row>, Row>;
   readonly #key: (row: Row) => Key;
+  /** an update has the key and what differs */
+  readonly #isOfChanged: boolean;
   readonly #rows = new Map<Key, Row>();
   readonly #listeners = { change: new Set<(event: any) => void>(), error: new Set<(event: any) => void>() };
   /**
@@ -69,6 +72,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
     subscribe: (options: SubscribeOptions, handlers: Handlers<Change<Row>, Row>) => Subscription<Change<Row>, Row>,
   ) {
     this.#key = toKey(key, (error) => this.#emit("error", error));
+    this.#isOfChanged = !!options.changed;
     for (const row of initial?.rows ?? []) this.#set(this.#key(row), row);
     this.#show();
     this.shownAt = initial?.cursor;
@@ -145,8 +149,10 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
         this.#enter(change.data, tx);
         break;
       case "updated":
-        if (!change.old) this.#set(this.#key(change.data), change.data);
-        else {
+        if (!change.old) {
+          const key = this.#key(change.data);
+          this.#set(key, this.#isOfChanged && !change.omitted ? { ...this.#newest(key), ...change.data } : change.data);
+        } else {
           this.#leave({ ...change.data, ...change.old }, tx);
           this.#enter(change.data, tx);
         }
@@ -181,7 +187,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
     const gone = new Set([...this.#rows.keys(), ...this.#next.keys()]);
     for (const row of rows) {
       const key = this.#key(row);
-      const isKnown = gone.delete(key) && JSON.stringify(this.#newest(key)) === JSON.stringify(row);
+      const isKnown = gone.delete(key) && toJson(this.#newest(key)) === toJson(row);
       if (!isKnown) this.#set(key, row);
     }
     for (const key of gone) this.#set(key, undefined);
@@ -226,13 +232,13 @@ export function toKey<Row>(key: KeyOf<Row>, tell: (error: RowcastError) => void)
   const keyOf = plainKey(key);
   let isUnsafe = false;
   return (row) => {
-    const key = keyOf(row);
-    // rows of different keys would be one
-    if (!isUnsafe && isRounded(key)) {
+    const made = keyOf(row);
+    // rows of different keys would be one; one of several columns is a text by now
+    if (!isUnsafe && (isRounded(made) || [key].flat().some((column) => isRounded((row as any)[column])))) {
       isUnsafe = true;
-      tell(new RowcastError("unsafe_key", `key ${key} is beyond 2^53: show it as text, in a generated column`, false));
+      tell(new RowcastError("unsafe_key", `key ${made} is beyond 2^53: show it as text, in a generated column`, false));
     }
-    return key;
+    return made;
   };
 }
 
@@ -244,5 +250,5 @@ export function isRounded(value: unknown): boolean {
 function plainKey<Row>(key: KeyOf<Row>): (row: Row) => Key {
   if (typeof key === "function") return key;
   if (typeof key === "string") return (row) => row[key] as Key;
-  return (row) => JSON.stringify((key as (keyof Row)[]).map((column) => row[column]));
+  return (row) => toJson((key as (keyof Row)[]).map((column) => row[column]));
 }

@@ -13,6 +13,14 @@ const OPERATORS = ["eq", "gt", "gte", "lt", "lte", "like", "ilike", "in"];
 /** The same, seen from the other side. */
 const TURNED: Record<string, string> = { eq: "eq", gt: "lt", gte: "lte", lt: "gt", lte: "gte" };
 
+/** The server knows of booleans whether they are equal: of a range, those that are in it. */
+const BOOLEANS: Record<string, (limit: boolean) => boolean[]> = {
+  lt: (limit) => (limit ? [false] : []),
+  lte: (limit) => (limit ? [false, true] : [false]),
+  gt: (limit) => (limit ? [] : [true]),
+  gte: (limit) => (limit ? [true] : [false, true]),
+};
+
 /** A condition that no filter can say. */
 export class NotLoadable extends Error {
   override readonly name = "NotLoadable";
@@ -52,8 +60,8 @@ export function orderText({ column, desc, nullsFirst }: Direction): string {
 export function upTo({ column, desc, nullsFirst }: Direction, value: unknown): string[] {
   if (value === null) return nullsFirst ? [`${name(column)}=is.null`] : [];
   const operator = desc ? "gte" : "lte";
-  if (!nullsFirst) return [`${name(column)}=${operator}.${text(value)}`];
-  return [`or=(${name(column)}.${operator}.${quoted(text(value))},${name(column)}.is.null)`];
+  if (!nullsFirst) return [`${name(column)}=${compared(operator, value, false)}`];
+  return [`or=(${name(column)}.${compared(operator, value, true)},${name(column)}.is.null)`];
 }
 
 function conjuncts(condition: Expression): Expression[] {
@@ -86,7 +94,7 @@ function filterOf(condition: Expression, isMember: boolean, isNot = false): stri
   }
   if ((operator === "isNull" || operator === "isUndefined") && first?.type === "ref") return test(first, `${not}is.null`, isMember);
   if (first?.type === "val" && second?.type === "ref" && TURNED[operator]) {
-    return test(second, `${not}${TURNED[operator]}.${operand(first.value, isMember)}`, isMember);
+    return test(second, compared(TURNED[operator], first.value, isMember, isNot), isMember);
   }
   if (first?.type !== "ref" || second?.type !== "val" || !OPERATORS.includes(operator)) throw new NotLoadable(`${operator}(…)`);
   if (operator === "in") {
@@ -97,7 +105,7 @@ function filterOf(condition: Expression, isMember: boolean, isNot = false): stri
   const isPattern = operator === "like" || operator === "ilike";
   // there a star stands for any text too
   const value = isPattern ? text(second.value).replace(/\*/g, "\\*") : second.value;
-  return test(first, `${not}${operator}.${operand(value, isMember)}`, isMember);
+  return test(first, compared(operator, value, isMember, isNot), isMember);
 }
 
 function test(column: Expression, rest: string, isMember: boolean): string {
@@ -114,6 +122,14 @@ function columnOf(expression: Expression): string {
 /** A column's name may hold what separates it from the rest. */
 function name(column: string): string {
   return /^\w+$/.test(column) ? column : quoted(column);
+}
+
+/** Null stays unknown, also where nothing, or everything else, is in the range. */
+function compared(operator: string, value: unknown, isMember: boolean, isNot = false): string {
+  const range = typeof value === "boolean" ? BOOLEANS[operator]?.(value) : undefined;
+  if (!range) return `${isNot ? "not." : ""}${operator}.${operand(value, isMember)}`;
+  const isNone = range.length === 0;
+  return `${isNot !== isNone ? "not." : ""}in.(${isNone ? "false,true" : range.join()})`;
 }
 
 function operand(value: unknown, isMember: boolean): string {

@@ -1,5 +1,7 @@
+import { attempt as call } from "./attempt.js";
 import { Backoff } from "./backoff.js";
 import { RowcastError } from "./error.js";
+import { toJson } from "./json.js";
 import { subscriptionOf, type Complaint, type Message } from "./messages.js";
 import type { Socket } from "./socket.js";
 import { Stream } from "./stream.js";
@@ -13,6 +15,8 @@ export const PING_AFTER = 30_000;
 export const ANSWER_WITHIN = 5_000;
 /** A socket that does not open within this time is given up. */
 export const OPEN_WITHIN = 15_000;
+/** A token's function may wait for somebody who signs in. */
+export const TOKEN_WITHIN = 300_000;
 
 /** A channel that was there, and is not, may be there again: a table is taken out and watched anew. It is asked for so often. */
 export const ABSENT = 10_000;
@@ -115,8 +119,9 @@ export class Connection {
   #said = new Set<Page>();
   /** nothing came since a cut that some subscription was waited for at */
   #isHeld = false;
-  /** since when cuts are held up, and nothing came of what they wait for */
+  /** since when cuts are held up, and nothing came of what they wait for; and until they are no longer */
   #heldSince: number | undefined;
+  #held: ReturnType<typeof setTimeout> | undefined;
 
   constructor(host: Host, first: Subscription) {
     this.#host = host;
@@ -139,9 +144,10 @@ export class Connection {
   add(subscription: Subscription): void {
     subscription.connection = this;
     const { channel, options } = subscription;
-    const { filter, columns, old } = options;
+    const { filter, columns, old, changed, latest, every } = options;
     // of what is asked for, so that sockets that ask for the same share the server's frames
-    const view = filter || columns || old ? digest(JSON.stringify([filter, columns, old])) : undefined;
+    const wishes = [filter, columns, old, changed, latest, every];
+    const view = wishes.some(Boolean) ? digest(JSON.stringify(wishes)) : undefined;
     subscription.view = view;
     for (let n = 1; this.#subscriptions.has(subscription.id); n++) subscription.view = (view ?? "") + n;
     this.#subscriptions.set(subscription.id, subscription);
@@ -154,8 +160,11 @@ export class Connection {
     this.#host.changed();
     // whoever subscribes in its place before this turn ends finds the socket open
     queueMicrotask(() => {
-      if (this.#subscriptions.size === 0) this.close();
-      else this.#cutAgain();
+      if (this.#subscriptions.size > 0) return this.#cutAgain();
+      // nothing is shown that could be behind
+      this.#syncs.forEach(({ resolve }) => resolve());
+      this.#syncs.clear();
+      this.close();
     });
   }
 
@@ -208,6 +217,8 @@ export class Connection {
 
   async #connect(): Promise<void> {
     this.#drop();
+    // the token's function may never answer
+    this.#wait(TOKEN_WITHIN, () => this.#retry());
     const attempt = this.#attempt;
     const { base, token, WebSocket } = this.#host;
     try {
@@ -254,7 +265,7 @@ export class Connection {
     socket.onopen = () => {
       socket.onclose = null;
       socket.close();
-      this.#unopened = 0;
+      this.#unopened = this.#triedAt = 0;
       if (this.#socket instanceof Stream) void this.#connect();
     };
   }
@@ -269,7 +280,7 @@ export class Connection {
       commands.push(subscription.pageCommand(subscription.page));
     }
     for (const { command, isSynced } of this.#syncs.values()) if (!isSynced) commands.push(command);
-    return commands.map((command) => JSON.stringify(command)).join("\n");
+    return commands.map(toJson).join("\n");
   }
 
   #received(text: string): void {
@@ -305,12 +316,17 @@ export class Connection {
     const all = [...this.#subscriptions.values()];
     const late = all.filter(({ isShown, isLive }) => isShown && !isLive);
     this.#isHeld = late.length > 0;
-    this.#heldSince = this.#isHeld ? (this.#heldSince ?? Date.now()) : undefined;
-    if (this.#isHeld && Date.now() - this.#heldSince! < PATIENCE) return;
+    this.#heldSince = this.#isHeld ? (this.#heldSince ?? performance.now()) : undefined;
+    clearTimeout(this.#held);
+    const rest = this.#isHeld ? this.#heldSince! + PATIENCE - performance.now() : 0;
+    if (rest > 0) {
+      this.#held = setTimeout(() => this.#cutAgain(), rest);
+      return;
+    }
     // those come back as new ones do
     for (const subscription of late) subscription.isShown = false;
     // all are shown before anybody is told of one
-    for (const tell of all.map((subscription) => subscription.cut())) tell?.();
+    for (const tell of all.map((subscription) => subscription.cut())) if (tell) call(tell);
     for (const [ref, { isSynced, resolve }] of this.#syncs) if (isSynced && this.#syncs.delete(ref)) resolve();
   }
 
@@ -353,10 +369,11 @@ export class Connection {
     } else if (subscription && message.type === "error") {
       this.#refused(subscription, message);
     } else {
-      if (message.type !== "heartbeat") this.#isHeld = false;
       // what is waited for is on its way, and patience begins anew
       if (subscription?.isShown && !subscription.isLive) this.#heldSince = undefined;
       subscription?.receive(message);
+      // the next cut has begun, unless it is of one that shows nothing yet
+      if (message.type !== "heartbeat" && subscription?.isLive) this.#isHeld = false;
     }
   }
 
@@ -493,7 +510,7 @@ export class Connection {
 
   #send(command: object): void {
     if (this.#socket instanceof Stream) this.#again();
-    else this.#socket?.send(JSON.stringify(command));
+    else this.#socket?.send(toJson(command));
   }
 
   /** A stream cannot be told more: another one takes its place, once this turn is over. */
@@ -505,6 +522,7 @@ export class Connection {
   #retry(): void {
     this.#drop();
     this.#wait(this.#backoff.next(), () => void this.#connect());
+    for (const subscription of [...this.#subscriptions.values()]) subscription.lost();
   }
 
   #wait(time: number, then: () => void): void {
@@ -514,7 +532,8 @@ export class Connection {
 
   /** Ends the socket, and the attempt to get one. */
   #drop(): void {
-    for (const timer of [this.#timer, this.#renewal, this.#slow, this.#slowSync, this.#absent]) clearTimeout(timer);
+    const timers = [this.#timer, this.#renewal, this.#slow, this.#slowSync, this.#absent, this.#held];
+    for (const timer of timers) clearTimeout(timer);
     this.#attempt++;
     this.#leaving.clear();
     this.#said.clear();

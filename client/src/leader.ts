@@ -14,6 +14,10 @@ interface Command {
 const OF_SUBSCRIPTIONS = [4400, 4403, 4404];
 /** The `ref` of a command with a token. Those of subscriptions are texts. */
 const OF_TOKEN = 0;
+/** A server that says nothing for so long, where it owes a word, is gone: as long as a client waits for its socket to open. */
+const SILENCE = 15_000;
+/** After one that was given up the next one is given longer: it may have been in the middle of a long message. */
+let silence = SILENCE;
 /** Characters of a view's name. */
 const LONGEST = 32;
 const NOT_SUBSCRIBED: Message = { type: "error", code: "not_subscribed", message: "it was not subscribed to", ref: "" };
@@ -32,6 +36,8 @@ export class Leader {
   readonly ended: Promise<void>;
 
   readonly #id = crypto.randomUUID();
+  /** the member with whose token the socket was opened */
+  readonly #first: string;
   readonly #socket: WebSocket;
   readonly #all: Post<Call>;
   readonly #inbox: Post<never>;
@@ -47,14 +53,18 @@ export class Leader {
   readonly #asking: string[] = [];
   /** what was asked for again before the server had confirmed that it was left */
   #late: { member: string; command: Command }[] = [];
+  /** the server is given up after it */
+  #patience: ReturnType<typeof setTimeout> | undefined;
   #isHeard = false;
   #isEnded = false;
   #settle!: () => void;
 
   constructor(group: string, socket: WebSocket, first: string) {
+    this.#first = first;
     this.ended = new Promise((resolve) => (this.#settle = resolve));
     this.#socket = socket;
     socket.onopen = () => {
+      this.#trust();
       for (const id of this.#members.keys()) this.#greet(id);
     };
     socket.onmessage = ({ data }) => this.#received(data);
@@ -63,6 +73,7 @@ export class Leader {
     this.#all = post<Call, Call>(group, ({ kind, from }) => kind === "hello" && this.#add(from));
     this.#forgetPage = onLeave(() => this.end(1001, "the tab with the socket goes away"));
     this.#all.post({ kind: "led", from: this.#id });
+    this.#doubt();
     this.#add(first);
   }
 
@@ -70,6 +81,7 @@ export class Leader {
   end(code: number, reason: string): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
+    this.#trust();
     this.#socket.onclose = this.#socket.onmessage = this.#socket.onopen = null;
     this.#socket.close();
     this.#forgetPage();
@@ -85,6 +97,28 @@ export class Leader {
       this.#members.set(id, { post: post<ToMember>(id), forget });
     }
     this.#greet(id);
+    // the socket may be dead, and those that have it may not have asked yet
+    if (this.#socket.readyState === WebSocket.OPEN) this.#ask("");
+  }
+
+  /** Whether the server lives; the answer is for a member, or for this alone. */
+  #ask(member: string): void {
+    this.#asking.push(member);
+    this.#send({ type: "ping" });
+    this.#doubt();
+  }
+
+  /** The server owes a word. */
+  #doubt(): void {
+    this.#patience ??= setTimeout(() => {
+      silence *= 2;
+      this.end(1006, "");
+    }, silence);
+  }
+
+  #trust(): void {
+    clearTimeout(this.#patience);
+    this.#patience = undefined;
   }
 
   #greet(id: string): void {
@@ -124,10 +158,8 @@ export class Leader {
     else if (command.type === "sync") this.#send({ ...command, ref: [member, command.ref] });
     else if (command.type === "rows") this.#page(member, command);
     else if (command.type === "auth") this.#renew(member, text);
-    else {
-      if (command.type === "ping") this.#asking.push(member);
-      this.#socket.send(text);
-    }
+    else if (command.type === "ping") this.#ask(member);
+    else this.#socket.send(text);
   }
 
   #subscribe(member: string, command: Command): void {
@@ -212,6 +244,8 @@ export class Leader {
       return;
     }
     this.#isHeard = true;
+    silence = SILENCE;
+    this.#trust();
     // each member counts its own
     const [member = "", ref] = Array.isArray((message as Complaint).ref) ? (message as { ref: [string, unknown] }).ref : [];
     if (this.#members.has(member)) {
@@ -237,13 +271,17 @@ export class Leader {
     const { message } = said;
     const code = message.type === "error" ? message.code : undefined;
     const joined = isUsers(route.channel) ? route.keep(said) : [];
-    for (const reader of code ? route.all : route.readers) {
+    // a socket that is full is told by going to another one: of the error itself the only subscription of a tab would end. One that
+    // is alone has all that a socket may have: its client parts them
+    const isTooMany = code === "too_many_subscriptions";
+    const isFull = isTooMany && this.#members.size > 1;
+    for (const reader of isFull ? [] : code ? route.all : route.readers) {
       const isNew = joined.includes(reader) && message.type === "subscribed";
       this.#forward(reader, isNew ? { message: subscribed(route.channel, message.cursor, false, 0) } : said, route);
     }
-    if (code === "too_many_subscriptions") {
+    if (isTooMany) {
       this.#routes.delete(route.id);
-      for (const { member } of route.all) this.#dismiss(member, 1006, "", true);
+      if (isFull) for (const { member } of route.all) this.#dismiss(member, 1006, "", true);
     } else if (code === "rate_limited" && route.isLeft && route.all.length === 0) {
       setTimeout(() => this.#leave(route), ((message as Complaint).retry_after ?? 1) * 1_000);
     } else if (message.type === "unsubscribed" || code === "not_subscribed") {
@@ -277,6 +315,8 @@ export class Leader {
   }
 
   #closed(code: number, reason: string): void {
+    // it was the token of the tab that opened it: the others come back with theirs
+    if (code === 4401) for (const id of [...this.#members.keys()]) if (id !== this.#first) this.#dismiss(id, 1006, "");
     // whose subscription it was, the answers to the next commands say
     const isOfOne = this.#isHeard && this.#members.size > 1 && OF_SUBSCRIPTIONS.includes(code);
     this.end(isOfOne ? 1006 : code, isOfOne ? "" : reason);

@@ -35,8 +35,9 @@ export type Change<Row = any> = Update &
     | { action: "truncated"; data: null }
     | {
         action: "updated";
+        /** with `changed` the key and the columns that differ alone */
         data: Row;
-        /** the columns that differ */
+        /** the columns that differ; with `latest` none is named */
         changed: (keyof Row & string)[];
         /** where the primary key changed: the key as it was. Asked for with `old`: all that changed, as it was */
         old?: Partial<Row>;

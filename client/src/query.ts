@@ -1,4 +1,6 @@
 /** Queries of TanStack Query, SWR and the like that are fetched again when rows have changed. */
+import { attempt } from "./attempt.js";
+import { toJson } from "./json.js";
 import type { Change, Client } from "./index.js";
 
 /**
@@ -21,12 +23,12 @@ export function invalidate<Channels extends object, QueryKey = any>(
     const keys = new Map<string, QueryKey>();
     const add = (change?: Change): void => {
       const all = typeof stale === "function" ? (stale as (change?: Change) => readonly QueryKey[])(change) : [stale];
-      for (const key of all) keys.set(JSON.stringify(key), key);
+      for (const key of all) keys.set(toJson(key), key);
     };
     const tell = (): void => {
       const due = [...keys.values()];
       keys.clear();
-      for (const key of due) isStale(key);
+      for (const key of due) attempt(() => void isStale(key));
     };
     return client.subscribe(channel as keyof Channels & string, {}, {
       change: add as (change: unknown) => void,

@@ -2,6 +2,7 @@
  * What the subscribers of equal stores share. Owns how long it is open: from the first subscriber until some time after
  * the last one. Does not know what it shows.
  */
+import { attempt } from "./attempt.js";
 import type { Client } from "./index.js";
 
 /** A store of Svelte's contract, with what React's `useSyncExternalStore` wants. */
@@ -109,14 +110,14 @@ class Shared<View> {
     // one function may subscribe twice
     const subscriber = (view: View) => run(view);
     this.#subscribers.add(subscriber);
-    run(this.source.get());
+    attempt(() => run(this.source.get()));
     return () => {
       if (this.#subscribers.delete(subscriber) && this.#subscribers.size === 0) this.#left();
     };
   }
 
   #changed(isLast = false): void {
-    for (const run of this.#subscribers) run(this.source.get());
+    for (const run of this.#subscribers) attempt(() => run(this.source.get()));
     if (isLast) this.#ended();
   }
 

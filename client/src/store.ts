@@ -1,4 +1,5 @@
 /** Rows, windows, inboxes, notifications and a client's state as stores of Svelte's contract. Bindings of other frameworks are made of them. */
+import { attempt } from "./attempt.js";
 import type {
   Client,
   Collection,
@@ -39,7 +40,7 @@ export interface StoreOptions<Row, Column extends string = never>
 /** Which rows a store asks for. */
 export interface CollectionStoreOptions<Row, Column extends string = never>
   extends StoreOptions<Row, Column>,
-    Pick<CollectionOptions<Row, Column>, "initial"> {}
+    Pick<CollectionOptions<Row, Column>, "initial" | "changed" | "latest" | "every"> {}
 
 const EMPTY: View<never> = { rows: [], isReady: false };
 
@@ -54,15 +55,17 @@ export function collectionStore<
   options: CollectionStoreOptions<Channels[Name], Column>,
 ): CollectionStore<Part<Channels[Name], Column>> {
   type Row = Part<Channels[Name], Column>;
-  const { key, filter, columns, initial, enabled = true, keepAlive = KEEP_ALIVE } = options;
+  const { key, filter, columns, initial, changed, latest, every, enabled = true, keepAlive = KEEP_ALIVE } = options;
   if (!enabled) return emptyStore<View<Row>>(EMPTY);
   // as the page was rendered, and its first render in a browser
   const first: View<Row> = initial ? { rows: initial.rows, isReady: false } : EMPTY;
   // two functions cannot be told to be alike
-  const name = typeof key === "function" ? undefined : JSON.stringify([channel, key, filter || 0, columns, keepAlive]);
-  return makeStore<View<Row>>(client, name, first, keepAlive, (changed) => {
-    const collection = client.collection<Name, Column>(channel, { key, columns, initial, filter: filter || undefined });
-    return follow(collection, changed);
+  const telling = { changed, latest, every };
+  const wishes = [channel, key, filter || 0, columns, keepAlive, telling];
+  const name = typeof key === "function" ? undefined : JSON.stringify(wishes);
+  return makeStore<View<Row>>(client, name, first, keepAlive, (tell) => {
+    const collection = client.collection<Name, Column>(channel, { key, columns, initial, filter: filter || undefined, ...telling });
+    return follow(collection, tell);
   });
 }
 
@@ -192,7 +195,7 @@ export function stateStore(client: Client<any>, { delay = 0 }: StateOptions = {}
     timer = undefined;
     if (shown === client.state) return;
     shown = client.state;
-    for (const run of subscribers) run(shown);
+    for (const run of subscribers) attempt(() => run(shown));
   }
 
   function changed(): void {
@@ -210,7 +213,7 @@ export function stateStore(client: Client<any>, { delay = 0 }: StateOptions = {}
       changed();
       const subscriber = (state: State) => run(state);
       subscribers.add(subscriber);
-      run(shown);
+      attempt(() => run(shown));
       return () => {
         if (!subscribers.delete(subscriber) || subscribers.size > 0) return;
         ignore();

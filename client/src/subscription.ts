@@ -13,6 +13,12 @@ export interface SubscribeOptions<Row = any, Column extends string = string> {
   columns?: readonly Column[];
   /** `updated` tells the columns that changed as they were */
   old?: boolean;
+  /** `updated` tells the key and the columns that differ, `deleted` and `left` the key */
+  changed?: boolean;
+  /** the newest change of each row, and a slow client is not cut off. Neither with `old` nor with `changed` */
+  latest?: boolean;
+  /** with `latest`: at most so often, in milliseconds; 500 unless told */
+  every?: number;
   /** the current rows first, and again after a gap */
   snapshot?: boolean;
   /** resume after this cursor */
@@ -55,6 +61,19 @@ export interface CursorStorage {
   getItem(key: string): string | null;
   setItem(key: string, cursor: string): void;
   removeItem(key: string): void;
+}
+
+/** Keys in use: two subscriptions of one would move each other's place. */
+const reserved = new WeakMap<CursorStorage, Set<string>>();
+
+/** The key, or where it is in use the next one. */
+function reserve(storage: CursorStorage, name: string): string {
+  const keys = reserved.get(storage) ?? new Set();
+  reserved.set(storage, keys);
+  let key = name;
+  for (let n = 2; keys.has(key); n++) key = `${name} ${n}`;
+  keys.add(key);
+  return key;
 }
 
 /** What a subscription needs of the connection that carries it. */
@@ -126,9 +145,10 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     this.#handlers = handlers;
     // a page that begins has no rows: a place would keep them from it
     this.#storage = this.#hasRows ? undefined : storage;
-    this.#storageKey = `rowcast:${JSON.stringify([server, channel, options.filter, options.columns])}`;
+    const name = `rowcast:${JSON.stringify([server, channel, options.filter, options.columns])}`;
+    this.#storageKey = this.#storage ? reserve(this.#storage, name) : name;
     this.#cursor = this.#place = options.since || this.#stored((storage) => storage.getItem(this.#storageKey)) || undefined;
-    this.#backlog = new Backlog(options.backlog ?? 1_000, () => this.#dealt(), this.#close);
+    this.#backlog = new Backlog(options.backlog ?? 1_000, (place) => this.#dealt(place), this.#close);
     this.ready = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -155,21 +175,28 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   /** @internal Begins, or goes on: the command that asks for it. */
   begin(): object {
     this.isAnswered = this.isLive = this.isCurrent = false;
-    if (this.#rows.length && ++this.#broken > 2) {
-      const text = `the connection was lost ${this.#broken} times before all rows of ${this.channel} had come`;
-      const error = new RowcastError("no_end", text, this.#broken >= 10);
-      if (error.final) queueMicrotask(() => this.end(error));
-      else this.tell(error);
-    }
     this.#rows.length = this.#kept = this.#place ? this.#kept : 0;
     this.#isLeft = false;
     this.#handlers.begin?.();
     const { channel, view, options, id } = this;
-    const { filter, columns, old, snapshot } = options;
+    const { filter, columns, old, changed, latest, every, snapshot } = options;
     const rows = options.rows?.();
     // the rows come in pages; those that are kept when it is broken off do not come again
     const partial = snapshot || undefined;
-    return { type: "subscribe", channel, view, since: this.#place, filter, columns, old, snapshot, partial, rows, ref: id };
+    const telling = { old, changed, latest, every };
+    return { type: "subscribe", channel, view, since: this.#place, filter, columns, ...telling, snapshot, partial, rows, ref: id };
+  }
+
+  /** @internal The connection was lost. */
+  lost(): void {
+    // once for each time that something came
+    const isBroken = this.isAnswered && this.#rows.length > 0;
+    this.isAnswered = false;
+    if (!isBroken || ++this.#broken <= 2) return;
+    const text = `the connection was lost ${this.#broken} times before all rows of ${this.channel} had come`;
+    const error = new RowcastError("no_end", text, this.#broken >= 10);
+    if (error.final) this.end(error);
+    else this.tell(error);
   }
 
   /** @internal Asks for a page of what it follows. Over a lost connection it is asked for again. */
@@ -254,6 +281,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     signal?.removeEventListener("abort", this.#close);
     this.connection?.remove(this);
     this.#backlog.end(error);
+    if (this.#storage) reserved.get(this.#storage)?.delete(this.#storageKey);
     const reason = error ?? (signal?.aborted ? signal.reason : new RowcastError("closed", `${this.channel} was closed`));
     this.#reject(reason);
     this.#handlers.end?.(reason);
@@ -263,7 +291,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   #hand(item: Item): PromiseLike<unknown> | undefined {
     let dealing: any;
     if (this.#handlers.change) attempt(() => (dealing = this.#handlers.change!(item)));
-    else if (!this.#backlog.push(item)) {
+    else if (!this.#backlog.push(item, (item as { cursor?: string }).cursor)) {
       const text = `the iterator of ${this.channel} is more than ${this.#backlog.limit} changes behind`;
       this.end(new RowcastError("behind", text));
     }
@@ -286,6 +314,8 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       // as the answer to a place, the rows follow by themselves. From now on it is not what the table is
       const wasLive = this.isLive;
       this.isLive = this.isCurrent = false;
+      // what is still told before it is left is no place to go on from
+      this.#isLeft ||= wasLive;
       if (wasLive) this.connection?.rejoin(this);
       this.#backlog.clear();
       this.#rows.length = this.#kept = 0;
@@ -335,12 +365,16 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   }
 
   /** A storage that is full, or forbidden, is used no longer. */
-  #stored<Result>(use: (storage: CursorStorage) => Result): Result | undefined {
-    if (!this.#storage) return;
+  #stored<Result>(use: (storage: CursorStorage) => Result, storage = this.#storage): Result | undefined {
+    if (!storage) return;
     try {
-      return use(this.#storage);
+      return use(storage);
     } catch (error) {
       this.#storage = undefined;
+      // the place that it still has is behind: all since would come again
+      try {
+        storage.removeItem(this.#storageKey);
+      } catch {}
       const text = `places do not outlive the page: ${error}`;
       queueMicrotask(() => this.tell(new RowcastError("no_storage", text, false)));
     }

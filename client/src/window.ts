@@ -1,4 +1,5 @@
 /** The rows of a window: what came goes in, what is shown and which page is wanted comes out. Knows no subscription. */
+import { toJson } from "./json.js";
 import type { Change, Key, Rows } from "./messages.js";
 import { compare, placeOf, type OrderColumn, type Place } from "./ordered.js";
 
@@ -208,7 +209,7 @@ export class WindowRows<Row> {
     if (count) {
       if (count > 1) this.#hidden.set(name, count - 1);
       else this.#hidden.delete(name);
-    } else if (this.#doubtful.delete(name) && newest && JSON.stringify(newest.row) !== JSON.stringify(row)) {
+    } else if (this.#doubtful.delete(name) && newest && toJson(newest.row) !== toJson(row)) {
       // another row, from behind the end, that gave its key to this one; or this one, which changed as it left
       if (isPart) this.isLost = true;
     } else {
@@ -291,7 +292,7 @@ export class WindowRows<Row> {
     for (const row of rows) {
       const entry = this.#entryOf(row);
       const before = known.get(entry.key)?.row;
-      this.#held.push(JSON.stringify(before) === JSON.stringify(row) ? { ...entry, row: before! } : entry);
+      this.#held.push(toJson(before) === toJson(row) ? { ...entry, row: before! } : entry);
     }
     // where numbers were rounded, the server's order is another one
     this.#held.sort((one, other) => compare(order, one.place, other.place));

@@ -193,7 +193,6 @@ describe("golden messages", () => {
     ["old of what was not updated", { ...created, old: { name: "Lu" } }],
     ["a created row that is none", { ...created, data: null }],
     ["a truncated table with a row", { ...created, action: "truncated" }],
-    ["nothing changed", { ...update, changed: [] }],
     ["no moment", { ...update, timestamp: "2024-01-15 10:30:00" }],
     ["no cursor", { ...update, cursor: "" }],
     ["a snapshot that ends nowhere", { ...golden.snapshot, last: true }],

@@ -2,7 +2,8 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
-import { ABSENT, ANSWER_WITHIN, OPEN_WITHIN, PATIENCE, PING_AFTER } from "../src/connection.js";
+import { invalidate } from "../src/query.js";
+import { ABSENT, ANSWER_WITHIN, OPEN_WITHIN, PATIENCE, PING_AFTER, TOKEN_WITHIN } from "../src/connection.js";
 import { connect, type Client, type ConnectOptions, type RowcastError, type State } from "../src/index.js";
 import { Queue } from "./queue.js";
 import { golden, Scripted, snapshot, subscribed, update, type Peer } from "./scripted.js";
@@ -690,6 +691,37 @@ test("all collections show one moment before the first listener is told", async 
   expect(shown).toEqual(["1 1", "1 1", "2 2", "2 2"]);
 });
 
+test("a function of the application that throws keeps nothing from the others", async () => {
+  const thrown = new Queue<unknown>();
+  const plan = queueMicrotask;
+  vi.stubGlobal("queueMicrotask", (task: () => void) =>
+    plan(() => {
+      try {
+        task();
+      } catch (error) {
+        thrown.push(error);
+      }
+    }),
+  );
+  const { a, socket } = await joined();
+  const run = () => {
+    throw new Error("the application's own");
+  };
+  const stop = invalidate(client, { c: ["c"] }, run);
+  const b = client.collection("d", { key: "id" });
+  const told: unknown[] = [];
+  b.on("change", () => told.push(b.get(1)?.v));
+  for (const channel of ["c", "d"]) socket.send({ ...golden.snapshot_last, channel, rows: [{ id: 1, v: 1 }] }, { ...golden.subscribed, channel });
+  socket.send({ type: "cut" });
+  await b.ready;
+  socket.send(changed("c", 2), changed("d", 2), { type: "cut" });
+  await taken(socket);
+  while (told.length < 2) await turn();
+  expect([a.get(1)?.v, told]).toEqual([1, [1, 2]]);
+  expect(String(await thrown.next())).toMatch("own");
+  stop();
+});
+
 test("from a gap on all wait for the rows, and no longer than ten seconds", async () => {
   const { a, b, shown, socket } = await joined();
   socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
@@ -704,6 +736,16 @@ test("from a gap on all wait for the rows, and no longer than ten seconds", asyn
   await taken(socket);
   expect(shown.at(-1)).toBe("3 3");
   expect(client.state).toBe("live");
+});
+
+test("after ten seconds what came is shown, although nothing more comes", async () => {
+  const { a, b, socket } = await joined();
+  socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
+  await taken(socket);
+  vi.advanceTimersByTime(PATIENCE - 1);
+  expect(b.get(1)?.v).toBe(1);
+  vi.advanceTimersByTime(1);
+  expect([a.get(1)?.v, b.get(1)?.v]).toEqual([1, 2]);
 });
 
 test("all wait for rows that come, however long a slow line needs for them", async () => {
@@ -724,10 +766,10 @@ test("the time without a connection is no time of waiting", async () => {
   const { a, b, socket } = await joined();
   socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
   await taken(socket);
-  vi.setSystemTime(Date.now() + PATIENCE);
   socket.cut();
   const second = await nextSocket();
   await second.command();
+  vi.advanceTimersByTime(PATIENCE);
   second.send({ ...golden.subscribed, channel: "b" }, { type: "cut" });
   await taken(second);
   expect([a.get(1)?.v, b.get(1)?.v]).toEqual([1, 1]);
@@ -739,8 +781,11 @@ test.each(["ends with an error", "is closed"])("a collection that was waited for
   socket.send({ ...golden.gap, channel: "a" }, changed("b", 2), { type: "cut" });
   await taken(socket);
   expect(b.get(1)?.v).toBe(1);
+  // what has come of it is nothing that is shown
+  socket.send({ ...golden.unsubscribed, channel: "a" }, { ...golden.snapshot, channel: "a" });
+  await taken(socket);
   if (how === "is closed") a.close();
-  else socket.send({ ...golden.unsubscribed, channel: "a" }, { ...golden.error, code: "forbidden", ref: "a" });
+  else socket.send({ ...golden.error, code: "forbidden", ref: "a" });
   await taken(socket);
   await turn();
   expect(b.get(1)?.v).toBe(2);
@@ -755,4 +800,11 @@ test("ready ends with a collection whose rows were never shown", async () => {
   await taken(socket);
   a.close();
   await expect(a.ready).rejects.toMatchObject({ code: "closed" });
+});
+
+test("a token function that never answers is asked again", async () => {
+  const token = vi.fn<() => Promise<string>>().mockReturnValueOnce(new Promise(() => {})).mockResolvedValue("two");
+  open({ token }).subscribe("pets");
+  vi.advanceTimersByTime(TOKEN_WITHIN);
+  expect((await nextSocket()).protocols).toContain("bearer.two");
 });

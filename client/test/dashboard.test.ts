@@ -205,7 +205,8 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
     await server.serve();
     server.sql("insert into pets values (9)");
     await untilText("#health", "Capture is live");
-    await expect.poll(async () => (await lines())[0]).toContain("pet_id: 9");
+    // on a slow machine another channel may be told a gap behind it
+    await expect.poll(async () => (await lines()).join("\n")).toContain("pet_id: 9");
     forgiveFailures();
   });
 

@@ -142,7 +142,7 @@ export async function follow(server: Server, client: Client<Tables>) {
       expect(present.get(1)!.n).toBe(last);
       for (const name of NAMES) expect(windows[name].isLoading).toBe(false);
       if (seer) areRight(seer);
-    }, 30_000);
+    }, 90_000);
     expect(errors).toEqual([]);
     areRight(seer);
   }

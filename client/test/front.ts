@@ -50,13 +50,14 @@ export class Front {
   }
 
   /** Answers as the server does, or not at all. */
-  #ask({ method, url, headers }: IncomingMessage, response: ServerResponse): void {
+  #ask(asked: IncomingMessage, response: ServerResponse): void {
+    const { method, url, headers } = asked;
     const far = request({ host: "127.0.0.1", port: this.target(), method, path: url, headers }, (answer) => {
       response.writeHead(answer.statusCode!, answer.headers);
       answer.pipe(response);
     });
     far.on("error", () => response.destroy());
-    far.end();
+    asked.pipe(far);
   }
 
   /** Passes nothing on any more on the connections that are open, and leaves them open. */

@@ -142,19 +142,19 @@ describeWhere(missing(), "an inbox", () => {
     server.sql(`${READ} user_id = 7 and read_at is null`);
     await settled(inbox, 1_000);
     expect(inbox.views.slice(before)).toHaveLength(1);
-    const writers = Array.from({ length: 3 }, () =>
+    const write = () =>
       server.write(`do $$ begin for i in 1..40 loop
         insert into inbox (user_id, title) select 7 + random()::int, 'more' from generate_series(1, 3); commit;
         update inbox set read_at = case when random() < 0.7 then now() end where inbox_id in
           (select inbox_id from inbox order by random() limit 3 for update skip locked); commit;
         delete from inbox where inbox_id in (select inbox_id from inbox order by random() limit 1 for update skip locked); commit;
-        perform pg_sleep(0.01); end loop; end $$`),
-    );
-    await Promise.all(writers);
+        perform pg_sleep(0.01); end loop; end $$`);
+    // on a busy machine there are fewer views
+    do await Promise.all([write(), write(), write()]);
+    while (inbox.views.length - before <= 20);
     await settled(inbox, 1_000);
     for (const { messages, unread } of inbox.views) expect(unread).toBe(unreadOf(messages));
     expect(inbox.views.map(({ isReady }) => isReady).indexOf(true)).toBe(1);
-    expect(inbox.views.length - before).toBeGreaterThan(20);
   });
 
   test("shows more when somebody asks for it, page after page", async () => {

@@ -81,6 +81,20 @@ test("it asks for its rows with a few more, and shows the first ones", async () 
   expect(socket.unread).toEqual([]);
 });
 
+test("a parser may give BigInt", async () => {
+  client.close();
+  const parse = (text: string) => JSON.parse(text, (key, value) => (key === "total" ? BigInt(value) : value));
+  client = connect(server.url, { WebSocket, parse });
+  const { window, socket } = await open({}, 100);
+  expect(ids(window)).toEqual([100, 99, 98]);
+  socket.send({ ...gap("retention"), channel });
+  expect(await socket.command()).toMatchObject({ type: "unsubscribe" });
+  socket.send({ type: "unsubscribed", channel });
+  expect(await socket.command()).toMatchObject({ type: "subscribe" });
+  await cut(socket, rows(orders(101, 89), true), live);
+  expect(ids(window)).toEqual([101, 100, 99]);
+});
+
 test("filter, columns and count go with it, and the count follows", async () => {
   const columns = ["order_id", "total"] as const;
   const window = client.window("orders", { key: "order_id", filter: "total=gt.1", columns, count: true, limit: 3 });

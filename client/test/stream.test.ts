@@ -123,32 +123,35 @@ describeWhere(missing(), "a network without WebSockets", () => {
     const all = pets();
     await all.ready;
     const { port } = server;
-    await server.end("SIGKILL");
-    const before = proxy.handshakes;
-    // by then the next attempt may be a stream
-    await vi.waitFor(() => expect(proxy.handshakes + proxy.streams).toBeGreaterThan(before + 2), { timeout: 30_000 });
-    await server.serve();
-    expect(server.port).toBe(port);
-    server.sql("insert into pets (pet_id, user_id, name) values (7, 1, 'Luna')");
-    await vi.waitFor(() => expect(all.has(7)).toBe(true), { timeout: 30_000 });
-    await vi.waitFor(async () => expect((await server.status()).connections).toBe(1), { timeout: 30_000 });
-    const streams = proxy.streams;
-    server.sql("delete from pets where pet_id = 7");
-    await vi.waitFor(() => expect(all.size).toBe(0));
-    expect(pets("user_id=eq.1")).toBeDefined();
-    await vi.waitFor(() => expect(client.state).toBe("live"));
-    expect(proxy.streams, "what is asked for now goes over the socket").toBe(streams);
+    // the second time within a minute, too
+    for (let outage = 0; outage < 2; outage++) {
+      await server.end("SIGKILL");
+      const before = proxy.handshakes;
+      // by then the next attempt may be a stream
+      await vi.waitFor(() => expect(proxy.handshakes + proxy.streams).toBeGreaterThan(before + 2), { timeout: 90_000 });
+      await server.serve();
+      expect(server.port).toBe(port);
+      server.sql("insert into pets (pet_id, user_id, name) values (7, 1, 'Luna')");
+      await vi.waitFor(() => expect(all.has(7)).toBe(true), { timeout: 90_000 });
+      await vi.waitFor(async () => expect((await server.status()).connections).toBe(1), { timeout: 90_000 });
+      const streams = proxy.streams;
+      server.sql("delete from pets where pet_id = 7");
+      await vi.waitFor(() => expect(all.size).toBe(0));
+      expect(pets("user_id=eq.1")).toBeDefined();
+      await vi.waitFor(() => expect(client.state).toBe("live"));
+      expect(proxy.streams, "what is asked for now goes over the socket").toBe(streams);
+    }
     expect(errors).toEqual([]);
   });
 
   test("a portal that answers everything is an error that says so", async () => {
     proxy.way = "portal";
     pets();
-    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_server", final: false }]), { timeout: 30_000 });
+    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_server", final: false }]), { timeout: 90_000 });
     expect(errors[0]!.message).toContain("Welcome");
     expect(client.state).toBe("connecting");
     // and once it lets one through
     proxy.way = "passes";
-    await vi.waitFor(() => expect(client.state).toBe("live"), { timeout: 30_000 });
+    await vi.waitFor(() => expect(client.state).toBe("live"), { timeout: 90_000 });
   });
 });

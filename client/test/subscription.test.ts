@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { connect, type Client, type ConnectOptions, type Handlers } from "../src/index.js";
+import { Subscription } from "../src/subscription.js";
 import { Queue } from "./queue.js";
 import { gap, golden, Scripted, snapshot, subscribed, update } from "./scripted.js";
 
@@ -204,6 +205,8 @@ test("an iterator that is too far behind gets what waits, and then the error", a
   };
   await expect(read()).rejects.toMatchObject({ code: "behind", final: true });
   expect(ids).toEqual([1, 2]);
+  // from here another one goes on: nothing comes twice, and nothing is left out
+  expect(subscription.cursor).toBe("1C");
   await socket.closed;
 });
 
@@ -244,6 +247,40 @@ class Stored extends Map<string, string> {
   removeItem = (key: string) => void this.delete(key);
 }
 
+/** A subscription without a connection. */
+function alone(handlers: Handlers<any, any> = {}): Subscription {
+  const subscription = new Subscription("pets", { snapshot: true }, handlers);
+  subscription.connection = { ask() {}, rejoin() {}, remove() {} };
+  return subscription;
+}
+
+test("what a stream still says behind a gap is no place to go on from", () => {
+  const subscription = alone();
+  subscription.begin();
+  for (const message of [snapshot([], "1A"), subscribed("1A"), gap("unreadable"), update(1, "1C")]) {
+    subscription.receive(message as any);
+  }
+  expect((subscription.begin() as any).since).toBeUndefined();
+});
+
+test("rows that are asked for anew, over a connection that stands, are not broken off", () => {
+  const codes: string[] = [];
+  const subscription = alone({ error: ({ code, final }) => codes.push(`${code} ${final}`) });
+  const begin = () => {
+    subscription.begin();
+    subscription.receive(snapshot([{ pet_id: 1 }]) as any);
+  };
+  for (let i = 0; i < 12; i++) begin();
+  expect(codes).toEqual([]);
+  for (let i = 0; i < 10; i++) {
+    // attempts that reach no server are no loss of another part
+    subscription.lost();
+    subscription.lost();
+    begin();
+  }
+  expect(codes).toEqual([...Array(7).fill("no_end false"), "no_end true"]);
+});
+
 test("a stored place outlives the client", async () => {
   const storage = new Stored();
   const log = told();
@@ -277,6 +314,23 @@ test("a place is stored when its change was dealt with", async () => {
   expect([...storage.values()]).toEqual(["1B"]);
 });
 
+test("two subscriptions of one channel do not move each other's place", async () => {
+  const storage = new Stored();
+  const log = told();
+  open({ storage }).subscribe("pets", {}, { change: () => new Promise(() => {}) });
+  client.subscribe("pets", {}, log);
+  const socket = await server.socket();
+  for (const more of [{}, { view: "1" }]) socket.send(subscribed("1A", more), update(1, "1B", more));
+  await expectNext(log, "ready", 1);
+  expect([...storage.values()].sort()).toEqual(["1A", "1B"]);
+  client.close();
+  // each finds its own again
+  open({ storage }).subscribe("pets");
+  client.subscribe("pets");
+  const next = await server.socket();
+  expect([(await next.command()).since, (await next.command()).since]).toEqual(["1A", "1B"]);
+});
+
 test("who asks for the rows is given them after a reload, whatever is stored", async () => {
   const storage = new Stored();
   const log = told();
@@ -302,6 +356,27 @@ test("a storage that is full or forbidden is an error, and changes go on", async
   socket.send(subscribed("1A"), update(1, "1B"), update(2, "1C"));
   await expectNext(log, "no_storage", "ready", 1, 2);
   expect(client.state).toBe("live");
+});
+
+test("a storage that becomes full keeps no place that is behind", async () => {
+  const kept = new Map<string, string>();
+  const storage = {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, place: string) => {
+      if (place === "1BB") throw new Error("QuotaExceededError");
+      kept.set(key, place);
+    },
+    removeItem: (key: string) => void kept.delete(key),
+  };
+  const log = told();
+  open({ storage }).subscribe("pets", {}, log);
+  const socket = await server.socket();
+  socket.send(subscribed("1A"));
+  await expectNext(log, "ready");
+  expect([...kept.values()]).toEqual(["1A"]);
+  socket.send(update(1, "1BB"));
+  await expectNext(log, 1, "no_storage");
+  expect(kept.size).toBe(0);
 });
 
 test("the cursor waits for a handler's promise, in order", async () => {

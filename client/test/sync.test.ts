@@ -57,6 +57,13 @@ test("a cursor that the server cannot judge is an error, of which nothing else h
   expect(errors).toEqual([]);
 });
 
+test("where what it waits for is closed there is nothing to wait for any more", async () => {
+  const { pets, socket } = await open();
+  const { done } = await sync(socket, "1C");
+  pets.close();
+  await done;
+});
+
 test("over a lost connection it is asked again, behind what is subscribed", async () => {
   const { socket } = await open();
   const { done, command } = await sync(socket, "1C");

@@ -10,20 +10,22 @@ import { describeWhere } from "./where.js";
 interface Channels {
   clinics: { clinic_id: number; name: string };
   owners: { owner_id: number; clinic_id: number; name: string };
-  pets: { pet_id: number; owner_id: number; name: string; weight: number | null; born: string };
+  pets: { pet_id: number; owner_id: number; name: string; weight: number | null; born: string; tame?: boolean | null };
 }
 
 const TABLES = `
   create table clinics (clinic_id int primary key, name text not null);
   create table owners (owner_id int primary key, clinic_id int not null, name text not null);
-  create table pets (pet_id int primary key, owner_id int not null, name text not null, weight numeric, born timestamptz not null);
+  create table pets (pet_id int primary key, owner_id int not null, name text not null, weight numeric, born timestamptz not null,
+    tame boolean);
   create index on pets (born, pet_id);
   create function fill() returns void language sql as $$
     truncate clinics, owners, pets;
     insert into clinics select n, 'clinic ' || n from generate_series(1, 3) n;
     insert into owners select n, 1 + n % 3, 'owner ' || n from generate_series(1, 30) n;
-    insert into pets select n, 1 + n % 30, (array['Luna', 'Rex', 'a,b', 'x(y)', '100%', 'sta*r', '"q"'])[1 + n % 7],
-      case when n % 11 > 0 then n % 40 end, timestamptz '2024-01-15 10:30:00.5+00' + n / 3 * interval '1 hour' from generate_series(1, 300) n;
+    insert into pets (pet_id, owner_id, name, weight, born, tame) select n, 1 + n % 30, (array['Luna', 'Rex', 'a,b', 'x(y)', '100%', 'sta*r', '"q"'])[1 + n % 7],
+      case when n % 11 > 0 then n % 40 end, timestamptz '2024-01-15 10:30:00.5+00' + n / 3 * interval '1 hour',
+      case when n % 5 > 0 then n % 2 = 0 end from generate_series(1, 300) n;
   $$;
   select fill()`;
 const WATCH = "select rowcast.watch('public.clinics'), rowcast.watch('public.owners'), rowcast.watch('public.pets')";
@@ -225,6 +227,32 @@ describeWhere(missing(), "TanStack DB", () => {
         const wanted = rowsOf(`select pet_id from pets order by weight ${direction} nulls ${nulls}, pet_id ${direction} limit 40`);
         await vi.waitFor(() => expect(query.toArray.map(({ pet_id }) => ({ pet_id }))).toEqual(wanted));
       }
+    }
+  });
+
+  test("on demand, in the order of a boolean", async () => {
+    for (const nulls of ["first", "last"] as const) {
+      for (const direction of ["asc", "desc"] as const) {
+        const some = indexed();
+        const query = createLiveQueryCollection((q) =>
+          q.from({ pet: some }).orderBy(({ pet }) => pet.tame, { direction, nulls }).orderBy(({ pet }) => pet.pet_id, direction).limit(40),
+        );
+        await query.preload();
+        for (const limit of [40, 200]) {
+          query.utils.setWindow({ offset: 0, limit });
+          const wanted = rowsOf(`select pet_id from pets order by tame ${direction} nulls ${nulls}, pet_id ${direction} limit ${limit}`);
+          await vi.waitFor(() => expect(query.toArray.map(({ pet_id }) => ({ pet_id }))).toEqual(wanted));
+        }
+      }
+    }
+    for (const [range, where] of [
+      [lt, "tame < true"],
+      [gt, "tame > true"],
+      [gte, "tame >= false"],
+    ] as const) {
+      const query = createLiveQueryCollection((q) => q.from({ pet: pets("on-demand") }).where(({ pet }) => range(pet.tame, where.endsWith("true"))));
+      await query.preload();
+      expect(query.size).toBe(Number(server.sql(`select count(*) from pets where ${where}`)));
     }
   });
 

@@ -69,7 +69,7 @@ describeWhere(noChromium() ?? missing(), "a page that joins collections", () => 
   afterAll(() => chromium?.stop());
 
   const seen = (page: Page) => page.evaluate(() => (globalThis as any).seen);
-  const comesTo = (page: Page, n: number, timeout = 30_000) =>
+  const comesTo = (page: Page, n: number, timeout = 90_000) =>
     page.waitForFunction((n) => (globalThis as any).seen.n === n, n, { polling: 20, timeout });
 
   /** Cuts the page's socket, and has the page come back at once. */
@@ -120,7 +120,7 @@ describeWhere(noChromium() ?? missing(), "a page that joins collections", () => 
       expect((await seen(page)).torn).toEqual([]);
       await page.close();
     }
-  }, 120_000);
+  }, 300_000);
 
   test.each(isLong ? LONG : SHORT)("agrees over a line of %i bytes a second that is cut", async (rate, loads) => {
     server.sql("truncate a, b, c; update total set sum_a = 0, sum_b = 0, sum_c = 0");
@@ -151,7 +151,7 @@ describeWhere(noChromium() ?? missing(), "a page that joins collections", () => 
     }
     await page.close();
     line.close();
-  }, isLong ? 900_000 : 60_000);
+  }, isLong ? 900_000 : 300_000);
 
   test.runIf(isLong)("a list of 48 MB arrives over a slow line, and keeps neither the database nor others waiting", async () => {
     const row = "n % 977, 'customer ' || n % 20000, 'the street and number ' || n, 'open', now()";

@@ -59,6 +59,9 @@ class Client:
         filter: str | Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         old: bool = False,
+        changed: bool = False,
+        latest: bool = False,
+        every: int | None = None,
         snapshot: bool = False,
         since: str | None = None,
         backlog: int = 1_000,
@@ -73,6 +76,9 @@ class Client:
         filter: only rows for which it holds, such as `user_id=eq.123`; of several, all of them
         columns: only these columns
         old: `updated` tells the columns that changed as they were
+        changed: `updated` tells the key and the columns that differ, `deleted` and `left` the key
+        latest: the newest change of each row, and a slow client is not cut off; neither with `old` nor with `changed`
+        every: with `latest`: at most so often, in milliseconds; 500 where it is absent
         snapshot: the current rows first, and again after a gap
         since: resume after this cursor
         backlog: changes that may wait for the iterator
@@ -81,7 +87,7 @@ class Client:
         on_resync: changes may be missing: load again what was made of them. With `snapshot` the rows follow by themselves
         on_error: `error.final` says whether the subscription has ended
         """
-        wish = Wish(channel, _list(filter), _list(columns), old, snapshot)
+        wish = Wish(channel, _list(filter), _list(columns), old, snapshot, changed, latest, every)
         handlers = Handlers(change=on_change, snapshot=on_snapshot, ready=on_ready, resync=on_resync, error=on_error)
         return self._open(Subscription(wish, change_of, handlers, since, backlog))
 
@@ -107,14 +113,17 @@ class Client:
         key: str | Sequence[str] | Callable[[Row], Key],
         filter: str | Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
+        changed: bool = False,
+        latest: bool = False,
+        every: int | None = None,
     ) -> Collection:
         """The rows of a channel's table, kept equal to it.
 
         key: the table's primary key: its column, its columns, or a function that makes a key of them
-        filter, columns: as of a subscription; `columns` has to name the key
+        filter, columns, changed, latest, every: as of a subscription; `columns` has to name the key
         """
-        wish = Wish(channel, _list(filter), _list(columns), snapshot=True)
-        return Collection(key, lambda handlers: self._open(Subscription(wish, change_of, handlers, None, 0)))
+        wish = Wish(channel, _list(filter), _list(columns), snapshot=True, changed=changed, latest=latest, every=every)
+        return Collection(key, lambda handlers: self._open(Subscription(wish, change_of, handlers, None, 0)), changed)
 
     async def rows(
         self,

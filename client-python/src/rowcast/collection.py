@@ -1,6 +1,7 @@
 """The rows of a table, kept equal to it."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,14 @@ class Collection(Mapping[Key, Row]):
     after a gap, those that were known stay. A row that did not change stays the same object.
     """
 
-    def __init__(self, key: str | Sequence[str] | Callable[[Row], Key], subscribe: Callable[[Handlers[Change]], Subscription[Change]]) -> None:
+    def __init__(
+        self,
+        key: str | Sequence[str] | Callable[[Row], Key],
+        subscribe: Callable[[Handlers[Change]], Subscription[Change]],
+        is_of_changed: bool = False,
+    ) -> None:
         self._key = _to_key(key)
+        self._is_of_changed = is_of_changed  # an update has the key and what differs
         self._rows: dict[Key, Row] = {}
         self._next: dict[Key, Row | None] = {}  # what came since: rows, and keys without one
         # Transaction and key → rows that have that key beside the newest one. Only at the commit has a deferrable primary
@@ -80,6 +87,9 @@ class Collection(Mapping[Key, Row]):
             if change.old:
                 self._leave({**change.data, **change.old}, change.tx)
                 self._enter(change.data, change.tx)
+            elif self._is_of_changed and not change.omitted:
+                key = self._key(change.data)
+                self._next[key] = {**(self._newest(key) or {}), **change.data}
             else:
                 self._next[self._key(change.data)] = change.data
         elif change.action in ("deleted", "left"):
@@ -105,7 +115,9 @@ class Collection(Mapping[Key, Row]):
         gone = {**dict.fromkeys(self._rows), **dict.fromkeys(self._next)}
         for row in rows:
             key = self._key(row)
-            is_known = key in gone and self._newest(key) == row
+            newest = self._newest(key)
+            # in Python 1, 1.0 and True are equal
+            is_known = key in gone and newest == row and json.dumps(newest) == json.dumps(row)
             gone.pop(key, None)
             if not is_known:
                 self._next[key] = row

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from inspect import isawaitable
 from typing import Literal, Protocol
 
@@ -81,6 +80,7 @@ class Connection:
         self._is_down = False
         self._is_held = False  # nothing came since a cut that some subscription was waited for at
         self._held_since: float | None = None
+        self._held: asyncio.TimerHandle | None = None  # until they are held up no longer
         self.add(first)
         self.task = self._loop.create_task(self._run())
 
@@ -139,8 +139,15 @@ class Connection:
                 # nobody is logged in, or whatever else keeps a socket from being made
                 self._tell(RowcastError("no_socket", repr(error), False))
             self._woken.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._backoff.next())
+            await self._pause(self._backoff.next())
+
+    async def _pause(self, seconds: float) -> None:
+        """Until it is woken. Before Python 3.12 `wait_for` swallows a cancellation that comes just behind the event."""
+        waking = self._loop.create_task(self._woken.wait())
+        try:
+            await asyncio.wait([waking], timeout=seconds)
+        finally:
+            waking.cancel()
 
     async def _session(self) -> None:
         """One attempt, and the socket that comes of it, to its end."""
@@ -167,8 +174,11 @@ class Connection:
             self._lost()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await socket.close()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await socket.close()
+            finally:
+                socket.transport.abort()  # where it was cancelled in the middle of closing
         self._closed(socket.close_code or 1006, socket.close_reason or "")
 
     async def _read(self, socket: ClientConnection) -> None:
@@ -194,8 +204,7 @@ class Connection:
         """Until the server was silent for too long."""
         while True:
             heard_at = self._heard_at
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), max(0, heard_at + PING_AFTER - self._loop.time()))
+            await self._pause(max(0, heard_at + PING_AFTER - self._loop.time()))
             if self._heard_at == heard_at or self._woken.is_set():
                 self._woken.clear()
                 heard_at = self._heard_at
@@ -224,11 +233,15 @@ class Connection:
         subscriptions = list(self._subscriptions.values())
         late = [subscription for subscription in subscriptions if subscription.is_shown and not subscription.is_live]
         self._is_held = bool(late)
+        if self._held:
+            self._held.cancel()
         if not late:
             self._held_since = None
         else:
             self._held_since = self._held_since or self._loop.time()
-            if self._loop.time() - self._held_since < PATIENCE:
+            rest = self._held_since + PATIENCE - self._loop.time()
+            if rest > 0:
+                self._held = self._loop.call_later(rest, self._after_removal)
                 return
         # those come back as new ones do
         for subscription in late:
@@ -259,11 +272,12 @@ class Connection:
         elif subscription and code:
             self._refused(subscription, code, message["message"])
         elif subscription:
-            if kind != "heartbeat":
-                self._is_held = False
             if subscription.is_shown and not subscription.is_live:
                 self._held_since = None  # what is waited for is on its way, and patience begins anew
             subscription.receive(message)
+            # the next cut has begun, unless it is of one that shows nothing yet
+            if kind != "heartbeat" and subscription.is_live:
+                self._is_held = False
 
     def _complained(self, message: Message) -> None:
         """An error that names no channel."""
@@ -394,7 +408,7 @@ class Connection:
 
     def _lost(self) -> None:
         """The socket has ended."""
-        for planned in (self._renewal, self._renewing, self._slow, self._absent):
+        for planned in (self._renewal, self._renewing, self._slow, self._absent, self._held):
             if planned:
                 planned.cancel()
         self._leaving.clear()
@@ -404,6 +418,18 @@ class Connection:
 
 
 async def ask(token: Callable[[], str | Awaitable[str]]) -> str:
-    """The token that a function gives."""
-    answer = token()
-    return await answer if isawaitable(answer) else answer
+    """The token that a function gives. That it asks a task which somebody cancels is an error of its own, and ends no other."""
+    try:
+        answer = token()
+    except asyncio.CancelledError as error:
+        raise RuntimeError("what the token function asked was cancelled") from error
+    if not isawaitable(answer):
+        return answer
+    asking = asyncio.ensure_future(answer)
+    try:
+        await asyncio.wait([asking])
+    finally:
+        asking.cancel()
+    if asking.cancelled():
+        raise RuntimeError("what the token function waits for was cancelled")
+    return asking.result()

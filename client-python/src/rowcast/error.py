@@ -25,5 +25,5 @@ def attempt(listener: Callable[[T], object], value: T) -> None:
     """Calls the application. The event loop logs what it raises, and nobody else misses anything for it."""
     try:
         listener(value)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:  # a listener is no task: nobody has cancelled this one
         asyncio.get_running_loop().call_exception_handler({"message": "a listener of rowcast failed", "exception": error})

@@ -28,7 +28,7 @@ class Change:
     tx: str
     #: when it was captured: RFC 3339, UTC, microseconds
     timestamp: str
-    #: of `updated` the columns that differ
+    #: of `updated` the columns that differ; with `latest` none is named
     changed: tuple[str, ...] = ()
     #: where the primary key changed: the key as it was. Asked for with `old`: all that changed, as it was
     old: Row | None = None

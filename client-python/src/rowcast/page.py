@@ -6,8 +6,10 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
@@ -48,12 +50,20 @@ async def read_page(base: str, channel: str, asked: Mapping[str, str | list[str]
 def _read(request: Request) -> Page:
     try:
         with urlopen(request, timeout=ANSWER_WITHIN) as answer:
-            rows, headers = json.load(answer), answer.headers
+            return _page(json.load(answer), answer.headers)
     except HTTPError as refusal:
         code = REFUSED.get(refusal.code, "no_rows")
-        raise RowcastError(code, refusal.read().decode(errors="replace").strip(), refusal.code in REFUSED) from refusal
-    except (URLError, OSError, ValueError) as error:
+        try:
+            text = refusal.read().decode(errors="replace").strip()
+        except (OSError, HTTPException):
+            text = str(refusal)
+        raise RowcastError(code, text, refusal.code in REFUSED) from refusal
+    except (OSError, HTTPException, ValueError, TypeError) as error:
+        # also where it was broken off in the middle, or a proxy answered in the server's place
         raise RowcastError("no_rows", repr(error), False) from error
+
+
+def _page(rows: list[Row], headers: Message) -> Page:
     count = headers["Rowcast-Count"]
     return Page(rows, headers["Rowcast-More"] == "true", json.loads(headers["Rowcast-Order"]), headers["Rowcast-Cursor"],
                 int(count.removeprefix("~")) if count else None, bool(count) and not count.startswith("~"))

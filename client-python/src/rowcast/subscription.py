@@ -26,15 +26,19 @@ class Wish:
     columns: list[str] | None = None
     old: bool = False
     snapshot: bool = False
+    changed: bool = False
+    latest: bool = False
+    every: int | None = None
 
     @property
     def view(self) -> str | None:
         """The name of this view of the channel. Those who ask for the same have the same name, so that the server
         writes their messages once.
         """
-        if not (self.filter or self.columns or self.old):
+        telling = [self.changed, self.latest, self.every] if self.changed or self.latest else []
+        if not (self.filter or self.columns or self.old or telling):
             return None
-        asked = json.dumps([self.filter or [], self.columns or [], self.old], ensure_ascii=False)
+        asked = json.dumps([self.filter or [], self.columns or [], self.old, *telling], ensure_ascii=False)
         return base64.urlsafe_b64encode(hashlib.sha256(asked.encode()).digest()[:9]).decode()
 
 
@@ -151,7 +155,7 @@ class Subscription(Generic[Item]):
         del self._rows[self._kept:]
         wish = self.wish
         asked = {"view": self.name[1], "since": self._part or self._place, "partial": wish.snapshot, "filter": wish.filter, "columns": wish.columns,
-                 "old": wish.old, "snapshot": wish.snapshot}
+                 "old": wish.old, "changed": wish.changed, "latest": wish.latest, "every": wish.every, "snapshot": wish.snapshot}
         return {"type": "subscribe", "channel": wish.channel, **{key: value for key, value in asked.items() if value}, "ref": self.name}
 
     def receive(self, message: Message) -> None:
