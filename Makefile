@@ -128,6 +128,7 @@ bench: ## the figures of benches/README.md
 	$(CARGO) build --release --locked --manifest-path benches/load/Cargo.toml
 	benches/writer-cost
 	benches/latency
+	benches/relay-curve
 	benches/pgbench-soak
 	benches/resume
 	benches/intake
@@ -135,6 +136,7 @@ bench: ## the figures of benches/README.md
 	benches/access
 	benches/scale
 	benches/rows
+	benches/scenarios
 
 .PHONY: postgres pgbouncer redis iproute2
 redis:

@@ -317,6 +317,9 @@ pub struct Column {
     /// its number in the table, which stays where its name changes
     #[serde(default)]
     pub number: i16,
+    /// it is of the primary key, of which every column may leave
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_key: bool,
 }
 
 /// How the values of a type are compared.

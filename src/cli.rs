@@ -1,5 +1,13 @@
 //! The command line. Owns what each command does and prints, a few lines over the library; the words are `grammar`.
 
+/// Prints a line. Whoever has closed the pipe has read enough; what is to be done is done all the same.
+macro_rules! say {
+    ($($text:tt)+) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)+);
+    }};
+}
+
 mod ask;
 mod doctor;
 mod explain;
@@ -29,6 +37,11 @@ use crate::source::client::Client;
 use crate::source::install;
 use crate::source::pool::{Database, Purpose};
 
+/// Prints a text, as [`say!`] a line.
+fn show(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
 /// Runs a command.
 ///
 /// # Errors
@@ -45,7 +58,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             let config = load_config(arguments, schema, None).map_err(told)?;
             if arguments.get_flag("check") {
                 logs::check(&config).and_then(|()| serve::check(&config)).map_err(told)?;
-                let _ = writeln!(std::io::stdout(), "the settings can be used");
+                say!("the settings can be used");
                 return Ok(());
             }
             let logs = logs::start(&config).map_err(told)?;
@@ -64,7 +77,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         }
         Some(("demo", arguments)) => demo(arguments).await,
         Some(("migrate", arguments)) if arguments.get_flag("print-grants") => {
-            let _ = std::io::stdout().write_all(install::grants(&naming(arguments, schema)?).as_bytes());
+            show(&install::grants(&naming(arguments, schema)?));
             Ok(())
         }
         Some(("migrate", arguments)) => migrate(arguments, schema).await,
@@ -79,7 +92,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
                 }
             };
             // `rowcast sql | head` closes early
-            let _ = std::io::stdout().write_all(script.as_bytes());
+            show(&script);
             Ok(())
         }
         Some(("watch", arguments)) => watch(arguments, schema).await,
@@ -98,14 +111,14 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
                 }
                 None => ("/websocket/status", url.to_owned()),
             };
-            print!("{}", ask::get(&url, page, token(arguments).as_deref()).await?);
+            show(&ask::get(&url, page, token(arguments).as_deref()).await?);
             Ok(())
         }
         Some(("kick", arguments)) => {
             let url = text(arguments, "url").unwrap_or_default();
             let what = if arguments.contains_id("user") { "user" } else { "channel" };
             let name = text(arguments, what).unwrap_or_default();
-            print!("{}", ask::kick(url, what, name, token(arguments).as_deref()).await?);
+            show(&ask::kick(url, what, name, token(arguments).as_deref()).await?);
             Ok(())
         }
         Some(("tail", arguments)) => {
@@ -119,14 +132,15 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
             let flags = ["snapshot", "old", "cuts"].into_iter().filter(|name| arguments.get_flag(name));
             asked.extend(flags.map(|name| (name, "true".to_owned())));
             let since = text(arguments, "since").map(str::to_owned);
-            let wanted = tail::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form };
+            let wanted =
+                tail::Wanted { channel: channel.unwrap_or_default(), asked, since, left, form, silence: tail::SILENCE };
             tail::follow(url.unwrap_or_default(), wanted, token(arguments).as_deref()).await
         }
         Some(("explain", arguments)) if arguments.contains_id("as") => {
             let (_, client) = connect(arguments, schema).await?;
             install::check(&client).await?;
             let asked = ["channel", "as", "key"].map(|name| text(arguments, name));
-            print!("{}", explain::who_sees(&client, asked).await?);
+            show(&explain::who_sees(&client, asked).await?);
             Ok(())
         }
         Some(("explain", arguments)) => {
@@ -137,7 +151,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
         Some(("types", arguments)) => {
             let (_, client) = connect(arguments, schema).await?;
             install::check(&client).await?;
-            let _ = std::io::stdout().write_all(types::of(&client).await?.as_bytes());
+            show(&types::of(&client).await?);
             Ok(())
         }
         Some(("doctor", arguments)) => {
@@ -241,12 +255,20 @@ async fn demo(arguments: &ArgMatches) -> Result<()> {
 async fn connect(arguments: &ArgMatches, schema: Option<&str>) -> Result<(Database, Client)> {
     let url = text(arguments, "database-url")
         .map(str::to_owned)
-        .or_else(|| std::env::var("ROWCAST_DATABASE_URL").ok())
-        .or_else(|| std::env::var("DATABASE_URL").ok())
+        .or_else(|| {
+            let given = |name| std::env::var(name).ok().filter(|url| !url.is_empty());
+            given("ROWCAST_DATABASE_URL").or_else(|| given("DATABASE_URL"))
+        })
         .ok_or_else(|| {
             Error::new(Kind::Config, "no database")
                 .hint("set DATABASE_URL or --database-url to postgres://user:password@host:5432/database")
         })?;
+    let url = match config::in_file(&url) {
+        None => url,
+        Some((path, text)) => {
+            text.map_err(|e| Error::new(Kind::Config, format!("cannot read {path}")).because(e))?.trim().to_owned()
+        }
+    };
     let database = Database::parse(&url)?.with_naming(naming(arguments, schema)?);
     let client = database.client(Purpose::Command).await?;
     Ok((database, client))
@@ -261,9 +283,9 @@ async fn migrate(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
         false => "functions are current",
     };
     let schema = database.naming().schema();
-    println!("{database}: schema {schema} {what} version {}, {also}", migrated.version);
+    say!("{database}: schema {schema} {what} version {}, {also}", migrated.version);
     if let Some((owner, remedy)) = install::locked_out_owner(&client).await? {
-        println!(
+        say!(
             "The database belongs to {owner}, whose pg_dump fails from now on: it may not read schema {schema}.\n  \
              If {owner} makes the backups: {remedy}"
         );
@@ -298,7 +320,7 @@ async fn watch(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
         )
         .await
         .map_err(|e| Error::database("watch", e))?;
-    println!("watching {table} on channel {}", row.get::<_, &str>(0));
+    say!("watching {table} on channel {}", row.get::<_, &str>(0));
     Ok(())
 }
 
@@ -321,15 +343,15 @@ async fn watch_schema(client: &Client, schema: &str, arguments: &ArgMatches) -> 
         .await
         .map_err(explain)?;
     if tables.is_empty() {
-        println!("every table of schema {schema} is watched already");
+        say!("every table of schema {schema} is watched already");
     }
     let mut refused = 0;
     for table in &tables {
         let (number, name): (u32, &str) = (table.get(0), table.get(1));
         match client.query_one("select rowcast.watch_with_prefix($1::oid::regclass, $2)", &[&number, &prefix]).await {
             Ok(row) => match row.get::<_, Option<&str>>(0) {
-                Some(channel) => println!("watching {name} on channel {channel}"),
-                None => println!("{name} was watched by somebody else meanwhile"),
+                Some(channel) => say!("watching {name} on channel {channel}"),
+                None => say!("{name} was watched by somebody else meanwhile"),
             },
             Err(error) => {
                 refused += 1;
@@ -356,7 +378,7 @@ async fn unwatch(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
         .await
         .map_err(|e| Error::database("unwatch", e))?;
     if row.get(0) {
-        println!("{table} is no longer watched");
+        say!("{table} is no longer watched");
         Ok(())
     } else {
         Err(Error::new(Kind::Database, format!("{table} was not watched"))
@@ -390,6 +412,6 @@ async fn uninstall(arguments: &ArgMatches, schema: Option<&str>) -> Result<()> {
     // without a transaction around it, in which it could not commit
     client.batch_execute("call rowcast.unwatch_all()").await.map_err(explain)?;
     client.batch_execute("select rowcast.uninstall()").await.map_err(explain)?;
-    println!("{database}: {} is gone, with everything it captured", database.naming().schema());
+    say!("{database}: {} is gone, with everything it captured", database.naming().schema());
     Ok(())
 }

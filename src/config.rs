@@ -15,6 +15,7 @@ use std::time::Duration;
 
 pub use network::Network;
 use reader::SettingsReader;
+pub use reader::in_file;
 pub use settings::{SETTINGS, Setting};
 use tokio::sync::mpsc;
 
@@ -375,5 +376,21 @@ mod tests {
     fn a_password_is_never_repeated() {
         let error = with(&[], &[("DATABASE_URL", "postgres://me:s3cret@host:port/x")], None).unwrap_err();
         assert!(!error.to_string().contains("s3cret"), "{error}");
+        // the driver would take what follows the first @ for a host
+        for url in [
+            "postgres://me:tom@s3cret@host/x",
+            "postgresql://me:tom@s3/cret@host/x",
+            "jdbc:postgresql://host/x?user=me&password=tom@s3cret",
+            "jdbc:postgresql://host:5432/x?user=me&password=s3cret@tom",
+            "postgres://host/x?password=s3cret@tom",
+            "postgres://me:tom@s3?cret@host/x?sslmode=require",
+        ] {
+            let error = with(&[], &[("DATABASE_URL", url)], None).unwrap_err();
+            let told = format!("{error} {:?}", error.remedy());
+            assert!(told.contains("%40") && !told.contains("s3cret") && !told.contains("tom"), "{told}");
+        }
+        for url in ["postgres://me:p?sslmode=x@host/db", "postgres://me:a/b@host/db?application_name=a@b"] {
+            assert!(with(&[], &[("DATABASE_URL", url)], None).is_ok(), "{url}");
+        }
     }
 }

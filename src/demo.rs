@@ -5,6 +5,7 @@ pub mod application;
 pub mod cluster;
 pub mod writer;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
@@ -71,7 +72,8 @@ async fn live(
     let (application, errands) = mpsc::channel(ERRANDS);
     config.application = Some(application);
     let address = listener.local_addr().map_err(|e| Error::new(Kind::Io, "the listener has no address").because(e))?;
-    print!("{}", welcome(&address.to_string(), admin_url));
+    // the pipe may be closed
+    let _ = std::io::stdout().write_all(welcome(&address.to_string(), admin_url).as_bytes());
     // a page is no place for the password of a database that was given
     let psql = if relay_url == admin_url { String::new() } else { format!("psql {writer_url}") };
     let database = Database::parse(writer_url)?;

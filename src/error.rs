@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tokio_postgres::error::SqlState;
+
 /// What went wrong, for whoever has to decide whether to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,6 +30,7 @@ pub struct Error {
     hint: Option<String>,
     is_told: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    may_pass: bool,
 }
 
 /// The result of everything in this crate that can fail.
@@ -36,7 +39,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with a text that names the value.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into(), hint: None, is_told: false, source: None }
+        Self { kind, text: text.into(), hint: None, is_told: false, source: None, may_pass: false }
     }
 
     /// Adds what to do about it.
@@ -70,6 +73,11 @@ impl Error {
         self.kind
     }
 
+    /// Whether the database may do the same in a moment: somebody held a lock for too long, or it was short of something.
+    pub fn may_pass(&self) -> bool {
+        self.may_pass
+    }
+
     /// What to do about it, where that is known.
     pub fn remedy(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -90,6 +98,9 @@ impl Error {
         let kind = if lost { Kind::Connection } else { Kind::Database };
         let mut this = Self::new(kind, format!("{doing}: {} (SQLSTATE {})", db.message(), db.code().code()));
         this.hint = db.hint().map(str::to_owned);
+        // 53: insufficient resources, among them connections
+        let is_short = db.code().code().starts_with("53") && *db.code() != SqlState::CONFIGURATION_LIMIT_EXCEEDED;
+        this.may_pass = is_short || *db.code() == SqlState::LOCK_NOT_AVAILABLE;
         this
     }
 }

@@ -21,12 +21,21 @@ pub enum Gap {
     Policy,
     /// a change of the channel cannot be read
     Unreadable,
+    /// the client was too slow for the newest change of each row
+    Slow,
 }
 
 impl Gap {
     /// Each there is.
-    pub const ALL: [Self; 6] =
-        [Self::Retention, Self::Failover, Self::BadCursor, Self::TriggerOff, Self::Policy, Self::Unreadable];
+    pub const ALL: [Self; 7] = [
+        Self::Retention,
+        Self::Failover,
+        Self::BadCursor,
+        Self::TriggerOff,
+        Self::Policy,
+        Self::Unreadable,
+        Self::Slow,
+    ];
 
     /// As the wire says it.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +46,7 @@ impl Gap {
             Self::TriggerOff => "trigger_off",
             Self::Policy => "policy",
             Self::Unreadable => "unreadable",
+            Self::Slow => "slow",
         }
     }
 }

@@ -199,6 +199,11 @@ impl SourceMetrics {
         is_new
     }
 
+    /// An error of this kind was told: for a minute nobody else tells of it.
+    pub(crate) fn note_told(&self, kind: Kind) {
+        *lock(&self.outage) = Some((kind, Instant::now()));
+    }
+
     /// Takes note of the outbox' size, the seconds since its oldest segment was opened, and its retention. The database's
     /// clock may have been put back since.
     pub(crate) fn note_outbox(&self, bytes: i64, age_seconds: i64, retention_seconds: i64) {

@@ -366,11 +366,13 @@ pub enum RowsPart {
 #[derive(Debug)]
 pub enum PageAnswer {
     /// it was read
-    Page(Page),
+    Page(Box<Page>),
     /// it cannot be had in this order, or from this place; for people
     Unfit(String),
     /// the database refuses it, for good
     Refused,
+    /// the database refuses it for the moment
+    Later,
 }
 
 /// Rows in an order, as of one position.
@@ -384,6 +386,8 @@ pub struct Page {
     pub more: bool,
     /// the place of the last row that was looked at
     pub last: Option<Place>,
+    /// that of the last row that is told: a client learns no other one
+    pub told: Option<Place>,
     /// where it was asked for
     pub count: Option<Count>,
     /// the rows were those at this position

@@ -9,7 +9,7 @@ use crate::sync::lock;
 
 /// The memory of all, and of each asker's.
 #[derive(Debug, Clone)]
-pub struct Room {
+pub(crate) struct Room {
     all: Arc<Semaphore>,
     of_askers: Arc<Mutex<HashMap<Arc<str>, Weak<Semaphore>>>>,
     one: usize,
@@ -17,7 +17,7 @@ pub struct Room {
 
 /// One asker's part of it.
 #[derive(Debug)]
-pub struct RoomShare {
+pub(crate) struct RoomShare {
     all: Arc<Semaphore>,
     mine: Arc<Semaphore>,
     one: usize,
@@ -25,18 +25,18 @@ pub struct RoomShare {
 
 /// Some of it; given back when dropped.
 #[derive(Debug)]
-pub struct Taken {
+pub(crate) struct Taken {
     _of: [OwnedSemaphorePermit; 2],
 }
 
 impl Room {
     /// So many bytes for all together, and for those of one asker.
-    pub fn new(all: usize, one: usize) -> Self {
+    pub(crate) fn new(all: usize, one: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(all)), of_askers: Arc::default(), one }
     }
 
     /// What an asker has of it.
-    pub fn of(&self, asker: &Arc<str>) -> RoomShare {
+    pub(crate) fn of(&self, asker: &Arc<str>) -> RoomShare {
         let share = |mine| RoomShare { all: self.all.clone(), mine, one: self.one };
         let mut of_askers = lock(&self.of_askers);
         of_askers.retain(|_, room| room.strong_count() > 0);
@@ -51,7 +51,7 @@ impl Room {
 
 impl RoomShare {
     /// Waits for so many bytes. What is larger than all that one asker may have takes all of that.
-    pub async fn take(&self, bytes: usize) -> Taken {
+    pub(crate) async fn take(&self, bytes: usize) -> Taken {
         let bytes = bytes.clamp(1, self.one) as u32;
         let mine = self.mine.clone().acquire_many_owned(bytes).await.expect("never closed");
         let all = self.all.clone().acquire_many_owned(bytes).await.expect("never closed");
@@ -60,7 +60,7 @@ impl RoomShare {
 
     /// Bytes that nobody has taken: of all, and of this asker's.
     #[cfg(test)]
-    pub fn left(&self) -> (usize, usize) {
+    pub(crate) fn left(&self) -> (usize, usize) {
         (self.all.available_permits(), self.mine.available_permits())
     }
 }

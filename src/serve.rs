@@ -59,7 +59,6 @@ use crate::tasks::Tasks;
 use crate::web::admit::HostNames;
 use crate::web::connections::{self, Connections};
 use crate::web::jwks;
-use crate::web::rows;
 use crate::web::server;
 use crate::web::state::Web;
 use crate::web::tls::Tls;
@@ -304,7 +303,6 @@ fn start_web(
         has_admin_listener: operators.is_some(),
         tls: tls.clone(),
         connections: Connections::new(per_address, proxies, descriptors),
-        room: rows::room(),
         max_sockets: config.max_sockets,
         tasks: TaskTracker::new(),
         shutdown: common.shutdown.clone(),

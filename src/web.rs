@@ -3,6 +3,7 @@
 pub mod admit;
 mod ask;
 pub mod connections;
+mod cors;
 pub mod jwks;
 pub mod pages;
 mod proxied;

@@ -324,6 +324,15 @@ async fn a_policy_that_cannot_be_meant_is_refused_when_it_is_stated() {
     let seen = "select string_agg(\"column\" || ':' || exposure, ' ') from rowcast.exposure where role = 'owner'";
     assert_eq!(db.text(seen).await, "pet_id:seen owner:hidden clinic:hidden name:seen chip:excluded notes:hidden");
     assert_eq!(db.text("select rowcast.deny('pets', 'vet')::text || rowcast.deny('pets', 'vet')").await, "truefalse");
+    // of a table with a list of columns that may leave
+    db.run("create table cats (id int primary key, name text, secret text); select rowcast.watch('cats', columns => '{id,name}')").await;
+    for policy in ["'cats', 'x', 'secret=eq.{sub}'", "'cats', 'x', null, '{id,secret}'"] {
+        let error = db.refused(&format!("select rowcast.allow({policy})")).await;
+        assert!(error.contains("no column secret, or it is excluded"), "{policy}: {error}");
+    }
+    db.run("select rowcast.allow('cats', 'owner')").await;
+    let secret = "select exposure || ' ' || bell from rowcast.exposure where channel = 'cats' and role = 'owner' and \"column\" = 'secret'";
+    assert_eq!(db.text(secret).await, "excluded false");
 }
 
 #[tokio::test]

@@ -471,8 +471,7 @@ async fn policies_and_revocations_travel_in_the_stream() {
 async fn the_outbox_keeps_what_a_node_has_not_read() {
     let db = counters().await;
     db.run("insert into rowcast.setting values ('retention', '1 second')").await;
-    let note = |seen: &str| format!("select rowcast.note_node('a', '0', 'here', 'publisher', now(), 0, 0, {seen})");
-    db.run(&note("pg_current_snapshot()")).await;
+    db.run("select rowcast.note_node('a', '0', 'here', 'publisher', now(), 0, 0, pg_current_snapshot())").await;
     write(&db, 0..1).await;
     // half of the retention later another segment is opened, and the first one is closed
     let mut done = String::new();
@@ -485,8 +484,7 @@ async fn the_outbox_keeps_what_a_node_has_not_read() {
     }
     assert!(done.contains("is kept: a node has not read it yet"), "{done}");
     assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "1");
-    db.run(&note("pg_current_snapshot()")).await;
-    assert!(db.text("rowcast.prune()").await.contains("is emptied"));
+    db.pruned("is emptied").await;
     assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "0");
 }
 

@@ -495,6 +495,53 @@ async fn a_claim_that_does_not_follow_its_table_any_more_shows_nothing() {
     server.stop().await.unwrap();
 }
 
+/// While changes are left out nobody is told who is a member since.
+#[tokio::test]
+async fn a_claim_shows_nothing_while_capture_is_paused() {
+    let (db, server) = clinics().await;
+    let (_, mut seven) = pets_of(&server, "7").await;
+    let path = format!("/rows/pets?token={}", vet("7"));
+    assert_eq!(server.get(&path).await.0, 200);
+    db.run("select rowcast.pause(); delete from staff where user_id = 7; insert into pets values (5, 1, 'New')").await;
+    let refused = next(&mut seven).await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("forbidden")), "{refused}");
+    assert_eq!(server.get(&path).await.0, 403);
+    assert_eq!(db.text("select state from rowcast.health where finding = 'claims'").await, "fail");
+    db.run("select rowcast.resume()").await;
+    while server.get(&path).await.0 != 200 {}
+    assert_eq!(server.get(&path).await.1.trim(), "[]");
+    // a full outbox is the same, of which nobody tells: the servers look each ten seconds
+    db.run("insert into staff (user_id, clinic) values (7, 1)").await;
+    while server.get(&path).await.1.trim() == "[]" {}
+    while server.get(&path).await.0 != 403 {
+        // again, where a prune has found room meanwhile
+        db.run("select setval('rowcast.capture_state', last_value % 3 + 3) from rowcast.capture_state").await;
+    }
+    server.stop().await.unwrap();
+}
+
+/// `rowcast.watched` names what a claim follows, with a remedy like any other.
+#[tokio::test]
+async fn the_remedy_of_what_a_claim_follows_makes_it_no_channel_of_clients() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table staff (user_id int primary key, clinic int);
+         select rowcast.claim('clinics', 'select clinic from public.staff where user_id = {sub}::int')",
+    )
+    .await;
+    for fault in [
+        "drop trigger \"!rowcast\" on staff",
+        "alter table staff rename to staff_old; create table staff (user_id int primary key, clinic int)",
+        "drop table staff; create table staff (user_id int primary key, clinic int)",
+    ] {
+        db.run(fault).await;
+        let remedy = db.text("select remedy from rowcast.watched where channel = '.staff'").await;
+        assert!(remedy.contains("rowcast.watch("), "{fault}: {remedy}");
+        db.run(&remedy).await;
+        assert_eq!(db.text("select unlisted from rowcast.channel where name = '.staff'").await, "true", "{fault}");
+    }
+}
+
 /// Its program would take the claim from tokens.
 #[tokio::test]
 async fn no_claim_is_stated_beside_a_node_of_an_older_version() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::ChildStderr;
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 
@@ -144,8 +145,9 @@ async fn sigterm_drains_a_real_process_and_its_log_holds_no_row() {
 async fn the_rows_of_watched_tables_have_types() {
     let db = TestDatabase::new().await;
     db.run(
-        "create type mood as enum ('calm', 'wild'); create domain weight as numeric not null;
-         create table pets (pet_id int primary key, mood mood, weight weight, tags text[], chip text, extra jsonb);
+        "create type mood as enum ('calm', 'wild'); create domain weight as numeric not null; create domain kilo as weight;
+         create type level as enum ('low'); create table pets (pet_id int primary key, mood mood, weight weight, tags text[],
+           chip text, extra jsonb, file oid, kilos kilo[], level level);
          select rowcast.watch('pets', exclude => '{chip}'); select rowcast.create_channel('news')",
     )
     .await;
@@ -155,8 +157,34 @@ async fn the_rows_of_watched_tables_have_types() {
     assert_eq!(
         body,
         "  pets: {\n    pet_id: number;\n    mood: \"calm\" | \"wild\" | null;\n    weight: Numeric;\n    \
-         tags: Array<string | null> | null;\n    extra: unknown | null;\n  };\n}\n"
+         tags: Array<string | null> | null;\n    extra: unknown | null;\n    file: string | null;\n    \
+         kilos: Array<Numeric | null> | null;\n    level: \"low\" | null;\n  };\n}\n"
     );
+    // a cast says what the JSON of a type is
+    db.run(
+        "create function level_json(level) returns json language sql immutable as $$ select json_build_object('level', $1::text) $$;
+         create cast (level as json) with function level_json(level)",
+    )
+    .await;
+    let (_, text) = run(&db.url, &["types"]).await;
+    assert!(text.contains("    level: unknown | null;\n"), "{text}");
+}
+
+/// As in `rowcast doctor | head -1`.
+#[tokio::test]
+async fn a_closed_pipe_stops_nothing() {
+    let db = TestDatabase::new().await;
+    db.run("create table a (id int primary key); create table b (id int primary key)").await;
+    for arguments in [&["watch", "--schema", "public"][..], &["doctor"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = rowcast(&db.url);
+        command.args(arguments).stdout(writer).stderr(Stdio::piped());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        assert_eq!(db.text("select count(*) from rowcast.watched").await, "2", "{arguments:?}");
+    }
 }
 
 #[tokio::test]
@@ -180,9 +208,7 @@ async fn another_log_level_needs_no_restart() {
                 tokio::task::yield_now().await
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), shows)
-            .await
-            .unwrap_or_else(|_| panic!("no {text}: {}", written()));
+        tokio::time::timeout(PATIENCE, shows).await.unwrap_or_else(|_| panic!("no {text}: {}", written()));
     };
     until("source_live").await;
     let hang_up = || Command::new("kill").args(["-HUP", &process.id().unwrap().to_string()]).status().unwrap();
@@ -356,6 +382,24 @@ async fn settings_are_checked_without_a_database() {
     }
 }
 
+/// A password is not for the environment: each command takes the URL as `serve` does.
+#[tokio::test]
+async fn the_url_of_the_database_may_stand_in_a_file() {
+    let db = TestDatabase::new().await;
+    let file = std::env::temp_dir().join(format!("rowcast-url-{}", std::process::id()));
+    std::fs::write(&file, format!("{}\n", db.url)).unwrap();
+    let (code, said) = run(&format!("@{}", file.display()), &["types"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::remove_file(&file).unwrap();
+    let (code, said) = run("@/nowhere/url", &["types"]).await;
+    assert!(code != Some(0) && said.contains("cannot read /nowhere/url"), "{code:?} {said}");
+    // an empty one is none
+    let mut command = rowcast(&db.url);
+    command.arg("types").env("ROWCAST_DATABASE_URL", "");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Somebody on call reads the log at night: a database that is away is one event, each line says which it is, and the driver's
 /// own lines, which have none, are not among them.
 #[tokio::test]
@@ -380,7 +424,11 @@ async fn an_outage_of_the_database_is_one_event() {
     let outage = async { while served.reads().await {} };
     let _ = tokio::time::timeout(Duration::from_secs(13), outage).await;
     let events: Vec<_> = served.log.iter().map(|line| line["event"].as_str().unwrap_or("none")).collect();
-    assert_eq!(events[before..], ["source_down", "reconnect_failed"], "{:?}", &served.log[before..]);
+    // a task that asks the database at the very moment may find the outage before the relay does
+    let (of_relay, others): (Vec<&str>, Vec<&str>) =
+        events[before..].iter().partition(|event| ["source_down", "reconnect_failed"].contains(event));
+    assert_eq!(of_relay, ["source_down", "reconnect_failed"], "{:?}", &served.log[before..]);
+    assert!(others.is_empty() || (others.len() == 1 && events[before] == others[0]), "{:?}", &served.log[before..]);
     assert!(served.log.iter().all(|line| line["event"].is_string()), "{:?}", served.log);
     // and says which of many servers writes it, by the name that is in the database
     let node = served.log[0]["node"].as_str().expect("a name");

@@ -1,16 +1,12 @@
 //! The life of a table: whoever alters, exchanges or drops it, subscribers are right or told `gap`, and `rowcast.watched`
 //! says what to do; its remedy works when it is pasted.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
-
-/// The channels are read again each ten seconds.
-const NOTICED: Duration = Duration::from_secs(25);
 
 /// The rows of a channel; the code of the error where they cannot be had.
 async fn rows(server: &TestServer, path: &str) -> Result<Vec<Value>, String> {
@@ -146,12 +142,12 @@ async fn a_column_that_is_added_beside_an_excluded_one_is_in_snapshots_at_once()
     // rows that were read up to a second before are given to others too
     let shown = Ok(vec![json!({"id": 1, "added": "x", "Ä b": null})]);
     let comes = async { while rows(&server, "/ws/pets").await != shown {} };
-    timeout(NOTICED, comes).await.unwrap();
+    timeout(PATIENCE, comes).await.unwrap();
     assert_eq!(drift(&db, "pets").await.0, "none");
     // also where nobody asks
     db.run("alter table pets add column later int").await;
     let comes = async { while drift(&db, "pets").await.0 != "none" {} };
-    assert!(timeout(NOTICED, comes).await.is_ok(), "{:?}", drift(&db, "pets").await);
+    assert!(timeout(PATIENCE, comes).await.is_ok(), "{:?}", drift(&db, "pets").await);
     // a table that the DBA wants to have no snapshots of has none
     db.run("alter table calm add column added text").await;
     assert_eq!(rows(&server, "/ws/calm").await, Err("no_snapshot".to_owned()));
@@ -234,7 +230,7 @@ async fn a_page_that_is_open_while_a_column_is_retyped_loads_again() {
     .await;
     let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
     let (mut open, place) = server.subscribed_at("/ws/job").await;
-    timeout(NOTICED, async {
+    timeout(PATIENCE, async {
         while db.text("select count(*) from rowcast.channel where form is null").await != "0" {
             tokio::task::yield_now().await;
         }
@@ -267,6 +263,33 @@ async fn a_table_that_is_made_anew_is_a_gap_for_open_pages() {
     assert_eq!(open.gap().await, "policy");
     assert_eq!(open.message().await["data"], json!({"id": 2}));
     server.stop().await.unwrap();
+}
+
+/// `drop table; create table`, or an exchange whose last step drops the old one.
+#[tokio::test]
+async fn the_remedy_of_a_table_that_was_made_anew_keeps_what_was_excluded() {
+    let db = TestDatabase::new().await;
+    db.run("create table users (id int primary key, pw text); select rowcast.watch('users', exclude => '{pw}'); select rowcast.keep_briefly('users')").await;
+    db.run("drop table users; create table users (id int primary key, pw text)").await;
+    let (said, remedy) = drift(&db, "users").await;
+    assert!(said.starts_with("the channel was given for the table public.users, which is another table now"), "{said}");
+    db.run(&remedy).await;
+    assert_eq!(db.text("select (state, exclude, briefly) from rowcast.watched").await, "(live,{pw},t)");
+    db.run("insert into users values (1, 'TOPSECRET')").await;
+    assert_eq!(db.text("select new::text from rowcast.outbox_3 where op = 'I'").await, r#"{"id":1,"pw":null}"#);
+}
+
+#[tokio::test]
+async fn the_remedy_of_a_policy_that_names_another_column_says_which_calls_there_are() {
+    let db = TestDatabase::new().await;
+    db.run("create table cats (id int primary key, name text); select rowcast.watch('cats'); select rowcast.allow('cats', 'vet', null, '{id,name}')").await;
+    db.run("alter table cats rename name to former; alter table cats add name text").await;
+    let (said, remedy) = drift(&db, "cats").await;
+    assert!(said.starts_with("a policy names a column that is another one now"), "{said}");
+    let call =
+        db.text(&format!("select substring(drift from 'select .*') from ({}) e", remedy.trim_end_matches(';'))).await;
+    db.run(&call).await;
+    assert_eq!(db.text("select count(*) from rowcast.watched where drift is not null").await, "0");
 }
 
 #[tokio::test]
@@ -339,23 +362,30 @@ async fn channels_are_adopted_where_tables_and_columns_have_their_numbers() {
     let db = TestDatabase::new().await;
     db.run("create table pets (id int primary key, name text, secret text); create table rooms (id int primary key, beds int);
             create table visits (id int primary key);
-            select rowcast.watch('pets', exclude => '{secret}'), rowcast.watch('rooms'), rowcast.watch('visits');
-            select rowcast.allow('pets', 'vet'); select rowcast.note_forms();
+            create table cats (id int primary key, name text);
+            select rowcast.watch('pets', exclude => '{secret}'), rowcast.watch('rooms'), rowcast.watch('visits'), rowcast.watch('cats');
+            select rowcast.allow('pets', 'vet'), rowcast.allow('cats', 'vet', columns => '{id,name}');
+            alter table cats rename name to former; alter table cats add name text; select rowcast.note_forms();
             -- as in another cluster
+            alter table rowcast.channel disable trigger note_exposure;
             update rowcast.channel set origin = '7 ' || origin; update rowcast.policy set origin = '7 ' || origin;
+            alter table rowcast.channel enable trigger note_exposure;
             alter table rooms drop column beds; alter table rooms add column beds int;
             update rowcast.channel set form = null where name = 'visits'")
         .await;
     let off = "select string_agg(state, ' ') from rowcast.watched";
-    assert_eq!(db.text(off).await, "off off off");
+    assert_eq!(db.text(off).await, "off off off off");
     let adopted =
         "select string_agg(channel || ': ' || split_part(done, ':', 1), '; ' order by channel) from rowcast.adopt()";
     assert_eq!(
         db.text(adopted).await,
-        "pets: adopted; rooms: its columns have other numbers or names; visits: nothing tells what its columns were"
+        "cats: adopted; pets: adopted; rooms: its columns have other numbers or names; visits: nothing tells what its columns were"
     );
-    assert_eq!(db.text("select string_agg(channel, ' ') from rowcast.watched where state = 'live'").await, "pets");
+    assert_eq!(db.text("select string_agg(channel, ' ') from rowcast.watched where state = 'live'").await, "cats pets");
     assert_eq!(db.text("select string_agg(exposure, ' ' order by \"column\") from rowcast.exposure where channel = 'pets' and role = 'vet'").await, "seen seen excluded");
+    let drifted =
+        "select exposure from rowcast.exposure where channel = 'cats' and role = 'vet' and \"column\" = 'name'";
+    assert_eq!(db.text(drifted).await, "drifted", "the policy means the column that had the name");
     let server = TestServer::start(&db.url);
     let mut open = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1, 'a', 'hush')").await;
@@ -392,7 +422,7 @@ async fn a_table_that_is_renamed_while_its_rows_are_asked_for_is_read_all_the_sa
         other.batch_execute(&format!("begin; {rename}")).await.unwrap();
         let asks = rows(&server, "/ws/job");
         let commits = commit_once_somebody_waits(&db, &other);
-        let (rows, ()) = timeout(NOTICED, Box::pin(async { tokio::join!(asks, commits) }))
+        let (rows, ()) = timeout(PATIENCE, Box::pin(async { tokio::join!(asks, commits) }))
             .await
             .expect("the snapshot waits for the lock");
         assert_eq!(rows.map(|rows| rows[0]["id"].clone()), Ok(json!(1)), "{rename}");
@@ -418,7 +448,7 @@ async fn a_table_that_takes_the_name_while_the_rows_are_asked_for_is_not_read() 
         .unwrap();
     let asks = rows(&server, "/ws/job");
     let commits = commit_once_somebody_waits(&db, &other);
-    let (rows, ()) = timeout(NOTICED, Box::pin(async { tokio::join!(asks, commits) }))
+    let (rows, ()) = timeout(PATIENCE, Box::pin(async { tokio::join!(asks, commits) }))
         .await
         .expect("the snapshot waits for the lock");
     assert!(rows.is_err(), "rows of the table that was not watched: {rows:?}");

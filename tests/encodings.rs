@@ -1,8 +1,10 @@
 //! Databases that are not in UTF-8, and bytes in them that nobody can read.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
-use super::support::postgres::TestDatabase;
+use super::support::postgres::{TestDatabase, connect};
 use super::support::server::TestServer;
 
 /// A session that sends bytes as they are, as an old program does: what is written stands in the literal as `\x..`.
@@ -167,4 +169,64 @@ async fn no_name_of_a_column_is_in_the_way_of_capture_snapshots_rules_or_notific
         assert_eq!(live.message().await["data"], serde_json::json!({*name: 8, "other": "1 day"}), "{name}");
     }
     server.stop().await.unwrap();
+}
+
+/// Roles and their settings are shared by databases of several encodings, and nobody converts them.
+#[tokio::test]
+async fn who_writes_may_have_a_name_of_another_encoding() {
+    let (latin, db) = (TestDatabase::in_encoding("LATIN1").await, TestDatabase::new().await);
+    db.run("create table pets (id int primary key); select rowcast.watch('pets'); grant insert on pets to public")
+        .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/pets").await;
+    let plain = format!("zoe_{}", std::process::id());
+    // an é at the end is the first byte of a character of three
+    let named = format!("{plain}é");
+    latin
+        .run(&format!(
+            r#"create role "{named}" login superuser password 'secret'; create role {plain} login password 'secret'; alter role {plain} set rowcast.actor = 'Zoé'"#
+        ))
+        .await;
+    let client = connect(&db.url_of(&plain)).await;
+    client.batch_execute("insert into pets values (1)").await.unwrap();
+    // in this database nobody can type its name
+    let bytes = [plain.as_bytes(), b"\xe9"].concat();
+    let psql = rowcast::demo::cluster::find_programs().expect("psql, from Postgres's own programs").join("psql");
+    let (_, place) = db.url.split_once('@').unwrap();
+    let output = tokio::process::Command::new(psql)
+        .args(["-qX", "-v", "ON_ERROR_STOP=1", "-c", "insert into pets values (2)", "-U"])
+        .arg(OsStr::from_bytes(&bytes))
+        .arg(format!("postgres://{place}"))
+        .env("PGPASSWORD", "secret")
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for id in 1..=2 {
+        assert_eq!(socket.message().await["data"]["id"], id);
+    }
+    let written =
+        "select string_agg(encode(textsend(actor), 'hex'), ' ' order by id) from rowcast.outbox where op = 'I'";
+    let hex: String = plain.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let actors = db.text(written).await;
+    assert!(actors.starts_with(&format!("5a6fe9 {hex}e9")), "{actors}");
+    server.stop().await.unwrap();
+    drop(client);
+    latin.run(&format!(r#"drop role "{named}"; drop role {plain}"#)).await;
+}
+
+/// A client orders text by its characters; a server, by the bytes of the database's encoding.
+#[tokio::test]
+async fn an_order_by_text_is_refused_where_clients_would_have_another_one() {
+    for (encoding, code) in [("WIN1251", 400), ("LATIN1", 200), ("SQL_ASCII", 200)] {
+        let db = TestDatabase::in_encoding(encoding).await;
+        db.run("create table people (id int primary key, name text); select rowcast.watch('people')").await;
+        write_bytes(&db, r"insert into people values (1, E'\xb8'), (2, E'\xe0')").await;
+        let server = TestServer::start(&db.url);
+        server.subscribed("/ws/people").await;
+        let (got, text) = server.get("/rows/people?order=name").await;
+        assert_eq!(got, code, "{encoding}: {text}");
+        assert_eq!(server.get("/rows/people?order=id").await.0, 200, "{encoding}");
+        server.stop().await.unwrap();
+    }
 }

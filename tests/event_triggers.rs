@@ -183,3 +183,39 @@ async fn an_update_by_a_role_without_superuser_takes_back_what_is_given_away() {
     ))
     .await;
 }
+
+/// "Secure by default": whatever is made gets row security, without a policy.
+#[tokio::test]
+async fn row_security_on_tables_of_rowcast_fails_no_write() {
+    let db = TestDatabase::empty().await;
+    db.run(
+        "create function public.secure() returns event_trigger language plpgsql as $$
+         declare made record;
+         begin
+           for made in select * from pg_event_trigger_ddl_commands() where object_type = 'table' loop
+             execute format('alter table %s enable row level security', made.object_identity);
+           end loop;
+         end $$;
+         create event trigger secure on ddl_command_end when tag in ('CREATE TABLE') execute function public.secure()",
+    )
+    .await;
+    migrated(&db).await.unwrap();
+    let role = db.text("select 'writer_of_' || current_database()").await;
+    db.run(&format!(
+        "create table pets (id int primary key); alter table pets disable row level security; select rowcast.watch('pets');
+         create role {role} login password 'secret'; grant insert on pets to {role}"
+    ))
+    .await;
+    let writer = connect(&db.url_of(&role)).await;
+    writer.batch_execute("insert into pets values (1)").await.unwrap();
+    // later, by a script
+    db.run("alter table rowcast.outbox_0 enable row level security").await;
+    assert!(writer.batch_execute("insert into pets values (2)").await.is_err());
+    let finding = |column: &str| format!("select {column} from rowcast.health where finding = 'capture'");
+    assert_eq!(db.text(&finding("state")).await, "fail");
+    let remedy = db.text(&finding("remedy")).await;
+    db.run(&remedy).await;
+    assert_eq!(db.text(&finding("state")).await, "ok");
+    writer.batch_execute("insert into pets values (2)").await.unwrap();
+    assert_eq!(db.text("select count(*) from rowcast.recent where action = 'created'").await, "2");
+}

@@ -14,6 +14,9 @@ use super::support::server::TestServer;
 use super::support::socket::Socket;
 
 const SECRET: &str = "a secret that only the tests know";
+/// Of 500 rows, 7 MB together.
+const NOTES: &str = "create table notes (id int primary key, note text); select rowcast.watch('notes');
+    insert into notes select n, repeat(md5(n::text), 450) from generate_series(1, 500) n";
 const PETS: &str = "create table pets (id int primary key, name text, owner text); select rowcast.watch('pets')";
 
 fn token(claims: Value) -> String {
@@ -137,6 +140,8 @@ async fn who_asks_for_one_snapshot_comes_before_anothers_second() {
     for _ in 0..60 {
         mute.push(server.mute(&format!("/ws/pets?snapshot=true&token={five}")).await);
     }
+    // also where the other one has asked for the same, and waits for a turn
+    mute.push(server.mute(&format!("/ws/quiet?snapshot=true&token={five}")).await);
     let began = Instant::now();
     let mut calm =
         Socket::connect(server.address, &format!("/ws/quiet?snapshot=true&token={six}"), None).await.unwrap();
@@ -242,6 +247,69 @@ async fn messages_that_never_end_take_a_bounded_part_of_the_memory() {
 }
 
 #[tokio::test]
+async fn pages_that_nobody_takes_hold_a_bounded_part_of_the_memory() {
+    let db = TestDatabase::new().await;
+    db.run(NOTES).await;
+    let server = Process::serve(&db.url, 0, &[]).await;
+    let mut sockets = Vec::new();
+    for _ in 0..3 {
+        let mut socket = Socket::connect(server.address, "/ws/notes", None).await.unwrap();
+        assert_eq!(socket.message().await["type"], "subscribed");
+        sockets.push(socket);
+    }
+    let read = || async {
+        let metrics = server.get("/metrics").await.1;
+        let name = r#"rowcast_pages_total{from="database"} "#;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+        count.and_then(|count| count.parse::<f64>().ok()).unwrap_or_default()
+    };
+    let before = server.resident();
+    // 7 MB each, and none of them the same; nobody reads them
+    for (at, socket) in (0..).zip(&mut sockets) {
+        for n in 0..30 {
+            let limit = 500 - 30 * at - n;
+            socket.send(&format!(r#"{{"type":"rows","channel":"notes","limit":{limit},"ref":{n}}}"#)).await;
+        }
+        while read().await < f64::from(30 * (at + 1)) {}
+    }
+    // of 650 MB; what was read a moment ago is kept, eight are being read, and freed memory may stay with the process
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 450 << 20, "{} MiB", grown >> 20);
+    // of those that there was no memory for the client hears, and asks again
+    let (mut refused, mut answered) = (0, 0);
+    while refused + answered < 30 {
+        let message = sockets[0].message().await;
+        refused += u32::from(message["code"] == "unanswered");
+        answered += u32::from(message["last"] == true);
+    }
+    assert!(refused > 0 && answered > 0, "{refused} {answered}");
+}
+
+#[tokio::test]
+async fn pages_with_which_subscriptions_begin_are_read_as_their_socket_takes_them() {
+    let db = TestDatabase::new().await;
+    db.run(NOTES).await;
+    let server = TestServer::start(&db.url);
+    let (mut mute, mut other) = (server.subscribed("/ws/notes").await, server.subscribed("/ws/notes").await);
+    for n in 0..30 {
+        let command =
+            format!(r#"{{"type":"subscribe","channel":"notes","view":"v{n}","rows":{{"limit":{}}}}}"#, 500 - n);
+        mute.send(&command).await;
+    }
+    other.send(r#"{"type":"rows","channel":"notes","limit":1}"#).await;
+    assert_eq!(other.message().await["last"], true);
+    let metrics = server.get("/metrics").await.1;
+    let read = metrics.lines().find_map(|line| line.strip_prefix(r#"rowcast_pages_total{from="database"} "#)).unwrap();
+    assert!(read.parse::<f64>().unwrap() < 10.0, "{read} pages were read");
+    // all of them begin as they are taken
+    let mut begun = 0;
+    while begun < 30 {
+        begun += u32::from(mute.message().await["type"] == "subscribed");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn forged_tokens_are_not_looked_at_for_long() {
     let db = TestDatabase::new().await;
     db.run(PETS).await;
@@ -286,4 +354,79 @@ async fn a_user_has_so_many_distinct_filters_over_all_sockets() {
     assert_eq!(one.message().await["type"], "subscribed", "the whole channel is no filter");
     let _other = server.subscribed(&path("id=eq.3", &six)).await;
     server.stop().await.unwrap();
+}
+
+/// An event stream takes more descriptors than its connection; what it took is given back, also where it is refused.
+#[tokio::test]
+async fn requests_for_streams_on_one_connection_take_no_descriptors_for_ever() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = Process::serve(&db.url, 300, &[]).await;
+    let mut hostile = TcpStream::connect(server.address).await.unwrap();
+    let requests = "GET /sse/ HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(200);
+    let _ = hostile.write_all(requests.as_bytes()).await;
+    // until all are answered, or the server has closed the connection, of which this end stays open
+    let (mut answers, mut chunk) = (String::new(), [0; 4096]);
+    while answers.matches("HTTP/1.1").count() < 200 {
+        match hostile.read(&mut chunk).await {
+            Ok(0) | Err(_) => break,
+            Ok(length) => answers += &String::from_utf8_lossy(&chunk[..length]),
+        }
+    }
+    assert_eq!(server.get("/websocket/status").await.0, 200);
+    // one after the other, each on a connection of its own
+    for _ in 0..200 {
+        assert_eq!(server.get("/sse/").await.0, 404);
+    }
+    drop(hostile);
+}
+
+/// A connection that asks for a stream with these commands.
+async fn commands(server: &Process, text: &str, token: Option<&str>) -> TcpStream {
+    let mut tcp = TcpStream::connect(server.address).await.unwrap();
+    let bearer = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+    let length = text.len();
+    let head = format!("POST /sse HTTP/1.1\r\nhost: localhost\r\n{bearer}content-length: {length}\r\n\r\n");
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    // one that is refused may be closed before
+    let _ = tcp.write_all(text.as_bytes()).await;
+    tcp
+}
+
+async fn status_of(tcp: &mut TcpStream) -> u16 {
+    let mut line = [0; 12];
+    tcp.read_exact(&mut line).await.unwrap();
+    std::str::from_utf8(&line[9..]).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn commands_of_a_stream_are_bounded_as_on_a_socket() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = Process::serve(&db.url, 0, &["--jwt-secret", SECRET]).await;
+    let long = format!("{}\n", json!({"type": "subscribe", "channel": "pets", "ref": "x".repeat(70_000)}));
+    let mut stranger = commands(&server, &long, None).await;
+    assert_eq!(status_of(&mut stranger).await, 413, "who has brought no token says less");
+    let mut member = commands(&server, &long, Some(&token(json!({"sub": "1"})))).await;
+    assert_eq!(status_of(&mut member).await, 200);
+}
+
+#[tokio::test]
+async fn commands_that_never_end_take_a_bounded_part_of_the_memory() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    let server = Process::serve(&db.url, 0, &[]).await;
+    let before = server.resident();
+    let mut open = Vec::new();
+    // 100 MB of commands whose end does not come; each chunk has one byte
+    let body = "1\r\n \r\n".repeat(1 << 20);
+    for _ in 0..20 {
+        let mut tcp = TcpStream::connect(server.address).await.unwrap();
+        tcp.write_all(b"POST /sse HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        let _ = tcp.write_all(&body.as_bytes()[..body.len() - 6]).await;
+        open.push(tcp);
+    }
+    let most = server.resident();
+    assert!(most < before + (96 << 20), "{before}, {most}");
+    assert_eq!(server.get("/healthz").await.0, 200);
 }

@@ -111,6 +111,19 @@ async fn status(server: &TestServer, path: &str) -> u16 {
 
 #[tokio::test]
 async fn an_exclusion_reaches_what_the_server_has_in_memory() {
+    an_exclusion_reaches_memory(EXCLUDE).await;
+}
+
+/// A load script, or a subscriber, states it in a session that fires no ordinary trigger.
+#[tokio::test]
+async fn an_exclusion_by_a_replicas_session_reaches_what_the_server_has_in_memory() {
+    an_exclusion_reaches_memory(&format!(
+        "set session_replication_role = replica; {EXCLUDE}; reset session_replication_role"
+    ))
+    .await;
+}
+
+async fn an_exclusion_reaches_memory(exclude: &str) {
     let db = TestDatabase::new().await;
     db.run(LEAKY).await;
     let server = TestServer::start(&db.url);
@@ -123,7 +136,7 @@ async fn an_exclusion_reaches_what_the_server_has_in_memory() {
         (user.message().await["data"]["id"].clone(), user.message().await["data"]["id"].clone()),
         (1.into(), 1.into())
     );
-    db.run(EXCLUDE).await;
+    db.run(exclude).await;
     // who is there loads again, and goes on without the column
     assert!(is_gap(&open.message().await, "policy"));
     assert!(is_gap(&user.message().await, "policy"));
@@ -600,6 +613,9 @@ async fn a_policy_means_the_columns_that_had_its_names_when_it_was_stated() {
     db.run("alter table rn drop column pub; alter table rn rename column private to pub").await;
     db.run("insert into rn values (3, 'PRIVATE')").await;
     assert_gap_or(&mut late, json!({"id": 3})).await;
+    // nor in which order its values lie
+    assert_eq!(server.get(&as_role("/rows/rn?order=id", "late")).await.0, 200);
+    assert_eq!(server.get(&as_role("/rows/rn?order=pub", "late")).await.0, 400);
     server.stop().await.unwrap();
 }
 
@@ -650,6 +666,24 @@ async fn tokens_of_both_secrets_are_good_while_one_replaces_the_other() {
     server.subscribed(&format!("/ws/pets?token={}", token_by(new, json!({"role": "vet"})))).await;
     assert_eq!(status(&server, &format!("/ws/pets?token={}", token_by(old, json!({"role": "vet"})))).await, 401);
     server.stop().await.unwrap();
+}
+
+/// What a relay leaves out, behind a pause or a prune, may have said whose tokens are good no longer.
+#[tokio::test]
+async fn a_revocation_that_the_relay_skips_counts_all_the_same() {
+    let (db, redis) = (TestDatabase::new().await, TestRedis::start().await);
+    db.run(PETS).await;
+    let path = format!("/ws/user/7?token={}", token(json!({"sub": "7", "role": "vet", "iat": now() - 60})));
+    let publisher = TestServer::start_with(&db.url, &[("publish", &redis.url()), ("jwt-secret", SECRET)]);
+    let gateway = TestServer::start_with("", &[("subscribe", &redis.url()), ("jwt-secret", SECRET)]);
+    let mut sockets = [publisher.subscribed(&path).await, gateway.subscribed(&path).await];
+    db.run("begin; select rowcast.pause(); select rowcast.revoke('7'); select rowcast.resume(); commit").await;
+    for (socket, node) in sockets.iter_mut().zip([&publisher, &gateway]) {
+        while socket.next_text().await.is_some() {}
+        assert_eq!(status(node, &path).await, 401);
+    }
+    gateway.stop().await.unwrap();
+    publisher.stop().await.unwrap();
 }
 
 #[tokio::test]

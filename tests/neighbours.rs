@@ -1,16 +1,12 @@
 //! What else is in a database: other schemas with the same names, tables that come later, logical replication, partitions
 //! that move, dumps by somebody else. Each remedy is pasted.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
-
-/// A relay looks each ten seconds.
-const NOTICED: Duration = Duration::from_secs(25);
 
 /// Waits until a statement says so.
 async fn comes_to(db: &TestDatabase, sql: &str, value: &str) {
@@ -19,7 +15,7 @@ async fn comes_to(db: &TestDatabase, sql: &str, value: &str) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(timeout(NOTICED, comes).await.is_ok(), "{sql} does not come to {value}, but to {}", db.text(sql).await);
+    assert!(timeout(PATIENCE, comes).await.is_ok(), "{sql} does not come to {value}, but to {}", db.text(sql).await);
 }
 
 async fn rowcast(url: &str, arguments: &[&str]) -> (bool, String) {
@@ -192,7 +188,10 @@ async fn the_configuration_is_printed_and_leads_to_the_same_one() {
     let db = TestDatabase::new().await;
     db.run(TABLES).await;
     db.run(
-        r#"select rowcast.configure('retention', '3 hours'), rowcast.configure('notify', 'empty'), rowcast.configure('row_bytes', '16 MB');
+        r#"select rowcast.configure('retention', '3 hours'), rowcast.configure('notify', 'empty'), rowcast.configure('row_bytes', '16 MB'),
+             rowcast.configure('order', 'any'), rowcast.configure('actor', 'hide'), rowcast.configure('brief_size', '2 GB'),
+             rowcast.configure('brief_retention', '2 hours'), rowcast.configure('outbox_size', '3 GB');
+           insert into rowcast.setting values ('capture', 'native');
            select rowcast.create_channel('news');
            select rowcast.watch('shop."Order"', channel => 'o''s', user_rule => 'select row.n from shop.users where id = row.id',
              notification => '{"k": "who", "it''s": "id"}', exclude => '{secret}', singular => 'bill', replicated => true);
@@ -207,9 +206,10 @@ async fn the_configuration_is_printed_and_leads_to_the_same_one() {
     let other = TestDatabase::new().await;
     other.run(TABLES).await;
     other.run("alter table pets rename column name to \"the name\"; alter table pets rename to animals").await;
-    // the filter of a policy names a column that is another one now
+    // no other server may have the library, and the filter of a policy names a column that is another one now
     let calls: Vec<&str> = printed.lines().filter(|call| !call.starts_with("-- ")).collect();
-    assert_eq!(calls.len() + 1, printed.lines().count(), "{printed}");
+    assert_eq!(calls.len() + 2, printed.lines().count(), "{printed}");
+    assert_eq!(calls.iter().filter(|call| call.contains("rowcast.configure")).count(), 8, "{printed}");
     for call in &calls {
         other.run(call).await;
     }
@@ -217,6 +217,26 @@ async fn the_configuration_is_printed_and_leads_to_the_same_one() {
     let state =
         "select string_agg(format('%s %s %s', channel, state, replicated), ', ' order by channel) from rowcast.watched";
     assert_eq!(other.text(state).await, db.text(state).await);
+}
+
+/// Whoever restores runs what is printed: what is a comment there is one in all its lines.
+#[tokio::test]
+async fn what_cannot_be_stated_again_is_a_comment_in_all_its_lines() {
+    let db = TestDatabase::new().await;
+    db.run(
+        r#"create table gone (id int primary key, u int);
+           create table root (id int) partition by list (id); create table part (id int);
+           select rowcast.watch('gone', user_rule => E'select row.u\n where row.u > 0'), rowcast.watch('part');
+           drop table gone; alter table part rename to "x
+alter role mallory superuser;--"; alter table root attach partition "x
+alter role mallory superuser;--" default"#,
+    )
+    .await;
+    let lines = "select string_agg(line, E'\\n') from rowcast.dump() call cross join regexp_split_to_table(call, E'[\\n\\r]') line
+                  where call like '--%'";
+    let printed = db.text(lines).await;
+    assert_eq!(printed.lines().count(), 5, "{printed}");
+    assert!(printed.lines().all(|line| line.starts_with("-- ")), "{printed}");
 }
 
 #[tokio::test]
@@ -368,6 +388,13 @@ async fn a_publication_for_all_tables_is_not_given_ours_unasked() {
     assert!(ok, "{said}");
     let finding = "select state || ' ' || detail from rowcast.health where finding = 'publications'";
     assert_eq!(db.text(finding).await, "warn FOR ALL TABLES, those of rowcast too: every_table");
+    db.run("create table pets (id int primary key, secret text); select rowcast.watch('pets', exclude => '{secret}')")
+        .await;
+    let untold = "select string_agg(c.relname, ' ') from pg_class c
+                   where c.relnamespace = 'rowcast'::regnamespace and c.relkind = 'r' and c.relpersistence = 'p'
+                     and c.relname !~ '^outbox' and c.relreplident <> 'f'
+                     and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary)";
+    assert_eq!(db.text(untold).await, "", "no row of these could be deleted or updated");
     db.run("drop publication every_table").await;
     assert_eq!(db.text(finding).await, "ok none has the tables of rowcast");
 }
@@ -404,7 +431,7 @@ async fn what_the_dba_states_is_not_overwritten_by_what_states_nothing() {
             dba.batch_execute("commit").await.unwrap();
         };
         let both = async { tokio::join!(relay.batch_execute(call), waits) };
-        timeout(NOTICED, Box::pin(both)).await.expect("it waits for the one before").0.unwrap();
+        timeout(PATIENCE, Box::pin(both)).await.expect("it waits for the one before").0.unwrap();
         assert_eq!(db.text("select given_exclude from rowcast.channel").await, "{ssn}", "{call}");
         db.run("select rowcast.unwatch('s.people'); delete from rowcast.stated_table; delete from rowcast.seen_table")
             .await;
@@ -501,6 +528,30 @@ async fn the_configuration_of_tables_that_are_gone_or_exchanged_hides_what_was_h
     ] {
         assert!(printed.contains(said), "{printed}");
     }
+}
+
+/// What cannot be stated anew is a comment, so that what follows it is stated.
+#[tokio::test]
+async fn the_configuration_that_names_columns_that_are_gone_can_be_run_as_a_whole() {
+    let db = TestDatabase::new().await;
+    let tables = "create table pets (id int primary key, title text, mail text, uid text); create table zoo (id int primary key)";
+    db.run(&tables.replace("title", "name")).await;
+    db.run(
+        r#"select rowcast.watch('pets', user_rule => 'uid', notification => '{"pet": "name"}');
+           select rowcast.allow('pets', 'vet', columns => '{id,mail}');
+           select rowcast.watch('pets', user_rule => 'uid', notification => '{"pet": "name"}', exclude => '{mail}');
+           alter table pets rename name to title; select rowcast.watch('zoo'); select rowcast.allow('zoo', 'vet')"#,
+    )
+    .await;
+    let printed = db.text("select string_agg(call, e'\n') from rowcast.dump() call").await;
+    for said in ["-- a column of its notification is gone", "-- a column is another one by now, gone or excluded"] {
+        assert!(printed.contains(said), "{printed}");
+    }
+    let other = TestDatabase::new().await;
+    other.run(tables).await;
+    other.run(&printed).await;
+    assert_eq!(other.text("select string_agg(channel, ' ') from rowcast.policy").await, "zoo", "{printed}");
+    assert_eq!(other.text("select string_agg(name, ' ') from rowcast.channel").await, "zoo", "{printed}");
 }
 
 #[tokio::test]

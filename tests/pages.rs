@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::read::GzDecoder;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -90,7 +92,8 @@ async fn pages_in_both_directions_are_the_rows_in_the_order_of_the_database() {
          select rowcast.watch('things')",
     )
     .await;
-    let server = TestServer::start(&db.url);
+    // as many pages a second as a quick machine gives
+    let server = TestServer::start_with(&db.url, &[("commands-per-second", "10000")]);
     let mut socket = server.subscribed("/ws/things").await;
     for (order, sql) in [
         ("", "part, id"),
@@ -243,6 +246,7 @@ async fn a_page_shows_what_the_policy_shows() {
         "create table pets (pet_id int primary key, owner text, name text, chip text);
          insert into pets select n, (n % 3)::text, 'pet ' || n, 'secret' from generate_series(1, 30) n;
          create table visits (visit_id int primary key, at date);
+         insert into visits select n, '2024-02-29' from generate_series(1, 30) n;
          select rowcast.watch('pets', exclude => '{chip}'), rowcast.watch('visits');
          select rowcast.allow('pets', 'owner', 'owner=eq.{sub}', '{pet_id,name}');
          select rowcast.allow('visits', 'owner', null, '{at}')",
@@ -273,6 +277,13 @@ async fn a_page_shows_what_the_policy_shows() {
         let refused = socket.message().await;
         assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!(code)), "{command}: {refused}");
     }
+    // nor from which of its keys on: that would tell what they are
+    let (_, cursor) = server.subscribed_at(&format!("/ws/visits?token={one}")).await;
+    let place = URL_SAFE_NO_PAD.encode(r#"[["visit_id","15"]]"#);
+    let path = format!("/ws/visits?snapshot=true&partial=true&since={cursor}~{place}&token={one}");
+    let mut placed = server.socket(&path).await;
+    assert_eq!(placed.gap().await, "bad_cursor");
+    assert_eq!(placed.message().await["rows"].as_array().unwrap().len(), 30);
     // another user's page is another one, also within the second
     let two = token("owner", "2");
     let (head, body) =
@@ -291,6 +302,53 @@ async fn a_page_shows_what_the_policy_shows() {
             break;
         }
     }
+    server.stop().await.unwrap();
+}
+
+/// DDL that takes a moment: whoever asked asks again, and nothing ends.
+#[tokio::test]
+async fn a_page_of_a_table_that_is_locked_can_be_asked_for_again() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key); insert into pets values (1); select rowcast.watch('pets')")
+        .await;
+    let server = TestServer::start(&db.url);
+    let mut socket = server.subscribed("/ws/pets").await;
+    let holder = db.another_client().await;
+    holder.batch_execute("begin; lock table pets in access exclusive mode").await.unwrap();
+    let command = json!({"type": "rows", "channel": "pets"});
+    socket.send(&command.to_string()).await;
+    let refused = socket.message().await;
+    assert_eq!((&refused["type"], &refused["code"]), (&json!("error"), &json!("unanswered")), "{refused}");
+    holder.batch_execute("commit").await.unwrap();
+    let (rows, _) = page(&mut socket, &command).await;
+    assert_eq!(rows, [json!({"pet_id": 1})]);
+    server.stop().await.unwrap();
+}
+
+/// The database cannot decide which rows this policy shows, so the server looks at others too.
+#[tokio::test]
+async fn a_partial_snapshot_names_no_key_of_a_row_that_its_holder_may_not_see() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, name text);
+         insert into pets select n, case n when 1 then 'Mine' else 'x' end from generate_series(1, 110000) n;
+         select rowcast.watch('pets'), rowcast.allow('pets', 'owner', 'name=ilike.mine')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let path = format!("/ws/pets?snapshot=true&partial=true&token={}", token("owner", "1"));
+    let mut socket = server.socket(&path).await;
+    let mut places = Vec::new();
+    loop {
+        let message = socket.message().await;
+        if message["type"] == "subscribed" {
+            break;
+        }
+        if let Some(cursor) = message["cursor"].as_str().filter(|_| message["last"] != true) {
+            places.push(URL_SAFE_NO_PAD.decode(cursor.rsplit('~').next().unwrap()).unwrap());
+        }
+    }
+    assert_eq!(places, [br#"[["pet_id","1"]]"#]);
     server.stop().await.unwrap();
 }
 
@@ -1001,6 +1059,13 @@ async fn a_page_that_waits_is_told_by_the_rights_that_hold_then() {
 
     // on a socket: it has fewer rights by then
     db.run(allow).await;
+    // the server knows it: else it would be a change of rights, too
+    loop {
+        let (status, body) = server.get(&format!("/rows/pets?token={one}")).await;
+        if status == 200 && pets(&serde_json::from_str(&body).unwrap()) == [1, 4, 7] {
+            break;
+        }
+    }
     {
         let mut socket = server.socket(&format!("/ws?token={clerk}")).await;
         let holder = Holder::of(&db, "pets").await;
@@ -1047,5 +1112,47 @@ async fn a_client_that_does_not_take_its_page_loses_its_connection() {
     let mut rest = Vec::new();
     let ended = slow.read_to_end(&mut rest).await;
     assert!(ended.is_err() || rest.len() < 12_600_000, "{} bytes", rest.len());
+    server.stop().await.unwrap();
+}
+
+/// A page of another origin may send its token in a header only where the browser was told so before (CORS).
+#[tokio::test]
+async fn a_page_of_an_allowed_origin_may_send_its_token_in_a_header() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets'); select rowcast.allow('pets', 'vet')")
+        .await;
+    let settings = [("jwt-secret", SECRET), ("origins", "https://clinic.example")];
+    let server = TestServer::start_with(&db.url, &settings);
+    let ask = async |method: &str, path: &str, origin: &str, headers: &str| {
+        let mut tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\norigin: {origin}\r\n{headers}connection: close\r\n\r\n"
+        );
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        tcp.read_to_string(&mut answer).await.unwrap();
+        answer.split_once("\r\n\r\n").unwrap().0.to_ascii_lowercase()
+    };
+    let (ours, other) = ("https://clinic.example", "https://evil.example");
+    let wish = "access-control-request-method: GET\r\naccess-control-request-headers: authorization\r\n";
+    for path in ["/rows/pets", "/sse/pets", "/sse"] {
+        let head = ask("OPTIONS", path, ours, wish).await;
+        assert!(head.starts_with("http/1.1 204"), "{path}: {head}");
+        assert!(head.contains("access-control-allow-origin: https://clinic.example"), "{path}: {head}");
+        assert!(head.contains("authorization"), "{path}: {head}");
+        let head = ask("OPTIONS", path, other, wish).await;
+        assert!(!head.starts_with("http/1.1 204") && !head.contains("access-control"), "{path}: {head}");
+    }
+    let vet = token("vet", "1");
+    let bearer = format!("authorization: Bearer {vet}\r\n");
+    // it has read the policies by then
+    server.subscribed(&format!("/ws/pets?token={vet}")).await;
+    let head = ask("GET", "/rows/pets", ours, &bearer).await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("access-control-expose-headers: etag"), "{head}");
+    // a refusal can be read, too
+    let head = ask("GET", "/rows/pets", ours, "authorization: Bearer expired\r\n").await;
+    assert!(head.starts_with("http/1.1 401") && head.contains("access-control-allow-origin"), "{head}");
+    let head = ask("GET", "/rows/pets", other, &bearer).await;
+    assert!(head.starts_with("http/1.1 403") && !head.contains("access-control"), "{head}");
     server.stop().await.unwrap();
 }

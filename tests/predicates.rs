@@ -8,6 +8,7 @@ use rowcast::change::{Column, ValueKind};
 use rowcast::condition;
 use rowcast::delivery::scope::projection::Projection;
 use rowcast::delivery::scope::selection::Selection;
+use rowcast::delivery::scope::telling::Telling;
 use rowcast::source::predicate;
 use serde_json::json;
 
@@ -364,9 +365,13 @@ async fn sample(rng: &mut Rng) -> (TestDatabase, Vec<(&'static Sort, ValueKind)>
 }
 
 fn known(columns: &[(&Sort, ValueKind)]) -> Vec<Column> {
-    let id = Column { name: "id".into(), kind: ValueKind::Integer, number: 1 };
-    let others =
-        columns.iter().zip(2..).map(|((sort, kind), number)| Column { name: sort.name.into(), kind: *kind, number });
+    let id = Column { name: "id".into(), kind: ValueKind::Integer, number: 1, is_key: false };
+    let others = columns.iter().zip(2..).map(|((sort, kind), number)| Column {
+        name: sort.name.into(),
+        kind: *kind,
+        number,
+        is_key: false,
+    });
     [id].into_iter().chain(others).collect()
 }
 
@@ -385,7 +390,7 @@ async fn the_database_is_asked_for_all_that_a_filter_admits_and_for_no_more_wher
     let mut cases = Vec::new();
     while cases.len() < CASES {
         let asked = asked(rng, &columns, 3);
-        let selection = Selection::new([asked.alone.clone()], None, false);
+        let selection = Selection::new([asked.alone.clone()], None, Telling::default());
         let projection = match Projection::compile(&selection, Some(&known)) {
             Ok(projection) => projection,
             Err(unfit) => panic!("{}: {unfit:?}", asked.alone),
@@ -448,7 +453,7 @@ async fn a_snapshot_has_the_rows_that_satisfy_the_filter() {
     let mut told = 0;
     for case in 0..60 {
         let filters: Vec<String> = (0..rng.usize(1..3)).map(|_| asked(rng, &columns, 3).alone).collect();
-        let selection = Selection::new(filters.clone(), None, false);
+        let selection = Selection::new(filters.clone(), None, Telling::default());
         let projection = Projection::compile(&selection, Some(&known)).unwrap();
         let admitted = rows.iter().filter(|row| projection.row(row.get(1)).is_some()).map(|row| row.get::<_, i32>(0));
         let admitted: BTreeSet<i64> = admitted.map(i64::from).collect();
@@ -503,7 +508,8 @@ async fn an_index_finds_what_a_filter_asks_for() {
         "or=(i8.eq.7,t.eq.a)",
         "and=(t.eq.a,i4.not.eq.3,v.ilike.x*)",
     ] {
-        let projection = Projection::compile(&Selection::new([filter.to_owned()], None, false), Some(&known));
+        let projection =
+            Projection::compile(&Selection::new([filter.to_owned()], None, Telling::default()), Some(&known));
         let Ok(projection) = projection else {
             assert!(filter.starts_with("fold") || filter.starts_with("dt"), "{filter}: a Postgres without ICU");
             continue;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use futures_util::SinkExt as _;
 use nix::sys::signal::Signal;
@@ -10,7 +10,9 @@ use nix::unistd::Pid;
 use rowcast::incarnations::{Incarnation, Incarnations};
 use rowcast::source::position::Position;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
@@ -37,6 +39,58 @@ async fn read_until(socket: &mut Socket, last: i64) -> Vec<Value> {
 async fn outbox_ids(db: &TestDatabase, channel: &str) -> Vec<i64> {
     let sql = "select o.id from rowcast.outbox o join rowcast.channel c on c.id = o.channel where c.name = $1 and o.op <> 'C' order by 1";
     db.client.query(sql, &[&channel]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// Four sessions that insert counters as fast as they can.
+struct Writers {
+    tasks: JoinSet<()>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Writers {
+    async fn start(db: &TestDatabase) -> Self {
+        let (mut tasks, stopped, next) =
+            (JoinSet::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        for _ in 0..4 {
+            let (session, stopped, next) = (db.another_client().await, stopped.clone(), next.clone());
+            tasks.spawn(async move {
+                while !stopped.load(Relaxed) {
+                    let insert = format!("insert into counters values ({})", next.fetch_add(1, Relaxed));
+                    session.batch_execute(&insert).await.unwrap();
+                }
+            });
+        }
+        Self { tasks, stopped }
+    }
+
+    async fn stop(self) {
+        self.stopped.store(true, Relaxed);
+        self.tasks.join_all().await;
+    }
+}
+
+/// The ids of changes, as they come, until the one of counter -1, which is written last.
+async fn read_to_the_last(mut socket: Socket) -> Vec<i64> {
+    let mut ids = Vec::new();
+    loop {
+        let message = socket.message().await;
+        if message["type"] == "realtime_update" {
+            ids.push(message["id"].as_i64().unwrap());
+            if message["data"]["k"] == -1 {
+                return ids;
+            }
+        }
+    }
+}
+
+/// Waits until a question to the database is answered by `wanted`.
+async fn until_answered(db: &TestDatabase, question: &str, wanted: &str) {
+    let asking = async {
+        while db.text(question).await != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not {wanted}: {question}"));
 }
 
 fn assert_complete(messages: &[Value], expected: &[i64]) {
@@ -129,27 +183,35 @@ async fn nothing_is_lost_or_repeated_while_the_relays_backends_are_killed() {
     server.stop().await.unwrap();
 }
 
+/// How many hold one of the two locks of the sleep protocol.
+fn holders(lock: u8, mode: &str) -> String {
+    format!(
+        "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = {lock} and mode = '{mode}' and database = (select oid from pg_database where datname = current_database())"
+    )
+}
+
 #[tokio::test]
 async fn under_load_the_relay_wakes_and_holds_quiet_then_sleeps_again() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
     let server = TestServer::start(&db.url);
-    let mut socket = server.subscribed("/ws/counters").await;
-    let quiet = "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = 1 and mode = 'ExclusiveLock' and database = (select oid from pg_database where datname = current_database())";
-    let mut was_quiet = false;
-    for k in 0..400 {
-        db.run(&format!("insert into counters values ({k})")).await;
-        was_quiet |= db.text(quiet).await != "0";
-    }
-    assert!(was_quiet, "while busy the relay holds QUIET, so that writers need not ring");
-    let expected = outbox_ids(&db, "counters").await;
-    read_until(&mut socket, *expected.last().unwrap()).await;
+    let socket = server.subscribed("/ws/counters").await;
     while server.status().await["source"]["mode"] != "asleep" {
         tokio::task::yield_now().await;
     }
-    assert_eq!(db.text(quiet).await, "0");
-    db.run("insert into counters values (1000)").await;
-    assert_eq!(socket.message().await["data"]["k"], 1000);
+    let reading = tokio::spawn(read_to_the_last(socket));
+    let writers = Writers::start(&db).await;
+    // while busy it holds QUIET, so that writers need not ring
+    until_answered(&db, &holders(1, "ExclusiveLock"), "1").await;
+    writers.stop().await;
+    while server.status().await["source"]["mode"] != "asleep" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(db.text(&holders(1, "ExclusiveLock")).await, "0");
+    db.run("insert into counters values (-1)").await;
+    let mut ids = reading.await.unwrap();
+    ids.sort_unstable();
+    assert_eq!(ids, outbox_ids(&db, "counters").await);
     assert_eq!(server.status().await["source"]["found_by_safety_read"], 0, "bells wake it, not the clock");
     server.stop().await.unwrap();
 }
@@ -159,31 +221,20 @@ async fn beside_an_open_transaction_a_busy_relay_is_awake_all_the_same() {
     let db = TestDatabase::new().await;
     db.run(COUNTERS).await;
     let open = db.another_client().await;
-    open.batch_execute("begin; insert into counters values (100000)").await.unwrap();
+    open.batch_execute("begin; insert into counters values (1000000000)").await.unwrap();
     let server = TestServer::start(&db.url);
-    let mut socket = server.subscribed("/ws/counters").await;
-    let held = |lock: u8, mode: &str| {
-        format!(
-            "select count(*) from pg_locks where locktype = 'advisory' and classid = 1919907683 and objid = {lock} and mode = '{mode}' and database = (select oid from pg_database where datname = current_database())"
-        )
-    };
-    while db.text(&held(2, "ShareLock")).await == "0" {
-        tokio::task::yield_now().await; // it wants to sleep, and waits for the transaction to end
-    }
-    let mut was_quiet = false;
-    for k in 0..400 {
-        db.run(&format!("insert into counters values ({k})")).await;
-        was_quiet |= db.text(&held(1, "ExclusiveLock")).await != "0";
-    }
-    assert!(was_quiet, "else every writer rings until the transaction ends");
+    let reading = tokio::spawn(read_to_the_last(server.subscribed("/ws/counters").await));
+    // it wants to sleep, and waits for the transaction to end
+    until_answered(&db, &holders(2, "ShareLock"), "1").await;
+    let writers = Writers::start(&db).await;
+    // else every writer would ring until the transaction ends
+    until_answered(&db, &holders(1, "ExclusiveLock"), "1").await;
+    writers.stop().await;
     open.batch_execute("commit").await.unwrap();
-    let expected = outbox_ids(&db, "counters").await;
-    let mut ids: Vec<i64> = Vec::new();
-    while ids.len() < expected.len() {
-        ids.push(socket.message().await["id"].as_i64().unwrap());
-    }
+    db.run("insert into counters values (-1)").await;
+    let mut ids = reading.await.unwrap();
     ids.sort_unstable();
-    assert_eq!(ids, expected);
+    assert_eq!(ids, outbox_ids(&db, "counters").await);
     server.stop().await.unwrap();
 }
 
@@ -294,7 +345,7 @@ async fn a_start_gives_up_a_database_that_never_answers() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://nobody@{}/x", silent.local_addr().unwrap());
     let started = TestServer::start_with(&url, &[("wait-seconds", "1")]);
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), started.stop_by_itself());
+    let ended = tokio::time::timeout(PATIENCE, started.stop_by_itself());
     let error = ended.await.expect("it ends").unwrap_err();
     assert_eq!(error.kind(), rowcast::error::Kind::Connection, "{error}");
 }
@@ -353,4 +404,29 @@ async fn a_start_waits_for_a_database_that_is_away_and_answers_health_meanwhile(
     assert_eq!(pets.message().await["data"]["id"], 1);
     server.stop().await.unwrap();
     forwards.abort();
+}
+
+/// The machine of the first host is gone: no answer comes, and no refusal.
+#[tokio::test]
+async fn a_host_that_is_gone_without_a_word_does_not_hide_the_next_one() {
+    let db = TestDatabase::new().await;
+    db.run(COUNTERS).await;
+    let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    hole.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    hole.listen(0).unwrap();
+    let address = hole.local_addr().unwrap().as_socket().unwrap();
+    // a queue that is full passes over who comes
+    let mut queue = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200)) {
+        queue.push(stream);
+    }
+    let (before, behind) = db.url.split_once('@').unwrap();
+    let server = TestServer::start(&format!("{before}@{address},{behind}"));
+    let mut socket = server.subscribed("/ws/counters").await;
+    // what occasional queries read
+    db.run("create table dogs (id int primary key); select rowcast.watch('dogs'); insert into counters values (1)")
+        .await;
+    assert_eq!(socket.message().await["data"]["k"], 1);
+    server.subscribed("/ws/dogs").await;
+    server.stop().await.unwrap();
 }

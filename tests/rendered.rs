@@ -87,7 +87,8 @@ async fn seal(db: &TestDatabase, schema: &str) -> Seal {
 async fn a_page_and_what_follows_its_cursor_are_the_table() {
     let db = TestDatabase::new().await;
     db.run(ORDERS).await;
-    let server = TestServer::start(&db.url);
+    // nobody reads these sockets while others write
+    let server = TestServer::start_with(&db.url, &[("ping-seconds", "600"), ("heartbeat-seconds", "600")]);
     server.subscribed("/ws/orders").await;
     let mut writers = Vec::new();
     for number in 0..4 {

@@ -143,6 +143,36 @@ async fn uninstall_leaves_what_was_there_before() {
     db.run(&format!("drop owned by {role} cascade; drop role {role}")).await;
 }
 
+/// A second demo in the same folder; and what a pid file of before a crash of the machine names.
+#[tokio::test]
+async fn a_private_postgres_that_is_in_use_is_left_alone() {
+    let folder = std::env::temp_dir().join(format!("rowcast-alone-{}", std::process::id()));
+    let cluster = match Cluster::start_with(&folder, &["fsync=off"]).await {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            assert!(!TestDatabase::is_private(), "{error}");
+            return eprintln!("skipped: {error}");
+        }
+    };
+    let refused = Cluster::start_with(&folder.join("../").join(folder.file_name().unwrap()), &[]).await.unwrap_err();
+    assert!(refused.to_string().contains("another process uses the Postgres in"), "{refused}");
+    assert!(refused.remedy().unwrap().contains("--dir"));
+    connect(&cluster.url("postgres", "postgres")).await;
+    cluster.stop().await;
+    let mut stranger = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let data = folder.canonicalize().unwrap().join("data");
+    let named = format!("{}\n{}\n0\n1\n\n\n\n", stranger.id(), data.display());
+    std::fs::write(data.join("postmaster.pid"), named).unwrap();
+    // Postgres itself may refuse it
+    if let Ok(cluster) = Cluster::start_with(&folder, &[]).await {
+        cluster.stop().await;
+    }
+    assert!(stranger.try_wait().unwrap().is_none(), "it lives");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// Roles are the cluster's, so it needs one of its own.
 #[tokio::test]
 async fn the_last_of_two_databases_takes_the_roles_away() {

@@ -211,6 +211,36 @@ async fn what_was_pruned_is_a_gap_and_what_was_kept_is_not() {
     server.stop().await.unwrap();
 }
 
+/// A machine's clock was 30 days ahead for a minute, in which a segment was opened and one was closed.
+#[tokio::test]
+async fn a_clock_that_was_ahead_costs_no_retention() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "select rowcast.write_to(1);
+         update rowcast.segment set opened_at = clock_timestamp() + interval '30 days' where number = 1;
+         update rowcast.segment set closed_at = clock_timestamp() + interval '30 days', closed = pg_current_snapshot() where number = 0;
+         insert into rowcast.node (node, version, address, role, started_at, seen_at, sockets, lag_ms)
+           values ('ghost', '0.1.0', '127.0.0.1:1', 'relay', now(), clock_timestamp() + interval '30 days', 0, 0)",
+    )
+    .await;
+    db.pruned("nothing to do").await;
+    assert_eq!(db.text("select last_value from rowcast.capture_state").await, "1");
+    let ahead = "select count(*) from rowcast.segment where greatest(opened_at, closed_at) > clock_timestamp()";
+    assert_eq!(db.text(ahead).await, "0");
+    // also where a segment was closed alone
+    db.run("update rowcast.segment set closed_at = clock_timestamp() + interval '30 days' where number = 0").await;
+    db.pruned("nothing to do").await;
+    assert_eq!(db.text(ahead).await, "0");
+    // retention goes on from there
+    db.run(OPENED_LONG_AGO).await;
+    db.pruned("segment 2 takes new changes").await;
+    db.run(CLOSED_LONG_AGO).await;
+    db.pruned("segment 0 is emptied").await;
+    let server = TestServer::start(&db.url);
+    while db.text("select count(*) from rowcast.node where node = 'ghost'").await != "0" {}
+    server.stop().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_segment_that_is_in_use_is_left_and_never_waited_for() {
     let db = TestDatabase::new().await;

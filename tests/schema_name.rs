@@ -2,7 +2,6 @@
 //! cluster's, so each test has names of its own.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use rowcast::naming::Naming;
 use rowcast::source::client::Client;
@@ -13,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
 use super::restore::dumped;
+use super::support::PATIENCE;
 use super::support::postgres::{TestDatabase, connect};
 use super::support::redis::TestRedis;
 use super::support::server::TestServer;
@@ -111,7 +111,7 @@ async fn two_installations_tell_each_change_once_and_in_order() {
 
 /// The next bell, which comes at once or never.
 async fn next(bells: &mut UnboundedReceiver<String>) -> String {
-    timeout(Duration::from_secs(20), bells.recv()).await.expect("a bell").unwrap()
+    timeout(PATIENCE, bells.recv()).await.expect("a bell").unwrap()
 }
 
 #[tokio::test]

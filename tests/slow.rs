@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 
@@ -41,7 +42,7 @@ impl Slow {
         let (mut told, mut rest) = (0, String::new());
         loop {
             let mut part = vec![0; 1 << 20];
-            let read = tokio::time::timeout(Duration::from_secs(20), self.0.read(&mut part)).await.unwrap().unwrap();
+            let read = tokio::time::timeout(PATIENCE, self.0.read(&mut part)).await.unwrap().unwrap();
             assert!(read > 0, "closed after {told} rows");
             rest.push_str(&String::from_utf8_lossy(&part[..read]));
             told += rest.matches("{\"id\":").count();
@@ -81,7 +82,7 @@ async fn a_reader_that_takes_no_rows_holds_neither_a_transaction_nor_a_turn() {
     assert_eq!(rows, ROWS);
     let closed = async { while db.text(open).await != "0" {} };
     // a statement that waited for its reader would wait for a minute
-    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the slow ones hold no statement");
+    tokio::time::timeout(PATIENCE, closed).await.expect("the slow ones hold no statement");
     // the changes of meanwhile follow the rows
     db.run("update orders set note = 'seen' where id = 1").await;
     assert_eq!(quick.message().await["data"], json!({"id": 1, "note": "seen"}));
@@ -170,7 +171,7 @@ async fn who_is_behind_is_told_with_how_much() {
                 assert!(slow.0.read(&mut part).await.unwrap() > 0, "the server has closed the socket");
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), caught_up).await.expect("it catches up");
+        tokio::time::timeout(PATIENCE, caught_up).await.expect("it catches up");
         server.stop().await.unwrap();
     }
 }
@@ -178,7 +179,7 @@ async fn who_is_behind_is_told_with_how_much() {
 /// Waits until so many sockets are open.
 async fn connections(server: &TestServer, expected: u64) {
     let reached = async { while server.status().await["connections"] != expected {} };
-    tokio::time::timeout(Duration::from_secs(60), reached)
+    tokio::time::timeout(PATIENCE, reached)
         .await
         .unwrap_or_else(|_| panic!("{expected} connections: they stay as they are"));
 }

@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
@@ -197,7 +198,7 @@ async fn a_silent_client_is_pinged_and_then_dropped() {
     let mut received = Vec::new();
     // the server ends the connection: reading comes to an end by itself
     let read = tokio::io::AsyncReadExt::read_to_end(&mut dead, &mut received);
-    tokio::time::timeout(Duration::from_secs(10), read).await.unwrap().ok();
+    tokio::time::timeout(PATIENCE, read).await.unwrap().ok();
     assert!(received.windows(2).any(|pair| pair == [0x89, 0x00]), "a ping");
     server.stop().await.unwrap();
 }
@@ -324,7 +325,7 @@ async fn a_client_that_asks_and_never_reads_is_dropped() {
         socket.try_send(&echo).await;
     }
     let dropped = async { while server.status().await["closed_too_slow"] != 1 {} };
-    tokio::time::timeout(Duration::from_secs(20), dropped).await.expect("it is dropped");
+    tokio::time::timeout(PATIENCE, dropped).await.expect("it is dropped");
     db.run("insert into pets values (1)").await;
     assert_eq!(calm.message().await["action"], "created");
     server.stop().await.unwrap();

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::{Duration, timeout};
+use tokio::time::timeout;
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 
@@ -49,7 +50,7 @@ impl Events {
 
     async fn line(&mut self) -> String {
         let mut line = String::new();
-        timeout(Duration::from_secs(10), self.lines.read_line(&mut line)).await.expect("a line").unwrap();
+        timeout(PATIENCE, self.lines.read_line(&mut line)).await.expect("a line").unwrap();
         line.trim_end_matches(['\r', '\n']).to_owned()
     }
 
@@ -108,7 +109,7 @@ async fn an_event_stream_follows_and_comes_back() {
     // whoever goes gives everything back
     drop((back, told, watching));
     let gone = async { while server.status().await["connections"] != 0 {} };
-    timeout(Duration::from_secs(10), gone).await.expect("no connection is left");
+    timeout(PATIENCE, gone).await.expect("no connection is left");
 
     let mut last = Events::open(&server, "/sse/pets", None).await;
     assert_eq!(last.next().await.data["type"], "subscribed");

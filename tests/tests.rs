@@ -18,6 +18,7 @@ mod fairness;
 mod filters;
 mod inspect;
 mod install;
+mod latest;
 mod layers;
 mod leaks;
 mod link;

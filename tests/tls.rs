@@ -8,6 +8,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 use super::support::socket::Socket;
@@ -113,7 +114,7 @@ async fn a_client_that_never_reads_over_tls_is_closed_as_any_other() {
             }
         }
     };
-    let written = tokio::time::timeout(std::time::Duration::from_secs(60), written).await.expect("closed in a minute");
+    let written = tokio::time::timeout(PATIENCE, written).await.expect("closed in time");
     assert!(written < 60, "{written} MB were held for it");
     drop(slow);
     server.stop().await.unwrap();

@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::server::TestServer;
 
@@ -96,16 +97,16 @@ async fn a_client_that_takes_nothing_any_more_is_ended_within_half_a_minute() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    timeout(Duration::from_secs(10), comes_to(1)).await.expect("the client subscribes");
+    timeout(PATIENCE, comes_to(1)).await.expect("the client subscribes");
     db.run("insert into pets values (1)").await;
     let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
     let arrives = async { while !lines.next_line().await.unwrap().expect("a line").contains("realtime_update") {} };
-    timeout(Duration::from_secs(10), arrives).await.expect("the client is told");
+    timeout(PATIENCE, arrives).await.expect("the client is told");
 
     elsewhere.cut().await;
     db.run("insert into pets values (2)").await;
     let since = Instant::now();
-    timeout(Duration::from_secs(60), comes_to(0)).await.expect("its socket ends");
+    timeout(PATIENCE, comes_to(0)).await.expect("its socket ends");
     assert!(since.elapsed() > Duration::from_secs(20), "a wire may be out for a moment: {:?}", since.elapsed());
     server.stop().await.unwrap();
 }

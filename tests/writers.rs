@@ -293,6 +293,32 @@ async fn a_value_of_any_type_is_the_same_text_under_any_settings_of_the_writer()
     );
 }
 
+/// Postgres leaves the schema out of a name that the session's search_path finds.
+#[tokio::test]
+async fn the_name_of_a_table_or_a_type_has_its_schema_whoever_writes_it() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create type spot as (label text); create type pair as (a regproc, b int); create function own() returns int language sql as 'select 1'; create domain tab as regclass;
+         create table refs (id int primary key, c regclass, ts regtype[], p pair, d tab); select rowcast.watch('refs')",
+    )
+    .await;
+    for settings in
+        ["timezone = 'UTC'", "timezone = 'Asia/Tokyo'", "search_path = pg_catalog", "bytea_output = 'escape'"]
+    {
+        db.run(&format!(
+            "set {settings}; insert into public.refs values (1, 'public.refs', '{{public.spot}}', row('public.own', 1), 'public.refs');
+             update public.refs set id = 2; delete from public.refs; reset all"
+        ))
+        .await;
+    }
+    let images = "select string_agg(distinct replace(i::text, '\"id\":2', '\"id\":1'), e'\n') from rowcast.outbox o
+        cross join lateral unnest(array[o.old::text, o.new::text]) i where op <> 'C'";
+    assert_eq!(
+        db.text(images).await,
+        r#"{"id":1,"c":"public.refs","ts":["public.spot"],"p":{"a":"public.own","b":1},"d":"public.refs"}"#
+    );
+}
+
 #[tokio::test]
 async fn numbers_and_times_without_end_are_captured() {
     let db = TestDatabase::new().await;
@@ -1086,6 +1112,13 @@ async fn a_forgotten_mute_is_seen() {
     db.run(&remedy).await;
     assert_eq!(db.text("select drift from rowcast.watched").await, "");
     db.run(&format!("drop role {role}")).await;
+    // for everybody, of the whole cluster: so it is not committed
+    db.run("begin; alter role all set rowcast.mute = 'on'").await;
+    assert!(db.text("select drift from rowcast.watched").await.contains("everybody"));
+    let remedy = db.text("select remedy from rowcast.watched").await;
+    db.run(&remedy).await;
+    assert_eq!(db.text("select drift from rowcast.watched").await, "");
+    db.run("rollback").await;
 }
 
 #[tokio::test]

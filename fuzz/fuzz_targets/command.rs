@@ -2,13 +2,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use rowcast::delivery::scope::telling::Telling;
 use rowcast::delivery::wire::command::{self, Command};
 
 fuzz_target!(|text: &str| {
     let reference = command::reference_of(text);
     match command::parse(text) {
-        Ok(Command::Subscribe { filter, columns, old, .. }) => {
-            let selection = command::selection_of(filter, columns, old);
+        Ok(Command::Subscribe { filter, columns, old, changed, latest, every, .. }) => {
+            let Ok(telling) = Telling::of(old, changed, latest, every) else { return };
+            let selection = command::selection_of(filter, columns, telling);
             assert_eq!(selection.asked(), selection, "nobody has granted anything");
         }
         Ok(_) => {}

@@ -219,6 +219,10 @@ impl Candidate {
         }
         let (last, to, catalogue) =
             state.map_or_else(Default::default, |state| (state.last, Some(state.to), state.channels));
+        // the end of the first cut may be far, if it is all that waits: until then the outbox keeps what is behind here
+        if let Some(to) = to.as_ref().or(written.until.as_ref()) {
+            self.node.note_seen(Some(&to.seen));
+        }
         let begin = match (&to, &written.until) {
             (Some(to), _) => Begin::After(Position::taken_over(to.clone())),
             (None, Some(wrote)) => Begin::LatestSince(Position::taken_over(wrote.clone())),

@@ -309,7 +309,7 @@ mod tests {
             until: Arc::new(until.cursor.seen.clone()),
             end,
         };
-        let column = Column { name: "name".into(), kind: ValueKind::Timestamptz, number: 3 };
+        let column = Column { name: "name".into(), kind: ValueKind::Timestamptz, number: 3, is_key: false };
         let floor = Some(Floor { seen: Snapshot::parse("5:8:5,7").unwrap(), by: 6 });
         let channel =
             Channel { name: "pets".into(), columns: Some([column].into()), floor, notifies: true, is_unlisted: true };

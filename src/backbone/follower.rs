@@ -250,18 +250,27 @@ impl Follower {
     async fn find_position(&mut self, connection: &mut RedisConnection, state: &StreamState) -> Result<()> {
         self.publishes = state.is_live;
         self.hear_of_the_catalogue(state).await?;
+        let last = Id::parse(&state.last).unwrap_or_default();
+        // the ids of a stream that has lost entries say nothing of what was read
+        if self.position.is_some() && last < self.read {
+            self.read = Id::default();
+        }
         // of one that has read nothing yet, all of them
         self.hear_of_revocations(state).await?;
-        let last = Id::parse(&state.last).unwrap_or_default();
         if let Some(position) = &self.position {
-            if last < self.read || self.read == Id::default() {
+            if self.read == Id::default() {
                 let begin = locate(connection, &self.keys, &position.seen).await?;
                 self.read = begin.map_or(Id::default(), Id::before);
                 tracing::info!(event = "stream_rewound", position = %self.read, "Redis has lost entries that were read");
             }
             return Ok(());
         }
-        let begin = stream::recent(connection, &self.keys, state, self.history_bytes).await?;
+        let begin = stream::recent(connection, &self.keys, state, self.history_bytes, self.at_a_time).await;
+        if begin.is_err() {
+            // as the reading of new ones does
+            self.at_a_time = 1.max(self.at_a_time / 2);
+        }
+        let begin = begin?;
         self.read = begin.map_or(last, Id::before);
         Ok(())
     }

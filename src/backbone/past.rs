@@ -131,8 +131,17 @@ async fn replay(link: &Link, keys: &StreamKeys, query: &Query<'_>) -> Result<boo
     let mut from = begin.to_string();
     // the position after the last entry that was read
     let mut reached = None;
+    // fewer, where so many do not come in time
+    let mut at_a_time = AT_A_TIME;
     while !position.covers(query.until) {
-        let read = range(&mut connection, keys, &from, "+", AT_A_TIME).await?;
+        let read = match range(&mut connection, keys, &from, "+", at_a_time).await {
+            Err(_) if at_a_time > 1 => {
+                at_a_time /= 2;
+                connection = link.connect().await?;
+                continue;
+            }
+            read => read?,
+        };
         let Some(last) = read.last() else { return Ok(told_until.is_some()) };
         from = format!("({}", last.id);
         for raw in &read {
@@ -195,7 +204,7 @@ async fn replay(link: &Link, keys: &StreamKeys, query: &Query<'_>) -> Result<boo
                 break;
             }
         }
-        if read.len() < AT_A_TIME && !position.covers(query.until) {
+        if read.len() < at_a_time && !position.covers(query.until) {
             // the end of the stream: it was cut short while it was read
             return Ok(told_until.is_some());
         }

@@ -177,7 +177,8 @@ pub async fn read_after(
     Ok(read.into_iter().flatten().flat_map(|(_, entries)| entries).collect())
 }
 
-/// The oldest of the latest entries with which a node can begin, not further back than `most` bytes of them.
+/// The oldest of the latest entries with which a node can begin, not further back than `most` bytes of them. Asks for so many
+/// `at_a_time`: on a slow line more do not come in time.
 ///
 /// # Errors
 /// When the connection is lost.
@@ -186,13 +187,14 @@ pub async fn recent(
     keys: &StreamKeys,
     state: &StreamState,
     most: u64,
+    at_a_time: usize,
 ) -> Result<Option<Id>> {
     let restart = Id::parse(&state.restart).unwrap_or_default();
     let (mut bytes, mut count, mut begin) = (0, 0, None);
     let mut newest = "+".to_owned();
     while bytes < most && count < RECENT_ENTRIES {
         let mut command = Cmd::new();
-        command.arg("XREVRANGE").arg(&keys.changes).arg(&newest).arg("-").arg("COUNT").arg(AT_A_TIME);
+        command.arg("XREVRANGE").arg(&keys.changes).arg(&newest).arg("-").arg("COUNT").arg(at_a_time);
         let read = entries(connection, &command).await?;
         for raw in &read {
             bytes += raw.size();
@@ -205,7 +207,7 @@ pub async fn recent(
             }
         }
         match read.last() {
-            Some(oldest) if read.len() == AT_A_TIME => newest = format!("({}", oldest.id),
+            Some(oldest) if read.len() == at_a_time => newest = format!("({}", oldest.id),
             _ => break,
         }
     }

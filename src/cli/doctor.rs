@@ -35,9 +35,9 @@ pub(super) async fn examine(database: &Database, client: &mut Client, way: Optio
     let naming = database.naming();
     let mut failed = 0;
     let mut report = |state: &str, finding: &str, detail: &str, remedy: Option<&str>| {
-        println!("{state:<5} {finding:<22} {detail}");
+        say!("{state:<5} {finding:<22} {detail}");
         if let Some(remedy) = remedy {
-            println!("      {:<22} -> {remedy}", "");
+            say!("      {:<22} -> {remedy}", "");
         }
         failed += u32::from(state == "fail");
     };

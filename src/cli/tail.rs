@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hyper_tungstenite::tungstenite::Message;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,6 +12,9 @@ use serde_json::Value;
 use super::ask;
 use crate::delivery::wire::protocol;
 use crate::error::{Error, Kind, Result};
+
+/// After so much silence the server is pinged, and has as long to answer: a connection may end without a word.
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// How a message is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub(super) struct Wanted<'a> {
     pub(super) since: Option<String>,
     /// messages
     pub(super) left: u64,
+    /// how long the server may be silent
+    pub(super) silence: Duration,
     pub(super) form: TailFormat,
 }
 
@@ -73,9 +79,24 @@ async fn connection(
     let asked = asked.map(|(name, value)| (*name, value)).chain(wanted.since.iter().map(|since| ("since", since)));
     let asked = asked.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)));
     let path = format!("/ws/{}?{}", wanted.channel, asked.collect::<Vec<_>>().join("&"));
-    let mut socket = ask::socket(url, &path, token).await?;
+    let opened = tokio::time::timeout(wanted.silence, ask::socket(url, &path, token)).await;
+    let silent = || Error::new(Kind::Connection, format!("{url} does not answer"));
+    let mut socket = opened.map_err(|_| silent())??;
+    let mut is_pinged = false;
     while wanted.left > 0 {
-        match socket.next().await {
+        let next = match tokio::time::timeout(wanted.silence, socket.next()).await {
+            Ok(next) => next,
+            Err(_) if is_pinged => return Err(silent()),
+            Err(_) => {
+                is_pinged = true;
+                // where it cannot be written, nothing is read either
+                let ping = socket.send(Message::Ping(Bytes::new()));
+                let _ = tokio::time::timeout(wanted.silence, ping).await;
+                continue;
+            }
+        };
+        is_pinged = false;
+        match next {
             Some(Ok(Message::Text(message))) => {
                 *attempt = Some(0);
                 if let Some(cursor) = protocol::cursor_of(&message) {
@@ -137,7 +158,58 @@ fn line(message: &Value, in_colour: bool) -> String {
 mod tests {
     use serde_json::json;
 
+    use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    /// A handshake; and what was asked for.
+    async fn accept(listener: &TcpListener) -> (TcpStream, String) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = String::new();
+        while !request.ends_with("\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap().into());
+        }
+        let key = request
+            .lines()
+            .find_map(|line| line.to_lowercase().starts_with("sec-websocket-key: ").then(|| &line[19..]));
+        let accepted = derive_accept_key(key.unwrap().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-protocol: rowcast.v1\r\nsec-websocket-accept: {accepted}\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        (stream, request)
+    }
+
+    /// The machine of the server is gone, or a router forgot the connection: nothing comes, no end either.
+    #[tokio::test]
+    async fn a_server_that_is_silent_is_left_and_resumed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (form, silence) = (TailFormat::Line, Duration::from_millis(50));
+        let wanted = || Wanted { channel: "pets", asked: vec![], since: None, left: 9, form, silence };
+        let tail = follow(&url, wanted(), None);
+        let server = async {
+            let (mut first, asked) = accept(&listener).await;
+            assert!(!asked.contains("since="), "{asked}");
+            let message = r#"{"type":"subscribed","cursor":"1AAAA.1"}"#;
+            first
+                .write_all(&[&[0x81, u8::try_from(message.len()).unwrap()], message.as_bytes()].concat())
+                .await
+                .unwrap();
+            let (_second, asked) = accept(&listener).await;
+            assert!(asked.contains("since=1AAAA%2E1"), "{asked}");
+        };
+        tokio::select! {
+            ended = tail => panic!("{ended:?}"),
+            () = server => {}
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it waits"),
+        }
+        // the first one must be had: here nobody answers the handshake
+        let ended = follow(&url, wanted(), None).await.unwrap_err();
+        assert!(ended.to_string().contains("does not answer"), "{ended}");
+    }
 
     #[test]
     fn a_message_is_a_line() {

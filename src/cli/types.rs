@@ -11,8 +11,10 @@ use crate::source::client::Client;
 struct DescribedColumn {
     channel: String,
     name: String,
-    /// as `format_type` names it, of a domain its base, of an array its elements'
+    /// as `format_type` names it, of a domain what it lies over, of an array its elements'
     base: String,
+    /// a cast of the type's own says what its JSON is
+    has_json: bool,
     is_array: bool,
     is_composite: bool,
     /// of an enum
@@ -29,13 +31,28 @@ pub(super) async fn of(client: &Client) -> Result<String> {
         .query(
             "select c.name, a.attname::text, pg_catalog.format_type(e.oid, null), b.typcategory = 'A', e.typtype = 'c',
                     array(select l.enumlabel::text from pg_catalog.pg_enum l where l.enumtypid = e.oid order by l.enumsortorder),
-                    not (a.attnotnull or t.typnotnull)
+                    not (a.attnotnull or t.typnotnull),
+                    exists (select from pg_catalog.pg_cast k
+                             where k.castsource = e.oid and e.oid >= 16384 and k.castmethod = 'f'
+                               and k.casttarget = 'pg_catalog.json'::pg_catalog.regtype)
                from rowcast.channel c
                join pg_catalog.pg_attribute a
                  on a.attrelid = c.target and c.target = c.target_oid and c.origin = (select rowcast.origin()) and a.attnum > 0 and not a.attisdropped and exists (select from rowcast.shown_column s where s.channel = c.id and s.attnum = a.attnum)
                join pg_catalog.pg_type t on t.oid = a.atttypid
-               join pg_catalog.pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-               join pg_catalog.pg_type e on e.oid = case when b.typcategory = 'A' and b.typelem <> 0 then b.typelem else b.oid end
+              cross join lateral (
+                -- domains may lie over domains
+                with recursive d(oid, base) as (
+                  select t.oid, t.typbasetype
+                  union all select y.oid, y.typbasetype from d join pg_catalog.pg_type y on y.oid = d.base)
+                select d.oid from d where d.base = 0) bare
+               join pg_catalog.pg_type b on b.oid = bare.oid
+              cross join lateral (
+                with recursive d(oid, base) as (
+                  select y.oid, y.typbasetype from pg_catalog.pg_type y
+                   where y.oid = case when b.typcategory = 'A' and b.typelem <> 0 then b.typelem else b.oid end
+                  union all select y.oid, y.typbasetype from d join pg_catalog.pg_type y on y.oid = d.base)
+                select d.oid from d where d.base = 0) element
+               join pg_catalog.pg_type e on e.oid = element.oid
               order by c.name, a.attnum",
             &[],
         )
@@ -49,6 +66,7 @@ pub(super) async fn of(client: &Client) -> Result<String> {
         is_composite: row.get(4),
         labels: row.get(5),
         is_nullable: row.get(6),
+        has_json: row.get(7),
     });
     Ok(render(&columns.collect::<Vec<_>>()))
 }
@@ -76,10 +94,11 @@ fn render(columns: &[DescribedColumn]) -> String {
 /// As `row_to_json` writes it.
 fn type_of(column: &DescribedColumn) -> String {
     let element = match column.base.as_str() {
-        "smallint" | "integer" | "bigint" | "oid" => "number".to_owned(),
+        "smallint" | "integer" | "bigint" => "number".to_owned(),
         "real" | "double precision" | "numeric" => "Numeric".to_owned(),
         "boolean" => "boolean".to_owned(),
         "json" | "jsonb" => "unknown".to_owned(),
+        _ if column.has_json => "unknown".to_owned(),
         _ if column.is_composite => "Record<string, unknown>".to_owned(),
         _ if !column.labels.is_empty() => {
             column.labels.iter().map(|label| quoted(label)).collect::<Vec<_>>().join(" | ")
@@ -111,6 +130,7 @@ mod tests {
             channel: channel.into(),
             name: name.into(),
             base: base.into(),
+            has_json: false,
             is_array: false,
             is_composite: false,
             labels: vec![],

@@ -1,6 +1,7 @@
 //! Text of a setting → its value, and every mistake in it. Owns what is understood and what is said of what is not.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -8,6 +9,11 @@ use super::{Backbone, Config, Network, SETTINGS, TlsFiles};
 use crate::backbone::link::Link;
 use crate::error::{Error, Kind, Result};
 use crate::naming::Naming;
+
+/// A value that stands in a file, `@/run/secrets/url`: the file's name and its text; `None` where the value is what it says.
+pub fn in_file(value: &str) -> Option<(&str, io::Result<String>)> {
+    value.trim().strip_prefix('@').map(|path| (path, std::fs::read_to_string(path)))
+}
 
 pub(super) struct SettingsReader {
     pub(super) file: BTreeMap<String, String>,
@@ -58,7 +64,7 @@ impl SettingsReader {
     fn expanded(&mut self, name: &'static str) -> String {
         let mut expanded = String::new();
         for line in self.text(name).lines() {
-            match line.trim().strip_prefix('@').map(|path| (path, std::fs::read_to_string(path))) {
+            match in_file(line) {
                 None => expanded.push_str(line),
                 Some((_, Ok(text))) => expanded.push_str(&text),
                 Some((path, Err(error))) => self.complain(name, &format!("cannot read {path}: {error}")),

@@ -241,7 +241,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "commands-per-second",
         env: &["ROWCAST_COMMANDS_PER_SECOND"],
         default: Some("100"),
-        help: "commands of one client a second, and as many more at once; as many subscribe besides as a socket may have subscriptions",
+        help: "commands of one client a second, and as many more at once; subscribe and unsubscribe besides, twice as many at once as a socket may have subscriptions",
     },
     Setting {
         name: "replay-bytes-per-second",

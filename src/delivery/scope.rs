@@ -11,6 +11,7 @@ pub mod page;
 pub mod paging;
 pub mod projection;
 pub mod selection;
+pub mod telling;
 pub mod value;
 pub mod view_key;
 pub mod visible;

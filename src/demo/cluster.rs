@@ -22,6 +22,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 pub struct Cluster {
     port: u16,
     postmaster: Child,
+    /// locked while this process uses the folder
+    _lock: std::fs::File,
 }
 
 /// Postgres refuses to run as root: who it runs as instead.
@@ -32,10 +34,10 @@ struct Owner {
 }
 
 impl Cluster {
-    /// Starts the cluster in `folder`, made when it is missing. One that was left running there is stopped first.
+    /// Starts the cluster in `folder`, made when it is missing. A postmaster whose rowcast was killed is stopped first.
     ///
     /// # Errors
-    /// [`Kind::Io`] with what to install or to read.
+    /// [`Kind::Io`] with what to install or to read, or where another process uses the folder.
     pub async fn start(folder: &Path) -> Result<Self> {
         Self::start_with(folder, &[]).await
     }
@@ -47,9 +49,10 @@ impl Cluster {
     pub async fn start_with(folder: &Path, settings: &[&str]) -> Result<Self> {
         let programs = find_programs()?;
         let owner = owner()?;
-        let folder =
-            std::path::absolute(folder).map_err(|e| io(format!("cannot use folder {}", folder.display()), e))?;
-        std::fs::create_dir_all(&folder).map_err(|e| io(format!("cannot make folder {}", folder.display()), e))?;
+        std::fs::create_dir_all(folder).map_err(|e| io(format!("cannot make folder {}", folder.display()), e))?;
+        // as the postmaster names it in its pid file
+        let folder = folder.canonicalize().map_err(|e| io(format!("cannot use folder {}", folder.display()), e))?;
+        let lock = lock(&folder)?;
         if let Some(owner) = owner {
             std::os::unix::fs::chown(&folder, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).map_err(|e| {
                 Error::new(Kind::Io, format!("cannot give {} to its owner", folder.display())).because(e)
@@ -91,7 +94,7 @@ impl Cluster {
         // its own group: a Ctrl-C in the terminal is for rowcast, which stops Postgres when it is done with it
         postmaster.as_std_mut().process_group(0);
         let postmaster = postmaster.spawn().map_err(|e| io("cannot run postgres".into(), e))?;
-        let mut cluster = Self { port, postmaster };
+        let mut cluster = Self { port, postmaster, _lock: lock };
         cluster.wait_until_ready(&log).await?;
         Ok(cluster)
     }
@@ -209,13 +212,32 @@ fn command(program: &Path, owner: Option<Owner>, folder: &Path) -> Command {
     command
 }
 
-/// A postmaster whose rowcast was killed still runs in this folder: its pid file names it.
+/// Until the file is dropped no other process has the folder.
+fn lock(folder: &Path) -> Result<std::fs::File> {
+    let path = folder.join("lock");
+    let file = std::fs::File::create(&path).map_err(|e| io(format!("cannot write {}", path.display()), e))?;
+    match file.try_lock() {
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Error::new(Kind::Io, format!("another process uses the Postgres in {}", folder.display()))
+                .hint("stop it, or name another folder: rowcast demo --dir FOLDER"))
+        }
+        // a file system without locks
+        Err(std::fs::TryLockError::Error(_)) | Ok(()) => Ok(file),
+    }
+}
+
+/// A postmaster whose rowcast was killed still runs in this folder: its pid file has its process, its folder, when it began,
+/// and its port. After a crash of the machine the process may be anybody's: so it has to listen there.
 async fn stop_left_over(data: &Path) {
     let file = data.join("postmaster.pid");
     let Ok(text) = std::fs::read_to_string(&file) else { return };
     let mut lines = text.lines();
     let (Some(Ok(pid)), Some(folder)) = (lines.next().map(str::parse::<i32>), lines.next()) else { return };
-    if Path::new(folder) != data || kill(Pid::from_raw(pid), Signal::SIGINT).is_err() {
+    let Some(Ok(port)) = lines.nth(1).map(|port| port.trim().parse::<u16>()) else { return };
+    if Path::new(folder) != data
+        || std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
+        || kill(Pid::from_raw(pid), Signal::SIGINT).is_err()
+    {
         return;
     }
     for _ in 0..200 {

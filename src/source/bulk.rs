@@ -103,7 +103,7 @@ impl Statements {
             let row = client.query_one(&format!("select '{table}'::regclass::oid"), &[]).await.map_err(explain)?;
             let sql = format!(
                 "select o.id, o.xid, o.at, o.channel, o.op, case when not l.is_large then o.old::text end, \
-                        case when not l.is_large then o.new::text end, left(o.actor, 200), case when not l.is_large then o.users end, \
+                        case when not l.is_large then o.new::text end, o.actor::varchar(200)::text, case when not l.is_large then o.users end, \
                         o.cmin, l.is_large, o.depth
                    from {table} o {} where o.ctid = any ($1)",
                 is_large!()
@@ -149,8 +149,8 @@ pub(super) struct Bulk {
     passed: i64,
     /// what was passed of each transaction and channel in earlier ranges
     deeds: HashMap<(u64, i32), Deeds>,
-    /// channels of which the order is not known
-    torn: HashSet<i32>,
+    /// transactions and channels of which the order is not known
+    torn: HashSet<(u64, i32)>,
 }
 
 /// Contents, as many as are handed over at a time.
@@ -266,7 +266,7 @@ impl Bulk {
             let mut all = *before;
             all.join(*now);
             if all.may_meet() && catalog.has_key(of.1) {
-                self.torn.insert(of.1);
+                self.torn.insert(*of);
             }
         }
         let wanted: HashSet<(u64, i32)> =
@@ -289,7 +289,7 @@ impl Bulk {
             keys[at] = found.unwrap_or_default();
         });
         if !read.await? {
-            self.torn.extend(wanted.iter().map(|of| of.1));
+            self.torn.extend(&wanted);
             return Ok(());
         }
         let places = &self.places;
@@ -319,7 +319,7 @@ impl Bulk {
             }
         });
         if !read.await? {
-            self.torn.extend(wanted.iter().map(|of| of.1));
+            self.torn.extend(&wanted);
             return Ok(());
         }
         self.order = plan.order(brief, |at| images.get(&at).copied(), |channel| catalog.is_bare(channel));
@@ -500,7 +500,9 @@ impl Bulk {
     ) -> Vec<Change> {
         let mut changes = Vec::with_capacity(fetched.placed.len());
         for (at, placed) in fetched.placed(rows) {
-            if self.torn.contains(&rows[at].channel()) || self.order.is_torn(rows[at].channel()) {
+            let (_, xid, _) = rows[at].identity();
+            let channel = rows[at].channel();
+            if self.torn.contains(&(xid, channel)) || self.order.is_torn(xid, channel) {
                 changes.extend(teller.torn(&rows[at], catalog));
             }
             changes.extend(teller.change(rows, at, placed, catalog));

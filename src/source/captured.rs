@@ -211,10 +211,11 @@ pub(super) fn is_strange(op: u8, channel: i32, channels: &ChannelList) -> bool {
     }
 }
 
-/// Rows → changes. Remembers of which channels it was told that something cannot be: once for each cut.
+/// Rows → changes. Remembers which channels were told that something is missing, and of which transaction.
 #[derive(Debug, Default)]
 pub(super) struct Teller {
-    told: HashSet<i32>,
+    /// transactions and channels
+    told: HashSet<(u64, i32)>,
 }
 
 impl Teller {
@@ -226,7 +227,7 @@ impl Teller {
         let wanted = placed.filter(|(at, _)| rows[*at].id > after);
         let mut changes = Vec::with_capacity(rows.len());
         for (at, placed) in wanted {
-            if order.is_torn(rows[at].channel) {
+            if order.is_torn(rows[at].xid, rows[at].channel) {
                 changes.extend(self.torn(&rows[at], catalog));
             }
             changes.extend(self.change(rows, at, placed, catalog));
@@ -256,9 +257,10 @@ impl Teller {
         match decode(&row, catalog) {
             Decoded::Change(change) => Some(change),
             Decoded::Internal | Decoded::Invisible => None,
+            // a client that is away now has to be told later, too. The log has `channels_unsure`, or nothing to say
             Decoded::UnknownChannel => {
                 tracing::debug!(event = "change_of_no_channel", channel, id);
-                None
+                self.missing(&row, catalog.name_of(channel)?.clone())
             }
             Decoded::Malformed(what) => self.unreadable(&row, catalog, what),
         }
@@ -267,14 +269,14 @@ impl Teller {
     /// In the place of a row that cannot be told: its channel learns that something is missing.
     pub(super) fn unreadable(&mut self, row: &OutboxRow<'_>, catalog: &Catalog, what: &str) -> Option<Change> {
         let (channel, id) = (row.channel, row.id);
-        let name = catalog.get(channel).map(|channel| channel.name.clone());
+        let name = catalog.name_of(channel).cloned();
         tracing::error!(event = "outbox_row_unreadable", channel = name.as_deref(), id, what);
         self.missing(row, name?)
     }
 
     /// In front of a row of a channel of which the order is not known: its channel learns that something is missing.
     pub(super) fn torn(&mut self, at: &Captured<'_>, catalog: &Catalog) -> Option<Change> {
-        let name = catalog.get(at.channel)?.name.clone();
+        let name = catalog.name_of(at.channel)?.clone();
         let missing = self.missing(&at.row(), name.clone())?;
         tracing::warn!(
             event = "order_unknown",
@@ -285,9 +287,10 @@ impl Teller {
         Some(missing)
     }
 
-    /// Tells a channel that something is missing, once.
+    /// Tells a channel that something is missing, once for a transaction: a client that has seen another one of the cut is told
+    /// nothing of that.
     fn missing(&mut self, row: &OutboxRow<'_>, name: Arc<str>) -> Option<Change> {
-        let update = self.told.insert(row.channel).then(|| Update::unreadable(name))?;
+        let update = self.told.insert((row.xid, row.channel)).then(|| Update::unreadable(name))?;
         Some(Change { id: row.id, tx: row.xid, at: row.at, actor: None, update: Some(update), notification: None })
     }
 }

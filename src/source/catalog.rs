@@ -87,12 +87,15 @@ select p.channel, p.role, p.row_filter, p.columns, p.actor,
             then p.attnums else '{}' end
   from rowcast.policy p cross join (select pg_catalog.pg_current_snapshot()) n(now) order by 1, 2";
 
-/// A table that is followed and not captured, or a column of it that does not leave, makes `channel` null.
+/// A table that is followed and not captured, or a column of it that does not leave, makes `channel` null. So does a pause, or a
+/// full outbox: nobody is told who is a member since.
 const CLAIMS: &str = "
 select k.name, pg_catalog.md5(k.query || k.stated_at::text),
        (select c.name from rowcast.channel c
          where c.target = f.target and c.target = c.target_oid and c.origin = (select rowcast.origin())
            and not exists (select from rowcast.displaced d where d.channel = c.id)
+           and case when c.briefly then (select s.last_value from rowcast.capture_state_brief s)
+                    else (select s.last_value from rowcast.capture_state s) end < 3
            and not exists (select from pg_catalog.unnest(f.columns) w(name)
                             where not exists (select from rowcast.shown_column s where s.channel = c.id and s.name = w.name))),
        f.columns, f.holder
@@ -149,6 +152,8 @@ impl CatalogChannel {
 #[derive(Debug, Default)]
 pub struct Catalog {
     channels: HashMap<i32, CatalogChannel>,
+    /// names of channels of which nothing is known for now; see [`without`](Self::without)
+    left_out: HashMap<i32, Arc<str>>,
     policies: Vec<Policy>,
     claims: Vec<Claim>,
     /// the database's, for whatever its sessions take as it is
@@ -190,7 +195,8 @@ impl Catalog {
         let policies = client.query(POLICIES, &[]).await.map_err(explain)?;
         let policies = policies.iter().map(|row| names.policy(row)).collect();
         let (bell_is_off, queue_usage, hides_actors) = (bell.get(0), bell.get(1), bell.get(3));
-        Ok(Self { channels, policies, claims, encoding: names.0, hides_actors, bell_is_off, queue_usage })
+        let (encoding, left_out) = (names.0, HashMap::new());
+        Ok(Self { channels, left_out, policies, claims, encoding, hides_actors, bell_is_off, queue_usage })
     }
 
     /// Has the database look whether DDL has changed what rows say, or added columns that the relay may not read yet. Beside the reading of the channels, which must not wait
@@ -269,11 +275,16 @@ impl Catalog {
             .collect()
     }
 
-    /// The same without some channels.
+    /// The same without some channels: their rows cannot be told, and are missing.
     pub(super) fn without(&self, ids: &BTreeSet<i32>) -> Self {
-        let channels = self.channels.iter().filter(|(id, _)| !ids.contains(id));
-        let channels = channels.map(|(id, channel)| (*id, channel.clone())).collect();
-        Self { channels, policies: self.policies.clone(), claims: self.claims.clone(), ..*self }
+        let mut channels = self.channels.clone();
+        let left_out = ids.iter().filter_map(|id| Some((*id, channels.remove(id)?.name))).collect();
+        Self { channels, left_out, policies: self.policies.clone(), claims: self.claims.clone(), ..*self }
+    }
+
+    /// The name of a channel, also where nothing else is known of it.
+    pub(super) fn name_of(&self, id: i32) -> Option<&Arc<str>> {
+        self.channels.get(&id).map(|channel| &channel.name).or_else(|| self.left_out.get(&id))
     }
 
     /// A catalogue of these, for tests.
@@ -291,6 +302,7 @@ impl NameDecoder {
         let told = |text: &str| columns_of(text).map(|named| allowed(named, &excluded));
         let floor = row.get::<_, Option<&str>>(16).and_then(Snapshot::parse);
         let by = row.get::<_, Option<&str>>(17).and_then(|xid| xid.parse().ok());
+        let key: Vec<Box<str>> = self.some(row, 8).unwrap_or_default();
         CatalogChannel {
             name: self.one(row, 1).into(),
             singular: self.one(row, 2).into(),
@@ -299,17 +311,10 @@ impl NameDecoder {
             notification: row.get::<_, Option<Bytes<'_>>>(5).and_then(|text| told(&self.text(text))),
             floor: floor.map(|seen| Floor { seen, by: by.unwrap_or_default() }),
             timestamps: self.some(row, 7).unwrap_or_default(),
-            key: self.some(row, 8).unwrap_or_default(),
             partitioned_by: self.some(row, 9).unwrap_or_default(),
             is_off: row.get(10),
-            columns: self.some::<Box<str>>(row, 11).map(|names| {
-                let types = self.some::<Box<str>>(row, 12).unwrap_or_default();
-                let numbers: Vec<i16> = row.get(13);
-                let columns = names.into_iter().zip(&types).zip(numbers);
-                columns
-                    .map(|((name, kind), number)| Column { name, kind: change::ValueKind::of_type(kind), number })
-                    .collect()
-            }),
+            columns: self.columns(row, &key),
+            key,
             shape: self.some(row, 14).unwrap_or_default(),
             is_named_by_policies: row.get(15),
             has_exclusions: row.get(18),
@@ -317,6 +322,20 @@ impl NameDecoder {
             is_unlisted: row.get(20),
             excluded,
         }
+    }
+
+    /// Those that may leave, where there is a table.
+    fn columns(&self, row: &Row, key: &[Box<str>]) -> Option<Arc<[Column]>> {
+        let names = self.some::<Box<str>>(row, 11)?;
+        let types = self.some::<Box<str>>(row, 12).unwrap_or_default();
+        let numbers: Vec<i16> = row.get(13);
+        // a part of a key tells no row from another one
+        let is_whole = key.iter().all(|of_key| names.contains(of_key));
+        let columns = names.into_iter().zip(&types).zip(numbers).map(|((name, kind), number)| {
+            let is_key = is_whole && key.contains(&name);
+            Column { name, kind: change::ValueKind::of_type(kind), number, is_key }
+        });
+        Some(columns.collect())
     }
 
     /// One for each claim, of rows in the order of their names. One that follows a table whose changes are not captured now has no

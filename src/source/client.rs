@@ -113,6 +113,13 @@ impl Client {
         }
     }
 
+    /// Ends a connection that nobody may use again.
+    pub(super) fn discard(self) {
+        if let OwnOrLent::Lent(client) = self.connection {
+            drop(deadpool_postgres::Object::take(client));
+        }
+    }
+
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.raw().is_closed()

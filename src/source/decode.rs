@@ -95,7 +95,7 @@ fn row_change(row: &OutboxRow<'_>, channel: &CatalogChannel) -> Decoded {
         before.replace(&in_utc);
         if channel.key.iter().any(|name| changed.contains(name)) {
             // of a large row there may be only those that differ
-            let key: Vec<_> = channel.key.iter().filter(|name| !channel.excluded.contains(name)).cloned().collect();
+            let key = told_key(channel);
             let is_whole = before.has_all(&channel.key);
             old_key = Some(if is_whole { before.only(&key) } else { new.overlaid(&before).only(&key) });
         }
@@ -130,11 +130,12 @@ fn row_change(row: &OutboxRow<'_>, channel: &CatalogChannel) -> Decoded {
     };
     let data: Json = match &columns {
         Some(columns) if size == Size::Omitted => {
-            if channel.key.is_empty() || !columns.has_all(&channel.key) {
+            let key = told_key(channel);
+            if key.is_empty() || !columns.has_all(&key) {
                 return Decoded::Malformed("a row longer than row_bytes, without a key to tell it by");
             }
             changed.clear();
-            columns.only(&channel.key)
+            columns.only(&key)
         }
         Some(columns) if !channel.excluded.is_empty() || !in_utc.is_empty() => columns.without(&channel.excluded),
         _ => image.into(),
@@ -155,6 +156,12 @@ fn row_change(row: &OutboxRow<'_>, channel: &CatalogChannel) -> Decoded {
     Decoded::Change(change(row, Some(update), notification))
 }
 
+/// The columns by which a row is told from others, as far as they may leave: a column that was excluded may be in a primary key
+/// that was made later.
+fn told_key(channel: &CatalogChannel) -> Vec<Box<str>> {
+    channel.key.iter().filter(|name| !channel.excluded.contains(name)).cloned().collect()
+}
+
 /// What is known of a large row. One that has shrunk is told whole, and only what it was before is not known.
 fn size_of(columns: &Columns<'_>, channel: &CatalogChannel) -> Size {
     let all = channel.columns.iter().flat_map(|columns| columns.iter()).map(|column| &column.name);
@@ -163,11 +170,16 @@ fn size_of(columns: &Columns<'_>, channel: &CatalogChannel) -> Size {
 
 fn users_of(row: &OutboxRow<'_>, channel: &CatalogChannel, columns: &Columns<'_>) -> Vec<Box<str>> {
     if let Some(column) = &channel.user_column {
-        return columns.get(column).map(scalars).unwrap_or_default();
+        // an array may name one twice
+        let mut named = HashSet::new();
+        let users = columns.get(column).map(scalars).unwrap_or_default();
+        return users.into_iter().filter(|user| named.insert(user.clone())).collect();
     }
-    if !channel.has_user_query {
-        return Vec::new();
-    }
+    if channel.has_user_query { named_users(row) } else { Vec::new() }
+}
+
+/// The users that stand in the row, each once.
+fn named_users(row: &OutboxRow<'_>) -> Vec<Box<str>> {
     let mut known = HashSet::new();
     let named = row.users.unwrap_or_default().iter().flatten().map(String::as_str);
     named.filter(|user| known.insert(*user)).map(Into::into).collect()
@@ -197,7 +209,7 @@ fn notification(row: &OutboxRow<'_>) -> Decoded {
     let Some(kind) = body.get("notification_type").and_then(text_of) else {
         return Decoded::Malformed("a notification without type");
     };
-    let users: Vec<Box<str>> = row.users.unwrap_or_default().iter().flatten().map(|u| u.as_str().into()).collect();
+    let users = named_users(row);
     let data = body.get("data").map_or("null", RawValue::get).into();
     Decoded::Change(change(row, None, Some(Notification { users, kind, data, omitted: false, is_chosen: true })))
 }
@@ -313,8 +325,13 @@ mod tests {
             name: name.into(),
             kind: crate::change::ValueKind::Any,
             number: 0,
+            is_key: false,
         });
-        let catalog = Catalog::of([(1, CatalogChannel { columns: Some(columns.into()), ..pets() })]);
+        let of = |key: &[&str]| {
+            let key = key.iter().map(|name| Box::from(*name)).collect();
+            Catalog::of([(1, CatalogChannel { columns: Some(columns.clone().into()), key, ..pets() })])
+        };
+        let catalog = of(&["pet_id"]);
         let key = Some(r#"{"pet_id":1,"user_id":7}"#);
         let told = |row: &OutboxRow<'_>| match decode(row, &catalog) {
             Decoded::Change(change) => change,
@@ -325,6 +342,12 @@ mod tests {
         assert_eq!((&*update.action, &*update.data, update.size), ("created", r#"{"pet_id":1}"#, Size::Omitted));
         let notification = change.notification.unwrap();
         assert_eq!((&*notification.data, notification.omitted), (r#"{"pet_name":null,"pet_id":1}"#, true));
+        // an excluded column is in a primary key that was made later
+        let with_chip = row(b'i', None, Some(r#"{"pet_id":1,"chip":"x","user_id":7}"#));
+        match decode(&with_chip, &of(&["pet_id", "chip"])) {
+            Decoded::Change(change) => assert_eq!(&*change.update.unwrap().data, r#"{"pet_id":1}"#),
+            other => panic!("{other:?}"),
+        }
         let update = told(&row(b'u', Some(r#"{"pet_id":2}"#), key)).update.unwrap();
         assert_eq!((&*update.data, update.old_key.as_deref()), (r#"{"pet_id":1}"#, Some(r#"{"pet_id":2}"#)));
         let small = Some(r#"{"pet_id":1,"user_id":7,"name":"Lu","chip":null,"seen_at":null}"#);
@@ -351,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_json_allows_and_rust_does_not_passes_through() {
-        let image = "{\"pet_id\":1e200000,\"name\":\"\\u0000\",\"user_id\":[1,\"x\"]}";
+        let image = "{\"pet_id\":1e200000,\"name\":\"\\u0000\",\"user_id\":[1,\"x\",1]}";
         let Decoded::Change(change) = decode_pets(&row(b'I', None, Some(image))) else { panic!("no change") };
         assert_eq!(&*change.update.unwrap().data, image);
         assert_eq!(change.notification.unwrap().users, [Box::from("1"), Box::from("x")]);
@@ -359,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_notification_needs_no_channel() {
-        let users = [Some("5".to_owned()), None];
+        let users = [Some("5".to_owned()), None, Some("5".to_owned())];
         let body = r#"{"notification_type" : "hello", "data" : {"a": 1}}"#;
         let row = OutboxRow { channel: 0, users: Some(&users), ..row(b'N', None, Some(body)) };
         let Decoded::Change(change) = decode_pets(&row) else { panic!("no change") };

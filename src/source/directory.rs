@@ -235,6 +235,13 @@ impl ChannelList {
         self.directory.take().map_or_else(Vec::new, |(asked, catalog)| self.take_over(asked, catalog))
     }
 
+    /// Another database is behind the same name: what was read of the one before says nothing of it.
+    pub fn forget(&mut self) {
+        (self.all, self.known, self.is_read) = (Arc::default(), Arc::default(), false);
+        self.unsure.clear();
+        self.strangers.clear();
+    }
+
     /// What delivery has to know, with the channels read anew, as each connection begins. Where they cannot be read now they
     /// stay as they were.
     ///

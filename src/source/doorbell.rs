@@ -2,7 +2,6 @@
 //! knows nothing of the outbox. It never opens a transaction and never waits for anybody, since a listener that
 //! does either pins the NOTIFY queue of the whole cluster.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -86,6 +85,11 @@ impl Doorbell {
         std::mem::replace(&mut self.heard, rings).abs_diff(rings)
     }
 
+    /// Whether a bell has rung since the last [`take`](Self::take).
+    pub fn has_rung(&self) -> bool {
+        self.shared.rings.load(Ordering::Acquire) != self.heard
+    }
+
     /// Ready once the connection is lost. Whoever waits for another connection of the same server, on which nobody beats,
     /// gives that up then: a server that is frozen answers nowhere, and closes nothing.
     pub fn wait_until_lost(&self) -> impl Future<Output = ()> + Send + 'static {
@@ -113,7 +117,7 @@ impl Doorbell {
         let deadline = Instant::now() + limit;
         loop {
             self.check()?;
-            if self.shared.rings.load(Ordering::Acquire) != self.heard {
+            if self.has_rung() {
                 return Ok(true);
             }
             if tokio::time::timeout_at(deadline, self.shared.rung.notified()).await.is_err() {
@@ -165,39 +169,4 @@ async fn heartbeat(client: Client, shared: Arc<Shared>) {
         }
     }
     shared.lose();
-}
-
-/// Bells of the last tenth of a second. More than six mean that writers would be better off with a relay that is
-/// awake: a ring costs each of them a cluster-wide lock.
-#[derive(Debug, Default)]
-pub struct Rhythm(VecDeque<(Instant, u64)>);
-
-impl Rhythm {
-    const WINDOW: Duration = Duration::from_millis(100);
-    const BUSY: u64 = 6;
-
-    /// Takes note of bells and says whether it is busy.
-    pub fn is_busy(&mut self, now: Instant, bells: u64) -> bool {
-        self.0.push_back((now, bells));
-        while self.0.front().is_some_and(|(at, _)| now.duration_since(*at) > Self::WINDOW) {
-            self.0.pop_front();
-        }
-        self.0.iter().map(|(_, bells)| bells).sum::<u64>() > Self::BUSY
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn seven_bells_within_a_tenth_of_a_second_are_busy() {
-        let start = Instant::now();
-        let mut rhythm = Rhythm::default();
-        for i in 0..20 {
-            assert!(!rhythm.is_busy(start + Duration::from_millis(20 * i), 1), "pings, 20 ms apart");
-        }
-        assert!(rhythm.is_busy(start + Duration::from_millis(400), 7));
-        assert!(!rhythm.is_busy(start + Duration::from_millis(600), 1));
-    }
 }

@@ -38,6 +38,11 @@ impl Default for Encoding {
 }
 
 impl Encoding {
+    /// Whether its bytes lie in the order of the characters that clients have: where text is ordered by bytes, they order it too.
+    pub(super) fn orders_characters(self) -> bool {
+        matches!(self.0, CodeTable::Utf8 | CodeTable::Latin1)
+    }
+
     /// UTF-8.
     pub const UTF8: Self = Self(CodeTable::Utf8);
 

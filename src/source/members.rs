@@ -93,7 +93,7 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
     let explain = |error: tokio_postgres::Error| {
         // what passes by itself: a lock, a lack of resources. One that was cancelled has lasted too long
         let passes = error.code().is_none_or(|code| {
-            *code != SqlState::QUERY_CANCELED && ["40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
+            *code != SqlState::QUERY_CANCELED && ["25", "40", "53", "55", "57", "58", "XX"].contains(&&code.code()[..2])
         });
         let is_overtaken = error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE);
         ReadFailed {
@@ -103,7 +103,7 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
         }
     };
     let late = || Error::new(Kind::Connection, "the server does not answer");
-    timeout(WITHIN, async {
+    let answered = timeout(WITHIN, async {
         let read = async {
             client.batch_execute(BEGIN).await.map_err(explain)?;
             take(&client, holders, bytes, explain).await
@@ -112,8 +112,12 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
         client.batch_execute("rollback").await.map_err(explain)?;
         read
     })
-    .await
-    .unwrap_or_else(|_| Err(late().into()))
+    .await;
+    answered.unwrap_or_else(|_| {
+        // its transaction may be open, in which nobody else could write
+        client.discard();
+        Err(late().into())
+    })
 }
 
 async fn take(

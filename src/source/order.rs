@@ -50,8 +50,8 @@ pub(super) struct Order {
     moved: HashMap<usize, Placed>,
     /// told elsewhere, as a half of something
     gone: HashSet<usize>,
-    /// channels of which no order was found that ends with what their tables hold
-    torn: HashSet<i32>,
+    /// transactions and channels of which no order was found that ends with what the table holds
+    torn: HashSet<(u64, i32)>,
 }
 
 /// What is told in the place of a row: with its id and time, the images of others.
@@ -183,7 +183,7 @@ impl Plan {
             let is_bare = group.first().is_some_and(|row| is_bare(brief(*row as usize).channel));
             let told = chain::in_order(&links, is_bare);
             if !chain::ends_right(&links, &told) || self.hides_depth(group, &brief, &images) {
-                order.torn.extend(group.first().map(|row| brief(*row as usize).channel));
+                order.torn.extend(group.first().map(|row| brief(*row as usize)).map(|now| (now.xid, now.channel)));
             }
             for (told, &(at, _)) in told.into_iter().zip(&rows) {
                 match told {
@@ -259,9 +259,9 @@ impl Plan {
 }
 
 impl Order {
-    /// Whether the changes of a channel may not end with what its table holds: that is to be told.
-    pub(super) fn is_torn(&self, channel: i32) -> bool {
-        self.torn.contains(&channel)
+    /// Whether the changes of a transaction to a channel may not end with what the table holds: that is to be told.
+    pub(super) fn is_torn(&self, xid: u64, channel: i32) -> bool {
+        self.torn.contains(&(xid, channel))
     }
 
     /// What is told in the place of a row; nothing where that is told elsewhere.
@@ -472,12 +472,17 @@ mod tests {
 
     #[test]
     fn where_nothing_tells_which_was_last_the_channel_is_torn() {
-        let is_torn = |rows: &[OutboxRow<'_>]| order_of(rows, &parts()).is_torn(1);
+        let is_torn = |rows: &[OutboxRow<'_>]| order_of(rows, &parts()).is_torn(rows[0].xid, 1);
         let deep = |row| OutboxRow { depth: 2, ..row };
         let (there, back) = (row(2, 7, b'U', Some(V[1]), Some(V[2])), row(1, 7, b'U', Some(V[2]), Some(V[1])));
         assert!(is_torn(&[deep(back), there]), "a trigger set it back, or the next statement set it again");
         assert!(!is_torn(&[back, there]) && !is_torn(&[back, deep(there)]));
         assert!(!is_torn(&[deep(back), OutboxRow { command: back.command + 1, ..there }]), "no command between them");
+        // another transaction of the cut has its own order
+        let before = row(1, 6, b'I', None, Some(OTHER[0]));
+        let (back_too, there_too) = (OutboxRow { id: 2, ..deep(back) }, OutboxRow { id: 3, ..there });
+        let beside = order_of(&[before, back_too, there_too], &parts());
+        assert!(!beside.is_torn(6, 1) && beside.is_torn(7, 1));
         // of a row that is told by its key nothing tells what it was
         let key = Some(r#"{"k":1,"p":"a"}"#);
         let (created, deleted) = (row(2, 7, b'i', None, key), row(1, 7, b'd', key, None));

@@ -56,10 +56,12 @@ union all
 }
 
 /// Whole rows. An image that is stored in more than 128 KiB is not given out here: of such, few fill the memory.
+/// A type cuts the actor off, not left(), which fails on bytes that are no characters: a role's name may have such, as
+/// databases of several encodings share it.
 macro_rules! rows {
     () => {
         "select o.id, o.xid, o.at, o.channel, o.op, case when pg_column_size(o.old) <= 131072 then o.old::text end, \
-       case when pg_column_size(o.new) <= 131072 then o.new::text end, left(o.actor, 200), \
+       case when pg_column_size(o.new) <= 131072 then o.new::text end, o.actor::varchar(200)::text, \
        case when pg_column_size(o.users) <= 131072 then o.users end, o.cmin, \
        greatest(pg_column_size(o.old), pg_column_size(o.new), pg_column_size(o.users)) > 131072, o.depth \
   from rowcast.outbox o "
@@ -248,11 +250,11 @@ impl CutReader {
             let mut rows = Box::pin(self.client.query_raw(&self.read_past, parameters).await.map_err(explain)?);
             let header = header(&mut rows).await?;
             let kept = Kept::parse(text(&header, 7).as_deref());
+            let gathered = gather(&mut rows).await?;
+            drop(rows);
             if self.notice_floor(&kept).await? {
                 return Ok(found);
             }
-            let gathered = gather(&mut rows).await?;
-            drop(rows);
             found.rows += self.deliver(gathered, end, lsn, id, true, &kept).await?;
         }
         let seen = self.position.seen.to_string();
@@ -266,11 +268,11 @@ impl CutReader {
         found.xmin = now.xmin();
         found.is_overtaken = now.xmin() < now.xmax();
         let kept = Kept::parse(text(&header, 7).as_deref());
+        let gathered = gather(&mut rows).await?;
+        drop(rows);
         if self.notice_floor(&kept).await? {
             return Ok(found);
         }
-        let gathered = gather(&mut rows).await?;
-        drop(rows);
         found.rows += self.deliver(gathered, now, lsn, 0, tell, &kept).await?;
         Ok(found)
     }
@@ -291,10 +293,13 @@ impl CutReader {
 
     /// A relay that was stopped for longer than the retention has missed what was pruned: says whether it has.
     async fn notice_floor(&mut self, kept: &Kept) -> Result<bool> {
-        let Some(floor) = kept.missed_by(&self.position.seen) else { return Ok(false) };
+        let Some(floor) = kept.missed_by(&self.position.seen).cloned() else { return Ok(false) };
         tracing::error!(event = "gap", reason = "retention", "changes were pruned before they were read");
+        // what is skipped may have said who may see what, and whose tokens are good no longer
+        self.announce_channels().await?;
+        self.announce_revoked().await?;
         let told = self.out.reserve().await.map_err(ended)?;
-        self.position.skip_to(floor.clone());
+        self.position.skip_to(floor);
         told.send(self.position.told(Start::Gap(Gap::Retention)));
         Ok(true)
     }

@@ -16,7 +16,7 @@ use super::keyset::{Keyset, Range};
 use super::pool::{Database, DatabaseSession};
 use super::predicate::{self, Where};
 use super::table::{Moment, RENAMED, SpareSessions, Table, is_retyped};
-use crate::change::Json;
+use crate::change::{Json, ValueKind};
 use crate::cursor::Boundary;
 use crate::error::{Error, Kind};
 use crate::request::{Bound, Count, OrderBy, Ordering, Page, PageAnswer, PageSpec, Place, Predicate, Shown};
@@ -81,8 +81,8 @@ pub(super) async fn read(
             let boundary = moment.boundary.clone();
             moment.end(spare).await;
             let (order, count) = (asked.to_vec(), spec.wants_count.then_some(Count { rows: 0, is_exact: true }));
-            let page = Page { rows: Vec::new(), order, more: false, last: None, count, boundary };
-            return Ok(Some(PageAnswer::Page(page)));
+            let page = Page { rows: Vec::new(), order, more: false, last: None, told: None, count, boundary };
+            return Ok(Some(PageAnswer::Page(page.into())));
         };
         let types = moment.types(table, predicate).await?;
         let (wanted, fixed) = (predicate::render(predicate, &types, "t", 1), predicate::fixed(predicate, &types));
@@ -92,7 +92,7 @@ pub(super) async fn read(
         let Some(read) = moment.read_unless(database, gone.as_mut(), page).await else { return Ok(None) };
         moment.end(spare).await;
         match read {
-            Ok(page) => return Ok(Some(PageAnswer::Page(page))),
+            Ok(page) => return Ok(Some(PageAnswer::Page(page.into()))),
             Err(PageStop::Unfit(text)) => return Ok(Some(PageAnswer::Unfit(text))),
             Err(PageStop::Retyped) => {}
             Err(PageStop::Failed(error)) => return Err(error),
@@ -121,14 +121,16 @@ struct PageRead {
     rows: Vec<(Json, bool)>,
     more: bool,
     last: Option<Place>,
+    /// of the last row that is told
+    told: Option<Place>,
 }
 
 impl Reading<'_> {
     async fn page(&self, spec: &PageSpec, boundary: &Boundary) -> Result<Page, PageStop> {
         let (order, keyset) = self.order(spec).await?;
-        let PageRead { rows, more, last } = self.rows(&keyset, spec).await?;
+        let PageRead { rows, more, last, told } = self.rows(&keyset, spec).await?;
         let count = if spec.wants_count { Some(self.count().await?) } else { None };
-        Ok(Page { rows, order, more, last, count, boundary: boundary.clone() })
+        Ok(Page { rows, order, more, last, told, count, boundary: boundary.clone() })
     }
 
     /// The order of the page, and in which order its rows are read, if an index serves that or the table is small.
@@ -144,6 +146,15 @@ impl Reading<'_> {
         };
         let asked = Keyset::of_order(order, key, columns).map_err(PageStop::Unfit)?;
         let (order, asked) = (asked.order(), asked.without(&self.fixed));
+        if !self.database.encoding().orders_characters()
+            && let Some(by) = asked.terms.iter().map(|term| &term.by).find(|by| by.kind == ValueKind::Text)
+        {
+            let text = format!(
+                "column {} is text, which this database's encoding orders in a way that clients do not know",
+                by.column
+            );
+            return Err(PageStop::Unfit(text));
+        }
         if order.iter().all(|by| self.fixed.contains(&by.column)) {
             // one row at most
             return Ok((order, asked));
@@ -202,7 +213,8 @@ impl Reading<'_> {
                     if let Some(told) = told {
                         bytes += length;
                         read.rows.push((told, is_whole));
-                        read.last = Some(keyset.place(&values));
+                        read.told = Some(keyset.place(&values));
+                        read.last.clone_from(&read.told);
                     }
                     last = Some(values);
                 }

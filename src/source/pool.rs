@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, RecyclingMethod, Runtime};
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::{Connection, SimpleQueryMessage, Socket};
 
 use super::client::{Client, Pool};
@@ -81,6 +81,7 @@ impl Database {
                 "they concern other client libraries"
             );
         }
+        refuse_bare_at(&url)?;
         let (url, mode, tls) = tls::split(&url)?;
         let mut config = tokio_postgres::Config::from_str(&url).map_err(|e| {
             let has_option = url.contains('?');
@@ -318,9 +319,16 @@ impl Database {
 
     fn config_for(&self, purpose: Purpose) -> tokio_postgres::Config {
         let mut config = self.config.clone();
+        // for each host in turn: what has DEAD_PEER for a connection gets to the last host where no other one answers
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+        let each = DEAD_PEER / u32::try_from(hosts + 1).unwrap_or(u32::MAX);
+        // one that takes connections and says nothing is in the way of those behind it: each attempt begins elsewhere
+        if hosts > 1 && config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
+            config.load_balance_hosts(LoadBalanceHosts::Random);
+        }
         config
             .application_name(self.application_name(purpose))
-            .connect_timeout(DEAD_PEER)
+            .connect_timeout(each)
             .tcp_user_timeout(DEAD_PEER)
             .keepalives_idle(Duration::from_secs(2))
             .keepalives_interval(Duration::from_secs(1))
@@ -355,6 +363,27 @@ impl Database {
         }
         explained
     }
+}
+
+/// The driver ends user and password at the first @. What follows would be a host, which is told in messages.
+fn refuse_bare_at(url: &str) -> Result<()> {
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+    let Some((before, behind)) = rest.and_then(|rest| rest.split_once('@')) else { return Ok(()) };
+    // options that stand before it are those of a URL without a password; a password may have ? and = as they are
+    let is_in_options = before.split_once('?').is_some_and(|(_, options)| {
+        options
+            .split('&')
+            .any(|option| ["user=", "password=", "host=", "dbname="].iter().any(|name| option.starts_with(name)))
+    });
+    // a second one may stand in an option's value, and nowhere else
+    let mut words = behind.split(['?', '&']);
+    let has_another = words.next().is_some_and(|place| place.contains('@'))
+        || words.any(|word| word.split('=').next().is_some_and(|name| name.contains('@')));
+    if is_in_options || has_another {
+        return Err(Error::new(Kind::Config, "the database URL has an @ in the password, or in another name")
+            .hint("write it as %40"));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Database {

@@ -2,18 +2,20 @@
 //! read is `outbox`, how to sleep is `sleep`.
 
 mod pace;
+mod rhythm;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pace::{Pace, pause_after};
+use pace::{Pace, Woken, pause_after};
+use rhythm::{Bells, Rhythm};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::directory::{ChannelList, Directory};
-use super::doorbell::{self, Doorbell, Rhythm};
+use super::doorbell::{self, Doorbell};
 use super::outbox::{CutReader, Found};
 use super::pool::{Database, Purpose};
 use super::position::Position;
@@ -128,6 +130,7 @@ async fn follow(
         if connected.elapsed() > HEALTHY {
             attempt = 0;
         }
+        ports.metrics.note_told(lost.kind());
         tracing::warn!(event = "source_down", error = error::chain(&lost), connected_s = connected.elapsed().as_secs());
         let reason = "the connection to the database is lost; changes are delayed, not lost".into();
         if ports.out.send(Event::Down { reason }).await.is_err() {
@@ -174,7 +177,8 @@ async fn pause_before(attempt: u32) {
 
 fn tell_failed(error: &Error, attempt: u32, metrics: &SourceMetrics) {
     let (error, remedy, kind) = (error::chain(error), error.remedy(), error.kind());
-    if metrics.tells(kind) {
+    // the first one has the remedy, whoever else has told of the outage before
+    if metrics.tells(kind) || attempt == 1 {
         tracing::warn!(event = "reconnect_failed", attempt, error, remedy);
     } else {
         tracing::debug!(event = "reconnect_failed", attempt, error);
@@ -186,6 +190,7 @@ struct Relay {
     doorbell: Doorbell,
     reader: CutReader,
     rhythm: Rhythm,
+    woken: Woken,
     ports: Ports,
     /// delivery waits for the present: a subscriber is ahead of what was read
     is_asked: bool,
@@ -216,6 +221,10 @@ impl Relay {
         // LISTEN before the first read: what commits in between rings or is read
         let doorbell = Doorbell::listen(database).await?;
         let incarnations = Arc::new(epoch::note(&client).await?);
+        let is_another = match &begin {
+            Begin::Latest => false,
+            Begin::LatestSince(at) | Begin::After(at) => at.incarnations.epoch != incarnations.epoch,
+        };
         let (start, position) = match begin {
             Begin::Latest => (Start::First, Position::recent(&client, incarnations).await?),
             Begin::LatestSince(position) => {
@@ -228,11 +237,14 @@ impl Relay {
             },
         };
         // free: the reader of the connection before this one is gone
-        let channels = channels.clone().lock_owned().await;
+        let mut channels = channels.clone().lock_owned().await;
+        if is_another {
+            channels.forget();
+        }
         let mut reader = CutReader::prepare(client, position, channels, ports.out.clone()).await?;
         reader.announce_channels().await?;
-        // who goes on reads what was revoked meanwhile
-        if start == Start::First {
+        // a relay that goes on reads what was revoked meanwhile; one that begins, or has left out something, does not
+        if start != Start::Continues {
             reader.announce_revoked().await?;
         }
         reader.announce_position(start).await?;
@@ -253,6 +265,7 @@ impl Relay {
             doorbell,
             reader,
             rhythm: Rhythm::default(),
+            woken: Woken::ByRate,
             ports: ports.clone(),
             is_asked: true,
             told: Instant::now(),
@@ -303,7 +316,7 @@ impl Relay {
     async fn awake(&mut self) -> Result<()> {
         self.ports.metrics.set_mode("awake");
         let mut holds_quiet = false;
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = Pace::new(Instant::now(), self.woken);
         let mut in_vain = 0;
         loop {
             let began = Instant::now();
@@ -332,6 +345,7 @@ impl Relay {
     /// Steps 5 to 7: after this, whatever was written without a ring has been read. Not when it gets busy again, as
     /// beside a transaction that stays open: there every writer would ring until it ends.
     async fn fall_asleep(&mut self) -> Result<bool> {
+        self.rhythm.note_asleep(Instant::now());
         let mut pause = Duration::from_millis(1);
         while !sleep::bell_rings(self.reader.client()).await? {
             // another relay gives QUIET back at its next read; a stopped or hostile holder keeps us polling
@@ -348,7 +362,7 @@ impl Relay {
             self.doorbell.wait(pause).await?;
             let bells = self.doorbell.take();
             self.ports.metrics.count_bells(bells);
-            if self.rhythm.is_busy(Instant::now(), bells) {
+            if self.is_to_wake(bells > 0).await? {
                 return Ok(false);
             }
         }
@@ -358,6 +372,8 @@ impl Relay {
     /// Step 8: a bell is answered by a read, until there are many.
     async fn asleep(&mut self) -> Result<()> {
         self.ports.metrics.set_mode("asleep");
+        // whether the clock, not a bell, has led to changes: their bell may be on its way
+        let mut has_found_unrung = false;
         loop {
             let feedback = self.ports.feedback.clone();
             let (rung, nudged) = tokio::select! {
@@ -369,14 +385,37 @@ impl Relay {
             let bells = self.doorbell.take();
             self.ports.metrics.count_bells(bells);
             self.is_asked |= nudged;
-            let found = self.read(false).await?;
-            if !rung && !nudged && found.rows > 0 {
+            if !rung && !nudged && has_found_unrung {
                 self.ports.metrics.count_safety_find();
             }
-            if self.rhythm.is_busy(Instant::now(), bells) || self.must_poll() {
+            has_found_unrung &= nudged;
+            let found = self.read(false).await?;
+            has_found_unrung |= !rung && !nudged && found.rows > 0;
+            if self.is_to_wake(bells > 0).await? || self.must_poll() {
                 return Ok(());
             }
         }
+    }
+
+    /// After bells were answered: whether writers are better off with a relay that is awake.
+    async fn is_to_wake(&mut self, rang: bool) -> Result<bool> {
+        let woken = match self.rhythm.note(Instant::now(), rang, self.doorbell.has_rung()) {
+            Bells::Few => return Ok(false),
+            Bells::Many => Woken::ByRate,
+            Bells::Some(within) => {
+                if self.doorbell.wait(within.mul_f64(fastrand::f64())).await? {
+                    return Ok(false);
+                }
+                let began = Instant::now();
+                let are_waiting = sleep::writers_wait(self.reader.client()).await?;
+                let Some(until) = self.rhythm.note_waiting(Instant::now(), began.elapsed(), are_waiting) else {
+                    return Ok(false);
+                };
+                Woken::ByWaiting(until)
+            }
+        };
+        self.woken = woken;
+        Ok(true)
     }
 
     async fn read(&mut self, holds_quiet: bool) -> Result<Found> {

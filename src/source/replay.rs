@@ -18,6 +18,7 @@ use super::captured::{CHUNK_CHANGES, Captured, Gathered, Teller, chunks, gather,
 use super::catalog::Catalog;
 use super::client::{Parameter, Pool};
 use super::desk;
+use super::epoch;
 use super::kept::{self, KEPT, Kept};
 use super::outbox;
 use super::page;
@@ -128,7 +129,7 @@ async fn answer(
                 }
                 Ok(Err(error)) => {
                     if error.kind() == Kind::Database {
-                        let _ = answer.send(PageAnswer::Refused);
+                        let _ = answer.send(if error.may_pass() { PageAnswer::Later } else { PageAnswer::Refused });
                     }
                     Ok(Err(error))
                 }
@@ -170,6 +171,11 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
     let mut catalog = Catalog::load(pool).await?;
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
+    // a standby is behind, which is an error here; another database has other changes under these numbers
+    if !epoch::note(&session).await?.know(span.incarnation) {
+        let _ = answer.give(ReplayPart::Gap(Gap::Failover)).await;
+        return Ok(());
+    }
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
     let mut shared = if span.after == 0 && answer.turn.some_wait() {
         let (now, _) = position::now(&session).await?;

@@ -3,8 +3,8 @@
 //! A role, a database or the server's configuration may have other defaults, and they are the application's: a session that
 //! inherits them reads in serializable transactions and makes the application's own fail, writes nothing, gives up after a
 //! second, or runs somebody's function. So nothing that could matter is inherited. What a session may spend (`work_mem`) is
-//! the DBA's; what only a superuser may set (`session_replication_role`) concerns triggers and foreign keys, and the tables
-//! of rowcast have neither.
+//! the DBA's; what only a superuser may set (`session_replication_role`) concerns triggers and foreign keys: the one trigger
+//! of our tables fires in each session, and who deletes a claim deletes what it follows.
 
 /// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! The sleep protocol: which locks say that nobody has to ring. Owns the statements on the two advisory locks and
-//! the reason for each; the relay decides when to take a step.
+//! the reason for each, and the look at what bells cost; the relay decides when to take a step.
 //!
 //! QUIET, held exclusively by a relay that is awake, makes writers skip the bell: they try it *shared*, after they
 //! drew their transaction id, so writers never collide. SLEEPERS keeps QUIET from being taken while another relay
@@ -13,13 +13,13 @@
 //! | 4 | falling asleep | [`announce`]: SLEEPERS shared, QUIET released. From now on nobody takes QUIET |
 //! | 5 | | read until [`bell_rings`]: QUIET was seen free, so every later test rings |
 //! | 6 | | [`draw_barrier`]: a writer that skipped tested before step 5 and drew its id before its test, so it is below |
-//! | 7 | | read until the snapshot's xmin is above the barrier: all skippers have ended and were read; many bells: [`wake`], go to 2 |
-//! | 8 | asleep | a bell: read, stay asleep; many bells: [`wake`], go to 2. Each second a safety read |
+//! | 7 | | read until the snapshot's xmin is above the barrier: all skippers have ended and were read; many bells, or writers that wait for them: [`wake`], go to 2 |
+//! | 8 | asleep | a bell: read, stay asleep; many bells, or writers that wait for them: [`wake`], go to 2. Each second a safety read |
 //!
 //! The locks live on the reading connection and go with it. A hostile or unlucky holder costs latency only.
 
 use super::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Kind, Result};
 
 /// Step 2. Whether QUIET is ours now.
 ///
@@ -71,6 +71,23 @@ pub async fn draw_barrier(client: &Client) -> Result<u64> {
 pub async fn wake(client: &Client) -> Result<()> {
     ask(client, "select pg_advisory_unlock_shared(1919907683, 2)").await?;
     Ok(())
+}
+
+/// Whether a writer waits for the lock that NOTIFY takes, database 0 of `pg_database`, until another one has committed. Where
+/// this role may not look, it is told that none does.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn writers_wait(client: &Client) -> Result<bool> {
+    let waiting = "select exists (select from pg_locks where locktype = 'object' and database = 0 and objid = 0
+                                     and classid = 'pg_catalog.pg_database'::regclass and not granted)";
+    match ask(client, waiting).await {
+        Err(error) if error.kind() != Kind::Connection => {
+            tracing::debug!(event = "waiting_unread", error = error::chain(&error));
+            Ok(false)
+        }
+        answer => answer,
+    }
 }
 
 async fn ask(client: &Client, question: &str) -> Result<bool> {

@@ -18,6 +18,8 @@ use crate::delivery::conversation::catch_up::SubscribeOptions;
 use crate::delivery::fanout::hub::JoinError;
 use crate::delivery::scope::paging::{Paging, WantedRows};
 use crate::delivery::scope::projection::Unfit;
+use crate::delivery::scope::selection::Selection;
+use crate::delivery::scope::telling::Telling;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::command::{self, Texts};
 use crate::delivery::wire::frame::CloseCode;
@@ -79,8 +81,7 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     }
     let is_known = web.hub.has_channel(&name) != Some(false);
     let asked = QueryParameters::read(request.uri().query().unwrap_or_default(), what).ok();
-    let selection = asked
-        .map(|asked| command::selection_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old));
+    let selection = asked.and_then(|mut asked| asked.selection().ok());
     let key = ViewKey::named(&name, selection.unwrap_or_default());
     if is_known && !key.names_columns() {
         return;
@@ -94,7 +95,8 @@ pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr,
     }
 }
 
-fn allows_origin(request: &Request<Incoming>, web: &Web) -> bool {
+/// Whether a page of this origin may ask, or no page asks.
+pub(super) fn allows_origin(request: &Request<Incoming>, web: &Web) -> bool {
     web.admission.allow_origin(request.headers(), web.tls.is_some())
 }
 
@@ -180,7 +182,7 @@ pub(super) fn admit(
 /// What a name watches: a channel, a user, or (none) whatever the client asks for.
 fn first_of(
     name: &str,
-    asked: QueryParameters,
+    mut asked: QueryParameters,
     who: Option<&Identity>,
     web: &Web,
 ) -> Result<Option<(ViewKey, SubscribeOptions)>, Refusal> {
@@ -193,7 +195,7 @@ fn first_of(
     };
     let decode = |text: &str| percent_decode_str(text).decode_utf8().map(|name| name.into_owned());
     let decoded = decode(name).map_err(|_| unknown("the name after /ws/ is no UTF-8".to_owned()))?;
-    let selection = command::selection_of(Some(Texts::Many(asked.filters)), asked.columns.map(Texts::One), asked.old);
+    let selection = asked.selection()?;
     // the slash that makes a user of it is the path's own, not one of a name
     let key = match name.strip_prefix("user/") {
         Some("") => return Err(unknown("the user id is missing".to_owned())),
@@ -253,6 +255,9 @@ struct QueryParameters {
     filters: Vec<String>,
     columns: Option<String>,
     old: bool,
+    changed: bool,
+    latest: bool,
+    every: Option<u32>,
     /// of the socket, not of a subscription
     cuts: bool,
     /// of a page
@@ -265,7 +270,9 @@ impl QueryParameters {
     /// Not obeying half of a request: who misspells a filter must not get the whole channel.
     fn read(query: &str, what: Endpoint) -> Result<Self, Refusal> {
         let all: &[&'static str] = match what {
-            Endpoint::Socket => &["since", "snapshot", "partial", "filter", "columns", "old", "cuts"],
+            Endpoint::Socket => {
+                &["since", "snapshot", "partial", "filter", "columns", "old", "changed", "latest", "every", "cuts"]
+            }
             Endpoint::Rows => &["filter", "columns", "order", "limit", "after", "before", "count"],
         };
         let mut asked = Self::default();
@@ -291,6 +298,12 @@ impl QueryParameters {
                 Some("filter") => asked.filters.push(value),
                 Some("columns") => asked.columns = Some(value),
                 Some("old") => asked.old = flag("old", &value)?,
+                Some("changed") => asked.changed = flag("changed", &value)?,
+                Some("latest") => asked.latest = flag("latest", &value)?,
+                Some("every") => {
+                    let every = value.parse().map_err(|_| bad("every is a number of milliseconds".to_owned()))?;
+                    asked.every = Some(every);
+                }
                 Some("order") => asked.paging.order = Some(value),
                 Some("limit") => {
                     let limit = value.parse().map_err(|_| bad("limit is a number".to_owned()))?;
@@ -308,6 +321,13 @@ impl QueryParameters {
             asked.named.extend(known);
         }
         Ok(asked)
+    }
+
+    /// What a subscription, or a page, is of.
+    fn selection(&mut self) -> Result<Selection, Refusal> {
+        let telling = Telling::of(self.old, self.changed, self.latest, self.every).map_err(bad)?;
+        let (filters, columns) = (std::mem::take(&mut self.filters), self.columns.take());
+        Ok(command::selection_of(Some(Texts::Many(filters)), columns.map(Texts::One), telling))
     }
 }
 

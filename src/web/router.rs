@@ -11,7 +11,7 @@ use super::admit::HostNames;
 use super::connections::Connection;
 use super::reply::{Reply, json, text};
 use super::state::Web;
-use super::{ask, pages, rows, socket, sse, status};
+use super::{ask, cors, pages, rows, socket, sse, status};
 use crate::delivery::fanout::hub::Whom;
 use crate::errand::Errand;
 
@@ -40,6 +40,10 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
             Ok(()) => kick(&request, web),
         };
     }
+    let origin = cors::origin_of(&request, &path, web);
+    if let Some(origin) = origin.clone().filter(|_| cors::is_preflight(&request)) {
+        return cors::preflight(origin);
+    }
     let brings_commands = request.method() == Method::POST && path == "/sse";
     if request.method() != Method::GET && request.method() != Method::HEAD && !brings_commands {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
@@ -50,10 +54,16 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
         return socket::upgrade(&mut request, &path, connection, web);
     }
     if let Some(name) = path.strip_prefix("/sse/").or(brings_commands.then_some("")) {
-        return sse::stream(&mut request, name, connection, web).await;
+        let mut reply = sse::stream(&mut request, name, connection, web).await;
+        // what a stream takes of the descriptors is given back with its connection, so that serves nothing else
+        reply.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        cors::share(&mut reply, origin);
+        return reply;
     }
     if let Some(name) = path.strip_prefix("/rows/") {
-        return rows::rows(&request, name, peer, web).await;
+        let mut reply = rows::rows(&request, name, peer, web).await;
+        cors::share(&mut reply, origin);
+        return reply;
     }
     if is_about_the_server(&path) {
         let admin = ask::for_admin(&request, peer, web);

@@ -18,11 +18,11 @@ use hyper::header::{
 use hyper::{Request, StatusCode};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::ask::{self, Admitted, Endpoint, Refusal, bad, refused};
 use super::connections::Overdue;
-use super::reply::{BodyHold, PIECE, Reply, long, reply};
+use super::reply::{BodyHold, Reply, long, reply};
 use super::state::Web;
 use crate::delivery::access::auth::Identity;
 use crate::delivery::fanout::hub::{Freshness, JoinError, NoPage};
@@ -32,7 +32,6 @@ use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
-use crate::room::Room;
 
 const CURSOR: HeaderName = HeaderName::from_static("rowcast-cursor");
 const MORE: HeaderName = HeaderName::from_static("rowcast-more");
@@ -46,21 +45,11 @@ const COMPRESSED: usize = 1024;
 /// So often a page is read again, where what may be seen changes meanwhile.
 const TRIES: u32 = 3;
 
-/// Pages that their clients have not taken yet have so many bytes in all, and those of one user, or of one address without a user.
-const ALL: usize = 64 << 20;
-const ONE: usize = 16 << 20;
-/// A page waits so long for memory.
-const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// A client that takes nothing of its page for so long loses its connection. What it takes is noticed when the kernel has room
 /// again for a third of what it buffers: 64 KiB, or hundreds of them on a fast line.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 /// And one that takes the whole of it more slowly than this, in bytes a second, beyond that time.
 const SLOWEST: u64 = 32 * 1024;
-
-/// The memory of all of them.
-pub fn room() -> Room {
-    Room::new(ALL, ONE)
-}
 
 /// Answers a request for `/rows/{name}`.
 pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, web: &Arc<Web>) -> Reply {
@@ -73,9 +62,7 @@ pub(super) async fn rows(request: &Request<Incoming>, name: &str, peer: IpAddr, 
         Ok(found) => found,
         Err(refusal) => return refused(refusal),
     };
-    let room = web.room.of(&asker);
-    let taken = async { if page.size() > PIECE { Some(room.take(page.size()).await) } else { None } };
-    let Ok(taken) = timeout(ROOM_WITHIN, taken).await else {
+    let Ok(taken) = web.hub.room_for(&asker, &page).await else {
         let reason = "too many pages wait for clients that do not take them: try again later".to_owned();
         return refused(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, code: CloseCode::Overloaded, reason });
     };
@@ -143,7 +130,7 @@ async fn page(admitted: Admitted, web: &Web) -> Result<(Arc<ViewPage>, String), 
                 let reason = "the rows cannot be read: the server's log says why";
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded, reason);
             }
-            Err(NoPage::Unanswered) => break,
+            Err(NoPage::Later | NoPage::Unanswered) => break,
         }
     }
     let reason = "the rows could not be read in time: try again later";

@@ -3,7 +3,10 @@
 //! A refused handshake is the matching HTTP status. Browsers cannot read that, so a client that offers the
 //! subprotocol `rowcast.v1` is accepted and gets the close code instead.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use http_body_util::Either;
 use hyper::body::Incoming;
@@ -83,8 +86,7 @@ async fn converse(
     web: Arc<Web>,
     open: Open,
 ) {
-    // boxed, and so gone afterwards: this task lives as long as its socket, and its size is that of its largest step
-    let Some((stream, received)) = Box::pin(bare_socket(websocket)).await else { return };
+    let Some((stream, received)) = bare_socket(websocket).await else { return };
     let writer = Arc::new(SocketWriter::new(stream, web.hub.metrics().clone()));
     let (first, who, share, wants_cuts) = match seat {
         Ok(seat) => seat,
@@ -93,11 +95,36 @@ async fn converse(
             (None, None, share, false)
         }
     };
-    let began = std::time::Instant::now();
-    let session = Session::new(web.hub.clone(), writer, received, web.limits, who, share, wants_cuts);
-    let ended = session.run(first).await;
-    tracing::debug!(event = "socket_ended", ?ended, open_s = began.elapsed().as_secs());
-    drop(open);
+    let mut session = Session::new(web.hub.clone(), writer, received, web.limits, who, share, wants_cuts);
+    if let Some(first) = first {
+        session.begin(first.0, first.1);
+    }
+    web.tasks.spawn(Conversation { session, opened: seconds(), _open: open });
+}
+
+/// A session and what is counted for it, to its end. A task of its own, since that lives as long as its socket and has the size of
+/// its largest step: the handshake takes more than twice as much.
+struct Conversation {
+    session: Session,
+    /// when, see [`seconds`]
+    opened: u32,
+    _open: Open,
+}
+
+impl Future for Conversation {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let ended = ready!(Pin::new(&mut self.session).poll(context));
+        tracing::debug!(event = "socket_ended", ?ended, open_s = seconds().saturating_sub(self.opened));
+        Poll::Ready(())
+    }
+}
+
+/// Since the first socket. In four bytes, of which there is room in each task.
+fn seconds() -> u32 {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u32::try_from(FIRST.elapsed().as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The stream under the upgraded connection, and what the client had already sent.
@@ -129,5 +156,16 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.sockets.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_of_a_socket_is_small() {
+        // with what Tokio and the tracker keep of a task, the most that fits into an allocation of 256 bytes
+        assert!(size_of::<Conversation>() <= 144, "{} bytes", size_of::<Conversation>());
     }
 }

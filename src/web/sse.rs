@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY};
 use hyper::{Method, Request, StatusCode};
@@ -27,7 +27,9 @@ use super::connections::Connection;
 use super::reply::{self, Reply};
 use super::socket::Open;
 use super::state::Web;
+use crate::delivery::access::shares::STRANGER_BYTES;
 use crate::delivery::conversation::session::Session;
+use crate::delivery::socket::meter::Meter;
 use crate::delivery::socket::writer::SocketWriter;
 use crate::delivery::wire::frame::CloseCode;
 use crate::delivery::wire::protocol;
@@ -36,6 +38,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Bytes of commands that a request may bring: as many subscriptions as a socket may have, of 400 bytes each.
 const COMMANDS: usize = 1 << 20;
+/// Commands of so many bytes are read however many others are on their way.
+const SHORT: usize = 1024;
 /// They come within this time.
 const COMMANDS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -89,7 +93,10 @@ async fn admit(
         let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, CloseCode::Overloaded);
         return Err(Refusal { status, code, reason });
     }
-    let commands = commands_of(request).await?;
+    // as on a socket: a client that has brought no token says less
+    let is_stranger = admitted.who.as_ref().is_some_and(|who| who.expires.is_none());
+    let most = if is_stranger { STRANGER_BYTES as usize } else { COMMANDS };
+    let commands = commands_of(request, most, web.hub.unfinished()).await?;
     match &mut admitted.first {
         Some((_, wish)) => {
             // a browser that comes back says where it was
@@ -110,23 +117,57 @@ fn is_temporary(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// The commands that a client brings, one a line: it can say nothing later.
-async fn commands_of(request: &mut Request<Incoming>) -> Result<Vec<Box<str>>, Refusal> {
+/// The commands that a client brings, one a line: it can say nothing later. They have `most` bytes; `meter` counts what all
+/// hold of commands whose end has not come.
+async fn commands_of(
+    request: &mut Request<Incoming>,
+    most: usize,
+    meter: &Arc<Meter>,
+) -> Result<Vec<Box<str>>, Refusal> {
     if request.method() != Method::POST {
         return Ok(Vec::new());
     }
     let bad = |status, reason: String| Refusal { status, code: CloseCode::BadRequest, reason };
-    let read = Limited::new(request.body_mut(), COMMANDS).collect();
-    let body = match timeout(COMMANDS_WITHIN, read).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(_)) => {
-            let reason = format!("more than {COMMANDS} bytes of commands, or their end did not come");
-            return Err(bad(StatusCode::PAYLOAD_TOO_LARGE, reason));
-        }
-        Err(_) => return Err(bad(StatusCode::REQUEST_TIMEOUT, "the commands did not come in time".to_owned())),
+    let too_large = || {
+        let reason = format!("more than {most} bytes of commands, or their end did not come");
+        bad(StatusCode::PAYLOAD_TOO_LARGE, reason)
     };
-    let text = std::str::from_utf8(&body).map_err(|_| bad(StatusCode::BAD_REQUEST, "commands are UTF-8".to_owned()))?;
+    let read = async {
+        let mut read = Unfinished { text: Vec::new(), meter };
+        while let Some(frame) = request.body_mut().frame().await {
+            let Ok(data) = frame.map_err(|_| too_large())?.into_data() else { continue };
+            if read.text.len() + data.len() > most {
+                return Err(too_large());
+            }
+            // a copy: a chunk of one byte would keep what it was read into
+            read.text.extend_from_slice(&data);
+            meter.add(data.len() as u64);
+            // short ones go on whatever others do
+            if read.text.len() > SHORT && meter.is_over() {
+                let reason = "too many bytes of commands are on their way: try again later".to_owned();
+                return Err(Refusal { status: StatusCode::SERVICE_UNAVAILABLE, code: CloseCode::Overloaded, reason });
+            }
+        }
+        Ok(read)
+    };
+    let read = timeout(COMMANDS_WITHIN, read)
+        .await
+        .unwrap_or_else(|_| Err(bad(StatusCode::REQUEST_TIMEOUT, "the commands did not come in time".to_owned())))?;
+    let text =
+        std::str::from_utf8(&read.text).map_err(|_| bad(StatusCode::BAD_REQUEST, "commands are UTF-8".to_owned()))?;
     Ok(text.lines().filter(|line| !line.trim().is_empty()).map(Box::from).collect())
+}
+
+/// What has come of commands, as long as it is counted.
+struct Unfinished<'a> {
+    text: Vec<u8>,
+    meter: &'a Meter,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.meter.take(self.text.len() as u64);
+    }
 }
 
 async fn serve(admitted: Admitted, commands: Vec<Box<str>>, web: Arc<Web>, sender: mpsc::Sender<Bytes>, open: Open) {
@@ -136,10 +177,13 @@ async fn serve(admitted: Admitted, commands: Vec<Box<str>>, web: Arc<Web>, sende
         Err(error) => return tracing::warn!(event = "event_stream_failed", %error),
     };
     let writer = Arc::new(SocketWriter::new(ours, web.hub.metrics().clone()));
-    let session = Session::new(web.hub.clone(), writer, Vec::new(), web.limits, who, share, wants_cuts);
+    let mut session = Session::new(web.hub.clone(), writer, Vec::new(), web.limits, who, share, wants_cuts);
+    if let Some((asked, wish)) = first {
+        session.begin(asked, wish);
+    }
     // whichever ends first takes the other with it: the session's socket closes, or the body's receiver is gone
     tokio::select! {
-        ended = session.run(first.map(Box::new)) => tracing::debug!(event = "event_stream_ended", ?ended),
+        ended = session => tracing::debug!(event = "event_stream_ended", ?ended),
         () = write(theirs, commands, sender) => {}
     }
     drop(open);

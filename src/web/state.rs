@@ -17,7 +17,6 @@ use crate::metrics::hour::Hour;
 use crate::naming::Naming;
 use crate::node::NodeState;
 use crate::question::Question;
-use crate::room::Room;
 use crate::shutdown::Shutdown;
 
 /// What every request may need.
@@ -49,8 +48,6 @@ pub struct Web {
     pub tls: Option<Arc<Tls>>,
     /// those that are open
     pub connections: Arc<Connections>,
-    /// of pages of rows over HTTP that their clients have not taken yet
-    pub room: Room,
     /// sockets in all
     pub max_sockets: i64,
     /// sockets and connections that are open

@@ -6,7 +6,6 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use rowcast::demo::cluster::Cluster;
 use rowcast::source::client::Client;
@@ -18,6 +17,8 @@ use testcontainers::{GenericImage, ImageExt as _};
 use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_postgres::{AsyncMessage, NoTls};
+
+use super::PATIENCE;
 
 struct Server {
     /// URL of a superuser, up to the database's name
@@ -108,7 +109,7 @@ impl TestDatabase {
                 self.run("update rowcast.node set seen = pg_current_snapshot()").await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(20), all).await.is_err() {
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
             panic!("rowcast.prune() says {said:?}, not {done:?}");
         }
     }

@@ -8,6 +8,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::PATIENCE;
+
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -64,7 +66,7 @@ impl Process {
         let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         tcp.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        let read = tokio::time::timeout(Duration::from_secs(30), tcp.read_to_string(&mut answer)).await;
+        let read = tokio::time::timeout(PATIENCE, tcp.read_to_string(&mut answer)).await;
         read.expect("an answer within thirty seconds").unwrap();
         let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         let text = answer.split_once("\r\n\r\n").map_or("", |(_, text)| text).to_owned();

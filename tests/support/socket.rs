@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
@@ -11,6 +10,8 @@ use tokio_rustls::rustls::ClientConfig;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+
+use super::PATIENCE;
 
 pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -67,7 +68,7 @@ impl Socket {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(25), reason).await.expect("a gap")
+        tokio::time::timeout(PATIENCE, reason).await.expect("a gap")
     }
 
     /// The next heartbeat; nothing else may come before it.
@@ -93,7 +94,7 @@ impl Socket {
     /// The next text, until the connection ends, however it does.
     pub(crate) async fn next_text(&mut self) -> Option<String> {
         loop {
-            let next = tokio::time::timeout(Duration::from_secs(30), self.0.next()).await.expect("something in time");
+            let next = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("something in time");
             match next {
                 Some(Ok(Message::Text(text))) => return Some(text.to_string()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
@@ -116,9 +117,9 @@ impl Socket {
     }
 
     async fn next(&mut self) -> Message {
-        tokio::time::timeout(Duration::from_secs(30), self.0.next())
+        tokio::time::timeout(PATIENCE, self.0.next())
             .await
-            .expect("a message within half a minute")
+            .expect("a message in time")
             .expect("an open connection")
             .expect("a frame")
     }

@@ -25,6 +25,7 @@ from typing import Any, NoReturn, Self
 
 from harness.repository import ROOT
 
+PROGRAM = ROOT / "target/release/rowcast"
 DATABASE = "bench"
 USER = "bench"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -74,15 +75,16 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that every benchmark has."""
+def add_arguments(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Arguments that every benchmark has. `several`: --rowcast may be repeated; it is a list, or None where it is not there."""
     parser.add_argument(
         "--rowcast",
         "--binary",
         metavar="FILE",
         type=Path,
-        default=ROOT / "target/release/rowcast",
-        help="the program to measure (default: target/release/rowcast)",
+        action="append" if several else "store",
+        default=None if several else PROGRAM,
+        help=f"the program to measure{', may be repeated' if several else ''} (default: target/release/rowcast)",
     )
     parser.add_argument(
         "--set",
@@ -107,7 +109,7 @@ class Cluster:
                 raise Failure(f"--set {pair}: write NAME=VALUE")
             self.settings[name] = value
         self.bin = Path(output([ROOT / "scripts/find-postgres"]).strip())
-        self.pgbench_program, self.psql_program = self._client("pgbench"), self._client("psql")
+        self.pgbench_program, self.psql_program = self.client("pgbench"), self.client("psql")
         if not os.access(arguments.rowcast, os.X_OK):
             raise Failure(f"there is no {arguments.rowcast}; run: cargo build --release")
         self.rowcast_program = arguments.rowcast
@@ -130,7 +132,13 @@ class Cluster:
         self.url = f"postgres://{USER}@{urllib.parse.quote(str(self.dir), safe='')}/{DATABASE}"
         self._start(stack)
 
-    def _client(self, name: str) -> str:
+    @property
+    def pid(self) -> int:
+        """Of the server, which all sessions descend from."""
+        return self._server.pid
+
+    def client(self, name: str) -> str:
+        """Where a client program of Postgres lies, the server's own before another one."""
         for found in (self.bin / name, shutil.which(name)):
             if found and os.access(found, os.X_OK):
                 return str(found)
@@ -206,6 +214,15 @@ class Cluster:
             [self.psql_program, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", *commands], env=self.env
         ).rstrip("\n")
 
+    def change(self, name: str, value: str) -> None:
+        """Changes a setting that needs no restart; new sessions have it when this returns."""
+        self.psql(f"alter system set {name} = '{value}'", "select pg_reload_conf()")
+        deadline = time.monotonic() + 10
+        while self.psql(f"show {name}") != value:
+            if time.monotonic() > deadline:
+                raise Failure(f"Postgres did not take over {name} = {value} within 10 s")
+            time.sleep(0.02)
+
     def pgbench(self, *arguments: object) -> str:
         """Runs pgbench and returns its report."""
         return output([self.pgbench_program, *map(str, arguments)], env=self.env)
@@ -230,6 +247,7 @@ class Relay:
     `host:port`."""
 
     def __init__(self, cluster: Any, *flags: object, port: int | None = None) -> None:
+        self._cluster = cluster
         self.host, self.port = "127.0.0.1", port or free_port()
         self.log = cluster.dir / "rowcast.log"
         self._log_from = self.log.stat().st_size if self.log.exists() else 0
@@ -290,6 +308,13 @@ class Relay:
                 raise Failure(f"the relay is {mode} although nothing is written; it should sleep")
             time.sleep(0.05)
 
+    def backend(self, purpose: str) -> int:
+        """The process of Postgres that serves one of its connections: `read` or `listen`. Only where no other relay runs."""
+        pids = self._cluster.psql(f"select pid from pg_stat_activity where application_name like 'rowcast {purpose} %'")
+        if not pids.isdigit():
+            raise Failure(f"expected one session of rowcast that is to {purpose}, found: {pids.split() or 'none'}")
+        return int(pids)
+
     def cpu_seconds(self) -> float | None:
         """User and system time it has used, or None where /proc does not tell."""
         return cpu_seconds(self.pid)
@@ -322,8 +347,30 @@ class Relay:
 
 def cpu_seconds(pid: int) -> float | None:
     """User and system time that a process has used, or None where /proc does not tell."""
+    return _ticks(Path(f"/proc/{pid}"))
+
+
+def exact_seconds(pid: int, name: str | None = None) -> float | None:
+    """The same of a process whose threads do not end, or of its threads of one name: by the scheduler's nanoseconds, where
+    they are counted."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        if name is not None:
+            threads = [each for each in threads if (each / "comm").read_text(encoding="utf-8").rstrip("\n") == name]
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            used = sum(int((each / "schedstat").read_text(encoding="utf-8").split()[0]) for each in threads)
+            if used > 0:
+                return used / 1e9
+    except OSError:
+        return None
+    ticks = [seconds for each in threads if (seconds := _ticks(each)) is not None]
+    return sum(ticks) if ticks else None
+
+
+def _ticks(folder: Path) -> float | None:
+    """What `stat` of a process or a thread says, in steps of a hundredth of a second."""
+    try:
+        fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except OSError:
         return None

@@ -190,9 +190,9 @@ impl Keys {
             return Err(Unauthenticated("the token asks for extensions (crit) that are not known here"));
         }
         let fetched = sync::read(&self.fetched).clone();
-        let known = self.fixed.iter().chain(fetched.iter().flat_map(|keys| keys.iter()));
+        let known = || self.fixed.iter().chain(fetched.iter().flat_map(|keys| keys.iter()));
         let mut refused = None;
-        for key in known.filter(|key| key.fits(&header)).take(TRIED) {
+        for key in known().filter(|key| key.fits(&header)).take(TRIED) {
             match key.claims(token, &self.rules) {
                 Ok(claims) => {
                     let identity = Identity::of(claims)?;
@@ -204,7 +204,8 @@ impl Keys {
                 Err(error) => refused = Some(explain(&error)),
             }
         }
-        if refused.is_none() {
+        // a key without an id fits any token of its kind, also one that names a key of a newer set
+        if refused.is_none() || (header.kid.is_some() && !known().any(|key| key.is_named(&header))) {
             self.unknown_key.notify_one();
             if fetched.is_none() {
                 return Err(Unauthenticated("the server has no keys yet: try again later"));

@@ -208,6 +208,7 @@ mod tests {
     use crate::change::{Column, ValueKind};
     use crate::delivery::scope::projection::Projection;
     use crate::delivery::scope::selection::Selection;
+    use crate::delivery::scope::telling::Telling;
 
     fn somebody(role: &str, claims: &Value) -> Identity {
         Identity {
@@ -358,14 +359,14 @@ mod tests {
             let columns = ["owner", "name"].map(|name| Column {
                 name: name.into(),
                 kind: ValueKind::Text,
-                number: 0,
+                number: 0, is_key: false
             });
             let stated = ["owner=eq.{sub}", "or=(owner.eq.{sub},and(owner.in.{sub},owner.not.neq.{sub}))", "not.and=(owner.neq.{sub},owner.not.like.{sub})"];
             let wishes = [vec![], vec![filter.clone()], vec![format!("owner=eq.{other}")], vec![format!("owner=neq.{claim}")],
                 vec!["or=(owner.is.null,owner.not.is.null)".to_owned()]];
             for (stated, filters) in stated.iter().flat_map(|stated| wishes.iter().map(move |wish| (*stated, wish.clone()))) {
                 let policies = Policies::new(vec![policy("owner", &[stated], None)], &Floors::default());
-                let asked = ViewKey::named("pets", Selection::new(filters, None, true));
+                let asked = ViewKey::named("pets", Selection::new(filters, None, Telling { old: true, ..Telling::default() }));
                 let Ok(ViewKey::Channel(_, selection)) = policies.permit(&asked, &somebody("owner", &json!({"sub": claim})), &Claims::new(0)) else { continue };
                 let Ok(projection) = Projection::compile(&selection, Some(&columns)) else { continue };
                 let row = json!({"owner": other, "name": "Luna"}).to_string();

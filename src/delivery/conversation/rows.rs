@@ -116,7 +116,7 @@ pub(crate) fn explain(key: &ViewKey, error: &NoPage) -> (&'static str, String) {
         NoPage::Refused => {
             ("no_snapshot", format!("the rows of channel {} cannot be read: the server's log says why", key.label()))
         }
-        NoPage::Unanswered | NoPage::Outdated => {
+        NoPage::Later | NoPage::Unanswered | NoPage::Outdated => {
             ("unanswered", format!("the rows of channel {} could not be read in time: ask again", key.label()))
         }
     }
@@ -153,6 +153,11 @@ async fn answer(reader: PageReader, wish: Wish, cancel: CancelFlag) {
                 let (code, text) = explain(&asked, &error);
                 return refuse(code, &text).await;
             }
+        };
+        // from here on it waits for the client
+        let Ok(_room) = hub.room_now(&asker, &page) else {
+            drop(page);
+            return refuse("unanswered", "too many pages wait for this client: ask again").await;
         };
         let Ok(boundary) = hub.written_up_to(&writer, &page.boundary.cursor.seen).await else {
             let (code, text) = explain(&asked, &NoPage::Unanswered);

@@ -26,6 +26,7 @@ use crate::delivery::access::shares::{STRANGER_BYTES, Share};
 use crate::delivery::fanout::hub::{Hub, JoinError, Subscription};
 use crate::delivery::scope::label::Label;
 use crate::delivery::scope::paging::WantedRows;
+use crate::delivery::scope::telling::Telling;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::keepalive::RingSlot;
 use crate::delivery::socket::reader::{Full, SocketReader};
@@ -68,8 +69,6 @@ pub struct Session {
     /// made at the first command
     pace: Option<Box<CommandPace>>,
     subscriptions: Vec<Subscription>,
-    /// it is told the end of each cut
-    wants_cuts: bool,
     /// on their way to the present, or waiting until capture is live
     pending: Option<Box<Pending>>,
     /// commands that are answered later
@@ -96,6 +95,15 @@ pub enum Ended {
     Silent,
 }
 
+/// Talks to the client until either side ends it. By hand: an `async fn` would keep the session twice.
+impl Future for Session {
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        self.get_mut().talk(context)
+    }
+}
+
 impl Session {
     /// A session over `writer`. `received` is what the client sent together with its handshake, `who` it is where
     /// tokens are checked; `wants_cuts`: it is told the end of each cut.
@@ -108,6 +116,9 @@ impl Session {
         share: Box<Share>,
         wants_cuts: bool,
     ) -> Self {
+        if wants_cuts {
+            writer.want_cuts();
+        }
         let user = who.as_ref().and_then(|who| who.user.clone());
         let standing = hub.keepalive().enter(&writer, user, share.address());
         // a socket that has brought no token may bring one, and do little else
@@ -120,35 +131,18 @@ impl Session {
         }
         let pass = hub.keys().zip(who).map(|(keys, who)| Box::new(TokenLease::new(keys.clone(), who)));
         let (pace, subscriptions, pending, unanswered, goodbye) = (None, Vec::new(), None, None, None);
-        Self {
-            hub,
-            writer,
-            standing,
-            inbound,
-            limits,
-            pass,
-            share,
-            pace,
-            subscriptions,
-            wants_cuts,
-            pending,
-            unanswered,
-            goodbye,
-        }
+        Self { hub, writer, standing, inbound, limits, pass, share, pace, subscriptions, pending, unanswered, goodbye }
     }
 
-    /// Talks to the client until either side ends it, joining `first` at once.
-    pub async fn run(mut self, first: Option<Box<(ViewKey, SubscribeOptions)>>) -> Ended {
-        if let Some(first) = first {
-            self.join(first.0, first.1, None);
-        }
-        std::future::poll_fn(|context| self.poll(context)).await
+    /// Joins what the path names.
+    pub fn begin(&mut self, asked: ViewKey, wish: SubscribeOptions) {
+        self.join(asked, wish, None);
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+    fn talk(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         self.writer.wakes(context);
         loop {
-            if self.wants_cuts {
+            if self.writer.wants_cuts() {
                 self.writer.tell_cuts(self.hub.frontier(), context);
             }
             self.writer.flush(&mut DueCache::default());
@@ -294,18 +288,34 @@ impl Session {
             Err(error) => self.refuse(&error),
             Ok(Command::Ping { r#ref }) => self.writer.say(&protocol::pong(r#ref.as_ref())),
             Ok(Command::Test {}) => self.writer.say(text),
-            Ok(Command::Cuts {}) => self.wants_cuts = true,
+            Ok(Command::Cuts {}) => self.writer.want_cuts(),
             Ok(Command::Sync { cursor, r#ref }) => self.sync(cursor, r#ref),
             Ok(Command::Auth { token, r#ref }) => self.authenticate(&token, r#ref.as_ref()),
-            Ok(Command::Subscribe { channel, view, since, snapshot, partial, rows, filter, columns, old, r#ref }) => {
-                let selection = command::tagged(command::selection_of(filter, columns, old), view.as_deref());
+            Ok(Command::Subscribe {
+                channel,
+                view,
+                since,
+                snapshot,
+                partial,
+                rows,
+                filter,
+                columns,
+                old,
+                changed,
+                latest,
+                every,
+                r#ref,
+            }) => {
+                let selection = Telling::of(old, changed, latest, every).and_then(|telling| {
+                    command::tagged(command::selection_of(filter, columns, telling), view.as_deref())
+                });
                 let key = selection.map(|selection| (selection.is_everything(), ViewKey::named(&channel, selection)));
                 match (key, command::wanted_rows(snapshot, rows)) {
-                    (Err(text), _) => self.refuse(&protocol::error("bad_message", text, r#ref.as_ref())),
+                    (Err(text), _) => self.refuse(&protocol::error("bad_message", &text, r#ref.as_ref())),
                     (Ok((is_everything, ViewKey::User(..))), Ok(rows))
                         if rows != WantedRows::Nothing || !is_everything =>
                     {
-                        let text = "a user's notifications have no view, snapshot, rows, filter, columns or old";
+                        let text = "a user's notifications have no view, snapshot, rows, filter, columns, old, changed or latest";
                         self.refuse(&protocol::error("bad_message", text, r#ref.as_ref()));
                     }
                     (Ok(_), Err((code, text))) => self.refuse(&protocol::error(code, &text, r#ref.as_ref())),
@@ -315,7 +325,7 @@ impl Session {
                 }
             }
             Ok(Command::Rows { channel, view, filter, columns, paging, r#ref }) => {
-                let selection = command::selection_of(filter, columns, false);
+                let selection = command::selection_of(filter, columns, Telling::default());
                 let key = match view.as_deref() {
                     Some(_) if !selection.is_everything() => {
                         Err(("bad_message", "view has a filter and columns of its own".to_owned()))
@@ -474,7 +484,7 @@ impl Session {
         }
         if self.subscriptions.iter().any(|subscription| subscription.key().has_members()) {
             self.settle();
-        } else if self.wants_cuts {
+        } else if self.writer.wants_cuts() {
             // the others were held with one that has gone
             self.hub.release(self.who().as_deref(), &self.writer, &self.subscriptions);
         }
@@ -566,7 +576,7 @@ mod tests {
 
     #[test]
     fn a_session_is_small() {
-        assert!(size_of::<Session>() <= 128, "{} bytes", size_of::<Session>());
+        assert!(size_of::<Session>() <= 120, "{} bytes", size_of::<Session>());
         // with its counts, what fits into an allocation of 232 bytes
         assert!(size_of::<SocketWriter>() <= 208, "{} bytes", size_of::<SocketWriter>());
     }

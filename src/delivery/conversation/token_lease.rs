@@ -87,6 +87,12 @@ impl TokenLease {
         Poll::Ready(due)
     }
 
+    /// A socket that is nobody's is looked at once more, in a second.
+    pub(crate) fn look_again(&mut self) {
+        self.next = LeaseDue::Nobody;
+        self.timer.as_mut().reset(Instant::now() + Duration::from_secs(1));
+    }
+
     fn first(who: &Identity) -> (LeaseDue, Duration) {
         match who.expires {
             None => (LeaseDue::Nobody, NOBODY),

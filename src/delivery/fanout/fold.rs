@@ -7,50 +7,121 @@ use std::sync::Arc;
 use crate::change::{Change, Json, Size, Update};
 use crate::row::Columns;
 
-/// A row over a stretch of the stream.
-struct FoldedRow<'a> {
-    /// where the stretch begins, if it was there
+/// A change of a row that is known whole, before it and after it.
+#[derive(Debug)]
+pub struct RowChange {
+    /// tells the row from every other one of its table
+    pub name: Box<str>,
+    /// the row before it, if it was there
     before: Option<Json>,
-    /// where it ends, if it is there
-    after: Option<&'a Json>,
-    last: &'a Change,
+    /// whether the row is there after it
+    is_there: bool,
+    change: Change,
+}
+
+impl RowChange {
+    /// `key` names the columns of the table's primary key. `None` where it is not the change of one row: the table was truncated, a
+    /// row got another key, or is not known whole, or it was no row.
+    pub fn of(change: &Change, key: &[Box<str>]) -> Option<Self> {
+        let update = change.update.as_ref()?;
+        let (before, is_there) = images(update)?;
+        let name = name_of(&update.data, key)?.into();
+        Some(Self { name, before, is_there, change: change.clone() })
+    }
+
+    /// The row after it, if it is there.
+    fn after(&self) -> Option<&Json> {
+        self.change.update.as_ref().filter(|_| self.is_there).map(|update| &update.data)
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn size(&self) -> u64 {
+        self.change.size() + (self.name.len() + self.before.as_ref().map_or(0, |row| row.len())) as u64
+    }
+}
+
+/// A stretch as far as it has come.
+#[derive(Debug, Default)]
+pub struct Folding {
+    rows: HashMap<Box<str>, FoldedRow>,
+}
+
+/// A row over a stretch of the stream.
+#[derive(Debug)]
+struct FoldedRow {
+    first: Arc<RowChange>,
+    last: Arc<RowChange>,
     count: usize,
+}
+
+impl Folding {
+    /// Goes on with the next change. Returns the bytes that this added, and those that it let go of.
+    pub fn add(&mut self, change: &Arc<RowChange>) -> (u64, u64) {
+        let freed = match self.rows.get_mut(&change.name) {
+            Some(row) => {
+                let freed = if row.count > 1 { row.last.size() } else { 0 };
+                (row.last, row.count) = (change.clone(), row.count + 1);
+                freed
+            }
+            None => {
+                let (first, last) = (change.clone(), change.clone());
+                self.rows.insert(change.name.clone(), FoldedRow { first, last, count: 1 });
+                0
+            }
+        };
+        (change.size(), freed)
+    }
+
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// One change for each row, in the order in which they were changed last. A row that came and went is none.
+    pub fn changes(self) -> Vec<FoldedChange> {
+        let mut rows: Vec<(Box<str>, FoldedRow)> = self.rows.into_iter().collect();
+        rows.sort_by_key(|(_, row)| row.last.change.id);
+        rows.into_iter().filter_map(|(name, row)| row.change(name)).collect()
+    }
+}
+
+/// What a stretch comes to for a row.
+#[derive(Debug)]
+pub struct FoldedChange {
+    /// the row's
+    pub name: Box<str>,
+    /// the row where the stretch begins, if it was there
+    pub before: Option<Json>,
+    /// from there to where it ends
+    pub change: Change,
 }
 
 /// One change for each row that was changed, in the order in which they were changed last. `changes` are those of one channel, in order;
 /// `key` names the columns of its primary key.
 ///
-/// `None` where that cannot be told from them: the table was truncated, a row got another key, or is not known whole, or it was no
-/// row.
+/// `None` where that cannot be told from them, see [`RowChange::of`].
 pub fn fold<'a>(changes: impl IntoIterator<Item = &'a Change>, key: &[Box<str>]) -> Option<Folded> {
-    let mut rows: HashMap<String, FoldedRow<'a>> = HashMap::new();
+    let mut folding = Folding::default();
     for change in changes {
-        let update = change.update.as_ref()?;
-        let (before, after) = images(update)?;
-        let name = name_of(&update.data, key)?;
-        let new = || FoldedRow { before, after: None, last: change, count: 0 };
-        let row = rows.entry(name).or_insert_with(new);
-        (row.after, row.last, row.count) = (after, change, row.count + 1);
+        folding.add(&Arc::new(RowChange::of(change, key)?));
     }
-    let names = rows.keys().cloned().collect();
-    let mut rows: Vec<FoldedRow<'a>> = rows.into_values().collect();
-    rows.sort_by_key(|row| row.last.id);
-    Some(Folded { changes: rows.into_iter().filter_map(FoldedRow::change).collect(), names })
+    let names = folding.rows.keys().cloned().collect();
+    Some(Folded { changes: folding.changes(), names })
 }
 
 /// What a stretch comes to.
 #[derive(Debug)]
 pub struct Folded {
-    /// one for each row, in the order in which they were changed last, with the row as it was before, if it was there
-    pub changes: Vec<(Option<Json>, Change)>,
+    /// one for each row, in the order in which they were changed last
+    pub changes: Vec<FoldedChange>,
     /// of the rows that were changed
-    names: HashSet<String>,
+    names: HashSet<Box<str>>,
 }
 
 impl Folded {
     /// Whether a row was changed; `None` where that cannot be told from it.
     pub fn has(&self, row: &str, key: &[Box<str>]) -> Option<bool> {
-        Some(self.names.contains(&name_of(row, key)?))
+        Some(self.names.contains(&*name_of(row, key)?))
     }
 }
 
@@ -69,14 +140,15 @@ pub fn unchanged(channel: Arc<str>, row: Json, at: i64) -> Change {
     Change { id: 0, tx: 0, at, actor: None, update: Some(update), notification: None }
 }
 
-impl FoldedRow<'_> {
-    /// With the row as it was before, if it was there; nothing where it came and went.
-    fn change(self) -> Option<(Option<Json>, Change)> {
-        let update = self.last.update.as_ref()?;
+impl FoldedRow {
+    /// Nothing where the row came and went.
+    fn change(self, name: Box<str>) -> Option<FoldedChange> {
+        let (before, last) = (self.first.before.clone(), &self.last.change);
+        let update = last.update.as_ref()?;
         if self.count == 1 && !(update.action == "updated" && update.changed.is_empty()) {
-            return Some((self.before, self.last.clone()));
+            return Some(FoldedChange { name, before, change: last.clone() });
         }
-        let (action, data, changed, old) = match (&self.before, self.after) {
+        let (action, data, changed, old) = match (&before, self.last.after()) {
             (None, None) => return None,
             (None, Some(after)) => ("created", after.clone(), Vec::new(), None),
             (Some(before), None) => ("deleted", before.clone(), Vec::new(), None),
@@ -85,8 +157,8 @@ impl FoldedRow<'_> {
                 let (was, is) = (Columns::parse(before)?, Columns::parse(after)?);
                 let changed = is.differing_from(&was, &[]);
                 if changed.is_empty() {
-                    let same = unchanged(update.channel.clone(), after.clone(), self.last.at);
-                    return Some((self.before, same));
+                    let change = unchanged(update.channel.clone(), after.clone(), last.at);
+                    return Some(FoldedChange { name, before: Some(before.clone()), change });
                 }
                 let old = was.only(&changed);
                 ("updated", after.clone(), changed, Some(old))
@@ -95,25 +167,26 @@ impl FoldedRow<'_> {
         let channel = update.channel.clone();
         let (size, is_published) = (Size::Whole, false);
         let update = Update { channel, action: action.into(), data, changed, old, old_key: None, size, is_published };
-        Some((self.before, Change { update: Some(update), notification: None, ..self.last.clone() }))
+        let change = Change { update: Some(update), notification: None, ..last.clone() };
+        Some(FoldedChange { name, before, change })
     }
 }
 
-/// The row before a change and after it, where it is there.
-fn images(update: &Update) -> Option<(Option<Json>, Option<&Json>)> {
+/// The row before a change, if it was there, and whether it is there after it.
+fn images(update: &Update) -> Option<(Option<Json>, bool)> {
     if !update.size.is_whole() || update.old_key.is_some() || update.is_published {
         return None;
     }
     match &*update.action {
-        "created" => Some((None, Some(&update.data))),
-        "deleted" => Some((Some(update.data.clone()), None)),
+        "created" => Some((None, true)),
+        "deleted" => Some((Some(update.data.clone()), false)),
         "updated" => {
             let before = match update.old.as_deref() {
                 Some(old) => Columns::parse(&update.data)?.overlaid(&Columns::parse(old)?).without(&[]),
                 None if update.changed.is_empty() => update.data.clone(),
                 None => return None,
             };
-            Some((Some(before), Some(&update.data)))
+            Some((Some(before), true))
         }
         _ => None,
     }
@@ -147,8 +220,8 @@ mod tests {
 
     fn folded(changes: &[Change]) -> Option<Vec<String>> {
         let folded = fold(changes, &["id".into()])?;
-        let told = |(_, change): &(Option<Json>, Change)| {
-            let update = change.update.as_ref().unwrap();
+        let told = |folded: &FoldedChange| {
+            let update = folded.change.update.as_ref().unwrap();
             format!("{} {} {:?} {}", update.action, update.data, update.changed, update.old.as_deref().unwrap_or("-"))
         };
         Some(folded.changes.iter().map(told).collect())
@@ -195,16 +268,16 @@ mod tests {
             is_chosen: false,
         });
         let told = |changes: &[Change]| fold(changes, &["id".into()]).unwrap().changes.pop().unwrap();
-        let (before, as_it_is) = told(&[only.clone()]);
+        let FoldedChange { before, change: as_it_is, .. } = told(&[only.clone()]);
         assert!(before.is_none() && as_it_is.notification.is_some());
         let updated = change(5, "updated", r#"{"id":1,"n":2}"#, Some(r#"{"n":1}"#));
-        let (before, folded) = told(&[only, updated.clone()]);
+        let FoldedChange { before, change: folded, .. } = told(&[only, updated.clone()]);
         assert!(before.is_none() && folded.notification.is_none(), "its users were told when it happened");
-        let (before, as_it_is) = told(&[updated]);
+        let FoldedChange { before, change: as_it_is, .. } = told(&[updated]);
         assert_eq!((before.as_deref(), as_it_is.id), (Some(r#"{"id":1,"n":1}"#), 5));
         // whoever did not see it before may see it now
         let same = told(&[change(6, "updated", r#"{"id":1,"n":2}"#, None)]);
-        assert_eq!((same.0.as_deref(), same.1.id), (Some(r#"{"id":1,"n":2}"#), 0));
+        assert_eq!((same.before.as_deref(), same.change.id), (Some(r#"{"id":1,"n":2}"#), 0));
     }
 
     #[test]

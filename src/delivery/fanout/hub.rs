@@ -14,11 +14,13 @@ mod join;
 mod judge;
 mod kick;
 mod known;
+mod latest;
 mod members;
 mod page;
 mod relieve;
 mod subscription;
 mod traced;
+mod untaken;
 mod wait;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -30,6 +32,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use super::history::History;
+use super::latest::LatestViews;
 use super::pages::Pages;
 use super::route::Views;
 use super::shard::Shard;
@@ -51,6 +54,7 @@ use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
 use crate::metrics::{DeliveryMetrics, MemoryKept};
 use crate::request::{Membership, Request};
+use crate::room::Room;
 use crate::shutdown::Shutdown;
 use crate::spans::Spans;
 use crate::sync::lock;
@@ -105,6 +109,10 @@ pub struct Hub {
     settled: watch::Sender<()>,
     /// some holders of claims are to be read
     in_doubt: Notify,
+    /// what some views are owed is to be told at once
+    hurried: Notify,
+    /// a view was told what it was owed
+    told: watch::Sender<()>,
     /// a view was made: the router hears of it before the next cut has to wait for that
     new_view: Notify,
     /// when the source is, or was last, asked to look at them
@@ -123,6 +131,10 @@ pub struct Hub {
     sieve: Semaphore,
     /// those that were read a moment ago
     pages: Pages,
+    /// memory of pages that clients have not taken
+    untaken: Room,
+    /// turns of subscriptions that begin with a page, by their sockets
+    beginning: Room,
     settings: Settings,
     metrics: Arc<DeliveryMetrics>,
 }
@@ -159,6 +171,10 @@ struct HubState {
     policies: Option<Policies>,
     /// from when on each channel may be seen
     floors: Floors,
+    /// the numbers of those of the newest changes that were told some of the cut that is arriving
+    told_amid: Vec<u64>,
+    /// what is owed to views that are told the newest change of each row
+    latest: LatestViews<Arc<View>>,
     /// who has what of claims whose values stand in tables
     claims: Claims,
     /// where the latest touches came, oldest first
@@ -195,6 +211,8 @@ impl Hub {
             channels: None,
             policies: None,
             floors: Floors::default(),
+            told_amid: Vec::new(),
+            latest: latest::nothing_owed(settings.log_bytes, settings.view_bytes),
             claims: Claims::new(usize::try_from(settings.claim_bytes).unwrap_or(usize::MAX)),
             holds: VecDeque::new(),
             awaits_floor: false,
@@ -214,6 +232,8 @@ impl Hub {
             catalogued: watch::Sender::new(()),
             settled: watch::Sender::new(()),
             in_doubt: Notify::new(),
+            hurried: Notify::new(),
+            told: watch::Sender::new(()),
             new_view: Notify::new(),
             doubted: Mutex::default(),
             source,
@@ -224,6 +244,8 @@ impl Hub {
             sieve,
             regrants: Arc::new(Semaphore::new(members::REGRANTS)),
             pages: Pages::default(),
+            untaken: untaken::room(),
+            beginning: untaken::beginning(),
             settings,
             metrics,
         })
@@ -348,9 +370,8 @@ impl Hub {
         state.history.reaches(seen).then(|| state.history.since(seen))
     }
 
-    /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit, if there is one, is
-    /// to be kept until the answer has come to its end.
-    pub async fn ask(&self, mut request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
+    /// Waits until somebody may ask the source: a user who has asked for much waits here.
+    pub(super) async fn turn_of(&self, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
         let turns = {
             let mut asking = lock(&self.asking);
             // who has none with the source is not remembered
@@ -359,7 +380,13 @@ impl Hub {
             }
             asking.entry(who.clone()).or_insert_with(|| Arc::new(Semaphore::new(ASKED_AT_ONCE))).clone()
         };
-        let mut turn = turns.acquire_owned().await.ok();
+        turns.acquire_owned().await.ok()
+    }
+
+    /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit, if there is one, is
+    /// to be kept until the answer has come to its end.
+    pub async fn ask(&self, mut request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
+        let mut turn = self.turn_of(who).await;
         if let Request::Snapshot { permit, .. } | Request::Page { permit, .. } = &mut request {
             *permit = turn.take();
         }
@@ -416,12 +443,17 @@ impl Hub {
         let mut views = Views::default();
         let mut unwritten = 0;
         loop {
+            let next_telling = lock(&self.state).next_telling();
             tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => self.apply(&mut views, event, &mut unwritten).await,
                     // the source ends at the shutdown, and tells why where it does so before
                     None => return shutdown.begun().await,
                 },
+                () = tokio::time::sleep_until(next_telling.unwrap_or_else(Instant::now)), if next_telling.is_some() => {
+                    self.tell_latest(&mut unwritten).await;
+                }
+                () = self.hurried.notified() => self.tell_latest(&mut unwritten).await,
                 () = self.new_view.notified() => self.hear_of_views(&mut views),
                 _ = heartbeat.tick() => self.beat(),
                 () = shutdown.begun() => return,

@@ -20,7 +20,7 @@ use crate::delivery::scope::value::Value;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::scope::visible::{RowImages, VisibleChange};
 use crate::delivery::wire::frame::{payload, push_text_frame};
-use crate::delivery::wire::protocol;
+use crate::delivery::wire::protocol::{self, MessagePlace};
 
 /// What routing asks of a view.
 pub trait Watched: Clone {
@@ -28,6 +28,8 @@ pub trait Watched: Clone {
     fn number(&self) -> u64;
     /// by whom it is looked through; none where it is not to be charged
     fn payers(&self) -> Vec<Arc<str>>;
+    /// whether it is told the newest change of each row, later
+    fn is_of_newest(&self) -> bool;
 }
 
 /// The views that somebody watches, as they are looked up. A change that nobody watches costs a look-up; one of a channel
@@ -79,8 +81,21 @@ struct Through<V> {
 pub struct Routed<V> {
     /// to each view, in the cut's order
     pub frames: Vec<(V, Frames)>,
+    /// to views that are told later
+    pub later: Vec<Later<V>>,
     /// these were not looked at to the end, and have to go
     pub shed: Vec<(V, Shed)>,
+}
+
+/// A view that is told later, and through what: the changes that concern it, by their places in the cut.
+#[derive(Debug)]
+pub struct Later<V> {
+    /// the view
+    pub view: V,
+    /// what it shows
+    pub projection: Arc<Projection>,
+    /// in order
+    pub changes: Vec<usize>,
 }
 
 /// Frames of one view.
@@ -191,6 +206,7 @@ impl<V: Watched> Views<V> {
         let number = self.routed.fetch_add(1, Relaxed) + 1;
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let (arena, slots, given, shed) = (Vec::new(), HashMap::new(), Vec::new(), HashMap::new());
+        let later = HashMap::new();
         let mut routing = Routing {
             views: self,
             cut,
@@ -200,6 +216,7 @@ impl<V: Watched> Views<V> {
             arena,
             slots,
             given,
+            later,
             shed,
             work: 0,
             purses: None,
@@ -213,14 +230,15 @@ impl<V: Watched> Views<V> {
             if let Some(update) = &change.update
                 && let Some(of) = self.channels.get(&update.channel)
             {
-                routing.update(change, update, of, end);
+                routing.update(i, change, update, of, end);
             }
             if let Some(told) = &change.notification {
                 for user in &told.users {
                     for UserView { projection, view, .. } in self.users.get(&**user).into_iter().flatten() {
                         let Some(noticed) = projection.notice(change, told) else { continue };
                         let mark = projection.mark();
-                        let message = protocol::notification(change, &told.kind, &noticed, user, inside, end, mark);
+                        let place = MessagePlace::of(inside, end);
+                        let message = protocol::notification(change, &told.kind, &noticed, user, place, mark);
                         let frame = routing.frame(&message);
                         routing.give(view, frame);
                     }
@@ -334,6 +352,8 @@ struct Routing<'a, V> {
     /// number of a view → its place in `given`
     slots: HashMap<u64, usize>,
     given: Vec<Given<V>>,
+    /// number of a view → the changes that it is told later
+    later: HashMap<u64, Later<V>>,
     shed: HashMap<u64, (V, Shed)>,
     /// of all filters so far
     work: u64,
@@ -354,12 +374,20 @@ struct Given<V> {
 }
 
 impl<'a, V: Watched> Routing<'a, V> {
-    fn update(&mut self, change: &'a Change, update: &'a Update, of: &'a ChannelViews<V>, end: Option<&str>) {
+    fn update(
+        &mut self,
+        index: usize,
+        change: &'a Change,
+        update: &'a Update,
+        of: &'a ChannelViews<V>,
+        end: Option<&str>,
+    ) {
+        let place = MessagePlace::of(self.inside, end);
         let mut encoded = Encoded::default();
         let is_shared = !of.projections.is_empty();
         if let Some(view) = &of.everything {
             let shown = VisibleChange::of(update);
-            let message = protocol::realtime_update(change, &update.channel, &shown, self.inside, end, "");
+            let message = protocol::realtime_update(change, &update.channel, &shown, place, "");
             let frame = self.frame(&message);
             self.give(view, frame.clone());
             if is_shared {
@@ -385,12 +413,20 @@ impl<'a, V: Watched> Routing<'a, V> {
                 return self.shed(&through.view, Shed::Work);
             }
             let Some(shown) = shown else { return };
+            if through.view.is_of_newest() {
+                let later = || Later {
+                    view: through.view.clone(),
+                    projection: through.projection.clone(),
+                    changes: Vec::new(),
+                };
+                return self.later.entry(through.view.number()).or_insert_with(later).changes.push(index);
+            }
             let mark = through.projection.mark();
             let frame = match encoded.find(mark, &shown) {
                 Some(frame) => frame,
                 None if !self.has_room(through, shown.data.len()) => return self.shed(&through.view, Shed::Memory),
                 None => {
-                    let message = protocol::realtime_update(change, &update.channel, &shown, self.inside, end, mark);
+                    let message = protocol::realtime_update(change, &update.channel, &shown, place, mark);
                     let frame = self.frame(&message);
                     encoded.insert(mark, shown, frame.clone());
                     frame
@@ -487,7 +523,7 @@ impl<'a, V: Watched> Routing<'a, V> {
     }
 
     fn finish(self, hold: impl Fn(Vec<u8>) -> Bytes) -> Routed<V> {
-        let Self { arena, given, mut shed, most, .. } = self;
+        let Self { arena, given, later, mut shed, most, .. } = self;
         let length = |parts: &[Range<usize>]| parts.iter().map(Range::len).sum::<usize>();
         let total = arena.len();
         // who gets most of it holds all of it; whoever gets less has a copy, for else a small part would hold a large whole
@@ -527,7 +563,7 @@ impl<'a, V: Watched> Routing<'a, V> {
                 }
             }
         }
-        Routed { frames, shed: shed.into_values().collect() }
+        Routed { frames, later: later.into_values().collect(), shed: shed.into_values().collect() }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::change::{Change, Notification};
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::scope::visible::{RowImages, VisibleChange, VisibleNotification};
-use crate::delivery::wire::protocol;
+use crate::delivery::wire::protocol::{self, MessagePlace};
 use crate::incarnations::Gap;
 
 /// What a view is told of one change.
@@ -57,12 +57,13 @@ impl<'a> Told<'a> {
     /// The message. `inside` is the token of the cut without the id, `end` the cursor after the change where it is the
     /// last.
     pub fn message(&self, inside: &str, end: Option<&str>) -> String {
+        let place = MessagePlace::of(inside, end);
         match self {
             Self::Update(change, channel, shown, mark) => {
-                protocol::realtime_update(change, channel, shown, inside, end, mark)
+                protocol::realtime_update(change, channel, shown, place, mark)
             }
             Self::Notification(change, told, noticed, user, mark) => {
-                protocol::notification(change, &told.kind, noticed, user, inside, end, mark)
+                protocol::notification(change, &told.kind, noticed, user, place, mark)
             }
         }
     }

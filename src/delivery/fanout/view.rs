@@ -11,6 +11,8 @@ use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::frame_log::FrameLog;
 use crate::delivery::socket::meter::Meter;
 use crate::delivery::socket::writer::SocketWriter;
+use crate::delivery::wire::protocol;
+use crate::incarnations::Gap;
 use crate::sync::lock;
 
 /// A channel view: its log and the sockets that read it, by shard.
@@ -42,7 +44,12 @@ impl View {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let members = (0..shards).map(|_| Mutex::default()).collect();
         let number = NUMBER.fetch_add(1, Relaxed);
-        let log = Arc::new(FrameLog::new(log_bytes, meter, key.mark()).of_claims(key.has_members()));
+        let log = FrameLog::new(log_bytes, meter, key.mark()).of_claims(key.has_members());
+        let log = match key.every() {
+            Some(_) => log.of_newest(protocol::gap(&key.label(), Gap::Slow)),
+            None => log,
+        };
+        let log = Arc::new(log);
         let (spoke, written, payers) = (AtomicBool::new(true), AtomicU64::new(0), Mutex::default());
         Self {
             key,
@@ -121,6 +128,10 @@ impl View {
 impl Watched for Arc<View> {
     fn number(&self) -> u64 {
         self.number
+    }
+
+    fn is_of_newest(&self) -> bool {
+        self.log.is_of_newest()
     }
 
     fn payers(&self) -> Vec<Arc<str>> {

@@ -489,7 +489,7 @@ mod tests {
             ("tags", ValueKind::Structured),
             ("span", ValueKind::Opaque),
         ]
-        .map(|(name, kind)| Column { name: name.into(), kind, number: 0 })
+        .map(|(name, kind)| Column { name: name.into(), kind, number: 0, is_key: false })
         .into()
     }
 

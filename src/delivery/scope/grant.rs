@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::change::Column;
 use crate::cursor::push_id;
 use crate::request::Members;
 
@@ -36,6 +37,17 @@ impl Grant {
     /// did not see before: `~` and a hash (FNV-1a) that is the same on every server. Empty where all may be seen.
     pub fn mark(&self) -> String {
         if *self == Self::default() { String::new() } else { mark(self.parts()) }
+    }
+
+    /// Whether its holder may see a column: it is named, and it is the one that the name meant.
+    pub fn shows(&self, column: &Column) -> bool {
+        let is_named = self.columns.as_ref().is_none_or(|all| all.iter().any(|name| **name == *column.name));
+        is_named && !self.means_another(column)
+    }
+
+    /// Whether a name that the policy means is that of another column now: nothing was said of that one.
+    pub fn means_another(&self, column: &Column) -> bool {
+        self.bound.iter().any(|(name, number)| **name == *column.name && *number != column.number)
     }
 
     fn parts(&self) -> impl Iterator<Item = (char, &str)> {

@@ -18,6 +18,8 @@ pub struct ViewPage {
     pub more: bool,
     /// the place of the last row that was looked at
     pub last: Option<Place>,
+    /// that of the last row that is told: a client learns no other one
+    pub told: Option<Place>,
     /// where it was asked for
     pub count: Option<Count>,
     /// where it was read
@@ -38,8 +40,8 @@ pub struct PagePart {
 impl ViewPage {
     /// What the source has told, by the rules of `floor`.
     pub fn of(page: Page, floor: Option<Floor>) -> Self {
-        let Page { rows, order, more, last, count, boundary } = page;
-        Self { parts: parts(rows), order, more, last, count, boundary, floor }
+        let Page { rows, order, more, last, told, count, boundary } = page;
+        Self { parts: parts(rows), order, more, last, told, count, boundary, floor }
     }
 
     /// Bytes of its rows.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::filter;
 use super::grant::Grant;
 use super::label::Tag;
+use super::telling::Telling;
 use crate::change::Column;
 use crate::condition::ParsedCondition;
 
@@ -15,7 +16,7 @@ use crate::condition::ParsedCondition;
 pub struct Selection {
     pub(super) filters: Vec<Box<str>>,
     pub(super) columns: Option<Vec<Box<str>>>,
-    pub(super) old: bool,
+    pub(super) telling: Telling,
     /// the part that may be seen; `None`: all
     pub(super) grant: Option<Arc<Grant>>,
     /// in each of its messages: a socket may have several views of a channel
@@ -23,8 +24,8 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// All of `filters` must hold; `None` for all columns; `old`: an update shows its columns as they were.
-    pub fn new(filters: impl IntoIterator<Item = String>, columns: Option<Vec<String>>, old: bool) -> Self {
+    /// All of `filters` must hold; `None` for all columns.
+    pub fn new(filters: impl IntoIterator<Item = String>, columns: Option<Vec<String>>, telling: Telling) -> Self {
         let sorted = |texts: Vec<Box<str>>| {
             let mut texts = texts;
             texts.sort_unstable();
@@ -33,7 +34,7 @@ impl Selection {
         };
         let filters = sorted(filters.into_iter().map(Into::into).collect());
         let columns = columns.map(|columns| sorted(columns.into_iter().map(Into::into).collect()));
-        Self { filters, columns, old, grant: None, tag: None }
+        Self { filters, columns, telling, grant: None, tag: None }
     }
 
     /// The same with a tag in each of its messages.
@@ -62,23 +63,27 @@ impl Selection {
         Self { grant: None, ..self.clone() }
     }
 
-    /// The same rows, whatever messages are called by and tell of what was before.
+    /// The same rows, whatever messages are called by and tell of their changes.
     pub fn of_rows(&self) -> Self {
-        Self { old: false, tag: None, ..self.clone() }
+        Self { telling: Telling::default(), tag: None, ..self.clone() }
+    }
+
+    /// How the changes of its rows are told.
+    pub fn telling(&self) -> Telling {
+        self.telling
     }
 
     /// As the query of a path has it, for people.
     pub fn parameters(&self) -> String {
         let filters = self.filters.iter().map(|filter| format!("filter={filter}"));
         let columns = self.columns.iter().map(|columns| format!("columns={}", columns.join(",")));
-        let old = self.old.then(|| "old=true".to_owned());
-        let all: Vec<String> = filters.chain(columns).chain(old).collect();
+        let all: Vec<String> = filters.chain(columns).chain(self.telling.parameters()).collect();
         if all.is_empty() { String::new() } else { format!("?{}", all.join("&")) }
     }
 
     /// Whether less or more is asked for than everybody gets, whatever of it may be seen.
     pub fn is_narrowed(&self) -> bool {
-        !self.filters.is_empty() || self.columns.is_some() || self.old || self.tag.is_some()
+        !self.filters.is_empty() || self.columns.is_some() || self.telling != Telling::default() || self.tag.is_some()
     }
 
     /// The columns that it names, in groups too. A filter that cannot be read names none.
@@ -91,9 +96,11 @@ impl Selection {
 
     /// Whether each of them is there, and may be seen by whoever asks.
     pub fn sees_what_it_names(&self, columns: &[Column]) -> bool {
-        let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
-        let is_seen = |name: &str| granted.is_none_or(|all| all.iter().any(|seen| **seen == *name));
-        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name) && is_seen(&name))
+        self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name && self.sees(column)))
+    }
+
+    fn sees(&self, column: &Column) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.shows(column))
     }
 
     /// Whether its holder sees a part of the channel alone.
@@ -126,9 +133,8 @@ impl Selection {
         order: impl Iterator<Item = &'a str>,
         columns: Option<&[Column]>,
     ) -> Result<(), String> {
-        let granted = self.grant.as_ref().and_then(|grant| grant.columns.as_ref());
-        let is_seen = |column: &&Column| granted.is_none_or(|all| all.iter().any(|seen| **seen == *column.name));
-        let seen: Option<Vec<Column>> = columns.map(|columns| columns.iter().filter(is_seen).cloned().collect());
+        let seen: Option<Vec<Column>> =
+            columns.map(|columns| columns.iter().filter(|column| self.sees(column)).cloned().collect());
         for name in order {
             filter::kind_of(name, seen.as_deref())?;
             if self.columns.as_ref().is_some_and(|chosen| !chosen.iter().any(|column| **column == *name)) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::grant::Rights;
 use super::label::Label;
 use super::selection::Selection;
+use super::telling::Every;
 
 const USER: &str = "user/";
 
@@ -105,6 +106,14 @@ impl ViewKey {
     /// Whether less or more is asked for of a channel than everybody gets.
     pub fn is_narrowed(&self) -> bool {
         matches!(self, Self::Channel(_, selection) if selection.is_narrowed())
+    }
+
+    /// At most how often it is told, where that is the newest change of each row.
+    pub fn every(&self) -> Option<Every> {
+        match self {
+            Self::Channel(_, selection) => selection.telling().every,
+            Self::User(..) => None,
+        }
     }
 
     /// The channel, if it is one.

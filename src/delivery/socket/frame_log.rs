@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::meter::Meter;
+use super::newest::{self, NewestFrames};
 use crate::delivery::wire::frame::{frame_length, is_frame_boundary};
 use crate::sync::lock;
 
@@ -24,6 +25,8 @@ pub struct FrameLog {
     mark: String,
     /// they depend on claims whose values stand in tables
     is_of_claims: bool,
+    /// it tells the newest change of each row, and this where even those are too many to keep
+    gap: Option<Box<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +35,8 @@ struct KeptFrames {
     segments: VecDeque<Segment>,
     /// offset after the newest byte
     end: u64,
+    /// of a log of the newest change of each row
+    newest: Option<Box<NewestFrames>>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +44,12 @@ struct Segment {
     start: u64,
     bytes: Bytes,
     appended: Instant,
+}
+
+impl Segment {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
 }
 
 /// What a reader has still to write, from its offset on.
@@ -50,7 +61,36 @@ pub struct Due {
     pub at_frame_boundary: bool,
 }
 
+/// What a reader of the newest change of each row is given in the place of what the log had where the reader is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum InPlace {
+    /// nothing: that is still in the log
+    Nothing,
+    /// whole frames, and where it goes on
+    Frames(Vec<Bytes>, u64),
+    /// this message, and where it goes on
+    Gap(Box<str>, u64),
+}
+
 impl Due {
+    /// The rest of the frame in which so many bytes end; the first frame begins where the reader is.
+    pub(crate) fn rest_of_frame(&self, written: usize) -> Bytes {
+        debug_assert!(self.at_frame_boundary, "where the reader is, no frame begins");
+        let mut left = written;
+        for bytes in &self.bytes {
+            if left < bytes.len() {
+                let mut at = 0;
+                while at < left {
+                    let Some(length) = bytes.get(at..).and_then(frame_length) else { break };
+                    at += length;
+                }
+                return bytes.slice(left..at.max(left));
+            }
+            left -= bytes.len();
+        }
+        Bytes::new()
+    }
+
     /// Leaves no more than so many bytes.
     pub(crate) fn end_after(&mut self, most: u64) {
         let mut left = usize::try_from(most).unwrap_or(usize::MAX);
@@ -75,7 +115,21 @@ pub const DUE_SEGMENTS: usize = 64;
 impl FrameLog {
     /// An empty log that keeps `budget` bytes; `mark` follows the cursors of its frames.
     pub fn new(budget: u64, meter: Arc<Meter>, mark: String) -> Self {
-        Self { kept: Mutex::default(), budget, meter, mark, is_of_claims: false }
+        Self { kept: Mutex::default(), budget, meter, mark, is_of_claims: false, gap: None }
+    }
+
+    /// The same, of the newest change of each row: a reader that falls off is given those, or told `gap` where they are more
+    /// than the log keeps.
+    pub fn of_newest(mut self, gap: String) -> Self {
+        let newest = NewestFrames::new(self.budget, self.meter.clone());
+        self.kept = Mutex::new(KeptFrames { newest: Some(Box::new(newest)), ..KeptFrames::default() });
+        self.gap = Some(gap.into());
+        self
+    }
+
+    /// Whether it is of the newest change of each row.
+    pub fn is_of_newest(&self) -> bool {
+        self.gap.is_some()
     }
 
     /// The same, where its frames depend on claims whose values stand in tables: then a socket may be held.
@@ -96,28 +150,68 @@ impl FrameLog {
 
     /// Appends whole frames. Drops the oldest segments beyond the budget.
     pub fn append(&self, frames: Bytes) {
+        self.append_of_rows(frames, |length| vec![(length, None)]);
+    }
+
+    /// The same to a log of the newest change of each row: `rows` says of how many bytes each frame is, and of which row. One
+    /// without a row stands for itself.
+    pub fn append_newest(&self, frames: Bytes, rows: Vec<(usize, Option<Arc<str>>)>) {
+        debug_assert_eq!(rows.iter().map(|(length, _)| length).sum::<usize>(), frames.len(), "frames without a row");
+        self.append_of_rows(frames, |_| rows);
+    }
+
+    fn append_of_rows(&self, frames: Bytes, rows: impl FnOnce(usize) -> Vec<(usize, Option<Arc<str>>)>) {
         if frames.is_empty() {
             return;
         }
         let mut kept = self.lock();
         let start = kept.end;
-        let newest = kept.segments.back().map_or(start, |newest| newest.start + newest.bytes.len() as u64);
+        let newest = kept.segments.back().map_or(start, Segment::end);
         debug_assert_eq!(newest, start, "I6: a hole between two segments");
         kept.end += frames.len() as u64;
+        if let Some(newest) = &mut kept.newest {
+            newest.append(start, rows(frames.len()));
+        }
         kept.segments.push_back(Segment { start, bytes: frames, appended: Instant::now() });
         self.meter.add(SEGMENT);
         while kept.segments.len() > 1 && kept.end - kept.segments[0].start > self.budget {
-            kept.segments.pop_front();
-            self.meter.take(SEGMENT);
+            self.retire_oldest(&mut kept);
+        }
+    }
+
+    /// Of a log of the newest change of each row: what ends before `offset` is kept only as far as nothing newer has taken its
+    /// place.
+    pub fn retire_before(&self, offset: u64) {
+        let mut kept = self.lock();
+        while kept.segments.front().is_some_and(|oldest| oldest.end() <= offset) {
+            self.retire_oldest(&mut kept);
+        }
+    }
+
+    fn retire_oldest(&self, kept: &mut KeptFrames) {
+        let Some(oldest) = kept.segments.pop_front() else { return };
+        self.meter.take(SEGMENT);
+        match &mut kept.newest {
+            // a socket may be held where nothing may be missing before, and nothing from behind may stand for it
+            Some(newest) if self.is_of_claims => newest.lose_oldest(oldest.end()),
+            Some(newest) => newest.keep_oldest(&oldest.bytes),
+            None => {}
         }
     }
 
     /// Drops what ends before `offset`.
     pub fn forget_before(&self, offset: u64) {
         let mut kept = self.lock();
-        while kept.segments.front().is_some_and(|oldest| oldest.start + oldest.bytes.len() as u64 <= offset) {
+        while let Some(oldest) = kept.segments.front().filter(|oldest| oldest.end() <= offset) {
+            let end = oldest.end();
             kept.segments.pop_front();
             self.meter.take(SEGMENT);
+            if let Some(newest) = &mut kept.newest {
+                newest.lose_oldest(end);
+            }
+        }
+        if let Some(newest) = &mut kept.newest {
+            newest.forget_before(offset);
         }
         if kept.segments.is_empty() {
             kept.segments = VecDeque::new();
@@ -127,7 +221,8 @@ impl FrameLog {
     /// Bytes from the oldest frame that is kept on; others may share them.
     pub fn kept(&self) -> u64 {
         let kept = self.lock();
-        kept.segments.front().map_or(0, |oldest| kept.end - oldest.start)
+        let first = kept.newest.as_ref().and_then(|newest| newest.first());
+        first.or_else(|| kept.segments.front().map(|oldest| oldest.start)).map_or(0, |first| kept.end - first)
     }
 
     /// The offset after the newest frame.
@@ -145,7 +240,12 @@ impl FrameLog {
         if offset >= kept.end {
             return Ok(Due { bytes: Vec::new(), at_frame_boundary: true });
         }
-        let first = kept.segments.partition_point(|segment| segment.start <= offset).checked_sub(1).ok_or(FellOff)?;
+        let first = match kept.segments.partition_point(|segment| segment.start <= offset).checked_sub(1) {
+            Some(first) => first,
+            // it is given something in the place of that first
+            None if kept.newest.is_some() => return Ok(Due { bytes: Vec::new(), at_frame_boundary: true }),
+            None => return Err(FellOff),
+        };
         let segment = &kept.segments[first];
         let skip = (offset - segment.start) as usize;
         let mut bytes = Vec::with_capacity((kept.segments.len() - first).min(DUE_SEGMENTS));
@@ -154,19 +254,33 @@ impl FrameLog {
         Ok(Due { at_frame_boundary: skip == 0 || is_frame_boundary(&segment.bytes, skip), bytes })
     }
 
+    /// What a reader at `offset`, where a frame begins, is given in the place of what the log had there: up to `until`, and about
+    /// `most` bytes of it.
+    pub(crate) fn in_place(&self, offset: u64, until: u64, most: usize) -> InPlace {
+        let Some(gap) = &self.gap else { return InPlace::Nothing };
+        let kept = self.lock();
+        let first = kept.segments.front().map_or(kept.end, |oldest| oldest.start);
+        let Some(newest) = kept.newest.as_ref().filter(|_| offset < first.min(until)) else { return InPlace::Nothing };
+        match newest.behind(offset, first.min(until), most) {
+            newest::Behind::By(frames, next) => InPlace::Frames(frames, next),
+            newest::Behind::Lost => InPlace::Gap(gap.clone(), kept.end.min(until)),
+        }
+    }
+
     /// For how long the oldest frame that follows `offset` has been here.
     pub fn wait(&self, offset: u64) -> Duration {
         let kept = self.lock();
-        let first = kept.segments.partition_point(|segment| segment.start + segment.bytes.len() as u64 <= offset);
+        let first = kept.segments.partition_point(|segment| segment.end() <= offset);
         kept.segments.get(first).map_or(Duration::ZERO, |oldest| oldest.appended.elapsed())
     }
 
     /// How many frames follow `offset`, one in whose middle it lies included. Looks at each of them.
     pub fn count(&self, offset: u64) -> u64 {
-        let segments: Vec<_> = {
+        let (segments, retired): (Vec<_>, u64) = {
             let kept = self.lock();
-            let first = kept.segments.partition_point(|segment| segment.start + segment.bytes.len() as u64 <= offset);
-            kept.segments.range(first..).cloned().collect()
+            let first = kept.segments.partition_point(|segment| segment.end() <= offset);
+            let retired = kept.newest.as_ref().map_or(0, |newest| newest.count(offset));
+            (kept.segments.range(first..).cloned().collect(), retired)
         };
         let frames = |segment: &Segment| {
             let (mut at, mut count) = (0, 0);
@@ -176,7 +290,7 @@ impl FrameLog {
             }
             count
         };
-        segments.iter().map(frames).sum()
+        segments.iter().map(frames).sum::<u64>() + retired
     }
 
     /// The rest of the frame in whose middle `offset` lies.

@@ -36,11 +36,22 @@ pub(crate) struct Member {
     pub(crate) address: IpAddr,
 }
 
-/// Where a socket stands.
+/// Where a socket stands: its slot, and in it the place. In four bytes, since each session has one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RingSlot {
-    place: u32,
-    slot: u32,
+pub(crate) struct RingSlot(u32);
+
+impl RingSlot {
+    fn new(place: usize, slot: usize) -> Self {
+        Self((slot * PLACES + place) as u32)
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize % PLACES
+    }
+
+    fn slot(self) -> usize {
+        self.0 as usize / PLACES
+    }
 }
 
 impl Keepalive {
@@ -54,19 +65,25 @@ impl Keepalive {
         let place = fastrand::usize(..PLACES);
         let mut ring = lock(&self.ring);
         let slot = match &mut *ring {
-            Some(ring) => ring[place].insert(Member { writer: writer.clone(), user, address }),
+            Some(ring) => {
+                let here = &mut ring[place];
+                if here.len() == here.capacity() {
+                    // doubled, it would be half empty: memory for thousands of sockets that may never come
+                    here.reserve_exact(8 + here.len() / 4);
+                }
+                here.insert(Member { writer: writer.clone(), user, address })
+            }
             None => {
                 drain(writer);
                 0
             }
         };
-        RingSlot { place: place as u32, slot: slot as u32 }
+        RingSlot::new(place, slot)
     }
 
     /// Whose socket it is now.
     pub(crate) fn belongs_to(&self, standing: RingSlot, user: Option<Arc<str>>) {
-        if let Some(member) =
-            lock(&self.ring).as_mut().and_then(|ring| ring[standing.place as usize].get_mut(standing.slot as usize))
+        if let Some(member) = lock(&self.ring).as_mut().and_then(|ring| ring[standing.place()].get_mut(standing.slot()))
         {
             member.user = user;
         }
@@ -108,7 +125,7 @@ impl Keepalive {
     /// Lets a socket go.
     pub(crate) fn leave(&self, standing: RingSlot) {
         if let Some(ring) = &mut *lock(&self.ring) {
-            ring[standing.place as usize].try_remove(standing.slot as usize);
+            ring[standing.place()].try_remove(standing.slot());
         }
     }
 

@@ -9,7 +9,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::cuts::Cuts;
-use super::frame_log::{DUE_SEGMENTS, Due, FellOff, FrameLog};
+use super::frame_log::{DUE_SEGMENTS, Due, FellOff, FrameLog, InPlace};
 use super::frontier::Frontier;
 use crate::delivery::wire::frame::{self, CloseCode};
 use crate::delivery::wire::protocol;
@@ -17,6 +17,9 @@ use crate::delivery::wire::resume_token::ResumeToken;
 
 /// Answers that wait for a client to read them: pongs, errors, echoes. One that lets more pile up is dropped.
 const ANSWER_BYTES: u32 = 1 << 20;
+
+/// A socket that is too slow for a log of the newest change of each row is given so many bytes of those at a time.
+const IN_PLACE_BYTES: usize = 64 << 10;
 
 /// What a socket still takes. It does not go back to an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -50,6 +53,8 @@ pub(crate) struct SendQueue {
     /// whose frame is cut in half on the wire: only its rest may follow
     half: Half,
     life: Life,
+    /// how often `control` was written to its end; wraps
+    emptied: u16,
     /// where it is told the end of each cut
     cuts: Option<Box<Cuts>>,
 }
@@ -157,6 +162,12 @@ impl SendQueue {
         !self.control.is_empty()
     }
 
+    /// How often all frames for this socket alone were written. What is put is written when it happens next: a reader that is too
+    /// slow for its log fills their place again at once.
+    pub(crate) fn emptied(&self) -> u16 {
+        self.emptied
+    }
+
     /// Reads a log from `offset` on, after `messages`.
     pub(crate) fn follow(&mut self, log: Arc<FrameLog>, subscription: u64, offset: u64, messages: &[&str]) {
         messages.iter().for_each(|message| frame::push_text_frame(&mut self.control, message));
@@ -261,6 +272,11 @@ impl SendQueue {
         readers.any(|reader| std::ptr::eq(&*reader.log, log) && reader.offset < log.end())
     }
 
+    /// The logs of the newest change of each row that it reads.
+    pub(crate) fn newest_logs(&self) -> Vec<Arc<FrameLog>> {
+        self.readers.iter().filter(|reader| reader.log.is_of_newest()).map(|reader| reader.log.clone()).collect()
+    }
+
     /// The logs of which something is still due, and how far the reader of each has come.
     pub(crate) fn behind(&self) -> Vec<(Arc<FrameLog>, u64)> {
         let behind = self.readers.iter().filter(|reader| reader.offset < reader.log.end());
@@ -319,6 +335,7 @@ impl SendQueue {
         send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> Result<Written, Unwritten> {
         self.come_to_boundary();
+        self.take_in_place();
         debug_assert!(
             self.cuts.as_ref().is_none_or(|cuts| cuts.are_within(self.readers.iter().map(|reader| reader.offset))),
             "I7: a reader is beyond the boundary that is to be told"
@@ -341,7 +358,8 @@ impl SendQueue {
             let is_all = written == length(due);
             // what was due is bounded in segments, so there may be more
             let has_more = due.bytes.len() >= DUE_SEGMENTS;
-            self.half = if is_all { Half::None } else { self.half_after(0) };
+            let rest = (!is_all && reader.log.is_of_newest()).then(|| due.rest_of_frame(written));
+            self.half = if is_all { Half::None } else { self.half_after(0, rest) };
             return Ok(if is_all && !has_more { Written::All(written) } else { Written::Part(written) });
         }
         let mut all_due = Vec::with_capacity(self.readers.len());
@@ -403,10 +421,12 @@ impl SendQueue {
         cuts.are_there(after).then(|| self.cut_frame(cursor))
     }
 
-    /// Views of other rights have other cursors at one place: then there is none that all of them take.
+    /// Views of other rights have other cursors at one place, and a view of the newest changes may owe some from before it: then
+    /// there is none that all of them take.
     fn cut_frame(&self, cursor: &str) -> Vec<u8> {
         let mark = self.readers.first().map(|reader| reader.log.mark());
-        let mark = mark.filter(|mark| self.readers.iter().all(|reader| reader.log.mark() == *mark));
+        let takes = |reader: &LogReader, mark| reader.log.mark() == mark && !reader.log.is_of_newest();
+        let mark = mark.filter(|mark| self.readers.iter().all(|reader| takes(reader, *mark)));
         let cursor = mark.map(|rights| ResumeToken::of(cursor, rights).to_string());
         frame::text_frame(&protocol::cut(cursor.as_deref()))
     }
@@ -458,13 +478,19 @@ impl SendQueue {
                     let taken = left.min(self.control.len());
                     self.half = if taken == self.control.len() { Half::None } else { Half::Control };
                     self.control.drain(..taken);
+                    if taken > 0 && self.control.is_empty() {
+                        self.emptied = self.emptied.wrapping_add(1);
+                        self.answers = 0;
+                    }
                     taken
                 }
                 Some(index) => {
                     let due = length(&all_due[*index]);
                     let taken = left.min(due);
-                    self.readers[*index].offset += taken as u64;
-                    self.half = if taken == due { Half::None } else { self.half_after(*index) };
+                    let reader = &mut self.readers[*index];
+                    reader.offset += taken as u64;
+                    let rest = (taken < due && reader.log.is_of_newest()).then(|| all_due[*index].rest_of_frame(taken));
+                    self.half = if taken == due { Half::None } else { self.half_after(*index, rest) };
                     taken
                 }
             };
@@ -474,6 +500,31 @@ impl SendQueue {
             // few sockets say anything of their own, and then seldom
             self.control = Vec::new();
             self.answers = 0;
+        }
+    }
+
+    /// A reader that is too slow for its log of the newest change of each row is given those, a piece at a time.
+    fn take_in_place(&mut self) {
+        if !self.control.is_empty() {
+            return;
+        }
+        for (index, reader) in self.readers.iter_mut().enumerate() {
+            if self.control.len() >= IN_PLACE_BYTES {
+                break;
+            }
+            let until = self.cuts.as_ref().map_or(u64::MAX, |cuts| cuts.until(index));
+            let until = until.min(reader.until().unwrap_or(u64::MAX));
+            match reader.log.in_place(reader.offset, until, IN_PLACE_BYTES) {
+                InPlace::Nothing => {}
+                InPlace::Frames(frames, next) => {
+                    frames.iter().for_each(|frame| self.control.extend_from_slice(frame));
+                    reader.offset = next;
+                }
+                InPlace::Gap(message, next) => {
+                    frame::push_text_frame(&mut self.control, &message);
+                    reader.offset = next;
+                }
+            }
         }
     }
 
@@ -492,8 +543,14 @@ impl SendQueue {
         self.half = Half::Control;
     }
 
-    fn half_after(&self, index: usize) -> Half {
-        let reader = &self.readers[index];
+    /// Of a reader that has written a part of what was due. `rest`: of its frame, where that may be kept no longer than now.
+    fn half_after(&mut self, index: usize, rest: Option<Bytes>) -> Half {
+        let reader = &mut self.readers[index];
+        if let Some(rest) = rest {
+            reader.offset += rest.len() as u64;
+            self.control.splice(..0, rest.iter().copied());
+            return if rest.is_empty() { Half::None } else { Half::Control };
+        }
         match reader.log.due(reader.offset) {
             Ok(due) if due.at_frame_boundary => Half::None,
             Ok(_) | Err(FellOff) => Half::Reader(index as u32),
@@ -529,309 +586,4 @@ impl From<io::Error> for Unwritten {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::delivery::socket::meter::Meter;
-    use crate::delivery::wire::frame::{frame_length, text_frame};
-
-    fn log() -> Arc<FrameLog> {
-        Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()))
-    }
-
-    #[derive(Debug, Clone)]
-    enum ModelStep {
-        /// a frame of so many bytes for the first or the second log
-        Grow(bool, usize),
-        Answer(usize),
-        /// the kernel takes so many bytes
-        Write(usize),
-        /// the second log is left
-        Leave,
-    }
-
-    fn step() -> impl Strategy<Value = ModelStep> {
-        prop_oneof![
-            3 => (any::<bool>(), 0_usize..300).prop_map(|(first, length)| ModelStep::Grow(first, length)),
-            1 => (0_usize..300).prop_map(ModelStep::Answer),
-            4 => (1_usize..400).prop_map(ModelStep::Write),
-            1 => Just(ModelStep::Leave),
-        ]
-    }
-
-    /// All that a queue writes to a socket that takes everything.
-    fn drained(queue: &mut SendQueue) -> String {
-        let mut wire = String::new();
-        let mut write = |slices: &[IoSlice<'_>]| {
-            wire += &slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect::<String>();
-            Ok(slices.iter().map(|slice| slice.len()).sum())
-        };
-        while !matches!(queue.write(&mut DueCache::default(), &mut write), Ok(Written::Nothing)) {}
-        wire
-    }
-
-    proptest! {
-        /// However the kernel cuts what is written, whole frames arrive, each once, and those of a log in order.
-        #[test]
-        fn the_wire_is_whole_however_it_is_cut(steps in prop::collection::vec(step(), 1..40)) {
-            let (one, two) = (log(), log());
-            let mut queue = SendQueue::default();
-            queue.follow(one.clone(), 1, 0, &["one"]);
-            queue.follow(two.clone(), 2, 0, &["two"]);
-            let mut wire = Vec::new();
-            let mut sent = 0;
-            let mut has_two = true;
-            let write = |queue: &mut SendQueue, wire: &mut Vec<u8>, most: usize| {
-                let written = queue.write(&mut DueCache::default(), |slices| {
-                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-                    let taken = all.len().min(most);
-                    wire.extend(&all[..taken]);
-                    Ok(taken)
-                });
-                matches!(written, Ok(Written::Nothing))
-            };
-            for step in steps {
-                match step {
-                    ModelStep::Grow(first, length) => {
-                        let (name, log) = if first { ("1", &one) } else { ("2", &two) };
-                        log.append(text_frame(&format!("{name} {sent} {}", "x".repeat(length))).into());
-                        sent += 1;
-                    }
-                    ModelStep::Answer(length) => {
-                        let text = format!("0 {sent} {}", "y".repeat(length));
-                        queue.answer(|control| frame::push_text_frame(control, &text)).unwrap();
-                        sent += 1;
-                    }
-                    ModelStep::Write(most) => { write(&mut queue, &mut wire, most); }
-                    ModelStep::Leave => {
-                        queue.leave(2);
-                        has_two = false;
-                    }
-                }
-            }
-            while !write(&mut queue, &mut wire, 1000) {}
-            prop_assert!(!queue.life().is_over());
-            let mut at = 0;
-            let mut numbers: [Vec<usize>; 3] = Default::default();
-            while at < wire.len() {
-                let length = frame_length(&wire[at..]).unwrap();
-                prop_assert!(at + length <= wire.len(), "a frame without its end");
-                let start = if wire[at + 1] == 126 { at + 4 } else { at + 2 };
-                let text = std::str::from_utf8(&wire[start..at + length]).unwrap();
-                if text != "one" && text != "two" {
-                    let mut words = text.split(' ');
-                    let whose: usize = words.next().unwrap().parse().unwrap();
-                    numbers[whose].push(words.next().unwrap().parse().unwrap());
-                }
-                at += length;
-            }
-            for (whose, numbers) in numbers.iter().enumerate() {
-                prop_assert!(numbers.is_sorted_by(|one, other| one < other), "{whose}: {numbers:?}");
-            }
-            let everything = numbers.iter().map(Vec::len).sum::<usize>();
-            prop_assert!(everything == sent || !has_two, "{everything} of {sent}");
-        }
-    }
-
-    proptest! {
-        /// However the kernel cuts what is written, and whenever: at each end of a cut both logs were told as much.
-        #[test]
-        fn the_end_of_a_cut_comes_where_all_logs_are_at_one_boundary(
-            steps in prop::collection::vec((0_usize..200, 0_usize..200, 0_usize..600, any::<bool>()), 1..40),
-        ) {
-            let logs = [log(), log()];
-            let frontier = Arc::new(Frontier::default());
-            let mut queue = SendQueue::default();
-            queue.tell_cuts(&frontier, Waker::noop());
-            for (number, log) in logs.iter().enumerate() {
-                queue.follow(log.clone(), number as u64, 0, &["joined"]);
-            }
-            let mut wire = Vec::new();
-            let mut write = |queue: &mut SendQueue, most: usize| {
-                let written = queue.write(&mut DueCache::default(), |slices| {
-                    let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-                    wire.extend(&all[..all.len().min(most)]);
-                    Ok(all.len().min(most))
-                });
-                matches!(written, Ok(Written::Nothing))
-            };
-            for (first, second, most, in_the_middle) in &steps {
-                frontier.leave();
-                for (log, length) in logs.iter().zip([first, second]) {
-                    log.append(text_frame(&"x".repeat(200 + length)).into());
-                    if *in_the_middle && *most > 0 {
-                        write(&mut queue, *most);
-                    }
-                }
-                frontier.reach("1A".into());
-                if *most > 0 {
-                    write(&mut queue, *most);
-                }
-            }
-            while !write(&mut queue, 1_000) {}
-            prop_assert!(!queue.life().is_over());
-            let (mut at, mut told, mut last) = (0, 0, false);
-            while at < wire.len() {
-                let length = frame_length(&wire[at..]).unwrap();
-                last = wire[at..at + length].windows(5).any(|text| text == br#""cut""#);
-                if last {
-                    prop_assert!(told % 2 == 0, "{told} messages of two logs");
-                } else if length > 100 {
-                    told += 1;
-                }
-                at += length;
-            }
-            prop_assert!(last, "the end of the last cut is told");
-            prop_assert_eq!(told, 2 * steps.len());
-        }
-    }
-
-    /// While a socket is blocked, nobody comes to it for what its logs get: once it is not, it has to write all of that.
-    #[test]
-    fn what_came_while_the_end_of_a_cut_could_not_be_written_follows_it_at_once() {
-        let log = log();
-        let frontier = Arc::new(Frontier::default());
-        let mut queue = SendQueue::default();
-        queue.tell_cuts(&frontier, Waker::noop());
-        queue.follow(log.clone(), 1, 0, &[]);
-        let cut = |text: &str| {
-            frontier.leave();
-            log.append(text_frame(text).into());
-            frontier.reach("1A".into());
-        };
-        let mut wire = Vec::new();
-        let mut write = |queue: &mut SendQueue, most: usize| {
-            let written = queue.write(&mut DueCache::default(), |slices| {
-                let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-                wire.extend(&all[..all.len().min(most)]);
-                Ok(all.len().min(most))
-            });
-            matches!(written, Ok(Written::Part(_)))
-        };
-        cut("one");
-        assert!(write(&mut queue, 2), "the kernel takes no more");
-        cut("two");
-        while write(&mut queue, 1_000) {}
-        let frames = ["one", r#"{"type":"cut","cursor":"1A"}"#, "two", r#"{"type":"cut","cursor":"1A"}"#];
-        let wanted: Vec<u8> = frames.iter().flat_map(|text| text_frame(text)).collect();
-        assert_eq!(String::from_utf8_lossy(&wire), String::from_utf8_lossy(&wanted));
-    }
-
-    /// Also one that follows nothing, and one that is in the middle of a cut.
-    #[test]
-    fn the_end_of_a_cut_follows_what_was_put_for_it() {
-        let frontier = Arc::new(Frontier::default());
-        frontier.reach("1A".into());
-        let log = log();
-        for follows in [false, true] {
-            let mut queue = SendQueue::default();
-            queue.tell_cuts(&frontier, Waker::noop());
-            if follows {
-                queue.follow(log.clone(), 1, log.end(), &[]);
-            }
-            let written = |queue: &mut SendQueue| {
-                let wire = drained(queue);
-                wire.matches(|c: char| c.is_ascii_graphic()).collect::<String>()
-            };
-            let told = if follows { r#"{"type":"cut","cursor":"1A"}"# } else { "" };
-            assert!(written(&mut queue).ends_with(told));
-            assert_eq!(written(&mut queue), "");
-            let page = |queue: &mut SendQueue| {
-                queue.put(&text_frame("page"));
-                queue.want_cut();
-            };
-            page(&mut queue);
-            let told = if follows { told } else { r#"{"type":"cut"}"# };
-            let all = written(&mut queue);
-            assert!(all.contains("page") && all.ends_with(told), "{all}");
-            assert_eq!(written(&mut queue), "", "once");
-            frontier.leave();
-            page(&mut queue);
-            assert!(written(&mut queue).ends_with("page"), "not in the middle of a cut");
-            frontier.reach("1A".into());
-            assert!(written(&mut queue).ends_with(told));
-        }
-    }
-
-    /// While what its holder has of claims is in doubt, nothing is told that depends on it, nor the end of a cut.
-    #[test]
-    fn a_held_socket_is_told_nothing_of_a_cut_that_depends_on_claims() {
-        for with_cuts in [false, true] {
-            let of_claims = || Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true));
-            let (held, other) = (of_claims(), log());
-            let frontier = Arc::new(Frontier::default());
-            frontier.reach("0".into());
-            let mut queue = SendQueue::default();
-            if with_cuts {
-                queue.tell_cuts(&frontier, Waker::noop());
-            }
-            queue.follow(held.clone(), 1, 0, &[]);
-            queue.follow(other.clone(), 2, 0, &[]);
-            let written = |queue: &mut SendQueue| {
-                let wire = drained(queue);
-                ["before", "in doubt", "other", "late", r#""cut""#]
-                    .into_iter()
-                    .filter(|text| wire.contains(text))
-                    .collect::<Vec<_>>()
-            };
-            held.append(text_frame("before").into());
-            queue.hold(7, Some(&"0".into()));
-            frontier.leave();
-            held.append(text_frame("in doubt").into());
-            other.append(text_frame("other").into());
-            frontier.reach("1".into());
-            let told = written(&mut queue);
-            // with cuts, all are at the boundary before it
-            let wanted = if with_cuts { ["before", r#""cut""#] } else { ["before", "other"] };
-            assert_eq!(told, wanted);
-            assert_eq!(written(&mut queue), Vec::<&str>::new());
-            // another cut touches it before the first one is settled
-            queue.hold(8, Some(&"1".into()));
-            held.append(text_frame("late").into());
-            frontier.leave();
-            frontier.reach("2".into());
-            queue.release(&[2], None);
-            assert_eq!(written(&mut queue), Vec::<&str>::new(), "others go on, and it does not");
-            queue.release(&[1, 2], Some(8));
-            let wanted: &[_] = if with_cuts { &["in doubt", "other", r#""cut""#] } else { &["in doubt"] };
-            assert_eq!(written(&mut queue), wanted, "up to the second cut it is known");
-            queue.release(&[1, 2], None);
-            let wanted: &[_] = if with_cuts { &["late", r#""cut""#] } else { &["late"] };
-            assert_eq!(written(&mut queue), wanted);
-        }
-    }
-
-    /// Each of them is waited for until it has come to where it is held, before another one takes its place.
-    #[test]
-    fn held_readers_come_to_their_hold_beside_one_that_follows_since() {
-        let frontier = Arc::new(Frontier::default());
-        let [one, two] =
-            [(); 2].map(|()| Arc::new(FrameLog::new(1 << 20, Meter::new(1 << 20), String::new()).of_claims(true)));
-        let mut queue = SendQueue::default();
-        queue.tell_cuts(&frontier, Waker::noop());
-        queue.follow(one.clone(), 1, 0, &[]);
-        queue.follow(two.clone(), 2, 0, &[]);
-        // nothing is written before the touch comes
-        one.append(text_frame("owed by one").into());
-        two.append(text_frame("owed by two").into());
-        frontier.reach("0".into());
-        queue.hold(7, Some(&"0".into()));
-        let end = one.end();
-        queue.follow(log(), 3, 0, &["instead of another"]);
-        let wire = drained(&mut queue);
-        assert!(wire.contains("owed by one") && wire.contains("owed by two"), "{wire}");
-        assert!(!queue.owes(1, end) && !wire.contains(r#""cut""#), "{wire}");
-        queue.leave(1);
-        queue.release(&[2, 3], None);
-        assert!(drained(&mut queue).contains(r#""cut""#));
-    }
-
-    #[test]
-    fn answers_that_nobody_reads_are_bounded() {
-        let mut queue = SendQueue::default();
-        let text = "x".repeat(ANSWER_BYTES as usize / 2);
-        let mut answer = || queue.answer(|control| frame::push_text_frame(control, &text));
-        assert_eq!((answer(), answer()), (Ok(()), Err(TooManyAnswers)), "the headers are the bytes too many");
-    }
-}
+mod tests;

@@ -33,6 +33,8 @@ pub struct SocketWriter {
     session: AtomicWaker,
     /// something came from the client since it was pinged
     heard: AtomicBool,
+    /// its client is told the end of each cut, once the session says to whom it is to be said
+    wants_cuts: AtomicBool,
     /// what the session is to do, see [`Instruction`]
     orders: AtomicU8,
     /// so many wait in [`written`](Self::written): where there are none, a write wakes nobody. It changes under the lock, and
@@ -99,6 +101,7 @@ impl SocketWriter {
             state: Mutex::default(),
             session,
             heard,
+            wants_cuts: AtomicBool::new(false),
             orders: AtomicU8::new(0),
             waiting: AtomicU32::new(0),
             progress,
@@ -139,14 +142,16 @@ impl SocketWriter {
     /// # Errors
     /// [`Closed`] when the socket is closing or broken, or the flag void.
     pub async fn write(&self, frames: &[u8], cancel: &CancelFlag) -> Result<(), Closed> {
+        let emptied;
         {
             let mut state = self.lock();
             if state.queue.life() != Life::Open || cancel.is_void() {
                 return Err(Closed(state.queue.life().max(Life::Closing)));
             }
             state.queue.put(frames);
+            emptied = state.queue.emptied();
         }
-        self.written_when(|queue| !queue.has_control()).await
+        self.written_when(|queue| queue.emptied() != emptied || !queue.has_control()).await
     }
 
     /// Waits until all is written that the views which the socket follows now hold at this call; of one that it leaves
@@ -209,6 +214,16 @@ impl SocketWriter {
         if state.queue.life() == Life::Open && !cancel.is_void() {
             state.queue.follow(log, subscription, offset, messages);
         }
+    }
+
+    /// Its client wants to be told the end of each cut.
+    pub(crate) fn want_cuts(&self) {
+        self.wants_cuts.store(true, Relaxed);
+    }
+
+    /// Whether its client wants to be told the end of each cut.
+    pub(crate) fn wants_cuts(&self) -> bool {
+        self.wants_cuts.load(Relaxed)
     }
 
     /// Tells the end of each cut from now on, over all views that it follows. `context` is the session's.
@@ -280,7 +295,7 @@ impl SocketWriter {
             self.end_if_fallen_off(&mut state);
             return;
         }
-        let had_control = state.queue.has_control();
+        let emptied = state.queue.emptied();
         let is_written = loop {
             match self.write_once(&mut state, cache) {
                 Ok(Written::Nothing) => break true,
@@ -300,7 +315,7 @@ impl SocketWriter {
                 }
             }
         };
-        if state.queue.life().is_over() || (had_control && !state.queue.has_control()) {
+        if state.queue.life().is_over() || state.queue.emptied() != emptied {
             self.progress.notify_waiters();
         } else {
             self.note_progress();
@@ -417,6 +432,11 @@ impl SocketWriter {
     /// Whether the client has not taken all that a view owes it.
     pub(crate) fn is_behind(&self, log: &FrameLog) -> bool {
         self.lock().queue.is_behind(log)
+    }
+
+    /// The logs of the newest change of each row that it follows.
+    pub(crate) fn newest_logs(&self) -> Vec<Arc<FrameLog>> {
+        self.lock().queue.newest_logs()
     }
 
     /// The views of which the client has not taken everything, and how far it has come in each.

@@ -7,6 +7,7 @@ use super::protocol::error;
 use crate::delivery::scope::label::Tag;
 use crate::delivery::scope::paging::{Paging, WantedRows};
 use crate::delivery::scope::selection::Selection;
+use crate::delivery::scope::telling::Telling;
 
 /// What a client sent.
 #[derive(Debug, Deserialize)]
@@ -48,6 +49,15 @@ pub enum Command {
         /// an update tells the columns as they were
         #[serde(default)]
         old: bool,
+        /// an update tells the columns that differ, and the key
+        #[serde(default)]
+        changed: bool,
+        /// the newest change of each row
+        #[serde(default)]
+        latest: bool,
+        /// at most so often, in milliseconds
+        #[serde(default)]
+        every: Option<u32>,
         /// comes back in the answer
         #[serde(default)]
         r#ref: Option<Value>,
@@ -127,11 +137,11 @@ impl Texts {
 ///
 /// # Errors
 /// What is wrong with the tag.
-pub fn tagged(selection: Selection, view: Option<&str>) -> Result<Selection, &'static str> {
+pub fn tagged(selection: Selection, view: Option<&str>) -> Result<Selection, String> {
     match view {
         Some(text) => Tag::chosen(text)
             .map(|tag| selection.tagged(tag))
-            .ok_or("view has 1 to 32 characters: letters, digits, - and _ of ASCII"),
+            .ok_or_else(|| "view has 1 to 32 characters: letters, digits, - and _ of ASCII".to_owned()),
         None if selection.is_narrowed() => {
             let tag = Tag::of(&selection);
             Ok(selection.tagged(tag))
@@ -141,12 +151,12 @@ pub fn tagged(selection: Selection, view: Option<&str>) -> Result<Selection, &'s
 }
 
 /// What a subscription asks for. One text of columns is a list with commas, as in a query.
-pub fn selection_of(filter: Option<Texts>, columns: Option<Texts>, old: bool) -> Selection {
+pub fn selection_of(filter: Option<Texts>, columns: Option<Texts>, telling: Telling) -> Selection {
     let columns = columns.map(|columns| match columns {
         Texts::One(list) => list.split(',').map(str::to_owned).collect(),
         other => other.into_vec(),
     });
-    Selection::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, old)
+    Selection::new(filter.map(Texts::into_vec).unwrap_or_default(), columns, telling)
 }
 
 /// Which of the current rows a `subscribe` asks for.
@@ -166,6 +176,9 @@ pub fn wanted_rows(snapshot: bool, rows: Option<Paging>) -> Result<WantedRows, (
 
 /// Commands this version knows, for the error that lists them.
 const COMMANDS: [&str; 8] = ["ping", "test", "subscribe", "unsubscribe", "rows", "auth", "cuts", "sync"];
+
+/// Bytes of the `ref` of a command that may wait: it is kept meanwhile, and JSON that was read takes tens of times its text.
+const REFERENCE: usize = 1024;
 
 /// Reads a client's message.
 ///
@@ -189,6 +202,10 @@ pub fn parse(text: &str) -> Result<Command, String> {
         return Err(error("unknown_command", &text, reference.as_ref()));
     }
     let kind = kind.to_owned();
+    let is_long = |reference: &Value| reference.to_string().len() > REFERENCE;
+    if matches!(&*kind, "subscribe" | "rows" | "sync") && reference.as_ref().is_some_and(is_long) {
+        return Err(error("bad_message", &format!("ref has more than {REFERENCE} bytes"), None));
+    }
     serde_json::from_value(value).map_err(|e| error("bad_message", &format!("{kind}: {e}"), reference.as_ref()))
 }
 
@@ -219,5 +236,9 @@ mod tests {
         assert_eq!(code(r#"{"type":"subscribe"}"#), "bad_message");
         assert_eq!(code(r#"{"type":"subscribe","channel":"pets","filter":3}"#), "bad_message");
         assert!(matches!(parse(r#"{"type":"test","x":1}"#), Ok(Command::Test {})));
+        let with_ref =
+            |kind: &str, length| format!(r#"{{"type":"{kind}","channel":"pets","ref":"{}"}}"#, "x".repeat(length));
+        assert!(parse(&with_ref("subscribe", 1022)).is_ok() && parse(&with_ref("ping", 100_000)).is_ok());
+        assert_eq!(code(&with_ref("subscribe", 1023)), "bad_message");
     }
 }

@@ -19,29 +19,49 @@ const LAST: &str = r#","last":true"#;
 /// The row is longer than `row_bytes`: only its key is told.
 const OMITTED: &str = r#","omitted":"row_bytes""#;
 
-/// A `realtime_update`: what a view is shown of a change. `inside` is the token of the cut without the id, `end` the
-/// cursor after it where this change is its last, and the message the last of it; `mark` follows either. A `gap` where the change cannot be read.
+/// Where a client goes on that has a message, and whether nothing of its cut follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessagePlace<'a> {
+    /// inside the cut, behind the change: the token of the cut without the id
+    Inside(&'a str),
+    /// the cursor after the cut: this is the last message of it
+    End(&'a str),
+    /// this cursor, from before the change, and others follow
+    Before(&'a str),
+}
+
+impl<'a> MessagePlace<'a> {
+    /// At the end where there is one.
+    pub fn of(inside: &'a str, end: Option<&'a str>) -> Self {
+        end.map_or(Self::Inside(inside), Self::End)
+    }
+
+    fn is_last(self) -> bool {
+        matches!(self, Self::End(_))
+    }
+}
+
+/// A `realtime_update`: what a view is shown of a change; `mark` follows its cursor. A `gap` where the change cannot be read.
 pub fn realtime_update(
     change: &Change,
     channel: &str,
     shown: &VisibleChange<'_>,
-    inside: &str,
-    end: Option<&str>,
+    place: MessagePlace<'_>,
     mark: &str,
 ) -> String {
     if let Some(missing) = shown.gap {
         let message = gap(&Label { channel: channel.into(), tag: shown.tag.cloned() }, missing);
-        return if end.is_some() { as_last(&message) } else { message };
+        return if place.is_last() { as_last(&message) } else { message };
     }
-    let mut message = String::with_capacity(shown.data.len() + inside.len() + 256);
+    let mut message = String::with_capacity(shown.data.len() + 512);
     message.push_str(r#"{"type":"realtime_update","entity_type":"#);
     push_string(&mut message, channel);
     message.push_str(r#","action":"#);
     push_string(&mut message, shown.action);
     message.push_str(r#","data":"#);
     message.push_str(&shown.data);
-    push_place(&mut message, change, inside, end, mark);
-    if !shown.changed.is_empty() || (shown.omitted && shown.action == "updated") {
+    push_place(&mut message, change, place, mark);
+    if !shown.changed.is_empty() || shown.action == "updated" {
         message.push_str(r#","changed":["#);
         for (i, column) in shown.changed.iter().enumerate() {
             if i > 0 {
@@ -60,7 +80,7 @@ pub fn realtime_update(
     }
     push_origin(&mut message, change, shown.hides_actor);
     push_tag(&mut message, shown.tag);
-    push_last(&mut message, end);
+    push_last(&mut message, place);
     message.push('}');
     message
 }
@@ -74,35 +94,34 @@ pub fn as_last(message: &str) -> String {
     message
 }
 
-fn push_last(message: &mut String, end: Option<&str>) {
-    if end.is_some() {
+fn push_last(message: &mut String, place: MessagePlace<'_>) {
+    if place.is_last() {
         message.push_str(LAST);
     }
 }
 
-/// A `notification` for one user: what the user's view is told of it. Places as above.
+/// A `notification` for one user: what the user's view is told of it.
 pub fn notification(
     change: &Change,
     kind: &str,
     told: &VisibleNotification<'_>,
     user: &str,
-    inside: &str,
-    end: Option<&str>,
+    place: MessagePlace<'_>,
     mark: &str,
 ) -> String {
-    let mut message = String::with_capacity(told.data.len() + inside.len() + 256);
+    let mut message = String::with_capacity(told.data.len() + 512);
     message.push_str(r#"{"type":"notification","notification_type":"#);
     push_string(&mut message, kind);
     message.push_str(r#","user_id":"#);
     push_string(&mut message, user);
     message.push_str(r#","data":"#);
     message.push_str(&told.data);
-    push_place(&mut message, change, inside, end, mark);
+    push_place(&mut message, change, place, mark);
     if told.omitted {
         message.push_str(OMITTED);
     }
     push_origin(&mut message, change, told.hides_actor);
-    push_last(&mut message, end);
+    push_last(&mut message, place);
     message.push('}');
     message
 }
@@ -123,14 +142,14 @@ fn push_timestamp(text: &mut String, at: i64) {
     }
 }
 
-fn push_place(message: &mut String, change: &Change, inside: &str, end: Option<&str>, mark: &str) {
+fn push_place(message: &mut String, change: &Change, place: MessagePlace<'_>, mark: &str) {
     message.push_str(r#","timestamp":""#);
     push_timestamp(message, change.at);
     let _ = write!(message, r#"","id":{},"cursor":""#, change.id);
-    match end {
-        Some(end) => message.push_str(end),
-        None => {
-            message.push_str(inside);
+    match place {
+        MessagePlace::End(cursor) | MessagePlace::Before(cursor) => message.push_str(cursor),
+        MessagePlace::Inside(token) => {
+            message.push_str(token);
             push_id(message, change.id);
         }
     }
@@ -409,7 +428,13 @@ mod tests {
     }
 
     fn update_of(change: &Change, inside: &str) -> String {
-        realtime_update(change, "pets", &VisibleChange::of(change.update.as_ref().unwrap()), inside, None, "")
+        realtime_update(
+            change,
+            "pets",
+            &VisibleChange::of(change.update.as_ref().unwrap()),
+            MessagePlace::Inside(inside),
+            "",
+        )
     }
 
     #[test]
@@ -419,7 +444,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Value>(&update).unwrap(), golden("realtime_update"));
         let projection = Projection::default();
         let noticed = projection.notice(&change, change.notification.as_ref().unwrap()).unwrap();
-        let told = notification(&change, "pet_created", &noticed, "123", "1AAAA", Some("1BBBB"), "");
+        let told = notification(&change, "pet_created", &noticed, "123", MessagePlace::End("1BBBB"), "");
         assert_eq!(serde_json::from_str::<Value>(&told).unwrap(), golden("notification"));
         let pets = Label { channel: "pets".into(), tag: None };
         let view = Label { channel: "pets".into(), tag: Tag::chosen("luna") };
@@ -432,17 +457,24 @@ mod tests {
             order: vec![by],
             more: true,
             last: None,
+            told: None,
             count: Some(Count { rows: 12, is_exact: true }),
             boundary: Boundary::new(Cursor { epoch: 1, incarnation: 1, lsn: 1, seen, inside: None }),
             floor: None,
         };
         for (name, message) in [
             ("cut_of_a_channel", channel_cut(&pets, "1BBBB")),
-            ("realtime_update_of_a_view", realtime_update(&change, "pets", &shown, "1AAAA", None, "")),
+            ("realtime_update_of_a_view", realtime_update(&change, "pets", &shown, MessagePlace::Inside("1AAAA"), "")),
             ("subscribed_to_a_view", subscribed(&view, "1BBBB", false, 0, None)),
             (
                 "gap_of_a_view",
-                realtime_update(&change, "pets", &VisibleChange { gap: Some(Gap::Retention), ..shown }, "1", None, ""),
+                realtime_update(
+                    &change,
+                    "pets",
+                    &VisibleChange { gap: Some(Gap::Retention), ..shown },
+                    MessagePlace::Inside("1"),
+                    "",
+                ),
             ),
             ("subscribed", subscribed(&pets, "1BBBB", true, 7, Some(&1.into()))),
             ("snapshot", snapshot(&pets, r#"{"pet_id":1},{"pet_id":2}"#, false, Some("1AAAA~~W10"))),

@@ -186,7 +186,7 @@ fn applied(
     }
     let channel = CatalogChannel { key: vec!["k".into()], ..CatalogChannel::named("t") };
     let catalog = Catalog::of([(1, channel)]);
-    if order_of(&rows, &catalog).is_torn(1) {
+    if order_of(&rows, &catalog).is_torn(7, 1) {
         // the client is told that something is missing, and loads again
         return Ok(None);
     }

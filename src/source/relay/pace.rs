@@ -1,4 +1,4 @@
-//! How fast an awake relay reads, and when it is slow enough to fall asleep. Pure: durations in, durations out.
+//! How fast an awake relay reads, and when it is slow enough to fall asleep. Pure: durations and moments in, decisions out.
 
 use std::time::Duration;
 
@@ -25,30 +25,54 @@ pub(super) fn pause_after(took: Duration, pass: Duration, found: Found, in_vain:
     PAUSE_MAX.min(took.max(pass).max(least).saturating_add(PAUSE_A_CHANGE.saturating_mul(rows)))
 }
 
-/// Whether changes still come often enough to stay awake, by the last tenth of a second. Goes to sleep below the rate
-/// at which it wakes: at 30 changes a second, awake cost the database hundreds of reads for nothing.
+/// Why a relay is awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Woken {
+    /// it has just started, or so many changes came
+    ByRate,
+    /// writers waited for each other's bells: it stays awake until then
+    ByWaiting(Instant),
+}
+
+/// Whether changes still come often enough to stay awake, by the last tenth of a second.
 #[derive(Debug)]
 pub(super) struct Pace {
+    woken: Woken,
     since: Instant,
+    found: Instant,
+    reads: u32,
     busy_reads: u32,
 }
 
 impl Pace {
     const WINDOW: Duration = Duration::from_millis(100);
-    const SLOW: u32 = 4;
+    /// Two thirds of the rate that wakes, so that a steady one is on one side.
+    const SLOW: u32 = 16;
+    /// Nobody waits where nothing is written for so long.
+    const NOTHING: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, busy_reads: 0 }
+    pub(super) fn new(now: Instant, woken: Woken) -> Self {
+        Self { woken, since: now, found: now, reads: 0, busy_reads: 0 }
     }
 
     pub(super) fn is_slow(&mut self, now: Instant, found: bool) -> bool {
-        self.busy_reads += u32::from(found);
+        self.reads += 1;
+        if found {
+            self.busy_reads += 1;
+            self.found = now;
+        }
         if now.duration_since(self.since) < Self::WINDOW {
             return false;
         }
-        let slow = self.busy_reads <= Self::SLOW;
-        *self = Self::new(now);
-        slow
+        // where most reads find something, they are few because each takes long
+        let are_few = self.busy_reads <= Self::SLOW && self.busy_reads * 2 < self.reads;
+        (self.since, self.reads, self.busy_reads) = (now, 0, 0);
+        match self.woken {
+            Woken::ByRate => are_few,
+            // how many come says nothing of what waiting would cost: on a disk that takes 25 ms they are few either way
+            Woken::ByWaiting(until) if now < until => now.duration_since(self.found) >= Self::NOTHING,
+            Woken::ByWaiting(_) => are_few,
+        }
     }
 }
 
@@ -73,12 +97,24 @@ mod tests {
     #[test]
     fn a_few_changes_in_a_tenth_of_a_second_are_slow() {
         let start = Instant::now();
-        for (reads, slow) in [(4, true), (5, false)] {
-            let mut pace = Pace::new(start);
-            for _ in 0..reads {
-                assert!(!pace.is_slow(start + Duration::from_millis(50), true));
-            }
-            assert_eq!(pace.is_slow(start + Duration::from_millis(100), false), slow);
-        }
+        let at = |ms| start + Duration::from_millis(ms);
+        let after_a_window = |woken, busy| {
+            let mut pace = Pace::new(start, woken);
+            assert!((0..90).all(|ms| !pace.is_slow(at(ms), ms < busy)));
+            pace.is_slow(at(100), false)
+        };
+        assert!(after_a_window(Woken::ByRate, 16));
+        assert!(!after_a_window(Woken::ByRate, 17));
+        assert!(!after_a_window(Woken::ByWaiting(at(1000)), 1));
+        assert!(after_a_window(Woken::ByWaiting(at(100)), 16));
+        let slow_reads = |busy_of_four: u64| {
+            let mut pace = Pace::new(start, Woken::ByRate);
+            (1..=8).any(|read| pace.is_slow(at(25 * read), read % 4 < busy_of_four))
+        };
+        assert!(slow_reads(1), "one of four reads of 25 ms finds something");
+        assert!(!slow_reads(2), "every other one");
+        let mut pace = Pace::new(start, Woken::ByWaiting(at(60_000)));
+        let slow = (0..200).find(|i| pace.is_slow(at(10 * i), *i < 50));
+        assert_eq!(slow, Some(150), "nothing for a second");
     }
 }

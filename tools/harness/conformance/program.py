@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable
@@ -104,7 +105,9 @@ class Program:
         try:
             await asyncio.wait_for(self._process.wait(), 3)
         except TimeoutError:
-            self._process.kill()
+            # it may have ended in the meantime
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
             await self._process.wait()
         for task in self._tasks:
             task.cancel()

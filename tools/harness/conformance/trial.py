@@ -13,7 +13,7 @@ from .server import BACK, Server
 from .socket import Stream
 
 #: Seconds for a case; then it has failed, whatever hangs.
-CASE_WITHIN = 52.0
+CASE_WITHIN = 150.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ SAME = {
     "serviceMonitor.enabled=true": ("kubernetes.yml", "kubernetes-monitor.yml"),
 }
 MIGRATE = "migrate.enabled=true,secret.name=rowcast-owner,secret.ownerUrl=database-url"
+# with these no plain request is answered on the port of clients
+PROBED_ELSEWHERE = ("settings.ROWCAST_TLS_CERTIFICATE=/tls/tls.crt", "settings.ROWCAST_PROXY_PROTOCOL=yes")
 REFUSED = ("settings.ROWCAST_LISTN_TYPO.x=1", "settings.listen=x", "replicas=0", "backbone.gatways.minReplicas=1")
 
 
@@ -55,6 +57,10 @@ def judge(helm: str) -> Iterator[str]:
     hook = documents(render(helm, MIGRATE))
     migrate = documents(plain["kubernetes-migrate.yml"])
     yield from differ(MIGRATE, {key: hook[key] for key in hook if key[0] == "Job"}, migrate)
+    for told in PROBED_ELSEWHERE:
+        ports = re.findall(r"httpGet: .*port: (\w+)", render(helm, told))
+        if ports != ["admin"] * 3:
+            yield f"the chart with {told} has probes on {ports}"
     for told in REFUSED:
         if subprocess.run([helm, "template", "rowcast", CHART, "--set", told], capture_output=True).returncode == 0:
             yield f"the chart takes {told}"

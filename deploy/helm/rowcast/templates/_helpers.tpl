@@ -103,18 +103,20 @@ spec:
             {{- end }}
           securityContext:
             {{- include "rowcast.containerSecurity" . | nindent 12 }}
+          {{- /* the kubelet speaks neither TLS with our name nor the PROXY protocol */ -}}
+          {{- $probed := ternary "admin" "http" (or (hasKey $settings "ROWCAST_TLS_CERTIFICATE") (hasKey $settings "ROWCAST_PROXY_PROTOCOL")) }}
           livenessProbe:
-            httpGet: { path: /healthz, port: http }
+            httpGet: { path: /healthz, port: {{ $probed }} }
             periodSeconds: 10
             timeoutSeconds: 5
             failureThreshold: 3
           readinessProbe:
-            httpGet: { path: /readyz, port: http }
+            httpGet: { path: /readyz, port: {{ $probed }} }
             periodSeconds: 2
             timeoutSeconds: 2
             failureThreshold: 2
           startupProbe:
-            httpGet: { path: /healthz, port: http }
+            httpGet: { path: /healthz, port: {{ $probed }} }
             periodSeconds: 1
             failureThreshold: 30
           {{- if .drains }}

@@ -31,7 +31,7 @@ enum Checks {
 #[derive(Deserialize)]
 pub(super) struct Header {
     alg: String,
-    kid: Option<String>,
+    pub(super) kid: Option<String>,
     /// extensions that must be understood
     pub(super) crit: Option<Value>,
 }
@@ -119,6 +119,11 @@ impl Key {
             Checks::Es512(_) => header.alg == ES512,
         };
         knows && (self.id.is_none() || header.kid.is_none() || self.id == header.kid)
+    }
+
+    /// Whether it has the id that this header names.
+    pub(super) fn is_named(&self, header: &Header) -> bool {
+        self.id.is_some() && self.id == header.kid
     }
 
     /// What a token says, if it is signed with this key and `rules` are kept.

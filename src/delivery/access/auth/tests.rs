@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
@@ -84,6 +85,21 @@ fn a_revoked_user_needs_a_newer_token() {
         assert_eq!(refused(&keys, &token(old)), "the token was revoked");
     }
     assert!(keys.verify(&token(json!(now() + 2))).is_ok());
+}
+
+#[test]
+fn a_token_that_names_a_key_of_a_newer_set_has_it_read_again() {
+    let keys = Keys::new(vec![Key::secret("s3cret")], Rules::default(), false);
+    let header = Header { kid: Some("rotated".into()), ..Header::new(Algorithm::HS256) };
+    let token = encode(&header, &json!({"exp": now() + 60}), &EncodingKey::from_secret(b"the newer one")).unwrap();
+    assert_eq!(refused(&keys, &token), "the server has no keys yet: try again later");
+    assert!(keys.wait_for_unknown_key().now_or_never().is_some());
+    keys.replace(Vec::new());
+    assert_eq!(refused(&keys, &token), WRONG_SIGNATURE);
+    assert!(keys.wait_for_unknown_key().now_or_never().is_some());
+    let forged = signed(Algorithm::HS256, b"guessed", &json!({"exp": now() + 60}));
+    assert_eq!(refused(&keys, &forged), WRONG_SIGNATURE);
+    assert!(keys.wait_for_unknown_key().now_or_never().is_none());
 }
 
 const RSA_PUBLIC: &str = include_str!("../../../../tests/keys/rsa.public.pem");

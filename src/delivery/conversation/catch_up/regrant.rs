@@ -21,7 +21,7 @@ use super::send::TAKEN_WITHIN;
 use super::{CatchUp, JoinFailed};
 use crate::change::{Change, Json};
 use crate::cursor::{Boundary, Snapshot};
-use crate::delivery::fanout::fold::{fold, unchanged};
+use crate::delivery::fanout::fold::{FoldedChange, fold, unchanged};
 use crate::delivery::fanout::history::missed;
 use crate::delivery::fanout::hub::{JoinError, JoinOutcome, ShownUpTo, Subscription};
 use crate::delivery::fanout::told::Told;
@@ -178,14 +178,16 @@ impl CatchUp {
             }
         }
         // or the row as it was, where its holder has no right to what became of it
-        let is_gone = |(row, change): &(Option<Json>, Change)| {
-            let is_lost =
-                row.as_ref().is_some_and(|row| before.row(row).is_some() && self.projection.row(row).is_none());
-            is_lost && change.update.as_ref().is_some_and(|update| self.projection.row(&update.data).is_none())
+        let is_gone = |folded: &FoldedChange| {
+            let is_lost = folded
+                .before
+                .as_ref()
+                .is_some_and(|row| before.row(row).is_some() && self.projection.row(row).is_none());
+            is_lost && folded.change.update.as_ref().is_some_and(|update| self.projection.row(&update.data).is_none())
         };
-        let changes = folded.changes.into_iter().map(|changed| match is_gone(&changed) {
-            true => changed.0.map_or(changed.1, same),
-            false => changed.1,
+        let changes = folded.changes.into_iter().map(|folded| match is_gone(&folded) {
+            true => folded.before.map_or(folded.change, same),
+            false => folded.change,
         });
         // a client that is broken off on the way loads again: its cursor is that of other rights
         let inside = self.inside(boundary, seen);

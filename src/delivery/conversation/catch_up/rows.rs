@@ -71,7 +71,7 @@ impl CatchUp {
                 (Ok(page), Some(_)) if page.floor != floor => return Err(JoinFailed::Unanswered),
                 (Ok(page), _) => page,
                 (Err(NoPage::Unfit(_)), None) => return self.whole_table().await,
-                (Err(NoPage::Refused), None) => return Ok(Rows::Refused),
+                (Err(NoPage::Refused | NoPage::Later), None) => return Ok(Rows::Refused),
                 (Err(NoPage::Outdated), None) => return Ok(Rows::Outdated),
                 // the place is none any more: it begins anew
                 (Err(NoPage::Unfit(_) | NoPage::Refused), Some(_)) => {
@@ -95,8 +95,9 @@ impl CatchUp {
                 }
             };
             let place = page.last.as_ref().filter(|_| page.more);
-            let next = place
-                .map(|place| ResumeToken { place: &encode_place(place), ..ResumeToken::parse(&token) }.to_string());
+            let told = page.told.as_ref().filter(|_| page.more);
+            let next =
+                told.map(|place| ResumeToken { place: &encode_place(place), ..ResumeToken::parse(&token) }.to_string());
             let parts: Vec<_> = page.parts.iter().filter(|part| !part.rows.is_empty()).collect();
             for (at, part) in parts.iter().enumerate() {
                 let cursor = next.as_deref().filter(|_| at + 1 == parts.len());
@@ -188,11 +189,12 @@ impl CatchUp {
     /// Sends a page of the current rows, and says as of when.
     pub(super) async fn page(&mut self, spec: &PageSpec, freshness: Freshness<'_>) -> Result<Rows, JoinFailed> {
         self.from = "page";
+        let _turn = self.hub.turn_on(&self.writer).await;
         let page = self.hub.page(&self.key, &self.projection, spec, freshness, &self.asker).await;
         let page = match page {
             Ok(page) => page,
             Err(NoPage::Outdated) => return Ok(Rows::Outdated),
-            Err(NoPage::Refused) => return Ok(Rows::Refused),
+            Err(NoPage::Refused | NoPage::Later) => return Ok(Rows::Refused),
             Err(NoPage::Unfit(what)) => return Err(JoinFailed::NoOrder(what)),
             Err(NoPage::Unanswered) => return Err(JoinFailed::Unanswered),
         };

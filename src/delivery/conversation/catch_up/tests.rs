@@ -53,7 +53,7 @@ fn cut(incarnation: u64) -> Event {
 
 /// A hub that is told what `events` say, a socket of it, and the client's end of that socket.
 fn no_rows(at: Cursor) -> Page {
-    Page { rows: vec![], order: vec![], more: false, last: None, count: None, boundary: Boundary::new(at) }
+    Page { rows: vec![], order: vec![], more: false, last: None, told: None, count: None, boundary: Boundary::new(at) }
 }
 
 struct Stage {
@@ -130,7 +130,7 @@ impl Stage {
     /// Answers a request for the rows: there are none, as of a position.
     async fn give_rows(&mut self, at: Cursor) {
         match self.requests.recv().await {
-            Some(Request::Page { answer, .. }) => answer.send(PageAnswer::Page(no_rows(at))).unwrap(),
+            Some(Request::Page { answer, .. }) => answer.send(PageAnswer::Page(no_rows(at).into())).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -303,7 +303,7 @@ async fn rows_that_were_read_by_the_rules_of_before_are_read_again() {
         tokio::task::yield_now().await;
     }
     let hidden = Page { rows: vec![(r#"{"secret":1}"#.into(), true)], ..no_rows(position(1, 10)) };
-    answer.send(PageAnswer::Page(hidden)).unwrap();
+    answer.send(PageAnswer::Page(hidden.into())).unwrap();
     let again = tokio::time::timeout(Duration::from_secs(10), stage.give_rows(position(1, 10)));
     again.await.expect("it asks for them again");
     let joined = tokio::time::timeout(Duration::from_secs(10), resuming).await.expect("these are taken");

@@ -34,9 +34,11 @@ impl Session {
                 self.writer.say(&protocol::token_expiring(seconds));
             }
             LeaseDue::Expired => self.writer.close(CloseCode::Unauthenticated, "the token has expired"),
-            LeaseDue::Nobody if self.subscriptions.is_empty() && self.pending.is_none() => {
-                self.writer.close(CloseCode::Unauthenticated, "neither a token nor a subscription came");
-            }
+            LeaseDue::Nobody if self.subscriptions.is_empty() => match self.pending {
+                None => self.writer.close(CloseCode::Unauthenticated, "neither a token nor a subscription came"),
+                // it may come to nothing
+                Some(_) => pass.look_again(),
+            },
             LeaseDue::Nobody | LeaseDue::Nothing => {}
         }
         Poll::Ready(())
@@ -74,6 +76,11 @@ impl Session {
         self.inbound.allow(self.limits.message_bytes);
         let seconds = pass.remaining().map(|remaining| remaining.as_secs());
         self.hub.keepalive().belongs_to(self.standing, who.user.clone());
+        // it may have been revoked since it was checked, when this socket was not among those that were told
+        self.look_at_revocation();
+        if self.writer.is_ending() {
+            return;
+        }
         self.writer.say(&protocol::authenticated(who.user.as_deref(), &who.role, seconds, reference));
         self.reconsider();
     }

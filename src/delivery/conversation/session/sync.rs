@@ -49,7 +49,7 @@ fn explain(gap: Gap) -> &'static str {
         Gap::Failover => {
             "the database lost the end of its log since then, and with it perhaps what this cursor speaks of"
         }
-        Gap::BadCursor | Gap::Retention | Gap::TriggerOff | Gap::Policy | Gap::Unreadable => {
+        Gap::BadCursor | Gap::Retention | Gap::TriggerOff | Gap::Policy | Gap::Unreadable | Gap::Slow => {
             "this is no cursor of this database, or one that is ahead of it"
         }
     }

@@ -36,7 +36,7 @@ impl HubState {
 
 /// Filters that cost less than so much, as projections count it, are asked where the cut arrives: to hand it to another thread
 /// and back costs as much as a fifth of it. The rest runs beside the threads that answer clients.
-const AT_ONCE: u64 = 256 * 1024;
+pub(super) const AT_ONCE: u64 = 256 * 1024;
 /// Views that come while a cut is routed are routed as well, so many times; those that came meanwhile, under the lock.
 const ROUNDS: usize = 4;
 
@@ -49,6 +49,7 @@ impl Hub {
                 self.hear_of_views(views);
                 for chunk in in_chunks(cut, self.meter.budget() / 4, |change| views.estimate(change).1) {
                     *unwritten += self.apply_cut(views, chunk).await;
+                    self.tell_latest(unwritten).await;
                     self.settle(unwritten).await;
                 }
             }
@@ -68,6 +69,7 @@ impl Hub {
                 if start != Start::Continues {
                     // what follows it is no part of the cut that was broken off
                     std::mem::take(&mut state.amid).iter().for_each(|view| _ = view.is_amid(false));
+                    state.told_amid.clear();
                     self.pages.note_gap(None, Instant::now());
                     state.history.restart(boundary.cursor.seen.clone());
                 } else if state.is_at_boundary {
@@ -78,6 +80,7 @@ impl Hub {
                 state.notice_floors();
                 if let Start::Gap(gap) = start {
                     self.metrics.count_gap(gap.as_str());
+                    self.forget_owed(&mut state, |_| true);
                     self.append_to_views(state, |label, _| protocol::gap(label, gap), |_| true);
                 } else {
                     drop(state);
@@ -104,6 +107,7 @@ impl Hub {
                 self.pages.note_gap(Some(channel.clone()), Instant::now());
                 self.metrics.count_gap(gap.as_str());
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
+                self.forget_owed(&mut lock(&self.state), of_channel);
                 self.append_to_all(|label, _| protocol::gap(label, gap), of_channel);
             }
             Event::Channels { channels, policies, claims } => self.set_channels(channels, policies, claims),
@@ -141,7 +145,7 @@ impl Hub {
         };
         debug_assert!(cut.is_in_order(), "I4: a cut out of order");
         let cut = Arc::new(cut);
-        let Routed { mut frames, mut shed } = self.route(views, &cut, &inside).await;
+        let Routed { mut frames, mut later, mut shed } = self.route(views, &cut, &inside).await;
         for _ in 0..ROUNDS {
             let news = {
                 let mut state = lock(&self.state);
@@ -152,6 +156,7 @@ impl Hub {
             };
             let routed = self.route(&mut news.alone(), &cut, &inside).await;
             frames.extend(routed.frames);
+            later.extend(routed.later);
             shed.extend(routed.shed);
             news.tell(views);
         }
@@ -160,9 +165,11 @@ impl Hub {
             let news = state.known.take_news();
             let routed = news.alone().route(&cut, &inside, self.meter.budget() / 4, |bytes| self.meter.hold(bytes));
             frames.extend(routed.frames);
+            later.extend(routed.later);
             shed.extend(routed.shed);
             news.tell(views);
         }
+        state.owe(later, &cut);
         let mut bytes = 0;
         self.frontier.leave();
         let mut touched = Vec::with_capacity(frames.len());
@@ -188,6 +195,9 @@ impl Hub {
             state.cursor = token.into();
         }
         state.is_at_boundary = cut.end.is_some();
+        if state.is_at_boundary {
+            state.told_amid.clear();
+        }
         if let Some(last) = cut.changes.last().filter(|_| self.is_live()) {
             self.metrics.note_change(last.at);
         }
@@ -237,19 +247,13 @@ impl Hub {
         }
         let (theirs, meter) = (std::mem::take(views), self.meter.clone());
         let (cut, inside) = (cut.clone(), inside.clone());
-        let routing = tokio::task::spawn_blocking(move || {
+        let routing = move || {
             let routed = theirs.route(&cut, &inside, most, |bytes| meter.hold(bytes));
             (theirs, routed)
-        });
-        match routing.await {
-            Ok((theirs, routed)) => {
-                *views = theirs;
-                routed
-            }
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // the runtime goes down
-            Err(_) => std::future::pending().await,
-        }
+        };
+        let routed;
+        (*views, routed) = beside(routing).await;
+        routed
     }
 
     /// Views that were not looked at to the end: their sockets are told to come back, and lose nothing by it.
@@ -343,7 +347,7 @@ impl Hub {
 
     /// Of channels whose floor was raised, and of users whom they notify: load again. What their sockets have not taken
     /// once all were tried is from before, and is dropped: they are too slow, and come back.
-    fn tell_of_floors(&self, state: MutexGuard<'_, HubState>, raised: &[(Arc<str>, bool)]) {
+    fn tell_of_floors(&self, mut state: MutexGuard<'_, HubState>, raised: &[(Arc<str>, bool)]) {
         if raised.is_empty() {
             return;
         }
@@ -355,6 +359,7 @@ impl Hub {
         let before: Vec<_> =
             state.known.iter().filter(|view| concerned(view)).map(|view| (view.clone(), view.log.end())).collect();
         self.metrics.count_gap(Gap::Policy.as_str());
+        self.forget_owed(&mut state, concerned);
         self.append_to_views(state, |label, _| protocol::gap(label, Gap::Policy), concerned);
         let shards = self.shards.clone();
         tokio::spawn(async move {
@@ -370,8 +375,16 @@ impl Hub {
     pub(super) fn beat(&self) {
         self.pages.sweep();
         self.sweep_claims();
+        self.sweep_latest();
         for view in lock(&self.state).known.iter() {
-            view.log.forget_before(view.written.swap(view.log.end(), Relaxed));
+            let written = view.written.swap(view.log.end(), Relaxed);
+            if view.log.is_of_newest() {
+                // nobody is too slow: what a later change of its row has not replaced waits for the slowest
+                view.log.forget_before(view.slowest().1.min(written));
+                view.log.retire_before(written);
+            } else {
+                view.log.forget_before(written);
+            }
         }
         if *self.live.borrow() {
             self.append_to_all(protocol::heartbeat, |view| !view.spoke.swap(false, Relaxed));
@@ -393,7 +406,7 @@ impl Hub {
         // all of them, or none, are told before the next end of a cut
         self.frontier.leave();
         for view in &views {
-            let cursor = ResumeToken::of(&state.cursor, view.log.mark()).to_string();
+            let cursor = ResumeToken::of(state.cursor_of(view), view.log.mark()).to_string();
             view.log.append(self.frame_of(&message(&view.key.label(), &cursor)));
         }
         if state.is_at_boundary {
@@ -412,6 +425,16 @@ impl Hub {
         for shard in &self.shards {
             shard.wake(views, oldest);
         }
+    }
+}
+
+/// What costs much, beside the threads that answer clients.
+pub(super) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // the runtime goes down
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -154,6 +154,7 @@ impl Hub {
             state.known.insert(&view, projection);
             self.new_view.notify_one();
         }
+        state.latest.divide(view.number);
         let shard = fastrand::usize(..self.shards.len());
         let slot = lock(&view.members[shard]).insert(writer.clone());
         Ok(Subscription::new(self.clone(), view, writer.clone(), look, epoch, shard, slot))

@@ -141,6 +141,7 @@ impl Hub {
         let concerned = stated.concerned(cut);
         if !concerned.is_nobody() {
             let mut state = lock(&self.state);
+            self.tell_held(&mut state);
             let (touch, holders) = state.claims.touch(concerned, &cut.until);
             state.note_hold(touch, &holders);
             self.hold(boundary_of(&state), touch, &holders);
@@ -150,6 +151,7 @@ impl Hub {
     /// The same where it is not told what has changed, by how many transactions `by` says. To be called under the lock.
     pub(super) fn hold_all(&self, state: &mut HubState, by: ChangesOf) {
         let Some(seen) = state.boundary.as_ref().map(|boundary| Arc::new(boundary.cursor.seen.clone())) else { return };
+        self.tell_held(state);
         let (touch, holders) = state.claims.touch(Concerned::everybody(by), &seen);
         state.note_hold(touch, &holders);
         self.hold(boundary_of(state), touch, &holders);
@@ -335,7 +337,7 @@ enum Standing {
 impl HubState {
     fn note_hold(&mut self, touch: u64, holders: &[Arc<str>]) {
         let Some(boundary) = self.boundary.as_ref().filter(|_| !holders.is_empty()).cloned() else { return };
-        let amid = self.amid.iter().map(|view| view.number).collect();
+        let amid = self.amid.iter().map(|view| view.number).chain(self.told_amid.iter().copied()).collect();
         self.holds.push_back(Hold { touch, boundary, amid, came: Instant::now() });
         if self.holds.len() > HOLDS {
             self.holds.pop_front();

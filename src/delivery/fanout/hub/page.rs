@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::Hub;
@@ -33,6 +33,8 @@ pub(crate) enum NoPage {
     Unfit(String),
     /// there is no database, or the relay may not read the table
     Refused,
+    /// the database refuses it for the moment: a lock, most likely
+    Later,
     /// the source did not answer
     Unanswered,
     /// what may be seen has changed while it was read
@@ -64,9 +66,11 @@ impl Hub {
         let mut slot = self.pages.slot(&asked, asked_at);
         let mut is_read = false;
         loop {
+            // not inside the slot: there others, who want the same page, would wait for this asker's turn
+            let turn = if slot.page.initialized() { None } else { self.turn_of(asker).await };
             let read = async {
                 is_read = true;
-                self.read_page(&asked, projection, asker).await
+                self.read_page(&asked, projection, asker, turn).await
             };
             let page = slot.page.get_or_try_init(|| read).await?.clone();
             // before a page of a moment ago is told, the stream has come to when it was asked for: what was committed by then follows
@@ -123,6 +127,7 @@ impl Hub {
         asked: &PageKey,
         projection: &Arc<Projection>,
         asker: &Arc<str>,
+        turn: Option<OwnedSemaphorePermit>,
     ) -> Result<Arc<ViewPage>, NoPage> {
         let Some(channel) = asked.key.channel().cloned() else { return Err(NoPage::Refused) };
         let floor = self.floor_of(&asked.key);
@@ -133,8 +138,8 @@ impl Hub {
             shown.map(|shown| shown.into_owned().into())
         });
         let (predicate, page) = (projection.predicate(), asked.spec.clone());
-        let request = Request::Page { channel, predicate, page, shown, asker: asker.clone(), answer, permit: None };
-        self.ask(request, asker).await;
+        let request = Request::Page { channel, predicate, page, shown, asker: asker.clone(), answer, permit: turn };
+        let _ = self.source.requests.send(request).await;
         let page = match answered.await {
             Ok(PageAnswer::Page(page)) => {
                 self.metrics.count_page(true);
@@ -142,18 +147,21 @@ impl Hub {
             }
             Ok(PageAnswer::Unfit(what)) => return Err(NoPage::Unfit(told_of(&asked.key, what))),
             Ok(PageAnswer::Refused) => return Err(NoPage::Refused),
+            Ok(PageAnswer::Later) => return Err(NoPage::Later),
             Err(_) => return Err(NoPage::Unanswered),
         };
         if self.floor_of(&asked.key) != floor {
             return Err(NoPage::Outdated);
         }
-        // with the rest of the primary key. A client that is told no order is told the place of the last row, where more follow
-        let is_told = asked.spec.ordering != Ordering::Key || (page.more && asked.key.has_grant());
+        // with the rest of the primary key. A client that is told no order is told the place of the last row, where more follow.
+        // Nor may it choose a place: which rows lie behind that tells what is in their keys
+        let has_place = page.more || asked.spec.bound.is_some();
+        let is_told = asked.spec.ordering != Ordering::Key || (has_place && asked.key.has_grant());
         if is_told && self.shows_order(&asked.key, &page.order).is_err() {
             let text = "order needs the whole primary key, which is not among the columns that are shown";
             return Err(NoPage::Unfit(text.to_owned()));
         }
-        let mut page = ViewPage::of(page, floor);
+        let mut page = ViewPage::of(*page, floor);
         // an estimate is made of everybody's rows
         page.count = page.count.filter(|count| count.is_exact || !asked.key.has_grant());
         Ok(Arc::new(page))

@@ -93,6 +93,7 @@ impl Hub {
     pub(crate) async fn written_up_to(&self, writer: &SocketWriter, seen: &Snapshot) -> Result<Boundary, NotSynced> {
         let boundary = self.reach(seen).await.map_err(|_| NotSynced::Ahead)?;
         debug_assert!(boundary.cursor.seen.covers(seen), "the stream has not come to {seen}");
+        self.told_latest(writer).await;
         // the hub has put into the logs all up to the boundary before it told that
         writer.written().await.map_err(NotSynced::Gone)?;
         Ok(boundary)

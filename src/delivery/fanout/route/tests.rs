@@ -2,6 +2,10 @@ use super::*;
 use crate::change::Notification;
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::scope::label::Tag;
+use crate::delivery::scope::telling::Telling;
+
+/// A view that is told the newest change of each row.
+const NEWEST: u64 = 77_000;
 
 impl Watched for u64 {
     fn number(&self) -> u64 {
@@ -11,6 +15,10 @@ impl Watched for u64 {
     /// The digits before the last three are whose it is: users 1 and 2 share 12000.
     fn payers(&self) -> Vec<Arc<str>> {
         (self / 1000).to_string().chars().map(|user| user.to_string().into()).collect()
+    }
+
+    fn is_of_newest(&self) -> bool {
+        *self == NEWEST
     }
 }
 
@@ -68,10 +76,10 @@ fn each_view_gets_its_frames_in_order_and_the_last_carries_the_end() {
 #[test]
 fn each_filter_gets_its_rows_however_many_there_are() {
     let columns = [("owner", ValueKind::Integer), ("name", ValueKind::Text)]
-        .map(|(name, kind)| crate::change::Column { name: name.into(), kind, number: 0 });
+        .map(|(name, kind)| crate::change::Column { name: name.into(), kind, number: 0, is_key: false });
     let mut views = Views::default();
     let mut insert = |view: u64, filters: &[&str]| {
-        let selection = Selection::new(filters.iter().map(ToString::to_string), None, false);
+        let selection = Selection::new(filters.iter().map(ToString::to_string), None, Telling::default());
         let projection = Arc::new(Projection::compile(&selection, Some(&columns)).unwrap());
         let key = ViewKey::named("pets", selection);
         views.insert(&key, projection, view);
@@ -105,12 +113,13 @@ fn name_columns() -> [crate::change::Column; 2] {
         name: name.into(),
         kind,
         number: 0,
+        is_key: false,
     })
 }
 
 fn look(views: &mut Views<u64>, view: u64, filters: &[&str], columns: Option<&[&str]>) {
     let columns = columns.map(|columns| columns.iter().map(ToString::to_string).collect());
-    let selection = Selection::new(filters.iter().map(ToString::to_string), columns, false);
+    let selection = Selection::new(filters.iter().map(ToString::to_string), columns, Telling::default());
     let projection = Arc::new(Projection::compile(&selection, Some(&name_columns())).unwrap());
     views.insert(&ViewKey::named("pets", selection), projection, view);
 }

@@ -120,6 +120,50 @@ async def cut_while_rows_come_slowly(trial: Trial) -> None:
         raise Failed(f"p and u showed {shown}")
 
 
+@case(
+    "Where nothing comes of a collection that is read anew, the others are shown after ten seconds, and not only at the next cut.",
+    is_long=True,
+)
+async def cut_that_nothing_follows(trial: Trial) -> None:
+    program = await trial.start()
+    pets, users = await two(trial, program)
+    pets.gap("unreadable")
+    await trial.stream("pets")
+    users.change(1, "1-1", {"pet_id": 1, "v": 2}).socket.cut()
+    await program.next("rows", "u", within=40)
+    await expect(trial, program, 1, 2, "ten seconds later")
+
+
+@case("A collection that is closed while its rows come holds up the others no longer.")
+async def one_that_was_waited_for_is_closed(trial: Trial) -> None:
+    program = await trial.start()
+    await trial.watch(program)
+    pets, users = await two(trial, program)
+    pets.gap("unreadable")
+    again = await trial.stream("pets")
+    # taken before: what comes behind the cut would begin another one
+    await trial.settle(program)
+    users.change(1, "1-1", {"pet_id": 1, "v": 2}).socket.cut()
+    again.part({"pet_id": 1, "v": 2})
+    # all before it was taken
+    again.socket.send({"type": "error", "code": "hello", "message": "nobody's"})
+    await program.next("error", "u")
+    program.do("close", name="p")
+    await program.shows("u", {"pet_id": 1, "v": 2})
+
+
+@case("A row that says true where it said 1 is another one, also when it is read anew.")
+async def true_is_not_one(trial: Trial) -> None:
+    program = await trial.start()
+    stream = await trial.collection(program, "p", "pets", {"pet_id": 1, "v": 1})
+    stream.gap("policy")
+    again = await trial.stream("pets")
+    again.snapshot("1-1", {"pet_id": 1, "v": True}).subscribed("1-1").socket.cut()
+    event = await program.next("rows", "p")
+    if event["rows"]["p"][0]["v"] is not True:
+        raise Failed(f"it shows {event['rows']['p']}")
+
+
 @case("After a lost connection collections wait until all of them have joined again.")
 async def cut_before_all_have_joined_again(trial: Trial) -> None:
     program = await trial.start()
