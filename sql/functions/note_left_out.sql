@@ -1,7 +1,7 @@
 -- rowcast.note_left_out(briefly) -> void
--- Called once changes are captured again after some were left out: raises the floor, so that everybody who was there
--- before, and whoever comes back, is told `gap`. Transactions that still run may have left something out and commit
--- later: until they have ended rowcast.prune calls it again.
+-- Called once changes are captured again after some were left out: raises the floor, so that each client that was
+-- connected before, or resumes from before, is told `gap`. Transactions that still run may have left something out and
+-- commit later: until they have ended rowcast.prune calls it again.
 --
 -- The floor sees this transaction itself: no place that was reached before it commits sees all that the floor sees.
 -- Briefly: of tables that are kept briefly alone.
@@ -16,19 +16,34 @@ declare
   until bigint;
   raised pg_snapshot;
   again xid8;
+  unseen bigint;
+  latest bigint;
 begin
   now := pg_current_snapshot();
+  unseen := pg_snapshot_xmax(now)::text;
+  -- The id of a subtransaction, which a block with an exception is, drawn now: later than that of each transaction that
+  -- has left something out. The caller may have its own since before the pause.
+  begin
+    update rowcast.installation set floor = floor;
+    select unseen + ((xmin::text::bigint - unseen) & 4294967295) into latest from rowcast.installation;
+  exception when division_by_zero then
+    null;
+  end;
   until := coalesce(
     (select (case when briefly then brief_left_out_until else left_out_until end)::text::bigint
        from rowcast.installation),
-    -- a snapshot lists nothing from its end on, and what runs there has left something out as well
-    greatest(own + 1, pg_snapshot_xmax(now)::text::bigint));
-  -- what has begun since the snapshot's end, other than this, is not seen
+    latest + 1);
+  -- A snapshot lists nothing from its end on. What runs there has left something out as well, and holds the lock of its
+  -- id, of 32 bits, since before it wrote.
   running := array(select x::text::bigint from pg_snapshot_xip(now) x where x::text::bigint <> own
-                   union all select generate_series(pg_snapshot_xmax(now)::text::bigint, own - 1) order by 1);
-  raised := format('%s:%s:%s', coalesce(running[1], greatest(own + 1, pg_snapshot_xmax(now)::text::bigint)),
-                        greatest(own + 1, pg_snapshot_xmax(now)::text::bigint),
-                        array_to_string(running, ','))::pg_snapshot;
+                   union
+                   select x
+                     from pg_locks
+                    cross join lateral (select unseen + ((transactionid::text::bigint - unseen) & 4294967295)) i(x)
+                    where locktype = 'transactionid' and pid is distinct from pg_backend_pid() and x < latest
+                    order by 1);
+  raised := format(
+    '%s:%s:%s', coalesce(running[1], latest + 1), latest + 1, array_to_string(running, ','))::pg_snapshot;
   again := case when exists (select from unnest(running) x where x < until) then until::text::xid8 end;
   if briefly then
     update rowcast.installation

@@ -259,7 +259,7 @@ impl Follower {
         self.hear_of_revocations(state).await?;
         if let Some(position) = &self.position {
             if self.read == Id::default() {
-                let begin = locate(connection, &self.keys, &position.seen).await?;
+                let begin = self.locate(connection, state, &position.seen).await?;
                 self.read = begin.map_or(Id::default(), Id::before);
                 tracing::info!(event = "stream_rewound", position = %self.read, "Redis has lost entries that were read");
             }
@@ -273,6 +273,21 @@ impl Follower {
         let begin = begin?;
         self.read = begin.map_or(last, Id::before);
         Ok(())
+    }
+
+    /// The entry at which a position lies: behind the last restart of the stream, or before it, where the node has yet to
+    /// read of the restart. Positions of the two parts have no order, as they may be of two databases.
+    async fn locate(
+        &self,
+        connection: &mut RedisConnection,
+        state: &StreamState,
+        seen: &Snapshot,
+    ) -> Result<Option<Id>> {
+        let restart = Id::parse(&state.restart).unwrap_or_default();
+        match locate(connection, &self.keys, restart, seen).await? {
+            None if restart > Id::default() => locate(connection, &self.keys, Id::default(), seen).await,
+            found => Ok(found),
+        }
     }
 
     async fn understand(&mut self, connection: &mut RedisConnection, id: Id, entry: Entry) -> Result<Next> {

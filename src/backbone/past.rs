@@ -120,9 +120,8 @@ async fn replay(link: &Link, keys: &StreamKeys, query: &Query<'_>) -> Result<boo
     let mut connection = link.connect().await?;
     let Some(state) = append::state(&mut connection, keys).await? else { return Ok(false) };
     let restart = Id::parse(&state.restart).unwrap_or_default();
-    let Some(begin) = locate(&mut connection, keys, query.seen).await?.filter(|begin| *begin > restart) else {
-        return Ok(false);
-    };
+    let begin = locate(&mut connection, keys, restart, query.seen).await?;
+    let Some(begin) = begin.filter(|begin| *begin > restart) else { return Ok(false) };
     // the rest of a cut is told by id, whichever cuts of the stream hold it: it is put in order first
     let mut sorted = (query.after > 0).then(Vec::new);
     let mut bytes = 0;

@@ -19,7 +19,7 @@ use crate::error::Result;
 pub const AT_A_TIME: usize = 16;
 /// Waited for the next entry so long at a time, in milliseconds.
 const BLOCK_MS: u32 = 1_000;
-/// At the start, so many of the latest entries are read, within the bytes of the history, so that whoever was connected
+/// At the start, so many of the latest entries are read, within the bytes of the history, so that clients that were connected
 /// elsewhere can resume from memory.
 const RECENT_ENTRIES: usize = 4_096;
 
@@ -134,28 +134,60 @@ pub async fn newest(connection: &mut RedisConnection, keys: &StreamKeys) -> Resu
     Ok(entries(connection, &command).await?.pop())
 }
 
-/// The last entry with which somebody can begin who has seen what `seen` saw; `None` where the stream begins later. By
-/// halving the time: positions only move on.
+/// The last entry with which a reader that has seen what `seen` saw can begin; `None` where the stream begins later. Entries
+/// before `restart`, the last place at which the stream did not go on from what came before, are of no use to it.
 ///
 /// # Errors
 /// When the connection is lost.
-pub async fn locate(connection: &mut RedisConnection, keys: &StreamKeys, seen: &Snapshot) -> Result<Option<Id>> {
+pub async fn locate(
+    connection: &mut RedisConnection,
+    keys: &StreamKeys,
+    restart: Id,
+    seen: &Snapshot,
+) -> Result<Option<Id>> {
     let newest = newest(connection, keys).await?;
-    let oldest = range(connection, keys, "-", "+", 1).await?.pop();
+    let oldest = range(connection, keys, &restart.to_string(), "+", 1).await?.pop();
     let (Some(oldest), Some(newest)) = (oldest, newest) else { return Ok(None) };
-    let (mut low, mut high) = (oldest.id.ms, newest.id.ms.saturating_add(1));
-    let mut found = None;
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let raw = range(connection, keys, &format!("{middle}-0"), "+", 1).await?.pop();
+    let mut search = Search::between(oldest.id, newest.id);
+    while let Some(from) = search.next_from() {
+        let raw = range(connection, keys, &from.to_string(), "+", 1).await?.pop();
+        search.take(raw.as_ref(), seen);
+    }
+    Ok(search.found)
+}
+
+/// The search of [`locate`], by halving the time: from `oldest` on positions only move on.
+struct Search {
+    oldest: Id,
+    /// milliseconds: what is searched for lies before `high`, and not before `low`, or is `found`
+    low: u64,
+    high: u64,
+    found: Option<Id>,
+}
+
+impl Search {
+    fn between(oldest: Id, newest: Id) -> Self {
+        Self { oldest, low: oldest.ms, high: newest.ms.saturating_add(1), found: None }
+    }
+
+    fn middle(&self) -> u64 {
+        self.low + (self.high - self.low) / 2
+    }
+
+    /// From where the next entry to look at is the first one; `None` at the end of the search.
+    fn next_from(&self) -> Option<Id> {
+        (self.low < self.high).then(|| self.oldest.max(Id { ms: self.middle(), number: 0 }))
+    }
+
+    /// Goes on with the first entry from [`next_from`](Self::next_from) on.
+    fn take(&mut self, raw: Option<&RawEntry>, seen: &Snapshot) {
         // the entry with which the stream began has no position before it
         let position = |raw: &RawEntry| raw.at().or_else(|| Cursor::parse(raw.field("to")).ok());
         match raw.filter(|raw| position(raw).is_some_and(|position| can_begin(seen, &position))) {
-            Some(raw) => (found, low) = (Some(raw.id), raw.id.ms + 1),
-            None => high = middle,
+            Some(raw) => (self.found, self.low) = (Some(raw.id), raw.id.ms + 1),
+            None => self.high = self.middle(),
         }
     }
-    Ok(found)
 }
 
 /// The entries after `id`, at most `count`; waits a second for the first one.
@@ -267,6 +299,36 @@ mod tests {
             let is_refused = matches!(beat(format).entry(), Err(BadEntry("a format of a later version")));
             assert_eq!(is_refused, newer.is_some(), "{format:?}");
         }
+    }
+
+    /// A publisher that has moved to a database with lower numbers: what the stream has of the one before looks like the
+    /// future.
+    #[test]
+    fn what_lies_before_a_restart_does_not_mislead_a_search_behind_it() {
+        let at = |xmax: u64| Cursor {
+            epoch: 1,
+            incarnation: 1,
+            lsn: 1,
+            seen: Snapshot::parse(&format!("{xmax}:{xmax}:")).unwrap(),
+            inside: None,
+        };
+        let stream: Vec<RawEntry> = (0..100)
+            .map(|ms| {
+                let position = at(if ms < 50 { 1_000_000 + ms } else { 500 + ms }).token();
+                RawEntry { id: Id { ms, number: 0 }, fields: vec![("at".to_owned(), position)] }
+            })
+            .collect();
+        let search = |seen: u64| {
+            let mut search = Search::between(Id { ms: 50, number: 0 }, stream.last().unwrap().id);
+            while let Some(from) = search.next_from() {
+                search.take(stream.iter().find(|raw| raw.id >= from), &at(seen).seen);
+            }
+            search.found.map(|id| id.ms)
+        };
+        for seen in 550..600 {
+            assert_eq!(search(seen), Some(seen - 500));
+        }
+        assert_eq!(search(549), None, "a position before the restart");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::backbone::append::StreamState;
 use crate::backbone::entry;
 use crate::backbone::link::RedisConnection;
 use crate::backbone::merge;
-use crate::backbone::stream::{Id, locate};
+use crate::backbone::stream::Id;
 use crate::change::{Cut, Event, Start};
 use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
@@ -50,10 +50,11 @@ impl Follower {
         if self.searched_for.replace(id) == Some(id) {
             return Ok(None);
         }
-        let begin = locate(connection, &self.keys, &position.seen).await?;
+        let seen = position.seen.clone();
+        let state = self.stream_begins(connection).await?;
+        let begin = self.locate(connection, &state, &seen).await?;
         let earlier = begin.filter(|begin| *begin < id).map(Id::before);
         if earlier.is_none() {
-            let state = self.stream_begins(connection).await?;
             self.hear_of_the_catalogue(&state).await?;
             self.hear_of_revocations(&state).await?;
         }
