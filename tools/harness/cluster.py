@@ -267,7 +267,7 @@ class Relay:
                 start_new_session=True,
             )
         self.pid = self._process.pid
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         try:
             while self._get("/readyz")[0] != 200:
                 if self._process.poll() is not None or time.monotonic() > deadline:
@@ -339,7 +339,7 @@ class Relay:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read()
-        except ConnectionRefusedError:
+        except (OSError, http.client.HTTPException):
             return 0, b""
         finally:
             connection.close()

@@ -27,7 +27,7 @@ PARTS = {
     "proxies": proxies.run,
 }
 DESCRIPTORS = 65536
-ALL_WITHIN = 400  # seconds; then it is given up, whatever hangs
+ALL_WITHIN = 1500  # seconds; then it is given up, whatever hangs
 
 
 def main(stack: contextlib.ExitStack) -> int:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ WITHIN = 90  # seconds until an alert fires, or ends: fifteen for a trigger that
 # Descriptors that the server may have: what a login has by default; and so few that it is full before it has used nine of
 # ten, since it keeps 96 back
 SOME, FEW = 1024, 512
-LATE = 1.2  # seconds that a transaction stays open after its change: more than the one of RowcastSlow
+# Seconds that a transaction stays open after its change: more than the one of RowcastSlow. Four at a time, so that one ends
+# in each second, however long the test itself is held up
+LATE, LATEST = 1.2, 1.6
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -72,6 +75,7 @@ class Server:
     """A server on a database of its own, and what can be done to both."""
 
     def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace) -> None:
+        self._stack = stack
         self.cluster = kit.Cluster(stack, arguments, fsync="off")
         self.cluster.rowcast("migrate")
         self.cluster.psql(
@@ -95,6 +99,7 @@ class Server:
         self.relay = kit.Relay(
             self.cluster,
             *("--jwt-secret", SECRET, "--admin-listen", f"127.0.0.1:{self.operators}", "--max-sockets-per-user", 0),
+            *("--ping-seconds", 600),  # the sockets of this test answer no ping
             port=self.listen,
         )
 
@@ -119,7 +124,7 @@ class Server:
                 ),
                 lambda: self.cluster.psql("alter table pets enable trigger all"),
             ),
-            Cause("transactions stay open", {"RowcastSlow"}, self._follow, self._empty, self._write_slowly),
+            Cause("transactions stay open", {"RowcastSlow"}, self._write_slowly, self._write_no_more),
         ]
 
     def _connect(self) -> None:
@@ -139,11 +144,26 @@ class Server:
         self.inbox.close()
         self.inbox = Inbox()
 
-    def _follow(self) -> None:
-        self._connect()
-
     def _write_slowly(self) -> None:
-        self.cluster.psql(f"insert into pets default values; select pg_sleep({LATE})")
+        self._connect()
+        script = self.cluster.file(
+            "slowly.sql",
+            f"\\set ms random({LATE * 1000:.0f}, {LATEST * 1000:.0f})\n"
+            "begin;\ninsert into pets default values;\n\\sleep :ms ms\ncommit;\n",
+        )
+        self._writing = subprocess.Popen(
+            [self.cluster.pgbench_program, "-n", "-c", "4", "-T", str(2 * WITHIN), "-f", script],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=self.cluster.env,
+        )
+        self._stack.callback(self._writing.kill)
+
+    def _write_no_more(self) -> None:
+        self._writing.terminate()
+        self._writing.wait(30)
+        self._empty()
 
 
 class Prometheus:
@@ -176,7 +196,7 @@ class Prometheus:
         """Until each of these alerts has fired and no other one fires; what is wrong, if that does not come in time."""
         began = time.monotonic()
         fired: set[str] = set()
-        while (firing := self._firing()) is None or not firing <= wanted <= (fired := fired | firing):
+        while (firing := self._firing()) is None or not firing <= wanted <= (fired := fired | self._has_fired(began)):
             if self._process.poll() is not None:
                 raise kit.Failure(f"prometheus ended:\n{kit.tail(self._log)}")
             if time.monotonic() - began > WITHIN:
@@ -197,14 +217,22 @@ class Prometheus:
             return None
         if not targets or any(target["health"] == "unknown" for target in targets):
             return None
-        labels = [alert["labels"] for alert in alerts if alert["state"] == "firing"]
-        return {
-            " ".join(filter(None, (each["alertname"], each.get("reason") or each.get("finding")))) for each in labels
-        }
+        return names([alert["labels"] for alert in alerts if alert["state"] == "firing"])
+
+    def _has_fired(self, since: float) -> set[str]:
+        """What has fired at some moment, also while nobody looked."""
+        seconds = max(int(time.monotonic() - since), 1)
+        query = urllib.parse.quote(f'last_over_time(ALERTS{{alertstate="firing"}}[{seconds}s])')
+        return names([each["metric"] for each in self._ask(f"/api/v1/query?query={query}")["result"]])
 
     def _ask(self, path: str) -> Any:
         with self._opener.open(f"http://127.0.0.1:{self._port}{path}", timeout=10) as answer:
             return json.load(answer)["data"]
+
+
+def names(alerts: list[dict[str, str]]) -> set[str]:
+    """Of alerts by their labels: the name, and the reason or finding where one has it."""
+    return {" ".join(filter(None, (each["alertname"], each.get("reason") or each.get("finding")))) for each in alerts}
 
 
 def quick_rules() -> str:

@@ -20,7 +20,7 @@ from harness.repository import ROOT
 from harness.websocket import Inbox
 
 ATTEMPTS = 12  # to reach a database that is away: half a minute
-WITHIN = 90  # seconds for them
+WITHIN = 240  # seconds for them
 HOUR = 3600
 REPORTERS = 4  # lines of an outage: of the relay two, and one each of what reads the catalogue beside it
 

@@ -12,7 +12,7 @@ from typing import Any
 from rowcast import Client, Collection, RowcastError, connect
 
 Row = dict[str, Any]
-WITHIN = 30.0  # seconds until what was written is shown; DDL is noticed each ten
+WITHIN = 90.0  # seconds until what was written is shown; DDL is noticed each ten, and a client waits up to thirty to reconnect
 
 
 class Unequal(Exception):

@@ -51,7 +51,7 @@ class Server:
                 command,
                 cwd=cwd or self.stage.directory,
                 env=self.stage.cluster.env,
-                timeout=120,
+                timeout=600,
                 **self.stage.cluster._as_server,
             )
         )

@@ -21,7 +21,7 @@ from . import programs, stages
 from .fleet import Version
 
 PARTS = {"postgres": stages.on_postgres, "redis": stages.over_redis}
-ALL_WITHIN = 300  # seconds beside the build; then it is given up, whatever hangs
+ALL_WITHIN = 900  # seconds beside the build; then it is given up, whatever hangs
 
 
 def main(stack: contextlib.ExitStack) -> int:

@@ -25,11 +25,11 @@ from harness.soak.subscription import Subscription
 from harness.soak.tables import CHANNELS
 from harness.soak.workload import CREW, Crew, bulk
 
-READY_WITHIN = 20.0  # seconds from a node's start until it serves
-ENDED_WITHIN = 15.0  # seconds from SIGTERM until it is gone
+READY_WITHIN = 60.0  # seconds from a node's start until it serves
+ENDED_WITHIN = 45.0  # seconds from SIGTERM until it is gone
 # half the soak's pace: what counts here is who serves. Without bulk a table stays so small that windows need no index
 WRITERS = [(count, 2 * pause, scripts) for count, pause, scripts in CREW if bulk not in scripts]
-WATCHED_WITHIN = 20.0  # seconds for a table, whose writers are in the way
+WATCHED_WITHIN = 90.0  # seconds for a table, whose writers are in the way
 SETTINGS = {"ROWCAST_HEARTBEAT_SECONDS": "1", "ROWCAST_DRAIN_SECONDS": "2"}
 SHOWN = 4  # mistakes of a subscriber, or lines of a log
 
@@ -90,8 +90,8 @@ class Fleet:
                 for client in self.audience.clients
                 if all(type(each) is Subscription for each in client.subscriptions.values())
             ]
-        if not self.audience.open(30):
-            raise kit.Failure("; ".join(["not everybody was told `subscribed` within 30 s", *self.audience.complaints]))
+        if not self.audience.open(90):
+            raise kit.Failure("; ".join(["not everybody was told `subscribed` within 90 s", *self.audience.complaints]))
         self.audience.let_loose(5)
         self.crew = Crew(self.stack, self.cluster, self.seed, False, WRITERS)
         self.crew.start()

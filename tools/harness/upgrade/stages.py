@@ -39,7 +39,7 @@ def on_postgres(stack: contextlib.ExitStack, arguments: argparse.Namespace, befo
         node = replace(fleet, node, before)
         # a restart of Postgres in the middle of it: the old version looks at the new schema again
         fleet.cluster.restart()
-        fleet.wait(f"{node.name} is ready after a restart of Postgres", 20, node.is_ready)
+        fleet.wait(f"{node.name} is ready after a restart of Postgres", 60, node.is_ready)
         refusals.with_an_older_node(fleet, before)
         node = replace(fleet, node, after)
     fleet.migrate(after, "functions are current")
@@ -105,7 +105,7 @@ def hand_over(fleet: Fleet, old: Node, new: Node) -> Node:
     """A candidate joins; it publishes once the one that did has ended."""
     fleet.join(new)
     fleet.leave(old)
-    fleet.wait(f"{new.name} publishes", 15, new.is_publisher)
+    fleet.wait(f"{new.name} publishes", 60, new.is_publisher)
     return new
 
 
@@ -124,14 +124,19 @@ def later_format(fleet: Fleet, stream: redis.Redis, gateways: list[Node], candid
     try:
         for node in gateways:
             fleet.wait(
-                f"{node.name} says that it cannot read a later format", 10, lambda node=node: not node.is_ready()
+                f"{node.name} says that it cannot read a later format",
+                60,
+                # without a publisher it is not ready after five seconds anyway
+                lambda node=node: (
+                    "entries of format 99" in node.log.read_text(encoding="utf-8") and not node.is_ready()
+                ),
             )
     finally:
         over.set()
         thread.join()
     fleet.join(candidate())
     for node in gateways:
-        fleet.wait(f"{node.name} goes on behind entries of a later format", 10, node.is_ready)
+        fleet.wait(f"{node.name} goes on behind entries of a later format", 60, node.is_ready)
         log = node.log.read_text(encoding="utf-8")
         for text in ("entries of format 99", "update this node"):
             if text not in log:
