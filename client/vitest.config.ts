@@ -5,9 +5,9 @@ export default defineConfig({
     include: ["test/*.test.ts", "test/*.test.tsx"],
     // a private Postgres is made in it, on a machine that may be busy
     hookTimeout: 120_000,
-    testTimeout: 120_000,
+    testTimeout: 180_000,
     // events decide; on a machine that is busy with six other things they come late
-    expect: { poll: { timeout: 30_000 } },
+    expect: { poll: { timeout: 60_000 } },
     restoreMocks: true,
     unstubGlobals: true,
   },

@@ -142,7 +142,7 @@ describeWhere(noChromium() ?? missing(), "the clinic's page", () => {
     expect(await first.evaluate((item) => item.getAnimations().length)).toBe(1);
     expect(await texts("#pets .changed .other")).toEqual(["Zorro", "7.5 kg"]);
     expect(await page.locator("#last").textContent()).toMatch(/^Last write: pets, updated by test\/psql at /);
-    await expect.poll(() => first.evaluate((item) => item.getAnimations().length), { timeout: 6_000 }).toBe(0);
+    await expect.poll(() => first.evaluate((item) => item.getAnimations().length), { timeout: 60_000 }).toBe(0);
     expect(await kept.evaluate((items) => items.every((item) => item.isConnected))).toBe(true);
 
     server.sql("insert into pets (user_id, name, species) values (1, 'Newton', 'tortoise')");

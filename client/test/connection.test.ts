@@ -128,7 +128,7 @@ test("all subscriptions of a channel are on one socket, and each is told its own
   for (const view of views.slice(1)) expect(view).toMatch(/^[A-Za-z0-9_-]{1,32}$/);
   views.forEach((view, i) => socket.send(subscribed("1A", { view }), update(i, "1B", { view })));
   await Promise.all([all, again, ones, onesToo, old].map(({ ready }) => ready));
-  await vi.waitFor(() => expect(told).toEqual(["all 0", "again 1", "ones 2", "ones too 3", "old 4"]));
+  await vi.waitFor(() => expect(told).toEqual(["all 0", "again 1", "ones 2", "ones too 3", "old 4"]), 30_000);
 
   ones.close();
   const left = { type: "unsubscribe", channel: "pets", view: views[2], ref: `pets ${views[2]}` };
@@ -255,7 +255,7 @@ test.each(["channel", "ref", "no name", "4404"])("a channel that is gone is aske
   vi.advanceTimersByTime(ABSENT);
   await socket.command();
   socket.send(golden.gap, subscribed("1B"));
-  await vi.waitFor(() => expect(client.state).toBe("live"));
+  await vi.waitFor(() => expect(client.state).toBe("live"), 30_000);
   client.close();
   await noTimers();
 });
@@ -411,7 +411,7 @@ test("the next socket of one that was silent is given longer to answer: it may b
   const socket = await nextSocket();
   await socket.command();
   socket.send(subscribed("1A"));
-  await vi.waitFor(() => expect(client.state).toBe("live"));
+  await vi.waitFor(() => expect(client.state).toBe("live"), 30_000);
   vi.advanceTimersByTime(PING_AFTER);
   await socket.command();
   vi.advanceTimersByTime(ANSWER_WITHIN);

@@ -73,7 +73,7 @@ test.each([
 ])("%s, it works in Node", async (_, file, lines, isSame) => {
   const server = await Scripted.start();
   writeFileSync(join(folder, file), [...lines, PROGRAM].join("\n"));
-  const ended = run(process.execPath, [join(folder, file), server.url], { timeout: 15_000 });
+  const ended = run(process.execPath, [join(folder, file), server.url], { timeout: 60_000 });
   const socket = await server.socket();
   socket.send(snapshot([{ pet_id: 1 }]), snapshot([], "1A"), subscribed("1A"), golden.cut);
   for (const channel of ["pets", "cats"]) expect(await socket.command()).toMatchObject({ type: "subscribe", channel });

@@ -42,11 +42,11 @@ describeWhere(missing(), "queries", () => {
     const [all, other] = [fetched(["pets", "all"]), fetched(["owners"])];
     const stop = invalidate(client, { pets: ["pets"] }, (queryKey) => queries.invalidateQueries({ queryKey }));
     // what was fetched before may have missed a change
-    await vi.waitFor(() => expect(all()).toBe(2));
+    await vi.waitFor(() => expect(all()).toBe(2), 30_000);
     server.sql(`${insertPets(10, 500)}; update pets set name = 'x'`);
-    await vi.waitFor(() => expect(all()).toBe(3));
+    await vi.waitFor(() => expect(all()).toBe(3), 30_000);
     server.sql("delete from pets where pet_id = 1");
-    await vi.waitFor(() => expect(all()).toBe(4));
+    await vi.waitFor(() => expect(all()).toBe(4), 30_000);
     expect(other()).toBe(1);
     stop();
     await expect.poll(() => client.state).toBe("idle");
@@ -59,9 +59,9 @@ describeWhere(missing(), "queries", () => {
       keys.push(key);
       return isStale(key);
     });
-    await vi.waitFor(() => expect([one(), two()]).toEqual([2, 2]));
+    await vi.waitFor(() => expect([one(), two()]).toEqual([2, 2]), 30_000);
     server.sql("update pets set name = 'x' where pet_id = 2; update pets set name = 'y' where pet_id = 2");
-    await vi.waitFor(() => expect(two()).toBe(3));
+    await vi.waitFor(() => expect(two()).toBe(3), 30_000);
     expect(one()).toBe(2);
     expect(keys).toEqual([["pet"], ["pet", 2]]);
     server.sql("alter table pets disable trigger user");

@@ -102,7 +102,7 @@ describeWhere(missing(), "a network without WebSockets", () => {
     const all = pets();
     await all.ready;
     server.sql("insert into pets (pet_id, user_id, name) values (1, 1, 'Luna'), (2, 2, 'Max')");
-    await vi.waitFor(() => expect(all.size).toBe(2));
+    await vi.waitFor(() => expect(all.size).toBe(2), 30_000);
     // another list is another request, and the first goes on from its place
     const ones = pets("user_id=eq.1");
     const resets = vi.fn();
@@ -110,12 +110,12 @@ describeWhere(missing(), "a network without WebSockets", () => {
     await ones.ready;
     expect([...ones.keys()]).toEqual([1]);
     server.sql("begin; update pets set user_id = 1 where pet_id = 2; insert into pets (pet_id, user_id, name) values (3, 3, 'Kim'); commit");
-    await vi.waitFor(() => expect([ones.size, all.size]).toEqual([2, 3]));
+    await vi.waitFor(() => expect([ones.size, all.size]).toEqual([2, 3]), 30_000);
     ones.close();
     server.sql("delete from pets where pet_id = 1");
-    await vi.waitFor(() => expect(all.size).toBe(2));
+    await vi.waitFor(() => expect(all.size).toBe(2), 30_000);
     expect(client.state).toBe("live");
-    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_websocket", final: false }]));
+    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_websocket", final: false }]), 30_000);
     expect(resets).toHaveBeenCalledTimes(1);
   });
 
@@ -136,9 +136,9 @@ describeWhere(missing(), "a network without WebSockets", () => {
       await vi.waitFor(async () => expect((await server.status()).connections).toBe(1), { timeout: 90_000 });
       const streams = proxy.streams;
       server.sql("delete from pets where pet_id = 7");
-      await vi.waitFor(() => expect(all.size).toBe(0));
+      await vi.waitFor(() => expect(all.size).toBe(0), 30_000);
       expect(pets("user_id=eq.1")).toBeDefined();
-      await vi.waitFor(() => expect(client.state).toBe("live"));
+      await vi.waitFor(() => expect(client.state).toBe("live"), 30_000);
       expect(proxy.streams, "what is asked for now goes over the socket").toBe(streams);
     }
     expect(errors).toEqual([]);

@@ -388,7 +388,7 @@ test("the cursor waits for a handler's promise, in order", async () => {
   });
   const socket = await server.socket();
   socket.send(subscribed("1A"), update(1, "1B"), update(2, "1C"), update(3, "1D"), { ...golden.heartbeat, cursor: "1E" });
-  await vi.waitFor(() => expect(done).toHaveLength(2));
+  await vi.waitFor(() => expect(done).toHaveLength(2), 30_000);
   await turn();
   expect(subscription.cursor).toBe("1A");
   done[1]!();

@@ -100,8 +100,8 @@ describeWhere(noChromium() ?? missing(), "tabs where tokens are checked", () => 
   });
 
   test("tokens of one user that were issued at different times share, and one of the next ones is enough", async () => {
-    // the first token of each tab lives for seconds
-    token = (_, n) => jwt({ sub: "1", role: "owner" }, n === 1 ? 4 : 600);
+    // the first token of each tab lives for seconds, in which the second tab has to come
+    token = (_, n) => jwt({ sub: "1", role: "owner" }, n === 1 ? 20 : 600);
     const tabs = [await open(1, "/one"), await open(1, "/other")];
     expect(sockets).toBe(1);
     await expect.poll(() => asked).toEqual({ "/one": 2, "/other": 2 });
@@ -115,7 +115,7 @@ describeWhere(noChromium() ?? missing(), "tabs where tokens are checked", () => 
   });
 
   test("a tab whose next token says something else leaves the others", async () => {
-    token = (path, n) => jwt({ sub: "1", role: path === "/one" && n > 1 ? "vet" : "owner" }, n === 1 ? 4 : 600);
+    token = (path, n) => jwt({ sub: "1", role: path === "/one" && n > 1 ? "vet" : "owner" }, n === 1 ? 20 : 600);
     const [one, other] = [await open(1, "/one"), await open(1, "/other")];
     expect(sockets).toBe(1);
     await expect.poll(() => sockets).toBe(2);

@@ -193,7 +193,7 @@ describeWhere(noChromium() ?? missing(), "tabs that share a socket", () => {
     await goOn();
     for (const [user, tab] of tabs.entries()) await expectAll(tab, user);
     await expect.poll(connections).toBe(1);
-  }, 60_000);
+  }, 240_000);
 
   test("a tab comes while the server is away, and the socket is lost for all at once", async () => {
     const tabs = [await open(0), await open(1)];

@@ -92,7 +92,7 @@ describeWhere(missing(), "TanStack DB", () => {
       "insert into pets values (5, 7, 'last', 1, now())",
     ]) {
       server.sql(statement);
-      await vi.waitFor(() => expect(shown()).toEqual(wanted()), 10_000);
+      await vi.waitFor(() => expect(shown()).toEqual(wanted()), 30_000);
     }
   });
 
@@ -115,7 +115,7 @@ describeWhere(missing(), "TanStack DB", () => {
     const all = createCollection({ utils, ...options });
     await all.preload();
     // the rows may be those of a second ago, and what was written since follows
-    await vi.waitFor(() => expect(all.has(7)).toBe(true), 10_000);
+    await vi.waitFor(() => expect(all.has(7)).toBe(true), 30_000);
     const initial = { includeInitialState: true };
     all.subscribeChanges((changes) => seen.push(...changes.map(({ type, value }) => `${type} ${value.name}`)), initial);
     seen.length = 0;
@@ -133,7 +133,7 @@ describeWhere(missing(), "TanStack DB", () => {
     await expect(utils.awaitTxId(other, 300)).rejects.toMatchObject({ code: "no_transaction" });
     // one that has come before is known
     await utils.awaitTxId(server.sql("update pets set name = 'x' where pet_id = 1 returning pg_current_xact_id()"));
-    await vi.waitFor(() => expect(all.get(1)?.name).toBe("x"));
+    await vi.waitFor(() => expect(all.get(1)?.name).toBe("x"), 30_000);
     await expect(utils.awaitCursor("nonsense")).rejects.toMatchObject({ code: "bad_cursor" });
   });
 
@@ -143,7 +143,7 @@ describeWhere(missing(), "TanStack DB", () => {
     const changes: number[] = [];
     all.subscribeChanges((batch) => changes.push(batch.length));
     server.sql("update pets set weight = 99 where pet_id <= 50");
-    await vi.waitFor(() => expect(all.get(50)?.weight).toBe(99));
+    await vi.waitFor(() => expect(all.get(50)?.weight).toBe(99), 30_000);
     expect(changes).toEqual([50]);
   });
 
@@ -177,7 +177,7 @@ describeWhere(missing(), "TanStack DB", () => {
     expect(filters()).toEqual([filter]);
     expect(some.size).toBe(wanted().length);
     server.sql("update pets set weight = 39 - pet_id % 3, owner_id = 7 - pet_id % 2 where pet_id < 50; delete from pets where pet_id % 5 = 0");
-    await vi.waitFor(() => expect(shown()).toEqual(wanted()), 10_000);
+    await vi.waitFor(() => expect(shown()).toEqual(wanted()), 30_000);
     await query.cleanup();
     await expect.poll(() => sent.at(-1).type).toBe("unsubscribe");
   });
@@ -208,12 +208,12 @@ describeWhere(missing(), "TanStack DB", () => {
       "delete from pets where pet_id in (select pet_id from pets order by born desc limit 70)",
     ]) {
       server.sql(statement);
-      await vi.waitFor(() => expect(shown()).toEqual(wanted(20)), 10_000);
+      await vi.waitFor(() => expect(shown()).toEqual(wanted(20)), 30_000);
     }
     expect(some.size).toBeLessThan(200);
     const more = query.utils.setWindow({ offset: 0, limit: 60 });
     if (more !== true) await more;
-    await vi.waitFor(() => expect(shown()).toEqual(wanted(60)), 10_000);
+    await vi.waitFor(() => expect(shown()).toEqual(wanted(60)), 30_000);
   });
 
   test("on demand, null where the order has it", async () => {
@@ -225,7 +225,7 @@ describeWhere(missing(), "TanStack DB", () => {
         );
         await query.preload();
         const wanted = rowsOf(`select pet_id from pets order by weight ${direction} nulls ${nulls}, pet_id ${direction} limit 40`);
-        await vi.waitFor(() => expect(query.toArray.map(({ pet_id }) => ({ pet_id }))).toEqual(wanted));
+        await vi.waitFor(() => expect(query.toArray.map(({ pet_id }) => ({ pet_id }))).toEqual(wanted), 30_000);
       }
     }
   });
@@ -241,7 +241,7 @@ describeWhere(missing(), "TanStack DB", () => {
         for (const limit of [40, 200]) {
           query.utils.setWindow({ offset: 0, limit });
           const wanted = rowsOf(`select pet_id from pets order by tame ${direction} nulls ${nulls}, pet_id ${direction} limit ${limit}`);
-          await vi.waitFor(() => expect(query.toArray.map(({ pet_id }) => ({ pet_id }))).toEqual(wanted));
+          await vi.waitFor(() => expect(query.toArray.map(({ pet_id }) => ({ pet_id }))).toEqual(wanted), 30_000);
         }
       }
     }
@@ -273,12 +273,12 @@ describeWhere(missing(), "TanStack DB", () => {
     const query = createLiveQueryCollection((q) => q.from({ pet: all }).where(({ pet }) => eq(pet.owner_id, 7)));
     await query.preload();
     expect(query.size).toBe(10);
-    await vi.waitFor(() => expect(all.size).toBe(300));
+    await vi.waitFor(() => expect(all.size).toBe(300), 30_000);
     const other = createLiveQueryCollection((q) => q.from({ pet: all }).where(({ pet }) => eq(pet.owner_id, 8)));
     await other.preload();
     expect(other.size).toBe(10);
     expect(filters()).not.toContainEqual(["owner_id=eq.8"]);
     server.sql("delete from pets where owner_id = 7 and pet_id > 100");
-    await vi.waitFor(() => expect(query.size).toBe(server.sql("select count(*) from pets where owner_id = 7") as any * 1));
+    await vi.waitFor(() => expect(query.size).toBe(server.sql("select count(*) from pets where owner_id = 7") as any * 1), 30_000);
   });
 });

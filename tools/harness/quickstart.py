@@ -30,9 +30,9 @@ from harness.repository import ROOT
 
 INSIDE = "ROWCAST_QUICKSTART_INSIDE"  # set for the run in a network of its own
 PORTS = {5432: "Postgres", 8000: "rowcast", 3000: "the pages"}
-ALL_WITHIN = 300  # seconds; then it is given up, whatever hangs
-BLOCK_WITHIN = 60  # seconds for a block that ends by itself
-SHOWN_WITHIN = 30  # seconds until a reader must show the row
+ALL_WITHIN = 900  # seconds; then it is given up, whatever hangs
+BLOCK_WITHIN = 180  # seconds for a block that ends by itself
+SHOWN_WITHIN = 120  # seconds until a reader must show the row
 CLIENT = ROOT / "client"
 VENV = ROOT / "target/quickstart"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

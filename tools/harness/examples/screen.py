@@ -23,7 +23,7 @@ from harness import cluster as kit
 from harness.machinery.stage import Wrong
 from harness.machinery.tools import installed
 
-STARTS_WITHIN = 30  # seconds
+STARTS_WITHIN = 90  # seconds
 SHOWS_WITHIN = 30  # seconds
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0")
 # a promise that is kept when the text is there: no asking again and again
@@ -52,7 +52,9 @@ class Screen:
             stderr=subprocess.PIPE,
         )
         stack.callback(kit.stop, self._process, signal.SIGTERM, "chromium", 10)
-        self._socket = stack.enter_context(connect(self._endpoint(), max_size=None, compression=None))
+        self._socket = stack.enter_context(
+            connect(self._endpoint(), max_size=None, compression=None, open_timeout=STARTS_WITHIN)
+        )
         self._numbers = itertools.count(1)
         target = self._ask("Target.createTarget", {"url": "about:blank"})["targetId"]
         self._session = {

@@ -47,7 +47,7 @@ class Record:
     stage: Stage
     plan: Plan
     number: int
-    patience: float = 20.0  # seconds; a debug binary beside a busy machine needs ten for a bulk change
+    patience: float = 60.0  # seconds; a debug binary beside a busy machine needs ten for a bulk change
     findings: list[Finding] = field(default_factory=list)
     watches: dict[str, Watch] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)

@@ -20,10 +20,11 @@ from .record import Finding, Pair, Record
 from .wire import Answer, Connection, Failed
 
 SLOW = 4.0  # seconds that a statement takes longer than five times what it takes on the twin: it has waited for something of ours
+LOCK_WITHIN = "400ms"
 SETTINGS = (
     "set default_transaction_read_only = off",
     "set statement_timeout = '12s'",
-    "set lock_timeout = '400ms'",
+    f"set lock_timeout = '{LOCK_WITHIN}'",
     "set idle_in_transaction_session_timeout = 0",
     "set idle_session_timeout = 0",
     "set client_min_messages = error",
@@ -221,6 +222,11 @@ class Round(Record):
             if step == 0 and "two-phase" in self.plan.kinds and life.is_alone(self.plan.turns[turn]):
                 self.stage.end_prepared(self.subject)  # DDL would wait for their locks
                 self.stage.end_prepared(self.twin)
+            if step == 0 and (pair := self._pair(self.plan.turns[turn][0].session)):
+                # no session of the application is in the way of DDL; a page that is read is, for a moment
+                patience = "3s" if life.is_alone(self.plan.turns[turn]) else LOCK_WITHIN
+                for each in (pair.subject, pair.twin):
+                    attempt(each, f"set lock_timeout = '{patience}'")
             if not self._step(turn, self.plan.turns[turn][step]):
                 return
             self.audience.pump(0)

@@ -29,7 +29,7 @@ from .faults import KINDS, Faults, Node, free_port, kinds_of
 from .tables import CHANNELS
 from .workload import Crew
 
-SPARE = 240  # seconds beyond --seconds after which the run is given up, whatever hangs
+SPARE = 500  # seconds beyond --seconds after which the run is given up, whatever hangs
 
 
 def main(stack: contextlib.ExitStack) -> Any:

@@ -13,17 +13,17 @@ from .audience import Audience
 from .tables import CHANNELS
 from .workload import Crew, end_prepared, open_transactions
 
-CATCH_UP = 60.0  # seconds within which every subscriber must have everything, once nobody writes and nothing fails
+CATCH_UP = 120.0  # seconds within which every subscriber must have everything, once nobody writes and nothing fails
 AFTERGLOW = 1.0  # seconds after that, for what comes twice
 
 
 def end(cluster: kit.Cluster, audience: Audience, crew: Crew, fails: Callable[[], Any] = lambda: False) -> None:
     """`fails`: whether something may still fail; nobody is waited for before it does not."""
     crew.leave()
-    if not audience.pump(30, until=lambda: not crew.at_work() and not fails()):
+    if not audience.pump(90, until=lambda: not crew.at_work() and not fails()):
         crew.abandon()
     end_prepared(cluster)
-    if not audience.pump(30, until=lambda: open_transactions(cluster) == 0):
+    if not audience.pump(90, until=lambda: open_transactions(cluster) == 0):
         raise kit.Failure("a writer's transaction is still open")
     # whatever was written is committed, so these come after it on every channel
     last = {channel.name: int(cluster.psql(channel.sentinel)) for channel in CHANNELS}

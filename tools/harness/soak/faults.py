@@ -272,7 +272,7 @@ class Faults(threading.Thread):
             node.signal(signal.SIGCONT)
             if not node.is_to_run():
                 node.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not all(node.is_ready() for node in self._nodes):
             self._look_after()
             if self._abandoned:
