@@ -157,6 +157,8 @@ pub enum Request {
         until: Snapshot,
         /// of the cut, the subscriber has everything up to this id
         after: i64,
+        /// the database in which these positions are good, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch)
+        epoch: u64,
         /// the incarnation of the server in which these positions are good
         incarnation: u64,
         /// only this channel's; `None`: all
@@ -170,6 +172,9 @@ pub enum Request {
     Snapshot {
         /// the channel
         channel: Arc<str>,
+        /// of this database, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch): another one has other rows under the same
+        /// names. `None`: whichever there is
+        epoch: Option<u64>,
         /// no others are wanted; they may come all the same
         predicate: Predicate,
         /// in whose turn it is answered
@@ -183,6 +188,9 @@ pub enum Request {
     Page {
         /// the channel
         channel: Arc<str>,
+        /// of this database, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch): another one has other rows under the same
+        /// names. `None`: whichever there is
+        epoch: Option<u64>,
         /// of them, those that satisfy this
         predicate: Predicate,
         /// which of them
@@ -205,6 +213,8 @@ pub struct Membership {
     pub holders: Vec<Arc<str>>,
     /// values of so many bytes at most are of use
     pub bytes: usize,
+    /// of this database, as for [`Request::Page`]
+    pub epoch: Option<u64>,
     /// takes what they have; a channel that closes means that the source failed and has logged why
     pub answer: oneshot::Sender<MembersRead>,
 }

@@ -488,6 +488,43 @@ async fn the_outbox_keeps_what_a_node_has_not_read() {
     assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "0");
 }
 
+/// The end of its first cut may be far, where it is large or, as here, Redis takes nothing for a while. Until then nothing says how
+/// far the outbox was read but where the Redis Stream ends.
+#[tokio::test]
+async fn what_waits_for_a_publisher_that_takes_over_outlives_the_retention() {
+    let (db, redis) = (counters().await, TestRedis::start().await);
+    let first = publisher(&db, &redis);
+    // nobody answers its pings for a while
+    let gateway = TestServer::start_with("", &[("subscribe", &redis.url()), ("ping-seconds", "600")]);
+    let mut socket = gateway.subscribed("/ws/counters").await;
+    write(&db, 0..1).await;
+    assert_eq!(keys(&mut socket, 1).await, [0]);
+    first.stop().await.unwrap();
+    // two days pass without a publisher, and the one that was is no longer counted as one that lives
+    write(&db, 1..4).await;
+    db.run("delete from rowcast.node; update rowcast.segment set opened_at = opened_at - interval '13 hours'").await;
+    db.pruned("segment 1 takes new changes").await;
+    db.pruned("segment 0 is closed").await;
+    db.run("update rowcast.segment set closed_at = closed_at - interval '25 hours'").await;
+    let relays = "select count(*) from pg_stat_activity where datname = current_database() and application_name like 'rowcast read%'";
+    while db.text(relays).await != "0" {}
+
+    let _: String = redis.run("CLIENT PAUSE 600000 WRITE").await;
+    let _second = publisher(&db, &redis);
+    // its relay begins where the stream ends; what the node notes after that says so
+    while db.text(relays).await == "0" {}
+    let moment = db.text("clock_timestamp()").await;
+    let noted = format!("select count(*) from rowcast.node where seen_at > '{moment}'");
+    while db.text(&noted).await == "0" {}
+    let mut done = String::new();
+    while !["segment 0 is kept", "segment 0 is emptied"].iter().any(|end| done.contains(end)) {
+        done = db.text("rowcast.prune()").await;
+    }
+    assert!(done.contains("segment 0 is kept: a node has not read it yet"), "{done}");
+    let _: String = redis.run("CLIENT UNPAUSE").await;
+    assert_eq!(keys(&mut socket, 3).await, [1, 2, 3], "nothing is missing, and no gap is told");
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_redis_is_said_at_the_start() {
     let redis = TestRedis::start_with(&["--requirepass", "right", "--save", ""]).await;

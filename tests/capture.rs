@@ -391,8 +391,8 @@ async fn a_table_that_an_earlier_version_watched_is_judged_by_what_is_captured()
     assert_eq!(db.text("select string_agg(op::text, '' order by id) from rowcast.outbox").await, "CIU");
     let state = "select state || coalesce(': ' || drift, '') from rowcast.watched";
     let pool = Database::parse(&db.url).unwrap().pool().unwrap();
-    let on = Catalog::load(&pool).await.unwrap();
-    let off = async || Catalog::load(&pool).await.unwrap().switched_off_since(&on).len();
+    let on = Catalog::load(&pool, None).await.unwrap();
+    let off = async || Catalog::load(&pool, None).await.unwrap().switched_off_since(&on).len();
     assert_eq!((db.text(state).await.as_str(), off().await), ("live", 0));
     db.run("alter table pets disable trigger user").await;
     assert_eq!(off().await, 1);

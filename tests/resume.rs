@@ -1,8 +1,15 @@
 //! Resume: nothing lost and nothing twice for whoever comes back, wherever it left off and whatever happened meanwhile.
 
-use serde_json::Value;
+use std::net::SocketAddr;
 
-use super::support::postgres::TestDatabase;
+use rowcast::demo::cluster::Cluster;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::support::postgres::{TestDatabase, connect};
 use super::support::server::TestServer;
 use super::support::socket::Socket;
 
@@ -174,6 +181,177 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_with_a_gap() {
         assert_eq!(server.get(path).await.0, 400, "{path}");
     }
     foreign.stop().await.unwrap();
+    server.stop().await.unwrap();
+}
+
+/// A way to a database, and from some moment on to another one, as through a pooler, or by a name of the network. A connection
+/// stays with the database that it was opened to.
+struct Route {
+    address: SocketAddr,
+    leads_to: watch::Sender<(String, String)>,
+    accepting: JoinHandle<()>,
+}
+
+impl Route {
+    async fn to(url: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (leads_to, now) = watch::channel(place_of(url));
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (there, name) = now.borrow().clone();
+                tokio::spawn(async move {
+                    // whichever end closes, or is not there
+                    let _ = pass(client, &there, &name).await;
+                });
+            }
+        });
+        Self { address, leads_to, accepting }
+    }
+
+    /// Connections that are opened from now on lead to this database.
+    fn lead_to(&self, url: &str) {
+        self.leads_to.send_replace(place_of(url));
+    }
+
+    /// A database's URL, by this way.
+    fn url(&self, url: &str) -> String {
+        url.replace(&place_of(url).0, &self.address.to_string())
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Host and port of a URL, and the name of its database.
+fn place_of(url: &str) -> (String, String) {
+    let (there, name) = url.split_once('@').unwrap().1.split_once('/').unwrap();
+    (there.to_owned(), name.to_owned())
+}
+
+/// Passes a connection on. Its first message names the database, which has this name there.
+async fn pass(mut client: TcpStream, there: &str, name: &str) -> std::io::Result<()> {
+    let mut postgres = TcpStream::connect(there).await?;
+    let length = client.read_u32().await? as usize;
+    let mut first = vec![0; length - 4];
+    client.read_exact(&mut first).await?;
+    let key = b"database\0";
+    // one that cancels a statement names none
+    if let Some(at) = first.windows(key.len()).position(|part| part == key) {
+        let begin = at + key.len();
+        let end = begin + first[begin..].iter().position(|byte| *byte == 0).unwrap();
+        first = [&first[..begin], name.as_bytes(), &first[end..]].concat();
+    }
+    postgres.write_u32(first.len() as u32 + 4).await?;
+    postgres.write_all(&first).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut postgres).await?;
+    Ok(())
+}
+
+/// The relay keeps its connection, and each replay has one of its own. What a standby has is behind, and what another server has
+/// under the same numbers of transactions is something else.
+#[tokio::test]
+async fn a_resume_that_is_read_on_another_server_does_not_seem_complete() {
+    let folder = |what: &str| std::env::temp_dir().join(format!("rowcast-{what}-{}", std::process::id()));
+    let start = async |what: &str| Cluster::start_with(&folder(what), &["fsync=off"]).await;
+    let url = |cluster: &Cluster| cluster.url("postgres", "postgres");
+    let with_pets = async |cluster: &Cluster| {
+        let mut client = connect(&url(cluster)).await;
+        rowcast::source::install::migrate(&mut client).await.unwrap();
+        // a migration leaves its session with a search path of its own
+        connect(&url(cluster)).await.batch_execute(PETS).await.unwrap();
+    };
+    let primary = match start("primary").await {
+        Ok(primary) => primary,
+        Err(error) => {
+            assert!(!TestDatabase::is_private(), "{error}");
+            return eprintln!("skipped: {error}");
+        }
+    };
+    with_pets(&primary).await;
+    // a standby that gets nothing of what comes
+    primary.stop().await;
+    std::fs::create_dir_all(folder("standby")).unwrap();
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-a").arg(folder("primary").join("data")).arg(folder("standby"));
+    assert!(copy.status().unwrap().success());
+    std::fs::write(folder("standby").join("data/standby.signal"), "").unwrap();
+    let primary = start("primary").await.unwrap();
+    let (standby, another) = (start("standby").await.unwrap(), start("another").await.unwrap());
+    with_pets(&another).await;
+
+    let route = Route::to(&url(&primary)).await;
+    // memory that holds nothing of a large cut: everything comes from the outbox
+    let server = TestServer::start_with(&route.url(&url(&primary)), &[("history-bytes", "65536")]);
+    let mut socket = server.subscribed("/ws/pets").await;
+    let writer = connect(&url(&primary)).await;
+    writer.batch_execute("insert into pets values (1, 5, 'Luna')").await.unwrap();
+    let left = cursor(&socket.message().await);
+    let many = "insert into pets select i, 5, repeat('x', 100) from generate_series(2, 2000) i";
+    writer.batch_execute(many).await.unwrap();
+    for pet in 2..=2000 {
+        assert_eq!(socket.message().await["data"]["pet_id"], pet);
+    }
+
+    route.lead_to(&url(&standby));
+    let path = format!("/ws/pets?since={left}");
+    assert_eq!(server.socket(&path).await.next_text().await, None, "a standby may be about to have what it has not");
+    assert_eq!(server.socket(&path).await.close_code().await, 4408, "the client comes back with its cursor");
+
+    route.lead_to(&url(&another));
+    let (_, gap, subscribed) = resumed(&server, &left).await;
+    assert_eq!(subscribed["recovered"], false, "{gap:?}");
+    assert_eq!((gap.len(), &gap[0]["type"], &gap[0]["reason"]), (1, &"gap".into(), &"failover".into()), "{gap:?}");
+
+    route.lead_to(&url(&primary));
+    let (_, missed, subscribed) = resumed(&server, &left).await;
+    assert_eq!(pet_ids(&missed), (2..=2000).collect::<Vec<i64>>());
+    assert_eq!(subscribed["recovered"], true);
+    let (_, metrics) = server.get("/metrics").await;
+    assert!(metrics.contains("rowcast_resumes_total{from=\"outbox\"} 1"), "{metrics}");
+    server.stop().await.unwrap();
+    for (what, cluster) in [("primary", primary), ("standby", standby), ("another", another)] {
+        cluster.stop().await;
+        std::fs::remove_dir_all(folder(what)).unwrap();
+    }
+}
+
+/// A pooler whose name leads to another database of the same server. Both have the incarnations of that server, and the same numbers of
+/// transactions.
+#[tokio::test]
+async fn a_resume_that_is_read_in_another_database_of_the_server_does_not_seem_complete() {
+    let (db, another) = (TestDatabase::new().await, TestDatabase::new().await);
+    for each in [&db, &another] {
+        each.run(PETS).await;
+        // a server was there, and has noted the incarnation
+        let server = TestServer::start(&each.url);
+        server.subscribed("/ws/pets").await;
+        server.stop().await.unwrap();
+    }
+    let route = Route::to(&db.url).await;
+    let server = TestServer::start_with(&route.url(&db.url), &[("history-bytes", "65536")]);
+    let mut socket = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1, 5, 'Luna')").await;
+    let left = cursor(&socket.message().await);
+    another.run("insert into pets values (3000, 6, 'of another database')").await;
+    db.run("insert into pets select i, 5, repeat('x', 100) from generate_series(2, 2000) i").await;
+    for pet in 2..=2000 {
+        assert_eq!(socket.message().await["data"]["pet_id"], pet);
+    }
+    route.lead_to(&another.url);
+    let (_, told, subscribed) = resumed(&server, &left).await;
+    assert_eq!(subscribed["recovered"], false, "{told:?}");
+    assert_eq!((told.len(), &told[0]["type"]), (1, &"gap".into()), "{told:?}");
+    // nor are rows of it told, all of them or a page
+    let (status, body) = server.get("/rows/pets").await;
+    assert_eq!((status, body.contains("another")), (503, false), "{body}");
+    assert_eq!(server.socket("/ws/pets?snapshot=true").await.next_text().await, None);
+    route.lead_to(&db.url);
+    let (status, body) = server.get("/rows/pets").await;
+    assert_eq!((status, body.contains("another"), body.contains("Luna")), (200, false, true));
     server.stop().await.unwrap();
 }
 

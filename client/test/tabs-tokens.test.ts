@@ -56,7 +56,7 @@ describeWhere(noChromium() ?? missing(), "tabs where tokens are checked", () => 
     expect(errors.splice(0)).toEqual([]);
   });
 
-  async function open(user: number, path: string): Promise<Page> {
+  async function open(user: number, path: string, more = ""): Promise<Page> {
     const page = await context.newPage();
     page.on("pageerror", (error) => errors.push(String(error)));
     page.on("websocket", (socket) => {
@@ -65,7 +65,7 @@ describeWhere(noChromium() ?? missing(), "tabs where tokens are checked", () => 
       socket.on("framereceived", ({ payload }) => String(payload).includes('"authenticated"') && renewed++);
       socket.on("close", () => sockets--);
     });
-    await page.goto(`${front.url}/#user=${user}&token=${path}`);
+    await page.goto(`${front.url}/#user=${user}&token=${path}${more}`);
     await page.waitForSelector("body[data-ready]", { state: "attached" });
     return page;
   }
@@ -125,5 +125,26 @@ describeWhere(noChromium() ?? missing(), "tabs where tokens are checked", () => 
     await expect.poll(async () => (await changes(one)).length).toBe(6);
     await untilShown(other, "user_id = 1");
     expect(await changes(other)).toHaveLength(3);
+  });
+
+  test("a token that is a text ends its own tab, also with the socket of all: the others go on with theirs", async () => {
+    const claims = { sub: "1", role: "owner" };
+    const first = await open(1, "", `&text=${jwt(claims)}`);
+    // of a time to come, so that only the other one is revoked
+    const other = await open(1, "", `&text=${jwt({ ...claims, iat: Date.now() / 1_000 + 600 })}`);
+    expect(sockets).toBe(1);
+    const told = (page: Page): Promise<string[]> => page.evaluate(() => (globalThis as any).seen.errors);
+    const before = server.changesAfter(0).at(-1)!;
+    // the server closes the socket with 4401, as when the token that opened it expires
+    server.sql("select rowcast.revoke('1')");
+    await expect.poll(() => told(first)).toContain("unauthenticated");
+    server.sql("update pets set name = 'Luna' where user_id = 1");
+    await untilShown(other, "user_id = 1");
+    expect(await changes(other)).toEqual(server.changesAfter(before));
+    expect(await told(other)).toEqual([]);
+    // the first one is told nothing more, and does not come back
+    expect(await changes(first)).toEqual([]);
+    expect(await first.evaluate(() => (globalThis as any).client.state)).toBe("idle");
+    await expect.poll(() => sockets).toBe(1);
   });
 });

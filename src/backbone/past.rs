@@ -47,7 +47,7 @@ async fn answer(link: &Link, keys: &StreamKeys, outbox: Option<mpsc::Sender<Requ
         return;
     }
     match &request {
-        Request::Replay { seen, until, after, channel, answer, incarnation: _, asker: _ } => {
+        Request::Replay { seen, until, after, channel, answer, epoch: _, incarnation: _, asker: _ } => {
             let channel = channel.as_deref();
             let query = Query { seen, until, after: *after, channel, answer, turn: &turn };
             match timeout(WITHIN, Box::pin(replay(link, keys, &query))).await {

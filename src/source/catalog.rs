@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::client::Pool;
 use super::encoding::{Bytes, Encoding};
+use super::epoch;
 use crate::change::{self, Claim, Column, Floor, Follow, Policy};
 use crate::condition;
 use crate::cursor::Snapshot;
@@ -167,12 +168,12 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Reads it.
+    /// Reads that of the database `followed`; `None`: of whichever there is.
     ///
     /// # Errors
     /// [`Kind::Connection`] or [`Kind::Database`].
-    pub async fn load(pool: &Pool) -> Result<Self> {
-        let client = pool.client_for("no connection to read the channels").await?;
+    pub async fn load(pool: &Pool, followed: Option<u64>) -> Result<Self> {
+        let client = epoch::client_of(pool, followed, "no connection to read the channels").await?;
         let explain = |e| Error::database("cannot read the channels", e);
         let bell = client.query_one(BELL, &[]).await.map_err(explain)?;
         let names = NameDecoder(Encoding::of(bell.get(2)));

@@ -120,6 +120,14 @@ impl Client {
         }
     }
 
+    /// Whether it was made for this question, and is not one that the pool had.
+    pub(super) fn is_new(&self) -> bool {
+        match &self.connection {
+            OwnOrLent::Own(_) => true,
+            OwnOrLent::Lent(client) => deadpool_postgres::Object::metrics(client).recycle_count == 0,
+        }
+    }
+
     /// Whether the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.raw().is_closed()

@@ -7,8 +7,8 @@
 //! others go on.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::change::Event;
 use crate::error::{self, Error, Kind, Result};
 use crate::incarnations::Gap;
 use crate::naming::Naming;
+use crate::sync::lock;
 
 /// How often the channels and the bell's mode are read again: a renamed column, an enabled trigger.
 const EVERY: Duration = Duration::from_secs(10);
@@ -54,10 +55,15 @@ struct Rereads {
     wake: Notify,
 }
 
+/// The database whose channels are wanted, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch); `None` before the first
+/// connection.
+type Followed = Mutex<Option<u64>>;
+
 /// Reads the channels, each ten seconds and when it is asked to. Dropped, it ends.
 #[derive(Debug)]
 pub struct Directory {
     asked: Arc<Rereads>,
+    followed: Arc<Followed>,
     newest: watch::Receiver<Newest>,
     keeper: JoinHandle<()>,
     naming: Naming,
@@ -71,8 +77,9 @@ impl Directory {
     pub fn open(database: &Database, runtime: &Handle) -> Result<Self> {
         let (tell, newest) = watch::channel(Newest::default());
         let asked = Arc::new(Rereads::default());
-        let keeper = runtime.spawn(keep(database.pool()?, asked.clone(), tell));
-        Ok(Self { asked, newest, keeper, naming: database.naming().clone() })
+        let followed = Arc::<Followed>::default();
+        let keeper = runtime.spawn(keep(database.pool()?, followed.clone(), asked.clone(), tell));
+        Ok(Self { asked, followed, newest, keeper, naming: database.naming().clone() })
     }
 
     /// Asks for a reading that begins after this call.
@@ -115,7 +122,7 @@ impl Drop for Directory {
     }
 }
 
-async fn keep(pool: Pool, asked: Arc<Rereads>, tell: watch::Sender<Newest>) {
+async fn keep(pool: Pool, followed: Arc<Followed>, asked: Arc<Rereads>, tell: watch::Sender<Newest>) {
     let mut is_told = false;
     let mut within = FIRST_WITHIN;
     // dropped, it ends
@@ -123,11 +130,14 @@ async fn keep(pool: Pool, asked: Arc<Rereads>, tell: watch::Sender<Newest>) {
     loop {
         let ticket = asked.count.load(Ordering::Acquire);
         let began = Instant::now();
-        let read = timeout(within, Catalog::load(&pool)).await;
+        let of = *lock(&followed);
+        let read = timeout(within, Catalog::load(&pool, of)).await;
         let is_late = read.is_err();
         let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Connection, "the channels cannot be read in time")));
         let is_failing = read.is_err();
         match read {
+            // meanwhile another database was followed: the next reading is of that one
+            Ok(_) if *lock(&followed) != of => continue,
             Ok(catalog) => {
                 if std::mem::take(&mut is_told) {
                     tracing::info!(event = "channels_read", "they can be read again");
@@ -235,8 +245,13 @@ impl ChannelList {
         self.directory.take().map_or_else(Vec::new, |(asked, catalog)| self.take_over(asked, catalog))
     }
 
-    /// Another database is behind the same name: what was read of the one before says nothing of it.
-    pub fn forget(&mut self) {
+    /// Of this database from now on, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch). What was read of another one
+    /// behind the same name says nothing of it.
+    pub fn follow(&mut self, epoch: u64) {
+        let before = lock(&self.directory.followed).replace(epoch);
+        if before.is_none_or(|before| before == epoch) {
+            return;
+        }
         (self.all, self.known, self.is_read) = (Arc::default(), Arc::default(), false);
         self.unsure.clear();
         self.strangers.clear();

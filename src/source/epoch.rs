@@ -1,10 +1,52 @@
 //! Which database this is, and which incarnations its server had. Owns the reading of both; what follows from them for a
 //! cursor is decided in `cursor`.
 
-use super::client::Client;
+use super::client::{Client, Pool};
 use crate::error::{Error, Kind, Result};
 use crate::incarnations::{Incarnation, Incarnations};
 use crate::seal::Seal;
+
+const EPOCH: &str = "
+select pg_catalog.hashtextextended(c.system_identifier || ' ' || d.oid || ' ' || i.id, 0)
+  from pg_catalog.pg_control_system() c, pg_catalog.pg_database d, rowcast.installation i
+ where d.datname = pg_catalog.current_database()";
+
+/// A connection of the pool to the database `followed`, which is wanted for `what`. A connection that leads to another one, as
+/// after a pooler's name was given to it, is ended.
+///
+/// # Errors
+/// [`Kind::Connection`] or [`Kind::Database`].
+pub(super) async fn client_of(pool: &Pool, followed: Option<u64>, what: &str) -> Result<Client> {
+    loop {
+        let client = pool.client_for(what).await?;
+        if followed.is_none() {
+            return Ok(client);
+        }
+        let row = client.query_one(EPOCH, &[]).await.map_err(|e| Error::database(what, e))?;
+        if followed == Some(row.get::<_, i64>(0).cast_unsigned()) {
+            return Ok(client);
+        }
+        let is_new = client.is_new();
+        client.discard();
+        if is_new {
+            return Err(another(Kind::Database));
+        }
+    }
+}
+
+/// Refuses a database that is not the one that is followed.
+///
+/// # Errors
+/// [`Kind::Connection`]: to ask again may help.
+pub(super) fn check(epoch: u64, followed: Option<u64>) -> Result<()> {
+    if followed.is_none_or(|followed| followed == epoch) { Ok(()) } else { Err(another(Kind::Connection)) }
+}
+
+fn another(kind: Kind) -> Error {
+    Error::new(kind, "the database URL leads to another database than the one that this server follows").hint(
+        "if it is to follow that one, end its sessions in the one before: RECONNECT in PgBouncer, or pg_terminate_backend",
+    )
+}
 
 /// Notes the present incarnation of the server and reads all of them.
 ///

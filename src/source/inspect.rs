@@ -97,7 +97,7 @@ async fn database(pool: &Pool) -> Result<String> {
 
 async fn change(pool: &Pool, id: i64) -> Result<Recorded> {
     let explain = |e| Error::database("cannot look for the change in the outbox", e);
-    let catalog = Catalog::load(pool).await?;
+    let catalog = Catalog::load(pool, None).await?;
     let mut client = connection(pool).await?;
     let transaction = client.transaction().await.map_err(explain)?;
     transaction.batch_execute(WITHIN).await.map_err(explain)?;

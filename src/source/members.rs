@@ -12,6 +12,7 @@ use tokio_postgres::error::SqlState;
 
 use super::client::{Client, Parameter, Pool};
 use super::encoding::{Bytes, Encoding};
+use super::epoch;
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
 use crate::request::{Held, Members, MembersRead, Membership};
@@ -38,8 +39,8 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
             question = asked.recv() => question,
             () = shutdown.begun() => return,
         };
-        let Some(Membership { holders, bytes, answer }) = question else { return shutdown.begun().await };
-        match read_some(&pool, holders, bytes).await {
+        let Some(Membership { holders, bytes, epoch, answer }) = question else { return shutdown.begun().await };
+        match read_some(&pool, epoch, holders, bytes).await {
             Ok(read) => _ = answer.send(read),
             // of a database that is away `source_down` tells
             Err(error) if error.kind() == Kind::Connection => {}
@@ -50,12 +51,12 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
 
 /// Reads what these holders have of every claim. Where the database refuses the statement, half of them are read, and so on: a
 /// name that it cannot take, say, concerns its own user, who has nothing.
-async fn read_some(pool: &Pool, mut holders: Vec<Arc<str>>, bytes: usize) -> Result<MembersRead> {
+async fn read_some(pool: &Pool, epoch: Option<u64>, mut holders: Vec<Arc<str>>, bytes: usize) -> Result<MembersRead> {
     let mut again = 0;
     loop {
         // no text of Postgres has it
         let asked: Vec<&str> = holders.iter().map(|holder| &**holder).filter(|holder| !holder.contains('\0')).collect();
-        match read(pool, &asked, bytes).await {
+        match read(pool, epoch, &asked, bytes).await {
             Ok((seen, held, beyond_memory)) => return Ok(MembersRead { seen, holders, held, beyond_memory }),
             Err(ReadFailed { error, is_of_a_holder: true, .. }) if holders.len() > 1 => {
                 tracing::debug!(event = "claims_halved", error = error::chain(&error));
@@ -63,7 +64,7 @@ async fn read_some(pool: &Pool, mut holders: Vec<Arc<str>>, bytes: usize) -> Res
             }
             Err(ReadFailed { error, is_of_a_holder: true, .. }) => {
                 tracing::warn!(event = "claims_unread", error = error::chain(&error));
-                let (seen, held, beyond_memory) = read(pool, &[], bytes).await.map_err(|failed| failed.error)?;
+                let (seen, held, beyond_memory) = read(pool, epoch, &[], bytes).await.map_err(|failed| failed.error)?;
                 return Ok(MembersRead { seen, holders, held, beyond_memory });
             }
             // a table was truncated meanwhile
@@ -88,8 +89,15 @@ impl From<Error> for ReadFailed {
     }
 }
 
-async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, Vec<Held>, usize), ReadFailed> {
-    let client = pool.client_for("no connection to read what claims say").await?;
+async fn read(
+    pool: &Pool,
+    epoch: Option<u64>,
+    holders: &[&str],
+    bytes: usize,
+) -> Result<(Snapshot, Vec<Held>, usize), ReadFailed> {
+    let late = || Error::new(Kind::Connection, "the server does not answer");
+    let connecting = epoch::client_of(pool, epoch, "no connection to read what claims say");
+    let client = timeout(WITHIN, connecting).await.map_err(|_| late())??;
     let explain = |error: tokio_postgres::Error| {
         // what passes by itself: a lock, a lack of resources. One that was cancelled has lasted too long
         let passes = error.code().is_none_or(|code| {
@@ -102,7 +110,6 @@ async fn read(pool: &Pool, holders: &[&str], bytes: usize) -> Result<(Snapshot, 
             is_overtaken,
         }
     };
-    let late = || Error::new(Kind::Connection, "the server does not answer");
     let answered = timeout(WITHIN, async {
         let read = async {
             client.batch_execute(BEGIN).await.map_err(explain)?;

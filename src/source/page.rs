@@ -63,7 +63,7 @@ impl From<Error> for PageStop {
 pub(super) async fn read(
     database: &Database,
     spare: &SpareSessions,
-    channel: &Arc<str>,
+    (channel, epoch): (&Arc<str>, Option<u64>),
     predicate: &Predicate,
     spec: &PageSpec,
     shown: &Shown,
@@ -76,7 +76,7 @@ pub(super) async fn read(
     };
     let named: Vec<&str> = asked.iter().map(|by| &*by.column).collect();
     for _ in 0..RENAMED {
-        let moment = Moment::begin(database, spare, channel, &named, WITHIN).await?;
+        let moment = Moment::begin(database, spare, (channel, epoch), &named, WITHIN).await?;
         let Some(table) = &moment.table else {
             let boundary = moment.boundary.clone();
             moment.end(spare).await;

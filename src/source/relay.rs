@@ -221,10 +221,7 @@ impl Relay {
         // LISTEN before the first read: what commits in between rings or is read
         let doorbell = Doorbell::listen(database).await?;
         let incarnations = Arc::new(epoch::note(&client).await?);
-        let is_another = match &begin {
-            Begin::Latest => false,
-            Begin::LatestSince(at) | Begin::After(at) => at.incarnations.epoch != incarnations.epoch,
-        };
+        let epoch = incarnations.epoch;
         let (start, position) = match begin {
             Begin::Latest => (Start::First, Position::recent(&client, incarnations).await?),
             Begin::LatestSince(position) => {
@@ -238,9 +235,7 @@ impl Relay {
         };
         // free: the reader of the connection before this one is gone
         let mut channels = channels.clone().lock_owned().await;
-        if is_another {
-            channels.forget();
-        }
+        channels.follow(epoch);
         let mut reader = CutReader::prepare(client, position, channels, ports.out.clone()).await?;
         reader.announce_channels().await?;
         // a relay that goes on reads what was revoked meanwhile; one that begins, or has left out something, does not

@@ -24,7 +24,7 @@ use super::outbox;
 use super::page;
 use super::pool::{Database, Purpose};
 use super::position;
-use super::shelf::{self, Shelf, ShelfRead};
+use super::shelf::{self, Shelf, ShelfKey, ShelfRead};
 use super::snapshot;
 use super::spool::{self, Spool};
 use super::table::SpareSessions;
@@ -95,18 +95,18 @@ async fn answer(
         return;
     }
     let answered = match request {
-        Request::Replay { seen, until, after, incarnation, channel, asker: _, answer } => {
-            let span = Span { seen, until, after, incarnation, channel };
+        Request::Replay { seen, until, after, epoch, incarnation, channel, asker: _, answer } => {
+            let span = Span { seen, until, after, epoch, incarnation, channel };
             let taker = Taker { parts: answer, turn };
-            match shelf.find(span.incarnation, span.channel.as_ref(), &span.seen, &span.until) {
+            match shelf.find(span.shelf_key(), &span.seen, &span.until) {
                 Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &span, &taker))).await,
                 None => timeout_at(deadline, Box::pin(replay(&database, &pool, &span, &taker, shelf))).await,
             }
         }
-        Request::Snapshot { channel, predicate, asker, answer, permit: _permit } => {
+        Request::Snapshot { channel, epoch, predicate, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
-            let reading = snapshot::read(&database, spare, &channel, &predicate, spool, answer.closed());
+            let reading = snapshot::read(&database, spare, (&channel, epoch), &predicate, spool, answer.closed());
             deadline = Instant::now() + snapshot::WITHIN;
             let read = timeout_at(deadline, reading).await;
             if let Ok(Err(error)) = &read
@@ -117,9 +117,9 @@ async fn answer(
             }
             read
         }
-        Request::Page { channel, predicate, page, shown, asker: _, mut answer, permit: _permit } => {
+        Request::Page { channel, epoch, predicate, page, shown, asker: _, mut answer, permit: _permit } => {
             let _turn = turn;
-            let reading = page::read(&database, spare, &channel, &predicate, &page, &shown, answer.closed());
+            let reading = page::read(&database, spare, (&channel, epoch), &predicate, &page, &shown, answer.closed());
             match timeout_at(deadline, reading).await {
                 Ok(Ok(page)) => {
                     if let Some(page) = page {
@@ -149,8 +149,15 @@ struct Span {
     seen: Snapshot,
     until: Snapshot,
     after: i64,
+    epoch: u64,
     incarnation: u64,
     channel: Option<Arc<str>>,
+}
+
+impl Span {
+    fn shelf_key(&self) -> ShelfKey {
+        (self.epoch, self.incarnation, self.channel.clone())
+    }
 }
 
 /// Answers with what was read a moment ago.
@@ -168,14 +175,15 @@ async fn hand_out(read: &ShelfRead, span: &Span, answer: &Taker) -> Result<()> {
 
 async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, shelf: &Shelf) -> Result<()> {
     let explain = |e| Error::database("cannot read changes of the past", e);
-    let mut catalog = Catalog::load(pool).await?;
     let session = database.session(Purpose::Replay).await?;
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
     // a standby is behind, which is an error here; another database has other changes under these numbers
-    if !epoch::note(&session).await?.know(span.incarnation) {
+    let noted = epoch::note(&session).await?;
+    if noted.epoch != span.epoch || !noted.know(span.incarnation) {
         let _ = answer.give(ReplayPart::Gap(Gap::Failover)).await;
         return Ok(());
     }
+    let mut catalog = Catalog::load(pool, Some(span.epoch)).await?;
     // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
     let mut shared = if span.after == 0 && answer.turn.some_wait() {
         let (now, _) = position::now(&session).await?;
@@ -208,7 +216,7 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
         Gathered::Whole(rows) => {
             let rows: Vec<Captured<'_>> = rows.iter().map(|row| Captured::of(row, catalog.encoding)).collect();
             if rows.iter().any(|row| row.concerns(&catalog)) {
-                catalog = Catalog::load(pool).await?;
+                catalog = Catalog::load(pool, Some(span.epoch)).await?;
             }
             if giving.tell_gone(&kept, &catalog).await.is_err()
                 || giving.give(teller.whole(&rows, &catalog, span.after)).await.is_err()
@@ -225,7 +233,7 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
                     return Ok(());
                 }
                 if bulk.concerns(&catalog) {
-                    catalog = Catalog::load(pool).await?;
+                    catalog = Catalog::load(pool, Some(span.epoch)).await?;
                 }
                 bulk.settle(&session, &statements, &catalog).await?;
                 while let Some(fetched) = bulk.fetch(&session, &statements, span.after).await? {
@@ -246,7 +254,7 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
         }
     }
     if let Some(read) = giving.shared.filter(|_| giving.gone.is_none()) {
-        shelf.put(span.incarnation, span.channel.as_ref(), read);
+        shelf.put(span.shelf_key(), read);
     }
     let _ = answer.give(ReplayPart::Done).await;
     Ok(())

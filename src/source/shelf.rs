@@ -16,8 +16,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(5);
 /// Each replay reads a longer past for itself.
 const BYTES: u64 = 32 << 20;
 
-/// Of which incarnation of the server, and which channel; `None`: all.
-type ShelfKey = (u64, Option<Arc<str>>);
+/// Of which database and which incarnation of the server, and which channel; `None`: all.
+pub(super) type ShelfKey = (u64, u64, Option<Arc<str>>);
 
 /// What was read lately, for each channel once.
 #[derive(Debug, Default)]
@@ -69,23 +69,17 @@ impl ShelfRead {
 
 impl Shelf {
     /// What holds all that `until` saw and `seen` did not.
-    pub(super) fn find(
-        &self,
-        incarnation: u64,
-        channel: Option<&Arc<str>>,
-        seen: &Snapshot,
-        until: &Snapshot,
-    ) -> Option<Arc<ShelfRead>> {
-        let read = self.lock().get(&(incarnation, channel.cloned())).cloned()?;
+    pub(super) fn find(&self, key: ShelfKey, seen: &Snapshot, until: &Snapshot) -> Option<Arc<ShelfRead>> {
+        let read = self.lock().get(&key).cloned()?;
         (read.at.elapsed() < KEPT && seen.covers(&read.from) && read.until.covers(until)).then_some(read)
     }
 
     /// Keeps what was read, in the place of what reaches less far.
-    pub(super) fn put(&self, incarnation: u64, channel: Option<&Arc<str>>, read: ShelfRead) {
+    pub(super) fn put(&self, key: ShelfKey, read: ShelfRead) {
         let mut kept = self.lock();
         let all: u64 = kept.values().map(|read| read.bytes).sum();
         if all + read.bytes <= 2 * BYTES {
-            kept.insert((incarnation, channel.cloned()), Arc::new(read));
+            kept.insert(key, Arc::new(read));
         }
     }
 
@@ -110,13 +104,13 @@ mod tests {
         let shelf = Shelf::default();
         let mut read = ShelfRead::between(at(10), at(20));
         assert!(read.add(&[change(1, 12), change(2, 11), change(3, 19)]));
-        shelf.put(1, None, read);
-        let found = shelf.find(1, None, &at(12), &at(19)).unwrap();
+        shelf.put((7, 1, None), read);
+        let found = shelf.find((7, 1, None), &at(12), &at(19)).unwrap();
         let ids: Vec<i64> = found.missed(&at(12), &at(19), 0).map(|change| change.id).collect();
         assert_eq!(ids, [1]);
-        for (incarnation, seen, until) in [(1, 9, 19), (1, 12, 21), (2, 12, 19)] {
-            assert!(shelf.find(incarnation, None, &at(seen), &at(until)).is_none());
+        for (epoch, incarnation, seen, until) in [(7, 1, 9, 19), (7, 1, 12, 21), (7, 2, 12, 19), (8, 1, 12, 19)] {
+            assert!(shelf.find((epoch, incarnation, None), &at(seen), &at(until)).is_none());
         }
-        assert!(shelf.find(1, Some(&"pets".into()), &at(12), &at(19)).is_none());
+        assert!(shelf.find((7, 1, Some("pets".into())), &at(12), &at(19)).is_none());
     }
 }

@@ -36,7 +36,7 @@ const KEYS: usize = 1_000;
 pub(super) async fn read(
     database: &Database,
     spare: &SpareSessions,
-    channel: &Arc<str>,
+    (channel, epoch): (&Arc<str>, Option<u64>),
     asked: &Predicate,
     mut answer: Spool,
     gone: impl Future<Output = ()>,
@@ -44,7 +44,7 @@ pub(super) async fn read(
     let explain = |e| unread(channel, e);
     let mut retyped = 0;
     let (moment, asked) = loop {
-        let moment = Moment::begin(database, spare, channel, &[], WITHIN).await?;
+        let moment = Moment::begin(database, spare, (channel, epoch), &[], WITHIN).await?;
         let Some(table) = &moment.table else { break (moment, None) };
         let wanted = predicate::render(asked, &moment.types(table, asked).await?, "t", 1);
         let (row, from, clause) = (&table.row, &table.from, &wanted.clause);

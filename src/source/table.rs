@@ -204,7 +204,7 @@ impl Moment {
     pub(super) async fn begin(
         database: &Database,
         spare: &SpareSessions,
-        channel: &str,
+        (channel, epoch): (&str, Option<u64>),
         columns: &[&str],
         within: Duration,
     ) -> Result<Self> {
@@ -213,6 +213,7 @@ impl Moment {
             Some(ready) => ready,
             None => Ready::open(database).await?,
         };
+        epoch::check(ready.incarnations.epoch, epoch)?;
         let session = &ready.session;
         let begin = format!(
             "begin isolation level repeatable read read only; set local statement_timeout = '{}s'",

@@ -1,6 +1,7 @@
 /**
  * A page that shares its socket with other tabs, and shows the pets of one user. After the `#`: `user`; `token` is the path
- * that gives one; `window` also shows the first pets by name; `since` is a place among the user's notifications; `storage` keeps the places.
+ * that gives one, `text` the only one that there is; `window` also shows the first pets by name; `since` is a place among the user's
+ * notifications; `storage` keeps the places.
  */
 import { connect } from "../../src/index.js";
 import { SharedSocket, tabStorage } from "../../src/tabs.js";
@@ -11,7 +12,7 @@ const user = asked.get("user")!;
 const path = asked.get("token");
 const since = asked.get("since") ?? "";
 const storage = asked.has("storage") ? tabStorage(user) : undefined;
-const token = path ? async () => (await fetch(path)).text() : "";
+const token = asked.get("text") ?? (path ? async () => (await fetch(path)).text() : "");
 const client = connect<{ pets: Pet }>("/", { WebSocket: SharedSocket, token, storage });
 
 const seen = {

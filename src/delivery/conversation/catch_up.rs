@@ -414,11 +414,12 @@ impl CatchUp {
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
         let mut until = boundary.cursor.seen.clone();
-        let (from, incarnation) = (seen.clone(), self.incarnation);
+        let (from, incarnation, epoch) = (seen.clone(), self.incarnation, boundary.cursor.epoch);
         let asker = self.asker.clone();
         // where it began: what of it is told was decoded by the rules of then
         let began = from.clone();
-        let request = Request::Replay { seen: from, until: until.clone(), after, incarnation, channel, asker, answer };
+        let end = until.clone();
+        let request = Request::Replay { seen: from, until: end, after, epoch, incarnation, channel, asker, answer };
         let _turn = self.hub.ask(request, &self.asker).await;
         let mut inside = self.inside(boundary, &seen);
         // the last message carries the cursor of the end, so one chunk is kept back until it is known to be the last

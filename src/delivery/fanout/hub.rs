@@ -350,6 +350,11 @@ impl Hub {
         lock(&self.state).incarnations.clone()
     }
 
+    /// The database that is followed, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch), as far as the source has told.
+    pub(super) fn database(&self) -> Option<u64> {
+        self.incarnations().map(|incarnations| incarnations.epoch)
+    }
+
     /// Whether a view names a column that its channel has not, or that its holder may not see: the time that a refusal takes
     /// tells nobody which of both.
     pub fn lacks_column(&self, key: &ViewKey) -> bool {
@@ -384,11 +389,12 @@ impl Hub {
     }
 
     /// Asks the source for somebody. An answer that never comes shows by its channel closing. The permit, if there is one, is
-    /// to be kept until the answer has come to its end.
+    /// to be kept until the answer has come to its end. Rows are asked for of the database that is followed.
     pub async fn ask(&self, mut request: Request, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
         let mut turn = self.turn_of(who).await;
-        if let Request::Snapshot { permit, .. } | Request::Page { permit, .. } = &mut request {
+        if let Request::Snapshot { permit, epoch, .. } | Request::Page { permit, epoch, .. } = &mut request {
             *permit = turn.take();
+            *epoch = self.database();
         }
         let _ = self.source.requests.send(request).await;
         turn

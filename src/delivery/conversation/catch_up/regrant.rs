@@ -140,7 +140,7 @@ impl CatchUp {
         let page = PageSpec { ordering: Ordering::Key, bound: None, limit: ROWS, bytes: BYTES, wants_count: false };
         let shown = request::Shown::by(|json, _| Some(json.into()));
         let asker = self.asker.clone();
-        let request = Request::Page { channel, predicate, page, shown, asker, answer, permit: None };
+        let request = Request::Page { channel, epoch: None, predicate, page, shown, asker, answer, permit: None };
         self.hub.ask(request, &self.asker).await;
         let Ok(PageAnswer::Page(page)) = answered.await else { return None };
         if page.more || page.rows.iter().any(|(_, is_whole)| !is_whole) {

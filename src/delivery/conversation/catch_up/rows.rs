@@ -129,7 +129,9 @@ impl CatchUp {
         let (answer, mut answers) = mpsc::channel(1);
         let (predicate, floor) = (self.projection.predicate(), self.hub.floor_of(&self.key));
         let (channel, asker) = (label.channel.clone(), self.asker.clone());
-        self.hub.ask(Request::Snapshot { channel, predicate, asker, answer, permit: None }, &self.asker).await;
+        self.hub
+            .ask(Request::Snapshot { channel, epoch: None, predicate, asker, answer, permit: None }, &self.asker)
+            .await;
         let (mut part, mut has_said) = (String::new(), false);
         let mut is_known = !self.key.has_members();
         loop {

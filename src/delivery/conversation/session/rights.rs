@@ -199,3 +199,114 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::num::NonZeroU32;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::UnixStream;
+    use tokio::sync::mpsc;
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::change::Event;
+    use crate::delivery::access::auth::{Key, Keys, Rules};
+    use crate::delivery::access::shares::Most;
+    use crate::delivery::conversation::session::Limits;
+    use crate::delivery::fanout::hub::{Hub, Settings, Source};
+    use crate::delivery::socket::writer::{DueCache, SocketWriter};
+    use crate::delivery::wire::frame::push_close_frame;
+    use crate::shutdown;
+    use crate::tasks::Tasks;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The hub tells the sockets of a user of a revocation. One that brings a token of that user is not among them while the token
+    /// is checked, and has to look itself.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_token_that_is_revoked_while_it_is_taken_lets_nobody_in() {
+        let keys = Arc::new(Keys::new(vec![Key::secret("s3cret")], Rules::default(), true));
+        let settings = Settings {
+            spans: None,
+            log_bytes: 1 << 20,
+            view_bytes: 1 << 24,
+            claim_bytes: 1 << 20,
+            history_bytes: 1 << 20,
+            heartbeat: Duration::from_secs(60),
+            ping: Duration::from_secs(60),
+            replay_bytes_per_second: 0,
+            reach_within: Duration::from_secs(3),
+            shards: 1,
+            keys: Some(keys.clone()),
+            most: Most { strangers_per_address: 1, ..Most::default() },
+        };
+        let source = Source { requests: mpsc::channel(1).0, membership: mpsc::channel(1).0, feedback: Arc::default() };
+        let hub = Hub::new(settings, source, Arc::default());
+        let (events, told) = mpsc::channel(1);
+        let (trigger, ends) = shutdown::channel();
+        let mut running = Tasks::default();
+        hub.start(&mut running, told, &ends);
+
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (ours, mut client) = UnixStream::pair().unwrap();
+        let writer = Arc::new(SocketWriter::new(ours, Arc::default()));
+        let mut share = Box::new(hub.shares().enter(here).unwrap());
+        share.is_stranger().unwrap();
+        let limits = Limits { message_bytes: 1024, subscriptions: 1, commands_per_second: NonZeroU32::MIN };
+        let nobody = Some(Arc::new(Identity::anonymous()));
+        let mut session = Session::new(hub.clone(), writer, Vec::new(), limits, nobody, share, false);
+        let claims = serde_json::json!({ "sub": "7", "exp": 4_000_000_000_u64 });
+        let token = encode(&Header::default(), &claims, &EncodingKey::from_secret(b"s3cret")).unwrap();
+
+        // somebody looks through the sockets for as long as this test wants: the session waits before it says whose its own is
+        let (neighbours, _neighbour) = UnixStream::pair().unwrap();
+        let neighbours = Arc::new(SocketWriter::new(neighbours, Arc::default()));
+        hub.keepalive().enter(&neighbours, Some("8".into()), here);
+        let (tell, looks) = std::sync::mpsc::channel();
+        let (go_on, goes_on) = std::sync::mpsc::channel::<()>();
+        let looked_through = hub.clone();
+        let looking = std::thread::spawn(move || {
+            looked_through.keepalive().of_users(|_| tell.send(()).is_ok() && goes_on.recv().is_ok())
+        });
+        looks.recv().unwrap();
+
+        let brought = token.clone();
+        let authenticating = tokio::task::spawn_blocking(move || {
+            session.authenticate(&brought, None);
+            session
+        });
+        // whose token was found to be good is no stranger, and leaves its place to another one
+        let is_checked = async {
+            while hub.shares().enter(here).unwrap().is_stranger().is_err() {
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, is_checked).await.expect("the token is good so far");
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
+        events.send(Event::Revoked { user: "7".into(), at }).await.unwrap();
+        let is_revoked = async {
+            while keys.verify(&token).is_ok() {
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, is_revoked).await.expect("revoked before anybody is told");
+        go_on.send(()).unwrap();
+        looking.join().unwrap();
+        let session = authenticating.await.unwrap();
+        session.writer.flush(&mut DueCache::default());
+        drop(session);
+
+        let mut wire = Vec::new();
+        client.read_to_end(&mut wire).await.unwrap();
+        let mut goodbye = Vec::new();
+        push_close_frame(&mut goodbye, CloseCode::Unauthenticated, "the token was revoked");
+        assert_eq!(wire, goodbye, "nothing else is said: {}", String::from_utf8_lossy(&wire));
+        trigger.begin();
+        running.finish().await;
+    }
+}

@@ -83,7 +83,7 @@ impl Hub {
         let (answer, answered) = oneshot::channel();
         self.metrics.claim_reads.inc();
         let bytes = usize::try_from(self.settings.claim_bytes).unwrap_or(usize::MAX);
-        let question = Membership { holders: holders.clone(), bytes, answer };
+        let question = Membership { holders: holders.clone(), bytes, epoch: self.database(), answer };
         let read = match self.source.membership.send(question).await {
             Ok(()) => answered.await.ok(),
             Err(_) => self.has_nothing(&holders),

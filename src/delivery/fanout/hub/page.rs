@@ -138,7 +138,8 @@ impl Hub {
             shown.map(|shown| shown.into_owned().into())
         });
         let (predicate, page) = (projection.predicate(), asked.spec.clone());
-        let request = Request::Page { channel, predicate, page, shown, asker: asker.clone(), answer, permit: turn };
+        let (asker, epoch) = (asker.clone(), self.database());
+        let request = Request::Page { channel, epoch, predicate, page, shown, asker, answer, permit: turn };
         let _ = self.source.requests.send(request).await;
         let page = match answered.await {
             Ok(PageAnswer::Page(page)) => {
