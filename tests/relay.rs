@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use futures_util::SinkExt as _;
 use nix::sys::signal::Signal;
@@ -42,30 +42,35 @@ async fn outbox_ids(db: &TestDatabase, channel: &str) -> Vec<i64> {
     db.client.query(sql, &[&channel]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// Four sessions that insert counters as fast as they can.
+/// Four sessions that insert counters one after the other. Postgres itself goes round: on a busy machine they would ring too
+/// seldom to wake a relay, if each waited for this process.
 struct Writers {
     tasks: JoinSet<()>,
-    stopped: Arc<AtomicBool>,
+    stopped: Client,
 }
 
 impl Writers {
     async fn start(db: &TestDatabase) -> Self {
-        let (mut tasks, stopped, next) =
-            (JoinSet::new(), Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        db.run("create table stopped (); create sequence written").await;
+        let mut tasks = JoinSet::new();
         for _ in 0..4 {
-            let (session, stopped, next) = (db.another_client().await, stopped.clone(), next.clone());
+            let session = db.another_client().await;
             tasks.spawn(async move {
-                while !stopped.load(Relaxed) {
-                    let insert = format!("insert into counters values ({})", next.fetch_add(1, Relaxed));
-                    session.batch_execute(&insert).await.unwrap();
-                }
+                let round = "do $$ begin
+                    while not exists (select from stopped) loop
+                      insert into counters values (nextval('written'));
+                      commit;
+                      perform pg_sleep(0.0005);
+                    end loop;
+                  end $$";
+                session.batch_execute(round).await.unwrap();
             });
         }
-        Self { tasks, stopped }
+        Self { tasks, stopped: db.another_client().await }
     }
 
     async fn stop(self) {
-        self.stopped.store(true, Relaxed);
+        self.stopped.batch_execute("insert into stopped default values").await.unwrap();
         self.tasks.join_all().await;
     }
 }
