@@ -1,6 +1,6 @@
 -- Rights, all in one place. Two roles without login:
---   rowcast_capture  owns the trigger functions and may only add to the outbox: whoever owns a watched table can make
---                    the trigger run code of its own (an output function, say), so its owner must have nothing to take
+--   rowcast_capture  owns the trigger functions and may only add to the outbox: the owner of a watched table can have
+--                    the trigger run the owner's code (an output function, say), so this role must have nothing to take
 --   rowcast_relay    what `rowcast serve` needs. Give it a login: alter role rowcast_relay login password '..';
 --                    or make another role a member of it
 -- PUBLIC has nothing that is of use without the schema: the application's roles need no right on it to write a watched
@@ -41,7 +41,7 @@ begin
   if needed <> '' then
     raise exception 'role % lacks what rowcast needs', current_user
       using errcode = 'insufficient_privilege',
-            hint = 'let a superuser, or whoever installed rowcast in another database of this server, run: '
+            hint = 'let a superuser, or the role that installed rowcast in another database of this server, run: '
               || needed
               || 'Then run it again';
   end if;
@@ -60,8 +60,9 @@ revoke all on all tables in schema rowcast from public;
 revoke all on all sequences in schema rowcast from public;
 revoke execute on all routines in schema rowcast from public;
 
--- What is new here may have been granted to others by whoever installs (alter default privileges ..). What was there
--- before keeps the grants that the DBA has made: rowcast.before are its numbers, none where the printed script runs.
+-- What is new here may have been granted to others by the role that installs (alter default privileges ..). What was
+-- there before keeps the grants that the DBA has made: rowcast.before are its numbers, none where the printed script
+-- runs.
 do $do$
 declare
   before oid[] := coalesce(nullif(current_setting('rowcast.before', true), ''), '{}')::oid[];
@@ -158,8 +159,8 @@ grant execute on function rowcast.serves(),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot),
   rowcast.note_node(text, text, text, text, timestamptz, bigint, float8, pg_snapshot, int) to rowcast_relay;
 
--- What a view calls is called with the rights of whoever reads it. These put texts together, or read which tables are
--- watched with the rights of their owner, and tell no more than the views. Schema rowcast itself stays closed, so a
+-- What a view calls is called with the rights of the role that reads it. These put texts together, or read which tables
+-- are watched with the rights of their owner, and tell no more than the views. Schema rowcast itself stays closed, so a
 -- monitoring role needs USAGE on it, and SELECT on the views that it may see.
 grant execute on function rowcast.bell_mode(),
   rowcast.origin(),
@@ -173,7 +174,7 @@ grant execute on function rowcast.bell_mode(),
 -- own does not tell, and the key of its seal is not in it.
 grant execute on function rowcast.cursor() to public;
 
--- Who may read all of it, for a dump, may read what is new.
+-- A role that may read all of it, for a dump, may read what is new.
 do $do$
 declare
   before oid[] := coalesce(nullif(current_setting('rowcast.before', true), ''), '{}')::oid[];
@@ -199,8 +200,8 @@ begin
   end loop;
 end $do$;
 
--- The function of a user rule runs with the rights of its owner. After a dump was restored that is whoever restored
--- it, and after ALTER TABLE .. OWNER TO the owner of before.
+-- The function of a user rule runs with the rights of its owner. After a dump was restored that is the role that
+-- restored it, and after ALTER TABLE .. OWNER TO the owner of before.
 do $do$
 declare
   rule record;

@@ -1,6 +1,6 @@
 -- Before anything else: whose schema is this? Its owner may replace whatever is in it, and so may the owner of each
--- object. Where that is somebody who was quicker to take the name, what is installed here would run that role's
--- functions with the rights of whoever looks at it next.
+-- object. Where that is a role that was quicker to take the name, what is installed here would run that role's
+-- functions with the rights of the next role that looks at it.
 do $do$
 declare
   is_super bool := (select rolsuper from pg_roles where rolname = current_user);

@@ -1,7 +1,7 @@
--- After everything else: what was made belongs to whoever made it. An event trigger of the database may have given it
--- to another role, as is usual where many people create tables. The functions and views would then run with the rights
--- of that role, which reads neither the outbox nor the sequences, and its members could change what runs as the owners
--- of the watched tables.
+-- After everything else: what was made belongs to the role that made it. An event trigger of the database may have
+-- given it to another role, as is usual where many people create tables. The functions and views would then run with
+-- the rights of that role, which reads neither the outbox nor the sequences, and its members could change what runs as
+-- the owners of the watched tables.
 do $do$
 declare
   superusers oid[] := array(select r.oid from pg_roles r where r.rolsuper);

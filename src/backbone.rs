@@ -1,14 +1,14 @@
 //! The backbone: one Redis Stream that carries the changes from the one node that reads Postgres to all nodes that
-//! serve sockets. Owns the stream, who may write it and who has read how far; knows no socket.
+//! serve sockets. Owns the stream, which node may write to it and how far each has read; knows no socket.
 //!
 //! The path of a change through it: a [`candidate`] becomes the publisher and gives what the source tells, as an
 //! [`entry`] each, to the [`append`]er; a [`follower`] reads the entries, [`merge`] says what of a cut is news to it, and
-//! delivery gets the same events that it would get from the source itself. [`past`] answers those who come back. Who waits for the
-//! present has it read now: [`asked`].
+//! delivery gets the same events that it would get from the source itself. [`past`] answers clients that come back. A
+//! node that waits for the present has it read now: [`asked`].
 //!
-//! An entry carries the position before it and the position after it, as cursors. So whoever reads the stream knows what it has
-//! missed, also when Redis has lost the newest entries, or all of them: a position is a snapshot of Postgres, not a number
-//! in Redis.
+//! An entry carries the position before it and the position after it, as cursors. So a reader of the stream knows what
+//! it has missed, also when Redis has lost the newest entries, or all of them: a position is a snapshot of Postgres,
+//! not a number in Redis.
 
 pub mod append;
 pub mod asked;

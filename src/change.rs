@@ -140,8 +140,8 @@ const UNREADABLE: &str = "\0unreadable";
 const GONE: &str = "\0gone";
 
 impl Update {
-    /// In the place of a change of a channel that cannot be read. It is told among the changes, so that it reaches whoever
-    /// would have been told them: now, from memory, from the stream, from the outbox.
+    /// In the place of a change of a channel that cannot be read. It is told among the changes, so that it reaches each
+    /// client that would have been told them: now, from memory, from the stream, from the outbox.
     pub fn unreadable(channel: Arc<str>) -> Self {
         Self::missing(channel, UNREADABLE)
     }
@@ -255,7 +255,7 @@ pub struct Channel {
 /// From when on something may be seen: what may be seen was changed there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floor {
-    /// what it sees is told to nobody who comes back without having seen all of it
+    /// what it sees is told to no client that comes back without having seen all of it
     pub seen: Snapshot,
     /// the transaction that changed it, which `seen` sees as well
     pub by: u64,
@@ -276,10 +276,10 @@ pub struct Policy {
     /// meant
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bound: Vec<(Box<str>, i16)>,
-    /// who has not seen all that it sees is shown nothing of before
+    /// a client that has not seen all that it sees is shown nothing of before
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floor: Option<Snapshot>,
-    /// whether who wrote is told
+    /// whether clients are told who wrote
     #[serde(default)]
     pub actor: bool,
 }
@@ -396,8 +396,8 @@ impl ValueKind {
     }
 }
 
-/// How a position from which changes follow lies to where the last ones ended. One word with the position, so that nobody can
-/// come in between who is told the position and not the gap.
+/// How a position from which changes follow lies to where the last ones ended. One word with the position, so that no
+/// client can come in between and be told the position without the gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {

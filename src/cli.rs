@@ -1,6 +1,6 @@
 //! The command line. Owns what each command does and prints, a few lines over the library; the words are `grammar`.
 
-/// Prints a line. Whoever has closed the pipe has read enough; what is to be done is done all the same.
+/// Prints a line. A reader that has closed the pipe has read enough; what is to be done is done all the same.
 macro_rules! say {
     ($($text:tt)+) => {{
         use std::io::Write as _;
@@ -50,7 +50,7 @@ pub async fn run(matches: &ArgMatches) -> Result<()> {
     let schema = text(matches, "schema");
     match matches.subcommand() {
         Some(("serve", arguments)) => {
-            // who asked for JSON reads nothing else
+            // an operator who asked for JSON reads nothing else
             let format =
                 text(arguments, "log-format").map(Into::into).or_else(|| std::env::var_os("ROWCAST_LOG_FORMAT"));
             let is_json = format.is_some_and(|format| format == "json");

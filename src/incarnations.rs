@@ -1,5 +1,5 @@
-//! The incarnations of the database server, and which cursors outlive them. Pure: owns the rule; who notes an incarnation and how is
-//! the source's.
+//! The incarnations of the database server, and which cursors outlive them. Pure: owns the rule; how an incarnation is
+//! noted, and by which session, is the source's.
 
 use serde::{Deserialize, Serialize};
 

@@ -189,7 +189,7 @@ impl SourceMetrics {
     }
 
     /// Whether an error of the database is to be told now. An outage is seen in many places, and each of them tries again and
-    /// again: of one kind one line a minute is told, whoever writes it.
+    /// again: of one kind one line a minute is told, whichever place writes it.
     pub(crate) fn tells(&self, kind: Kind) -> bool {
         let mut outage = lock(&self.outage);
         let is_new = outage.is_none_or(|(told, at)| told != kind || at.elapsed() >= Duration::from_secs(60));

@@ -166,8 +166,8 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
 }
 
-/// The first number of an installation's advisory locks, as a positive number: FNV-1a of the name. Whoever else has the
-/// same one costs latency, as anybody does who holds such a lock.
+/// The first number of an installation's advisory locks, as a positive number: FNV-1a of the name. Any other program
+/// with the same one costs latency, as any session does that holds such a lock.
 fn locks(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)) & 0x7fff_ffff
 }

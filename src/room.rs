@@ -1,4 +1,4 @@
-//! Memory in which rows wait for clients that take them slowly. Owns who has how much of it; knows not what waits.
+//! Memory in which rows wait for clients that take them slowly. Owns each asker's part of it; knows not what waits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};

@@ -65,7 +65,7 @@ use crate::web::tls::Tls;
 
 /// Chunks of cuts on their way from the source to the hub. Few: the reader should feel it when delivery is behind.
 const EVENTS: usize = 4;
-/// Requests that wait for the source. Whoever asks beyond that waits in its own task.
+/// Requests that wait for the source. A client that asks beyond that waits in its own task.
 const REQUESTS: usize = 64;
 
 /// A relay reads the present in milliseconds.
@@ -132,7 +132,7 @@ pub async fn run(config: Config, listener: TcpListener, mut shutdown: Shutdown) 
             source.await
         }
     };
-    // one that only says goodbye to whom it told is not the cause
+    // a source that only says goodbye to the task that it told is not the cause
     let outcome = match outcome {
         Ok(()) if !shutdown.has_begun() => {
             let ended = Error::new(Kind::Io, "what tells the changes has ended before the shutdown");

@@ -1,4 +1,4 @@
-//! Shutdown as a level, not an edge: once begun, whoever looks later sees it too. Owns the signal, knows nobody.
+//! Shutdown as a level, not an edge: once begun, a task that looks later sees it too. Owns the signal, knows nobody.
 
 use tokio::sync::watch;
 

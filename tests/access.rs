@@ -472,7 +472,7 @@ async fn a_user_has_so_many_sockets_however_the_token_comes() {
     let mut later = server.socket("/ws").await;
     later.send(&json!({"type": "auth", "token": five}).to_string()).await;
     assert_eq!(later.close_code().await, 4503);
-    // and the other way about: who came by a command counts for who comes by a handshake
+    // and the other way about: a socket that came by a command counts for one that comes by a handshake
     let six = token(json!({"sub": "6"}));
     let mut sockets = Vec::new();
     for _ in 0..2 {

@@ -72,7 +72,7 @@ async fn a_table_that_is_kept_briefly_shortens_the_past_of_no_other() {
     let kept = cursor(&update(&mut events).await);
     an_hour_passes(&db).await;
     assert_eq!(segments(&db).await, "events rowcast.outbox_4, pets rowcast.outbox_0");
-    // who is connected notices nothing, and in memory it is still there
+    // a client that is connected notices nothing, and in memory it is still there
     let mut back = server.socket(&format!("/ws/events?since={event}")).await;
     let told = until_subscribed(&mut back).await;
     assert_eq!((told.len(), &told[3]["recovered"]), (4, &json!(true)), "{told:?}");
@@ -117,7 +117,7 @@ async fn a_relay_that_was_away_for_too_long_tells_a_gap_on_that_channel_alone() 
     let gap = events.message().await;
     assert_eq!((&gap["type"], &gap["reason"]), (&json!("gap"), &json!("retention")), "{gap}");
     assert_eq!(update(&mut events).await["data"]["body"], "kept");
-    // so is who comes back from before, also where memory reaches
+    // so is a client that comes back from before, also where memory reaches
     let mut back = server.socket(&format!("/ws/events?since={event}")).await;
     let told = until_subscribed(&mut back).await;
     assert_eq!((&told[0]["type"], &told[0]["reason"]), (&json!("gap"), &json!("retention")), "{told:?}");

@@ -157,7 +157,7 @@ async fn a_change_of_members_is_told_as_the_rows_that_come_and_go() {
                 let pet = message["data"]["pet_id"].as_i64().unwrap();
                 let last = told.insert(pet, (message["action"].clone(), message["data"]["name"].clone()));
                 assert!(last.is_none(), "each once: {message}");
-                // who has changed a row since, and when, is nothing to somebody who may not see it any more
+                // a user who may not see a row any more is not told who has changed it since, nor when
                 assert_eq!(message["tx"] == "0", matches!(pet, 1 | 6 | 7 | 11 | 12 | 13), "{message}");
             }
         }
@@ -226,7 +226,8 @@ async fn what_cannot_be_told_row_by_row_is_a_gap() {
     server.stop().await.unwrap();
 }
 
-/// Its rows cannot be read meanwhile: the socket waits, others do not, and who unsubscribes is told nothing more.
+/// Its rows cannot be read meanwhile: the socket waits, others do not, and a client that unsubscribes hears nothing
+/// more.
 #[tokio::test]
 async fn a_subscription_that_waits_for_its_rows_can_be_left() {
     let (db, server) = clinics().await;
@@ -405,7 +406,7 @@ async fn every_kind_of_node_knows_the_members_or_says_that_it_does_not() {
     assert_eq!((&refused["code"], &refused["ref"]), (&json!("forbidden"), &json!(1)), "{refused}");
 }
 
-/// Who holds a lock on the members' table keeps nobody else from anything.
+/// A session that holds a lock on the members' table keeps nobody else from anything.
 #[tokio::test]
 async fn members_that_cannot_be_read_now_concern_nobody_else() {
     let (db, server) = clinics().await;
@@ -432,7 +433,8 @@ async fn members_that_cannot_be_read_now_concern_nobody_else() {
     server.stop().await.unwrap();
 }
 
-/// Of a project's row nobody can say whose it is: what all have is read again, and who has the same goes on without a word.
+/// Of a project's row nobody can say whose it is: what all have is read again, and a holder that has the same goes on
+/// without a word.
 #[tokio::test]
 async fn a_row_that_may_be_of_everybody_is_told_to_those_whose_values_it_changes() {
     let db = TestDatabase::new().await;
@@ -884,7 +886,7 @@ async fn so_it_is_on_a_gateway_and_where_connections_are_lost() {
 }
 
 async fn compare_each_cut(db: &TestDatabase, server: &TestServer, steps: i64, with_faults: bool) {
-    // those who are not told where a cut ends have the same in the end
+    // clients that are not told where a cut ends have the same in the end
     let mut plain = Vec::new();
     for user in ["7", "8"] {
         plain.push(server.subscribed_with_rows(&format!("/ws/pets?snapshot=true&token={}", vet(user))).await);

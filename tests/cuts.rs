@@ -227,7 +227,7 @@ async fn one_channel_is_told_the_end_of_each_transaction_with_its_cursor() {
             (&json!("subscribed"), &json!(true), &json!(0))
         );
     }
-    // who asks later, and for a second channel
+    // a client that asks later, and for a second channel
     let mut socket = server.subscribed("/ws/pets").await;
     socket.send(r#"{"type":"cuts"}"#).await;
     assert_eq!(socket.message().await["type"], "cut");

@@ -1,5 +1,5 @@
-//! The life of a table: whoever alters, exchanges or drops it, subscribers are right or told `gap`, and `rowcast.watched`
-//! says what to do; its remedy works when it is pasted.
+//! The life of a table: whichever session alters, exchanges or drops it, subscribers are right or told `gap`, and
+//! `rowcast.watched` says what to do; its remedy works when it is pasted.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -122,8 +122,9 @@ async fn a_column_that_the_relay_may_not_read_is_said_with_the_remedy() {
     assert_eq!(drift(&db, "pets").await.0, "none");
 }
 
-/// Beside an excluded column the relay reads by column. Who asks for the rows while nobody has granted the new one gets it all
-/// the same, as changes have it at once; an open page loads it; and what is said to be wrong is wrong no more.
+/// Beside an excluded column the relay reads by column. A client that asks for the rows while nobody has granted the
+/// new one gets it all the same, as changes have it at once; an open page loads it; and what is said to be wrong is
+/// wrong no more.
 #[tokio::test]
 async fn a_column_that_is_added_beside_an_excluded_one_is_in_snapshots_at_once() {
     let db = TestDatabase::new().await;
@@ -240,7 +241,7 @@ async fn a_page_that_is_open_while_a_column_is_retyped_loads_again() {
     db.run("alter table job alter price type int using price * 100").await;
     assert_eq!(open.gap().await, "policy");
     let mut away = server.socket(&format!("/ws/job?since={place}")).await;
-    assert_eq!(away.gap().await, "policy", "also who was away");
+    assert_eq!(away.gap().await, "policy", "also a client that was away");
     server.stop().await.unwrap();
 }
 

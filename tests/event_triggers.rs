@@ -142,7 +142,7 @@ async fn an_event_trigger_that_fails_is_named_with_what_helps() {
     migrated(&db).await.unwrap();
 }
 
-/// Whoever is no superuser counts on the roles of which it is a member, and what is made anew is not theirs all the same.
+/// A role that is no superuser counts on the roles that it is in; what is made anew is not theirs all the same.
 #[tokio::test]
 async fn an_update_by_a_role_without_superuser_takes_back_what_is_given_away() {
     let db = TestDatabase::empty().await;

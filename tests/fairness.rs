@@ -66,7 +66,7 @@ async fn distinct_filters_that_nobody_reads_stay_within_the_budget() {
         );
         db.run(&rows).await;
         for n in 1..=1000 {
-            assert_eq!(reader.message().await["data"]["id"], cut * 1000 + n, "who reads hears everything");
+            assert_eq!(reader.message().await["data"]["id"], cut * 1000 + n, "a client that reads hears everything");
         }
         most = most.max(server.resident() - before);
     }
@@ -406,7 +406,7 @@ async fn commands_of_a_stream_are_bounded_as_on_a_socket() {
     let server = Process::serve(&db.url, 0, &["--jwt-secret", SECRET]).await;
     let long = format!("{}\n", json!({"type": "subscribe", "channel": "pets", "ref": "x".repeat(70_000)}));
     let mut stranger = commands(&server, &long, None).await;
-    assert_eq!(status_of(&mut stranger).await, 413, "who has brought no token says less");
+    assert_eq!(status_of(&mut stranger).await, 413, "a client that has brought no token says less");
     let mut member = commands(&server, &long, Some(&token(json!({"sub": "1"})))).await;
     assert_eq!(status_of(&mut member).await, 200);
 }

@@ -1,4 +1,4 @@
-//! Filters and columns: who asks for a part of a channel gets that part, live, in a snapshot and after coming back.
+//! Filters and columns: a client that asks for a part of a channel gets it, live, in a snapshot and after coming back.
 
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn a_row_is_told_to_those_whose_filter_it_satisfies_and_as_it_crosses() {
     assert_eq!(
         actions,
         ["created", "created", "updated", "updated", "updated", "deleted", "deleted", "truncated"],
-        "who asks for nothing is told of everything, and of no crossing"
+        "a client that asks for nothing is told of everything, and of no crossing"
     );
     server.stop().await.unwrap();
 }

@@ -137,7 +137,7 @@ async fn an_exclusion_reaches_memory(exclude: &str) {
         (1.into(), 1.into())
     );
     db.run(exclude).await;
-    // who is there loads again, and goes on without the column
+    // a client that is there loads again, and goes on without the column
     assert!(is_gap(&open.message().await, "policy"));
     assert!(is_gap(&user.message().await, "policy"));
     db.run("update dc set b = 'd'").await;
@@ -385,7 +385,7 @@ async fn a_cursor_that_no_server_gave_out_is_refused() {
     for good in [given, inside] {
         assert_eq!(told(&server, &format!("/ws/dc?since={good}")).await.last().unwrap()["recovered"], true, "{good}");
     }
-    // and who has the key reaches nothing from before the floor
+    // and a client that has the key reaches nothing from before the floor
     let key: Vec<u8> = db.client.query_one("select cursor_key from rowcast.installation", &[]).await.unwrap().get(0);
     db.run(EXCLUDE).await;
     assert!(is_gap(&open.message().await, "policy"));
@@ -470,7 +470,7 @@ async fn a_notification_shows_what_a_policy_shows_of_the_row() {
     }
     assert_eq!(seen(&banned.message().await), expected[3], "without a policy no row is told");
     for ssn in ["SSN-123", "SSN-999"] {
-        assert_eq!(vet.message().await["data"]["ssn"], ssn, "who sees the whole row");
+        assert_eq!(vet.message().await["data"]["ssn"], ssn, "a role that sees the whole row");
     }
     let replay = told(&server, &as_role(&format!("/ws/user/7?since={before}"), "owner")).await;
     assert_eq!(replay.iter().take(4).map(seen).collect::<Vec<_>>(), expected, "from memory");

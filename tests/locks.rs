@@ -1,4 +1,4 @@
-//! Locks that somebody holds: whom they keep waiting, for how long, and what he is told.
+//! Locks that a session holds: what waits for them, for how long, and what it is told.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -164,7 +164,7 @@ async fn a_change_that_needs_channels_which_cannot_be_read_is_a_gap_of_its_own_c
     }
     db.run("insert into pets values (4)").await;
     assert_eq!(pets.message().await["data"]["id"], 4);
-    // who was away meanwhile hears of it too
+    // a client that was away meanwhile hears of it too
     let mut back = server.socket(&format!("/ws/pets?since={}", first["cursor"].as_str().unwrap())).await;
     assert_eq!(back.gap().await, "unreadable");
     assert_eq!(server.status().await["source"]["reconnects"], 0);

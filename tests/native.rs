@@ -140,7 +140,7 @@ async fn capture_changes_hands_while_writers_write() {
     let language = "select string_agg(distinct l.lanname, ',') from pg_proc p join pg_language l on l.oid = p.prolang
                     where p.oid in ('rowcast.capture()'::regprocedure, 'rowcast.capture_brief()'::regprocedure)";
     assert_eq!(db.text(language).await, "c");
-    // an update of rowcast leaves it to the operator, whoever migrates
+    // an update of rowcast leaves it to the operator, whichever role migrates
     install::migrate(&mut db.another_client().await).await.unwrap();
     assert_eq!(db.text(language).await, "c");
 }

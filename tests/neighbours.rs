@@ -219,7 +219,7 @@ async fn the_configuration_is_printed_and_leads_to_the_same_one() {
     assert_eq!(other.text(state).await, db.text(state).await);
 }
 
-/// Whoever restores runs what is printed: what is a comment there is one in all its lines.
+/// An operator who restores runs what is printed: what is a comment there is one in all its lines.
 #[tokio::test]
 async fn what_cannot_be_stated_again_is_a_comment_in_all_its_lines() {
     let db = TestDatabase::new().await;

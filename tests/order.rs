@@ -1,5 +1,5 @@
-//! Order: whoever applies what comes, one message after the other, ends with the rows of the table, whatever triggers,
-//! cascades, exchanges of keys and moves between partitions ran inside the transaction.
+//! Order: a client that applies what comes, one message after the other, ends with the rows of the table, whatever
+//! triggers, cascades, exchanges of keys and moves between partitions ran inside the transaction.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -116,7 +116,7 @@ fn shown_row(row: &Value) -> String {
     serde_json::to_string(&columns).unwrap()
 }
 
-/// What was captured of the last transaction, for whoever has to find out why.
+/// What was captured of the last transaction, for a developer who has to find out why.
 async fn last_captured(db: &TestDatabase) -> String {
     db.text(
         "select string_agg(format('%s %s %s %s > %s', id, command, op, old, new), e'\\n' order by id)
@@ -125,7 +125,7 @@ async fn last_captured(db: &TestDatabase) -> String {
     .await
 }
 
-/// Runs a transaction before a client's eyes, and looks whether he ends with the table; from the outbox as well.
+/// Runs a transaction before a client's eyes, and looks whether it ends with the table; from the outbox as well.
 async fn assert_followed(schema: &str, key: &[&'static str], transactions: &[&str]) {
     let db = TestDatabase::new().await;
     db.run(schema).await;
@@ -147,7 +147,7 @@ async fn assert_followed(schema: &str, key: &[&'static str], transactions: &[&st
         copy.catch_up(&db).await;
         let table = rows_of(&db, "t", &copy).await;
         assert_eq!(copy.shown(), table, "{sql}");
-        // who was away meanwhile; memory has forgotten it
+        // a client that was away meanwhile; memory has forgotten it
         db.run("select rowcast.publish('t', 'much', jsonb_build_object('x', repeat('x', 70000)))").await;
         copy.catch_up(&db).await;
         later.socket = server.socket(&format!("/ws/t?since={left}")).await;

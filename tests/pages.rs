@@ -305,7 +305,7 @@ async fn a_page_shows_what_the_policy_shows() {
     server.stop().await.unwrap();
 }
 
-/// DDL that takes a moment: whoever asked asks again, and nothing ends.
+/// DDL that takes a moment: a client that asked asks again, and nothing ends.
 #[tokio::test]
 async fn a_page_of_a_table_that_is_locked_can_be_asked_for_again() {
     let db = TestDatabase::new().await;
@@ -609,7 +609,7 @@ fn count(metrics: &str, sample: &str) -> u64 {
     line.and_then(|rest| rest.trim().parse().ok()).unwrap_or_else(|| panic!("no {sample} in {metrics}"))
 }
 
-/// Each client has the rows of a cursor, and all that came since: whoever read them.
+/// Each client has the rows of a cursor, and all that came since, for whichever client they were read.
 #[tokio::test]
 async fn two_hundred_who_ask_for_the_same_cost_the_database_a_page_a_second() {
     let db = TestDatabase::new().await;
@@ -670,7 +670,7 @@ async fn two_hundred_who_ask_for_the_same_cost_the_database_a_page_a_second() {
     db.run("insert into pets values (1000, 1000)").await;
     let table = db.text("select json_agg(p order by pet_id) from pets p").await;
     let table: Value = serde_json::from_str(&table).unwrap();
-    // whoever has the page alone goes on from its cursor
+    // a client that has the page alone goes on from its cursor
     for (cursor, page) in &pages {
         let mut shown = Shown::default();
         page.as_array().unwrap().iter().for_each(|row| shown.row(row));
@@ -939,7 +939,7 @@ async fn a_client_that_asks_and_hangs_up_keeps_no_backend_busy() {
     server.stop().await.unwrap();
 }
 
-/// Somebody who holds a table, so that pages of it wait, for a second at most.
+/// A session that holds a table, so that pages of it wait, for a second at most.
 struct Holder(tokio_postgres::Client);
 
 impl Holder {

@@ -160,7 +160,7 @@ async fn a_row_that_cannot_be_read_is_a_gap_of_its_channel_and_stops_nobody() {
     assert_eq!(gaps(&until(&mut rooms, "id", 2).await), [""; 0]);
     let metrics = server.get("/metrics").await.1;
     assert!(metrics.contains("rowcast_gaps_total{reason=\"unreadable\"} 1"), "{metrics}");
-    // who was away is told as well: from memory, and from the outbox
+    // a client that was away is told as well: from memory, and from the outbox
     assert_eq!(gaps(&resumed(&server, &format!("/ws/pets?since={left_pets}")).await), ["unreadable"]);
     server.stop().await.unwrap();
     let server = TestServer::start_with(&db.url, &[("history-bytes", "65536")]);

@@ -1,4 +1,4 @@
-//! Relay: whatever commits arrives, once and in order, whoever writes it and whatever breaks.
+//! Relay: whatever commits arrives, once and in order, whichever session writes it and whatever breaks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -508,7 +508,7 @@ async fn a_host_that_is_gone_without_a_word_does_not_hide_the_next_one() {
     hole.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     hole.listen(0).unwrap();
     let address = hole.local_addr().unwrap().as_socket().unwrap();
-    // a queue that is full passes over who comes
+    // a queue that is full passes over a client that comes
     let mut queue = Vec::new();
     while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200)) {
         queue.push(stream);

@@ -24,7 +24,7 @@ const PAGE: &str = "select rowcast.cursor(), coalesce(json_object_agg(id, v), '{
 const SLOW_PAGE: &str = "select rowcast.cursor(), (select coalesce(json_object_agg(id, v), '{}')::text from orders)
     from pg_sleep(0.02)";
 
-/// Rows as somebody has them.
+/// Rows as a client has them.
 type Rows = BTreeMap<i64, i64>;
 
 fn rows_of(text: &str) -> Rows {
@@ -82,7 +82,8 @@ async fn seal(db: &TestDatabase, schema: &str) -> Seal {
     Seal::new(db.client.query_one(&key, &[]).await.unwrap().get(0))
 }
 
-/// Whoever renders a page while others write, and goes on from it, has the table in the end; and is told nothing that the page has.
+/// A client with a page that was rendered while others wrote goes on from it, and has the table in the end; it is told
+/// nothing that the page has.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_and_what_follows_its_cursor_are_the_table() {
     let db = TestDatabase::new().await;
@@ -317,7 +318,7 @@ async fn a_cursor_of_the_database_is_good_for_every_right_and_shows_none_more() 
     let mut socket = server.socket(&format!("/ws?token={}", token("stranger"))).await;
     socket.send(&json!({"type": "subscribe", "channel": "orders", "since": cursor}).to_string()).await;
     assert_eq!(socket.message().await["code"], "forbidden");
-    // one who sees other rows now
+    // one that sees other rows now
     db.run("select rowcast.allow('orders', 'clerk', 'id=gt.10')").await;
     let mut watching = server.socket(&format!("/ws/orders?token={clerk}")).await;
     while watching.message().await["type"] != "subscribed" {}
@@ -437,7 +438,7 @@ impl Own {
     }
 }
 
-/// What somebody is answered that comes with a cursor: the reason of the `gap`, or nothing.
+/// What a client is answered that comes with a cursor: the reason of the `gap`, or nothing.
 async fn answer(server: &TestServer, cursor: &str) -> Option<String> {
     let mut socket = server.socket(&format!("/ws/orders?since={cursor}")).await;
     let mut gap = None;

@@ -86,7 +86,7 @@ async fn the_owner_of_a_database_can_dump_it_once_he_is_given_what_is_printed() 
     db.run(remedy).await;
     let dump = dumped(&db, &theirs, &[]).await.unwrap().expect("with the rights that are printed");
     assert!(dump.contains("CREATE TABLE rowcast.outbox"));
-    // a table of a later version is one that he may read as well
+    // a table of a later version is one that this role may read as well
     db.run(
         "drop table rowcast.tally cascade; delete from rowcast.schema_history where version = 5;
             alter table rowcast.installation drop column tallied, drop column tallied_at; alter table rowcast.node drop column unread cascade",

@@ -1,4 +1,5 @@
-//! Resume: nothing lost and nothing twice for whoever comes back, wherever it left off and whatever happened meanwhile.
+//! Resume: nothing lost and nothing twice for a client that comes back, wherever it left off and whatever happened
+//! meanwhile.
 
 use std::net::SocketAddr;
 
@@ -56,7 +57,7 @@ async fn who_comes_back_gets_what_was_missed_and_then_the_stream() {
     db.run("insert into pets values (1, 5, 'Luna')").await;
     let left = cursor(&socket.message().await);
     db.run("insert into pets values (2, 5, 'Nala'); insert into pets values (3, 6, 'Milo')").await;
-    // what is not read yet when somebody comes back is no replay, it comes as the stream
+    // what is not read yet when a client comes back is no replay, it comes as the stream
     assert_eq!(pet_ids(&[socket.message().await, socket.message().await]), [2, 3]);
     drop(socket);
     let (mut socket, missed, subscribed) = resumed(&server, &left).await;
@@ -376,7 +377,7 @@ async fn what_was_pruned_is_a_gap_and_what_was_kept_is_not() {
     db.run(CLOSED_LONG_AGO).await;
     db.pruned("segment 0 is emptied").await;
     open.batch_execute("commit").await.unwrap();
-    assert_eq!(socket.message().await["data"]["pet_id"], 3, "who is connected notices nothing");
+    assert_eq!(socket.message().await["data"]["pet_id"], 3, "a client that is connected notices nothing");
     // this process still has it in memory; one that starts now has neither
     let (_, missed, _) = resumed(&server, &old).await;
     assert_eq!(pet_ids(&missed), [2, 3, 4], "one cut, by id");

@@ -106,7 +106,7 @@ async fn an_event_stream_follows_and_comes_back() {
     for (path, status) in [("/sse/cats", 404), ("/sse/", 404), ("/sse/pets?filter=a", 400), ("/sse/pets?x=1", 400)] {
         assert_eq!(Events::open(&server, path, None).await.status, status, "{path}");
     }
-    // whoever goes gives everything back
+    // a client that goes gives everything back
     drop((back, told, watching));
     let gone = async { while server.status().await["connections"] != 0 {} };
     timeout(PATIENCE, gone).await.expect("no connection is left");

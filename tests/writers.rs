@@ -1,4 +1,4 @@
-//! Capture of everything SQL can do: whoever writes, however.
+//! Capture of everything SQL can do: whichever session writes, however.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -61,7 +61,7 @@ document.addEventListener("click", async ({ target }) => {
 
 const address = new URL(location.href);
 let token = address.searchParams.get("token") ?? sessionStorage.getItem("token");
-// in the address a token is seen by whoever looks on, and kept in the history
+// in the address a token is seen by anybody who looks on, and kept in the history
 address.searchParams.delete("token");
 history.replaceState(null, "", address);
 

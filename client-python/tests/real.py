@@ -363,7 +363,7 @@ async def example_of_the_readme_runs(stage: Stage) -> None:
         first = await asyncio.wait_for(program.stdout.readline(), WITHIN)
         same(True, b"new or changed" in first)
         printed, number = b"", 8000
-        while b"created {" not in printed:  # whoever has just subscribed says so to nobody
+        while b"created {" not in printed:  # a program that has just subscribed says so to nobody
             number += 1
             await stage.sql(f"insert into pets values ({number}, 7, 'Kim')")
             printed += await asyncio.wait_for(program.stdout.readline(), WITHIN)

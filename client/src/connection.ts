@@ -15,7 +15,7 @@ export const PING_AFTER = 30_000;
 export const ANSWER_WITHIN = 5_000;
 /** A socket that does not open within this time is given up. */
 export const OPEN_WITHIN = 15_000;
-/** A token's function may wait for somebody who signs in. */
+/** A token's function may wait for a user who signs in. */
 export const TOKEN_WITHIN = 300_000;
 
 /** A channel that was there, and is not, may be there again: a table is taken out and watched anew. It is asked for so often. */
@@ -64,7 +64,7 @@ interface Sync {
 /** Counts those of all connections. */
 let syncs = 0;
 
-/** Who holds the connections. */
+/** The client that holds the connections. */
 export interface Host {
   /** where the paths of sockets begin, such as `wss://example.com` */
   readonly base: string;
@@ -158,7 +158,7 @@ export class Connection {
     this.#leave(subscription);
     this.#subscriptions.delete(subscription.id);
     this.#host.changed();
-    // whoever subscribes in its place before this turn ends finds the socket open
+    // a caller that subscribes in its place before this turn ends finds the socket open
     queueMicrotask(() => {
       if (this.#subscriptions.size > 0) return this.#cutAgain();
       // nothing is shown that could be behind
@@ -200,7 +200,7 @@ export class Connection {
 
   /** Ends everything that it carries. */
   close(error?: RowcastError): void {
-    // first: whoever subscribes again when told of the end needs another connection
+    // first: a caller that subscribes again when told of the end needs another connection
     this.#host.forget(this);
     this.#drop();
     if (this.#probe) this.#probe.onopen = this.#probe.onclose = null;

@@ -2,8 +2,9 @@
 const OF_A_TOKEN = ["exp", "iat", "nbf", "jti"];
 
 /**
- * Names those who may share a socket: they ask the same server, and their tokens say the same of them. Of a token that cannot
- * be read nothing is known, so its holder shares with nobody. The server checks the token of the one that opens the socket.
+ * Names the tabs that may share a socket: they ask the same server, and their tokens say the same of them. Of a token
+ * that cannot be read nothing is known, so its holder shares with nobody. The server checks the token of the one that
+ * opens the socket.
  */
 export function groupOf(url: string, protocols: readonly string[]): string | undefined {
   const token = protocols.find((each) => each.startsWith("bearer."))?.slice("bearer.".length);

@@ -292,7 +292,7 @@ export class Leader {
     }
   }
 
-  /** Whoever was told nothing since the last cut shows what it was. */
+  /** A member that was told nothing since the last cut shows the same as then. */
   #cut(text: string): void {
     for (const id of this.#told) this.#say(id, text);
     this.#told.clear();

@@ -1,6 +1,6 @@
 import { idOf, type Message, type Subscribed } from "./messages.js";
 
-/** So many messages of a user's channel are kept for those who join it. */
+/** So many messages of a user's channel are kept for readers that join it. */
 const KEPT = 1_000;
 
 /** What the server says, as it came; without `text` something is said in its place. */
@@ -43,7 +43,7 @@ export class Route {
     this.#start = since;
   }
 
-  /** Whoever is told of an error. */
+  /** All readers that are told of an error. */
   get all(): readonly Reader[] {
     return [...this.readers, ...this.#early];
   }

@@ -46,7 +46,7 @@ export class RowWindow<Row = any> implements Shown<Row> {
   readonly #listeners = { change: new Set<(event: any) => void>(), error: new Set<(event: any) => void>() };
   /** what was shown when its listeners were told last */
   #told = new Map<Key, Row>();
-  /** those who wait for rows */
+  /** the callers that wait for rows */
   #waiting: Waiting | undefined = waiting();
   #isOver = false;
 
@@ -154,7 +154,7 @@ export class RowWindow<Row = any> implements Shown<Row> {
     if (page) this.#subscription.ask(page);
   }
 
-  /** Whoever waits is told before the listeners, as `ready` of a collection is. */
+  /** A caller that waits is told before the listeners, as `ready` of a collection is. */
   #tell(isOther: boolean): void {
     if (!this.isLoading) {
       this.#waiting?.resolve();

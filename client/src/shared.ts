@@ -121,7 +121,7 @@ class Shared<View> {
     if (isLast) this.#ended();
   }
 
-  /** Whoever comes next finds something new, and not what is followed no longer. */
+  /** The next subscriber finds something new, and not what is followed no longer. */
   #ended(): void {
     this.#isOver = true;
     if (this.#subscribers.size === 0) this.#close();

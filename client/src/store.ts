@@ -73,7 +73,7 @@ function follow<Row>(collection: Collection<Row>, changed: (isLast?: boolean) =>
   let view: View<Row> = EMPTY;
   let version = 0;
 
-  /** Also before its own listeners are told: whoever hears of another collection reads the same moment here. */
+  /** Also before its own listeners are told: a listener of another collection reads the same moment here. */
   function get(): View<Row> {
     if (version !== collection.version) {
       version = collection.version;

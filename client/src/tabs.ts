@@ -17,7 +17,7 @@ const CONNECTING = 0;
 const OPEN = 1;
 const CLOSED = 3;
 
-/** A group has so many sockets at most. Who cannot share the last one has a socket that is not shared. */
+/** A group has so many sockets at most. A tab that cannot share the last one has a socket that is not shared. */
 const MOST = 3;
 
 /** Of a group, which of its sockets this page tries next, where that is not the first one. */
@@ -69,7 +69,7 @@ export class SharedSocket implements Socket {
     this.#releases.push(
       () => clearInterval(timer),
       onLeave(() => this.#end(1001, "the page goes away")),
-      // whoever leads learns from it that this one is gone, however it goes
+      // the tab that leads learns from it that this one is gone, however it goes
       hold(
         this.#id,
         () => this.#all.post({ kind: "hello", from: this.#id }),
@@ -99,7 +99,7 @@ export class SharedSocket implements Socket {
     this.#leave();
   }
 
-  /** Leads as soon as nobody else does, or instead of whoever does. Returns what ends waiting for that. */
+  /** Leads as soon as no other tab does, or instead of the one that does. Returns what ends waiting for that. */
   #lead(isForced: boolean): () => void {
     const gone = new AbortController();
     const options = isForced ? { steal: true } : { signal: gone.signal };
@@ -176,7 +176,7 @@ export class SharedSocket implements Socket {
 
 /**
  * Where the places of subscriptions outlive a page with several tabs. A tab goes on where it was itself; a new one where the
- * tab that was told last is. `user` keeps apart those who share a browser.
+ * tab that was told last is. `user` keeps apart the users who share a browser.
  */
 export function tabStorage(user: string | number = ""): CursorStorage {
   const own = (key: string): string => `${key} ${user}`;

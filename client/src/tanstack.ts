@@ -168,7 +168,7 @@ export function rowcastCollectionOptions<
   } as any;
 }
 
-/** The transactions whose rows have come, and who waits for one. */
+/** The transactions whose rows have come, and the callers that wait for one. */
 class Transactions {
   readonly #seen = new Set<string>();
   readonly #waiting = new Map<string, Set<() => void>>();
@@ -324,7 +324,7 @@ class Rows<Row extends object> {
       for (const key of this.#unsaid) this.#changed.add(key);
       this.#write();
     });
-    ready.catch(() => {}); // whoever asked is told
+    ready.catch(() => {}); // the caller is told
     const subset: Subset<Row> = { name, collection, ready, users: 1 };
     this.#subsets.set(name, subset);
     return subset;

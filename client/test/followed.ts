@@ -147,7 +147,7 @@ export async function follow(server: Server, client: Client<Tables>) {
     areRight(seer);
   }
 
-  /** Each cut is what one of these saw then; who came later in the list is not followed by one who came earlier. */
+  /** Each cut is what one of these saw then; one later in the list is not followed by an earlier one. */
   function compare(least: number, seers: readonly Seer[] = ["everybody"]) {
     const past = new Map<string, { ids: number[]; count: number }>();
     const last = Math.max(...seen.map(({ n }) => n));

@@ -1,4 +1,4 @@
-/** What came and who waits for it. */
+/** What came, and the callers that wait for it. */
 export class Queue<T> {
   #values: T[] = [];
   #waiting: ((value: T) => void)[] = [];

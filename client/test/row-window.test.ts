@@ -151,7 +151,7 @@ test("rows that are held already are shown at once when more are loaded, and no 
   expect(ids(window)).toEqual([100, 99, 98, 97, 96, 95]);
   expect(events.at(-1)).toMatchObject({ set: [97, 96, 95], removed: [] });
   const more = window.loadMore(10);
-  expect(window.loadMore(50)).toBeInstanceOf(Promise); // whoever scrolls calls often
+  expect(window.loadMore(50)).toBeInstanceOf(Promise); // a user who scrolls calls often
   expect(ids(window)).toHaveLength(13);
   expect(window.isLoading).toBe(true);
   const first = await socket.command();

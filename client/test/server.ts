@@ -135,7 +135,7 @@ export class Server {
     return (await fetch(`${this.url}/websocket/status`)).json() as Promise<any>;
   }
 
-  /** Empties pets and inserts pets 1 to `count`. Returns when the server has told it: whoever comes now is not told. */
+  /** Empties pets and inserts pets 1 to `count`. Returns when the server has told it: a new client is not told. */
   async refill(count: number, token?: string): Promise<void> {
     const socket = new WebSocket(`${this.url.replace("http", "ws")}/ws/pets`, subprotocols(token));
     const told = new Promise<void>((resolve) => {
@@ -155,7 +155,7 @@ export class Server {
     return JSON.parse(this.sql(`select coalesce(json_agg(p order by pet_id), '[]') from pets p where ${where}`));
   }
 
-  /** Inserts a pet. Whoever was told of it was told of all that came before. */
+  /** Inserts a pet. A client that was told of it was told of all that came before. */
   mark(): void {
     this.sql("insert into pets select 1 + coalesce(max(pet_id), 0) from pets");
   }
@@ -219,7 +219,7 @@ export class Server {
   async #begin(): Promise<void> {
     const data = join(this.#folder, "data");
     if (this.#owner) chownSync(this.#folder, this.#owner.uid, this.#owner.gid);
-    // the sockets of Postgres are reached by whoever runs the tests
+    // the sockets of Postgres are reached by the user that runs the tests
     chmodSync(this.#folder, 0o755);
     const initdb = ["-D", data, "-U", "test", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"];
     execFileSync(join(this.#programs, "initdb"), initdb, { ...this.#owner, cwd: this.#folder, stdio: "pipe" });

@@ -1,5 +1,5 @@
-//! An entry of the stream, whoever wrote it: it is refused, or means what is written of it again; and a cut is taken or
-//! not, wherever the node is.
+//! An entry of the stream, whatever wrote it: it is refused, or means what is written of it again; and a cut is taken
+//! or not, wherever the node is.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,7 +1,7 @@
 -- rowcast.capture_pinned(op, old row, new row, its table, the watched root, excluded attnums, excluded names, allowed
 -- attnums) -> table(old json, new json)
 -- Both images of a change under the server's default output settings, so that the same row gives the same JSON
--- whoever writes it. A function of its own because SET clauses cost 3 microseconds a row: only writers whose
+-- whichever session writes it. A function of its own because SET clauses cost 3 microseconds a row: only writers whose
 -- settings deviate pay them.
 create or replace function rowcast.capture_pinned(
   op "char",

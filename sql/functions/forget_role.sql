@@ -9,7 +9,7 @@ begin
   if role in ('rowcast_capture', 'rowcast_relay')
      or not exists (select from pg_namespace n, aclexplode(n.nspacl) a
                      where n.nspname = 'rowcast' and a.grantee = whose and n.nspowner <> whose)
-     -- whoever may call or read something there was given it by the DBA
+     -- a role that may call or read something there was given the right by the DBA
      or exists (select from pg_proc p, aclexplode(p.proacl) a
                  where p.pronamespace = 'rowcast'::regnamespace and a.grantee = whose and p.proowner <> whose)
      or exists (select from pg_class c, aclexplode(c.relacl) a

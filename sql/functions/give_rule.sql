@@ -1,5 +1,5 @@
 -- rowcast.give_rule(function of a user rule, owner) -> void
--- Gives it to the table's owner, with whose rights the rule reads. Nothing is left to whoever had it before.
+-- Gives it to the table's owner, with whose rights the rule reads. Nothing is left to the role that had it before.
 create or replace function rowcast.give_rule(rule regprocedure, owner name) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare

@@ -1,9 +1,9 @@
 -- rowcast.grant_added(target) -> boolean, whether the relay may read all columns that its changes carry
 -- Of a table with excluded columns the relay's right to read is by column, and a column that is added later has none:
--- a relay calls it before it reads rows, and each ten seconds, with the rights of whoever installed rowcast. Such a
--- column is in changes at once, so nothing is shown that was not. Where the DBA took the right to read away altogether
--- it stays so. No lock is waited for: ACCESS SHARE keeps a concurrent ALTER TABLE from failing because two state a
--- column at once.
+-- a relay calls it before it reads rows, and each ten seconds, with the rights of the role that installed rowcast. Such
+-- a column is in changes at once, so nothing is shown that was not. Where the DBA took the right to read away
+-- altogether it stays so. No lock is waited for: ACCESS SHARE keeps a concurrent ALTER TABLE from failing because two
+-- state a column at once.
 -- tables touched: none, but for the rights of target
 create or replace function rowcast.grant_added(target regclass) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

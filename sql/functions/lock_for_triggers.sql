@@ -3,8 +3,8 @@
 -- everybody else queue behind it, so none may wait long. Gives up after about ten seconds. CREATE TRIGGER keeps
 -- writers out, DROP TRIGGER readers too: so where there are triggers of ours, that lock is taken at once.
 --
--- A transaction that has such a lock on another table already gives up after the first try: whoever uses that table
--- would wait as well.
+-- A transaction that has such a lock on another table already gives up after the first try: sessions that use that
+-- table would wait as well.
 create or replace function rowcast.lock_for_triggers(target regclass) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
@@ -33,7 +33,7 @@ begin
                       'already',
         target, rowcast.holders(target, true), held
         using errcode = 'lock_not_available',
-              hint = 'one table in a transaction: whoever uses the locked one would wait as well. To unwatch '
+              hint = 'one table in a transaction: sessions that use the locked one would wait as well. To unwatch '
                      'all: call rowcast.unwatch_all();';
     elsif attempts >= 25 then
       raise exception 'cannot change the triggers of table %: it stayed locked for ten seconds, by %',

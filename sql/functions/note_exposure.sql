@@ -1,5 +1,5 @@
 -- rowcast.note_exposure() -> trigger, BEFORE INSERT OR UPDATE of rowcast.channel
--- What may be seen of a channel changes with its row, whoever writes it. So here, and nowhere else:
+-- What may be seen of a channel changes with its row, whichever session writes it. So here, and nowhere else:
 --   * the floor rises with every change but that of a label and a shorter list of excluded columns, and with a channel
 --     that is new: another table may have had its name;
 --   * the names of excluded columns are kept, also when such a column is renamed or dropped: older rows have them, and

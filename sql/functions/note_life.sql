@@ -4,8 +4,8 @@
 -- After one, cursors of earlier lives are good up to the last durable position that was noted and survived: a row that
 -- survived every crash since proves that everything before the position in it did as well, however many crashes nobody
 -- saw. A database that was restored from a dump has changes of transactions that its own server has not begun: they
--- would be read as new again and again. They are emptied out, and whoever held a cursor of theirs begins anew. A crash
--- empties the application's unlogged tables: their channels are told `gap`.
+-- would be read as new again and again. They are emptied out, and a client that held a cursor of theirs begins anew. A
+-- crash empties the application's unlogged tables: their channels are told `gap`.
 -- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also
 -- rowcast.outbox_0..5, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)

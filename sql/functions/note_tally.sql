@@ -32,7 +32,7 @@ begin
   exception when lock_not_available then
     return;  -- another relay counts
   end;
-  -- partitions are found in pg_inherits: pg_partition_tree opens each, and would wait for whoever has locked one
+  -- partitions are found in pg_inherits: pg_partition_tree opens each, and would wait for a session that has locked one
   select jsonb_object_agg(c.id, jsonb_build_array(n.written, n.living, n.estimated, n.parts)) into counts
     from rowcast.channel c
    cross join lateral (

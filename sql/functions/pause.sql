@@ -10,7 +10,7 @@ language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   before text := current_setting('lock_timeout');
 begin
-  -- at once, whoever holds the lock; and once more under it, as rowcast.prune may have set the state meanwhile
+  -- at once, whichever session holds the lock; once more under it, as rowcast.prune may have set the state meanwhile
   perform setval('rowcast.capture_state', last_value % 3 + 6) from rowcast.capture_state;
   perform setval('rowcast.capture_state_brief', last_value % 3 + 6) from rowcast.capture_state_brief;
   perform from rowcast.installation for update;
@@ -23,8 +23,8 @@ begin
            order by number / 3, opened_at desc) current;
   insert into rowcast.setting (name, value)
     values ('paused', clock_timestamp()::text) on conflict on constraint setting_pkey do nothing;
-  -- who is a member is not known from now on. A hint: relays look each ten seconds, and an outbox that cannot be
-  -- written is a reason for a pause, not against it
+  -- which users are members is not known from now on. A hint: relays look each ten seconds, and an outbox that cannot
+  -- be written is a reason for a pause, not against it
   begin
     perform set_config('lock_timeout', '200ms', true);
     perform rowcast.tell_policy('');

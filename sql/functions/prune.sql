@@ -3,9 +3,10 @@
 -- time: TRUNCATE, never DELETE. `rowcast serve` calls it each minute; calling it more often does no harm.
 --
 -- The three segments take turns. New rows go to the segment that was opened last. After half of the retention (or a
--- third of the size) the next one is opened, if it is empty. A segment that takes no new rows is closed: once nobody
--- who wrote to it is left, a snapshot is kept that sees all of it. When that is older than the retention, the segment
--- is emptied, and the snapshot becomes the floor: a cursor that does not see all the floor sees is answered with `gap`.
+-- third of the size) the next one is opened, if it is empty. A segment that takes no new rows is closed: once no
+-- transaction that wrote to it is left, a snapshot is kept that sees all of it. When that is older than the retention,
+-- the segment is emptied, and the snapshot becomes the floor: a cursor that does not see all the floor sees is answered
+-- with `gap`.
 --
 -- What a node that lives has not read yet stays, however old it is, unless the size is exceeded: a publisher whose
 -- Redis is away for a day goes on where it was.
@@ -140,7 +141,7 @@ begin
     end;
   end loop;
 
-  -- as rowcast.pause and rowcast.resume do: whoever has it sets the state
+  -- as rowcast.pause and rowcast.resume do: the session that has it sets the state
   begin
     perform from rowcast.installation for update nowait;
   exception when lock_not_available then
@@ -177,7 +178,7 @@ begin
   elsif state >= first + 6
     or (size <= most * 2 and pg_total_relation_size(format('rowcast.outbox_%s', current.number)) <= most / 3) then
     perform rowcast.write_to(current.number);
-    -- who still runs now may have left something out since an earlier time, too
+    -- a transaction that still runs now may have left something out since an earlier time, too
     update rowcast.installation
       set left_out_until = case when briefly then left_out_until end,
           brief_left_out_until = case when not briefly then brief_left_out_until end;

@@ -21,7 +21,7 @@ begin
             from rowcast.segment
            where opened_at is not null
            order by number / 3, opened_at desc) current;
-  -- who still runs now may have left something out since an earlier pause, too
+  -- a transaction that still runs now may have left something out since an earlier pause, too
   update rowcast.installation set left_out_until = null;
   perform rowcast.note_left_out(false);
   return true;

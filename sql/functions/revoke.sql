@@ -1,7 +1,7 @@
 -- rowcast.revoke(user_id) -> void
 -- Closes every socket whose token names this user and was issued until now, on every relay, within a second of the
--- commit, and makes every relay refuse such tokens for a day: also one that starts later. Whoever issues tokens must
--- not give out another one.
+-- commit, and makes every relay refuse such tokens for a day: also one that starts later. The application that issues
+-- tokens must not give out another one.
 -- tables touched: rowcast.revoked (insert, update, delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.revoke(user_id text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -1,6 +1,6 @@
 -- rowcast.supersede(old, new) -> void
--- Drops a function of an earlier version whose calls would fit the new one too. Who was granted the old one may call
--- the new, and nobody else, whatever new functions are granted by default. rowcast.before: see sql/grants.sql.
+-- Drops a function of an earlier version whose calls would fit the new one too. A role that was granted the old one may
+-- call the new, and no other role, whatever new functions are granted by default. rowcast.before: see sql/grants.sql.
 create or replace function rowcast.supersede(old text, new text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare

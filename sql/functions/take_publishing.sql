@@ -14,7 +14,7 @@ begin
     if attempt = 1 then
       select * into known from rowcast.publisher;
     else
-      -- another candidate is taking it, or whoever has the right to holds the row: later
+      -- another candidate is taking it, or another session that may do so holds the row: later
       select * into known from rowcast.publisher for update skip locked;
       if not found then
         return false;

@@ -10,7 +10,7 @@ declare
                    from pg_proc
                   where oid = to_regprocedure(format('rowcast.users_of_%s()', target::oid)));
 begin
-  -- before the table: whoever has stated something of the channel and not committed keeps nobody from the table
+  -- before the table: a session that has stated something of the channel and not committed keeps nobody from the table
   select * into gone from rowcast.channel c where c.target = unwatch.target for update;
   if not found then
     -- what a table kept that gave its channel away

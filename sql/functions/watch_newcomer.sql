@@ -1,6 +1,6 @@
 -- rowcast.watch_newcomer(target) -> text, the channel
--- Watches a table of rowcast.newcomer, with the rights of whoever installed rowcast: the DBA has said that it is to
--- be. Null where it is none, or is in use: a relay calls it again in ten seconds, and nobody waits for it meanwhile.
+-- Watches a table of rowcast.newcomer, with the rights of the role that installed rowcast: the DBA has said that it is
+-- to be. Null where it is none, or is in use: a relay calls it again in ten seconds, and nobody waits for it meanwhile.
 -- tables touched: rowcast.seen_table (insert), and those of rowcast.watch
 create or replace function rowcast.watch_newcomer(target regclass) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$

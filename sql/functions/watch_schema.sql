@@ -6,10 +6,10 @@
 --                  before is in snapshots only. See rowcast.newcomer for what counts as new. rowcast.unwatch takes one
 --                  out until rowcast.watch is called for it; false ends it
 -- What is left out is as the last call with future said it. A function is one transaction, and keeps the lock of each
--- table to its end: so all that needs no lock comes first, then for some seconds a look who else holds locks, then the
--- triggers, a table in less than a millisecond. A table that stays locked, or cannot be watched as it is, is left out,
--- with a warning. In a schema of hundreds of tables that are written to: call rowcast.watch_each, or `rowcast watch
--- --schema`, which commit after each table.
+-- table to its end: so all that needs no lock comes first, then for some seconds a look which other sessions hold
+-- locks, then the triggers, a table in less than a millisecond. A table that stays locked, or cannot be watched as it
+-- is, is left out, with a warning. In a schema of hundreds of tables that are written to: call rowcast.watch_each, or
+-- `rowcast watch --schema`, which commit after each table.
 -- tables touched: rowcast.channel (insert, delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.watch_schema(
   name text,
@@ -28,7 +28,7 @@ begin
     from rowcast.state_schema(name, prefix, except_tables, future) s;
   wanted := rowcast.unwatched_of(name, except_tables);
   loop
-    -- whoever has written to a table, or keeps writers out of it
+    -- tables that a session has written to, or keeps writers out of
     busy := array(select distinct l.relation::regclass from pg_locks l
                    where l.locktype = 'relation'
                      and l.granted

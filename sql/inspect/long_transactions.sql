@@ -14,8 +14,8 @@
 -- Prepared transactions survive restarts. One that nobody finishes holds its changes back for ever: COMMIT PREPARED
 --   or ROLLBACK PREPARED, by its gid.
 -- A session that ran LISTEN and stays in a transaction pins the NOTIFY queue of the whole cluster. Postgres does not
---   show who listens; where the queue is filling, suspect the oldest transaction of any database, hence the third
---   result.
+--   show which session listens; where the queue is filling, suspect the oldest transaction of any database, hence the
+--   third result.
 
 set search_path = pg_catalog, pg_temp;
 

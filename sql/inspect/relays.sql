@@ -12,7 +12,7 @@
 --   (1919907683, 1) QUIET     held exclusively by a relay that is awake: it reads every few ms, no writer rings
 --   (1919907683, 2) SLEEPERS  held shared by a relay that sleeps: every writer rings. Exclusive, for one statement: a
 --                             relay is taking QUIET
---   (1919907683, 7)           taken by a publisher for nodes of an earlier version; rowcast.publisher says who
+--   (1919907683, 7)           taken by a publisher for nodes of an earlier version; rowcast.publisher says which node
 --   publishes
 -- mode, per relay:
 --   asleep            SLEEPERS shared. The normal state when little is written

@@ -16,7 +16,7 @@ select k.name,
            'its table is not captured any more; state the claim again: '
            || format('select rowcast.claim(%L, %L);', k.name, k.query)
          when (case when c.briefly then b.last_value else s.last_value end) >= 3 then
-           'changes are left out, and who is a member with them: see rowcast.health'
+           'changes are left out, and memberships with them: see rowcast.health'
          when d.hidden <> '{}' then
            format('these columns are not captured any more: %s; state the claim again: select rowcast.claim(%L, %L);',
                   array_to_string(d.hidden, ', '), k.name, k.query)

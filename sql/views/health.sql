@@ -32,7 +32,7 @@ outbox(bytes, oldest, most, retention) as (
     from segment
 ),
 holder(pids, prepared) as (
-  -- who keeps rowcast.prune from an old segment; a lock without a pid is that of a prepared transaction
+  -- the sessions that keep rowcast.prune from an old segment; a lock without a pid is that of a prepared transaction
   select array_agg(distinct l.pid order by l.pid) filter (where l.pid is not null),
          count(*) filter (where l.pid is null)
     from pg_locks l

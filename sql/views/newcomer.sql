@@ -1,7 +1,7 @@
 -- rowcast.newcomer: new tables of schemas whose future tables are watched. A relay watches them within ten seconds,
 -- each in a transaction of its own. New is what nobody has seen: not a table that was renamed, moved in, or is or was
 -- a partition, nor one that takes the name of a watched one, which may have had columns that were excluded. Nor is one
--- of an owner whom the DBA does not trust with any table of the schema: who owns a watched table can read what the
+-- of an owner whom the DBA does not trust with any table of the schema: the owner of a watched table can read what the
 -- relay can.
 create view rowcast.newcomer as
 select c.oid::regclass as "table"

@@ -2,7 +2,7 @@
 --   replicated  what logical replication writes is captured as well
 --   briefly     its changes are kept for brief_retention: rowcast.keep_briefly
 --   also_on     channels of tables that it is a partition of: they are told each of its changes as well
--- Partitions are found in pg_inherits: pg_partition_tree opens each, and would wait for whoever has locked one.
+-- Partitions are found in pg_inherits: pg_partition_tree opens each, and would wait for a session that has locked one.
 create view rowcast.watched as
 with trigger_state as (
   select c.id, ours.names, tree.parts,

@@ -1,7 +1,7 @@
 //! The one way an entry gets into the stream: compare and append. Owns the script and the state beside the stream.
 //!
 //! An entry is taken only while the stream ends with the entry that its writer wrote or read last. So two publishers
-//! cannot interleave, and one that was stopped for minutes and wakes up cannot write: whoever wrote in between has
+//! cannot interleave, and one that was stopped for minutes and wakes up cannot write: the one that wrote in between has
 //! moved the end. No clock, no lease and no number of a term is needed for that.
 
 use std::collections::HashMap;
@@ -137,7 +137,7 @@ pub struct Appender {
 pub struct Moved;
 
 impl Appender {
-    /// A writer who goes on after the entry `last`; empty for the first one.
+    /// A writer that goes on after the entry `last`; empty for the first one.
     pub fn new(connection: RedisConnection, keys: StreamKeys, retention: Duration, last: String) -> Self {
         Self { connection, keys, retention, last, script: redis::Script::new(APPEND) }
     }
@@ -226,7 +226,7 @@ impl Appender {
         tracing::warn!(
             event = "stream_shortened",
             entries = gone,
-            "Redis is out of memory: who comes back from further away needs the outbox; give Redis more memory, or a shorter --stream-retention-seconds"
+            "Redis is out of memory: a client that comes back from further away needs the outbox; give Redis more memory, or a shorter --stream-retention-seconds"
         );
         Ok(())
     }

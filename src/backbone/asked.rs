@@ -65,7 +65,7 @@ pub async fn ask(link: Link, keys: StreamKeys, feedback: Arc<Feedback>) {
         tracing::debug!(event = "ask_failed", error = error::chain(&error));
         tokio::time::sleep(backoff(attempt)).await;
         attempt += 1;
-        // whoever waits is still waiting
+        // a node that waits is still waiting
         feedback.nudge();
     }
 }

@@ -46,7 +46,7 @@ const KEEPALIVES: &str = "set tcp_keepalives_idle = 2; set tcp_keepalives_interv
 const LOOK: Duration = Duration::from_secs(1);
 /// A database that is frozen accepts connections and says nothing.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
-/// Whoever follows takes a publisher that is silent for several of these for gone.
+/// A follower takes a publisher that is silent for several of these for gone.
 const BEAT: Duration = Duration::from_secs(1);
 /// So often it is tried to reach Redis again before it is left to others.
 const RETRIES: u32 = 3;
@@ -86,7 +86,7 @@ impl Candidate {
         let mut written = OwnEntries::default();
         loop {
             let turn = async {
-                // who cannot reach Redis leaves it to others
+                // a candidate that cannot reach Redis leaves it to others
                 let mut connection = self.link.connect().await?;
                 append::state(&mut connection, &self.keys).await?;
                 let session = self.wait_to_publish(connection, &mut written).await?;

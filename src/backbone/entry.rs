@@ -43,7 +43,7 @@ pub struct Said {
     pub body: String,
 }
 
-/// An entry that nobody wrote who speaks this version.
+/// An entry that no node with this format has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BadEntry(pub &'static str);
 

@@ -70,7 +70,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// A follower who has read nothing yet.
+    /// A follower that has read nothing yet.
     pub fn new(
         link: Link,
         keys: StreamKeys,
@@ -177,7 +177,7 @@ impl Follower {
                         Next::On
                     }
                 };
-                // not before: whoever loses the connection in between reads the entry once more
+                // not before: a follower that loses the connection in between reads the entry once more
                 match next {
                     Next::On => self.read = id,
                     Next::Back(earlier) => {

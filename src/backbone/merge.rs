@@ -65,9 +65,9 @@ pub fn is_in_sequence(position: &Cursor, at: &Cursor) -> bool {
     with(position) == with(at) && position.seen == at.seen && position.inside == at.inside
 }
 
-/// Whether who has seen all that `seen` saw can begin with an entry at this position, and misses nothing.
+/// Whether a node that has seen all that `seen` saw can begin with an entry at this position, and misses nothing.
 pub fn can_begin(seen: &Snapshot, at: &Cursor) -> bool {
-    // in the middle of a cut: what of it was before is not known to whoever has not seen all of it
+    // in the middle of a cut: a node that has not seen all of it does not know what of it was before
     seen.covers(at.inside.as_ref().map_or(&at.seen, |(end, _)| end))
 }
 

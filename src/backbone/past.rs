@@ -1,5 +1,5 @@
-//! Answers from the stream for those who come back. Owns how many are answered at a time; what the stream cannot answer is
-//! asked of the outbox, where this node has a database.
+//! Answers from the stream for clients that come back. Owns how many are answered at a time; what the stream cannot
+//! answer is asked of the outbox, where this node has a database.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ const COST: &str = "
 select channel, changes, per_second::text, pg_size_pretty(outbox_bytes), pg_size_pretty(wal_bytes), omitted
   from rowcast.cost where changes > 0 limit $1";
 const TRIGGER_TIME: &str = "
-select max(trigger_us)::text, format('not counted; whoever is a superuser switches it on: alter database %I set track_functions = ''pl'';', current_database())
+select max(trigger_us)::text, format('not counted; a superuser switches it on: alter database %I set track_functions = ''pl'';', current_database())
   from rowcast.cost";
 
 /// Row security is Postgres' own, and concerns no client of a relay: what its policies would be here, where no policy is stated yet.

@@ -179,7 +179,7 @@ pub fn command() -> Command {
                     Arg::new("behind")
                         .long("behind")
                         .action(ArgAction::SetTrue)
-                        .help("who has not taken everything yet: messages, bytes, milliseconds"),
+                        .help("the subscribers that have not taken everything yet: messages, bytes, milliseconds"),
                 )
                 .arg(
                     Arg::new("healthy")

@@ -144,8 +144,8 @@ impl Logs {
     }
 }
 
-/// Lines of these libraries have no event, and say neither what was asked of them nor why it failed: whoever asked says both. At
-/// `debug` the driver shows parameters of statements, which are rows.
+/// Lines of these libraries have no event, and say neither what was asked of them nor why it failed: the caller says
+/// both. At `debug` the driver shows parameters of statements, which are rows.
 const SILENT: [&str; 2] = ["tokio_postgres=off", "deadpool=off"];
 
 fn filter(text: &str) -> Result<EnvFilter> {

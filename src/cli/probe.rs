@@ -45,7 +45,7 @@ pub(super) async fn run(client: &mut Client, way: Way<'_>) -> Result<String> {
     let committed = Instant::now();
     let arrived = timeout(WITHIN, until(&mut socket, |message| message["data"]["probe"] == *nonce)).await;
     let took = (committed - began, committed.elapsed());
-    // whoever goes away is not missed
+    // a client that goes away is not missed
     let _ = timeout(WITHIN, socket.close(None)).await;
     match arrived {
         Ok(Ok(())) => Ok(format!(
@@ -139,7 +139,7 @@ async fn lost(way: Way<'_>, id: i64) -> Error {
         return broken(&what, "its log says why; where it says nothing, restart it");
     }
     let what = format!("{} has read the message and not written it to the socket", way.url);
-    broken(&what, "rowcast status --behind shows who waits; where nobody does, restart the server")
+    broken(&what, "rowcast status --behind shows which subscribers wait; where none does, restart the server")
 }
 
 /// The user that a token names; whether it is to be believed is the server's to say.

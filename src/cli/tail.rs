@@ -102,7 +102,7 @@ async fn connection(
                 if let Some(cursor) = protocol::cursor_of(&message) {
                     wanted.since = Some(cursor.to_owned());
                 }
-                // whoever read it has read enough, as in `rowcast tail pets | head -1`
+                // a reader that has closed the pipe has read enough, as in `rowcast tail pets | head -1`
                 if print(&message, wanted.form).is_err() {
                     break;
                 }

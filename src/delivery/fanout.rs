@@ -1,5 +1,5 @@
-//! From a cut to the sockets that are owed something. Owns who watches what; knows how a frame is made, not how it is
-//! written.
+//! From a cut to the sockets that are owed something. Owns which sockets watch what; knows how a frame is made, not how
+//! it is written.
 //!
 //! `route` finds the views that a change concerns, `told` is what a view is told of it, the `view`'s frame log keeps the
 //! frame, the `hub` applies all that under its lock, and wakes each `shard`. `history` remembers the latest cuts,

@@ -26,7 +26,7 @@ pub struct Cluster {
     _lock: std::fs::File,
 }
 
-/// Postgres refuses to run as root: who it runs as instead.
+/// Postgres refuses to run as root: the user that it runs as instead.
 #[derive(Debug, Clone, Copy)]
 struct Owner {
     uid: Uid,

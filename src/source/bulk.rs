@@ -1,5 +1,5 @@
 //! A cut of any size, in order, in little memory, without a sort in the database and without a statement that waits for
-//! whoever takes the changes.
+//! the task that takes the changes.
 //!
 //! First every row's *place* is read: its id, its transaction, where it lies. These are sorted here, 40 bytes each. Where
 //! rows of a transaction may belong to one row of the table, their images pass by once and leave a hash of the key; only
@@ -7,7 +7,7 @@
 //! that order, by physical place, as many at a time as are handed over at a time. A segment that was emptied meanwhile
 //! shows: its rows are not there, or have other ids.
 //!
-//! Whoever goes on inside a cut reads the places of all of it, so that the order is the same.
+//! A reader that goes on inside a cut reads the places of all of it, so that the order is the same.
 //!
 //! Of a cut of more than [`MOST`] rows that many are put in order at a time, by ranges of ids. Where a transaction has rows
 //! of one channel in two ranges that may belong to one row of the table, nobody knows their order, and the channel is told

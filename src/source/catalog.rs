@@ -14,8 +14,8 @@ use crate::condition;
 use crate::cursor::Snapshot;
 use crate::error::{Error, Kind, Result};
 
-/// No function in it opens a table of the application: `pg_partition_tree`, say, waits for whoever holds a lock on one
-/// partition. What describes a table can be read whatever is done to it.
+/// No function in it opens a table of the application: `pg_partition_tree`, say, waits for a session that holds a lock
+/// on one partition. What describes a table can be read whatever is done to it.
 const CHANNELS: &str = "
 select c.id, c.name, c.singular,
        (select a.attname::text from pg_catalog.pg_attribute a
@@ -72,7 +72,7 @@ select rowcast.bell_mode() = 'never', pg_catalog.pg_notification_queue_usage(), 
                 where c.target = c.target_oid and c.origin = (select rowcast.origin())
                   and a.attname::text = any (c.hidden_names || c.given_exclude) and a.attnum <> all (c.exclude))";
 const KEEP_EXCLUDED: &str = "select rowcast.keep_excluded()";
-// first, so that who loads again is given the column
+// first, so that a client that loads again is given the column
 const GRANT_ADDED: &str = "
 select rowcast.grant_added(c.target) from rowcast.channel c
  where (c.exclude <> '{}' or c.given_exclude <> '{}' or c.allowed is not null) and c.target = c.target_oid and c.origin = (select rowcast.origin())
@@ -159,7 +159,7 @@ pub struct Catalog {
     claims: Vec<Claim>,
     /// the database's, for whatever its sessions take as it is
     pub encoding: Encoding,
-    /// who wrote is told to nobody
+    /// nobody is told who wrote
     pub hides_actors: bool,
     /// no bell will ring: the relay polls
     pub bell_is_off: bool,

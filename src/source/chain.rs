@@ -1,11 +1,11 @@
 //! The order of the changes of a few rows of a table, by what they hold. Pure; knows no row, only hashes.
 //!
-//! Whoever applies changes keeps a row for each key: a change is possible where that row is as its old image says, and
-//! where nothing else has its new key. So the changes of one key are a walk through what the key holds, nothing at all
-//! included: each begins where the one before it ended. Each change is walked once, which makes it an Eulerian trail
-//! (found as Hierholzer does, the lowest id first). Where rows change their keys, the changes of all keys that they had are
-//! played one after the other ([`play`]); where that leads nowhere, a change is a step in the walks of two keys, which must
-//! come to it together.
+//! A client that applies changes keeps a row for each key: a change is possible where that row is as its old image
+//! says, and where nothing else has its new key. So the changes of one key are a walk through what the key holds,
+//! nothing at all included: each begins where the one before it ended. Each change is walked once, which makes it an
+//! Eulerian trail (found as Hierholzer does, the lowest id first). Where rows change their keys, the changes of all
+//! keys that they had are played one after the other ([`play`]); where that leads nowhere, a change is a step in the
+//! walks of two keys, which must come to it together.
 //!
 //! Where a walk is broken, because something in between was not captured, its pieces come in the order of their ids.
 //! Nothing is ever left out, and nothing told twice.

@@ -1,4 +1,4 @@
-//! A session as those who ask something see it. Owns that each statement is put into the words of the installation
+//! A session as its callers see it. Owns that each statement is put into the words of the installation
 //! (`naming`), so that none can be forgotten; knows no statement.
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Requests of clients, and who is answered now: so many at a time, each asker in turn. Owns the waiting; whose turn it is
-//! says `turns`, and the answer is the caller's.
+//! Requests of clients, and which of them are answered now: so many at a time, each asker in turn. Owns the waiting;
+//! whose turn it is says `turns`, and the answer is the caller's.
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;

@@ -1,10 +1,10 @@
 //! The channels, read beside the read loop. Owns when they are read again and what is told while they cannot be; knows
 //! neither a statement nor a row's contents.
 //!
-//! Whoever holds a lock on what describes the channels would stop every change, if the loop itself asked for them. So a
-//! task of its own does, and the loop takes what is there. A change that needs more than that (of a channel that was stated
-//! anew a moment ago, or that nobody knows) waits, not for long: then its channel is left out and told `gap`, and the
-//! others go on.
+//! A session that holds a lock on what describes the channels would stop every change, if the loop itself asked for
+//! them. So a task of its own does, and the loop takes what is there. A change that needs more than that (of a channel
+//! that was stated anew a moment ago, or that nobody knows) waits, not for long: then its channel is left out and told
+//! `gap`, and the others go on.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,7 +168,7 @@ async fn keep(pool: Pool, followed: Arc<Followed>, asked: Arc<Rereads>, tell: wa
             }
         }
         let pause = if is_failing { AGAIN } else { EVERY };
-        // whoever asks while it fails is answered by the next attempt
+        // a caller that asks while it fails is answered by the next attempt
         if is_failing {
             tokio::time::sleep(pause).await;
         } else {

@@ -36,7 +36,7 @@ pub struct Doorbell {
 #[derive(Debug, Default)]
 struct Shared {
     rings: AtomicU64,
-    /// Set before the last notification, so that whoever is woken by it sees it.
+    /// Set before the last notification, so that a task that is woken by it sees it.
     lost: AtomicBool,
     /// One permit is kept: a ring between a look at `rings` and the wait is not missed.
     rung: Notify,
@@ -90,8 +90,8 @@ impl Doorbell {
         self.shared.rings.load(Ordering::Acquire) != self.heard
     }
 
-    /// Ready once the connection is lost. Whoever waits for another connection of the same server, on which nobody beats,
-    /// gives that up then: a server that is frozen answers nowhere, and closes nothing.
+    /// Ready once the connection is lost. A task that waits for another connection of the same server, on which nobody
+    /// beats, gives that up then: a server that is frozen answers nowhere, and closes nothing.
     pub fn wait_until_lost(&self) -> impl Future<Output = ()> + Send + 'static {
         let shared = self.shared.clone();
         async move {

@@ -64,7 +64,7 @@ pub async fn run(pool: Pool, mut questions: mpsc::Receiver<Question>, mut shutdo
                         () = shutdown.begun() => return,
                     },
                 };
-                // whoever asked may have gone
+                // the caller may have gone
                 let _ = answer.send(told.map_err(|e| error::chain(&e)));
             }
             Some(Question::Change { id, answer }) => {

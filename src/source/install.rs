@@ -87,7 +87,8 @@ select e.evtname::text,
   from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid, pg_settings s
  where s.name = 'search_path' and e.evtenabled <> 'D' and position(p.proname || '()' in $1) > 0
  order by position(p.proname || '()' in $1) limit 1";
-/// Names in the script resolve in Postgres' own schema, and text means what it says; whoever ran it goes on as before.
+/// Names in the script resolve in Postgres' own schema, and text means what it says; the session that ran it goes on as
+/// before.
 const SCRIPT_BEGINS: &str = "do $do$ begin
   perform pg_catalog.set_config('rowcast.callers_path', pg_catalog.current_setting('search_path'), false);
   perform pg_catalog.set_config('rowcast.callers_strings', pg_catalog.current_setting('standard_conforming_strings'), false);
@@ -185,7 +186,7 @@ async fn attempt(client: &mut Client) -> Result<Migrated, AttemptFailed> {
     let transaction = client.transaction_read_committed().await.map_err(explain)?;
     transaction.batch_execute(GUARD).await.map_err(explain)?;
     transaction.batch_execute(&format!("set local rowcast.before = ''; {BEFORE}")).await.map_err(explain)?;
-    // one after the other: who waits for the schema to be made finds that it was made, and tries again
+    // one after the other: a session that waits for the schema to be made finds that it was made, and tries again
     let turn = format!(
         "set local lock_timeout = '{}s'; create schema if not exists rowcast; {HISTORY_TABLE}; \
          lock table {HISTORY} in share row exclusive mode; set local lock_timeout = '5s'",
@@ -264,7 +265,7 @@ async fn history(transaction: &Transaction<'_>, naming: &Naming) -> Result<Vec<i
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Says who is in the way.
+/// Says which sessions are in the way.
 async fn locked(client: &Client, doing: &str, error: tokio_postgres::Error) -> Error {
     let error = Error::database(doing, error);
     let Ok(row) = client.query_one(HOLDERS, &[]).await else { return error };

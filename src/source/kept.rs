@@ -42,8 +42,8 @@ impl Kept {
         self.all.as_ref().filter(|floor| !seen.covers(floor))
     }
 
-    /// The same of tables that are kept briefly: the transaction that has emptied what was missed. Whoever sees it sees all
-    /// that the floor sees: everything below the floor had ended before it began.
+    /// The same of tables that are kept briefly: the transaction that has emptied what was missed. A cursor that sees
+    /// it sees all that the floor sees: everything below the floor had ended before it began.
     pub(super) fn missed_briefly_by(&self, seen: &Snapshot) -> Option<u64> {
         self.brief.as_ref().filter(|(floor, _)| !seen.covers(floor)).map(|(_, by)| *by)
     }

@@ -1,5 +1,5 @@
 //! Notes in the database that this node lives, and what of the outbox it needs no more; and hears from it what time it
-//! is there. Owns the rhythm; who counts as living is said by `rowcast.nodes`, what follows for the outbox by
+//! is there. Owns the rhythm; which nodes count as living is said by `rowcast.nodes`, what follows for the outbox by
 //! `rowcast.prune`.
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! The order of rows inside a cut, where their ids do not tell it. Pure: rows in, places out; the same for the same rows of
-//! a transaction, whoever reads them and whatever lies between them.
+//! a transaction, whichever node reads them and whatever lies between them.
 //!
 //! Rows of a cut come by id, and ids are drawn under the row's lock, so two transactions can never be confused. Inside
 //! one transaction the trigger may fire in another order than the rows were changed. Postgres fires the AFTER triggers of

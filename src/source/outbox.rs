@@ -358,7 +358,7 @@ impl CutReader {
         for chunk in chunks {
             self.send_chunk(&cut_now, chunk).await?;
         }
-        // from here to the end nothing waits: whoever gives this read up finds the position where delivery got to
+        // from here to the end nothing waits: a caller that gives this read up finds the position where delivery got to
         let told = self.out.reserve().await.map_err(ended)?;
         self.position.end_cut(until, lsn);
         if !untold {

@@ -232,7 +232,7 @@ impl Reading<'_> {
             match spec.ordering {
                 // what lies behind it could not be found out
                 Ordering::By(_) if read.rows.len() == limit => read.more = true,
-                // whoever reads all rows goes on behind those that were looked at
+                // a client that reads all rows goes on behind those that were looked at
                 Ordering::Key => (read.more, read.last) = (true, place.map(|values| keyset.place(&values))),
                 Ordering::By(_) => {
                     return Err(PageStop::Unfit(format!(

@@ -57,7 +57,7 @@ impl Drop for DatabaseSession {
     }
 }
 
-/// A connection that must be driven by whoever asked for it.
+/// A connection that must be driven by the caller that asked for it.
 pub type Driver = Connection<Socket, tls::PostgresStream>;
 
 impl Database {
@@ -164,7 +164,7 @@ impl Database {
         self.encoding.get().map_or(Encoding::UTF8, |(encoding, _)| *encoding)
     }
 
-    /// The `client_encoding` of who reads rows.
+    /// The `client_encoding` of sessions that read rows.
     pub(super) fn encoding_of_reading_sessions(&self) -> &'static str {
         self.encoding.get().map_or("UTF8", |(_, asked)| asked)
     }
@@ -176,7 +176,8 @@ impl Database {
         });
     }
 
-    /// What a session says first: its settings, and how text is to be sent. Only who reads rows takes it as it is.
+    /// What a session says first: its settings, and how text is to be sent. Only a session that reads rows takes it as
+    /// it is.
     fn first_words(&self, purpose: Purpose) -> String {
         let reads = matches!(purpose, Purpose::Read | Purpose::Query | Purpose::Replay);
         let encoding = if reads { self.encoding_of_reading_sessions() } else { "UTF8" };
@@ -205,7 +206,7 @@ impl Database {
     async fn driven(&self, purpose: Purpose) -> Result<tokio_postgres::Client> {
         let (client, driver) = self.plain(purpose).await?;
         tokio::spawn(async move {
-            // whoever uses the client gets the error from its next call
+            // the task that uses the client gets the error from its next call
             let _ = driver.await;
         });
         Ok(client)

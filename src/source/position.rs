@@ -13,7 +13,8 @@ use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::incarnations::{Incarnation, Incarnations};
 
-/// At the start, so many of the latest changes are read, so that whoever was connected before can resume from memory.
+/// At the start, so many of the latest changes are read, so that a client that was connected before can resume from
+/// memory.
 const RECENT_CHANGES: i64 = 20_000;
 /// For whatever the relay's session may sort.
 const WORK_MEM: &str = "set work_mem = '8MB'";

@@ -46,7 +46,7 @@ const HEALTHY: Duration = Duration::from_secs(10);
 /// Where a relay begins.
 #[derive(Debug, Clone)]
 pub enum Begin {
-    /// with the latest changes, so that whoever was connected before can resume from memory
+    /// with the latest changes, so that a client that was connected before can resume from memory
     Latest,
     /// the same, and not later than after this position
     LatestSince(Position),
@@ -66,7 +66,7 @@ pub struct First {
 /// What a relay is connected to, besides the database.
 #[derive(Debug, Clone)]
 pub struct Ports {
-    /// who is told the changes
+    /// where the changes are told
     pub out: mpsc::Sender<Event>,
     /// delivery's hints
     pub feedback: Arc<Feedback>,
@@ -177,7 +177,7 @@ async fn pause_before(attempt: u32) {
 
 fn tell_failed(error: &Error, attempt: u32, metrics: &SourceMetrics) {
     let (error, remedy, kind) = (error::chain(error), error.remedy(), error.kind());
-    // the first one has the remedy, whoever else has told of the outage before
+    // the first one has the remedy, whatever else has told of the outage before
     if metrics.tells(kind) || attempt == 1 {
         tracing::warn!(event = "reconnect_failed", attempt, error, remedy);
     } else {

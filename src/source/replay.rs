@@ -3,8 +3,8 @@
 //!
 //! The answer travels in parts through a channel of one: a subscriber that does not read its past holds the statement, so its
 //! time is limited, and while others wait, so is the time for a part. Then the channel closes early, and the subscriber
-//! resumes with the cursor it has come to, after those who waited. Whose turn it is says `desk`. Rows, which have no cursor
-//! before their end, wait in the `spool`.
+//! resumes with the cursor it has come to, after those that waited. Whose turn it is says `desk`. Rows, which have no
+//! cursor before their end, wait in the `spool`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -184,7 +184,7 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
         return Ok(());
     }
     let mut catalog = Catalog::load(pool, Some(span.epoch)).await?;
-    // where others wait, who will ask for nearly the same, what all of them ask for is read: up to now
+    // where others wait, which will ask for nearly the same, what all of them ask for is read: up to now
     let mut shared = if span.after == 0 && answer.turn.some_wait() {
         let (now, _) = position::now(&session).await?;
         now.covers(&span.until).then(|| ShelfRead::between(span.seen.clone(), now))

@@ -4,7 +4,7 @@
 //! inherits them reads in serializable transactions and makes the application's own fail, writes nothing, gives up after a
 //! second, or runs somebody's function. So nothing that could matter is inherited. What a session may spend (`work_mem`) is
 //! the DBA's; what only a superuser may set (`session_replication_role`) concerns triggers and foreign keys: the one trigger
-//! of our tables fires in each session, and who deletes a claim deletes what it follows.
+//! of our tables fires in each session, and a session that deletes a claim deletes what it follows.
 
 /// What a connection is for; stands in `pg_stat_activity.application_name`, so a DBA sees which is which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ set enable_sort = on; set enable_hashagg = on; "
 }
 
 /// What a session of this purpose says first. A `statement_timeout` of 0 is that of a statement which is given up otherwise:
-/// the reader's when the doorbell is lost, a command's by whoever typed it.
+/// the reader's when the doorbell is lost, a command's by the operator who typed it.
 pub(super) const fn settings(purpose: Purpose) -> &'static str {
     match purpose {
         // it never opens a transaction

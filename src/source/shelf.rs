@@ -1,5 +1,5 @@
-//! What was read of the past a moment ago, for the next who asks for the same: when many come back at once from beyond
-//! memory, one read serves all who wait. Owns its bytes and how long it is kept; knows no statement.
+//! What was read of the past a moment ago, for the next client that asks for the same: when many come back at once from
+//! beyond memory, one read serves all that wait. Owns its bytes and how long it is kept; knows no statement.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::sync::lock;
 
-/// Kept for so long: those who wait for the same come within moments.
+/// Kept for so long: clients that wait for the same come within moments.
 pub(super) const KEPT: Duration = Duration::from_secs(5);
 /// Each replay reads a longer past for itself.
 const BYTES: u64 = 32 << 20;

@@ -2,8 +2,8 @@
 //! the handshake is rustls'.
 //!
 //! There is no encryption without a check: `require` verifies as `verify-full` does, since a certificate that nobody
-//! checks keeps nobody out. Without an `sslmode` a connection is not encrypted. `prefer` and `allow` leave it to the server, or
-//! to whoever answers in its place: they are refused.
+//! checks keeps nobody out. Without an `sslmode` a connection is not encrypted. `prefer` and `allow` leave it to the
+//! server, or to a stranger that answers in its place: they are refused.
 
 use std::fmt;
 

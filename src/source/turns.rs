@@ -1,5 +1,6 @@
-//! Whose turn it is to be answered: who asks for one thing comes before another's second. Owns the order of those who
-//! wait, and how long one that does not take its answer keeps its turn; knows neither what they ask for nor who answers.
+//! Whose turn it is to be answered: the first request of one asker comes before the second of another. Owns the order
+//! of those that wait, and how long one that does not take its answer keeps its turn; knows neither what they ask for
+//! nor who answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -15,7 +16,7 @@ use crate::sync::lock;
 pub(super) const WAITING: usize = 64;
 /// While others wait, a part of an answer is taken within this time, or the turn is over.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The same where somebody waits who has no turn, and this asker has several.
+/// The same where another asker waits that has no turn, and this one has several.
 const SHORT_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The order. `T` is what is asked for.
@@ -27,7 +28,7 @@ pub struct Turns<T> {
     askers: Arc<Mutex<Askers>>,
 }
 
-/// Who has how many.
+/// How many each asker has.
 #[derive(Debug, Default)]
 struct Askers {
     running: TurnCounts,
@@ -60,7 +61,8 @@ impl<T> Turns<T> {
         self.waiting.push_back((asker, what));
     }
 
-    /// The next whose turn it is, if anybody's: who is answered least now, and of these who came first.
+    /// The next whose turn it is, if anybody's: the asker that is answered least now, and of several such the one that
+    /// came first.
     pub fn take(&mut self) -> Option<(T, Turn)> {
         let mut askers = lock(&self.askers);
         if askers.running.values().sum::<usize>() >= self.at_a_time {
@@ -161,7 +163,7 @@ mod tests {
             first.push(turn);
             what
         };
-        assert_eq!([next(), next()], [100, 200], "who has nothing running comes first, and of these who waits longest");
+        assert_eq!([next(), next()], [100, 200], "askers with nothing running come first, by how long they wait");
     }
 
     #[test]

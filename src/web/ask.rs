@@ -1,5 +1,5 @@
-//! What a request asks for, by path and query, and whether it may have it. Owns the refusals; who is let in is admit's,
-//! what a token shows is delivery's.
+//! What a request asks for, by path and query, and whether it may have it. Owns the refusals; which clients are let in
+//! is admit's, what a token shows is delivery's.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) fn refused(refusal: Refusal) -> Reply {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if matches!(refusal.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-        // spread over ten seconds: those who were refused together must not come back together
+        // spread over ten seconds: clients that were refused together must not come back together
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(fastrand::u16(1..=10)));
     }
     reply
@@ -67,8 +67,8 @@ pub(super) struct Admitted {
     pub(super) paging: Paging,
 }
 
-/// Gives a channel, or a column, that was made a moment ago the time to be known here. Only to whom may see it: by the time that it takes
-/// others would learn which there are.
+/// Gives a channel, or a column, that was made a moment ago the time to be known here. Only for a client that may see
+/// it: by the time that it takes others would learn which there are.
 pub(super) async fn learn(request: &Request<Incoming>, path: &str, peer: IpAddr, web: &Web) {
     let (named, what) = match path.strip_prefix("/rows/") {
         Some(name) => (Some(name), Endpoint::Rows),
@@ -141,7 +141,8 @@ pub(super) fn for_admin(request: &Request<Incoming>, peer: IpAddr, web: &Web) ->
     }
 }
 
-/// Whether a request may: `name` is what stands after `/ws/`, `/sse/` or `/rows/`. In the order in which the least is told to whom has no business here.
+/// Whether a request may: `name` is what stands after `/ws/`, `/sse/` or `/rows/`. In the order in which the least is
+/// told to a client that has no business here.
 pub(super) fn admit(
     request: &Request<Incoming>,
     what: Endpoint,
@@ -216,7 +217,7 @@ fn first_of(
                 let channel = key.channel().map_or("user", |name| name);
                 tracing::warn!(event = "forbidden", channel, user, role, unlogged);
             }
-            // who has no token may have forgotten it
+            // a client that has no token may have forgotten it
             let (status, code) = match who.and_then(|who| who.expires) {
                 None => (StatusCode::UNAUTHORIZED, CloseCode::Unauthenticated),
                 Some(_) => (StatusCode::FORBIDDEN, CloseCode::Forbidden),
@@ -267,7 +268,7 @@ struct QueryParameters {
 }
 
 impl QueryParameters {
-    /// Not obeying half of a request: who misspells a filter must not get the whole channel.
+    /// Not obeying half of a request: a client that misspells a filter must not get the whole channel.
     fn read(query: &str, what: Endpoint) -> Result<Self, Refusal> {
         let all: &[&'static str] = match what {
             Endpoint::Socket => {

@@ -1,8 +1,8 @@
 //! Which connections are taken: how many an address may have before they are sockets, and how many descriptors there are
 //! for all. Owns the counts; what is answered on them is the server's.
 //!
-//! Some descriptors are kept back: for the database, and so that whoever asks whether the server is well gets an answer
-//! also when strangers hold all the others.
+//! Some descriptors are kept back: for the database, and so that a client that asks whether the server is well gets an
+//! answer also when strangers hold all the others.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -30,7 +30,7 @@ const BYTES: u64 = 1 << 20;
 /// Keeps the set current until the shutdown. `source`: `https://…`, `http://…`, or a file.
 pub async fn run(source: String, keys: Arc<Keys>, mut shutdown: Shutdown) {
     if source.strip_prefix("http://").is_some_and(|rest| !is_loopback(rest)) {
-        tracing::warn!(event = "keys_unprotected", %source, "whoever is on the way may give other keys: use https");
+        tracing::warn!(event = "keys_unprotected", %source, "a stranger on the way may give other keys: use https");
     }
     let mut has_set = false;
     let mut failing = false;

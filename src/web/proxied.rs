@@ -1,6 +1,6 @@
-//! Who stands behind a proxy that forwards bytes and says so with a header of the PROXY protocol, version 1 or 2
-//! (haproxy.org/download/3.0/doc/proxy-protocol.txt). Owns the reading of that header, to its last byte; whom to believe is
-//! said by the caller.
+//! Which client stands behind a proxy that forwards bytes and says so with a header of the PROXY protocol, version 1 or
+//! 2 (haproxy.org/download/3.0/doc/proxy-protocol.txt). Owns the reading of that header, to its last byte; which proxy
+//! to believe is said by the caller.
 
 use std::io;
 use std::net::IpAddr;

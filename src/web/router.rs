@@ -35,7 +35,7 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
         ask::learn(&request, &path, peer, web).await;
         return match ask::for_admin(&request, peer, web) {
             Err(refusal) => ask::refused(refusal),
-            // where there are no tokens, whoever reaches this address could
+            // where there are no tokens, any client that reaches this address could
             Ok(()) if web.hub.keys().is_none() => text(StatusCode::FORBIDDEN, "set admin-listen, and ask there\n"),
             Ok(()) => kick(&request, web),
         };
@@ -67,7 +67,8 @@ pub(super) async fn route(mut request: Request<Incoming>, connection: &Arc<Conne
     }
     if is_about_the_server(&path) {
         let admin = ask::for_admin(&request, peer, web);
-        // what became of a change is the business of whoever may see channels; and the page at / asks here with its token
+        // what became of a change is the business of clients that may see channels; and the page at / asks here with
+        // its token
         let is_elsewhere = web.has_admin_listener && !path.starts_with("/explain/");
         if is_elsewhere && (web.hub.keys().is_none() || admin.is_err()) {
             return text(StatusCode::NOT_FOUND, "metrics and status are answered at admin-listen\n");

@@ -40,7 +40,7 @@ const COUNT: HeaderName = HeaderName::from_static("rowcast-count");
 const OMITTED: HeaderName = HeaderName::from_static("rowcast-omitted");
 /// What a page of another origin may read.
 const EXPOSED: &str = "etag, rowcast-count, rowcast-cursor, rowcast-more, rowcast-omitted, rowcast-order";
-/// A body from so many bytes on is compressed for whoever takes that, beside the threads that answer.
+/// A body from so many bytes on is compressed for a client that takes that, beside the threads that answer.
 const COMPRESSED: usize = 1024;
 /// So often a page is read again, where what may be seen changes meanwhile.
 const TRIES: u32 = 3;

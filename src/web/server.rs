@@ -102,7 +102,7 @@ pub async fn run_for_operators(listener: TcpListener, web: Arc<Web>) {
     }
 }
 
-/// Whom a listener is for.
+/// Which callers a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Door {
     Clients,

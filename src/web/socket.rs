@@ -77,7 +77,7 @@ pub(super) fn upgrade(
     response.map(Either::Left)
 }
 
-/// What is joined at once, who it is, what it counts for, and whether it is told the end of each cut.
+/// What is joined at once, whose token it has, what it counts for, and whether it is told the end of each cut.
 type Seat = (Option<Box<(ViewKey, SubscribeOptions)>>, Option<Arc<Identity>>, Box<Share>, bool);
 
 async fn converse(

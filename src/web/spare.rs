@@ -1,8 +1,8 @@
 //! What is answered when there is room for no more connections: whether the server is well, and nothing else. Owns the
 //! few descriptors that are kept back for it, and the little time that each connection has there.
 //!
-//! Whoever asks for a health path sends its request at once; who only holds a connection is sent away after a moment, so
-//! a flood of those delays the answer by less than a second.
+//! A client that asks for a health path sends its request at once; one that only holds a connection is sent away after
+//! a moment, so a flood of those delays the answer by less than a second.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl SpareConnections {
 }
 
 async fn answer(mut tcp: TcpStream, web: &Web) -> std::io::Result<()> {
-    // a proxy's health checks begin as all that it forwards does; whom it names does not matter here
+    // a proxy's health checks begin as all that it forwards does; which client it names does not matter here
     if web.admission.proxy_protocol {
         client_of(&mut tcp).await?;
     }

@@ -79,7 +79,7 @@ pub(super) async fn stream(
     response
 }
 
-/// Who it is, and what is said for it. Nobody's commands are read who has no business here.
+/// The client's identity, and what is said for it. Commands of a client that has no business here are not read.
 async fn admit(
     request: &mut Request<Incoming>,
     name: &str,
@@ -240,7 +240,7 @@ fn closed(code: u16, reason: &str) -> String {
 
 /// `id` is the cursor, so that a browser that comes back sends it.
 fn event_of(message: &str) -> String {
-    // a column of type json keeps the line breaks of whoever wrote it. They stand between its tokens, never inside a
+    // a column of type json keeps the line breaks of its writer. They stand between its tokens, never inside a
     // text, where JSON has them escaped; here they would end the line, and the event
     let message: Cow<'_, str> =
         if message.contains(['\n', '\r']) { message.replace(['\n', '\r'], " ").into() } else { message.into() };

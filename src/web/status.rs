@@ -1,6 +1,7 @@
-//! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/websocket/behind`, who is
-//! how far behind; `/websocket/hour`, the last hour; `/metrics`, figures for Prometheus; `/websocket/database`, what the database says of itself;
-//! `/explain/{id}`, the way of one change. Reads and asks, changes nothing.
+//! What is told about the server: `/websocket/status`, what is connected and how delivery fares; `/websocket/behind`,
+//! how far each subscriber is behind; `/websocket/hour`, the last hour; `/metrics`, figures for Prometheus;
+//! `/websocket/database`, what the database says of itself; `/explain/{id}`, the way of one change. Reads and asks,
+//! changes nothing.
 
 use hyper::StatusCode;
 use serde_json::{Value, json as object};

@@ -3,7 +3,7 @@
 //!
 //! A connection is translated by a task of its own, over a pair of sockets inside the process. So everything behind it
 //! writes to a socket of the kernel as it does without TLS, and a client that does not read holds up the pair, and with
-//! it whoever writes: nothing is queued here but what the pair and TLS hold (about 200 KiB).
+//! it the task that writes: nothing is queued here but what the pair and TLS hold (about 200 KiB).
 
 use std::sync::{Arc, RwLock};
 use std::time::Duration;

@@ -16,7 +16,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Started, and live; whoever is silent there is not taken for gone, and no log is shortened by time. `descriptors`: how many it may have, 0 as many as this process.
+    /// Started, and live; a client that is silent there is not taken for gone, and no log is shortened by time.
+    /// `descriptors`: how many it may have, 0 as many as this process.
     pub(crate) async fn serve(url: &str, descriptors: u32, arguments: &[&str]) -> Self {
         let limit = if descriptors > 0 { format!("ulimit -n {descriptors}; ") } else { String::new() };
         let mut child = Command::new("sh")

@@ -1,5 +1,5 @@
--- Policies of row security, the calls that rowcast.row_security makes of them, and whether who sees by these what Postgres shows by
--- the policies: for each policy, of three users and 60 rows. $ROLE$ is a role of this test.
+-- Policies of row security, the calls that rowcast.row_security makes of them, and whether a user sees by these what
+-- Postgres shows by the policies: for each policy, of three users and 60 rows. $ROLE$ is a role of this test.
 create schema auth;
 create function auth.uid() returns uuid language sql stable as $$
   select coalesce(nullif(current_setting('request.jwt.claim.sub', true), ''),

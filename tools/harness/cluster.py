@@ -71,7 +71,7 @@ def skipped(what: str) -> bool:
 
 
 def note(text: str) -> None:
-    """Progress, for whoever waits; the results go to stdout."""
+    """Progress, for a reader who waits; the results go to stdout."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -96,7 +96,7 @@ def main(stack: contextlib.ExitStack) -> int:
 
 
 class Page:
-    """The page, the machine that its reader has, and how far he got."""
+    """The page, the machine that its reader has, and how far the reader got."""
 
     def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace) -> None:
         self.stack = stack

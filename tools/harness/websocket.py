@@ -46,7 +46,7 @@ def accept(path: str, key: bytes, head: bytes, body: Callable[[], bytes]) -> Non
 
 
 class WebSocket:
-    """One connection. `feed` turns bytes into messages; whoever owns the socket does the waiting."""
+    """One connection. `feed` turns bytes into messages; the owner of the socket does the waiting."""
 
     def __init__(self, host: str, port: int, path: str, timeout: float = 10) -> None:
         self._begin(socket.create_connection((host, port), timeout), path)
@@ -146,7 +146,7 @@ class WebSocket:
         self.sock.sendall(header + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload)))
 
 
-# who got it, at how many nanoseconds since 1970, and its text
+# the socket that got it, at how many nanoseconds since 1970, and its text
 Message = tuple[WebSocket, int, bytes]
 
 

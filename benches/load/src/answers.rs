@@ -1,4 +1,4 @@
-//! Who has asked, and who has the answer. Pure.
+//! Which sockets have asked, and which have the answer. Pure.
 
 use hdrhistogram::Histogram;
 use memchr::memmem::Finder;

@@ -13,7 +13,7 @@ async function main() {
   await postgres.connect();
   await postgres.query("listen fan");
 
-  // whoever is served from here on misses nothing
+  // a client that is served from here on misses nothing
   const server = new WebSocketServer({ host: "127.0.0.1", port: Number(process.env.PORT), backlog: 1024 });
   server.on("connection", (client) => client.on("error", () => client.terminate()));
   clients = server.clients;

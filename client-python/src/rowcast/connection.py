@@ -43,7 +43,7 @@ Token = str | Callable[[], str | Awaitable[str]]
 
 
 class Host(Protocol):
-    """Who holds the connections."""
+    """The client that holds the connections."""
 
     base: str
     token: Token | None
@@ -110,7 +110,7 @@ class Connection:
         if self._subscriptions.pop(subscription.name, None):
             self._leave(subscription.name)
             self._host.changed()
-            # whoever subscribes in its place before this turn ends finds the socket open
+            # a caller that subscribes in its place before this turn ends finds the socket open
             self._loop.call_soon(self._after_removal)
 
     def rejoin(self, subscription: AnySubscription) -> None:
@@ -123,7 +123,7 @@ class Connection:
 
     def close(self, error: RowcastError | None = None) -> None:
         """Ends everything that it carries."""
-        # first: whoever subscribes again when told of the end needs another connection
+        # first: a caller that subscribes again when told of the end needs another connection
         self._host.forget(self)
         self.task.cancel()
         subscriptions, self._subscriptions = self._subscriptions, {}

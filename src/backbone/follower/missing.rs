@@ -116,7 +116,8 @@ impl Follower {
             }
         }
         self.tell_down("what the stream has lost is read from the database; changes are delayed, not lost").await?;
-        // to be tried again after the pause of a lost connection: whoever only waited here would hear of no revocation
+        // to be tried again after the pause of a lost connection: a follower that only waited here would hear of no
+        // revocation
         let text = "the stream has lost changes, and the database that has them does not answer";
         Err(Error::new(Kind::Connection, text).hint("see to the way to Postgres; rowcast tries again by itself"))
     }

@@ -1,4 +1,4 @@
-//! A token → who somebody is. Owns which keys are honoured now and what a token must say; what a key is worth is
+//! A token → its holder. Owns which keys are honoured now and what a token must say; what a key is worth is
 //! `key`'s. Knows neither where keys were fetched from nor what anybody may see.
 
 mod es512;
@@ -25,7 +25,7 @@ const TRIED: usize = 8;
 /// quarter of it.
 const TOKEN_BYTES: usize = 64 * 1024;
 
-/// Who holds a token.
+/// The holder of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     /// claim `sub`
@@ -177,7 +177,7 @@ impl Keys {
         self.unknown_key.notified().await;
     }
 
-    /// Who holds this token.
+    /// The holder of this token.
     ///
     /// # Errors
     /// Why it is not believed.

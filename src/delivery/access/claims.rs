@@ -1,5 +1,5 @@
-//! Claims whose values stand in tables: who has which values, from where in the stream on, and which changes leave that in doubt.
-//! Pure; knows no socket, and not how values are read.
+//! Claims whose values stand in tables: which holder has which values, from where in the stream on, and which changes
+//! leave that in doubt. Pure; knows no socket, and not how values are read.
 //!
 //! A holder is a user that somebody is connected as. Its values were read at a snapshot that the stream has come to, and no
 //! change since concerns them: it is *settled*. A cut with a change of a followed table that may be of the holder *touches*
@@ -34,7 +34,7 @@ pub struct Claims {
     by_form: Vec<HashMap<Box<str>, Vec<Arc<str>>>>,
     /// holders of whom no form is known: any row may be theirs
     formless: HashSet<Arc<str>>,
-    /// to be read, and not being read: first those for whom somebody waits that has nothing yet, or whose rows changed
+    /// to be read, and not being read: first those for whom a client waits that has nothing yet, or whose rows changed
     soon: VecDeque<Arc<str>>,
     later: VecDeque<Arc<str>>,
     /// another one after each statement of a claim, and where the stream began anew: what was asked before is void

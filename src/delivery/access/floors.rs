@@ -1,5 +1,5 @@
-//! From when on each channel may be seen. Pure: owns the floors that the source told; who is told what of them is the
-//! hub's.
+//! From when on each channel may be seen. Pure: owns the floors that the source told; which client is told what of them
+//! is the hub's.
 //!
 //! A floor is where what may be seen was changed: a column was excluded, another table feeds the channel. What lies
 //! before it was decoded by the rules of then, wherever it is kept. So nobody goes on from a position that has not seen all
@@ -34,7 +34,7 @@ impl Floors {
         self.0.get(channel)?.floor.as_ref()
     }
 
-    /// Whether a channel may be seen by who goes on from a position.
+    /// Whether a channel may be seen by a client that goes on from a position.
     pub fn let_in(&self, channel: &str, seen: &Snapshot) -> bool {
         self.of(channel).is_none_or(|floor| seen.covers(&floor.seen))
     }

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(policies.permit(&asked(), &somebody("owner", &json!({})), &Claims::new(0)), Err(Denied::Forbidden));
         assert_eq!(policies.permit(&asked(), &Identity::anonymous(), &Claims::new(0)), Err(Denied::Forbidden));
         let all = policies.permit(&asked(), &somebody("vet", &json!({})), &Claims::new(0)).unwrap();
-        assert_eq!(all, asked(), "the view that everybody shares who sees everything");
+        assert_eq!(all, asked(), "the view that all clients share that see everything");
     }
 
     #[test]

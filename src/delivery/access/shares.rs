@@ -1,4 +1,4 @@
-//! Who is at the other end of a socket, as far as shares are concerned: a user where the token says so, else an address.
+//! Whose share a socket uses: that of a user where the token names one, else that of an address.
 //! Owns what each of them has now (sockets, ways of looking at channels, tokens that were wrong); what is let in by a
 //! token is `auth`'s.
 
@@ -77,7 +77,7 @@ impl Shares {
         if share.counts { Ok(share) } else { Err(too_many) }
     }
 
-    /// Somebody who is told to go, and counts for nothing.
+    /// A client that is told to go, and counts for nothing.
     pub fn refused(self: &Arc<Self>, address: IpAddr) -> Share {
         Share { shares: self.clone(), address, counts: false, user: None, is_stranger: false }
     }
@@ -153,7 +153,7 @@ pub struct Look {
 }
 
 impl Look {
-    /// Who looks.
+    /// The asker that looks.
     pub fn who(&self) -> &Arc<str> {
         &self.who
     }
@@ -200,7 +200,7 @@ impl Share {
         &self.shares
     }
 
-    /// Who it is, in one text: the same for all sockets that share.
+    /// The asker, in one text: the same for all sockets that share.
     pub fn asker(&self) -> Arc<str> {
         match &self.user {
             Some(user) => format!("{USER}{user}").into(),
@@ -318,7 +318,7 @@ mod tests {
         assert!(counts.take("a", 1));
         counts.give_back(&"a");
         counts.give_back(&"b");
-        assert!(lock(&counts.0).is_empty(), "nothing is left of who has gone");
+        assert!(lock(&counts.0).is_empty(), "nothing is left of an asker that has gone");
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(shares.look(&five, 3).unwrap_err().limit, "views");
         assert!(shares.look(&six, 3).is_ok() && shares.look(&five, 2).is_ok());
         drop(looks);
-        assert!(lock(&shares.views).is_empty(), "nothing is left of who has gone");
+        assert!(lock(&shares.views).is_empty(), "nothing is left of an asker that has gone");
     }
 
     #[test]

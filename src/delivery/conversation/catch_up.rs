@@ -72,7 +72,7 @@ pub enum JoinFailed {
     Unfit(Unfit),
     /// No policy lets the token see it.
     Forbidden,
-    /// Who asks has as many different ones as one may.
+    /// The asker has as many different ones as it may have.
     TooMany(TooMany),
     /// Its rows cannot be had in that order, or from that place; for people.
     NoOrder(String),

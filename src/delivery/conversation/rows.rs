@@ -53,7 +53,7 @@ pub(super) struct Wish {
     pub(super) reference: Option<Value>,
 }
 
-/// Who asks, and where the answer goes.
+/// The client that asks, and where the answer goes.
 #[derive(Clone)]
 pub(super) struct PageReader {
     pub(super) hub: Arc<Hub>,

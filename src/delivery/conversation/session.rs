@@ -199,7 +199,7 @@ impl Session {
     fn read(&mut self) -> ReadOutcome {
         for _ in 0..COMMANDS_AT_A_TIME {
             match self.inbound.read(&self.writer, self.hub.unfinished()) {
-                // who was refused, or told to go, is answered nothing more
+                // a client that was refused, or told to go, is answered nothing more
                 Ok(Message::Text(_) | Message::Binary(_)) if self.writer.is_ending() => {}
                 Ok(message @ (Message::Text(_) | Message::Binary(_))) => self.hear(&message),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
@@ -414,7 +414,7 @@ impl Session {
     fn join(&mut self, asked: ViewKey, wish: SubscribeOptions, reference: Option<Value>) {
         let (who, asker) = (self.who(), self.share.asker());
         let permitted = self.hub.permit(&asked, who.as_deref());
-        // whoever only wants the stream needs no task of its own
+        // a subscriber that only wants the stream needs no task of its own
         if wish.is_the_stream() {
             let joined = permitted
                 .clone()

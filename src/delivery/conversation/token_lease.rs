@@ -18,7 +18,7 @@ const NOBODY: Duration = Duration::from_secs(10);
 /// As good as never.
 const NEVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Who is at the other end, and until when.
+/// The identity at the other end, and until when it is good.
 pub(crate) struct TokenLease {
     keys: Arc<Keys>,
     who: Arc<Identity>,
@@ -46,7 +46,7 @@ impl TokenLease {
         Self { keys, who, next, timer: Box::pin(tokio::time::sleep(at)) }
     }
 
-    /// Who it is.
+    /// The identity at the other end.
     pub(crate) fn who(&self) -> &Arc<Identity> {
         &self.who
     }

@@ -241,7 +241,7 @@ mod tests {
                 vec![updated(1, two, r#"{"n":1}"#), updated(2, three, r#"{"n":2}"#)],
                 vec![r#"updated {"id":1,"n":3} ["n"] {"n":1}"#],
             ),
-            // whoever did not see it before may see it now
+            // a client that did not see it before may see it now
             (
                 vec![updated(1, two, r#"{"n":1}"#), updated(2, one, r#"{"n":2}"#)],
                 vec![r#"updated {"id":1,"n":1} [] {}"#],
@@ -275,7 +275,7 @@ mod tests {
         assert!(before.is_none() && folded.notification.is_none(), "its users were told when it happened");
         let FoldedChange { before, change: as_it_is, .. } = told(&[updated]);
         assert_eq!((before.as_deref(), as_it_is.id), (Some(r#"{"id":1,"n":1}"#), 5));
-        // whoever did not see it before may see it now
+        // a client that did not see it before may see it now
         let same = told(&[change(6, "updated", r#"{"id":1,"n":2}"#, None)]);
         assert_eq!((same.before.as_deref(), same.change.id), (Some(r#"{"id":1,"n":2}"#), 0));
     }

@@ -1,5 +1,5 @@
-//! The latest changes of all channels in memory, for those who come back. Owns their bytes and how far back they reach;
-//! knows no socket. A storm of reconnects is answered from here and costs the database nothing.
+//! The latest changes of all channels in memory, for clients that come back. Owns their bytes and how far back they
+//! reach; knows no socket. A storm of reconnects is answered from here and costs the database nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::cursor::Snapshot;
 /// The newest chunks of cuts, oldest first.
 #[derive(Debug)]
 pub struct History {
-    /// whoever saw all that this snapshot saw finds the rest here
+    /// a client that saw all that this snapshot saw finds the rest here
     base: Option<Snapshot>,
     chunks: VecDeque<Arc<Cut>>,
     bytes: u64,
@@ -81,7 +81,7 @@ impl History {
 }
 
 /// What a subscriber is told of the changes of `cuts` that it has missed: not in `seen` but in `until`, after the id
-/// `after`. In order: a cut is a cut whoever reads it, and inside a cut ids tell the order.
+/// `after`. In order: a cut is a cut for every reader, and inside a cut ids tell the order.
 pub fn missed<'a, T>(
     cuts: &'a [Arc<Cut>],
     seen: &Snapshot,
@@ -151,8 +151,8 @@ mod tests {
     }
 
     proptest! {
-        /// Transactions commit in any order and are read in any cuts: who comes back with the snapshot of any moment
-        /// gets what had not committed by then, once, by id.
+        /// Transactions commit in any order and are read in any cuts: a client that comes back with the snapshot of any
+        /// moment gets what had not committed by then, once, by id.
         #[test]
         fn who_comes_back_gets_exactly_what_was_missed(
             ends in prop::collection::vec(1_usize..40, 20),

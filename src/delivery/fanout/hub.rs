@@ -61,7 +61,8 @@ use crate::sync::lock;
 use crate::tasks::Tasks;
 
 /// Requests of one user, or of one address without users, that are with the source at a time: more than are answered at
-/// once, so that it never waits for the next. Whoever has more waits in its own tasks, and keeps no place from others.
+/// once, so that it never waits for the next. A user or address that has more waits in its own tasks, and keeps no
+/// place from others.
 const ASKED_AT_ONCE: usize = 8;
 
 /// How much is kept and how often is spoken.
@@ -71,7 +72,7 @@ pub struct Settings {
     pub log_bytes: u64,
     /// bytes of frames kept for all views together
     pub view_bytes: u64,
-    /// bytes of changes kept for those who come back
+    /// bytes of changes kept for clients that come back
     pub history_bytes: u64,
     /// bytes of the values of claims that stand in tables
     pub claim_bytes: u64,
@@ -123,7 +124,7 @@ pub struct Hub {
     /// bytes of messages of clients whose end has not come yet
     unfinished: Arc<Meter>,
     shares: Arc<Shares>,
-    /// who has how many requests with the source
+    /// how many requests each asker has with the source
     asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     /// so many subscriptions may be regranted at a time
     regrants: Arc<Semaphore>,
@@ -175,7 +176,7 @@ struct HubState {
     told_amid: Vec<u64>,
     /// what is owed to views that are told the newest change of each row
     latest: LatestViews<Arc<View>>,
-    /// who has what of claims whose values stand in tables
+    /// what each holder has of claims whose values stand in tables
     claims: Claims,
     /// where the latest touches came, oldest first
     holds: VecDeque<Hold>,
@@ -330,7 +331,7 @@ impl Hub {
         &self.frontier
     }
 
-    /// Who looks after the sockets.
+    /// What looks after the sockets.
     pub(crate) fn keepalive(&self) -> &Keepalive {
         &self.keepalive
     }
@@ -379,7 +380,7 @@ impl Hub {
     pub(super) async fn turn_of(&self, who: &Arc<str>) -> Option<OwnedSemaphorePermit> {
         let turns = {
             let mut asking = lock(&self.asking);
-            // who has none with the source is not remembered
+            // an asker that has none with the source is not remembered
             if asking.len() > 1024 {
                 asking.retain(|_, turns| Arc::strong_count(turns) > 1);
             }

@@ -1,7 +1,7 @@
-//! Pages of rows that were read a moment ago, for all who ask for the same. Owns how long one is kept and how many bytes all of
-//! them have; knows no socket, and not how a page is read.
+//! Pages of rows that were read a moment ago, for all clients that ask for the same. Owns how long one is kept and how
+//! many bytes all of them have; knows no socket, and not how a page is read.
 //!
-//! | who asks | may have a page that was read |
+//! | the client | may have a page that was read |
 //! |---|---|
 //! | a client that is told the changes since the page | up to a second ago |
 //! | a client that has the changes already | after it asked; or before, where no change of the channel came since |
@@ -31,7 +31,7 @@ pub(super) struct PageKey {
     pub(super) spec: PageSpec,
 }
 
-/// A page that is there, or is being read by the first who asked.
+/// A page that is there, or is being read for the first client that asked.
 #[derive(Debug, Clone)]
 pub(super) struct PageSlot {
     /// it is read after this

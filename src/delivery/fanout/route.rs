@@ -110,14 +110,15 @@ pub struct Frames {
 /// Why a view is not served any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
-    /// who looks through it asks for more work than one may
+    /// each asker that looks through it asks for more work than it may
     Work,
     /// what differs between the views would take more memory than there is
     Memory,
 }
 
 /// What the filters of one user, or of one address without users, may cost for one cut: so much, and so much for each
-/// byte of the cut. A byte is a nanosecond, about: a single change is held up by 17 ms at most for each who tries.
+/// byte of the cut. A byte is a nanosecond, about: a single change is held up by 17 ms at most for each asker that
+/// tries.
 const WORK: u64 = 16 << 20;
 const WORK_A_BYTE: u64 = 16;
 
@@ -436,8 +437,8 @@ impl<'a, V: Watched> Routing<'a, V> {
         });
     }
 
-    /// Whether a frame of so many bytes may be made for a view. Once half of what may be made is, the rest is for those who
-    /// have not filled the first half.
+    /// Whether a frame of so many bytes may be made for a view. Once half of what may be made is, the rest is for
+    /// askers that have not filled the first half.
     fn has_room(&mut self, through: &Through<V>, size: usize) -> bool {
         let after = self.arena.len() + size;
         if self.arena.is_empty() || after <= self.most / 2 {
@@ -500,7 +501,7 @@ impl<'a, V: Watched> Routing<'a, V> {
     }
 
     /// Whether somebody can pay for what a view has just cost. As long as all together have spent no more than one may,
-    /// nobody looks who it was.
+    /// nobody looks which asker it was.
     fn pays(&mut self, through: &Through<V>, cost: u64) -> bool {
         self.work += cost;
         let spent = if through.cut.swap(self.number, Relaxed) == self.number { through.spent.load(Relaxed) } else { 0 };
@@ -526,7 +527,8 @@ impl<'a, V: Watched> Routing<'a, V> {
         let Self { arena, given, later, mut shed, most, .. } = self;
         let length = |parts: &[Range<usize>]| parts.iter().map(Range::len).sum::<usize>();
         let total = arena.len();
-        // who gets most of it holds all of it; whoever gets less has a copy, for else a small part would hold a large whole
+        // a view that gets most of it holds all of it; one that gets less has a copy, for else a small part would hold
+        // a large whole
         let mut copies: HashMap<&[Range<usize>], Option<Bytes>> = HashMap::new();
         let mut copied = 0;
         for given in &given {
@@ -567,7 +569,7 @@ impl<'a, V: Watched> Routing<'a, V> {
     }
 }
 
-/// Charges whoever of them has spent least, and says what that one has spent then.
+/// Charges the one of them that has spent least, and says what that one has spent then.
 fn charge(purses: &mut HashMap<Arc<str>, u64>, payers: Vec<Arc<str>>, cost: u64) -> Option<u64> {
     let payer = payers.into_iter().min_by_key(|payer| purses.get(payer).copied().unwrap_or_default())?;
     let spent = purses.entry(payer).or_default();

@@ -1,5 +1,5 @@
-//! Who writes to the sockets: each shard has some of every view's members and is woken once a cut. Owns the rhythm of
-//! its passes; knows nothing of changes.
+//! The tasks that write to the sockets: each shard has some of every view's members and is woken once a cut. Owns the
+//! rhythm of its passes; knows nothing of changes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -84,7 +84,7 @@ impl Shard {
             self.feedback.note_pass(began.elapsed());
             self.done.send_replace(asked);
         }
-        // whoever waits for a pass must not wait for ever
+        // a task that waits for a pass must not wait for ever
         self.done.send_replace(u64::MAX);
     }
 

@@ -1,5 +1,5 @@
-//! A channel or user that is watched: its log and its sockets, by shard. Owns nothing else; who appends is the hub, who
-//! writes is the shard.
+//! A channel or user that is watched: its log and its sockets, by shard. Owns nothing else; the hub appends, shards
+//! write.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -27,7 +27,7 @@ pub struct View {
     pub(crate) spoke: AtomicBool,
     /// where its log ended at the last look of the heartbeat
     pub(crate) written: AtomicU64,
-    /// who is charged for what its filter costs, and by how many sockets; the first few of them
+    /// the askers that are charged for what its filter costs, each with the number of its sockets; only the first few
     payers: Mutex<Vec<(Arc<str>, u32)>>,
     /// the router has heard of it
     routed: AtomicBool,
@@ -35,7 +35,7 @@ pub struct View {
     amid: AtomicBool,
 }
 
-/// Of so many at most it is known who looks through a view: one of them who can pay is enough.
+/// Of so many askers at most it is known that they look through a view: one of them that can pay is enough.
 const PAYERS: usize = 8;
 
 impl View {

@@ -18,7 +18,7 @@ pub struct Grant {
     pub columns: Option<Vec<Box<str>>>,
     /// the numbers of the columns that it names, where another one that has the name is not meant
     pub bound: Vec<(Box<str>, i16)>,
-    /// who wrote is not told
+    /// the client is not told who wrote
     pub hides_actor: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct Grant {
 pub struct Rights {
     /// by the channel's name, of those that notify users; the others' rows are not told
     pub channels: Vec<(Arc<str>, Grant)>,
-    /// who called `rowcast.notify` is told
+    /// the client is told who called `rowcast.notify`
     pub shows_sender: bool,
 }
 
@@ -58,7 +58,7 @@ impl Grant {
     }
 }
 
-/// A claim's name, and the values of whoever sees the part.
+/// A claim's name, and the values of the holder that sees the part.
 pub type NamedClaim = (Arc<str>, Arc<Members>);
 
 impl Rights {

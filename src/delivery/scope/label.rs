@@ -20,7 +20,7 @@ impl Tag {
         ((1..=LONGEST).contains(&text.len()) && text.bytes().all(is_plain)).then(|| Self(text.into()))
     }
 
-    /// One for whoever has chosen none: the same for the same wish, so that sockets share a view.
+    /// One for a client that has chosen none: the same for the same wish, so that sockets share a view.
     pub fn of(wish: &impl Hash) -> Self {
         let mut hasher = std::hash::DefaultHasher::new();
         wish.hash(&mut hasher);
@@ -45,7 +45,7 @@ impl fmt::Display for Tag {
 /// Which subscription of its socket a message is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// the channel, or `user/` and who it is
+    /// the channel, or `user/` and the user's id
     pub channel: Arc<str>,
     /// `None` where the socket has the whole channel
     pub tag: Option<Tag>,

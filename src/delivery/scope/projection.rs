@@ -211,7 +211,7 @@ impl Projection {
         self.show_after(self, update, images)
     }
 
-    /// What is told of an update to whoever was shown the row before it through `before`; `None`: nothing.
+    /// What is told of an update to a subscriber that was shown the row before it through `before`; `None`: nothing.
     pub fn show_after<'a>(
         &'a self,
         before: &Self,

@@ -94,7 +94,7 @@ impl Selection {
         of_filters.chain(self.columns.iter().flatten().map(|name| Cow::Borrowed(&**name)))
     }
 
-    /// Whether each of them is there, and may be seen by whoever asks.
+    /// Whether each of them is there, and may be seen by the client that asks.
     pub fn sees_what_it_names(&self, columns: &[Column]) -> bool {
         self.columns_named().all(|name| columns.iter().any(|column| *column.name == *name && self.sees(column)))
     }
@@ -144,7 +144,7 @@ impl Selection {
         Ok(())
     }
 
-    /// Whether it is what everybody gets who asks for nothing.
+    /// Whether it is what a client gets that asks for nothing.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }

@@ -24,7 +24,7 @@ pub struct VisibleChange<'a> {
     pub omitted: bool,
     /// the change cannot be told; this is told in its place
     pub gap: Option<Gap>,
-    /// who wrote is not told
+    /// the client is not told who wrote
     pub hides_actor: bool,
     /// the view's
     pub tag: Option<&'a Tag>,
@@ -37,7 +37,7 @@ pub struct VisibleNotification<'a> {
     pub data: Cow<'a, str>,
     /// the row is too large: its other columns are missing
     pub omitted: bool,
-    /// who wrote is not told
+    /// the client is not told who wrote
     pub hides_actor: bool,
 }
 

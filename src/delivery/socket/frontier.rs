@@ -2,8 +2,8 @@
 //! sequence by which a socket knows that it saw all its logs at one boundary; knows no log and no socket.
 //!
 //! A cut goes into the logs of its views one after the other, and a large one in chunks. Until its last chunk is in all of
-//! them the sequence is odd. Whoever reads an even number, the ends of some logs, and the same number again, has ends that
-//! lie at one boundary.
+//! them the sequence is odd. A socket that reads an even number, the ends of some logs, and the same number again, has
+//! ends that lie at one boundary.
 
 use crate::sync::lock;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,5 +1,5 @@
 //! How many bytes all logs hold together, each counted once however many logs share them. Owns the count and the
-//! budget; who has to let go is the hub's to say.
+//! budget; which views have to let go is the hub's to say.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

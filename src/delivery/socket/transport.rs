@@ -1,5 +1,5 @@
-//! The bytes of a socket: a client's TCP connection, or this end of a pair whose other end is served by who translates
-//! (TLS, server-sent events). Owns nothing but the choice.
+//! The bytes of a socket: a client's TCP connection, or this end of a pair whose other end is served by a task that
+//! translates (TLS, server-sent events). Owns nothing but the choice.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};

@@ -1,5 +1,5 @@
-//! The writing half of a socket: what is owed to it leaves in one write. Owns the socket, its end, and who is woken for
-//! it; what is owed is the queue's.
+//! The writing half of a socket: what is owed to it leaves in one write. Owns the socket, its end, and which tasks are
+//! woken for it; what is owed is the queue's.
 //!
 //! A shard writes to it directly when its views have grown; nothing is queued for it and no task is woken per
 //! delivery. When the kernel takes no more, the socket is *blocked*: shards pass it by, and its session goes on once
@@ -40,7 +40,8 @@ pub struct SocketWriter {
     /// so many wait in [`written`](Self::written): where there are none, a write wakes nobody. It changes under the lock, and
     /// stands here for its four bytes
     waiting: AtomicU32,
-    /// wakes who waits in [`write`](Self::write) or [`written`](Self::written): something was written, or never will be
+    /// wakes the tasks that wait in [`write`](Self::write) or [`written`](Self::written): something was written, or
+    /// never will be
     progress: Notify,
     metrics: Arc<DeliveryMetrics>,
 }
@@ -137,7 +138,7 @@ impl SocketWriter {
     }
 
     /// Puts whole frames for this socket alone and waits until they are written: what a slow client has not taken is
-    /// held by whoever makes it, not here. Cancel safe.
+    /// held by the caller that makes it, not here. Cancel safe.
     ///
     /// # Errors
     /// [`Closed`] when the socket is closing or broken, or the flag void.

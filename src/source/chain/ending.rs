@@ -28,9 +28,9 @@ struct KeyEnding {
     is_broken: bool,
 }
 
-/// Whether whoever applies the changes as told ends with what the keys hold, as far as the changes tell: a key holds the
-/// state that more of them come to than leave. It need not, where rows come to keys that others have yet, as a deferrable
-/// constraint allows, and triggers move them on.
+/// Whether a client that applies the changes as told ends with what the keys hold, as far as the changes tell: a key
+/// holds the state that more of them come to than leave. It need not, where rows come to keys that others have yet, as
+/// a deferrable constraint allows, and triggers move them on.
 ///
 /// Where a key ends as it began, its order alone tells with what, and that must be sure. A change is captured when its
 /// statement ends, so before one that happened earlier only where a trigger made it, inside the statement that made the

@@ -1,5 +1,5 @@
-//! When a relay that sleeps should wake, by the bells that it answered. Pure: moments in, decisions out; who looks at what waits is
-//! the relay.
+//! When a relay that sleeps should wake, by the bells that it answered. Pure: moments in, decisions out; the relay
+//! looks at what waits.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -100,7 +100,7 @@ def slow_statements(cluster: kit.Cluster, read_from: int) -> int:
 
 
 def sorted_on_disk(cluster: kit.Cluster) -> int:
-    """Files that Postgres wrote because memory did not do, for whomever."""
+    """Files that Postgres wrote because memory did not do, for whichever session."""
     return int(cluster.psql("select temp_files from pg_stat_database where datname = current_database()"))
 
 

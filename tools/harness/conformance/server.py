@@ -106,7 +106,7 @@ class Server:
             raise Failed(f"{otherwise}, within {within:g} s") from None
 
     async def changed(self) -> None:
-        """Whoever waits looks again."""
+        """Each task that waits looks again."""
         async with self._changed:
             self._changed.notify_all()
 

@@ -23,7 +23,7 @@ from .streams import Stream, in_time
 from .writers import TABLE, Writers
 
 SUBSCRIBERS = 2  # at each node
-EARLY = 3  # who comes back while the database is down
+EARLY = 3  # subscribers that come back while the database is down
 VETERANS = 4  # cursors of earlier rounds, judged once more
 ANSWERED = 30.0  # seconds within which a node is ready, a resume is answered, the last change comes
 AFTERGLOW = 0.2  # seconds after that, for what comes twice
@@ -203,7 +203,7 @@ class Round:
         chosen = choose(self.rng, self.live, Truth(self.server, self.base), bound)
         veterans = self.rng.sample(list(self.campaign.veterans), min(VETERANS, len(self.campaign.veterans)))
         self.writers.begin(self.rng, 100)
-        # whose node hung up before it had an answer for him comes back with the last cursor that he got
+        # a stream whose node hung up before it had an answer comes back with the last cursor that it got
         self._listen_until(lambda stream: stream.joined.is_set(), self.early)
         self.cut_off = [stream.last_place() for stream in self.early if not stream.is_open()]
         self.resumed = [
@@ -239,7 +239,7 @@ class Round:
         self.campaign.veterans.extend(self.rng.sample(chosen, min(VETERANS, len(chosen))))
 
     def _listen_until(self, holds: Any, streams: Any) -> None:
-        with contextlib.suppress(kit.Failure):  # who has not come so far is judged by what he has
+        with contextlib.suppress(kit.Failure):  # a stream that has not come so far is judged by what it has
             wait_until(lambda: all(holds(stream) or not stream.is_open() for stream in streams), "an answer", ANSWERED)
 
     def _count_cursor(self, stream: Any, verdict: Any, truth: Any) -> None:

@@ -20,7 +20,7 @@ PATIENCE = 30.0  # seconds for whatever a server is waited for
 
 
 class Server(kit.Cluster):
-    """A cluster whose address stays, whoever answers at it: it is a socket file, and may come to be a link to another's."""
+    """A cluster whose address stays, whichever server answers: it is a socket file, and may come to be a link to another's."""
 
     def __init__(self, stack: contextlib.ExitStack, arguments: argparse.Namespace, **settings: Any) -> None:
         self._standby: subprocess.Popen[bytes] | None = None

@@ -76,7 +76,7 @@ def log(cluster: kit.Cluster) -> Iterator[Any]:
 
 
 def start_that_fails(cluster: kit.Cluster) -> Iterator[Any]:
-    """Who reads JSON reads why it ended, too."""
+    """An operator who reads JSON reads why it ended, too."""
     env = {**cluster.env, "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "ROWCAST_LISTEN": "127.0.0.1:0"}
     done = subprocess.run(
         [cluster.rowcast_program, "serve", "--log-format", "json", "--wait-seconds", "0"],

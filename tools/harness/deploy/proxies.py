@@ -206,7 +206,7 @@ class Restarts:
         )
 
     def _both(self) -> None:
-        """There is no node for a moment, and who comes then is refused."""
+        """There is no node for a moment, and a client that comes then is refused."""
         for client in self.clients:
             client.tried, client.refused = 0.0, []
         began = time.monotonic()

@@ -48,7 +48,7 @@ class Audience:
         return [each for line in self.lines.values() for each in line.subscribers if not each.follow.user]
 
     def turn(self, number: int) -> None:
-        """Who comes and goes before this turn."""
+        """Opens and closes the sockets that come and go before this turn."""
         for line in self.lines.values():
             follow = line.subscribers[0].follow
             if follow.begins == number or line.is_lost or any(back == number for _, back in follow.drops):
@@ -62,7 +62,7 @@ class Audience:
                 self.hang_up(line)
 
     def reload(self, channel: str, everybody: bool) -> None:
-        """Who follows this channel begins anew: everybody, or those who are there."""
+        """The subscribers of this channel begin anew: all, or those that are there."""
         for line in self.lines.values():
             if (everybody or line.socket is not None) and any(
                 each.follow.channel == channel for each in line.subscribers
@@ -78,7 +78,7 @@ class Audience:
                     self.connect(line)
 
     def move(self, port: int) -> None:
-        """The server is another one: who was on a socket opens it again."""
+        """The server is another one: each socket that was open is opened again."""
         self._port = port
         for line in self.lines.values():
             if line.socket is not None or line.is_lost:
@@ -234,7 +234,7 @@ class Audience:
 
 
 class Line:
-    """A socket through all of its connections, and who is on it."""
+    """A socket through all of its connections, and the subscribers on it."""
 
     def __init__(self, number: int) -> None:
         self.number = number

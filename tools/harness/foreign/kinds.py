@@ -94,7 +94,7 @@ KINDS = {
     "filters": "filters and columns",
     "many": "several channels on a socket",
     "away": "subscribers that go and come back",
-    "old-places": "who comes back after an exclusion, from before it",
+    "old-places": "subscribers that come back after an exclusion, from before it",
     "late": "subscribers that come in the middle",
     "users": "sockets of users",
     "sse": "event streams",

@@ -198,7 +198,7 @@ class Life:
         )
 
     def _types(self, table: Table) -> Turn:
-        """All tables may have columns of the type: who shows them loads again."""
+        """All tables may have columns of the type: a subscriber that shows them loads again."""
         rng, kind = self._rng, "ddl-types"
         table.spare += 1
         name = f"x{table.number}_{table.spare}"
@@ -289,7 +289,7 @@ class Life:
         if rng.random() < 0.5:
             table.hidden.append(
                 aside
-            )  # whoever states the channel again states both; a list of the same names keeps both
+            )  # a call that states the channel again states both; a list of the same names keeps both
             return (
                 Step(0, "begin", kind),
                 Step(0, f"alter table {table.ident} rename column {name} to {quoted(aside)}", kind),

@@ -300,7 +300,7 @@ class Round(Record):
             self.audience.reload(channel, everybody=what == "reload")
 
     def _restart(self) -> None:
-        """Another server, on another port; everybody comes back with what he has."""
+        """Another server, on another port; each subscriber comes back with what it has."""
         assert self.audience and self.relay
         self.audience.pump(0.01 * (self.number % 3))
         verdict.judge_log(self, self.relay)

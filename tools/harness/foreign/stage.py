@@ -69,7 +69,7 @@ class Stage:
             session.close()
 
     def drop(self, database: str) -> None:
-        """The database, whoever is connected to it; prepared transactions first."""
+        """The database, whichever session is connected to it; prepared transactions first."""
         self.end_prepared(database)
         self._admin.run(f"drop database if exists {database} with (force)")
 

@@ -85,7 +85,7 @@ def transaction(planner: Planner, tables: list[Table], number: int) -> Turn:
         for sql in writing.temporary(rng, rng.choice(tables), taste):
             add(sql)
     if kinds.may(rng, "two-phase", 0.2):
-        # stays prepared while others write; whoever meets its locks gives up after a while, with and without us
+        # stays prepared while others write; a session that meets its locks gives up after a while, with and without us
         add(f"prepare transaction '{{database}} {number}'", "two-phase")
         add("rollback", "two-phase")
     elif kinds.may(rng, "two-phase", 0.4):

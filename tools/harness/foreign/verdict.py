@@ -53,7 +53,7 @@ def judge(run: Record, audience: Audience, relay: Relay, admin: Connection) -> N
     deadline = time.monotonic() + run.patience
     watched = [each for each in audience.subscribers() if each.follow.channel in channels]
     plain = [each for each in watched if not each.follow.conditions and not each.follow.columns]
-    # a publication is no part of a snapshot: who is still loading would wait for it in vain
+    # a publication is no part of a snapshot: a subscriber that is still loading would wait for it in vain
     audience.pump(run.patience, until=lambda: all(each.is_joined or each.gone for each in watched))
     for _ in range(3):
         for channel in channels:
@@ -213,7 +213,7 @@ def truth(run: Record, admin: Connection, each: Subscriber, oid: str) -> list[Ro
 
 
 def _judge_users(run: Record, audience: Audience, admin: Connection) -> None:
-    """Who is named by a rule that is a column is told of each change of such a row, once."""
+    """A user who is named by a rule that is a column is told of each change of such a row, once."""
     if any(
         step.kind in ("rewatch", "swap-table", "ddl-shape", "ddl-partition", "publish", "prune", "restart")
         for turn in run.plan.turns

@@ -250,6 +250,6 @@ ACTORS = ("app", "", 'q"uo\\te', "x" * 300, "line\nbreak", "\x01")
 
 
 def actor(rng: random.Random, taste: Taste) -> str:
-    """Who writes, as the application says."""
+    """The actor, as the application says."""
     name = literal(rng.choice((*ACTORS, *taste.charset.words)))
     return rng.choice((f"set rowcast.actor = {name}", f"set application_name = {name}", "reset rowcast.actor"))

@@ -1,4 +1,4 @@
-"""Somebody who follows tables over the wire with the Python client, and compares what it shows with the tables."""
+"""A subscriber that follows tables over the wire with the Python client, and compares what it shows with the tables."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """A server as the clouds give it: the installer is no superuser, may create roles, and owns the database. On a Postgres
-18 of its own, where whoever creates a role administers it.
+18 of its own, where a role that creates another one administers it.
 """
 
 # mypy: allow-untyped-calls

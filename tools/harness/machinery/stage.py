@@ -114,7 +114,7 @@ class Database:
         return self.tool(["sh", "-euc", text], env=env, cwd=self.folder())
 
     def serve(self, *flags: str) -> Audience:
-        """A server, and somebody who follows tables there."""
+        """A server, and a subscriber that follows tables there."""
         self.start(*flags)
         self.audience = Audience(f"http://127.0.0.1:{self.relay.port}")
         self._stack.callback(self.audience.close)

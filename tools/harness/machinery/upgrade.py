@@ -136,4 +136,4 @@ def run(stage: Stage, stack: ExitStack) -> str:
     if "S3CR3T" in database.sql("select coalesce(string_agg(o::text, ''), '') from rowcast.outbox o"):
         raise Wrong("an excluded column was captured")
     expect([], [error for error in audience.errors if "source_down" not in error], "errors of the subscriber")
-    return f"from 14 to 18; two channels taken over, {count} rows told to who was there before"
+    return f"from 14 to 18; two channels taken over, {count} rows told to the subscriber that was there before"

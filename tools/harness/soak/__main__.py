@@ -144,7 +144,7 @@ def add_backbone(stack: contextlib.ExitStack, cluster: kit.Cluster, rng: random.
 
 
 def run(cluster: kit.Cluster, nodes: Any, audience: Any, crew: Any, faults: Any, seconds: int) -> None:
-    """The run itself, until every subscriber has the last change or his time is over."""
+    """The run itself, until every subscriber has the last change or its time is over."""
     if not audience.open(30):
         logs = "\n".join(f"{node.name}: {kit.tail(node.log, 5)}" for node in nodes)
         raise kit.Failure(

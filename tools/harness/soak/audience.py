@@ -60,8 +60,8 @@ class Audience:
     @staticmethod
     def _places(rng: random.Random) -> Iterator[Any]:
         """(channels, whether it follows from the start, whether it wants to be told of cuts, how it holds a channel) of each
-        client. Who does not follow from the start begins with a snapshot,
-        or reads pages, or shows the first rows in an order. Who wants cuts compares entries with totals at each of them."""
+        client. One that does not follow from the start begins with a snapshot, or reads pages, or shows the first rows
+        in an order. One that wants cuts compares entries with totals at each of them."""
         for channel in CHANNELS:
             for number in range(6 if channel.shown == "true" else 2):
                 yield [channel], number % 2 == 0, False, Subscription
@@ -106,7 +106,7 @@ class Audience:
                 client.due = now + client.rng.uniform(0, seconds)
 
     def stay(self) -> None:
-        """From now on nobody leaves, and who is away comes back soon."""
+        """From now on no client leaves, and one that is away comes back soon."""
         now = time.monotonic()
         for client in self.clients:
             client.leaves = False
@@ -297,7 +297,7 @@ class Client:
     # Listening
 
     def read(self) -> None:
-        """Takes what has come. Who leaves in the middle of it forgets the rest."""
+        """Takes what has come. A client that leaves in the middle of it forgets the rest."""
         now = time.monotonic()
         self._heard = now
         connection = self._socket

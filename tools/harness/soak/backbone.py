@@ -30,7 +30,7 @@ FLEET = (
     ("gateway without database", "ROWCAST_SUBSCRIBE", False),
 )
 PUBLISHERS = tuple(number for number, (kind, _, _) in enumerate(FLEET) if kind == "publisher")
-SHORT_STREAM = 5  # seconds of retention: so short that whoever was away may come too late
+SHORT_STREAM = 5  # seconds of retention: so short that a client that was away may come too late
 EXCUSED = 30.0  # seconds after a fault of Redis: so long a client may be away that was there before
 # fault → the least and the most seconds that it lasts
 FAULTS = {

@@ -1,4 +1,4 @@
-"""The end of a run in which nobody fails any more: the writers leave, and every subscriber has the last change, or his time is over.
+"""The end of a run in which nobody fails any more: the writers leave, and every subscriber has the last change, or its time is over.
 
 Owns that order; what is then compared with what is the verdict's.
 """

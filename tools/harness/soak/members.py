@@ -57,7 +57,7 @@ TABLES = f"""
 
 
 def holder(rng: random.Random) -> str:
-    """Sometimes somebody who is not connected."""
+    """Sometimes a member who is not connected."""
     return rng.choice((*HOLDERS[:4], "eve"))
 
 
@@ -148,7 +148,7 @@ CREW = (
 )
 
 
-# Who listens -----------------------------------------------------------------------------------------------------
+# What listens ----------------------------------------------------------------------------------------------------
 
 
 class Listener:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 HOT_ROWS = 40  # counters that are there from the start
-OTHER_COUNTERS = range(1000, 1300)  # made by whoever comes first
+OTHER_COUNTERS = range(1000, 1300)  # made by the writer that comes first
 ACCOUNTS = 4  # each with its total
 REGIONS = ("north", "south", "east", "west")  # the last two share the default partition
 

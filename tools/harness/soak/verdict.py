@@ -1,4 +1,4 @@
-"""What every subscriber must have received, asked of the database, and whether he did."""
+"""What every subscriber must have received, asked of the database, and whether it did."""
 
 import json
 from dataclasses import dataclass, field

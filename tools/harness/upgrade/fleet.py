@@ -27,7 +27,7 @@ from harness.soak.workload import CREW, Crew, bulk
 
 READY_WITHIN = 60.0  # seconds from a node's start until it serves
 ENDED_WITHIN = 45.0  # seconds from SIGTERM until it is gone
-# half the soak's pace: what counts here is who serves. Without bulk a table stays so small that windows need no index
+# half the soak's pace: what counts is which node serves. Without bulk a table stays so small that windows need no index
 WRITERS = [(count, 2 * pause, scripts) for count, pause, scripts in CREW if bulk not in scripts]
 WATCHED_WITHIN = 90.0  # seconds for a table, whose writers are in the way
 SETTINGS = {"ROWCAST_HEARTBEAT_SECONDS": "1", "ROWCAST_DRAIN_SECONDS": "2"}

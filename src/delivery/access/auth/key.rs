@@ -75,7 +75,8 @@ impl Key {
     }
 
     /// The public keys of a JSON Web Key Set (RFC 7517) that can check a signature. Others, such as those for
-    /// encryption or of an unknown type, are passed over, and so are shared secrets: who serves them tells them.
+    /// encryption or of an unknown type, are passed over, and so are shared secrets: a server that hands them out gives
+    /// them away.
     ///
     /// # Errors
     /// It is no key set.

@@ -1,5 +1,5 @@
 //! What the source tells → the views. Owns what each event changes: cuts go into logs and history, channels and policies
-//! into what may be watched, and who has to hear of it is woken.
+//! into what may be watched, and the tasks that have to hear of it are woken.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
@@ -61,7 +61,7 @@ impl Hub {
                 if start != Start::Continues || state.is_at_boundary {
                     state.cursor = boundary.token.clone();
                     state.is_at_boundary = true;
-                    // not before who has lost something is told so: its cursor lies behind that
+                    // not before a subscriber that has lost something is told so: its cursor lies behind that
                     if !matches!(start, Start::Gap(_)) {
                         self.frontier.reach(boundary.token.clone());
                     }
@@ -103,7 +103,7 @@ impl Hub {
                         self.hold_all(&mut state, ChangesOf::BySeveral);
                     }
                 }
-                // behind the holds, so that nobody who is held goes on as if nothing were missing
+                // behind the holds, so that no socket that is held goes on as if nothing were missing
                 self.pages.note_gap(Some(channel.clone()), Instant::now());
                 self.metrics.count_gap(gap.as_str());
                 let of_channel = |view: &View| view.key.channel() == Some(&channel);
@@ -370,8 +370,8 @@ impl Hub {
         });
     }
 
-    /// A heartbeat to every view that was silent. And what was due at the last one is dropped: who has not taken it by
-    /// now is too slow, and thousands of views would keep what nobody needs.
+    /// A heartbeat to every view that was silent. And what was due at the last one is dropped: a client that has not
+    /// taken it by now is too slow, and thousands of views would keep what nobody needs.
     pub(super) fn beat(&self) {
         self.pages.sweep();
         self.sweep_claims();

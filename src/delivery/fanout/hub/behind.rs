@@ -1,5 +1,5 @@
-//! Who is how far behind: what each subscriber has not taken of what is in the logs. For people, who ask seldom. What the
-//! kernel has taken counts as taken.
+//! How far each subscriber is behind: what it has not taken of what is in the logs. For people, who ask seldom. What
+//! the kernel has taken counts as taken.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ impl Hub {
             .map(|(wait, view, place, member)| {
                 let watches = match &view.key {
                     key if is_for_admins => key.wish(),
-                    // a filter may say who it is
+                    // a filter may say which user it is
                     ViewKey::Channel(name, _) => name.to_string(),
                     ViewKey::User(..) => "user".to_owned(),
                 };

@@ -1,4 +1,4 @@
-//! What became of a change here: who watches what it concerns, and what they are told. For people, who ask seldom.
+//! What became of a change here: the sockets that it concerns, and what they are told. For people, who ask seldom.
 
 use std::sync::Arc;
 

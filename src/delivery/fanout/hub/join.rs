@@ -53,7 +53,7 @@ pub enum JoinError {
     InDoubt,
     /// No policy lets the token see it.
     Forbidden,
-    /// Who asks has as many different ones as one may.
+    /// The asker has as many different ones as it may have.
     TooMany(TooMany),
 }
 

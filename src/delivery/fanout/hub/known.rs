@@ -1,5 +1,5 @@
-//! The views there are, by what they watch, and what the router has not heard of yet. Owns who is known under the hub's
-//! lock; by which value a change finds its views is the router's.
+//! The views there are, by what they watch, and what the router has not heard of yet. Owns which views are known under
+//! the hub's lock; by which value a change finds its views is the router's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -122,7 +122,7 @@ impl KnownViews {
 }
 
 impl News {
-    /// Tells the router. Who is gone goes first: another view may have the key of one.
+    /// Tells the router. A view that is gone goes first: another one may have its key.
     pub(super) fn tell(self, views: &mut Views<Arc<View>>) {
         for word in self.0.values() {
             if let Word::Was(view) = word {

@@ -1,5 +1,5 @@
-//! How it is learnt what holders have of claims whose values stand in tables, and who waits meanwhile. Owns that no socket is
-//! told anything of a cut that leaves its holder in doubt; which cuts do is `claims`' to say.
+//! How it is learnt what holders have of claims whose values stand in tables, and which sockets wait meanwhile. Owns
+//! that no socket is told anything of a cut that leaves its holder in doubt; which cuts do is `claims`' to say.
 //!
 //! | step | where |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! How a view's page is had: from a moment ago, or from the source, once for all who ask for the same. Owns
+//! How a view's page is had: from a moment ago, or from the source, once for all clients that ask for the same. Owns
 //! that no page is told which was read by rules that are no longer those.
 
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::sync::lock;
 /// How new a page has to be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Freshness<'a> {
-    /// whoever gets it is told the changes since
+    /// a client that gets it is told the changes since
     Replayed,
-    /// whoever gets it is told the changes since this
+    /// a client that gets it is told the changes since this
     ReplayedFrom(&'a Snapshot),
-    /// whoever gets it was told the changes up to when it asked
+    /// a client that gets it was told the changes up to when it asked
     Present,
 }
 
@@ -66,7 +66,7 @@ impl Hub {
         let mut slot = self.pages.slot(&asked, asked_at);
         let mut is_read = false;
         loop {
-            // not inside the slot: there others, who want the same page, would wait for this asker's turn
+            // not inside the slot: there others, which want the same page, would wait for this asker's turn
             let turn = if slot.page.initialized() { None } else { self.turn_of(asker).await };
             let read = async {
                 is_read = true;

@@ -1,5 +1,5 @@
-//! What happens when the logs of all views together hold more than they may. Owns who has to let go; how much is held is
-//! the meter's to say.
+//! What happens when the logs of all views together hold more than they may. Owns which views have to let go; how much
+//! is held is the meter's to say.
 
 use std::cmp::Reverse;
 

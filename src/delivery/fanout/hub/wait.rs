@@ -30,7 +30,7 @@ pub(crate) enum NotSynced {
 impl Hub {
     /// Waits until capture is live.
     pub async fn wait_until_live(&self) {
-        // an error means that the hub is gone; the shutdown ends whoever waits
+        // an error means that the hub is gone; the shutdown ends each task that waits
         let _ = self.live.subscribe().wait_for(|live| *live).await;
     }
 
@@ -125,7 +125,7 @@ impl Hub {
     }
 
     /// Waits until the source has read what was committed before this call, within a second, and says whether it has: a
-    /// channel that is unknown here may have been made a moment ago. Many who wait share a read.
+    /// channel that is unknown here may have been made a moment ago. Many tasks that wait share a read.
     pub async fn wait_for_fresh_read(&self) -> bool {
         let mut boundaries = self.boundaries.subscribe();
         let look = async {

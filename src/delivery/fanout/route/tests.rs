@@ -157,7 +157,7 @@ fn views_that_are_told_the_same_share_its_bytes() {
         (2..100).all(|view| of(view).as_ptr() == of_all.as_ptr() && of(view) == of_all),
         "one copy for all of them"
     );
-    assert_eq!(of(100).as_ptr(), of(101).as_ptr(), "a part of it is one copy for all who get that part");
+    assert_eq!(of(100).as_ptr(), of(101).as_ptr(), "a part of it is one copy for all that get that part");
     assert!(of_all.ends_with(&of(100)) && of(100).len() * 2 == of_all.len());
     assert!(of(102).len() < 400);
     assert_eq!(made.borrow().len(), 3);
@@ -211,7 +211,7 @@ fn what_differs_between_views_is_made_up_to_a_bound() {
     let most = 10 * 50_000;
     let routed = views.route(&rows(&texts), "1in", most, Bytes::from);
     let bytes: usize = routed.frames.iter().map(|(_, frames)| frames.bytes.len()).sum();
-    assert!(routed.frames.iter().any(|(view, _)| *view == 1), "who gets all of it shares what was made");
+    assert!(routed.frames.iter().any(|(view, _)| *view == 1), "a view that gets all of it shares what was made");
     assert!((5..20).contains(&routed.frames.len()) && bytes < 2 * most as usize, "{} {bytes}", routed.frames.len());
     assert_eq!(routed.frames.len() + routed.shed.len(), 41);
     assert!(routed.shed.iter().all(|(_, why)| *why == Shed::Memory));

@@ -38,7 +38,7 @@ async def half_a_transaction(trial: Trial) -> None:
 
 
 @case(
-    "What a cut says of two channels is shown together: whoever is told of one collection finds the other one of the same moment."
+    "What a cut says of two channels is shown together: a listener that is told of one collection finds the other one of the same moment."
 )
 async def cut_over_two_channels(trial: Trial) -> None:
     program = await trial.start()
