@@ -3,9 +3,9 @@
  * special. Whatever is special (excluded columns, user rules, large rows, output settings) goes to the PL/pgSQL function, in
  * the same call, so there is one description of it.
  *
- * It may do as little as that one: it does not raise, waits for nothing that another transaction may hold, and runs nobody's
- * code with the rights of its owner. What needs rights (the state of capture, the doorbell, the bound of the outbox) runs as
- * the owner of the function.
+ * It may do as little as that one: it does not raise, and waits for nothing that another transaction may hold. What needs rights
+ * (the state of capture, the doorbell, the bound of the outbox) runs as the owner of the function, who has nothing else. So does a
+ * cast to json, which is code of a type's owner: as the writer it could take what the writer has.
  */
 #include "postgres.h"
 
@@ -93,7 +93,7 @@ typedef struct Installation
 	Oid			bound;
 	Bell		bell;
 	int32		bell_lock;
-	/* the outbox has the columns that are known here; else a later version has made it, and PL/pgSQL writes it */
+	/* it has what is called here; else it is of a later version, and PL/pgSQL captures */
 	bool		fits;
 } Installation;
 
@@ -147,7 +147,8 @@ function_named(Oid schema, const char *name, int count, const Oid *arguments)
 {
 	List	   *qualified = list_make2(makeString(get_namespace_name(schema)), makeString(pstrdup(name)));
 
-	return LookupFuncName(qualified, count, arguments, false);
+	/* InvalidOid where there is none */
+	return LookupFuncName(qualified, count, arguments, true);
 }
 
 /* As the owner of the function, until the user that was there before is set again; where an error comes between, the end of
@@ -159,20 +160,6 @@ become(Oid owner, Oid *user, int *context)
 	SetUserIdAndSecContext(owner, *context | SECURITY_LOCAL_USERID_CHANGE);
 }
 
-/* 0 where there is no such table. */
-static int
-columns_of(Oid table)
-{
-	HeapTuple	row = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	int			count;
-
-	if (!HeapTupleIsValid(row))
-		return 0;
-	count = ((Form_pg_class) GETSTRUCT(row))->relnatts;
-	ReleaseSysCache(row);
-	return count;
-}
-
 static void
 learn(Installation *known, Oid function, bool is_brief)
 {
@@ -180,7 +167,8 @@ learn(Installation *known, Oid function, bool is_brief)
 	HeapTuple	row = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
 	Oid			schema;
-	char	   *bell;
+	Oid			lock;
+	Oid			mode;
 	Oid			user;
 	int			context;
 	uint64		began = forgotten;
@@ -195,24 +183,33 @@ learn(Installation *known, Oid function, bool is_brief)
 
 	known->ids = get_relname_relid("outbox_id", schema);
 	known->state = get_relname_relid(is_brief ? "capture_state_brief" : "capture_state", schema);
-	known->fits = true;
+	known->fits = OidIsValid(known->ids) && OidIsValid(known->state);
 	for (int i = 0; i < SEGMENTS; i++)
 	{
 		char		name[] = "outbox_0";
 
 		name[7] += is_brief ? i + SEGMENTS : i;
 		known->segments[i] = get_relname_relid(name, schema);
-		known->fits &= columns_of(known->segments[i]) == OUTBOX_COLUMNS;
+		known->fits &= OidIsValid(known->segments[i]);
 	}
 	become(known->owner, &user, &context);
 	known->plpgsql = function_named(schema, is_brief ? "capture_brief_plpgsql" : "capture_plpgsql", 0, NULL);
 	known->ring = function_named(schema, "ring", 3, ring_arguments);
 	known->bound = function_named(schema, is_brief ? "bound_outbox_brief" : "bound_outbox", 0, NULL);
-	known->bell_lock = DatumGetInt32(OidFunctionCall0(function_named(schema, "bell_lock", 0, NULL)));
-	bell = TextDatumGetCString(OidFunctionCall0(function_named(schema, "bell_mode", 0, NULL)));
+	if (!OidIsValid(known->plpgsql))
+		elog(ERROR, "function %u is none of an installation of rowcast", function);
+	lock = function_named(schema, "bell_lock", 0, NULL);
+	mode = function_named(schema, "bell_mode", 0, NULL);
+	known->fits &= OidIsValid(known->ring) && OidIsValid(known->bound) && OidIsValid(lock) && OidIsValid(mode);
+	if (known->fits)
+	{
+		char	   *bell = TextDatumGetCString(OidFunctionCall0(mode));
+
+		known->bell_lock = DatumGetInt32(OidFunctionCall0(lock));
+		known->bell = strcmp(bell, "never") == 0 ? BELL_NEVER :
+			strcmp(bell, "always") == 0 ? BELL_ALWAYS : BELL_WHERE_ASLEEP;
+	}
 	SetUserIdAndSecContext(user, context);
-	known->bell = strcmp(bell, "never") == 0 ? BELL_NEVER :
-		strcmp(bell, "always") == 0 ? BELL_ALWAYS : BELL_WHERE_ASLEEP;
 	known->is_valid = began == forgotten;
 }
 
@@ -447,7 +444,7 @@ same_columns(const Image *before, const Image *after, TupleDesc columns)
  * same image has the same JSON, which is copied.
  */
 static void
-make_json(Image *image, HeapTuple row, TupleDesc columns, const Image *before, const bool *same)
+make_json(const Installation *of, Image *image, HeapTuple row, TupleDesc columns, const Image *before, const bool *same)
 {
 	StringInfoData json;
 	char		separator = '{';
@@ -476,8 +473,14 @@ make_json(Image *image, HeapTuple row, TupleDesc columns, const Image *before, c
 				appendStringInfoString(&json, "null");
 			else if (!append_value(&json, column->atttypid, image->values[i]))
 			{
+				Oid			user;
+				int			context;
+
 				image->spans = NULL;
+				/* as in PL/pgSQL: a cast to json is code of the type's owner, who could take what the writer has */
+				become(of->owner, &user, &context);
 				image->json = DirectFunctionCall1(row_to_json, heap_copy_tuple_as_datum(row, columns));
+				SetUserIdAndSecContext(user, context);
 				return;
 			}
 		}
@@ -491,14 +494,23 @@ make_json(Image *image, HeapTuple row, TupleDesc columns, const Image *before, c
 }
 
 /*
- * Whether nothing is on a segment that only the executor heeds. An operator may have put an index over an expression there, a
+ * Whether a segment has the columns that are known here, and nothing on it that only the executor heeds. A later version may have
+ * added a column while the lock of the segment was waited for. An operator may have put an index over an expression there, a
  * constraint or a trigger. The catalogue's insert, used below, ignores them, or ends the server.
  */
 static bool
 is_bare(Relation outbox, CatalogIndexState indexes)
 {
-	TupleConstr *constraints = RelationGetDescr(outbox)->constr;
+	static const Oid types[OUTBOX_COLUMNS] =
+	{INT8OID, XID8OID, TIMESTAMPTZOID, INT4OID, CHAROID, JSONOID, JSONOID, TEXTOID, TEXTARRAYOID, INT4OID};
+	TupleDesc	columns = RelationGetDescr(outbox);
+	TupleConstr *constraints = columns->constr;
 
+	if (columns->natts != OUTBOX_COLUMNS)
+		return false;
+	for (int i = 0; i < OUTBOX_COLUMNS; i++)
+		if (TupleDescAttr(columns, i)->atttypid != types[i])
+			return false;
 	if (outbox->rd_rel->relam != HEAP_TABLE_AM_OID || outbox->trigdesc != NULL ||
 		(constraints != NULL && constraints->num_check > 0))
 		return false;
@@ -655,11 +667,10 @@ capture(FunctionCallInfo fcinfo, bool is_brief)
 		if (same == NULL)
 			return PointerGetDatum(NULL);
 	}
-	/* as the writer: the output of a type may be anybody's code */
 	if (before)
-		make_json(&old, before, columns, NULL, NULL);
+		make_json(of, &old, before, columns, NULL, NULL);
 	if (after)
-		make_json(&new, after, columns, before ? &old : NULL, same);
+		make_json(of, &new, after, columns, before ? &old : NULL, same);
 
 	channel = pg_strtoint32(trigger->tg_trigger->tgargs[0]);
 	id = append(of, segment, channel, op, old.json, new.json);

@@ -24,6 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::incarnations::Lineage;
 use crate::seal::{SEAL_BYTES, VERSION};
 
 /// Which transactions a snapshot saw: `xmin:xmax:xip`, as `pg_current_snapshot()` prints it.
@@ -210,6 +211,11 @@ impl<'de> Deserialize<'de> for Snapshot {
 }
 
 impl Cursor {
+    /// Where the position is good.
+    pub fn lineage(&self) -> Lineage {
+        Lineage { epoch: self.epoch, incarnation: self.incarnation }
+    }
+
     /// The opaque, URL-safe token, not sealed: usually 30 to 100 characters.
     pub fn token(&self) -> String {
         let Some((end, id)) = &self.inside else { return self.fields(None) };

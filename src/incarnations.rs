@@ -51,6 +51,16 @@ impl Gap {
     }
 }
 
+/// Which database, and which incarnation of its server. Positions of one lineage can be compared; two databases of one server
+/// have the same incarnations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lineage {
+    /// which installation of which database
+    pub epoch: u64,
+    /// [`Incarnation::id`]
+    pub incarnation: u64,
+}
+
 /// The incarnations of the server that cursors may come from, the present one last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incarnations {
@@ -77,6 +87,11 @@ impl Incarnations {
     /// The present incarnation.
     pub fn present(&self) -> u64 {
         self.incarnations.last().map_or(0, |incarnation| incarnation.id)
+    }
+
+    /// That of what is told now.
+    pub fn lineage(&self) -> Lineage {
+        Lineage { epoch: self.epoch, incarnation: self.present() }
     }
 
     /// Whether an incarnation is among them.

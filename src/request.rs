@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::change::{Change, Json, ValueKind};
 use crate::cursor::{Boundary, Snapshot};
-use crate::incarnations::Gap;
+use crate::incarnations::{Gap, Lineage};
 
 /// Rows that satisfy this. Logic is that of SQL, with three values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,10 +157,8 @@ pub enum Request {
         until: Snapshot,
         /// of the cut, the subscriber has everything up to this id
         after: i64,
-        /// the database in which these positions are good, as in [`Cursor::epoch`](crate::cursor::Cursor::epoch)
-        epoch: u64,
-        /// the incarnation of the server in which these positions are good
-        incarnation: u64,
+        /// where these positions are good
+        lineage: Lineage,
         /// only this channel's; `None`: all
         channel: Option<Arc<str>>,
         /// in whose turn it is answered: a user, an address, or nobody's where the node itself asks

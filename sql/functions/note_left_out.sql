@@ -17,6 +17,7 @@ declare
   raised pg_snapshot;
   again xid8;
   unseen bigint;
+  holding bigint[];
   latest bigint;
 begin
   now := pg_current_snapshot();
@@ -33,18 +34,21 @@ begin
     (select (case when briefly then brief_left_out_until else left_out_until end)::text::bigint
        from rowcast.installation),
     latest + 1);
-  -- A snapshot lists nothing from its end on. What runs there has left something out as well, and holds the lock of its
-  -- id, of 32 bits, since before it wrote.
+  -- A snapshot lists nothing from its end on. What runs there is not seen.
   running := array(select x::text::bigint from pg_snapshot_xip(now) x where x::text::bigint <> own
                    union
-                   select x
-                     from pg_locks
-                    cross join lateral (select unseen + ((transactionid::text::bigint - unseen) & 4294967295)) i(x)
-                    where locktype = 'transactionid' and pid is distinct from pg_backend_pid() and x < latest
+                   select x from generate_series(unseen, latest - 1) x
+                    where x <> own and pg_xact_status(x::text::xid8) = 'in progress'
                     order by 1);
   raised := format(
     '%s:%s:%s', coalesce(running[1], latest + 1), latest + 1, array_to_string(running, ','))::pg_snapshot;
-  again := case when exists (select from unnest(running) x where x < until) then until::text::xid8 end;
+  -- What has left something out holds the lock of its id, of 32 bits, since before it wrote. Subtransactions of this
+  -- transaction that have ended hold none.
+  holding := array(select unseen + ((transactionid::text::bigint - unseen) & 4294967295)
+                     from pg_locks
+                    where locktype = 'transactionid' and granted and pid is distinct from pg_backend_pid());
+  again := case when exists (select from unnest(running) x
+                              where x < until and (x < unseen or x = any (holding))) then until::text::xid8 end;
   if briefly then
     update rowcast.installation
       set brief_floor = raised, brief_floored_by = pg_current_xact_id(), brief_left_out_until = again;

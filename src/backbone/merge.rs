@@ -25,7 +25,7 @@ pub enum Step {
 /// What a node at `position` does with a cut, or a chunk of one, that begins `at` a position.
 pub fn step(position: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
     let (from, until) = (cut.from.clone(), cut.until.clone());
-    if (from.epoch, from.incarnation) != (position.epoch, position.incarnation) {
+    if from.lineage() != position.lineage() {
         return Step::AnotherLife(cut);
     }
     // of a chunk, what of its cut came before it
@@ -61,8 +61,7 @@ pub fn step(position: &Cursor, at: Option<&Cursor>, mut cut: Cut) -> Step {
 
 /// Whether a node at `position` is where an entry begins.
 pub fn is_in_sequence(position: &Cursor, at: &Cursor) -> bool {
-    let with = |cursor: &Cursor| (cursor.epoch, cursor.incarnation);
-    with(position) == with(at) && position.seen == at.seen && position.inside == at.inside
+    position.lineage() == at.lineage() && position.seen == at.seen && position.inside == at.inside
 }
 
 /// Whether a node that has seen all that `seen` saw can begin with an entry at this position, and misses nothing.
@@ -73,7 +72,7 @@ pub fn can_begin(seen: &Snapshot, at: &Cursor) -> bool {
 
 /// Whether something that a node at `position` does not know lies before an entry that begins `at` a position and is no cut.
 pub fn misses(position: &Cursor, at: &Cursor) -> bool {
-    position.incarnation == at.incarnation
+    position.lineage() == at.lineage()
         && match (&position.inside, &at.inside) {
             (Some((end, id)), Some((same, before))) if end == same => id < before,
             _ => !can_begin(&position.seen, at),

@@ -14,7 +14,7 @@ use super::stream::{AT_A_TIME, Id, locate, range};
 use crate::change::{Change, Event, Start};
 use crate::cursor::Snapshot;
 use crate::error::{self, Result};
-use crate::incarnations::Gap;
+use crate::incarnations::{Gap, Lineage};
 use crate::request::{PageAnswer, ReplayPart, Request, RowsPart};
 use crate::shutdown::Shutdown;
 use crate::source::desk;
@@ -47,9 +47,9 @@ async fn answer(link: &Link, keys: &StreamKeys, outbox: Option<mpsc::Sender<Requ
         return;
     }
     match &request {
-        Request::Replay { seen, until, after, channel, answer, epoch: _, incarnation: _, asker: _ } => {
+        Request::Replay { seen, until, after, lineage, channel, answer, asker: _ } => {
             let channel = channel.as_deref();
-            let query = Query { seen, until, after: *after, channel, answer, turn: &turn };
+            let query = Query { seen, until, after: *after, lineage: *lineage, channel, answer, turn: &turn };
             match timeout(WITHIN, Box::pin(replay(link, keys, &query))).await {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
@@ -95,6 +95,7 @@ struct Query<'a> {
     seen: &'a Snapshot,
     until: &'a Snapshot,
     after: i64,
+    lineage: Lineage,
     channel: Option<&'a str>,
     answer: &'a mpsc::Sender<ReplayPart>,
     turn: &'a Turn,
@@ -119,6 +120,9 @@ impl Query<'_> {
 async fn replay(link: &Link, keys: &StreamKeys, query: &Query<'_>) -> Result<bool> {
     let mut connection = link.connect().await?;
     let Some(state) = append::state(&mut connection, keys).await? else { return Ok(false) };
+    if state.to.epoch != query.lineage.epoch {
+        return Ok(false);
+    }
     let restart = Id::parse(&state.restart).unwrap_or_default();
     let begin = locate(&mut connection, keys, restart, query.seen).await?;
     let Some(begin) = begin.filter(|begin| *begin > restart) else { return Ok(false) };

@@ -18,10 +18,13 @@ use crate::error::{self, Error, Kind, Result};
 use crate::request::{Held, Members, MembersRead, Membership};
 use crate::shutdown::Shutdown;
 
-const MEMBERS: &str = "
-select pg_catalog.pg_current_snapshot()::text, pg_catalog.current_setting('server_encoding'),
-       m.claim, m.holder, m.canonical, m.members, m.problem
-  from (select) one left join rowcast.members($1::text[]) m on true";
+const MEMBERS: &str = concat!(
+    "select pg_catalog.pg_current_snapshot()::text, pg_catalog.current_setting('server_encoding'),
+            m.claim, m.holder, m.canonical, m.members, m.problem, (select e.hashtextextended from (",
+    epoch::epoch!(),
+    ") e)
+       from (select) one left join rowcast.members($1::text[]) m on true"
+);
 /// Values of one holder at most, of one claim.
 const MOST: usize = 100_000;
 
@@ -34,6 +37,8 @@ const WITHIN: Duration = Duration::from_secs(15);
 
 /// Answers one question after the other until the shutdown.
 pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown: Shutdown) {
+    // a failure lasts, and is told once
+    let mut told = None;
     loop {
         let question = tokio::select! {
             question = asked.recv() => question,
@@ -41,10 +46,19 @@ pub async fn run(pool: Pool, mut asked: mpsc::Receiver<Membership>, mut shutdown
         };
         let Some(Membership { holders, bytes, epoch, answer }) = question else { return shutdown.begun().await };
         match read_some(&pool, epoch, holders, bytes).await {
-            Ok(read) => _ = answer.send(read),
+            Ok(read) => {
+                told = None;
+                let _ = answer.send(read);
+            }
             // of a database that is away `source_down` tells
             Err(error) if error.kind() == Kind::Connection => {}
-            Err(error) => tracing::warn!(event = "claims_unread", error = error::chain(&error)),
+            Err(error) => {
+                let error = error::chain(&error);
+                if told.as_ref() != Some(&error) {
+                    tracing::warn!(event = "claims_unread", error);
+                    told = Some(error);
+                }
+            }
         }
     }
 }
@@ -81,11 +95,13 @@ struct ReadFailed {
     is_of_a_holder: bool,
     /// at once it may go well
     is_overtaken: bool,
+    /// the session leads to another database
+    is_elsewhere: bool,
 }
 
 impl From<Error> for ReadFailed {
     fn from(error: Error) -> Self {
-        Self { error, is_of_a_holder: false, is_overtaken: false }
+        Self { error, is_of_a_holder: false, is_overtaken: false, is_elsewhere: false }
     }
 }
 
@@ -95,9 +111,6 @@ async fn read(
     holders: &[&str],
     bytes: usize,
 ) -> Result<(Snapshot, Vec<Held>, usize), ReadFailed> {
-    let late = || Error::new(Kind::Connection, "the server does not answer");
-    let connecting = epoch::client_of(pool, epoch, "no connection to read what claims say");
-    let client = timeout(WITHIN, connecting).await.map_err(|_| late())??;
     let explain = |error: tokio_postgres::Error| {
         // what passes by itself: a lock, a lack of resources. One that was cancelled has lasted too long
         let passes = error.code().is_none_or(|code| {
@@ -108,27 +121,37 @@ async fn read(
             error: Error::database("cannot read what claims say", error),
             is_of_a_holder: !passes,
             is_overtaken,
+            is_elsewhere: false,
         }
     };
-    let answered = timeout(WITHIN, async {
-        let read = async {
-            client.batch_execute(BEGIN).await.map_err(explain)?;
-            take(&client, holders, bytes, explain).await
-        }
+    loop {
+        let client = pool.client_for("no connection to read what claims say").await?;
+        let answered = timeout(WITHIN, async {
+            let read = async {
+                client.batch_execute(BEGIN).await.map_err(explain)?;
+                take(&client, epoch, holders, bytes, explain).await
+            }
+            .await;
+            client.batch_execute("rollback").await.map_err(explain)?;
+            read
+        })
         .await;
-        client.batch_execute("rollback").await.map_err(explain)?;
-        read
-    })
-    .await;
-    answered.unwrap_or_else(|_| {
-        // its transaction may be open, in which nobody else could write
-        client.discard();
-        Err(late().into())
-    })
+        match answered {
+            // one that the pool had, from when the database's name led there
+            Ok(Err(ReadFailed { is_elsewhere: true, .. })) if !client.is_new() => client.discard(),
+            Ok(read) => return read,
+            Err(_) => {
+                // its transaction may be open, in which nobody else could write
+                client.discard();
+                return Err(Error::new(Kind::Connection, "the server does not answer").into());
+            }
+        }
+    }
 }
 
 async fn take(
     client: &Client,
+    epoch: Option<u64>,
     holders: &[&str],
     bytes: usize,
     explain: impl Fn(tokio_postgres::Error) -> ReadFailed + Copy,
@@ -138,6 +161,11 @@ async fn take(
     let (mut seen, mut told, mut all) = (None, BTreeSet::new(), Vec::new());
     let (mut held, mut beyond_memory) = (0, BTreeSet::new());
     while let Some(row) = rows.try_next().await.map_err(explain)? {
+        let found = row.get::<_, Option<i64>>(7).map(i64::cast_unsigned);
+        if epoch.is_some_and(|epoch| found != Some(epoch)) {
+            let error = epoch::another(Kind::Database);
+            return Err(ReadFailed { is_elsewhere: true, ..error.into() });
+        }
         seen = seen.or_else(|| Snapshot::parse(row.get(0)));
         let encoding = Encoding::of(row.get(1));
         let text = |index: usize| row.get::<_, Option<Bytes<'_>>>(index).map(|text| encoding.decode(text.0));

@@ -32,7 +32,7 @@ use super::turns::Turn;
 use crate::change::Change;
 use crate::cursor::Snapshot;
 use crate::error::{self, Error, Kind, Result};
-use crate::incarnations::Gap;
+use crate::incarnations::{Gap, Lineage};
 use crate::request::{PageAnswer, ReplayPart, Request, RowsPart};
 use crate::room::Room;
 use crate::shutdown::Shutdown;
@@ -95,8 +95,8 @@ async fn answer(
         return;
     }
     let answered = match request {
-        Request::Replay { seen, until, after, epoch, incarnation, channel, asker: _, answer } => {
-            let span = Span { seen, until, after, epoch, incarnation, channel };
+        Request::Replay { seen, until, after, lineage, channel, asker: _, answer } => {
+            let span = Span { seen, until, after, lineage, channel };
             let taker = Taker { parts: answer, turn };
             match shelf.find(span.shelf_key(), &span.seen, &span.until) {
                 Some(read) => timeout_at(deadline, Box::pin(hand_out(&read, &span, &taker))).await,
@@ -149,14 +149,13 @@ struct Span {
     seen: Snapshot,
     until: Snapshot,
     after: i64,
-    epoch: u64,
-    incarnation: u64,
+    lineage: Lineage,
     channel: Option<Arc<str>>,
 }
 
 impl Span {
     fn shelf_key(&self) -> ShelfKey {
-        (self.epoch, self.incarnation, self.channel.clone())
+        (self.lineage, self.channel.clone())
     }
 }
 
@@ -179,11 +178,11 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
     session.batch_execute(outbox::SESSION).await.map_err(explain)?;
     // a standby is behind, which is an error here; another database has other changes under these numbers
     let noted = epoch::note(&session).await?;
-    if noted.epoch != span.epoch || !noted.know(span.incarnation) {
+    if noted.epoch != span.lineage.epoch || !noted.know(span.lineage.incarnation) {
         let _ = answer.give(ReplayPart::Gap(Gap::Failover)).await;
         return Ok(());
     }
-    let mut catalog = Catalog::load(pool, Some(span.epoch)).await?;
+    let mut catalog = Catalog::load(pool, Some(span.lineage.epoch)).await?;
     // where others wait, which will ask for nearly the same, what all of them ask for is read: up to now
     let mut shared = if span.after == 0 && answer.turn.some_wait() {
         let (now, _) = position::now(&session).await?;
@@ -216,7 +215,7 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
         Gathered::Whole(rows) => {
             let rows: Vec<Captured<'_>> = rows.iter().map(|row| Captured::of(row, catalog.encoding)).collect();
             if rows.iter().any(|row| row.concerns(&catalog)) {
-                catalog = Catalog::load(pool, Some(span.epoch)).await?;
+                catalog = Catalog::load(pool, Some(span.lineage.epoch)).await?;
             }
             if giving.tell_gone(&kept, &catalog).await.is_err()
                 || giving.give(teller.whole(&rows, &catalog, span.after)).await.is_err()
@@ -233,7 +232,7 @@ async fn replay(database: &Database, pool: &Pool, span: &Span, answer: &Taker, s
                     return Ok(());
                 }
                 if bulk.concerns(&catalog) {
-                    catalog = Catalog::load(pool, Some(span.epoch)).await?;
+                    catalog = Catalog::load(pool, Some(span.lineage.epoch)).await?;
                 }
                 bulk.settle(&session, &statements, &catalog).await?;
                 while let Some(fetched) = bulk.fetch(&session, &statements, span.after).await? {

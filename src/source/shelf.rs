@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::change::Change;
 use crate::cursor::Snapshot;
+use crate::incarnations::Lineage;
 use crate::sync::lock;
 
 /// Kept for so long: clients that wait for the same come within moments.
@@ -16,8 +17,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(5);
 /// Each replay reads a longer past for itself.
 const BYTES: u64 = 32 << 20;
 
-/// Of which database and which incarnation of the server, and which channel; `None`: all.
-pub(super) type ShelfKey = (u64, u64, Option<Arc<str>>);
+/// Where its positions are good, and which channel; `None`: all.
+pub(super) type ShelfKey = (Lineage, Option<Arc<str>>);
 
 /// What was read lately, for each channel once.
 #[derive(Debug, Default)]
@@ -101,16 +102,17 @@ mod tests {
     fn a_read_serves_whom_it_holds_everything_for() {
         let at = Snapshot::all_before;
         let change = |id, tx| Change { id, tx, at: 0, actor: None, update: None, notification: None };
+        let of = |epoch, incarnation| Lineage { epoch, incarnation };
         let shelf = Shelf::default();
         let mut read = ShelfRead::between(at(10), at(20));
         assert!(read.add(&[change(1, 12), change(2, 11), change(3, 19)]));
-        shelf.put((7, 1, None), read);
-        let found = shelf.find((7, 1, None), &at(12), &at(19)).unwrap();
+        shelf.put((of(7, 1), None), read);
+        let found = shelf.find((of(7, 1), None), &at(12), &at(19)).unwrap();
         let ids: Vec<i64> = found.missed(&at(12), &at(19), 0).map(|change| change.id).collect();
         assert_eq!(ids, [1]);
         for (epoch, incarnation, seen, until) in [(7, 1, 9, 19), (7, 1, 12, 21), (7, 2, 12, 19), (8, 1, 12, 19)] {
-            assert!(shelf.find((epoch, incarnation, None), &at(seen), &at(until)).is_none());
+            assert!(shelf.find((of(epoch, incarnation), None), &at(seen), &at(until)).is_none());
         }
-        assert!(shelf.find((7, 1, Some("pets".into())), &at(12), &at(19)).is_none());
+        assert!(shelf.find((of(7, 1), Some("pets".into())), &at(12), &at(19)).is_none());
     }
 }

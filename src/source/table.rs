@@ -209,11 +209,14 @@ impl Moment {
         within: Duration,
     ) -> Result<Self> {
         let explain = |e| Error::database(format_args!("cannot read the rows of channel {channel}"), e);
-        let ready = match spare.take() {
-            Some(ready) => ready,
-            None => Ready::open(database).await?,
+        let ready = loop {
+            match spare.take() {
+                // of a database that was followed before: it ends
+                Some(ready) if epoch.is_some_and(|epoch| epoch != ready.incarnations.epoch) => {}
+                Some(ready) => break ready,
+                None => break Ready::open(database, epoch).await?,
+            }
         };
-        epoch::check(ready.incarnations.epoch, epoch)?;
         let session = &ready.session;
         let begin = format!(
             "begin isolation level repeatable read read only; set local statement_timeout = '{}s'",
@@ -377,9 +380,12 @@ impl Moment {
 }
 
 impl Ready {
-    async fn open(database: &Database) -> Result<Self> {
+    async fn open(database: &Database, followed: Option<u64>) -> Result<Self> {
         let explain = |e| Error::database("cannot make a session ready to read rows", e);
         let session = database.session(Purpose::Replay).await?;
+        if let Some(followed) = followed {
+            epoch::check(&session, followed, "cannot make a session ready to read rows").await?;
+        }
         let incarnations = epoch::note(&session).await?;
         // as capture pins them. row_security = off: a policy that would hide rows is an error, not fewer rows. Names of columns go
         // to the server and back, and have to be names for both: UTF-8

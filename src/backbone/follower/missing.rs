@@ -93,9 +93,9 @@ impl Follower {
         tracing::info!(event = "stream_incomplete", "what is missing is read from the outbox");
         let (answer, mut answers) = mpsc::channel(1);
         let (seen, ends) = (position.seen.clone(), until.clone());
-        let (epoch, incarnation) = (boundary.cursor.epoch, boundary.cursor.incarnation);
+        let lineage = boundary.cursor.lineage();
         let asker = Arc::default();
-        let request = Request::Replay { seen, until: ends, after, epoch, incarnation, channel: None, asker, answer };
+        let request = Request::Replay { seen, until: ends, after, lineage, channel: None, asker, answer };
         outbox.send(request).await.map_err(|_| Error::new(Kind::Io, "the source has ended"))?;
         while let Some(part) = answers.recv().await {
             match part {

@@ -36,7 +36,7 @@ use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::{ResumeToken, decode_place};
-use crate::incarnations::Gap;
+use crate::incarnations::{Gap, Lineage};
 use crate::request::{ReplayPart, Request};
 pub(super) use regrant::Former;
 use rows::Part;
@@ -178,8 +178,8 @@ pub struct CatchUp {
     began: Instant,
     /// where its past came from
     from: &'static str,
-    /// the incarnation of the server in which its position was found to be good
-    incarnation: u64,
+    /// where its position was found to be good
+    lineage: Lineage,
 }
 
 impl CatchUp {
@@ -211,7 +211,7 @@ impl CatchUp {
             sent,
             began,
             from: "memory",
-            incarnation: 0,
+            lineage: Lineage { epoch: 0, incarnation: 0 },
         }
     }
 
@@ -325,7 +325,7 @@ impl CatchUp {
             return Err(Gap::Policy.into());
         }
         let judged = self.hub.judge(token.cursor).await?;
-        self.incarnation = judged.incarnation;
+        self.lineage = judged.lineage;
         let end = judged.end().clone();
         let Cursor { seen, inside, .. } = judged.cursor;
         if !self.lets_in(&seen).await {
@@ -338,9 +338,9 @@ impl CatchUp {
             return Ok(Honoured::Part(Part { seen, token, place }));
         }
         let boundary = self.hub.reach(&end).await?;
-        // while it waited the server may have crashed: the position was judged in the incarnation before, and what is sent now
-        // would carry it into the next one
-        if boundary.cursor.incarnation != self.incarnation {
+        // while it waited the server may have crashed, or another database come: the position was judged before, and what is
+        // sent now would carry it into what is there now
+        if boundary.cursor.lineage() != self.lineage {
             return Err(JoinFailed::Unanswered.into());
         }
         let Some((_, id)) = inside else { return Ok(Honoured::Whole(seen)) };
@@ -369,10 +369,10 @@ impl CatchUp {
                 self.hub.wait_until_settled(self.who.as_deref()).await;
             }
             let boundary = self.hub.reach(&seen).await?;
-            if boundary.cursor.incarnation != self.incarnation {
+            if boundary.cursor.lineage() != self.lineage {
                 return Err(JoinFailed::Unanswered.into());
             }
-            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, &seen, self.incarnation) {
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, &seen, self.lineage) {
                 Ok(JoinOutcome::Joined { subscription, cuts, boundary }) => {
                     let inside = self.inside(&boundary, &seen);
                     let missed = missed(&cuts, &seen, &boundary.cursor.seen, 0, Some);
@@ -414,12 +414,12 @@ impl CatchUp {
         let (answer, mut answers) = mpsc::channel(1);
         let channel = self.key.channel().cloned();
         let mut until = boundary.cursor.seen.clone();
-        let (from, incarnation, epoch) = (seen.clone(), self.incarnation, boundary.cursor.epoch);
+        let (from, lineage) = (seen.clone(), self.lineage);
         let asker = self.asker.clone();
         // where it began: what of it is told was decoded by the rules of then
         let began = from.clone();
         let end = until.clone();
-        let request = Request::Replay { seen: from, until: end, after, epoch, incarnation, channel, asker, answer };
+        let request = Request::Replay { seen: from, until: end, after, lineage, channel, asker, answer };
         let _turn = self.hub.ask(request, &self.asker).await;
         let mut inside = self.inside(boundary, &seen);
         // the last message carries the cursor of the end, so one chunk is kept back until it is known to be the last

@@ -174,7 +174,7 @@ async fn answer(reader: PageReader, wish: Wish, cancel: CancelFlag) {
         if !is_of_now && began.elapsed() < OUTDATED_WITHIN {
             tries -= 1;
         }
-        if boundary.cursor.incarnation != page.boundary.cursor.incarnation || !is_of_now || !is_good() {
+        if boundary.cursor.lineage() != page.boundary.cursor.lineage() || !is_of_now || !is_good() {
             continue;
         }
         let cursor = hub.sealed(&page.boundary.token);

@@ -86,7 +86,7 @@ async fn come_to(hub: &Hub, writer: &SocketWriter, cursor: &str, mut before: OnT
         // what these missed is written before they have joined, and what comes after that is in their logs
         before.recv().await;
         match hub.written_up_to(writer, judged.end()).await {
-            Ok(boundary) if boundary.cursor.incarnation == judged.incarnation => return Some(Ok(())),
+            Ok(boundary) if boundary.cursor.lineage() == judged.lineage => return Some(Ok(())),
             // the server has crashed meanwhile: what the position speaks of may be lost
             Ok(_) => {}
             Err(NotSynced::Ahead) => return Some(Err(Gap::BadCursor)),

@@ -91,8 +91,8 @@ impl CatchUp {
             }
             let Some(predicate) = self.projection.difference(before) else { return Ok(None) };
             let Some(candidates) = self.candidates(predicate).await else { return Ok(None) };
-            self.incarnation = candidates.boundary.cursor.incarnation;
-            if self.incarnation != shown.boundary.cursor.incarnation {
+            self.lineage = candidates.boundary.cursor.lineage();
+            if self.lineage != shown.boundary.cursor.lineage() {
                 return Ok(None);
             }
             if !self.hub.may_be_told(&self.key, self.who.as_deref(), &candidates.boundary.cursor.seen).await {
@@ -119,7 +119,7 @@ impl CatchUp {
     /// Becomes a member of the view, at the first boundary from `seen` on. `None` where its holder's values are others by then.
     async fn enter_at(&self, seen: &Snapshot) -> Result<Option<(Subscription, Boundary)>, JoinFailed> {
         while self.hub.reach(seen).await.is_ok() {
-            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, seen, self.incarnation) {
+            match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, seen, self.lineage) {
                 Ok(JoinOutcome::Joined { subscription, boundary, .. }) => return Ok(Some((subscription, boundary))),
                 // a cut is arriving, or its holder is in doubt
                 Ok(JoinOutcome::Later) => self.hub.wait_until_settled(self.who.as_deref()).await,

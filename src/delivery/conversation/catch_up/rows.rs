@@ -17,7 +17,7 @@ use crate::cursor::{Boundary, Snapshot};
 use crate::delivery::fanout::hub::{Freshness, NoPage};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::{ResumeToken, encode_place};
-use crate::incarnations::Gap;
+use crate::incarnations::{Gap, Lineage};
 use crate::request::{Bound, Ordering, PageSpec, Place, Request, RowsPart};
 
 /// Rows of a page at most, and about as many bytes: a client that is broken off goes on behind the last whole page.
@@ -90,7 +90,7 @@ impl CatchUp {
             let (seen, token) = match &part {
                 Some(part) => (part.seen.clone(), part.token.clone()),
                 None => {
-                    self.know(page.boundary.cursor.incarnation).await;
+                    self.know(page.boundary.cursor.lineage()).await;
                     (page.boundary.cursor.seen.clone(), self.resume_token(&page.boundary))
                 }
             };
@@ -177,7 +177,7 @@ impl CatchUp {
                     if !part.is_empty() {
                         self.say(&protocol::snapshot(&label, &part, false, None)).await?;
                     }
-                    self.know(boundary.cursor.incarnation).await;
+                    self.know(boundary.cursor.lineage()).await;
                     let cursor = self.resume_token(&boundary);
                     self.say(&protocol::last_snapshot(&label, &cursor)).await?;
                     return Ok(Rows::Sent { seen: boundary.cursor.seen, goes_on: false });
@@ -200,7 +200,7 @@ impl CatchUp {
             Err(NoPage::Unfit(what)) => return Err(JoinFailed::NoOrder(what)),
             Err(NoPage::Unanswered) => return Err(JoinFailed::Unanswered),
         };
-        self.know(page.boundary.cursor.incarnation).await;
+        self.know(page.boundary.cursor.lineage()).await;
         if !self.may_tell(&page.boundary.cursor.seen).await {
             return Ok(Rows::Outdated);
         }
@@ -221,10 +221,10 @@ impl CatchUp {
         self.hub.may_be_told(&self.key, self.who.as_deref(), seen).await
     }
 
-    /// The rows are of this incarnation of the server, which may be news here.
-    async fn know(&mut self, incarnation: u64) {
-        self.incarnation = incarnation;
-        self.hub.learn(incarnation).await;
+    /// The rows are of there; the incarnation of the server may be news here.
+    async fn know(&mut self, lineage: Lineage) {
+        self.lineage = lineage;
+        self.hub.learn(lineage.incarnation).await;
     }
 
     /// A position as this client gets it.

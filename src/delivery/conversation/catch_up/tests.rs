@@ -12,7 +12,7 @@ use crate::delivery::fanout::hub::{Settings, Source};
 use crate::delivery::scope::selection::Selection;
 use crate::delivery::socket::send_queue::DueCache;
 use crate::feedback::Feedback;
-use crate::incarnations::{Incarnation, Incarnations};
+use crate::incarnations::{Incarnation, Incarnations, Lineage};
 use crate::metrics::DeliveryMetrics;
 use crate::request::{Page, PageAnswer};
 use crate::shutdown;
@@ -171,12 +171,16 @@ impl Stage {
 #[tokio::test]
 async fn a_position_that_was_judged_in_another_incarnation_does_not_enter() {
     let stage = Stage::in_incarnation(2).await;
-    let enter = |incarnation| {
+    let enter = |epoch, incarnation| {
         let key = ViewKey::named("pets", Selection::default());
-        stage.hub.enter(&key, None, &stage.writer, &"me".into(), &Snapshot::all_before(10), incarnation).unwrap()
+        stage
+            .hub
+            .enter(&key, None, &stage.writer, &"me".into(), &Snapshot::all_before(10), Lineage { epoch, incarnation })
+            .unwrap()
     };
-    assert!(matches!(enter(1), JoinOutcome::AnotherIncarnation));
-    assert!(matches!(enter(2), JoinOutcome::Joined { .. }));
+    assert!(matches!(enter(7, 1), JoinOutcome::AnotherIncarnation));
+    assert!(matches!(enter(8, 2), JoinOutcome::AnotherIncarnation), "another database of the same server");
+    assert!(matches!(enter(7, 2), JoinOutcome::Joined { .. }));
     assert_eq!(stage.end().await, "");
 }
 

@@ -14,6 +14,7 @@ use crate::delivery::scope::view_key::ViewKey;
 use crate::delivery::socket::writer::{CancelFlag, SocketWriter};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::ResumeToken;
+use crate::incarnations::Lineage;
 use crate::sync::lock;
 
 /// How a subscriber that comes with a position gets in.
@@ -33,7 +34,7 @@ pub enum JoinOutcome {
     BeyondMemory,
     /// A cut is arriving, or its holder is in doubt.
     Later,
-    /// The server has begun another incarnation since the position was judged.
+    /// The server has begun another incarnation since the position was judged, or another database is followed.
     AnotherIncarnation,
     /// What may be seen was changed since.
     Hidden,
@@ -85,7 +86,7 @@ impl Hub {
         Ok(subscription)
     }
 
-    /// Makes a socket that has come to `seen`, in that incarnation of the server, a member of a view. It is to follow once it
+    /// Makes a socket that has come to `seen`, in that lineage, a member of a view. It is to follow once it
     /// was sent what it missed.
     ///
     /// # Errors
@@ -97,7 +98,7 @@ impl Hub {
         writer: &Arc<SocketWriter>,
         asker: &Arc<str>,
         seen: &Snapshot,
-        incarnation: u64,
+        lineage: Lineage,
     ) -> Result<JoinOutcome, JoinError> {
         let mut state = self.joinable(key)?;
         let user = who.and_then(|who| who.user.as_deref()).filter(|_| key.has_members());
@@ -107,7 +108,7 @@ impl Hub {
         if !state.lets_in(key, who, seen) {
             return Ok(JoinOutcome::Hidden);
         }
-        if state.incarnations.as_ref().is_none_or(|incarnations| incarnations.present() != incarnation) {
+        if state.incarnations.as_ref().is_none_or(|incarnations| incarnations.lineage() != lineage) {
             return Ok(JoinOutcome::AnotherIncarnation);
         }
         let here = state.boundary.clone().filter(|boundary| state.is_at_boundary && boundary.cursor.seen.covers(seen));

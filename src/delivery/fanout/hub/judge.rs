@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Hub;
 use crate::cursor::{Cursor, Snapshot};
-use crate::incarnations::Gap;
+use crate::incarnations::{Gap, Lineage};
 
 /// An incarnation of the server that another node has seen begin is news here for so long at most.
 const LEARN_WITHIN: Duration = Duration::from_secs(3);
@@ -15,8 +15,8 @@ const LEARN_WITHIN: Duration = Duration::from_secs(3);
 pub(crate) struct Judged {
     /// it
     pub(crate) cursor: Cursor,
-    /// the incarnation of the server in which it was found to be good: in the next one it has to be judged anew
-    pub(crate) incarnation: u64,
+    /// where it was found to be good: in the next incarnation of the server it has to be judged anew
+    pub(crate) lineage: Lineage,
 }
 
 impl Judged {
@@ -42,7 +42,7 @@ impl Hub {
         if incarnations.seal.as_ref().is_some_and(|seal| !seal.is_on(token)) {
             return Err(Gap::BadCursor);
         }
-        Ok(Judged { cursor, incarnation: incarnations.present() })
+        Ok(Judged { cursor, lineage: incarnations.lineage() })
     }
 
     /// Gives the source a while to tell of an incarnation of the server.

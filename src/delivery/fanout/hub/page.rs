@@ -12,6 +12,7 @@ use crate::delivery::fanout::pages::PageKey;
 use crate::delivery::scope::page::ViewPage;
 use crate::delivery::scope::projection::Projection;
 use crate::delivery::scope::view_key::ViewKey;
+use crate::incarnations::Lineage;
 use crate::request::{OrderBy, Ordering, PageAnswer, PageSpec, Request, Shown};
 use crate::sync::lock;
 
@@ -100,10 +101,12 @@ impl Hub {
         }
     }
 
-    /// Whether it was read in the present incarnation of the server, as far as the source has told.
+    /// Whether it was read in the present incarnation of the server, as far as the source has told, and in the database that is
+    /// followed.
     fn is_of_present(&self, page: &ViewPage) -> bool {
-        let read = page.boundary.cursor.incarnation;
-        self.incarnations().is_none_or(|known| !known.know(read) || known.present() == read)
+        let Lineage { epoch, incarnation } = page.boundary.cursor.lineage();
+        self.incarnations()
+            .is_none_or(|known| known.epoch == epoch && (!known.know(incarnation) || known.present() == incarnation))
     }
 
     /// Whether no change of a channel has come since; as far as memory reaches.
