@@ -1,8 +1,13 @@
 -- Rights, all in one place. Two roles without login:
---   rowcast_capture  owns the trigger functions and may only add to the outbox: the owner of a watched table can have
---                    the trigger run the owner's code (an output function, say), so this role must have nothing to take
---   rowcast_relay    what `rowcast serve` needs. Give it a login: alter role rowcast_relay login password '..';
---                    or make another role a member of it
+--   rowcast_capture  owns the trigger functions, and may add to the outbox and to hidden_column, read that, setting and
+--                    some columns of channel, and read and set the sequences capture_state: the owner of a watched
+--                    table can have the trigger run the owner's code (an output function, say), so this role must have
+--                    nothing to take
+--   rowcast_relay    what `rowcast serve` needs: reads the schema, and calls the functions below, of which grant_added
+--                    and watch_newcomer act on the application's tables with the owner's rights. A member of
+--                    pg_read_all_stats where that may be granted here, so it sees the statements of all sessions:
+--                    revoke pg_read_all_stats from rowcast_relay takes that away until the next migrate. Give it a
+--                    login: alter role rowcast_relay login password '..'; or make another role a member of it
 -- PUBLIC has nothing that is of use without the schema: the application's roles need no right on it to write a watched
 -- table.
 do $do$

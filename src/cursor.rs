@@ -44,7 +44,7 @@ pub struct Cursor {
     pub epoch: u64,
     /// which incarnation of the server, as in [`Incarnation::id`](crate::incarnations::Incarnation::id)
     pub incarnation: u64,
-    /// insert position of the write-ahead log, read after the snapshot: an upper bound of what it saw
+    /// insert position of the WAL, read after the snapshot: an upper bound of what it saw
     pub lsn: u64,
     /// the cut's beginning
     pub seen: Snapshot,

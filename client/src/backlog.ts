@@ -8,7 +8,7 @@ export class Backlog<T> implements AsyncIterator<T, undefined> {
 
   constructor(
     readonly limit: number,
-    /** the reader has dealt with what came up to this place; without one, with everything that came */
+    /** the reader has dealt with what came up to this position; without one, with everything that came */
     readonly ondealt: (place?: string) => void,
     /** the reader left its loop */
     readonly onleave: () => void,

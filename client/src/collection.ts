@@ -17,7 +17,7 @@ export interface CollectionOptions<Row, Column extends string = never>
   initial?: Initial<Part<Row, Column>> | undefined;
 }
 
-/** Rows, all that the filter lets through, and the place at which they were read: that of `rowcast.cursor()`. */
+/** Rows, all that the filter lets through, and the cursor of when they were read: that of `rowcast.cursor()`. */
 export interface Initial<Row> {
   readonly rows: readonly Row[];
   readonly cursor: string;
@@ -47,7 +47,7 @@ export class Collection<Row = any> implements ReadonlyMap<Key, Row> {
   readonly ready: Promise<void>;
   /** @internal counts what was shown */
   version = 0;
-  /** @internal the place at which the rows are what is shown */
+  /** @internal the cursor at which the rows are what is shown */
   shownAt: string | undefined;
   /** @internal called with the transactions that came, once their rows are shown and told */
   onTransactions: ((transactions: readonly string[]) => void) | undefined;

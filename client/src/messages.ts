@@ -9,7 +9,7 @@ interface Base {
   timestamp: string;
   /** unique in the database; orders the changes of a transaction, and no others */
   id: number;
-  /** the place after this message */
+  /** the position after this message */
   cursor: string;
   /** the transaction */
   tx: string;
@@ -81,7 +81,7 @@ export interface Rows {
   count?: number;
   /** `count` is no estimate */
   exact?: boolean;
-  /** the place at which it was read */
+  /** the position at which it was read */
   cursor?: string;
   /** of the first page of a subscription: none */
   ref?: PageRef;

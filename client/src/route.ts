@@ -27,7 +27,7 @@ export class Route {
   readonly readers: Reader[] = [];
   /** it was left, and the server has not confirmed it */
   isLeft = false;
-  /** the place before what is kept, if one was asked for or something came */
+  /** the position before what is kept, if one was asked for or something came */
   #start: string | undefined;
   readonly #kept: Said[] = [];
   #isJoined = false;
@@ -72,8 +72,8 @@ export class Route {
   }
 
   /**
-   * A reader joins the others at its place. Returns what was missed since, with what says that it is live if that is so; or
-   * nothing where the place is none that is known here.
+   * A reader joins the others at its position. Returns what was missed since, with what says that it is live if that is so; or
+   * nothing where the position is none that is known here.
    */
   join(reader: Reader, since: string | undefined): Said[] | undefined {
     if (since === undefined && !this.#isJoined) {

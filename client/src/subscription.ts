@@ -63,7 +63,7 @@ export interface CursorStorage {
   removeItem(key: string): void;
 }
 
-/** Keys in use: two subscriptions of one would move each other's place. */
+/** Keys in use: two subscriptions of one would move each other's cursor. */
 const reserved = new WeakMap<CursorStorage, Set<string>>();
 
 /** The key, or where it is in use the next one. */
@@ -85,7 +85,7 @@ interface Carrier {
 
 /**
  * The changes of a channel, or the notifications of a user, in order and each once, over lost connections. Owns the
- * place in that stream and what a message means; sockets are the connection's.
+ * position in that stream and what a message means; sockets are the connection's.
  */
 export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> {
   /** Settles with the first `subscribed`, or with what ended the subscription before. */
@@ -118,16 +118,16 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   readonly #close = (): void => this.end();
   #resolve!: (subscribed: Subscribed) => void;
   #reject!: (reason: unknown) => void;
-  /** places after changes that a handler has not dealt with, or that come behind one */
+  /** cursors after changes that a handler has not dealt with, or that come behind one */
   #undealt: { place: string; isDealt: boolean }[] = [];
   /** of the snapshot that is arriving */
   #rows: Row[] = [];
-  /** so many of them are behind a place from which the rest follows */
+  /** so many of them came before the cursor from which the rest follows */
   #kept = 0;
   /** snapshots in a row that were broken off */
   #broken = 0;
   #isEnded = false;
-  /** it was left to begin anew: what was told meanwhile is no place to go on from */
+  /** it was left to begin anew: what was told meanwhile is no position to go on from */
   #isLeft = false;
   /** the reason of a gap that is told when the subscription is live, so that what is loaded then has no hole */
   #gap: string | undefined;
@@ -143,7 +143,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     server?: string,
   ) {
     this.#handlers = handlers;
-    // a page that begins has no rows: a place would keep them from it
+    // a page that begins has no rows: a cursor would keep them from it
     this.#storage = this.#hasRows ? undefined : storage;
     const name = `rowcast:${JSON.stringify([server, channel, options.filter, options.columns])}`;
     this.#storageKey = this.#storage ? reserve(this.#storage, name) : name;
@@ -157,7 +157,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     options.signal?.addEventListener("abort", this.#close);
   }
 
-  /** The place up to which everything was dealt with: all that came, less what waits for an iterator. */
+  /** The position up to which everything was dealt with: all that came, less what waits for an iterator. */
   get cursor(): string | undefined {
     return this.#cursor;
   }
@@ -249,7 +249,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
         // with the first rows everything begins anew
         if (message.last && (!message.ref || message.ref[1] === this.page?.n)) this.page = undefined;
         attempt(() => this.#handlers.page?.(message));
-        // what came meanwhile is behind that place
+        // what came meanwhile is behind that position
         if (message.ref) return;
         break;
       case "gap":
@@ -311,10 +311,10 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
 
   #missed(reason: string): void {
     if (this.#hasRows) {
-      // as the answer to a place, the rows follow by themselves. From now on it is not what the table is
+      // as the answer to a cursor, the rows follow by themselves. From now on it is not what the table is
       const wasLive = this.isLive;
       this.isLive = this.isCurrent = false;
-      // what is still told before it is left is no place to go on from
+      // what is still told before it is left is no position to go on from
       this.#isLeft ||= wasLive;
       if (wasLive) this.connection?.rejoin(this);
       this.#backlog.clear();
@@ -343,7 +343,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     else if (!place || this.#handlers.change || this.#backlog.isIdle) this.#dealt();
   }
 
-  /** The cursor comes to a place when everything before it was dealt with, whether it went well or not. */
+  /** The cursor comes to a position when everything before it was dealt with, whether it went well or not. */
   #wait(entry: { place: string; isDealt: boolean }, dealing: PromiseLike<unknown> | undefined): void {
     this.#undealt.push(entry);
     const dealt = (): void => {
@@ -371,11 +371,11 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       return use(storage);
     } catch (error) {
       this.#storage = undefined;
-      // the place that it still has is behind: all since would come again
+      // the cursor that it still has is behind: all since would come again
       try {
         storage.removeItem(this.#storageKey);
       } catch {}
-      const text = `places do not outlive the page: ${error}`;
+      const text = `cursors do not outlive the page: ${error}`;
       queueMicrotask(() => this.tell(new RowcastError("no_storage", text, false)));
     }
   }

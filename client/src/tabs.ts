@@ -26,7 +26,7 @@ const next = new Map<string, number>();
 /**
  * A `WebSocket` for `connect` that all tabs of an origin share: `connect("/", { WebSocket: SharedSocket })`. One of the tabs
  * has the real one. When it goes away, or does not answer, another one opens the next, and every tab's client resumes with
- * its own places. Only tabs with the same server and with tokens of the same claims share. Where the browser cannot, it is
+ * its own cursors. Only tabs with the same server and with tokens of the same claims share. Where the browser cannot, it is
  * a socket of this tab alone.
  */
 export class SharedSocket implements Socket {
@@ -175,8 +175,8 @@ export class SharedSocket implements Socket {
 }
 
 /**
- * Where the places of subscriptions outlive a page with several tabs. A tab goes on where it was itself; a new one where the
- * tab that was told last is. `user` keeps apart the users who share a browser.
+ * Where the cursors of subscriptions outlive a page with several tabs. A tab goes on where it was itself; a new one
+ * where the tab that was told last is. `user` keeps apart the users who share a browser.
  */
 export function tabStorage(user: string | number = ""): CursorStorage {
   const own = (key: string): string => `${key} ${user}`;

@@ -203,12 +203,12 @@ class Transactions {
   }
 }
 
-/** What a page before this one has kept, where the collection is persisted: rows, and the place at which they were shown. */
+/** What a page before this one has kept, where the collection is persisted: rows, and the cursor they were shown at. */
 class Kept<Row extends object> {
-  /** the name under which TanStack DB keeps the place */
+  /** the name under which TanStack DB keeps the cursor */
   static readonly #NAME = "rowcast";
   readonly #run: Parameters<SyncConfig<Row, Key>["sync"]>[0];
-  /** which rows they are: of others the place says nothing */
+  /** which rows they are: of others the cursor says nothing */
   readonly #which: string;
   #isLost = false;
   readonly #scan: () => Promise<readonly { key: Key; value: object }[]>;
@@ -232,7 +232,7 @@ class Kept<Row extends object> {
     return { rows, cursor: place?.which === this.#which ? place.cursor : undefined };
   }
 
-  /** No place counts any more; to be called in a transaction. */
+  /** No cursor counts any more; to be called in a transaction. */
   lose(): void {
     this.#isLost = true;
     this.keep(undefined);
@@ -261,7 +261,7 @@ class Rows<Row extends object> {
   readonly #open: (filters: readonly string[], initial?: Initial<Row>) => Collection<Row>;
   readonly #transactions: Transactions;
   readonly #kept: Kept<Row> | undefined;
-  /** what has all rows, whose place is kept */
+  /** what has all rows, whose cursor is kept */
   #whole: Collection<Row> | undefined;
   readonly #subsets = new Map<string, Subset<Row>>();
   /** the rows as they were written */
@@ -289,7 +289,7 @@ class Rows<Row extends object> {
 
   /**
    * Takes over what was kept; where all rows are synced, TanStack DB has shown it by then. What has changed since follows from
-   * the place, if there is one; else rows of which the server says nothing go as soon as it has said something.
+   * the cursor, if there is one; else rows of which the server says nothing go as soon as it has said something.
    */
   async start(areShown: boolean): Promise<Initial<Row> | undefined> {
     if (!this.#kept) return undefined;
@@ -330,7 +330,7 @@ class Rows<Row extends object> {
     return subset;
   }
 
-  /** The same of all rows: with them the place is kept at which they are shown. */
+  /** The same of all rows: with them the cursor is kept at which they are shown. */
   openWhole(filters: readonly string[], initial: Initial<Row> | undefined): Subset<Row> {
     const subset = this.open(filters, initial);
     this.#whole = subset.collection;
@@ -391,7 +391,7 @@ class Rows<Row extends object> {
     }
     this.#changed.clear();
     const receipt = commit();
-    // abandoned with the collection, or not kept: then the place is behind what was kept, and counts for nothing
+    // abandoned with the collection, or not kept: then the cursor is behind what was kept, and counts for nothing
     if (receipt !== true) receipt.catch(() => this.#keepNothing());
     return receipt;
   }

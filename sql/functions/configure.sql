@@ -9,7 +9,9 @@
 --   actor        show | hide: whether anybody is told who wrote. Default show
 --   order        index | any: whether clients may have the pages of a large table in any order, or in one that an index
 --                serves. Default index
---   row_bytes    such as '8 MB', at least 4 MB: a row whose JSON is longer is told by its key alone. Default 8 MB
+--   row_bytes    such as '8 MB', 4 MB to 128 MB: a row whose JSON is longer is told by its key alone. Leave it at 32 MB
+--                or less: a longer image is captured and not read, so its channel is told gap, unreadable, where the
+--                key would have come. Default 8 MB
 -- tables touched: rowcast.setting (insert, update)
 create or replace function rowcast.configure(name text, value text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$

@@ -40,7 +40,8 @@ begin
         target,
         rowcast.holders(target, true)
         using errcode = 'lock_not_available',
-              hint = 'try again when that transaction has ended; if it is forgotten: select pg_terminate_backend(pid);';
+              hint = 'try again when that transaction has ended; if it is forgotten, end it with its pid from above: '
+                     'select pg_terminate_backend(PID);';
     end if;
     perform pg_sleep(0.1 + 0.2 * random());
   end loop;

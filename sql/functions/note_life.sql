@@ -32,7 +32,7 @@ begin
   exception when lock_not_available then
     raise exception 'cannot note the server''s life: rowcast.alive is locked by %', rowcast.holders('rowcast.alive')
       using errcode = 'lock_not_available',
-        hint = 'end that transaction, if it is forgotten: select pg_terminate_backend(pid);';
+        hint = 'if that transaction is forgotten, end it with its pid from above: select pg_terminate_backend(PID);';
   end;
   if exists (select from rowcast.outbox o where o.xid >= pg_snapshot_xmax(pg_current_snapshot()))
      or exists (select from rowcast.installation i

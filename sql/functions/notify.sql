@@ -13,7 +13,7 @@ begin
     or notification_type operator(pg_catalog.=) '' then
     raise exception 'cannot notify: user_id and notification_type must not be empty'
       using errcode = 'invalid_parameter_value',
-        hint = 'call rowcast.notify(''123'', ''pet_ready'', ''{"pet_id": 1}'')';
+        hint = 'select rowcast.notify(''123'', ''pet_ready'', ''{"pet_id": 1}'');';
   end if;
   body := pg_catalog.json_build_object('notification_type', notification_type, 'data', data);
   if rowcast.append(0, 'N', null, body, rowcast.actor(), array[user_id]) then

@@ -34,4 +34,4 @@ begin
   perform set_config('lock_timeout', before, true);
 end $$;
 comment on function rowcast.pause() is
-  'stops capture at once, of every table, without a lock; rowcast.resume() ends it';
+  'stops capture at once, of every table, without a lock on any of them; rowcast.resume() ends it';

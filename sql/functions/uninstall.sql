@@ -21,7 +21,7 @@ begin
   if tables > most then
     raise exception 'cannot uninstall: % tables are watched, and one transaction may lock %', tables, most
       using errcode = 'program_limit_exceeded',
-        hint = 'call rowcast.unwatch_all(); and then again select rowcast.uninstall();';
+        hint = 'call rowcast.unwatch_all(); select rowcast.uninstall();';
   end if;
 
   loop
@@ -50,8 +50,8 @@ begin
           watched,
           rowcast.holders(watched, true)
           using errcode = 'lock_not_available',
-            hint = 'call rowcast.unwatch_all(); first, which takes one table after the other; a transaction that is '
-                   'forgotten: select pg_terminate_backend(pid);';
+            hint = 'call rowcast.unwatch_all(); first, which takes one table after the other; if a transaction is '
+                   'forgotten, end it with its pid from above: select pg_terminate_backend(PID);';
       end if;
     end;
     perform pg_sleep(0.1 + 0.2 * random());

@@ -5,7 +5,7 @@
 --
 -- How to read it: the first result speaks of the changes that the outbox keeps; of a large one it is a projection from
 -- the part that looked_at says. old_share is what the rows as they were before take: an update of a row of up to 950
--- bytes stores it twice. The write-ahead log is without the images of whole pages that follow a checkpoint. The second
+-- bytes stores it twice. The WAL is without the images of whole pages that follow a checkpoint. The second
 -- result is empty until track_functions is pl or all. self is without the functions that are called; the trigger is
 -- rowcast.capture, and large rows, excluded columns and doorbells have functions of their own. They are of all tables
 -- together: EXPLAIN (ANALYZE) of a statement tells the time of its own triggers, ours as "Trigger !rowcast". The third

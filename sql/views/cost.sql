@@ -1,7 +1,7 @@
 -- rowcast.cost: what capture costs, by table, the dearest first. Counted in the outbox, so it speaks of the changes
 -- that are kept; of a large outbox about a thousand blocks are looked at, chosen by chance, and the figures are
 -- projections then. Nothing is counted while a row is written. What surrounds the images, 100 bytes of the outbox and
--- 170 of the write-ahead log, was measured with benches/wal.
+-- 170 of the WAL, was measured with benches/wal.
 create view rowcast.cost as
 with outbox(blocks, since, since_briefly) as (
   select sum(pg_relation_size(t.relation)) / current_setting('block_size')::int,
@@ -52,8 +52,7 @@ comment on column rowcast.cost.per_second is 'changes a second, since the oldest
 comment on column rowcast.cost.outbox_bytes is 'what they take of the outbox, index included';
 comment on column rowcast.cost.old_bytes is 'of that the rows as they were before';
 comment on column rowcast.cost.new_bytes is 'of that the rows as they were afterwards';
-comment on column rowcast.cost.wal_bytes is
-  'what they have added to the write-ahead log, about; without images of whole pages';
+comment on column rowcast.cost.wal_bytes is 'what they have added to the WAL, about; without images of whole pages';
 comment on column rowcast.cost.large is 'changes of rows that are stored out of line: TOAST';
 comment on column rowcast.cost.omitted is 'changes told by their key alone: the row was longer than row_bytes';
 comment on column rowcast.cost.trigger_us is

@@ -91,8 +91,8 @@ capture(state, detail, remedy) as (
            when barred is not null then barred
            when is_paused then 'select rowcast.resume();'
            when is_full then
-             'select rowcast.prune(); and start rowcast serve, which does it each minute; '
-             'or raise it: select rowcast.configure(''outbox_size'', ''..'');'
+             'select rowcast.prune(); -- rowcast serve does it each minute: start it. Or a larger size: '
+             'select rowcast.configure(''outbox_size'', ''20 GB'');'
          end
     from rowcast.capture_state
    cross join lateral (select last_value >= 6, last_value >= 3) s(is_paused, is_full)
@@ -210,8 +210,9 @@ brief_outbox(state, detail, remedy) as (
            || pg_size_pretty(bytes) || ', of ' || tables || ' tables whose changes are kept for ' || retention,
          case
            when is_full or bytes > most then
-             'they write more than brief_size (' || pg_size_pretty(most) || ') between two prunes, or nothing prunes: '
-             'rowcast serve does, or select rowcast.prune(); else select rowcast.configure(''brief_size'', ''..'');'
+             'select rowcast.prune(); -- they write more than brief_size (' || pg_size_pretty(most)
+             || ') between two prunes, or nothing prunes: rowcast serve does. Or a larger size: '
+                'select rowcast.configure(''brief_size'', ''2 GB'');'
            when is_late then
              'select rowcast.prune(); says what keeps it; where it fails, rowcast serve logs prune_failed'
          end

@@ -129,7 +129,7 @@ async fn costs(client: &Client) -> Result<Vec<String>> {
         let (outbox, log, omitted): (&str, &str, i64) = (row.get(3), row.get(4), row.get(5));
         let omitted = if omitted > 0 { format!(", {omitted} by their key alone") } else { String::new() };
         format!(
-            "{channel}: {changes} changes kept{omitted}, {per_second} a second; {outbox} of the outbox, about {log} of the write-ahead log"
+            "{channel}: {changes} changes kept{omitted}, {per_second} a second; {outbox} of the outbox, about {log} of the WAL"
         )
     };
     let mut lines: Vec<String> = tables.iter().map(line).collect();

@@ -4,7 +4,8 @@ use clap::{Arg, ArgAction, ArgGroup, Command};
 
 use crate::config::{self, SETTINGS};
 
-const DATABASE_HELP: &str = "Postgres, as postgres://user:password@host:5432/database [env: DATABASE_URL]";
+const DATABASE_HELP: &str =
+    "Postgres, as postgres://user:password@host:5432/database [env: ROWCAST_DATABASE_URL, DATABASE_URL]";
 const SCHEMA_HELP: &str = "schema in which rowcast is installed [default: rowcast] [env: ROWCAST_SCHEMA]";
 const SERVER_HELP: &str = "address of a running rowcast";
 const SERVER: &str = "http://127.0.0.1:8000";

@@ -271,7 +271,7 @@ async fn locked(client: &Client, doing: &str, error: tokio_postgres::Error) -> E
     let Ok(row) = client.query_one(HOLDERS, &[]).await else { return error };
     let holders: String = row.get(0);
     error.hint(format!(
-        "locks in schema {} are held by {holders}; try again when these transactions have ended, and end one that is forgotten by select pg_terminate_backend(pid)",
+        "locks in schema {} are held by {holders}; try again when these transactions have ended; if one is forgotten, end it with its pid from above: select pg_terminate_backend(PID);",
         client.naming().schema()
     ))
 }

@@ -347,7 +347,8 @@ impl Database {
             }
             Some("3D000") => Some(format!("create it (createdb {dbname}) or name another in DATABASE_URL")),
             Some("53300") if error.as_db_error().is_some_and(|e| e.message().contains("for role")) => Some(format!(
-                "the role has a connection limit: alter role {user} connection limit 9; a server takes up to nine, and a command one more"
+                "the role has a connection limit: alter role \"{user}\" connection limit 15; a server takes up to eleven, \
+                 a publisher candidate twelve, and a command up to three: count them for each server"
             )),
             Some("53300") => Some("the server has no connection left: raise max_connections or close idle ones".into()),
             Some(_) => None,

@@ -569,7 +569,7 @@ CREATE FUNCTION rowcast.pause() RETURNS void
     AS …;
 ALTER FUNCTION rowcast.pause() OWNER TO installer;
 
-COMMENT ON FUNCTION rowcast.pause() IS 'stops capture at once, of every table, without a lock; rowcast.resume() ends it';
+COMMENT ON FUNCTION rowcast.pause() IS 'stops capture at once, of every table, without a lock on any of them; rowcast.resume() ends it';
 
 CREATE FUNCTION rowcast.present_life() RETURNS text
     LANGUAGE sql
@@ -1095,7 +1095,7 @@ COMMENT ON COLUMN rowcast.cost.old_bytes IS 'of that the rows as they were befor
 
 COMMENT ON COLUMN rowcast.cost.new_bytes IS 'of that the rows as they were afterwards';
 
-COMMENT ON COLUMN rowcast.cost.wal_bytes IS 'what they have added to the write-ahead log, about; without images of whole pages';
+COMMENT ON COLUMN rowcast.cost.wal_bytes IS 'what they have added to the WAL, about; without images of whole pages';
 
 COMMENT ON COLUMN rowcast.cost.large IS 'changes of rows that are stored out of line: TOAST';
 

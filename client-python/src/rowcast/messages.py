@@ -20,7 +20,7 @@ class Change:
     action: str
     #: the row after the change; of `deleted` and `left` before it; of `truncated` None
     data: Any
-    #: the place after this change
+    #: the position after this change
     cursor: str
     #: unique in the database; orders the changes of a transaction, and no others
     id: int

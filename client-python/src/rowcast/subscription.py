@@ -66,8 +66,8 @@ class Handlers(Generic[Item]):
 
 
 class Subscription(Generic[Item]):
-    """Changes in order and each once, over lost connections: for a listener, or for `async for`. Owns the place in that
-    stream and what a message means; sockets are the connection's.
+    """Changes in order and each once, over lost connections: for a listener, or for `async for`. Owns the position in
+    that stream and what a message means; sockets are the connection's.
     """
 
     def __init__(self, wish: Wish, parse: Callable[[Message], Item], handlers: Handlers[Item], since: str | None, backlog: int) -> None:
@@ -94,8 +94,8 @@ class Subscription(Generic[Item]):
         self._part: str | None = None  # where the snapshot goes on after a lost connection, behind so many of its rows
         self._kept = 0
         self._gap: str | None = None  # told when the subscription is live, so that what is loaded then has no hole
-        self._waiting: deque[tuple[Item, str]] = deque()  # for the iterator, each with the place after it
-        self._taken: str | None = None  # the place after what the reader deals with
+        self._waiting: deque[tuple[Item, str]] = deque()  # for the iterator, each with the cursor after it
+        self._taken: str | None = None  # the cursor after what the reader deals with
         self._is_idle = False
         self._arrived = asyncio.Event()
         self._end: RowcastError | None = None
@@ -113,8 +113,8 @@ class Subscription(Generic[Item]):
 
     @property
     def cursor(self) -> str | None:
-        """The place up to which everything was dealt with: all that came, less what waits for the iterator or is in its
-        reader's hands. To be kept, and given as `since`.
+        """The position up to which everything was dealt with: all that came, less what waits for the iterator or is in
+        its reader's hands. To be kept, and given as `since`.
         """
         return self._cursor
 
@@ -166,7 +166,7 @@ class Subscription(Generic[Item]):
         elif kind == "snapshot":
             self._rows += message["rows"]
             if not message["last"]:
-                # a place among the rows is none in the stream
+                # a cursor among the rows is no position in the stream
                 if cursor := message.get("cursor"):
                     self._part, self._kept = cursor, len(self._rows)
                 return
@@ -229,7 +229,7 @@ class Subscription(Generic[Item]):
 
     def _missed(self, reason: str) -> None:
         if self.wish.snapshot:
-            # as the answer to a place, the rows follow by themselves. From now on it is not what the table is
+            # as the answer to a cursor, the rows follow by themselves. From now on it is not what the table is
             was_live = self.is_live
             self.is_live = self.is_current = False
             if was_live and self.connection:
