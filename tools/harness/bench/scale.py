@@ -94,7 +94,7 @@ def main(stack: contextlib.ExitStack) -> int:
     gc.disable()  # no cycles are made here, and a collection in the middle would look like a slow delivery
     fanout.raise_file_limit()
     load = report.load_average()
-    # each node has up to nine sessions
+    # each node has up to twelve sessions
     cluster = kit.Cluster(stack, arguments, autovacuum="off", max_connections="200")
     cluster.rowcast("migrate")
     cluster.psql(
