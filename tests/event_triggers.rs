@@ -219,3 +219,27 @@ async fn row_security_on_tables_of_rowcast_fails_no_write() {
     writer.batch_execute("insert into pets values (2)").await.unwrap();
     assert_eq!(db.text("select count(*) from rowcast.recent where action = 'created'").await, "2");
 }
+
+/// As "audit all tables" does it. Migrate writes no change, so that nothing would show before the first write of a watched table.
+#[tokio::test]
+async fn what_would_fail_each_write_is_refused_when_it_is_installed() {
+    let db = TestDatabase::empty().await;
+    db.run(
+        "create schema audit; create table audit.log (t text);
+         create function audit.note() returns trigger language plpgsql as $$
+         begin insert into audit.log values (tg_table_name); return new; end $$;
+         create function audit.all_tables() returns event_trigger language plpgsql as $$
+         declare made record;
+         begin
+           for made in select * from pg_event_trigger_ddl_commands() where object_type = 'table' loop
+             execute format('create or replace trigger audited after insert on %s for each row execute function audit.note()', made.object_identity);
+           end loop;
+         end $$;
+         create event trigger audited on ddl_command_end when tag in ('CREATE TABLE') execute function audit.all_tables()",
+    )
+    .await;
+    let refused = migrated(&db).await.unwrap_err();
+    assert!(refused.contains("each write of a watched table would fail"), "{refused}");
+    assert!(refused.contains("let it pass schema rowcast over"), "{refused}");
+    assert_eq!(db.text("select count(*) from pg_namespace where nspname = 'rowcast'").await, "0");
+}

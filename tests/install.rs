@@ -136,3 +136,20 @@ async fn every_inspect_file_runs_as_the_relay() {
     }
     assert!(files >= 5, "{files} files in sql/inspect");
 }
+
+/// A dashboard's view on ours, with rights of its own.
+#[tokio::test]
+async fn a_view_that_is_built_on_one_of_rowcast_outlives_a_migrate() {
+    let db = TestDatabase::new().await;
+    db.run("create view monitoring as select * from rowcast.health; grant select on monitoring to public").await;
+    install::migrate(&mut db.another_client().await).await.unwrap();
+    assert_ne!(db.text("select count(*) from monitoring").await, "0");
+    assert_eq!(db.text("select has_table_privilege('public', 'monitoring', 'select')").await, "true");
+    // as one of an earlier version, which had other columns
+    db.run("drop view monitoring, rowcast.cost; create view rowcast.cost as select 1 as one; create view monitoring as table rowcast.cost")
+        .await;
+    let error = install::migrate(&mut db.another_client().await).await.unwrap_err();
+    assert!(error.remedy().unwrap_or_default().contains("drop them, migrate"), "{error}");
+    db.run("drop view monitoring").await;
+    install::migrate(&mut db.another_client().await).await.unwrap();
+}

@@ -368,3 +368,42 @@ async fn a_pause_waits_for_nobody_who_holds_the_outbox() {
     holder.batch_execute("rollback").await.unwrap();
     assert_eq!(db.text("select count(*) from rowcast.outbox where op = 'I'").await, "0");
 }
+
+/// A reader that takes nothing, of a table that is read in one transaction: the statement waits for it, with its lock.
+#[tokio::test]
+async fn a_snapshot_that_is_taken_slowly_gives_way_to_ddl() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table log (body text);
+         insert into log select md5(n::text) || md5(random()::text) || md5(random()::text) || md5(random()::text)
+           from generate_series(1, 400000) n;
+         select rowcast.watch('log')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let _takes_nothing = server.socket("/ws/log?snapshot=true").await;
+    let waiting = "select count(*) from pg_stat_activity where datname = current_database()
+         and application_name like 'rowcast replay%' and wait_event = 'ClientWrite'";
+    while db.text(waiting).await != "1" {
+        tokio::task::yield_now().await;
+    }
+    db.run("set lock_timeout = '60s'; alter table log add column x int").await;
+    server.stop().await.unwrap();
+}
+
+/// A writer of a table with hidden columns has the table in which they are noted.
+#[tokio::test]
+async fn a_migrate_keeps_no_writer_of_hidden_columns_waiting() {
+    let db = TestDatabase::new().await;
+    db.run("create table users (id int primary key, pw text); select rowcast.watch('users', exclude => '{pw}'); alter table users add column note text")
+        .await;
+    // as the version before left it
+    db.run("alter table rowcast.hidden_column replica identity default").await;
+    let writer = holding(&db, "insert into users values (1)").await;
+    install::migrate(&mut db.another_client().await).await.unwrap();
+    writer.batch_execute("commit").await.unwrap();
+    let identity = "select relreplident from pg_class where oid = 'rowcast.hidden_column'::regclass";
+    assert_eq!(db.text(identity).await, "d");
+    install::migrate(&mut db.another_client().await).await.unwrap();
+    assert_eq!(db.text(identity).await, "f");
+}

@@ -770,29 +770,29 @@ async fn a_storm_from_beyond_memory_costs_the_database_a_few_reads() {
     let mut socket = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1, 5, 'second')").await;
     let since = cursor(&socket.message().await);
-    for k in 0..3000 / 500 {
+    for k in 0..1000 / 500 {
         let ids = format!("generate_series({}, {})", 2 + k * 500, 1 + (k + 1) * 500);
         db.run(&format!("insert into pets select i, 5, 'x' from {ids} i")).await;
     }
-    for _ in 0..3000 {
+    for _ in 0..1000 {
         socket.message().await;
     }
     let sessions = "select sessions from pg_stat_database where datname = current_database()";
     let before: i64 = db.text(sessions).await.parse().unwrap();
     let path = format!("/ws/pets?since={since}&columns=pet_id");
     let mut clients = Vec::new();
-    for _ in 0..100 {
+    // not more: this process reads for all, and one that waits until the others have read would lose its turn
+    for _ in 0..50 {
         clients.push(server.socket(&path).await);
     }
-    // all read at once: one that waits until the others have read would lose its turn
     let reading = clients.iter_mut().map(async |client| {
-        for pet in 2..=3001 {
+        for pet in 2..=1001 {
             assert_eq!(client.message().await["data"]["pet_id"], pet);
         }
-        assert_eq!(client.message().await["replayed"], 3000);
+        assert_eq!(client.message().await["replayed"], 1000);
     });
     futures_util::future::join_all(reading).await;
     db.run("select pg_stat_clear_snapshot()").await;
     let after: i64 = db.text(sessions).await.parse().unwrap();
-    assert!(after - before < 20, "{} sessions for 100 clients", after - before);
+    assert!(after - before < 20, "{} sessions for 50 clients", after - before);
 }

@@ -15,3 +15,7 @@ begin
   end if;
 end $$;
 comment on function rowcast.create_channel(text) is 'makes a channel without a table, for rowcast.publish';
+-- Numbers of channels stand in triggers, and a dump carries triggers: with small numbers a table from another
+-- installation would be told on the channel that has its number here. A number that no channel has is told nowhere.
+select setval('rowcast.channel_id_seq', 1000000 + floor(random() * 1000000000)::bigint)
+  from rowcast.channel_id_seq where last_value < 1000000;

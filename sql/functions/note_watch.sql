@@ -270,10 +270,3 @@ end $$;
 drop function if exists rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[]);
 comment on function rowcast.note_watch(regclass, text, text, jsonb, text[], text, text[], boolean, text) is
   'notes that a table is watched, and how';
--- what is deleted from can be told apart: else nothing could be watched beside a publication of all tables
-do $do$
-begin
-  if exists (select from pg_class c where c.oid = 'rowcast.hidden_column'::regclass and c.relreplident <> 'f') then
-    alter table rowcast.hidden_column replica identity full;
-  end if;
-end $do$;

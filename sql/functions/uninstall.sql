@@ -64,7 +64,15 @@ begin
   foreach role in array array['rowcast_capture', 'rowcast_relay'] loop
     if exists (select from pg_roles where rolname = role) then
       begin
-        execute format('drop owned by %I', role);
+        -- It takes the rights on databases, too, CONNECT, say, which the installation of another database needs. Those
+        -- in this database went with the tables that were watched, and with the schema.
+        if not exists (select from pg_shdepend d
+                        where d.refclassid = 'pg_authid'::regclass
+                          and d.refobjid = to_regrole(quote_ident(role))
+                          and d.dbid not in (
+                            0, (select oid from pg_database where datname = current_database()))) then
+          execute format('drop owned by %I', role);
+        end if;
       exception when insufficient_privilege then
         raise warning 'rights of role % are kept: %', role, sqlerrm;
       end;

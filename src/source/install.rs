@@ -205,13 +205,7 @@ async fn attempt(client: &mut Client) -> Result<Migrated, AttemptFailed> {
         let explain = |e| AttemptFailed::of(format_args!("cannot install sql/functions/{name}.sql"), e);
         transaction.batch_execute(text).await.map_err(explain)?;
     }
-    for (name, _) in VIEWS.iter().rev() {
-        transaction.batch_execute(&format!("drop view if exists rowcast.{name}")).await.map_err(explain)?;
-    }
-    for (name, text) in VIEWS {
-        let explain = |e| AttemptFailed::of(format_args!("cannot install sql/views/{name}.sql"), e);
-        transaction.batch_execute(text).await.map_err(explain)?;
-    }
+    install_views(&transaction).await?;
     let explain = |e| AttemptFailed::of("cannot grant the rights of sql/grants.sql", e);
     transaction.batch_execute(GRANTS).await.map_err(explain)?;
     for grant in grants {
@@ -223,6 +217,37 @@ async fn attempt(client: &mut Client) -> Result<Migrated, AttemptFailed> {
     let new =
         runner().get_migrations().iter().map(|m| i64::from(m.version())).filter(|v| !applied.contains(v)).collect();
     Ok(Migrated { applied: new, version: version(), is_newer: false })
+}
+
+/// A view whose columns are the same is replaced where it stands, with what others have built on it. Where one has other
+/// columns, all are made anew.
+async fn install_views(transaction: &Transaction<'_>) -> Result<(), AttemptFailed> {
+    let explain = |e| AttemptFailed::of("cannot make the views anew", e);
+    transaction.batch_execute("savepoint views").await.map_err(explain)?;
+    let mut are_same = true;
+    for (_, text) in VIEWS {
+        let text = text.replacen("create view", "create or replace view", 1);
+        are_same = are_same && transaction.batch_execute(&text).await.is_ok();
+    }
+    if are_same {
+        return transaction.batch_execute("release views").await.map_err(explain);
+    }
+    transaction.batch_execute("rollback to views").await.map_err(explain)?;
+    for (name, _) in VIEWS.iter().rev() {
+        let dropped = transaction.batch_execute(&format!("drop view if exists rowcast.{name}")).await;
+        dropped.map_err(|e| match e.code() {
+            Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => AttemptFailed::Refused(
+                Error::database(format_args!("cannot make view rowcast.{name} anew"), e)
+                    .hint("views of yours are built on it, and it has other columns now: drop them, migrate, and make them again"),
+            ),
+            _ => explain(e),
+        })?;
+    }
+    for (name, text) in VIEWS {
+        let explain = |e| AttemptFailed::of(format_args!("cannot install sql/views/{name}.sql"), e);
+        transaction.batch_execute(text).await.map_err(explain)?;
+    }
+    Ok(())
 }
 
 /// The versions that were applied before.

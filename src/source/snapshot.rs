@@ -60,7 +60,14 @@ pub(super) async fn read(
     };
     if let Some((statement, wanted)) = asked {
         let rows = hand_over(database, moment.session(), channel, &statement, &wanted, &mut answer);
-        match moment.read_unless(database, gone, rows).await {
+        let ended = async {
+            tokio::select! {
+                () = gone => {}
+                // a reader that takes its time would keep everybody from the table
+                () = Box::pin(moment.waited_for(database, channel)) => {}
+            }
+        };
+        match moment.read_unless(database, ended, rows).await {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => return Ok(()),
             Some(Err(error)) => return Err(error),

@@ -38,6 +38,17 @@ const CANCELLED: Duration = Duration::from_secs(5);
 /// For so long.
 const SPARED: Duration = Duration::from_secs(5);
 
+/// While all rows of a table are read, so often for sessions that wait for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether a session waits for a lock on a table that the process `$1` has locked to read it.
+const WAITED_FOR: &str = "
+select exists (
+  select from pg_catalog.pg_locks h
+    join pg_catalog.pg_locks w
+      on w.locktype = 'relation' and w.database = h.database and w.relation = h.relation and not w.granted
+   where h.pid = $1 and h.locktype = 'relation' and h.granted and w.mode = 'AccessExclusiveLock')";
+
 impl SpareSessions {
     fn take(&self) -> Option<Ready> {
         let mut sessions = self.lock();
@@ -64,6 +75,8 @@ impl SpareSessions {
 #[derive(Debug)]
 pub(super) struct Ready {
     session: DatabaseSession,
+    /// its process
+    pid: i32,
     /// a restart of the server ends the session
     incarnations: Incarnations,
     now: Statement,
@@ -323,6 +336,27 @@ impl Moment {
         None
     }
 
+    /// Ready once a session waits for the lock that this transaction has on the table. That is DDL or TRUNCATE, and every
+    /// other session that wants the table waits behind it.
+    pub(super) async fn waited_for(&self, database: &Database, channel: &str) {
+        let mut watcher = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if watcher.is_none() {
+                watcher = database.session(Purpose::Query).await.ok();
+            }
+            let Some(session) = &watcher else { continue };
+            match session.query_one(WAITED_FOR, &[&self.ready.pid]).await {
+                Ok(row) if row.get(0) => {
+                    tracing::info!(event = "snapshot_gave_way", %channel, "another session waits for the table");
+                    return;
+                }
+                Ok(_) => {}
+                Err(_) => watcher = None,
+            }
+        }
+    }
+
     /// Ends it; another one may have the session.
     pub(super) async fn end(self, spare: &SpareSessions) {
         if self.ready.session.batch_execute("rollback").await.is_ok() {
@@ -397,6 +431,7 @@ impl Ready {
         let [named, types, now, table, indexes, size] = texts.map(|text| session.prepare(text));
         let (named, types, now) = try_join3(named, types, now).await.map_err(explain)?;
         let (table, indexes, size) = try_join3(table, indexes, size).await.map_err(explain)?;
-        Ok(Self { session, incarnations, now, table, named, types, indexes, size })
+        let pid = session.query_one("select pg_catalog.pg_backend_pid()", &[]).await.map_err(explain)?.get(0);
+        Ok(Self { session, pid, incarnations, now, table, named, types, indexes, size })
     }
 }
