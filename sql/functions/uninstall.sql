@@ -12,6 +12,7 @@ declare
   attempts int := 0;
   watched regclass;
   role name;
+  is_needed boolean;
   -- four locks a table; the lock table takes twice of what it is said to (12,800 with the defaults were taken)
   most int := current_setting('max_locks_per_transaction')::int
               * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) / 2;
@@ -64,13 +65,14 @@ begin
   foreach role in array array['rowcast_capture', 'rowcast_relay'] loop
     if exists (select from pg_roles where rolname = role) then
       begin
-        -- It takes the rights on databases, too, CONNECT, say, which the installation of another database needs. Those
-        -- in this database went with the tables that were watched, and with the schema.
-        if not exists (select from pg_shdepend d
-                        where d.refclassid = 'pg_authid'::regclass
-                          and d.refobjid = to_regrole(quote_ident(role))
-                          and d.dbid not in (
-                            0, (select oid from pg_database where datname = current_database()))) then
+        -- It takes the rights on other databases, too: CONNECT, say, which the installation there needs.
+        select bool_or(d.dbid not in (0, here.oid))
+               and bool_or(d.classid = 'pg_database'::regclass and d.objid <> here.oid)
+          into is_needed
+          from pg_shdepend d
+          join pg_database here on here.datname = current_database()
+         where d.refclassid = 'pg_authid'::regclass and d.refobjid = to_regrole(quote_ident(role));
+        if is_needed is not true then
           execute format('drop owned by %I', role);
         end if;
       exception when insufficient_privilege then

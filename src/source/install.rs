@@ -225,9 +225,17 @@ async fn install_views(transaction: &Transaction<'_>) -> Result<(), AttemptFaile
     let explain = |e| AttemptFailed::of("cannot make the views anew", e);
     transaction.batch_execute("savepoint views").await.map_err(explain)?;
     let mut are_same = true;
-    for (_, text) in VIEWS {
-        let text = text.replacen("create view", "create or replace view", 1);
-        are_same = are_same && transaction.batch_execute(&text).await.is_ok();
+    // those that are built on others first: a reader takes its locks in this order
+    for (_, text) in VIEWS.iter().rev() {
+        match transaction.batch_execute(&text.replacen("create view", "create or replace view", 1)).await {
+            Ok(()) => {}
+            // a reader has them
+            Err(e) if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Err(explain(e)),
+            Err(_) => {
+                are_same = false;
+                break;
+            }
+        }
     }
     if are_same {
         return transaction.batch_execute("release views").await.map_err(explain);
@@ -237,7 +245,7 @@ async fn install_views(transaction: &Transaction<'_>) -> Result<(), AttemptFaile
         let dropped = transaction.batch_execute(&format!("drop view if exists rowcast.{name}")).await;
         dropped.map_err(|e| match e.code() {
             Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => AttemptFailed::Refused(
-                Error::database(format_args!("cannot make view rowcast.{name} anew"), e)
+                Error::database(format_args!("cannot make view {name} anew"), e)
                     .hint("views of yours are built on it, and it has other columns now: drop them, migrate, and make them again"),
             ),
             _ => explain(e),

@@ -106,7 +106,8 @@ async fn answer(
         Request::Snapshot { channel, epoch, predicate, asker, answer, permit: _permit } => {
             let spool = Spool::new(answer.clone(), turn, &room, &asker);
             let has_begun = spool.has_begun();
-            let reading = snapshot::read(&database, spare, (&channel, epoch), &predicate, spool, answer.closed());
+            let reading =
+                snapshot::read((&database, &pool), spare, (&channel, epoch), &predicate, spool, answer.closed());
             deadline = Instant::now() + snapshot::WITHIN;
             let read = timeout_at(deadline, reading).await;
             if let Ok(Err(error)) = &read

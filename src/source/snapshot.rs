@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use tokio_postgres::Statement;
 
-use super::client::Parameter;
+use super::client::{Parameter, Pool};
 use super::encoding::Bytes;
 use super::pool::{Database, DatabaseSession};
 use super::predicate::{self, Where};
@@ -34,7 +34,7 @@ const KEYS: usize = 1_000;
 /// # Errors
 /// [`Kind::Database`](crate::error::Kind::Database) where the relay may not read the table, with the remedy.
 pub(super) async fn read(
-    database: &Database,
+    (database, pool): (&Database, &Pool),
     spare: &SpareSessions,
     (channel, epoch): (&Arc<str>, Option<u64>),
     asked: &Predicate,
@@ -64,7 +64,7 @@ pub(super) async fn read(
             tokio::select! {
                 () = gone => {}
                 // a reader that takes its time would keep everybody from the table
-                () = Box::pin(moment.waited_for(database, channel)) => {}
+                () = Box::pin(moment.waited_for(pool, channel)) => {}
             }
         };
         match moment.read_unless(database, ended, rows).await {

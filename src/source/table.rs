@@ -11,7 +11,7 @@ use futures_util::future::{try_join, try_join3};
 use tokio_postgres::Statement;
 use tokio_postgres::error::SqlState;
 
-use super::client::Parameter;
+use super::client::{Parameter, Pool};
 use super::epoch;
 use super::keyset::{Index, IndexColumn, TableColumn};
 use super::pool::{Database, DatabaseSession, Purpose};
@@ -338,21 +338,13 @@ impl Moment {
 
     /// Ready once a session waits for the lock that this transaction has on the table. That is DDL or TRUNCATE, and every
     /// other session that wants the table waits behind it.
-    pub(super) async fn waited_for(&self, database: &Database, channel: &str) {
-        let mut watcher = None;
+    pub(super) async fn waited_for(&self, pool: &Pool, channel: &str) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if watcher.is_none() {
-                watcher = database.session(Purpose::Query).await.ok();
-            }
-            let Some(session) = &watcher else { continue };
-            match session.query_one(WAITED_FOR, &[&self.ready.pid]).await {
-                Ok(row) if row.get(0) => {
-                    tracing::info!(event = "snapshot_gave_way", %channel, "another session waits for the table");
-                    return;
-                }
-                Ok(_) => {}
-                Err(_) => watcher = None,
+            let Ok(client) = pool.client_for("no connection to look who waits for a table").await else { continue };
+            if client.query_one(WAITED_FOR, &[&self.ready.pid]).await.is_ok_and(|row| row.get(0)) {
+                tracing::info!(event = "snapshot_gave_way", %channel, "another session waits for the table");
+                return;
             }
         }
     }

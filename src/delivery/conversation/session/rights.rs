@@ -305,7 +305,13 @@ mod tests {
         client.read_to_end(&mut wire).await.unwrap();
         let mut goodbye = Vec::new();
         push_close_frame(&mut goodbye, CloseCode::Unauthenticated, "the token was revoked");
-        assert_eq!(wire, goodbye, "nothing else is said: {}", String::from_utf8_lossy(&wire));
+        // but for pings: the ring may have come by
+        const PING: &[u8] = &[0x89, 0];
+        let mut said = &wire[..];
+        while let Some(rest) = said.strip_prefix(PING) {
+            said = rest;
+        }
+        assert_eq!(said, goodbye, "nothing else is said: {}", String::from_utf8_lossy(&wire));
         trigger.begin();
         running.finish().await;
     }
