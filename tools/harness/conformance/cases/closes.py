@@ -75,15 +75,18 @@ async def pauses_are_random(trial: Trial) -> None:
     programs = await asyncio.gather(*(trial.start() for _ in range(5)))
     for program in programs:
         await trial.subscribe(program)
-    before = list(trial.server.sockets)
-    await asyncio.gather(*(socket.close(1001) for socket in before))
-    ended = loop.time()
-    times = []
-    for _ in before:
-        await trial.stream("pets")
-        times.append(loop.time() - ended)
-    if times[-1] - times[0] < 0.1:
-        raise Failed(f"all came back within {times[-1] - times[0]:.3f} s")
+    # pauses of half a second are close together by chance, once in a hundred times or so; three times in a row they are not
+    for _ in range(3):
+        before = list(trial.server.sockets)[-len(programs) :]
+        await asyncio.gather(*(socket.close(1001) for socket in before))
+        ended = loop.time()
+        times = []
+        for _ in before:
+            await trial.stream("pets")
+            times.append(loop.time() - ended)
+        if times[-1] - times[0] >= 0.1:
+            return
+    raise Failed(f"three times all came back within 0.1 s, at last within {times[-1] - times[0]:.3f} s")
 
 
 @case("A server that is killed and comes back at the same address is found again, and nothing is missed.")
