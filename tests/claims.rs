@@ -497,6 +497,26 @@ async fn a_claim_that_does_not_follow_its_table_any_more_shows_nothing() {
     server.stop().await.unwrap();
 }
 
+/// The query reads its table through a function, so the table is named. Its name is one that has to be quoted twice.
+#[tokio::test]
+async fn the_remedy_of_a_claim_keeps_what_it_was_told_to_follow() {
+    let db = TestDatabase::new().await;
+    db.run(
+        r#"create table "The ""staff"", all" (user_id int primary key, clinic int);
+           create function clinics_of(int) returns setof int immutable security definer language plpgsql as $$
+           begin return query select clinic from public."The ""staff"", all" where user_id = $1; end $$;
+           select rowcast.claim('clinics', 'select * from public.clinics_of({sub}::int)',
+                                follows => array['public."The ""staff"", all"'::regclass]);
+           select rowcast.unwatch('public."The ""staff"", all"')"#,
+    )
+    .await;
+    let remedy = db.text("select split_part(drift, 'again: ', 2) from rowcast.claims").await;
+    db.run(&remedy).await;
+    let follows = r#"select target = 'public."The ""staff"", all"'::regclass from rowcast.followed"#;
+    assert_eq!(db.text(follows).await, "true", "{remedy}");
+    assert_eq!(db.text("select drift from rowcast.claims").await, "");
+}
+
 /// While changes are left out nobody is told who is a member since.
 #[tokio::test]
 async fn a_claim_shows_nothing_while_capture_is_paused() {

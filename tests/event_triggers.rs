@@ -184,21 +184,25 @@ async fn an_update_by_a_role_without_superuser_takes_back_what_is_given_away() {
     .await;
 }
 
+/// An event trigger that runs this statement, with `%s` for its name, for each table that is made.
+fn on_each_new_table(statement: &str) -> String {
+    format!(
+        "create function public.treat() returns event_trigger language plpgsql as $$
+         declare made record;
+         begin
+           for made in select * from pg_event_trigger_ddl_commands() where object_type = 'table' loop
+             execute format('{statement}', made.object_identity);
+           end loop;
+         end $$;
+         create event trigger treat on ddl_command_end when tag in ('CREATE TABLE') execute function public.treat()"
+    )
+}
+
 /// "Secure by default": whatever is made gets row security, without a policy.
 #[tokio::test]
 async fn row_security_on_tables_of_rowcast_fails_no_write() {
     let db = TestDatabase::empty().await;
-    db.run(
-        "create function public.secure() returns event_trigger language plpgsql as $$
-         declare made record;
-         begin
-           for made in select * from pg_event_trigger_ddl_commands() where object_type = 'table' loop
-             execute format('alter table %s enable row level security', made.object_identity);
-           end loop;
-         end $$;
-         create event trigger secure on ddl_command_end when tag in ('CREATE TABLE') execute function public.secure()",
-    )
-    .await;
+    db.run(&on_each_new_table("alter table %s enable row level security")).await;
     migrated(&db).await.unwrap();
     let role = db.text("select 'writer_of_' || current_database()").await;
     db.run(&format!(
@@ -227,17 +231,11 @@ async fn what_would_fail_each_write_is_refused_when_it_is_installed() {
     db.run(
         "create schema audit; create table audit.log (t text);
          create function audit.note() returns trigger language plpgsql as $$
-         begin insert into audit.log values (tg_table_name); return new; end $$;
-         create function audit.all_tables() returns event_trigger language plpgsql as $$
-         declare made record;
-         begin
-           for made in select * from pg_event_trigger_ddl_commands() where object_type = 'table' loop
-             execute format('create or replace trigger audited after insert on %s for each row execute function audit.note()', made.object_identity);
-           end loop;
-         end $$;
-         create event trigger audited on ddl_command_end when tag in ('CREATE TABLE') execute function audit.all_tables()",
+         begin insert into audit.log values (tg_table_name); return new; end $$",
     )
     .await;
+    let audit = "create or replace trigger audited after insert on %s for each row execute function audit.note()";
+    db.run(&on_each_new_table(audit)).await;
     let refused = migrated(&db).await.unwrap_err();
     assert!(refused.contains("each write of a watched table would fail"), "{refused}");
     assert!(refused.contains("let it pass schema rowcast over"), "{refused}");

@@ -38,8 +38,8 @@ const CANCELLED: Duration = Duration::from_secs(5);
 /// For so long.
 const SPARED: Duration = Duration::from_secs(5);
 
-/// While all rows of a table are read, so often for sessions that wait for it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// While all rows of a table are read, so often for sessions that wait for it: many give up soon, and try again.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Whether a session waits for a lock on a table that the process `$1` has locked to read it.
 const WAITED_FOR: &str = "

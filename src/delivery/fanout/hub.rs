@@ -94,6 +94,27 @@ pub struct Settings {
     pub spans: Option<Arc<Spans>>,
 }
 
+#[cfg(test)]
+impl Settings {
+    /// Of a hub that keeps little, speaks seldom, and asks for no token.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            spans: None,
+            log_bytes: 1 << 20,
+            view_bytes: 1 << 24,
+            claim_bytes: 1 << 20,
+            history_bytes: 1 << 20,
+            heartbeat: Duration::from_secs(60),
+            ping: Duration::from_secs(60),
+            replay_bytes_per_second: 0,
+            reach_within: Duration::from_secs(3),
+            shards: 1,
+            keys: None,
+            most: Most::default(),
+        }
+    }
+}
+
 /// The hub.
 #[derive(Debug)]
 pub struct Hub {

@@ -7,7 +7,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::change::{Channel, Cut, Event, Floor, Start, Update};
-use crate::delivery::access::shares::Most;
 use crate::delivery::fanout::hub::{Settings, Source};
 use crate::delivery::scope::selection::Selection;
 use crate::delivery::socket::send_queue::DueCache;
@@ -77,22 +76,8 @@ impl Stage {
         let writer = Arc::new(SocketWriter::new(listener.accept().await.unwrap().0, metrics.clone()));
         let (asks, requests) = mpsc::channel(1);
         let feedback = Arc::new(Feedback::default());
-        let settings = Settings {
-            spans: None,
-            log_bytes: 1 << 20,
-            view_bytes: 1 << 24,
-            claim_bytes: 1 << 20,
-            history_bytes: 1 << 20,
-            heartbeat: Duration::from_secs(60),
-            ping: Duration::from_secs(60),
-            replay_bytes_per_second: 0,
-            reach_within: Duration::from_secs(3),
-            shards: 1,
-            keys: None,
-            most: Most::default(),
-        };
         let hub = Hub::new(
-            settings,
+            Settings::for_tests(),
             Source { requests: asks, membership: mpsc::channel(1).0, feedback: feedback.clone() },
             metrics,
         );

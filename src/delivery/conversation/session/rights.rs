@@ -231,20 +231,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_token_that_is_revoked_while_it_is_taken_lets_nobody_in() {
         let keys = Arc::new(Keys::new(vec![Key::secret("s3cret")], Rules::default(), true));
-        let settings = Settings {
-            spans: None,
-            log_bytes: 1 << 20,
-            view_bytes: 1 << 24,
-            claim_bytes: 1 << 20,
-            history_bytes: 1 << 20,
-            heartbeat: Duration::from_secs(60),
-            ping: Duration::from_secs(60),
-            replay_bytes_per_second: 0,
-            reach_within: Duration::from_secs(3),
-            shards: 1,
-            keys: Some(keys.clone()),
-            most: Most { strangers_per_address: 1, ..Most::default() },
-        };
+        let most = Most { strangers_per_address: 1, ..Most::default() };
+        let settings = Settings { keys: Some(keys.clone()), most, ..Settings::for_tests() };
         let source = Source { requests: mpsc::channel(1).0, membership: mpsc::channel(1).0, feedback: Arc::default() };
         let hub = Hub::new(settings, source, Arc::default());
         let (events, told) = mpsc::channel(1);
