@@ -380,14 +380,15 @@ async fn a_snapshot_that_is_taken_slowly_gives_way_to_ddl() {
          select rowcast.watch('log')",
     )
     .await;
-    let server = TestServer::start(&db.url);
+    // it answers no ping either
+    let server = TestServer::start_with(&db.url, &[("ping-seconds", "600")]);
     let _takes_nothing = server.socket("/ws/log?snapshot=true").await;
     let waiting = "select count(*) from pg_stat_activity where datname = current_database()
          and application_name like 'rowcast replay%' and wait_event = 'ClientWrite'";
     while db.text(waiting).await != "1" {
         tokio::task::yield_now().await;
     }
-    db.run("set lock_timeout = '60s'; alter table log add column x int").await;
+    db.run("set lock_timeout = '20s'; alter table log add column x int").await;
     server.stop().await.unwrap();
 }
 
@@ -400,7 +401,15 @@ async fn a_migrate_keeps_no_writer_of_hidden_columns_waiting() {
     // as the version before left it
     db.run("alter table rowcast.hidden_column replica identity default").await;
     let writer = holding(&db, "insert into users values (1)").await;
-    install::migrate(&mut db.another_client().await).await.unwrap();
+    let (other, mut migrating) = (db.another_client().await, db.another_client().await);
+    other.batch_execute("set lock_timeout = '2s'").await.unwrap();
+    let migrate = tokio::spawn(async move { install::migrate(&mut migrating).await.map(|_| ()) });
+    let mut id = 1;
+    while !migrate.is_finished() {
+        id += 1;
+        other.batch_execute(&format!("insert into users values ({id})")).await.unwrap();
+    }
+    migrate.await.unwrap().unwrap();
     writer.batch_execute("commit").await.unwrap();
     let identity = "select relreplident from pg_class where oid = 'rowcast.hidden_column'::regclass";
     assert_eq!(db.text(identity).await, "d");

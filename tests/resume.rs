@@ -301,6 +301,8 @@ async fn a_resume_that_is_read_on_another_server_does_not_seem_complete() {
     let path = format!("/ws/pets?since={left}");
     assert_eq!(server.socket(&path).await.next_text().await, None, "a standby may be about to have what it has not");
     assert_eq!(server.socket(&path).await.close_code().await, 4408, "the client comes back with its cursor");
+    let asked = server.socket("/ws/pets?snapshot=true").await.next_text().await;
+    assert_eq!(asked, None, "nor are there no rows for good");
 
     route.lead_to(&url(&another));
     let (_, gap, subscribed) = resumed(&server, &left).await;
