@@ -141,6 +141,7 @@ grant select on sequence rowcast.outbox_id, rowcast.capture_state, rowcast.captu
 grant execute on function rowcast.serves(),
   rowcast.bell_mode(),
   rowcast.row_bytes(),
+  rowcast.casts_to_json(regclass),
   rowcast.members(text[]),
   rowcast.claim_body(text),
   rowcast.row_security(regclass),

@@ -301,7 +301,11 @@ impl<'a> Parser<'a> {
 
     /// Up to what ends a member: in quotes, in braces, or as it is.
     fn value(&mut self) -> (Cow<'a, str>, bool) {
-        let ends = |at: usize| self.text[at..].is_empty() || self.text[at..].starts_with([',', ')']);
+        // blanks in front of what ends a member do not count
+        let ends = |at: usize| {
+            let rest = self.text[at..].trim_start_matches(BLANKS);
+            rest.is_empty() || rest.starts_with([',', ')'])
+        };
         if let Some((value, after)) = quoted_at(self.text, self.at).filter(|(_, after)| ends(*after)) {
             self.at = after;
             return (value, true);
@@ -311,7 +315,8 @@ impl<'a> Parser<'a> {
             let length = inside.find(['{', '}'])?;
             inside[length..].starts_with('}').then_some(length + 2)
         });
-        let length = in_braces.unwrap_or_else(|| rest.find([',', ')']).unwrap_or(rest.len()));
+        let up_to_end = || rest[..rest.find([',', ')']).unwrap_or(rest.len())].trim_end_matches(BLANKS).len();
+        let length = in_braces.unwrap_or_else(up_to_end);
         self.at += length;
         (rest[..length].into(), false)
     }
@@ -385,6 +390,8 @@ mod tests {
             ),
             ("or=(\"a.b\".eq.1,\"c\\\"\".eq.2)", "any[<a.b|eq|1> <c\"|eq|2>]"),
             ("or= ( a.eq.1 , or (b.eq.2) )", ""),
+            (r#"or=(a.eq.x , b.neq."y" )"#, r#"any[<a|eq|x> <b|neq|y>]"#),
+            (r#"and=(a.eq."x" y,b.eq.1)"#, r#"all[<a|eq|"x" y> <b|eq|1>]"#),
         ] {
             let read = ParsedCondition::read(text);
             match read {

@@ -219,6 +219,18 @@ pub fn load(
         otlp_endpoint: reader.web_address("otlp-endpoint"),
         application: None,
     };
+    for (name, is_empty) in [
+        ("jwt-secret", config.keys.secrets.is_empty()),
+        ("jwt-public-key", config.keys.public_keys.is_empty()),
+        ("jwks", config.keys.jwks.is_none()),
+    ] {
+        if is_empty && reader.values.contains_key(name) {
+            reader.complain(
+                name,
+                "there is no key in it, so no token would be checked: put a key there, or leave the setting out",
+            );
+        }
+    }
     if config.keys.secrets.iter().any(|secret| secret.len() < 16) {
         reader.complain("jwt-secret", "it is shorter than 16 bytes and can be guessed: openssl rand -hex 32");
     }
@@ -320,6 +332,13 @@ mod tests {
             (&[("jwks", "ftp://issuer.example/keys")], &[URL], Some("--jwks: ftp://issuer.example/keys")),
             (&[("origins", "clinic.example")], &[URL], Some("clinic.example is no origin")),
             (&[("origins", "https://clinic.example/")], &[URL], Some("is no origin")),
+            (&[("origins", "https://*.clinic.example")], &[URL], Some("is no origin")),
+            (&[("origins", "https://clinic.example:443")], &[URL], Some("is no origin")),
+            (&[("origins", "http://clinic.example:80")], &[URL], Some("is no origin")),
+            (&[("origins", "https://bücher.example")], &[URL], Some("is no origin")),
+            (&[("origins", "https://clinic.example:8443, http://[::1]:3000, capacitor://localhost")], &[URL], None),
+            (&[("jwks", "")], &[URL], Some("--jwks: there is no key")),
+            (&[], &[URL, ("ROWCAST_JWT_SECRET", "")], None),
             (&[], &[("DATABASE_URL", "mysql://a/b")], Some("mysql")),
         ] {
             let error = with(flags, env, None).err().map(|error| error.to_string());
@@ -333,6 +352,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_empty_file_or_list_of_keys_is_refused() {
+        let path = std::env::temp_dir().join(format!("rowcast-empty-{}", std::process::id()));
+        let named = format!("@{}", path.display());
+        for text in ["", "\n \n"] {
+            std::fs::write(&path, text).unwrap();
+            for name in ["jwt-secret", "jwt-public-key", "publish", "subscribe", "database-url"] {
+                let error = with(&[(name, &named)], &[URL], None).unwrap_err().to_string();
+                assert!(error.contains(&format!("--{name}: there is no")), "{name}: {error}");
+            }
+        }
+        std::fs::remove_file(path).unwrap();
+        let error = with(&[], &[URL], Some("jwt_secret = []")).unwrap_err().to_string();
+        assert!(error.contains("jwt-secret in the file: there is no key"), "{error}");
     }
 
     #[test]

@@ -368,6 +368,8 @@ pub enum RowsPart {
     Boundary(Boundary),
     /// the database refuses it, for good
     Refused,
+    /// the database refuses it for the moment
+    Later,
 }
 
 /// What became of a page.

@@ -1,4 +1,5 @@
-//! Memory in which rows wait for clients that take them slowly. Owns each asker's part of it; knows not what waits.
+//! What is shared among askers: memory in which rows wait for clients that take them slowly, turns. Owns each asker's part of it;
+//! knows not what waits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -11,8 +12,15 @@ use crate::sync::lock;
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     all: Arc<Semaphore>,
-    of_askers: Arc<Mutex<HashMap<Arc<str>, Weak<Semaphore>>>>,
+    of_askers: Arc<Mutex<RoomParts>>,
     one: usize,
+}
+
+#[derive(Debug, Default)]
+struct RoomParts {
+    parts: HashMap<Arc<str>, Weak<Semaphore>>,
+    /// the parts of askers that have gone are looked for at so many
+    sweep_at: usize,
 }
 
 /// One asker's part of it.
@@ -38,13 +46,17 @@ impl Room {
     /// What an asker has of it.
     pub(crate) fn of(&self, asker: &Arc<str>) -> RoomShare {
         let share = |mine| RoomShare { all: self.all.clone(), mine, one: self.one };
-        let mut of_askers = lock(&self.of_askers);
-        of_askers.retain(|_, room| room.strong_count() > 0);
-        if let Some(mine) = of_askers.get(asker).and_then(Weak::upgrade) {
+        let mut askers = lock(&self.of_askers);
+        if let Some(mine) = askers.parts.get(asker).and_then(Weak::upgrade) {
             return share(mine);
         }
+        // at twice as many as there were: 10,000 sockets that come back at once do not each look at all of them
+        if askers.parts.len() >= askers.sweep_at {
+            askers.parts.retain(|_, room| room.strong_count() > 0);
+            askers.sweep_at = askers.parts.len() * 2 + 16;
+        }
         let mine = Arc::new(Semaphore::new(self.one));
-        of_askers.insert(asker.clone(), Arc::downgrade(&mine));
+        askers.parts.insert(asker.clone(), Arc::downgrade(&mine));
         share(mine)
     }
 }
@@ -83,5 +95,17 @@ mod tests {
         assert_eq!(room.of(&"calm".into()).left(), (40, 0), "as much as there is for one");
         drop(most);
         assert_eq!(greedy.left(), (100, 60));
+    }
+
+    #[test]
+    fn askers_that_have_gone_are_forgotten() {
+        let room = Room::new(100, 60);
+        let stays = room.of(&"stays".into());
+        let _taken = stays.take(1).now_or_never().unwrap();
+        for asker in 0..1_000 {
+            room.of(&asker.to_string().into());
+        }
+        assert!(lock(&room.of_askers).parts.len() < 40);
+        assert_eq!(room.of(&"stays".into()).left(), (99, 59));
     }
 }

@@ -234,7 +234,7 @@ fn start(
                 tasks.spawn("candidate", once_reached(common.reached.clone(), common.shutdown.clone(), running));
             }
             let follower = Follower::new(link, keys, events, ask_outbox, common.source.clone(), history_bytes);
-            Ok(Box::pin(follower.run(common.feedback.clone(), common.shutdown.clone())))
+            Ok(Box::pin(follower.run(common.feedback.clone(), patience, common.shutdown.clone())))
         }
         (None, Some(database)) => {
             let first = First { begin: Begin::Latest, patience };

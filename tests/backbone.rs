@@ -754,3 +754,24 @@ async fn a_gateway_whose_database_is_away_hears_of_revocations() {
     assert_eq!(socket.close_code().await, 4401);
     drop(publisher);
 }
+
+/// As at the boot of a cluster, or while Redis fails over.
+#[tokio::test]
+async fn a_start_waits_for_a_redis_that_is_away() {
+    let (db, mut redis) = (counters().await, TestRedis::start().await);
+    redis.kill();
+    let ended = [("subscribe", &*redis.url()), ("wait-seconds", "0")];
+    let error = TestServer::start_with("", &ended).stop_by_itself().await.unwrap_err();
+    assert_eq!(error.kind(), rowcast::error::Kind::Connection, "{error}");
+    let nodes = [publisher(&db, &redis), gateway("", &redis)];
+    for node in &nodes {
+        assert_eq!((node.get("/healthz").await.0, node.get("/readyz").await.0), (200, 503));
+    }
+    redis.begin().await;
+    let mut counters = nodes[1].subscribed("/ws/counters").await;
+    write(&db, 0..1).await;
+    assert_eq!(keys(&mut counters, 1).await, [0]);
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+}

@@ -318,6 +318,19 @@ async fn no_payload_fails_the_write_and_a_transaction_rings_seventeen_times() {
     assert!(db.refused("select rowcast.configure('notify', 'loud')").await.contains("it is one of"));
 }
 
+/// The lock that NOTIFY takes at commit obeys `lock_timeout`, and would fail the COMMIT.
+#[tokio::test]
+async fn a_writer_that_waits_for_no_lock_rings_nobody() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    db.run("select rowcast.watch('pets')").await;
+    let mut bells = db.bells().await;
+    db.run("set lock_timeout = '100ms'; insert into pets values (1)").await;
+    db.run("set lock_timeout = '5s'; insert into pets values (2)").await;
+    assert!(bells.recv().await.unwrap().contains(r#""pet_id":2"#), "the first one rang nobody");
+    assert_eq!(outbox(&db).await.len(), 2);
+}
+
 #[tokio::test]
 async fn a_muted_transaction_is_not_captured_and_an_actor_is_kept() {
     let db = TestDatabase::new().await;

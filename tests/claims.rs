@@ -774,6 +774,10 @@ async fn a_holder_is_found_only_where_no_row_can_be_of_another() {
         ),
         ("select clinic from public.active_staff where user_id = {sub}::int", "-"),
         (
+            "select v.clinic from public.staff s join public.active_staff v on v.login = s.login where s.user_id = {sub}::int",
+            "-",
+        ),
+        (
             "select clinic from public.staff where user_id = {sub}::int and until > 'now'::timestamptz",
             "a time that goes on",
         ),
@@ -1103,4 +1107,50 @@ async fn the_calls_for_row_security_show_what_its_policies_show() {
         db.run("drop policy p on docs").await;
     }
     db.run(&format!("drop owned by {role}; drop role {role}")).await;
+}
+
+/// A changed row of the table says nothing of what another holder reads of it through the view.
+#[tokio::test]
+async fn a_membership_that_is_lost_through_a_view_of_the_same_table_hides_its_rows() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table staff (user_id int, team int, clinic int, primary key (user_id, clinic)); create index on staff (team);
+         create table pets (pet_id int primary key, clinic int); insert into pets values (1, 10), (2, 20);
+         create view team_clinics as select team, clinic from staff; grant select on team_clinics to rowcast_relay;
+         insert into staff values (7, 1, 10), (9, 1, 20); select rowcast.watch('pets');
+         select rowcast.claim('clinics', 'select t.clinic from public.staff s join public.team_clinics t on t.team = s.team where s.user_id = {sub}::int');
+         select rowcast.allow('pets', 'vet', 'clinic=in.{clinics}')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let (rows, mut socket) = pets_of(&server, "7").await;
+    assert_eq!(rows, [1, 2].into());
+    db.run("delete from staff where user_id = 9").await;
+    assert_eq!(changed(&mut socket).await, ([].into(), [2].into()));
+    server.stop().await.unwrap();
+}
+
+/// The text of a value is that which rows have.
+#[tokio::test]
+async fn values_of_a_claim_are_compared_by_what_they_are() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table staff (user_id int primary key, clinic numeric(10,2), host inet);
+         create table pets (pet_id int primary key, clinic int); create table logs (id int primary key, host inet);
+         insert into staff values (1, 7, '10.0.0.1'); insert into pets values (1, 7), (2, 8);
+         insert into logs values (1, '10.0.0.1'), (2, '10.0.0.2'); select rowcast.watch('pets'), rowcast.watch('logs');
+         select rowcast.claim('clinics', 'select clinic from public.staff where user_id = {sub}::int'),
+                rowcast.claim('hosts', 'select host from public.staff where user_id = {sub}::int');
+         select rowcast.allow('pets', 'vet', 'clinic=in.{clinics}'), rowcast.allow('logs', 'vet', 'host=in.{hosts}')",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("jwt-secret", SECRET)]);
+    let (rows, mut pets) = pets_of(&server, "1").await;
+    assert_eq!(rows, [1].into());
+    let (rows, mut logs) = server.subscribed_with_rows(&format!("/ws/logs?snapshot=true&token={}", vet("1"))).await;
+    assert_eq!(rows, [json!({"id": 1, "host": "10.0.0.1"})]);
+    db.run("insert into pets values (3, 9), (4, 7); insert into logs values (3, '10.0.0.3'), (4, '10.0.0.1')").await;
+    assert_eq!(next(&mut pets).await["data"]["pet_id"], 4);
+    assert_eq!(next(&mut logs).await["data"]["id"], 4);
+    server.stop().await.unwrap();
 }

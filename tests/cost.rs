@@ -286,3 +286,19 @@ async fn explain_tells_what_capture_takes_of_a_statement() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("Trigger !rowcast: time="), "{said}");
 }
+
+/// The outbox may have gigabytes that nobody has analysed.
+#[tokio::test]
+async fn what_a_relay_asks_when_it_connects_reads_none_of_the_outbox() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (id int primary key); select rowcast.watch('pets');
+         insert into pets select generate_series(1, 1000); select rowcast.note_life()",
+    )
+    .await;
+    db.run("begin; select rowcast.note_life()").await;
+    let scans =
+        "select sum(pg_stat_get_xact_numscans(format('rowcast.outbox_%s', n)::regclass)) from generate_series(0, 5) n";
+    assert_eq!(db.text(scans).await, "0");
+    db.run("commit").await;
+}

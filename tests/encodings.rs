@@ -230,3 +230,58 @@ async fn an_order_by_text_is_refused_where_clients_would_have_another_one() {
         server.stop().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn names_in_another_encoding_end_no_server() {
+    let db = TestDatabase::in_encoding("LATIN1").await;
+    db.run(
+        "create table pets (id int primary key); select rowcast.watch('pets');
+         create table große (id int primary key, name text); select rowcast.watch('große');
+         insert into große select n, 'x' from generate_series(1, 11000) n;
+         select rowcast.watch_schema('public', future => true); select rowcast.revoke('müller')",
+    )
+    .await;
+    // whose name a relay tells when it begins
+    let server = TestServer::start(&db.url);
+    let mut pets = server.subscribed("/ws/pets").await;
+    // a table that a relay watches
+    db.run("create table maße (id int primary key)").await;
+    while db.text("select count(*) from rowcast.channel where name = 'maße'").await != "1" {}
+    // a count that the planner estimates, in whose plan the table's name stands
+    let (status, text) = server.get("/rows/gro%C3%9Fe?count=exact&limit=1").await;
+    assert_eq!(status, 200, "{text}");
+    db.run("insert into pets values (1)").await;
+    assert_eq!(pets.message().await["data"]["id"], 1);
+    server.stop().await.unwrap();
+}
+
+/// The first pages of a snapshot come, and a later one cannot be had: the rows come in one piece, and not the first pages again
+/// and again.
+#[tokio::test]
+async fn a_snapshot_of_which_a_later_page_cannot_be_had_comes_in_one_piece() {
+    let db = TestDatabase::in_encoding("SQL_ASCII").await;
+    db.run(
+        "create table people (name text primary key);
+         insert into people select lpad(n::text, 6, '0') from generate_series(1, 25000) n; select rowcast.watch('people')",
+    )
+    .await;
+    write_bytes(&db, r"update people set name = name || E'\xff' where name = '020000'").await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/people").await;
+    let mut socket = server.socket("/ws/people?snapshot=true&partial=true").await;
+    let (mut rows, mut gaps) = (std::collections::HashSet::new(), 0);
+    loop {
+        let message = socket.message().await;
+        match message["type"].as_str().unwrap() {
+            "gap" => {
+                gaps += 1;
+                rows.clear();
+                assert!(gaps < 2, "it begins anew again and again");
+            }
+            "snapshot" => rows.extend(message["rows"].as_array().unwrap().iter().map(ToString::to_string)),
+            _ => break,
+        }
+    }
+    assert_eq!((rows.len(), gaps), (25_000, 1));
+    server.stop().await.unwrap();
+}

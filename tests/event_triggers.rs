@@ -1,7 +1,9 @@
 //! Databases whose event triggers take part in each DDL: they give away what is made, note it, or refuse it.
 
 use rowcast::source::install;
+use tokio::time::timeout;
 
+use super::support::PATIENCE;
 use super::support::postgres::{TestDatabase, connect};
 use super::support::server::TestServer;
 
@@ -240,4 +242,29 @@ async fn what_would_fail_each_write_is_refused_when_it_is_installed() {
     assert!(refused.contains("each write of a watched table would fail"), "{refused}");
     assert!(refused.contains("let it pass schema rowcast over"), "{refused}");
     assert_eq!(db.text("select count(*) from pg_namespace where nspname = 'rowcast'").await, "0");
+}
+
+/// A deployment that freezes DDL refuses the GRANT by which a relay may read a column that was added.
+#[tokio::test]
+async fn an_event_trigger_that_refuses_a_grant_keeps_nobody_from_hearing_of_ddl() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table users (id int primary key, pw text); create table job (id int primary key, price int);
+         select rowcast.watch('users', exclude => '{pw}'), rowcast.watch('job');
+         create function public.no_ddl() returns event_trigger language plpgsql as $$ begin raise exception 'no DDL'; end $$;
+         create event trigger no_grant on ddl_command_start when tag in ('GRANT') execute function public.no_ddl()",
+    )
+    .await;
+    let server = TestServer::start_with(&db.url, &[("heartbeat-seconds", "1")]);
+    let mut open = server.subscribed("/ws/job").await;
+    timeout(PATIENCE, async {
+        while db.text("select count(*) from rowcast.channel where form is null").await != "0" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    db.run("alter table users add column note text; alter table job rename price to cost").await;
+    assert_eq!(open.gap().await, "policy");
+    server.stop().await.unwrap();
 }

@@ -815,3 +815,17 @@ async fn a_column_that_had_an_excluded_name_for_a_moment_is_told_by_nobody() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_key_column_that_may_not_leave_stands_for_no_large_row() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table docs (id int primary key, ssn text, body text); select rowcast.watch('docs', columns => '{id,body}');
+         alter table docs drop constraint docs_pkey, add primary key (ssn);
+         select rowcast.configure('row_bytes', '4 MB'); insert into docs values (1, 'SSN-1', repeat('x', 5000000))",
+    )
+    .await;
+    let rows = "select count(*) from rowcast.outbox where op = 'i'";
+    assert_eq!(db.text(rows).await, "1");
+    assert_eq!(db.text(&format!("{rows} and new::text like '%SSN-1%'")).await, "0");
+}

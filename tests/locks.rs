@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rowcast::source::client::Client;
 
 use rowcast::source::install;
+use serde_json::json;
 
 use super::support::PATIENCE;
 use super::support::postgres::{TestDatabase, connect};
@@ -124,8 +125,16 @@ async fn a_lock_on_one_table_keeps_no_other_channel_waiting() {
         watching.batch_execute("set lock_timeout = '100ms'; select * from rowcast.health; select * from rowcast.watched; select * from rowcast.unwatched; select * from rowcast.exposure; select * from rowcast.recent; select rowcast.prune()").await.unwrap_or_else(|e| panic!("{lock}: {e:?}"));
         if lock.starts_with("lock table a") {
             let mut of_a = server.socket("/ws/a?snapshot=true").await;
-            let told = of_a.message().await;
-            assert_eq!(told["code"], "no_snapshot", "{lock}: {told}");
+            // a path's own: its client comes back to it
+            assert_eq!(of_a.close_code().await, 4408, "{lock}");
+            let mut of_all = server.socket("/ws").await;
+            for wish in [json!({"snapshot": true}), json!({"rows": {"limit": 5}})] {
+                let mut command = json!({"type": "subscribe", "channel": "a", "ref": 1});
+                command.as_object_mut().unwrap().extend(wish.as_object().unwrap().clone());
+                of_all.send(&command.to_string()).await;
+                let told = of_all.message().await;
+                assert_eq!((&told["code"], &told["ref"]), (&json!("unanswered"), &json!(1)), "{lock}: {told}");
+            }
         }
         dba.batch_execute("rollback").await.unwrap();
     }
@@ -415,4 +424,33 @@ async fn a_migrate_keeps_no_writer_of_hidden_columns_waiting() {
     assert_eq!(db.text(identity).await, "d");
     install::migrate(&mut db.another_client().await).await.unwrap();
     assert_eq!(db.text(identity).await, "f");
+}
+
+/// An autovacuum that takes hours gives way to nobody who waits for less than `deadlock_timeout`.
+#[tokio::test]
+async fn a_table_on_which_autovacuum_works_can_be_watched() {
+    if !TestDatabase::is_private() {
+        eprintln!("skipped: the settings of this cluster are not ours");
+        return;
+    }
+    let db = TestDatabase::new().await;
+    db.run("alter system set autovacuum_naptime = '1s'").await;
+    db.run("select pg_reload_conf()").await;
+    db.run(
+        "create table big (id int primary key, note text) with (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0,
+           autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);
+         insert into big select n, repeat('x', 100) from generate_series(1, 50000) n",
+    )
+    .await;
+    db.run("delete from big").await;
+    let works = "select count(*) from pg_locks l join pg_stat_activity a on a.pid = l.pid
+        where l.relation = 'big'::regclass and a.usesysid is null";
+    tokio::time::timeout(PATIENCE, async { while db.text(works).await == "0" {} }).await.unwrap();
+    let holders = db.text("select rowcast.holders('big', true)").await;
+    assert!(holders.contains("(autovacuum, "), "{holders}");
+    let owner = db.text("select 'owner_of_' || current_database()").await;
+    db.run(&format!("create role {owner} in role rowcast_capture; alter table big owner to {owner}")).await;
+    db.run("select rowcast.watch('big')").await;
+    db.run("alter system reset autovacuum_naptime").await;
+    db.run(&format!("select pg_reload_conf(); drop table big; drop role {owner}")).await;
 }

@@ -605,3 +605,32 @@ async fn remedies_name_no_more_than_what_they_mend() {
     );
     assert_eq!(db.text("select count(drift) from rowcast.watched").await, "0");
 }
+
+#[tokio::test]
+async fn a_schema_whose_future_tables_are_watched_and_that_is_renamed_is_told_and_can_be_forgotten() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create schema shop; create schema gone; create table shop.skipped (id int primary key);
+         select rowcast.watch_schema('shop', future => true, except_tables => '{skipped}');
+         select rowcast.watch_schema('gone', future => true); select rowcast.allow('orders', 'member')",
+    )
+    .await;
+    let finding = "from rowcast.health where finding = 'new tables'";
+    assert_eq!(db.text(&format!("select state {finding}")).await, "ok");
+    db.run("alter schema shop rename to store; drop schema gone; create table store.orders (id int primary key)").await;
+    assert_eq!(db.text(&format!("select state {finding}")).await, "warn");
+    let detail = db.text(&format!("select detail {finding}")).await;
+    assert!(detail.ends_with("gone; shop, which is store now"), "{detail}");
+    // what cannot be stated anew is a comment, and what follows is stated
+    let dump = db.text("select string_agg(d, E'\\n') from rowcast.dump() d").await;
+    assert!(dump.contains("-- the schema shop is gone: ") && dump.contains("rowcast.allow('orders'"), "{dump}");
+    db.run(&dump).await;
+    let remedy = db.text(&format!("select remedy {finding}")).await;
+    db.run(&remedy).await;
+    assert_eq!(db.text("select string_agg(name, ' ') from rowcast.watched_schema").await, "store");
+    // of tables that were there, watch_schema watches each; those that come are new ones
+    db.run("create table store.bills (id int primary key)").await;
+    assert_eq!(db.text("select string_agg(\"table\"::text, ' ') from rowcast.newcomer").await, "store.bills");
+    let watched = "select string_agg(\"table\"::text, ' ' order by 1) from rowcast.watched where \"table\" is not null";
+    assert_eq!(db.text(watched).await, "store.orders");
+}

@@ -81,7 +81,7 @@ async fn pages_in_both_directions_are_the_rows_in_the_order_of_the_database() {
                               open boolean, at timestamptz, noted timestamp, day date, hour time, primary key (part, id));
          insert into things
            select n, n % 3,
-                  case when n % 7 > 0 then (array['b','B','a','Z','ä','zz','','🦀','a b','ﬃ','É'])[1 + n % 11] end,
+                  case when n % 7 > 0 then (array['b','B','a','Z','ä','zz','','🦀','a b','ﬃ','É',U&'b\\FFFD'])[1 + n % 12] end,
                   case when n % 5 > 0 then (array['1.50','1.5','-3','NaN','Infinity','0','99999999999999.25','-Infinity'])[1 + n % 8]::numeric end,
                   (array['0.1','NaN','-Infinity','1e300','-0','0']::float8[])[1 + n % 6],
                   n % 4, case when n % 3 > 0 then n * 1000 - 20000 end, md5((n % 20)::text)::uuid, n % 2 = 0,
@@ -1154,5 +1154,66 @@ async fn a_page_of_an_allowed_origin_may_send_its_token_in_a_header() {
     assert!(head.starts_with("http/1.1 401") && head.contains("access-control-allow-origin"), "{head}");
     let head = ask("GET", "/rows/pets", other, &bearer).await;
     assert!(head.starts_with("http/1.1 403") && !head.contains("access-control"), "{head}");
+    server.stop().await.unwrap();
+}
+
+/// Of a partitioned table Postgres makes no index beside its writers.
+#[tokio::test]
+async fn the_index_that_a_refusal_names_can_be_made_of_a_partitioned_table() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table visits (visit_id int, day date, note text, primary key (visit_id, day)) partition by range (day);
+         create table visits_1 partition of visits for values from ('2024-01-01') to ('2025-01-01');
+         insert into visits select n, '2024-05-01', 'n' || n from generate_series(1, 20000) n; analyze visits;
+         select rowcast.watch('visits')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/visits").await;
+    let (status, text) = server.get("/rows/visits?order=note&limit=2").await;
+    let (_, remedy) = text.split_once(": create").unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(status, 400, "{text}");
+    db.run(&format!("create{remedy}")).await;
+    let (status, text) = server.get("/rows/visits?order=note&limit=2").await;
+    assert_eq!(status, 200, "{text}");
+    server.stop().await.unwrap();
+}
+
+/// U+FFFD is a character as any other where the database is in UTF-8: bad imports leave it behind.
+#[tokio::test]
+async fn a_page_may_end_with_a_replacement_character() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (pet_id int primary key, name text); insert into pets values (1, 'a'), (2, U&'b\\FFFD'), (3, 'c'); select rowcast.watch('pets')").await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let (status, text) = server.get("/rows/pets?order=name&limit=2").await;
+    assert_eq!(status, 200, "{text}");
+    server.stop().await.unwrap();
+}
+
+/// Only so many rows are looked at for one page, and here all of them were.
+#[tokio::test]
+async fn a_part_of_the_rows_that_ends_where_the_table_does_is_the_last() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table pets (pet_id int primary key, name text);
+         insert into pets select n, case when n > 102990 then 'x' else 'y' end from generate_series(1, 103000) n;
+         select rowcast.watch('pets')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    server.subscribed("/ws/pets").await;
+    let mut socket = server.socket("/ws/pets?snapshot=true&partial=true&filter=name=ilike.x").await;
+    let mut rows = std::collections::HashSet::new();
+    loop {
+        let message = socket.message().await;
+        if message["type"] == "subscribed" {
+            break;
+        }
+        for row in message["rows"].as_array().unwrap_or_else(|| panic!("{message}")) {
+            assert!(rows.insert(row.to_string()), "{row} came twice");
+        }
+    }
+    assert_eq!(rows.len(), 10);
     server.stop().await.unwrap();
 }

@@ -523,3 +523,20 @@ async fn a_host_that_is_gone_without_a_word_does_not_hide_the_next_one() {
     server.subscribed("/ws/dogs").await;
     server.stop().await.unwrap();
 }
+
+/// As when Postgres was restarted, and all its clients come back at once.
+#[tokio::test]
+async fn a_start_waits_for_a_database_that_has_no_connection_left() {
+    let db = TestDatabase::new().await;
+    db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
+    let role = db.text("select 'late_of_' || current_database()").await;
+    db.run(&format!("create role {role} login password 'secret' connection limit 0 in role rowcast_relay")).await;
+    let server = TestServer::start(&db.url_of(&role));
+    assert_eq!(server.get("/readyz").await.0, 503);
+    db.run(&format!("alter role {role} connection limit -1")).await;
+    let mut pets = server.subscribed("/ws/pets").await;
+    db.run("insert into pets values (1)").await;
+    assert_eq!(pets.message().await["data"]["id"], 1);
+    server.stop().await.unwrap();
+    db.run(&format!("drop role {role}")).await;
+}

@@ -798,3 +798,30 @@ async fn a_storm_from_beyond_memory_costs_the_database_a_few_reads() {
     let after: i64 = db.text(sessions).await.parse().unwrap();
     assert!(after - before < 20, "{} sessions for 50 clients", after - before);
 }
+
+/// It reads nothing of what it empties, and writers do not wait for the transaction that has emptied it.
+#[tokio::test]
+async fn a_prune_that_is_not_committed_yet_keeps_no_writer_waiting() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    for turn in ["segment 1 takes new changes", "segment 2 takes new changes"] {
+        db.run(
+            "insert into pets select max(pet_id) + 1, 5, 'x' from (select 0 as pet_id union select pet_id from pets) p",
+        )
+        .await;
+        db.run(OPENED_LONG_AGO).await;
+        db.pruned(turn).await;
+    }
+    db.run(&format!("{CLOSED_LONG_AGO}; {OPENED_LONG_AGO}")).await;
+    let pruner = db.another_client().await;
+    pruner.batch_execute("begin").await.unwrap();
+    let done: String = pruner.query_one("select rowcast.prune()", &[]).await.unwrap().get(0);
+    assert!(done.contains("segment 0 is emptied"), "{done}");
+    let read = "select pg_stat_get_xact_tuples_returned('rowcast.outbox_0'::regclass)";
+    assert_eq!(pruner.query_one(read, &[]).await.unwrap().get::<_, i64>(0), 0, "it was read as a whole");
+    let writer = db.another_client().await;
+    writer.batch_execute("set lock_timeout = '1s'; insert into pets values (9, 5, 'x')").await.unwrap();
+    pruner.batch_execute("commit").await.unwrap();
+    // its turn comes
+    db.pruned("segment 0 takes new changes").await;
+}

@@ -628,3 +628,24 @@ async fn a_monitoring_role_reads_the_views_that_it_was_granted() {
     drop(theirs);
     db.run(&format!("drop owned by {monitor}, {reader}; drop role {monitor}, {reader}")).await;
 }
+
+#[tokio::test]
+async fn a_role_that_was_granted_a_call_may_make_it_and_reads_nothing() {
+    let db = TestDatabase::new().await;
+    let role = db.text("select 'auth_of_' || current_database()").await;
+    db.run(&format!(
+        "create table pets (id int primary key); select rowcast.watch('pets');
+         create role {role}; grant usage on schema rowcast to {role};
+         grant execute on function rowcast.revoke(text), rowcast.deny(text, text),
+           rowcast.allow(text, text, text, text[], boolean) to {role};
+         set role {role}; select rowcast.revoke('7'), rowcast.allow('pets', 'vet', 'id=eq.{{sub}}', '{{id}}'), rowcast.deny('pets', 'vet')"
+    ))
+    .await;
+    for table in ["outbox", "revoked", "policy"] {
+        let refused = db.refused(&format!("select * from rowcast.{table}")).await;
+        assert!(refused.contains("permission denied"), "{refused}");
+    }
+    db.run("reset role").await;
+    assert_eq!(db.text("select user_id from rowcast.revoked").await, "7");
+    db.run(&format!("drop owned by {role}; drop role {role}")).await;
+}

@@ -412,7 +412,7 @@ async fn a_handshake_by_another_method_is_refused() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let db = TestDatabase::new().await;
     let server = TestServer::start(&db.url);
-    for (method, status) in [("POST", "405"), ("PUT", "405"), ("GET", "101")] {
+    for (method, status) in [("POST", "405"), ("PUT", "405"), ("HEAD", "426"), ("GET", "101")] {
         let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
         let request = format!(
             "{method} /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::SinkExt as _;
 use rowcast::source::client::Client;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::support::postgres::{TestDatabase, connect};
+use super::support::server::TestServer;
 
 /// What was captured since the last call: action, old and new image.
 async fn captured(db: &TestDatabase) -> Vec<String> {
@@ -378,6 +380,53 @@ async fn an_upsert_is_what_it_did() {
             r#"U {"id":1,"n":2} {"id":1,"n":7}"#,
         ]
     );
+}
+
+/// Columns that a key includes are no part of it.
+#[tokio::test]
+async fn a_key_is_the_columns_by_which_it_is_unique() {
+    let db = TestDatabase::new().await;
+    db.run(
+        "create table people (id int, mail text, n int, primary key (id) include (mail)); insert into people values (1, 'a', 1);
+         select rowcast.watch('people'); create table staff (id int, mail text, primary key (id) include (mail));
+         select rowcast.watch('staff', exclude => '{mail}')",
+    )
+    .await;
+    let server = TestServer::start(&db.url);
+    let (mut all, mut some) =
+        (server.subscribed("/ws/people").await, server.subscribed("/ws/people?changed=true&columns=id,n").await);
+    db.run("update people set mail = 'b', n = 2").await;
+    let told = all.message().await;
+    assert_eq!((&told["data"], &told["old"]), (&json!({"id": 1, "mail": "b", "n": 2}), &Value::Null), "{told}");
+    assert_eq!(some.message().await["data"], json!({"id": 1, "n": 2}));
+    db.run("insert into staff values (1, 'a')").await;
+    server.stop().await.unwrap();
+}
+
+/// Postgres computes it when it is read, and a trigger sees null: no client is told it, in no way.
+#[tokio::test]
+async fn a_virtual_generated_column_is_told_nowhere() {
+    let db = TestDatabase::new().await;
+    if db.text("current_setting('server_version_num')::int < 180000").await == "true" {
+        eprintln!("skipped: this Postgres has no virtual generated columns");
+        return;
+    }
+    db.run(
+        "create table notes (id int primary key, owner text, private bool generated always as (owner is not null) virtual);
+         select rowcast.watch('notes'); insert into notes (id, owner) values (1, 'eva')",
+    )
+    .await;
+    let refused = db.refused("select rowcast.allow('notes', 'guest', 'private=not.is.true')").await;
+    assert!(refused.contains("no column private"), "{refused}");
+    let server = TestServer::start(&db.url);
+    let (rows, mut socket) = server.subscribed_with_rows("/ws/notes?snapshot=true").await;
+    assert_eq!(rows, [json!({"id": 1, "owner": "eva"})]);
+    db.run("update notes set owner = 'tom'").await;
+    assert_eq!(socket.message().await["data"], json!({"id": 1, "owner": "tom"}));
+    let mut refused = server.subscribed("/ws").await;
+    refused.send(r#"{"type":"subscribe","channel":"notes","filter":"private=is.true"}"#).await;
+    assert_eq!(refused.message().await["code"], "bad_filter");
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]

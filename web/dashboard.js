@@ -293,8 +293,11 @@ function subscribe(name) {
       take({ entity_type: name, action: "gap", data: { reason }, timestamp: new Date() });
     },
     error({ code, final, message }) {
-      if (code === "unknown_channel") subscriptions.delete(name); // it may be watched again
-      else if (final) entry.complaint = `not in the feed: ${message}`;
+      if (code === "unknown_channel") {
+        // it may be watched again: then another one follows it, and not this one beside that
+        entry.subscription?.close();
+        if (subscriptions.get(name) === entry) subscriptions.delete(name);
+      } else if (final) entry.complaint = `not in the feed: ${message}`;
     },
   });
 }

@@ -54,11 +54,16 @@ export class Client<Channels extends object = Record<string, any>> {
   /** @internal */
   constructor(url: string | { readonly href: string }, options: ConnectOptions) {
     // a path is the page's, and where pages are rendered there is none
-    if (!/^\/(?!\/)/.test(String(url))) baseOf(String(url));
+    if (!isPath(url)) baseOf(String(url));
     this.#url = url;
     this.#options = options;
     globalThis.addEventListener?.("online", this.#wake);
     globalThis.document?.addEventListener("visibilitychange", this.#appear);
+  }
+
+  /** @internal Whether there is a server to ask: where pages are rendered, a path is no page's. */
+  get hasServer(): boolean {
+    return !isPath(this.#url) || !!globalThis.location?.host;
   }
 
   /** How things stand: the worst of all subscriptions. */
@@ -168,11 +173,12 @@ export class Client<Channels extends object = Record<string, any>> {
   }
 }
 
+const isPath = (url: unknown): boolean => /^\/(?!\/)/.test(String(url));
+
 /** Where sockets begin, of `https://example.com/live` or of a path on the page's host. Without `URL`: React Native has half of it. */
 function baseOf(url: string): string {
   const { host, protocol } = globalThis.location ?? {};
-  const isPath = /^\/(?!\/)/.test(url) && host;
-  const [, scheme = protocol, rest] = /^(\w+:)?\/\/([^?#\s]+)$/.exec(isPath ? `//${host}${url}` : url) ?? [];
+  const [, scheme = protocol, rest] = /^(\w+:)?\/\/([^?#\s]+)$/.exec(isPath(url) && host ? `//${host}${url}` : url) ?? [];
   if (!rest || !/^(http|ws)s?:$/.test(scheme ?? "")) {
     const text = `${url} is no address of a server: give https://example.com, without a query, or a path of the page's host`;
     throw new TypeError(text);

@@ -358,7 +358,8 @@ export class Connection {
 
   #deliver(id: string, message: Message): void {
     const code = message.type === "error" ? message.code : undefined;
-    if (!code) this.#isDown = false;
+    // that one was left says nothing of the database
+    if (!code) this.#isDown &&= message.type === "unsubscribed";
     else if (code === "source_down") this.#isDown = true;
     const subscription = this.#subscriptions.get(id);
     if (this.#leaving.has(id)) {
@@ -409,7 +410,9 @@ export class Connection {
   }
 
   #lost(subscription: Subscription, code: string, text: string): void {
-    if (code !== "unknown_channel" || !subscription.wasLive) return subscription.end(new RowcastError(code, text));
+    // its table may be watched again, or is locked for the moment
+    const mayPass = code === "unanswered" || (code === "unknown_channel" && subscription.wasLive);
+    if (!mayPass) return subscription.end(new RowcastError(code, text));
     // what it shows stays, and nobody waits for it
     subscription.isLive = subscription.isCurrent = subscription.isShown = subscription.isAnswered = false;
     subscription.tell(new RowcastError(code, text, false));

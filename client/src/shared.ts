@@ -53,6 +53,11 @@ export function makeStore<View>(
     get: () => known.get(key)?.source.get() ?? empty,
     getInitial: () => empty,
     subscribe(run) {
+      // frameworks subscribe where pages are rendered, too
+      if (!client.hasServer) {
+        run(empty);
+        return () => {};
+      }
       if (!known.has(key)) known.set(key, new Shared(client, keepAlive, open, () => known.delete(key)));
       return known.get(key)!.add(run);
     },

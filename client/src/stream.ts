@@ -1,8 +1,5 @@
 import type { Socket } from "./socket.js";
 
-/** Why a stream is refused, as a socket is told it. */
-const REFUSED: Record<number, number | undefined> = { 400: 4400, 401: 4401, 403: 4403, 404: 4404 };
-
 /**
  * An event stream in a socket's place, for networks that let no WebSocket through. Its commands are its request: to say
  * something else takes another one.
@@ -34,7 +31,9 @@ export class Stream implements Socket {
       const answer = await fetch(url, { method: "POST", body, signal: this.#abort.signal });
       const { status, headers } = answer;
       if (!/event-stream/.test(headers.get("content-type") ?? "")) {
-        closed = { code: REFUSED[status] ?? 1006, reason: `${status} ${(await answer.text()).slice(0, 80)}` };
+        // why a socket would be closed. Another that answers in the server's place says none, and it is tried again
+        const code = Number(headers.get("rowcast-code")) || 1006;
+        closed = { code, reason: `${status} ${(await answer.text()).slice(0, 80)}` };
         return;
       }
       const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
@@ -46,8 +45,9 @@ export class Stream implements Socket {
         const events = (rest + value).split("\n\n");
         rest = events.pop()!;
         for (const event of events) {
-          const data = /^data: (.*)$/m.exec(event)?.[1];
-          if (/^event: close$/m.test(event)) closed = JSON.parse(data!);
+          // not by lines of a pattern, which U+2028 in a row's text ends, too
+          const data = /(?:^|\n)data: ([^\n]*)/.exec(event)?.[1];
+          if (/(?:^|\n)event: close(?:\n|$)/.test(event)) closed = JSON.parse(data!);
           else if (data) this.onmessage?.({ data });
         }
       }

@@ -122,8 +122,10 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   #undealt: { place: string; isDealt: boolean }[] = [];
   /** of the snapshot that is arriving */
   #rows: Row[] = [];
-  /** so many of them came before the cursor from which the rest follows */
+  /** so many of them came before a cursor from which the rest follows */
   #kept = 0;
+  /** that cursor: no position in the stream, since handlers were told of none of the rows */
+  #part: string | undefined;
   /** snapshots in a row that were broken off */
   #broken = 0;
   #isEnded = false;
@@ -175,7 +177,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
   /** @internal Begins, or goes on: the command that asks for it. */
   begin(): object {
     this.isAnswered = this.isLive = this.isCurrent = false;
-    this.#rows.length = this.#kept = this.#place ? this.#kept : 0;
+    this.#rows.length = this.#kept;
     this.#isLeft = false;
     this.#handlers.begin?.();
     const { channel, view, options, id } = this;
@@ -184,7 +186,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     // the rows come in pages; those that are kept when it is broken off do not come again
     const partial = snapshot || undefined;
     const telling = { old, changed, latest, every };
-    return { type: "subscribe", channel, view, since: this.#place, filter, columns, ...telling, snapshot, partial, rows, ref: id };
+    return { type: "subscribe", channel, view, since: this.#part ?? this.#place, filter, columns, ...telling, snapshot, partial, rows, ref: id };
   }
 
   /** @internal The connection was lost. */
@@ -236,14 +238,15 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
         break;
       case "snapshot":
         for (const row of message.rows) this.#rows.push(row as Row);
+        if (message.cursor) this.#broken = 0;
         if (message.last) {
-          this.#kept = 0;
+          this.#keep();
           const rows = this.#rows.splice(0);
           attempt(() => this.#handlers.snapshot?.(rows));
-        } else if (message.cursor) {
-          this.#kept = this.#rows.length;
+        } else {
+          if (message.cursor && !this.#isLeft) this.#keep(message.cursor);
+          return;
         }
-        if (message.cursor) this.#broken = 0;
         break;
       case "rows":
         // with the first rows everything begins anew
@@ -318,7 +321,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       this.#isLeft ||= wasLive;
       if (wasLive) this.connection?.rejoin(this);
       this.#backlog.clear();
-      this.#rows.length = this.#kept = 0;
+      this.#rows.length = 0;
       this.#moveTo(undefined);
       this.#resync(reason);
     } else if (this.isLive) {
@@ -336,9 +339,18 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     attempt(() => this.#handlers.resync?.(reason));
   }
 
+  /** Keeps the rows so far over a lost connection, or none of them. */
+  #keep(part?: string): void {
+    this.#part = part;
+    this.#kept = part ? this.#rows.length : 0;
+  }
+
   #moveTo(place: string | undefined, dealing?: PromiseLike<unknown>): void {
     this.#place = place;
-    if (!place) this.#undealt = [];
+    if (!place) {
+      this.#undealt = [];
+      this.#keep();
+    }
     if (place && (dealing || this.#undealt.length > 0)) this.#wait({ place, isDealt: !dealing }, dealing);
     else if (!place || this.#handlers.change || this.#backlog.isIdle) this.#dealt();
   }

@@ -808,3 +808,33 @@ test("a token function that never answers is asked again", async () => {
   vi.advanceTimersByTime(TOKEN_WITHIN);
   expect((await nextSocket()).protocols).toContain("bearer.two");
 });
+
+test("that one was left says nothing of the database", async () => {
+  const pets = open().subscribe("pets");
+  const users = client.subscribe("users");
+  const socket = await server.socket();
+  socket.send(subscribed("1A"), { ...subscribed("1U"), channel: "users" });
+  await users.ready;
+  for (const channel of ["pets", "users"]) socket.send({ ...golden.error, code: "source_down", channel });
+  await taken(socket);
+  expect(client.state).toBe("source_down");
+  pets.close();
+  socket.send(golden.unsubscribed);
+  await taken(socket);
+  expect(client.state).toBe("source_down");
+});
+
+test("rows that cannot be read for the moment are asked for again", async () => {
+  const errors = new Queue<string>();
+  const pets = open().collection("pets", { key: "pet_id" });
+  pets.on("error", ({ code, final }) => errors.push(`${code} ${final}`));
+  const socket = await server.socket();
+  await socket.command();
+  socket.send({ ...golden.error, code: "unanswered", ref: "pets" });
+  expect(await errors.next()).toBe("unanswered false");
+  vi.advanceTimersByTime(ABSENT);
+  expect(await socket.command()).toMatchObject({ type: "subscribe", channel: "pets", snapshot: true });
+  socket.send(snapshot([{ pet_id: 1 }]), snapshot([], "1A"), subscribed("1A"), golden.cut);
+  await pets.ready;
+  expect(pets.size).toBe(1);
+});

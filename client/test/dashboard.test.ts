@@ -189,6 +189,17 @@ describeWhere(noChromium() ?? missing(), "the dashboard", () => {
     await expect.poll(async () => (await lines())[0]).toContain("pet_id: 1");
   });
 
+  test("a table that is taken out and watched again is in the feed once", async () => {
+    await untilText("#feed-state", "live");
+    server.sql("select rowcast.unwatch('notes')");
+    await expect.poll(() => texts("#channels .name")).toEqual(["pets"]);
+    await untilText("#feed-state", "live");
+    server.sql(WATCH);
+    await expect.poll(() => texts("#channels .name")).toEqual(["notes", "pets"]);
+    await expect.poll(() => texts("#channels .subscribers")).toEqual(["1", "1"]);
+    await untilText("#feed-state", "live");
+  });
+
   test("it says when the source is down, and when the server is gone", async () => {
     await untilText("#read-at", /^as of /);
     await expect.poll(() => texts("#channels .state")).toEqual(["live", "live"]);

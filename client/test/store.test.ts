@@ -339,3 +339,9 @@ describe("the state", () => {
     expect(states).toEqual(["idle", "live"]);
   });
 });
+
+test("where pages are rendered a store is empty, and opens nothing", () => {
+  const views: unknown[] = [];
+  collectionStore(connect<{ pets: Pet }>("/"), "pets", { key: "pet_id" }).subscribe((view) => views.push(view))();
+  expect(views).toEqual([{ rows: [], isReady: false }]);
+});

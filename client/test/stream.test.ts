@@ -15,6 +15,8 @@ type Way = "passes" | "strips" | "portal";
 /** What stands between a page and a server. */
 class Proxy {
   way: Way = "passes";
+  /** what an application that knows no streams answers in the server's place; 0: the server answers */
+  status = 0;
   handshakes = 0;
   streams = 0;
   #server!: HttpServer;
@@ -27,6 +29,7 @@ class Proxy {
       if (asked.url!.startsWith("/ws")) this.handshakes++;
       else this.streams++;
       if (this.way === "portal") return void answer.writeHead(200, { "content-type": "text/html" }).end("<h1>Welcome</h1>");
+      if (this.status && !asked.url!.startsWith("/ws")) return void answer.writeHead(this.status).end("<h1>No</h1>");
       const { host, upgrade, connection, ...headers } = asked.headers;
       const far = request({ port: this.target(), host: "127.0.0.1", path: asked.url, method: asked.method, headers });
       far.on("response", (got) => {
@@ -142,6 +145,36 @@ describeWhere(missing(), "a network without WebSockets", () => {
       expect(proxy.streams, "what is asked for now goes over the socket").toBe(streams);
     }
     expect(errors).toEqual([]);
+  });
+
+  test("a row's text may hold what ends a line elsewhere", async () => {
+    proxy.way = "strips";
+    const all = pets();
+    await all.ready;
+    server.sql("insert into pets (pet_id, user_id, name) values (1, 1, E'a\\u2028b')");
+    await vi.waitFor(() => expect(all.get(1)?.name).toBe("a\u2028b"), { timeout: 60_000 });
+    server.sql("insert into pets (pet_id, user_id, name) values (2, 2, E'\\u2029event: close\\u2029')");
+    await vi.waitFor(() => expect(all.get(2)?.name).toBe("\u2029event: close\u2029"), { timeout: 60_000 });
+    const fresh = pets("user_id=eq.2");
+    await fresh.ready;
+    expect(fresh.size).toBe(1);
+    expect(errors.filter(({ code }) => code === "bad_frame")).toEqual([]);
+  });
+
+  test.each([400, 401, 403, 404])("an application that answers %i in the server's place ends nothing", async (status) => {
+    Object.assign(proxy, { way: "strips", status });
+    const all = pets();
+    await vi.waitFor(() => expect(errors).toMatchObject([{ code: "no_server", final: false }]), { timeout: 90_000 });
+    expect(errors[0]!.message).toContain(String(status));
+    Object.assign(proxy, { way: "passes", status: 0 });
+    await vi.waitFor(() => expect(client.state).toBe("live"), { timeout: 90_000 });
+    await all.ready;
+  });
+
+  test("a filter that the server refuses ends the list", async () => {
+    proxy.way = "strips";
+    const list = pets("nothing=eq.1");
+    await expect(list.ready).rejects.toMatchObject({ code: "bad_filter" });
   });
 
   test("a portal that answers everything is an error that says so", async () => {

@@ -398,3 +398,20 @@ test("the cursor waits for a handler's promise, in order", async () => {
   await turn();
   expect([subscription.cursor, places]).toEqual(["1E", ["1A", "1B", "1C", "1D", "1E"]]);
 });
+
+test("a cursor among the rows is no position up to which anything was dealt with", async () => {
+  const log = told();
+  const subscription = open().subscribe("pets", { snapshot: true }, log);
+  const first = await server.socket();
+  await first.command();
+  first.send({ ...snapshot([{ pet_id: 1 }]), cursor: "1A~~W10" });
+  await turn();
+  expect(subscription.cursor).toBeUndefined();
+  // over a lost connection it goes on behind those rows
+  first.close(1001);
+  const second = await server.socket();
+  expect(await second.command()).toMatchObject({ since: "1A~~W10", partial: true });
+  second.send(snapshot([{ pet_id: 2 }]), snapshot([], "1A"), subscribed("1B"));
+  await expectNext(log, [1, 2], "ready");
+  expect(subscription.cursor).toBe("1B");
+});

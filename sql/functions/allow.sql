@@ -13,7 +13,7 @@ create or replace function rowcast.allow(
   row_filter text default null,
   columns text[] default null,
   actor boolean default null)
-returns void language plpgsql set search_path = pg_catalog, pg_temp as $$
+returns void language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
   entry rowcast.channel;
   missing text;
@@ -37,7 +37,7 @@ begin
   if entry.target is not null then
     select name into missing from unnest(columns) as name
      where not exists (select from pg_attribute a where a.attrelid = entry.target and a.attname = name and a.attnum > 0
-                          and not a.attisdropped and a.attnum <> all (entry.exclude)
+                          and not a.attisdropped and a.attgenerated <> 'v' and a.attnum <> all (entry.exclude)
                           and (entry.allowed is null or a.attnum = any (entry.allowed))
                           and a.attname <> all (entry.hidden_names || entry.given_exclude));
     if found then

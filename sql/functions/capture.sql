@@ -101,9 +101,10 @@ begin
       rule pg_catalog.text;
       users pg_catalog.text[];
     begin
-      -- whatever has something special, is large, muted, or was changed to what it was
-      is_large := greatest(pg_catalog.pg_column_size(new.*), pg_catalog.pg_column_size(old.*))
-        operator(pg_catalog.>) 2000;
+      -- whatever has something special, is large, muted, or was changed to what it was. A row whose text may raise counts as
+      -- large
+      is_large := coalesce(tg_argv[2] operator(pg_catalog.=) 'c', false)
+        or greatest(pg_catalog.pg_column_size(new.*), pg_catalog.pg_column_size(old.*)) operator(pg_catalog.>) 2000;
       if pg_catalog.pg_sequence_last_value('rowcast.capture_state%4$s'::pg_catalog.regclass) operator(pg_catalog.>=) 3
         or pg_catalog.current_setting('rowcast.mute', true) operator(pg_catalog.=) 'on'
         or (not is_large and (old.* operator(pg_catalog.*<>) new.*) is false) then

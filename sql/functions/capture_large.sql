@@ -30,10 +30,12 @@ begin
     what := pg_catalog.lower(op::pg_catalog.text)::pg_catalog."char";
     if op operator(pg_catalog.<>) 'I' then old := rowcast.json_key(o, rel, channel); end if;
     if op operator(pg_catalog.<>) 'D' and new is null then new := rowcast.json_key(n, rel, channel); end if;
-    -- a column that was excluded may be in a primary key that was made later
-    if attnums <> '{}' or names <> '{}' then
+    -- a column that may not leave may be in a primary key that was made later
+    if attnums <> '{}' or names <> '{}' or allowed is not null then
       hidden := names || array(select a.attname::text from pg_attribute a
-                                where a.attrelid = root and a.attnum = any (attnums));
+                                where a.attrelid = root
+                                  and a.attnum > 0
+                                  and (a.attnum = any (attnums) or a.attnum <> all (allowed)));
       if old is not null then
         old := coalesce(
           (select json_object_agg(e.key, e.value) from json_each(old) e where e.key <> all (hidden)),

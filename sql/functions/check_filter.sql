@@ -57,6 +57,7 @@ begin
        and a.attname = test."column"
        and a.attnum > 0
        and not a.attisdropped
+       and a.attgenerated <> 'v'
        and a.attnum <> all (entry.exclude)
        and (entry.allowed is null or a.attnum = any (entry.allowed))
        and a.attname <> all (entry.hidden_names || entry.given_exclude);
@@ -70,6 +71,7 @@ begin
                                       where attrelid = entry.target
                                         and attnum > 0
                                         and not attisdropped
+                                        and attgenerated <> 'v'
                                         and attnum <> all (entry.exclude)
                                         and (entry.allowed is null or attnum = any (entry.allowed))
                                          and attname <> all (entry.hidden_names || entry.given_exclude));

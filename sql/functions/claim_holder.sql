@@ -56,7 +56,11 @@ begin
      and (found[3] is null or m[1] = found[3]);
   if cardinality(tables) = 1
      -- and it stands in the query once: in another place its rows could be of others
-     and (select count(*) from regexp_matches(tree, ':rtekind 0 :relid ' || tables[1] || ' ', 'g')) = 1 then
+     and (select count(*) from regexp_matches(tree, ':rtekind 0 :relid ' || tables[1] || ' ', 'g')) = 1
+     -- nor behind a view, whose own tree says what it reads
+     and not exists (select from regexp_matches(tree, ':rtekind 0 :relid ([0-9]+) ', 'g') m
+                       join pg_class c on c.oid = m[1]::oid
+                      where c.relkind = 'v' and c.oid <> checked) then
     relation := tables[1];
     "column" := found[4];
   end if;

@@ -3,7 +3,7 @@
 -- second.
 -- tables touched: rowcast.policy (delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.deny(channel text, role text) returns boolean
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   delete from rowcast.policy p where p.channel = deny.channel and p.role = deny.role;
   if not found then

@@ -63,7 +63,12 @@ begin
     union all
     select 4,
            s.name,
-           format(
+           case when not exists (select from pg_namespace n where n.nspname = s.name)
+                  then format('-- the schema %I is gone: ', s.name)
+                when not exists (select from pg_namespace n where n.nspname = s.name and n.oid = s.number)
+                  then format('-- another schema has the name %I by now: ', s.name)
+                else '' end
+           || format(
              'select rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);',
              s.name,
              s.prefix,

@@ -97,13 +97,15 @@ begin
           end if;
           rest := substr(rest, length(operand) + 1);
         else
-          parts := regexp_match(rest, in_quotes || '(?=[,)]|$)');
+          parts := regexp_match(rest, in_quotes || '(?=[ \t]*(?:[,)]|$))');
           is_quoted := parts is not null;
           if is_quoted then
             operand := regexp_replace(parts[1], '\\(.)', '\1', 'g');
             rest := regexp_replace(rest, in_quotes, '');
           else
-            operand := coalesce(substring(rest from '^[{][^{}]*[}]'), substring(rest from '^[^,)]*'));
+            operand := coalesce(
+              substring(rest from '^[{][^{}]*[}]'),
+              rtrim(substring(rest from '^[^,)]*'), E' \t'));
             rest := substr(rest, length(operand) + 1);
           end if;
         end if;

@@ -29,7 +29,7 @@ begin
      union select unnest(follow.columns)
      union select a.attname::text
              from pg_index i
-             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
             where i.indrelid = follow.target and i.indisprimary);
   perform rowcast.watch(
     target,

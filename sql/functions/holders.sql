@@ -6,11 +6,13 @@ language sql stable set search_path = pg_catalog, pg_temp as $$
            string_agg(
              format('pid %s (%s, %s)',
                     coalesce(h.pid::text, 'none'),
-                    coalesce(h.usename, 'a prepared transaction'),
+                    case when h.pid is null then 'a prepared transaction'
+                         when h.usesysid is null then 'autovacuum'
+                         else coalesce(h.usename, 'a role that is gone') end,
                     coalesce(nullif(h.application_name, ''), 'no application name')),
              ', '),
            'nobody any more')
-    from (select distinct l.pid, a.usename, a.application_name
+    from (select distinct l.pid, a.usesysid, a.usename, a.application_name
             from pg_locks l
             left join pg_stat_activity a on a.pid = l.pid
            where l.locktype = 'relation'

@@ -23,7 +23,9 @@ begin
      select exists (select from pg_catalog.pg_index i
                      where i.indrelid operator(pg_catalog.=) rel
                        and i.indisprimary
-                       and a.attnum operator(pg_catalog.=) any (i.indkey)),
+                       -- without what it includes
+                       and a.attnum operator(pg_catalog.=)
+                         any ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts operator(pg_catalog.-) 1])),
             exists (select from rowcast.channel w
                       join pg_catalog.pg_attribute u on u.attrelid operator(pg_catalog.=) w.target
                         and u.attnum operator(pg_catalog.=) w.user_column

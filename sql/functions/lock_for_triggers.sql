@@ -3,6 +3,9 @@
 -- everybody else queue behind it, so none may wait long. Gives up after about ten seconds. CREATE TRIGGER keeps
 -- writers out, DROP TRIGGER readers too: so where there are triggers of ours, that lock is taken at once.
 --
+-- An autovacuum gives way to a session that has waited for deadlock_timeout, 1 s, which is longer than any try here. So
+-- the lock that keeps out nothing but such work is waited for once: neither a reader nor a writer queues behind it.
+--
 -- A transaction that has such a lock on another table already gives up after the first try: sessions that use that
 -- table would wait as well.
 create or replace function rowcast.lock_for_triggers(target regclass) returns void
@@ -42,6 +45,25 @@ begin
         using errcode = 'lock_not_available',
               hint = 'try again when that transaction has ended; if it is forgotten, end it with its pid from above: '
                      'select pg_terminate_backend(PID);';
+    end if;
+    if attempts = 1 then
+      begin
+        if exists (select from pg_locks l
+                     join pg_stat_activity a on a.pid = l.pid and a.usesysid is null
+                    where l.locktype = 'relation' and l.granted
+                      and (l.relation = target
+                        or l.relation in (select p.relid::oid from pg_partition_tree(target) p))
+                      and l.database = (select oid from pg_database where datname = current_database())) then
+          perform set_config(
+            'lock_timeout',
+            (1000 + extract(epoch from current_setting('deadlock_timeout')::interval) * 1000)::int::text,
+            true);
+          execute format('lock table %s in share update exclusive mode', target);
+        end if;
+      exception when lock_not_available then
+        null;  -- one against wraparound, which gives way to nobody
+      end;
+      perform set_config('lock_timeout', '200ms', true);
     end if;
     perform pg_sleep(0.1 + 0.2 * random());
   end loop;

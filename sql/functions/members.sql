@@ -21,14 +21,18 @@ declare
   statement text;
   one text;
 begin
-  for stated in select c.name, c.query, c.canonical from rowcast.claim c order by c.name loop
+  for stated in select c.name, c.query, c.canonical, c.value_type from rowcast.claim c order by c.name loop
     -- 100,000 values, and one more that tells that there are too many
     statement := format(
       'select %L::text, "claim holder".sub, %s, '
-      'array(select distinct q.value::text from %s q(value) where q.value is not null limit 100001), null::text '
+      'array(select distinct %s from %s q(value) where q.value is not null limit 100001), null::text '
       'from unnest($1) "claim holder"(sub)',
       stated.name,
       replace(stated.canonical, '{sub}', '"claim holder".sub'),
+      -- as rows have it: 7 for 7.00, and an address without the mask that its cast to text adds
+      case when stated.value_type = 'numeric'::regtype then 'trim_scale(q.value)::text'
+           when stated.value_type = 'inet'::regtype then 'format(''%s'', q.value)'
+           else 'q.value::text' end,
       rowcast.claim_body(stated.query));
     begin
       return query execute statement using holders;

@@ -9,7 +9,9 @@
 -- tables touched: rowcast.incarnation, rowcast.alive (insert); after a crash rowcast.channel (update); then also
 -- rowcast.outbox_0..5, segment, installation
 create or replace function rowcast.note_life() returns table (number int, life text, bound pg_lsn)
-language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s' as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+-- without statistics Postgres would read all of the outbox where the index answers at once
+set enable_seqscan = off set jit = off as $$
 declare
   present text := rowcast.present_life();
   last rowcast.incarnation;

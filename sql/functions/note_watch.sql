@@ -143,7 +143,7 @@ begin
      order by 1);
   select a.attname into missing
     from pg_index i
-    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
    where i.indrelid = target and i.indisprimary and (a.attnum = any (hidden) or a.attnum <> all (allowed)) limit 1;
   if found then
     raise exception 'cannot watch table %: column % is in its primary key and cannot be excluded', target, missing

@@ -42,7 +42,7 @@ comment on function rowcast.prune() is 'drops changes older than the retention, 
 -- rowcast.prune_part(briefly) -> text[], what was done
 -- One of the two: the outbox, or that of tables that are kept briefly. The caller holds the lock of rowcast.segment.
 create or replace function rowcast.prune_part(briefly boolean) returns text[]
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off as $$
 declare
   first int := case when briefly then 3 else 0 end;
   retention interval := case
@@ -66,6 +66,7 @@ declare
   next int;
   stray bool;
   done text[] := '{}';
+  emptied int[] := '{}';
 begin
   -- a clock that was ahead: nothing was opened or closed later than now, and what was opened last stays the last
   update rowcast.segment s
@@ -108,9 +109,11 @@ begin
         exit;
       end if;
       execute format('lock table rowcast.outbox_%s in access exclusive mode nowait', old.number);
-      -- a session that had not seen the change of segments may have added a row after the snapshot was taken
+      -- a session that had not seen the change of segments may have added a row after the snapshot was taken: one that the
+      -- snapshot does not see. By the index, since relays wait meanwhile, and give up after a second
       execute format(
-        'select exists (select from rowcast.outbox_%s where not pg_visible_in_snapshot(xid, $1))',
+        'select exists (select from rowcast.outbox_%1$s where xid >= pg_snapshot_xmax($1))
+             or exists (select from rowcast.outbox_%1$s where xid = any (array(select pg_snapshot_xip($1))))',
         old.number) into stray
         using old.closed;
       if stray then
@@ -121,6 +124,7 @@ begin
       end if;
       size := size - pg_total_relation_size(format('rowcast.outbox_%s', old.number));
       execute format('truncate rowcast.outbox_%s', old.number);
+      emptied := emptied || old.number;
       update rowcast.segment set opened_at = null, closed = null, closed_at = null where number = old.number;
       update rowcast.installation i set brief_floor = old.closed, brief_floored_by = pg_current_xact_id()
        where briefly
@@ -154,6 +158,9 @@ begin
     select number into next
       from rowcast.segment
      where number / 3 = first / 3 and opened_at is null
+       -- one that was emptied just now is locked until the commit, and writers would wait: it has its turn the next time,
+       -- unless nothing is captured meanwhile
+       and (number <> all (emptied) or state >= first + 3)
      order by (number - current.number + 3) % 3
      limit 1;
     if found then

@@ -4,7 +4,7 @@
 -- tokens must not give out another one.
 -- tables touched: rowcast.revoked (insert, update, delete), rowcast.outbox_0..2 (insert)
 create or replace function rowcast.revoke(user_id text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 begin
   if user_id is null or user_id = '' then
     raise exception 'cannot revoke: user_id must not be empty' using errcode = 'invalid_parameter_value';

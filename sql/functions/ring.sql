@@ -6,6 +6,8 @@
 -- A bell is a hint, never data; the outbox is the truth. So it may be left out, and it must never raise:
 --   * the first 16 changes of a transaction ring, then one bell more says that others follow;
 --   * above half of the NOTIFY queue nothing rings, since a full queue fails the COMMIT of every notifying application;
+--   * the lock that NOTIFY takes at commit obeys lock_timeout: a writer with one of less than a second, or of no whole
+--     seconds, does not ring, since its COMMIT would fail where others are slow. Its change is told within a second;
 --   * a payload of 8,000 bytes raises in the application's statement, so above 7,900 the row is left out;
 --   * a byte that cannot be converted would end the listener's connection, so the bell says nothing where the database
 --     is not in UTF-8.
@@ -15,7 +17,9 @@ declare
   bells pg_catalog.int4 := pg_catalog.length(coalesce(pg_catalog.current_setting('rowcast.bells', true), ''));
   body pg_catalog.text := '';
 begin
-  if bells operator(pg_catalog.>) 16 or pg_catalog.pg_notification_queue_usage() operator(pg_catalog.>) 0.5 then
+  if bells operator(pg_catalog.>) 16
+    or pg_catalog.right(pg_catalog.current_setting('lock_timeout'), 2) operator(pg_catalog.=) 'ms'
+    or pg_catalog.pg_notification_queue_usage() operator(pg_catalog.>) 0.5 then
     return;
   end if;
   perform pg_catalog.set_config('rowcast.bells', pg_catalog.repeat('x', bells operator(pg_catalog.+) 1), true);

@@ -14,6 +14,15 @@ declare
   missing text;
 begin
   if not exists (select from pg_namespace n where n.nspname = state_schema.name) then
+    -- one that is gone can be forgotten
+    if not future then
+      delete from rowcast.watched_schema s where s.name = state_schema.name;
+      if found then
+        prefix := coalesce(prefix, '');
+        except_tables := coalesce(except_tables, '{}');
+        return;
+      end if;
+    end if;
     raise exception 'cannot watch schema %: it does not exist', name
       using errcode = 'invalid_schema_name', hint = 'select nspname from pg_namespace;';
   elsif name in ('rowcast', 'pg_catalog', 'information_schema')

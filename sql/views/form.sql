@@ -1,6 +1,7 @@
 -- rowcast.form: what the rows of a watched table look like, as items that are compared with those of before.
 --   c:7:name:type    a column that may leave, by its number
 --   e:5001:label     a value of an enum that such a column may have, by the oid that it keeps when it is renamed
+--   a:5002:1:name:type  a field of a composite type that such a column may have, by the type's own relation
 --   f:7              rows from before the column was added have a value that was given then
 --   s:7:1234         the transaction that last stated the column
 --   n:16400          the file in which the rows lie; of a partitioned table, one item a partition
@@ -19,11 +20,30 @@ select c.id as channel, array(
                              case when a.atthasmissing then format('f:%s', a.attnum) end]) i(item)
      where a.attrelid = c.target and i.item is not null
     union all
-    select distinct format('e:%s:%s', e.oid, e.enumlabel) from rowcast.shown_column s
-      join pg_type t on t.oid = s.type and (t.typtype in ('e', 'd') or t.typcategory = 'A')
-      join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-      join pg_enum e on e.enumtypid = case when b.typtype = 'e' then b.oid else b.typelem end
-     where s.channel = c.id
+    -- also inside of domains, arrays and composite types
+    select distinct i.item from (
+      with recursive inner_type(oid) as (
+        select s.type from rowcast.shown_column s where s.channel = c.id and s.type >= 16384
+        union
+        select n.oid
+          from inner_type o
+          join pg_type t on t.oid = o.oid
+         cross join lateral (
+           select t.typelem where t.typelem <> 0 and t.typlen = -1
+           union all
+           select t.typbasetype where t.typbasetype <> 0
+           union all
+           select a.atttypid from pg_attribute a
+            where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) n(oid))
+      select oid from inner_type) o
+      join pg_type t on t.oid = o.oid
+      left join pg_enum e on e.enumtypid = t.oid
+      left join pg_attribute f on f.attrelid = t.typrelid and t.typrelid <> 0 and f.attnum > 0 and not f.attisdropped
+     cross join unnest(array[
+       case when e.oid is not null then format('e:%s:%s', e.oid, e.enumlabel) end,
+       case when f.attnum is not null
+         then format('a:%s:%s:%s:%s,%s', t.typrelid, f.attnum, f.attname, f.atttypid, f.atttypmod) end]) i(item)
+     where i.item is not null
     union all
     select i.item from (
       with recursive part(relid) as (

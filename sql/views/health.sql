@@ -140,19 +140,42 @@ claims(state, detail, remedy) as (
   having count(*) > 0
 ),
 
+-- watched with their future tables, and renamed or made anew since: a relay watches nothing there
+lost_schemas(names, remedy) as (
+  select string_agg(quote_ident(s.name) || coalesce(', which is ' || quote_ident(r.nspname) || ' now', ''), '; ' order by s.name),
+         string_agg(
+           case
+             when n.oid is null then format('select rowcast.watch_schema(%L, future => false);', s.name)
+             else format('select * from rowcast.watch_schema(%L);', s.name)
+           end || case when r.nspname is not null then format(
+               ' select * from rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);',
+               r.nspname,
+               s.prefix,
+               array(select e from unnest(s.except_tables) e
+                      where exists (select from pg_class c where c.relnamespace = r.oid and c.relname = e))) else '' end,
+           ' '
+           order by s.name)
+    from rowcast.watched_schema s
+    left join pg_namespace n on n.nspname = s.name
+    left join pg_namespace r on r.oid = s.number and r.nspname <> s.name
+   where n.oid is distinct from s.number
+),
+
 new_tables(state, detail, remedy) as (
-  select case when count(*) > 0 then 'warn' else 'ok' end,
-         case
-           when count(*) > 0 then
-             'not watched yet, in schemas whose future tables are: ' || string_agg("table"::text, ', ')
-           else 'none waits to be watched'
-         end,
-         case
-           when count(*) > 0 then
-             'a relay watches them within ten seconds; where it cannot, it logs newcomer_refused: '
-             'select * from rowcast.unwatched;'
-         end
-    from rowcast.newcomer
+  select case when count(n."table") > 0 or max(l.names) is not null then 'warn' else 'ok' end,
+         coalesce(
+           'a schema whose future tables are watched is gone, or another one has its name: ' || max(l.names),
+           'not watched yet, in schemas whose future tables are: ' || string_agg(n."table"::text, ', '),
+           'none waits to be watched'),
+         coalesce(
+           max(l.remedy),
+           case
+             when count(n."table") > 0 then
+               'a relay watches them within ten seconds; where it cannot, it logs newcomer_refused: '
+               'select * from rowcast.unwatched;'
+           end)
+    from lost_schemas l
+    left join rowcast.newcomer n on true
 ),
 
 -- a floor that was raised since has told the subscribers

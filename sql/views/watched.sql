@@ -76,6 +76,7 @@ with trigger_state as (
      and exists (select from unnest(s.setconfig) c where c = 'rowcast.mute=on')
 ), watched as (
   select c.target as "table", c.name as channel, c.singular, c.replicated, c.briefly, s.names, s.parts,
+         b.roles as barred,
          array(
            with recursive above(relid) as (
              select h.inhparent from pg_inherits h where h.inhrelid = c.target
@@ -179,9 +180,26 @@ with trigger_state as (
                     where s.channel = c.id
                       and not has_column_privilege('rowcast_relay', c.target::oid, s.attnum, 'select'))
              then 'snapshots are not possible: the relay may not read a column that was added'
+           when has_any_column_privilege('rowcast_relay', c.target::oid, 'select')
+             and not has_schema_privilege('rowcast_relay', k.relnamespace, 'usage')
+             then 'snapshots are not possible: the relay may not use the schema of the table'
+           when b.roles is not null
+             then 'snapshots are not possible: the table has row security, which would hide rows from the relay'
            when m.who is not null then 'changes are not captured of ' || m.who || ': rowcast.mute is on in its settings'
          end as drift
-    from rowcast.channel c left join trigger_state s on s.id = c.id cross join muted m
+    from rowcast.channel c left join trigger_state s on s.id = c.id left join pg_class k on k.oid = c.target
+   cross join muted m
+   -- the roles of connected relays that row security is for
+   cross join lateral (
+     select string_agg(distinct quote_ident(r.rolname), ', ') as roles
+       from pg_stat_activity a join pg_roles r on r.oid = a.usesysid
+      where k.relrowsecurity
+        and a.datname = current_database()
+        and a.application_name ~ '^rowcast (listen|read|query|replay|publish) [0-9a-f]{8}$'
+        and pg_has_role(r.oid, 'rowcast_relay', 'usage')
+        and not r.rolsuper
+        and not r.rolbypassrls
+        and (k.relforcerowsecurity or not pg_has_role(r.oid, k.relowner, 'usage'))) b
    cross join lateral (select c.target <> c.target_oid
      or c.origin <> (select rowcast.origin())
      or not exists (select from pg_class t where t.oid = c.target) as is_given) g
@@ -222,6 +240,12 @@ select w."table", w.channel, w.singular, w.user_rule, w.notification, w.exclude,
                and t.tgname = any (w.names)
                and (t.tgenabled not in ('O', 'A') or (w.replicated and t.tgenabled = 'O')))
          when w.drift like 'changes are not captured of%' then (select remedy from muted)
+         when w.drift like 'snapshots are not possible: the relay may not use%' then
+           (select format('grant usage on schema %s to rowcast_relay;', c.relnamespace::regnamespace)
+              from pg_class c where c.oid = w."table")
+         when w.drift like 'snapshots are not possible: the table has row security%' then
+           (select string_agg(format('alter role %s bypassrls;', role), ' ')
+              from unnest(string_to_array(w.barred, ', ')) role)
          when w.drift like 'snapshots are not possible%' then
            (select format(
              'grant select (%s) on %s to rowcast_relay;',

@@ -99,19 +99,36 @@ impl Follower {
         }
     }
 
+    /// The first connection. Redis may start after this node, or be failing over.
+    async fn first_connection(&self, patience: Duration) -> Result<RedisConnection> {
+        let (mut attempt, began) = (0, Instant::now());
+        loop {
+            let connecting = async {
+                let mut connection = self.link.connect().await?;
+                append::state(&mut connection, &self.keys).await?;
+                Ok::<_, Error>(connection)
+            };
+            match connecting.await {
+                Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
+                    attempt += 1;
+                    let (error, remedy) = (error::chain(&error), error.remedy());
+                    tracing::warn!(event = "reconnect_failed", attempt, error, remedy);
+                    tokio::time::sleep(backoff(attempt)).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
     /// Follows the stream until the shutdown, over any number of lost connections.
     ///
     /// # Errors
-    /// Only from the first connection: a wrong password, a wrong address. Afterwards it tries for ever.
-    pub async fn run(mut self, feedback: Arc<Feedback>, mut shutdown: Shutdown) -> Result<()> {
+    /// Only from the first connection: a wrong password at once, a Redis that is away after `patience`. Afterwards it tries for
+    /// ever.
+    pub async fn run(mut self, feedback: Arc<Feedback>, patience: Duration, mut shutdown: Shutdown) -> Result<()> {
         self.metrics.set_mode("stream");
-        let first = async {
-            let mut connection = self.link.connect().await?;
-            append::state(&mut connection, &self.keys).await?;
-            Ok::<_, Error>(connection)
-        };
         let mut connection = tokio::select! {
-            connected = first => connected?,
+            connected = self.first_connection(patience) => connected?,
             () = shutdown.begun() => return Ok(()),
         };
         // ended when this function ends

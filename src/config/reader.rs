@@ -106,16 +106,22 @@ impl SettingsReader {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
     }
 
-    /// Origins as browsers send them: whatever has no scheme, or a path, would allow nobody.
+    /// Origins as browsers send them: what no browser sends would allow nobody.
     pub(super) fn origins(&mut self, name: &'static str) -> Vec<String> {
         let origins = self.list(name);
         for origin in &origins {
             let is_one = origin == "*" || origin == "null" || {
-                let rest = origin.split_once("://").map_or("", |(_, rest)| rest);
-                !rest.is_empty() && !rest.contains(['/', '?', '#', '@'])
+                let (scheme, rest) = origin.split_once("://").unwrap_or_default();
+                // a browser leaves the usual port out, and writes letters beyond ASCII as xn--…
+                let has_usual_port =
+                    matches!((scheme, rest.rsplit_once(':')), ("http", Some((_, "80"))) | ("https", Some((_, "443"))));
+                !rest.is_empty() && rest.is_ascii() && !has_usual_port && !rest.contains(['/', '?', '#', '@', '*'])
             };
             if !is_one {
-                self.complain(name, &format!("{origin} is no origin, such as https://clinic.example"));
+                self.complain(
+                    name,
+                    &format!("{origin} is no origin as a browser sends it, such as https://clinic.example: name each host in full, without a path and without the usual port"),
+                );
             }
         }
         origins
@@ -164,7 +170,12 @@ impl SettingsReader {
 
     /// A URL, or `@` and the file in which it stands: it holds a password.
     fn url(&mut self, name: &'static str) -> String {
-        self.expanded(name).trim().to_owned()
+        let url = self.expanded(name).trim().to_owned();
+        // one that cannot be read was complained of
+        if url.is_empty() && matches!(in_file(&self.text(name)), Some((_, Ok(_)))) {
+            self.complain(name, "there is no address in the file");
+        }
+        url
     }
 
     pub(super) fn number(&mut self, name: &'static str, least: u64, most: u64) -> u64 {

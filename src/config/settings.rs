@@ -290,6 +290,6 @@ pub const SETTINGS: &[Setting] = &[
         name: "wait-seconds",
         env: &["ROWCAST_WAIT_SECONDS"],
         default: Some("300"),
-        help: "how long a start waits for a database that is away; then it ends",
+        help: "how long a start waits for a database or a Redis that is away; then it ends",
     },
 ];

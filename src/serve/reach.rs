@@ -26,7 +26,8 @@ pub(super) async fn reach(database: &Database, patience: Duration, mut shutdown:
             () = shutdown.begun() => return Ok(()),
         };
         match proven {
-            Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
+            // also one that has no connection left, as when all its clients come back at once
+            Err(error) if (error.kind() == Kind::Connection || error.may_pass()) && began.elapsed() < patience => {
                 // a line at the first, and then one each ten seconds
                 if attempt % 10 == 0 {
                     let seconds = patience.saturating_sub(began.elapsed()).as_secs();

@@ -30,7 +30,7 @@ select c.id, c.name, c.singular,
               where a.attrelid = c.target and a.attnum > 0 and not a.attisdropped
                 and a.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype),
        array(select a.attname::text from pg_catalog.pg_index i
-               join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+               join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = any ((i.indkey::int2[])[0:i.indnkeyatts - 1])
               where i.indrelid = c.target and i.indisprimary),
        array(with recursive part(relid) as (
                  select c.target::oid union select i.inhrelid from part join pg_catalog.pg_inherits i on i.inhparent = part.relid
@@ -39,11 +39,11 @@ select c.id, c.name, c.singular,
                from part
                join pg_catalog.pg_partitioned_table p on p.partrelid = part.relid
                join pg_catalog.pg_attribute a on a.attrelid = part.relid and a.attnum = any (p.partattrs::int2[]) and a.attnum > 0),
-       c.target is not null and exists (select from pg_catalog.pg_class t where t.oid = c.target) and (
-         -- another table has the name for which it was given
+       c.target is not null and (
+         -- another table has the name for which it was given, also where its own is gone
          exists (select from rowcast.displaced d where d.channel = c.id) or
          -- insert 4, delete 8, update 16, truncate 32, by whichever of our triggers
-         60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
+         exists (select from pg_catalog.pg_class t where t.oid = c.target) and 60 <> (select coalesce(bit_or(t.tgtype::int4), 0) & 60 from pg_catalog.pg_trigger t
                      where t.tgrelid = c.target and t.tgparentid = 0 and t.tgname ~ '^!rowcast(_[tu])?(_[0-9]+)?$'
                        and t.tgenabled in ('O', 'A'))),
        case when exists (select from pg_catalog.pg_class t where t.oid = c.target) then

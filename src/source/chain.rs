@@ -389,7 +389,6 @@ mod tests {
             ">1a,1a>!",
             // the trigger of another row, before the statement's own change was captured
             "1b>1a!, 1a>1b",
-            "1a>!, >1a",
             // it does not end as it began
             "1b>1c!,1a>1b",
             "1a>!,1b>1a",
@@ -405,6 +404,8 @@ mod tests {
             // between them the statement's trigger wrote something else, or the next statement began
             "1b>1a!,1a>1b",
             "1a>!,>1a",
+            // a BEFORE trigger took a row away for the one that came, or it was deleted by the trigger of another one
+            "1a>!, >1a",
             "2x>2y,1b>1a!,1a>1b",
             "1b>1a!,1c>1b!,1a>1c",
             // rows moved through the key, and a trigger moved one on before the statement's own move was captured

@@ -68,8 +68,8 @@ impl Hashes {
         let sum = |columns: &[(&str, &str)]| {
             columns.iter().fold(1_u64, |sum, (name, value)| sum.wrapping_add(one(name, value))).max(1)
         };
-        let new = row.new.map(columns).transpose().ok()?;
-        let mut old = row.old.map(columns).transpose().ok()?;
+        let new = row.new.map(|json| shown(json, channel)).transpose().ok()?;
+        let mut old = row.old.map(|json| shown(json, channel)).transpose().ok()?;
         if let (Some(old), Some(new)) = (&mut old, &new)
             && old.len() < new.len()
         {
@@ -112,6 +112,17 @@ fn unescaped(name: &str) -> String {
 
 /// An image that is no object.
 struct NoRow;
+
+/// The columns that may leave. An excluded one is null in one image of a row, and missing in another that is larger: it counts for
+/// nothing.
+fn shown<'a>(json: &'a str, channel: &CatalogChannel) -> Result<Vec<(&'a str, &'a str)>, NoRow> {
+    let mut all = columns(json)?;
+    if !channel.excluded.is_empty() {
+        let is = |name: &str, other: &str| if name.contains('\\') { unescaped(name) == other } else { name == other };
+        all.retain(|(name, _)| !channel.excluded.iter().any(|excluded| is(name, excluded)));
+    }
+    Ok(all)
+}
 
 fn columns(json: &str) -> Result<Vec<(&str, &str)>, NoRow> {
     let mut members = ObjectMembers::of(json);

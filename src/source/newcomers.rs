@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::client::Pool;
+use super::encoding::{Bytes, Encoding};
 use crate::error::{self, Error, Kind, Result};
 use crate::shutdown::Shutdown;
 
@@ -45,16 +46,20 @@ pub async fn run(pool: Pool, mut shutdown: Shutdown) {
 async fn watch(pool: &Pool, refused: &mut BTreeSet<u32>) -> Result<()> {
     let client = pool.client_for("no connection to look for new tables").await?;
     let rows = client
-        .query("select \"table\"::oid, \"table\"::text from rowcast.newcomer", &[])
+        .query(
+            "select \"table\"::oid, \"table\"::text, pg_catalog.current_setting('server_encoding') from rowcast.newcomer",
+            &[],
+        )
         .await
         .map_err(|e| Error::database("cannot look for new tables", e))?;
     refused.retain(|number| rows.iter().any(|row| row.get::<_, u32>(0) == *number));
     for row in &rows {
-        let (number, table): (u32, &str) = (row.get(0), row.get(1));
+        let (number, encoding) = (row.get::<_, u32>(0), Encoding::of(row.get(2)));
+        let table = &*encoding.decode(row.get::<_, Bytes<'_>>(1).0);
         match client.query_one("select rowcast.watch_newcomer($1::oid::regclass)", &[&number]).await {
             Ok(row) => {
-                if let Some(channel) = row.get::<_, Option<&str>>(0) {
-                    tracing::info!(event = "newcomer_watched", table, channel);
+                if let Some(channel) = row.get::<_, Option<Bytes<'_>>>(0) {
+                    tracing::info!(event = "newcomer_watched", table, channel = &*encoding.decode(channel.0));
                 }
             }
             // it is in use: the next look tries it again

@@ -20,6 +20,7 @@ use super::captured::{Captured, Gathered, Teller, chunks, gather, header, number
 use super::catalog::Catalog;
 use super::client::{Client, Parameter};
 use super::directory::ChannelList;
+use super::encoding::Bytes;
 use super::kept::{self, KEPT, Kept, kept};
 use super::passed::Passed;
 use super::position::{Position, snapshot_and_lsn};
@@ -215,8 +216,10 @@ impl CutReader {
     pub async fn announce_revoked(&mut self) -> Result<()> {
         let explain = |e| Error::database("cannot read whose tokens were revoked", e);
         let revoked = self.client.query(REVOKED, &[]).await.map_err(explain)?;
-        for row in revoked {
-            self.send(Event::Revoked { user: row.get::<_, &str>(0).into(), at: row.get(1) }).await?;
+        let encoding = self.channels.known().encoding;
+        for row in &revoked {
+            let user = (&*encoding.decode(row.get::<_, Bytes<'_>>(0).0)).into();
+            self.send(Event::Revoked { user, at: row.get(1) }).await?;
         }
         Ok(())
     }

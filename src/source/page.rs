@@ -168,6 +168,9 @@ impl Reading<'_> {
             return Ok((order, asked));
         }
         let remedy = asked.remedy(name, &self.fixed);
+        // of a partitioned table Postgres makes no index beside its writers
+        let is_partitioned = !self.table.bare.starts_with("only ");
+        let remedy = if is_partitioned { remedy.replacen(" concurrently", "", 1) } else { remedy };
         let text = format!("no index of the table serves this order, and it has about {rows:.0} rows: {remedy}");
         Err(PageStop::Unfit(text))
     }
@@ -182,6 +185,8 @@ impl Reading<'_> {
         // bytes of the rows that belong to the page, and of all that were looked at
         let (mut bytes, mut all_bytes) = (0, 0);
         let (mut read, mut looked_at, mut at_a_time) = (PageRead::default(), 0, 0);
+        // all rows behind the place were looked at
+        let mut is_end = false;
         'full: loop {
             let wanted = limit + 1 - read.rows.len();
             let room = most.saturating_sub(bytes).max(BATCH_BYTES);
@@ -226,9 +231,10 @@ impl Reading<'_> {
                     continue 'full;
                 }
             }
+            is_end = true;
             break;
         }
-        if looked_at > LOOKED_AT && !read.more {
+        if looked_at > LOOKED_AT && !read.more && !is_end {
             match spec.ordering {
                 // what lies behind it could not be found out
                 Ordering::By(_) if read.rows.len() == limit => read.more = true,
@@ -244,7 +250,9 @@ impl Reading<'_> {
         }
         let is_spoilt =
             |value: &Option<Box<str>>| value.as_ref().is_some_and(|text| text.contains(char::REPLACEMENT_CHARACTER));
-        if read.more && read.last.iter().flatten().any(|(_, value)| is_spoilt(value)) {
+        // where the server sends UTF-8, U+FFFD is a character as any other
+        let may_be_spoilt = self.database.encoding_of_reading_sessions() != "UTF8";
+        if may_be_spoilt && read.more && read.last.iter().flatten().any(|(_, value)| is_spoilt(value)) {
             let text = "a key is no text of the database's encoding, so that no place is behind it";
             return Err(PageStop::Unfit(text.to_owned()));
         }
@@ -337,8 +345,9 @@ impl Reading<'_> {
             }
         }
         let plan = self.ask(&format!("explain select from {table} t where {wanted}"), &parameters).await?;
-        let plan = plan.first().map_or("", |row| row.get(0));
-        Ok(Count { rows: estimate(plan).unwrap_or_default(), is_exact: false })
+        // names in it are in the database's encoding
+        let first = plan.first().map(|row| String::from_utf8_lossy(row.get::<_, Bytes<'_>>(0).0));
+        Ok(Count { rows: first.and_then(|first| estimate(&first)).unwrap_or_default(), is_exact: false })
     }
 
     async fn ask(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>, PageStop> {

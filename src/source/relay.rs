@@ -106,8 +106,8 @@ async fn follow(
             () = shutdown.begun() => return Ok(()),
         };
         match connected {
-            // it could be reached, and was restarted meanwhile
-            Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
+            // it could be reached, and was restarted meanwhile, or has no connection left
+            Err(error) if (error.kind() == Kind::Connection || error.may_pass()) && began.elapsed() < patience => {
                 attempt += 1;
                 tell_failed(&error, attempt, &ports.metrics);
                 tokio::select! {

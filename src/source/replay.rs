@@ -114,7 +114,7 @@ async fn answer(
                 && error.kind() == Kind::Database
                 && !has_begun.load(Relaxed)
             {
-                let _ = answer.send(RowsPart::Refused).await;
+                let _ = answer.send(if error.may_pass() { RowsPart::Later } else { RowsPart::Refused }).await;
             }
             read
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::client::{Client, Pool};
+use super::encoding::{Bytes, Encoding};
 use crate::error::{self, Error, Kind, Result};
 use crate::metrics::{FINDINGS, SourceMetrics};
 use crate::shutdown::Shutdown;
@@ -79,11 +80,12 @@ async fn tally(pool: &Pool) -> Result<()> {
         .await
         .map_err(|e| Error::new(Kind::Connection, "no connection to count what is written").because(e))?;
     let silent = client
-        .query("select channel, rows from rowcast.note_tally()", &[])
+        .query("select channel, rows, pg_catalog.current_setting('server_encoding') from rowcast.note_tally()", &[])
         .await
         .map_err(|e| Error::database("cannot compare what was written with what was captured", e))?;
-    for row in silent {
-        let (channel, rows): (&str, i64) = (row.get(0), row.get(1));
+    for row in &silent {
+        let (encoding, rows) = (Encoding::of(row.get(2)), row.get::<_, i64>(1));
+        let channel = &*encoding.decode(row.get::<_, Bytes<'_>>(0).0);
         let hint = pool.naming().of("select * from rowcast.health says what to do");
         tracing::warn!(event = "writes_uncaptured", channel, rows, hint = &*hint);
     }

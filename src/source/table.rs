@@ -113,14 +113,20 @@ pub(super) struct Table {
     pub(super) key: Vec<Box<str>>,
 }
 
+/// Whether the table of a channel, which is gone, has given its name to another one.
+const DISPLACED: &str = "
+select exists (select from rowcast.channel c join rowcast.displaced d on d.channel = c.id where c.name = $1)";
+
 /// The statement that tells how a channel's rows are read: those columns that may leave, in the table's order, by name, so that no
 /// other is even read. Rows of tables that inherit from this one are not captured, so they are not shown either. r.* is the
 /// whole row, also where a column is named r. What a row is stored in is looked at first: a large one is measured, and its
 /// key stands for it where it is longer than `row_bytes`.
 const TABLE: &str = "
-select format('case when s.size <= 2000 then pg_catalog.row_to_json(r.*)::text
+select format('case when s.size <= %1$s then pg_catalog.row_to_json(r.*)::text
                     when s.size <= rowcast.row_bytes() then rowcast.json_within(r.*, null, null, ''{}'', ''{}'', null)::text end,
-               case when s.size > 2000 then %s end',
+               case when s.size > %1$s then %2$s end',
+              -- where its text may raise, every row counts as large
+              case when rowcast.casts_to_json(t.oid) then -1 else 2000 end,
               coalesce('(select pg_catalog.row_to_json(k.*)::text from (select ' ||
                 string_agg(format('t.%I', s.name), ', ' order by s.attnum)
                   filter (where s.attnum = any (k.attnums) or s.name = any ($2::text[])) || ') k)', 'null')),
@@ -254,14 +260,18 @@ impl Moment {
                 seen,
                 inside: None,
             });
-            // a channel without a table has no rows
-            let Some(found) = found.first() else { return Ok(Self { ready, boundary, table: None }) };
-            if found.get(3) {
+            let is_displaced = match found.first() {
+                Some(found) => found.get(3),
+                None => session.query_one(DISPLACED, &[&channel]).await.map_err(explain)?.get(0),
+            };
+            if is_displaced {
                 let text =
                     format!("cannot read the rows of channel {channel}: its table has given its name to another one");
                 return Err(Error::new(Kind::Database, text)
                     .hint(session.naming().of("select drift, remedy from rowcast.watched where drift is not null")));
             }
+            // a channel without a table has no rows
+            let Some(found) = found.first() else { return Ok(Self { ready, boundary, table: None }) };
             let oid: u32 = found.get(4);
             // a column that was added a moment ago, beside an excluded one
             if found.get(6) && !std::mem::replace(&mut has_asked, true) {
@@ -282,6 +292,11 @@ impl Moment {
                 }
                 Err(error) if error.code().is_some_and(names_are_gone) => false,
                 Err(error) => {
+                    // row security would hide rows: Postgres names the routine that found it
+                    if error.as_db_error().and_then(|error| error.routine()) == Some("check_enable_rls") {
+                        let remedy = "select drift, remedy from rowcast.watched where drift is not null";
+                        return Err(explain(error).hint(session.naming().of(remedy)));
+                    }
                     let remedy = "let the relay read the table: call rowcast.watch again, with all its arguments";
                     return Err(explain(error).hint(session.naming().of(remedy)));
                 }

@@ -34,6 +34,8 @@ pub(super) struct Refusal {
 /// A refusal as HTTP says it.
 pub(super) fn refused(refusal: Refusal) -> Reply {
     let mut reply = text(refusal.status, refusal.reason + "\n");
+    // with it a client knows that rowcast has answered, and not a proxy or an application in its place
+    reply.headers_mut().insert("rowcast-code", HeaderValue::from(refusal.code.number()));
     if refusal.status == StatusCode::UNAUTHORIZED {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

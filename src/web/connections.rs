@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 use crate::config::Network;
-use crate::delivery::access::shares::Counts;
+use crate::delivery::access::shares::{Counts, counted};
 
 /// Descriptors that are kept back: 32 for health checks, the rest for the database (9), Redis, files and the runtime. Of
 /// few a third.
@@ -90,7 +90,7 @@ impl Connections {
             descriptors: AtomicU32::new(descriptors),
         };
         if !peer.is_loopback() && !self.is_proxy(peer) {
-            if !self.by_address.take(peer, self.per_address) {
+            if !self.by_address.take(counted(peer), self.per_address) {
                 return Err(Refused::Address);
             }
             connection.counts.store(true, Relaxed);
@@ -132,7 +132,7 @@ impl Connection {
     /// [`Refused::Address`].
     pub fn behind(self: &Arc<Self>, client: IpAddr) -> Result<Arc<Self>, Refused> {
         let all = self.all.clone();
-        if !all.by_address.take(client, all.per_address) {
+        if !all.by_address.take(counted(client), all.per_address) {
             return Err(Refused::Address);
         }
         let descriptors = AtomicU32::new(self.descriptors.swap(0, Relaxed));
@@ -142,7 +142,7 @@ impl Connection {
     /// It is a socket or an event stream from now on, which other limits are for.
     pub fn is_socket(&self) {
         if self.counts.swap(false, Relaxed) {
-            self.all.by_address.give_back(&self.peer);
+            self.all.by_address.give_back(&counted(self.peer));
         }
     }
 
@@ -186,6 +186,18 @@ mod tests {
         assert_eq!(all.enter(HERE, 1).unwrap_err(), Refused::Address);
         drop((open, third));
         assert!(all.enter(HERE, 1).is_ok() && all.descriptors.load(Relaxed) == 0);
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one() {
+        let [proxy, here, same, other] =
+            ["2001:db8:0:2::1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|a| a.parse::<IpAddr>().unwrap());
+        let all = Connections::new(2, vec![proxy.into()], 1000);
+        let open = (all.enter(here, 1).unwrap(), all.enter(proxy, 1).unwrap().behind(same).unwrap());
+        assert_eq!(all.enter(here, 1).unwrap_err(), Refused::Address);
+        assert!(all.enter(other, 1).is_ok());
+        drop(open);
+        assert!(all.enter(same, 1).is_ok() && all.descriptors.load(Relaxed) == 0);
     }
 
     #[test]

@@ -45,6 +45,6 @@ pub(super) fn share(reply: &mut Reply, origin: Option<HeaderValue>) {
     let headers = reply.headers_mut();
     let Some(origin) = origin.filter(|_| !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN)) else { return };
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, rowcast-code"));
     headers.insert(VARY, HeaderValue::from_static("origin"));
 }

@@ -44,7 +44,7 @@ pub(super) fn upgrade(
     let peer = connection.peer();
     let address = web.admission.address(peer, request.headers());
     let refusal = ask::admit(request, ask::Endpoint::Socket, name, peer, web);
-    if !hyper_tungstenite::is_upgrade_request(&*request) {
+    if request.method() != hyper::Method::GET || !hyper_tungstenite::is_upgrade_request(&*request) {
         return match refusal {
             Err(refusal) => refused(refusal),
             Ok(_) => text(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket: connect with a WebSocket client\n"),

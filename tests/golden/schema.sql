@@ -20,7 +20,7 @@ ALTER FUNCTION rowcast.adopt() OWNER TO installer;
 COMMENT ON FUNCTION rowcast.adopt() IS 'takes channels over after pg_upgrade, where tables and columns have the numbers that they had';
 
 CREATE FUNCTION rowcast.allow(channel text, role text, row_filter text DEFAULT NULL::text, columns text[] DEFAULT NULL::text[], actor boolean DEFAULT NULL::boolean) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.allow(channel text, role text, row_filter text, columns text[], actor boolean) OWNER TO installer;
@@ -155,6 +155,14 @@ ALTER FUNCTION rowcast.capture_truncate_brief() OWNER TO rowcast_capture;
 
 COMMENT ON FUNCTION rowcast.capture_truncate_brief() IS 'the same of tables that are kept briefly';
 
+CREATE FUNCTION rowcast.casts_to_json(target regclass) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.casts_to_json(target regclass) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.casts_to_json(target regclass) IS 'whether the text of a table''s rows is made by a function of an extension';
+
 CREATE FUNCTION rowcast.check_filter(channel text, row_filter text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -225,7 +233,7 @@ ALTER FUNCTION rowcast.cursor() OWNER TO installer;
 COMMENT ON FUNCTION rowcast.cursor() IS 'the position of the statement that calls it, for `since` and `sync`';
 
 CREATE FUNCTION rowcast.deny(channel text, role text) RETURNS boolean
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.deny(channel text, role text) OWNER TO installer;
@@ -492,6 +500,8 @@ CREATE FUNCTION rowcast.note_life() RETURNS TABLE(number integer, life text, bou
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET lock_timeout TO '2s'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS …;
 ALTER FUNCTION rowcast.note_life() OWNER TO installer;
 
@@ -590,6 +600,8 @@ COMMENT ON FUNCTION rowcast.prune() IS 'drops changes older than the retention, 
 CREATE FUNCTION rowcast.prune_part(briefly boolean) RETURNS text[]
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS …;
 ALTER FUNCTION rowcast.prune_part(briefly boolean) OWNER TO installer;
 
@@ -645,7 +657,7 @@ ALTER FUNCTION rowcast.resume() OWNER TO installer;
 COMMENT ON FUNCTION rowcast.resume() IS 'ends rowcast.pause(): changes are captured again';
 
 CREATE FUNCTION rowcast.revoke(user_id text) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS …;
 ALTER FUNCTION rowcast.revoke(user_id text) OWNER TO installer;
@@ -1601,6 +1613,9 @@ REVOKE ALL ON FUNCTION rowcast.capture_plpgsql() FROM PUBLIC;
 REVOKE ALL ON FUNCTION rowcast.capture_truncate() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.capture_truncate_brief() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION rowcast.casts_to_json(target regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION rowcast.casts_to_json(target regclass) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) TO rowcast_relay;

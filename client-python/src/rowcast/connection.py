@@ -261,7 +261,8 @@ class Connection:
     def _deliver(self, name: Name, message: Message) -> None:
         kind = message["type"]
         code = message["code"] if kind == "error" else None
-        self._is_down = code == "source_down" or (self._is_down and code is not None)
+        # that one was left says nothing of the database
+        self._is_down = code == "source_down" or (self._is_down and (code is not None or kind == "unsubscribed"))
         subscription = self._subscriptions.get(name)
         if name in self._leaving:
             # refused before it was left, there was nothing to leave
@@ -309,7 +310,8 @@ class Connection:
             self._lose(subscription, code, text)
 
     def _lose(self, subscription: AnySubscription, code: str, text: str) -> None:
-        if code != "unknown_channel" or not subscription.was_live:
+        # its table may be watched again, or is locked for the moment
+        if code != "unanswered" and (code != "unknown_channel" or not subscription.was_live):
             subscription.end(RowcastError(code, text))
             return
         # what it shows stays, and nobody waits for it

@@ -5,7 +5,7 @@
 use crate::sync::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -22,6 +22,15 @@ const FORGED: f64 = 100.0;
 const FORGED_A_SECOND: f64 = 20.0;
 /// Addresses that are remembered for that; beyond, the one that is nearest to being forgotten anyway goes.
 const SUSPECTS: usize = 10_000;
+
+/// What an address counts as. Of IPv6 that is its network of 64 bits: a machine chooses the other 64 bits itself
+/// (RFC 8981), as often as it likes.
+pub fn counted(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
 
 /// What each may have; 0: any number.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,7 +82,7 @@ impl Shares {
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Share, TooMany> {
         let too_many = TooMany { limit: "address", reason: "too many sockets of this address" };
         let mut share = self.refused(address);
-        share.counts = self.by_address.take(address, self.most.sockets_per_address);
+        share.counts = self.by_address.take(counted(address), self.most.sockets_per_address);
         if share.counts { Ok(share) } else { Err(too_many) }
     }
 
@@ -84,12 +93,12 @@ impl Shares {
 
     /// Whether so many tokens of this address were wrong lately that no more are looked at.
     pub fn is_suspect(&self, address: IpAddr) -> bool {
-        self.is_suspect_at(address, Instant::now())
+        self.is_suspect_at(counted(address), Instant::now())
     }
 
     /// A token of this address had a wrong signature.
     pub fn suspect(&self, address: IpAddr) {
-        self.suspect_at(address, Instant::now());
+        self.suspect_at(counted(address), Instant::now());
     }
 
     fn is_suspect_at(&self, address: IpAddr, now: Instant) -> bool {
@@ -177,6 +186,11 @@ impl Drop for Look {
 
 const USER: &str = "user/";
 
+/// Whether an asker is a user, and not an address.
+pub fn is_user(asker: &str) -> bool {
+    asker.starts_with(USER)
+}
+
 /// Whose a socket is. What it counts for is given back when dropped. Small: there is one for each socket.
 #[derive(Debug)]
 pub struct Share {
@@ -204,7 +218,7 @@ impl Share {
     pub fn asker(&self) -> Arc<str> {
         match &self.user {
             Some(user) => format!("{USER}{user}").into(),
-            None => self.address.to_string().into(),
+            None => counted(self.address).to_string().into(),
         }
     }
 
@@ -233,7 +247,7 @@ impl Share {
     /// [`TooMany`] such of the address, or in all.
     pub fn is_stranger(&mut self) -> Result<(), TooMany> {
         let strangers = &self.shares.strangers;
-        let here = Some(self.address);
+        let here = Some(counted(self.address));
         let too_many =
             TooMany { limit: "strangers", reason: "too many sockets without a token: send it with the request" };
         if !strangers.take(here, self.shares.most.strangers_per_address) {
@@ -250,7 +264,7 @@ impl Share {
     /// It has a token, or a subscription that needs none.
     pub fn is_known(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
-            self.shares.strangers.give_back(&Some(self.address));
+            self.shares.strangers.give_back(&Some(counted(self.address)));
             self.shares.strangers.give_back(&None);
         }
     }
@@ -263,7 +277,7 @@ impl Drop for Share {
             self.shares.by_user.give_back(&user);
         }
         if self.counts {
-            self.shares.by_address.give_back(&self.address);
+            self.shares.by_address.give_back(&counted(self.address));
         }
     }
 }
@@ -358,6 +372,25 @@ mod tests {
         assert!(shares.enter(THERE).unwrap().is_stranger().is_ok());
         sockets[0].is_known();
         assert!(sockets[1].is_stranger().is_ok());
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one() {
+        let shares = Shares::new(Most { sockets_per_address: 2, strangers_per_address: 1, ..Most::default() });
+        let [here, same, other] = ["2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"].map(|a| a.parse().unwrap());
+        let mut sockets = [shares.enter(here).unwrap(), shares.enter(same).unwrap()];
+        assert_eq!(shares.enter(same).unwrap_err().limit, "address");
+        assert!(shares.enter(other).is_ok());
+        assert_eq!(sockets[0].asker(), sockets[1].asker());
+        assert_eq!(sockets[1].address(), same, "the log tells the whole address");
+        sockets[0].is_stranger().unwrap();
+        assert_eq!(sockets[1].is_stranger().unwrap_err().limit, "strangers");
+        for _ in 0..100 {
+            shares.suspect(here);
+        }
+        assert!(shares.is_suspect(same) && !shares.is_suspect(other));
+        drop(sockets);
+        assert!(lock(&shares.by_address.0).is_empty() && lock(&shares.strangers.0).is_empty());
     }
 
     #[test]

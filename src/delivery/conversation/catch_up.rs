@@ -29,7 +29,7 @@ use crate::cursor::{Boundary, Cursor, Snapshot};
 use crate::delivery::access::auth::Identity;
 use crate::delivery::access::shares::TooMany;
 use crate::delivery::fanout::history::missed;
-use crate::delivery::fanout::hub::{Freshness, Hub, JoinError, JoinOutcome, Subscription};
+use crate::delivery::fanout::hub::{Freshness, Hub, JoinError, JoinOutcome, Subscription, Untaken};
 use crate::delivery::scope::paging::WantedRows;
 use crate::delivery::scope::projection::{Projection, Unfit};
 use crate::delivery::scope::view_key::ViewKey;
@@ -76,6 +76,8 @@ pub enum JoinFailed {
     TooMany(TooMany),
     /// Its rows cannot be had in that order, or from that place; for people.
     NoOrder(String),
+    /// Its rows cannot be read for the moment.
+    Later,
 }
 
 impl From<JoinError> for JoinFailed {
@@ -97,6 +99,9 @@ impl JoinFailed {
         match self {
             Self::Unfit(Unfit(text)) => ("bad_filter", text.clone()),
             Self::NoOrder(text) => ("bad_order", text.clone()),
+            Self::Later => {
+                ("unanswered", format!("the rows of {} cannot be read for the moment: ask again", key.label()))
+            }
             Self::TooMany(what) => ("too_many_views", what.reason.to_owned()),
             Self::Forbidden => ("forbidden", format!("your token does not let you see {}", key.label())),
             Self::UnknownChannel | Self::Gone | Self::Unanswered => {
@@ -349,6 +354,7 @@ impl CatchUp {
         }
         let boundary = self.at(&boundary, &end);
         let rest = self.inside(&boundary, &seen);
+        let turn = self.hub.turn_on(&self.writer, &self.asker, Untaken::Part).await;
         match self.hub.history_since(&seen) {
             Some(cuts) => {
                 let missed = missed(&cuts, &seen, &end, id, Some);
@@ -356,6 +362,7 @@ impl CatchUp {
                 self.replayed += count;
             }
             None => {
+                drop(turn);
                 self.replay(seen, id, &boundary).await?;
             }
         }
@@ -372,6 +379,8 @@ impl CatchUp {
             if boundary.cursor.lineage() != self.lineage {
                 return Err(JoinFailed::Unanswered.into());
             }
+            // before it enters: what comes while it waits would be kept for it
+            let turn = self.hub.turn_on(&self.writer, &self.asker, Untaken::Part).await;
             match self.hub.enter(&self.key, self.who.as_deref(), &self.writer, &self.asker, &seen, self.lineage) {
                 Ok(JoinOutcome::Joined { subscription, cuts, boundary }) => {
                     let inside = self.inside(&boundary, &seen);
@@ -395,6 +404,7 @@ impl CatchUp {
                     return Ok(subscription);
                 }
                 Ok(JoinOutcome::BeyondMemory) => {
+                    drop(turn);
                     self.replay(seen, 0, &boundary).await?;
                     seen = boundary.cursor.seen;
                 }
@@ -402,7 +412,10 @@ impl CatchUp {
                 // the position may speak of what was lost: it has to be judged anew
                 Ok(JoinOutcome::AnotherIncarnation) => return Err(JoinFailed::Unanswered.into()),
                 Ok(JoinOutcome::Hidden) => return Err(Gap::Policy.into()),
-                Err(JoinError::NotLive) => self.hub.wait_until_live().await,
+                Err(JoinError::NotLive) => {
+                    drop(turn);
+                    self.hub.wait_until_live().await;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

@@ -514,7 +514,12 @@ impl Session {
                 self.count_too_many(what.limit);
                 self.writer.close(CloseCode::Overloaded, what.reason);
             }
+            // its client comes back to the path after a pause
+            JoinFailed::Later if reference.is_none() && self.asked().next().is_none() => {
+                self.writer.close(CloseCode::PastUnread, "the rows cannot be read for the moment: come back");
+            }
             JoinFailed::UnknownChannel
+            | JoinFailed::Later
             | JoinFailed::Forbidden
             | JoinFailed::Unfit(_)
             | JoinFailed::NoOrder(_)

@@ -54,7 +54,7 @@ use crate::feedback::Feedback;
 use crate::incarnations::Incarnations;
 use crate::metrics::{DeliveryMetrics, MemoryKept};
 use crate::request::{Membership, Request};
-use crate::room::Room;
+use crate::room::{Room, Taken};
 use crate::shutdown::Shutdown;
 use crate::spans::Spans;
 use crate::sync::lock;
@@ -149,14 +149,16 @@ pub struct Hub {
     asking: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     /// so many subscriptions may be regranted at a time
     regrants: Arc<Semaphore>,
-    /// one subscriber's past is looked at through a costly filter at a time
-    sieve: Semaphore,
+    /// one subscriber's past is looked at through a costly filter at a time, that of each asker in turn
+    sieve: Room,
     /// those that were read a moment ago
     pages: Pages,
     /// memory of pages that clients have not taken
     untaken: Room,
-    /// turns of subscriptions that begin with a page, by their sockets
-    beginning: Room,
+    /// turns of subscriptions that hold rows on their way to the present, by their sockets
+    held_by_sockets: Room,
+    /// the same, by their users
+    held_by_users: Room,
     settings: Settings,
     metrics: Arc<DeliveryMetrics>,
 }
@@ -214,6 +216,7 @@ use members::Hold;
 pub(crate) use members::ShownUpTo;
 pub(crate) use page::{Freshness, NoPage};
 pub use subscription::Subscription;
+pub(crate) use untaken::Untaken;
 pub(crate) use wait::NotSynced;
 
 impl Hub {
@@ -242,7 +245,7 @@ impl Hub {
         let (live, boundaries) = (watch::Sender::new(false), watch::Sender::new(()));
         let keepalive = Keepalive::new(settings.ping);
         let (meter, unfinished) = (Meter::new(settings.view_bytes), Meter::new(UNFINISHED));
-        let (shares, asking, sieve) = (Shares::new(settings.most), Mutex::default(), Semaphore::new(1));
+        let (shares, asking, sieve) = (Shares::new(settings.most), Mutex::default(), Room::new(1, 1));
         let state = Mutex::new(state);
         Arc::new(Self {
             state,
@@ -267,7 +270,8 @@ impl Hub {
             regrants: Arc::new(Semaphore::new(members::REGRANTS)),
             pages: Pages::default(),
             untaken: untaken::room(),
-            beginning: untaken::beginning(),
+            held_by_sockets: untaken::held_by_sockets(),
+            held_by_users: untaken::held_by_users(),
             settings,
             metrics,
         })
@@ -290,10 +294,11 @@ impl Hub {
         &self.unfinished
     }
 
-    /// Waits for the turn of somebody whose filters take long. While it is kept, no other's past is looked at: so they
-    /// take one thread's time in small pieces, and not that of all threads.
-    pub(crate) async fn sieve(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        self.sieve.acquire().await.ok()
+    /// Waits for the turn of an asker whose filters take long. While it is kept, no other's past is looked at: so they
+    /// take one thread's time in small pieces, and not that of all threads. An asker with thousands of subscriptions waits
+    /// for itself first, and stands among the others once.
+    pub(crate) async fn sieve(&self, asker: &Arc<str>) -> Taken {
+        self.sieve.of(asker).take(1).await
     }
 
     /// Counters.

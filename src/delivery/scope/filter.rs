@@ -178,12 +178,18 @@ impl Condition {
         Ok(match asked {
             ParsedCondition::Test(asked) => {
                 let kind = kind_of(&asked.column, columns)?;
+                // without a table an operand has several readings: unequal is what equals none of them
+                let (operator, is_not) = match (asked.operator, kind) {
+                    ("neq", ValueKind::Any) => ("eq", true),
+                    (operator, _) => (operator, false),
+                };
                 let named = asked.claim().and_then(|name| members.iter().find(|(known, _)| **known == *name));
                 let what = match named {
                     Some((_, held)) if asked.operator == "in" => Must::one_of(held, kind),
-                    _ => Must::compile(asked.operator, &asked.operand, kind, values)?,
+                    _ => Must::compile(operator, &asked.operand, kind, values)?,
                 };
-                Self::Test(Test { column: (&*asked.column).into(), kind, what })
+                let test = Self::Test(Test { column: (&*asked.column).into(), kind, what });
+                if is_not { Self::Not(Box::new(test)) } else { test }
             }
             ParsedCondition::All(members) => Self::All(all(members)?),
             ParsedCondition::Any(members) => Self::Any(all(members)?),
@@ -369,7 +375,10 @@ impl Must {
         if matches!(kind, ValueKind::Integer | ValueKind::Text | ValueKind::Enum | ValueKind::Uuid | ValueKind::Bool) {
             return Self::Among(held.clone());
         }
-        let mut values: Vec<Value> = held.iter().filter_map(|text| Value::parse(kind, text)).collect();
+        Self::any_of(held.iter().flat_map(|text| readings(kind, text)).collect())
+    }
+
+    fn any_of(mut values: Vec<Value>) -> Self {
         values.sort_unstable();
         values.dedup();
         Self::In(values)
@@ -393,17 +402,18 @@ impl Must {
                 _ => return Err("is takes null, not_null, true or false".to_owned()),
             },
             _ if kind == ValueKind::Structured => return unfit(),
-            "eq" => Self::In(vec![value(operand)?]),
+            "eq" => {
+                value(operand)?;
+                Self::any_of(readings(kind, operand).collect())
+            }
             "neq" => Self::Not(value(operand)?),
             "in" => {
                 let values = list(operand)?;
                 if values.len() > most {
                     return Err(format!("in has {} values, {most} are allowed", values.len()));
                 }
-                let mut values = values.iter().map(|text| value(text)).collect::<Result<Vec<_>, _>>()?;
-                values.sort_unstable();
-                values.dedup();
-                Self::In(values)
+                values.iter().try_for_each(|text| value(text).map(drop))?;
+                Self::any_of(values.iter().flat_map(|text| readings(kind, text)).collect())
             }
             "lt" | "lte" | "gt" | "gte" if !has_order => return unfit(),
             "lt" | "lte" => Self::Below(value(operand)?, operator == "lte"),
@@ -439,6 +449,12 @@ impl Must {
             Self::Like(like) => like.for_database().map_or(PredicateTest::Other, PredicateTest::Like),
         }
     }
+}
+
+/// What a text may stand for. Without a table, what looks like a number or a boolean may be a text in the JSON.
+fn readings(kind: ValueKind, text: &str) -> impl Iterator<Item = Value> {
+    let as_text = (kind == ValueKind::Any).then(|| Value::Text(text.into()));
+    Value::parse(kind, text).into_iter().chain(as_text)
 }
 
 /// The values of `(a,b,"c,d")`; inside quotes `\"` is a quote and `\\` a backslash.
@@ -569,6 +585,11 @@ mod tests {
         assert!(holds("level=gte.3", "3.0") && !holds("level=gte.3", "\"4\""));
         assert!(holds("level=eq.red", "\"red\"") && holds("up=is.true", "true"));
         assert!(holds("tags=is.not_null", "[1]") && !holds("tags=eq.1", "[1]"));
+        // "7" is equal to 7 and to the text
+        assert!(holds("to=eq.7", "\"7\"") && holds("to=eq.7", "7.0") && !holds("to=eq.7", "\"07\""));
+        assert!(holds("to=in.(6,007)", "\"007\"") && holds("to=in.(6,007)", "7") && holds("up=eq.true", "\"true\""));
+        assert!(!holds("to=neq.7", "\"7\"") && !holds("to=neq.7", "7") && holds("to=neq.7", "\"8\""));
+        assert!(!holds("to=neq.7", "null") && !holds("to=neq.true", "\"true\"") && holds("to=neq.true", "false"));
     }
 
     proptest! {

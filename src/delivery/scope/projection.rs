@@ -260,6 +260,7 @@ impl Projection {
         let data = match &self.columns {
             // where a row takes another key, a client may know another row by the old one
             _ if self.telling.changed
+                && !update.is_published
                 && (matches!(action, "deleted" | "left") || (action == "updated" && update.old_key.is_none())) =>
             {
                 let told: Vec<Box<str>> = self.key.iter().chain(&*changed).cloned().collect();

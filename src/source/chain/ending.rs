@@ -49,7 +49,9 @@ pub(in super::super) fn ends_right(links: &[ChainLink], told: &[ChainSlot]) -> b
             known.is_torn |= known.left.is_some_and(|left| left != from);
             known.left = Some(to);
             let before = known.deeper.iter().find(|(depth, _)| *depth > link.depth && link.depth > 0);
-            known.is_unsure |= before.is_some_and(|(_, run)| *run != link.run);
+            // a row that comes to a key behind what a trigger did there: a BEFORE trigger has taken another row away for it, or the
+            // trigger of another row has deleted it
+            known.is_unsure |= before.is_some_and(|(_, run)| *run != link.run || from == NOTHING);
             known.is_early |= before.is_some();
             if known.deeper.last().is_none_or(|(depth, _)| *depth < link.depth) {
                 known.deeper.push((link.depth, link.run));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::send::CHUNK;
 use super::{CatchUp, JoinFailed, Rows};
 use crate::cursor::{Boundary, Snapshot};
-use crate::delivery::fanout::hub::{Freshness, NoPage};
+use crate::delivery::fanout::hub::{Freshness, NoPage, Untaken};
 use crate::delivery::wire::protocol;
 use crate::delivery::wire::resume_token::{ResumeToken, encode_place};
 use crate::incarnations::{Gap, Lineage};
@@ -56,10 +56,14 @@ impl CatchUp {
         self.from = "snapshot";
         let (label, floor) = (self.key.label(), self.hub.floor_of(&self.key));
         let mut goes_on = part.is_some();
+        // where a page was read here, a later one that cannot be read is not the fault of the place that the client brought
+        let mut has_read = false;
         // to a client that relies on it that these are the rows of now, no others are given
         let begin = if in_pages { freshness } else { Freshness::Present };
         let mut part = part;
         loop {
+            // for one part of them: between two, others of this socket have their turn
+            let turn = self.hub.turn_on(&self.writer, &self.asker, Untaken::Part).await;
             let bound = part.as_ref().map(|part| Bound::After(part.place.clone()));
             let (limit, bytes) = (PAGE_ROWS, PAGE_BYTES);
             let spec = PageSpec { ordering: Ordering::Key, bound, limit, bytes, wants_count: false };
@@ -70,18 +74,28 @@ impl CatchUp {
                 (Ok(page), None) if page.floor != floor => return Ok(Rows::Outdated),
                 (Ok(page), Some(_)) if page.floor != floor => return Err(JoinFailed::Unanswered),
                 (Ok(page), _) => page,
-                (Err(NoPage::Unfit(_)), None) => return self.whole_table().await,
-                (Err(NoPage::Refused | NoPage::Later), None) => return Ok(Rows::Refused),
+                (Err(NoPage::Unfit(_)), None) => {
+                    drop(turn);
+                    return self.whole_table().await;
+                }
+                (Err(NoPage::Refused), None) => return Ok(Rows::Refused),
+                (Err(NoPage::Later), None) => return Err(JoinFailed::Later),
                 (Err(NoPage::Outdated), None) => return Ok(Rows::Outdated),
                 // the place is none any more: it begins anew
                 (Err(NoPage::Unfit(_) | NoPage::Refused), Some(_)) => {
                     self.tell_gap(Gap::BadCursor).await?;
+                    if has_read {
+                        drop(turn);
+                        return self.whole_table().await;
+                    }
                     (part, goes_on) = (None, false);
                     continue;
                 }
                 (Err(_), _) => return Err(JoinFailed::Unanswered),
             };
+            has_read = true;
             if page.more && !in_pages {
+                drop(turn);
                 return self.whole_table().await;
             }
             if !self.may_tell(&page.boundary.cursor.seen).await {
@@ -106,6 +120,7 @@ impl CatchUp {
                 }
                 self.say(&protocol::snapshot(&label, &part.rows, part.omitted, cursor)).await?;
             }
+            drop(turn);
             let Some(place) = place.cloned() else {
                 // the client is told the changes up to where the stream is: at least to the newest of its rows, or it would have
                 // some rows of after that and others of before. Of pages that it got earlier nothing else is known
@@ -183,6 +198,7 @@ impl CatchUp {
                     return Ok(Rows::Sent { seen: boundary.cursor.seen, goes_on: false });
                 }
                 Some(RowsPart::Refused) => return Ok(Rows::Refused),
+                Some(RowsPart::Later) => return Err(JoinFailed::Later),
                 None => return Err(JoinFailed::Unanswered),
             }
         }
@@ -191,12 +207,13 @@ impl CatchUp {
     /// Sends a page of the current rows, and says as of when.
     pub(super) async fn page(&mut self, spec: &PageSpec, freshness: Freshness<'_>) -> Result<Rows, JoinFailed> {
         self.from = "page";
-        let _turn = self.hub.turn_on(&self.writer).await;
+        let _turn = self.hub.turn_on(&self.writer, &self.asker, Untaken::Page).await;
         let page = self.hub.page(&self.key, &self.projection, spec, freshness, &self.asker).await;
         let page = match page {
             Ok(page) => page,
             Err(NoPage::Outdated) => return Ok(Rows::Outdated),
-            Err(NoPage::Refused | NoPage::Later) => return Ok(Rows::Refused),
+            Err(NoPage::Refused) => return Ok(Rows::Refused),
+            Err(NoPage::Later) => return Err(JoinFailed::Later),
             Err(NoPage::Unfit(what)) => return Err(JoinFailed::NoOrder(what)),
             Err(NoPage::Unanswered) => return Err(JoinFailed::Unanswered),
         };

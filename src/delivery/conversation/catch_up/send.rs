@@ -4,7 +4,6 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use super::{CatchUp, CatchUpStop, JoinFailed};
@@ -12,6 +11,7 @@ use crate::change::Change;
 use crate::delivery::fanout::told::Told;
 use crate::delivery::wire::{frame, protocol};
 use crate::incarnations::Gap;
+use crate::room::Taken;
 
 /// Frames are handed to the socket in so many bytes at a time; the next ones wait until these are written.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -25,12 +25,12 @@ pub(super) const TAKEN_WITHIN: Duration = Duration::from_secs(60);
 
 impl CatchUp {
     /// Waits for the turn to look through a filter that takes long, if this is one.
-    pub(super) async fn sieve(&self) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn sieve(&self) -> Option<Taken> {
         if !self.projection.reads_text() {
             return None;
         }
         tokio::task::yield_now().await;
-        self.hub.sieve().await
+        Some(self.hub.sieve(&self.asker).await)
     }
 
     /// The next of the changes that is told, in pieces between which other tasks run.

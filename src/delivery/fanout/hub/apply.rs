@@ -312,6 +312,10 @@ impl Hub {
             let label = view.key.label();
             let (code, kind, reason) = match state.projection(&view.key) {
                 Ok(projection) => {
+                    // what it is owed has the names of before; behind a raised floor it is told nothing of that
+                    if !raised.iter().any(|(name, _)| Some(name) == view.key.channel()) {
+                        self.tell_owed(&mut state, view.number);
+                    }
                     state.known.insert(&view, projection);
                     continue;
                 }

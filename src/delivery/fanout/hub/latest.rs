@@ -94,14 +94,20 @@ impl Hub {
 
     /// Views of what claims let their holders see are told what they are owed: their sockets are to stop here.
     pub(super) fn tell_held(&self, state: &mut HubState) {
-        let end = state.is_at_boundary.then(|| state.cursor.clone());
         for number in state.latest.owing(|view| view.key.has_members()) {
-            let Some(owed) = state.latest.take(number, Instant::now()) else { continue };
-            let (ticket, view) = (owed.ticket(), owed.view.clone());
-            let made = made_of(owed, end.as_deref());
-            self.append_made(state, &view, ticket, made);
-            self.wake(&[view], None);
+            self.tell_owed(state, number);
         }
+        self.told.send_replace(());
+    }
+
+    /// A view is told at once what it is owed: by the names that its columns had when that was read.
+    pub(super) fn tell_owed(&self, state: &mut HubState, number: u64) {
+        let end = state.is_at_boundary.then(|| state.cursor.clone());
+        let Some(owed) = state.latest.take(number, Instant::now()) else { return };
+        let (ticket, view) = (owed.ticket(), owed.view.clone());
+        let made = made_of(owed, end.as_deref());
+        self.append_made(state, &view, ticket, made);
+        self.wake(&[view], None);
         self.told.send_replace(());
     }
 

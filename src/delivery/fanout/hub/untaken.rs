@@ -1,5 +1,5 @@
-//! Pages that their clients have not taken yet. Owns how much memory those hold that were asked for by the command `rows` or over
-//! HTTP, and how many subscriptions of one socket begin with a page at a time.
+//! What clients have not taken yet. Owns how much memory pages hold that were asked for by the command `rows` or over HTTP, and how
+//! many subscriptions of one socket, and of one user, hold rows on their way to the present.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Hub, NoPage};
+use crate::delivery::access::shares;
 use crate::delivery::scope::page::ViewPage;
 use crate::delivery::socket::writer::SocketWriter;
 use crate::room::{Room, Taken};
@@ -21,16 +22,32 @@ const SMALL: usize = 64 * 1024;
 /// A page over HTTP waits so long for memory.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// Subscriptions of one socket that begin with a page: while one is written, the next one's is read. A thousand at once would hold
-/// as many pages, of up to 16 MiB, for a client that reads none.
-const BEGINNING: usize = 2;
+/// What subscriptions of one socket hold at a time: eight parts of rows or of what was missed, of about 1 MiB, or two pages of up to
+/// 16 MiB, of which one is read while the other is written. A thousand at once would hold as much, a thousand times, for a client
+/// that reads nothing.
+const HELD_BY_SOCKET: usize = 8;
+/// The same of one user, over all sockets.
+const HELD_BY_USER: usize = 16;
+
+/// What a subscription on its way to the present holds until its client has taken it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// some of the rows, or of what was missed
+    Part = 1,
+    /// the page with which it begins
+    Page = 4,
+}
 
 pub(super) fn room() -> Room {
     Room::new(ALL, ONE)
 }
 
-pub(super) fn beginning() -> Room {
-    Room::new(Semaphore::MAX_PERMITS, BEGINNING)
+pub(super) fn held_by_sockets() -> Room {
+    Room::new(Semaphore::MAX_PERMITS, HELD_BY_SOCKET)
+}
+
+pub(super) fn held_by_users() -> Room {
+    Room::new(Semaphore::MAX_PERMITS, HELD_BY_USER)
 }
 
 impl Hub {
@@ -50,8 +67,18 @@ impl Hub {
         self.untaken.of(asker).take(page.size()).now_or_never().map(Some).ok_or(NoPage::Unanswered)
     }
 
-    /// The turn of a subscription that begins with a page, among those of its socket. Ends when dropped.
-    pub(crate) async fn turn_on(&self, socket: &Arc<SocketWriter>) -> Taken {
-        self.beginning.of(&format!("{:p}", Arc::as_ptr(socket)).into()).take(1).await
+    /// The turn of a subscription that is going to hold something: among those of its socket, and of its user. Ends when dropped.
+    pub(crate) async fn turn_on(
+        &self,
+        socket: &Arc<SocketWriter>,
+        asker: &Arc<str>,
+        held: Untaken,
+    ) -> [Option<Taken>; 2] {
+        let of_socket = self.held_by_sockets.of(&format!("{:p}", Arc::as_ptr(socket)).into());
+        let of_socket = of_socket.take(held as usize).await;
+        // an address may be that of all clients
+        let of_user =
+            if shares::is_user(asker) { Some(self.held_by_users.of(asker).take(held as usize).await) } else { None };
+        [Some(of_socket), of_user]
     }
 }
