@@ -37,7 +37,8 @@ export function connect<Channels extends object = Record<string, any>>(
 
 /** Subscriptions and collections of one server. Owns the connections that carry them. */
 export class Client<Channels extends object = Record<string, any>> {
-  readonly #url: string | { readonly href: string };
+  /** @internal as it was given */
+  readonly url: string;
   readonly #options: ConnectOptions;
   readonly #connections = new Set<Connection>();
   readonly #wake = (): void => {
@@ -54,16 +55,11 @@ export class Client<Channels extends object = Record<string, any>> {
   /** @internal */
   constructor(url: string | { readonly href: string }, options: ConnectOptions) {
     // a path is the page's, and where pages are rendered there is none
-    if (!isPath(url)) baseOf(String(url));
-    this.#url = url;
+    this.url = String(url);
+    if (!isPath(this.url)) baseOf(this.url);
     this.#options = options;
     globalThis.addEventListener?.("online", this.#wake);
     globalThis.document?.addEventListener("visibilitychange", this.#appear);
-  }
-
-  /** @internal Whether there is a server to ask: where pages are rendered, a path is no page's. */
-  get hasServer(): boolean {
-    return !isPath(this.#url) || !!globalThis.location?.host;
   }
 
   /** How things stand: the worst of all subscriptions. */
@@ -83,7 +79,7 @@ export class Client<Channels extends object = Record<string, any>> {
     options: SubscribeOptions<Channels[Name], Column> = {},
     handlers: Handlers<Change<Part<Channels[Name], Column>>, Part<Channels[Name], Column>> = {},
   ): Subscription<Change<Part<Channels[Name], Column>>, Part<Channels[Name], Column>> {
-    return this.#open(new Subscription(channel, options, handlers, this.#options.storage, String(this.#url)));
+    return this.#open(new Subscription(channel, options, handlers, this.#options.storage, this.url));
   }
 
   /** The notifications of a user, for handlers or an iterator. */
@@ -92,7 +88,7 @@ export class Client<Channels extends object = Record<string, any>> {
     options: NotificationOptions = {},
     handlers: Handlers<Notification<Data>> = {},
   ): Subscription<Notification<Data>, never> {
-    return this.#open(new Subscription(userChannel(user), options, handlers, this.#options.storage, String(this.#url)));
+    return this.#open(new Subscription(userChannel(user), options, handlers, this.#options.storage, this.url));
   }
 
   /** The rows of a channel's table, kept equal to it. */
@@ -160,9 +156,9 @@ export class Client<Channels extends object = Record<string, any>> {
   /** Not before it is needed: where a page is rendered on its server there may be no `location`, and no WebSocket. */
   #makeHost(): Host {
     const { token, WebSocket = globalThis.WebSocket, parse = (text) => JSON.parse(text) } = this.#options;
-    if (!WebSocket) throw new TypeError("there is no WebSocket here: pass that of the package ws");
+    if (!WebSocket) throw new TypeError("no WebSocket here: pass that of the package ws");
     return {
-      base: baseOf(String(this.#url)),
+      base: baseOf(this.url),
       token,
       parse,
       WebSocket,
@@ -173,7 +169,7 @@ export class Client<Channels extends object = Record<string, any>> {
   }
 }
 
-const isPath = (url: unknown): boolean => /^\/(?!\/)/.test(String(url));
+const isPath = (url: string): boolean => /^\/(?!\/)/.test(url);
 
 /** Where sockets begin, of `https://example.com/live` or of a path on the page's host. Without `URL`: React Native has half of it. */
 function baseOf(url: string): string {

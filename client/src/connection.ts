@@ -289,7 +289,7 @@ export class Connection {
       message = this.#host.parse(text);
     } catch {
       // what stands between has answered in the server's place
-      this.#tell(new RowcastError("bad_frame", `this is no message of a server: ${String(text).slice(0, 80)}`, false));
+      this.#tell(new RowcastError("bad_frame", `no message of a server: ${String(text).slice(0, 80)}`, false));
       return this.#retry();
     }
     this.#heard(message);
@@ -358,9 +358,7 @@ export class Connection {
 
   #deliver(id: string, message: Message): void {
     const code = message.type === "error" ? message.code : undefined;
-    // that one was left says nothing of the database
-    if (!code) this.#isDown &&= message.type === "unsubscribed";
-    else if (code === "source_down") this.#isDown = true;
+    if (code === "source_down") this.#isDown = true;
     const subscription = this.#subscriptions.get(id);
     if (this.#leaving.has(id)) {
       // refused before it was left, there was nothing to leave
@@ -370,6 +368,8 @@ export class Connection {
     } else if (subscription && message.type === "error") {
       this.#refused(subscription, message);
     } else {
+      // that one was left says nothing of the database
+      if (!code) this.#isDown = false;
       // what is waited for is on its way, and patience begins anew
       if (subscription?.isShown && !subscription.isLive) this.#heldSince = undefined;
       subscription?.receive(message);
@@ -411,8 +411,9 @@ export class Connection {
 
   #lost(subscription: Subscription, code: string, text: string): void {
     // its table may be watched again, or is locked for the moment
-    const mayPass = code === "unanswered" || (code === "unknown_channel" && subscription.wasLive);
-    if (!mayPass) return subscription.end(new RowcastError(code, text));
+    if (code !== "unanswered" && !(code === "unknown_channel" && subscription.wasLive)) {
+      return subscription.end(new RowcastError(code, text));
+    }
     // what it shows stays, and nobody waits for it
     subscription.isLive = subscription.isCurrent = subscription.isShown = subscription.isAnswered = false;
     subscription.tell(new RowcastError(code, text, false));
@@ -460,7 +461,7 @@ export class Connection {
   }
 
   #closed(code: number, reason: string): void {
-    const text = reason || `the server closed the socket with ${code}`;
+    const text = reason || `the server closed with ${code}`;
     const name = FINAL[code];
     if (code === 1006 && reason) this.#tell(new RowcastError("no_server", reason, false));
     // a channel is gone or a filter fits no longer: which one of several, the answers to the next commands say

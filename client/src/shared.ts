@@ -53,8 +53,8 @@ export function makeStore<View>(
     get: () => known.get(key)?.source.get() ?? empty,
     getInitial: () => empty,
     subscribe(run) {
-      // frameworks subscribe where pages are rendered, too
-      if (!client.hasServer) {
+      // frameworks subscribe where pages are rendered, too, and a path is no page's there
+      if (/^\/(?!\/)/.test(client.url) && !globalThis.location?.host) {
         run(empty);
         return () => {};
       }

@@ -30,9 +30,9 @@ export class Stream implements Socket {
       // no type, no header of its own: so a page of another origin needs not ask whether it may ask
       const answer = await fetch(url, { method: "POST", body, signal: this.#abort.signal });
       const { status, headers } = answer;
-      if (!/event-stream/.test(headers.get("content-type") ?? "")) {
+      if (!/event-stream/.test(headers.get("content-type")!)) {
         // why a socket would be closed. Another that answers in the server's place says none, and it is tried again
-        const code = Number(headers.get("rowcast-code")) || 1006;
+        const code = +headers.get("rowcast-code")! || 1006;
         closed = { code, reason: `${status} ${(await answer.text()).slice(0, 80)}` };
         return;
       }
@@ -45,9 +45,9 @@ export class Stream implements Socket {
         const events = (rest + value).split("\n\n");
         rest = events.pop()!;
         for (const event of events) {
-          // not by lines of a pattern, which U+2028 in a row's text ends, too
-          const data = /(?:^|\n)data: ([^\n]*)/.exec(event)?.[1];
-          if (/(?:^|\n)event: close(?:\n|$)/.test(event)) closed = JSON.parse(data!);
+          // what stands in front of it has no such text. Not by lines of a pattern: to it U+2028 in a row's text ends one, too
+          const data = /data: ([^\n]*)/.exec(event)?.[1];
+          if (event.startsWith("event: close")) closed = JSON.parse(data!);
           else if (data) this.onmessage?.({ data });
         }
       }

@@ -195,7 +195,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     const isBroken = this.isAnswered && this.#rows.length > 0;
     this.isAnswered = false;
     if (!isBroken || ++this.#broken <= 2) return;
-    const text = `the connection was lost ${this.#broken} times before all rows of ${this.channel} had come`;
+    const text = `the connection was lost ${this.#broken} times amid the rows of ${this.channel}`;
     const error = new RowcastError("no_end", text, this.#broken >= 10);
     if (error.final) this.end(error);
     else this.tell(error);
@@ -243,11 +243,10 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
           this.#keep();
           const rows = this.#rows.splice(0);
           attempt(() => this.#handlers.snapshot?.(rows));
-        } else {
-          if (message.cursor && !this.#isLeft) this.#keep(message.cursor);
-          return;
+          break;
         }
-        break;
+        if (message.cursor && !this.#isLeft) this.#keep(message.cursor);
+        return;
       case "rows":
         // with the first rows everything begins anew
         if (message.last && (!message.ref || message.ref[1] === this.page?.n)) this.page = undefined;
@@ -261,7 +260,8 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       case "subscribed":
         this.#joined(message);
     }
-    if ("cursor" in message && message.cursor && !this.#isLeft) this.#moveTo(message.cursor, dealing);
+    const { cursor } = message as { cursor?: string };
+    if (cursor && !this.#isLeft) this.#moveTo(cursor, dealing);
   }
 
   /** @internal Shows what came, where it is shown by cuts; what is returned tells of it. */
@@ -387,7 +387,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
       try {
         storage.removeItem(this.#storageKey);
       } catch {}
-      const text = `cursors do not outlive the page: ${error}`;
+      const text = `cursors are not kept: ${error}`;
       queueMicrotask(() => this.tell(new RowcastError("no_storage", text, false)));
     }
   }

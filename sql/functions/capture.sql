@@ -101,8 +101,8 @@ begin
       rule pg_catalog.text;
       users pg_catalog.text[];
     begin
-      -- whatever has something special, is large, muted, or was changed to what it was. A row whose text may raise counts as
-      -- large
+      -- whatever has something special, is large, muted, or was changed to what it was. A row whose text may raise
+      -- counts as large
       is_large := coalesce(tg_argv[2] operator(pg_catalog.=) 'c', false)
         or greatest(pg_catalog.pg_column_size(new.*), pg_catalog.pg_column_size(old.*)) operator(pg_catalog.>) 2000;
       if pg_catalog.pg_sequence_last_value('rowcast.capture_state%4$s'::pg_catalog.regclass) operator(pg_catalog.>=) 3

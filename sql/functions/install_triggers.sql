@@ -70,8 +70,8 @@ begin
        'regcollation'::regtype)) then
     depends_on_settings := 's';
   end if;
-  -- And text that may raise, where nothing may fail the write: rowcast.capture_large takes such a row, under settings of
-  -- its own as well.
+  -- And text that may raise, where nothing may fail the write: rowcast.capture_large takes such a row, under settings
+  -- of its own as well.
   if rowcast.casts_to_json(target) then
     depends_on_settings := 'c';
   end if;

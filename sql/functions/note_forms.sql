@@ -1,8 +1,8 @@
 -- rowcast.note_forms() -> void
 -- DDL can change what rows say, and no change of a row tells it. Then the channel's floor rises: its subscribers are
 -- told `gap`, `policy`, and load again. It rises where
---   * a column was renamed, dropped or took another type, or so did a field of its composite type, or a value of its enum
---     got another name;
+--   * a column was renamed, dropped or took another type, or so did a field of its composite type, or a value of its
+--     enum got another name;
 --   * a column was added with a default, which rows from before have;
 --   * the rows were written anew by ALTER COLUMN TYPE .. USING;
 --   * a partition was attached, detached or dropped: no change of a row tells of what it has.
@@ -43,7 +43,8 @@ begin
          -- a field of a composite type that a column still has is another one, or gone
          or exists (select from unnest(gone) g
                      where g ~ '^a:'
-                       and exists (select from unnest(seen.now) i where starts_with(i, 'a:' || split_part(g, ':', 2) || ':')))
+                       and exists (select from unnest(seen.now) i
+                                    where starts_with(i, 'a:' || split_part(g, ':', 2) || ':')))
          -- a column has another name or type, or is gone; one that may leave no more is not
          or exists (select from unnest(gone) g where g ~ '^c:' and not exists (
               select from pg_attribute a

@@ -109,8 +109,8 @@ begin
         exit;
       end if;
       execute format('lock table rowcast.outbox_%s in access exclusive mode nowait', old.number);
-      -- a session that had not seen the change of segments may have added a row after the snapshot was taken: one that the
-      -- snapshot does not see. By the index, since relays wait meanwhile, and give up after a second
+      -- a session that had not seen the change of segments may have added a row after the snapshot was taken, which
+      -- does not see it. By the index, since relays wait meanwhile, and give up after a second
       execute format(
         'select exists (select from rowcast.outbox_%1$s where xid >= pg_snapshot_xmax($1))
              or exists (select from rowcast.outbox_%1$s where xid = any (array(select pg_snapshot_xip($1))))',
@@ -158,8 +158,8 @@ begin
     select number into next
       from rowcast.segment
      where number / 3 = first / 3 and opened_at is null
-       -- one that was emptied just now is locked until the commit, and writers would wait: it has its turn the next time,
-       -- unless nothing is captured meanwhile
+       -- one that was emptied just now is locked until the commit, and writers would wait: it has its turn the next
+       -- time, unless nothing is captured meanwhile
        and (number <> all (emptied) or state >= first + 3)
      order by (number - current.number + 3) % 3
      limit 1;

@@ -142,17 +142,25 @@ claims(state, detail, remedy) as (
 
 -- watched with their future tables, and renamed or made anew since: a relay watches nothing there
 lost_schemas(names, remedy) as (
-  select string_agg(quote_ident(s.name) || coalesce(', which is ' || quote_ident(r.nspname) || ' now', ''), '; ' order by s.name),
+  select string_agg(
+           quote_ident(s.name) || coalesce(', which is ' || quote_ident(r.nspname) || ' now', ''),
+           '; '
+           order by s.name),
          string_agg(
            case
              when n.oid is null then format('select rowcast.watch_schema(%L, future => false);', s.name)
              else format('select * from rowcast.watch_schema(%L);', s.name)
-           end || case when r.nspname is not null then format(
-               ' select * from rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);',
-               r.nspname,
-               s.prefix,
-               array(select e from unnest(s.except_tables) e
-                      where exists (select from pg_class c where c.relnamespace = r.oid and c.relname = e))) else '' end,
+           end
+           || case
+             when r.nspname is not null then
+               format(
+                 ' select * from rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);',
+                 r.nspname,
+                 s.prefix,
+                 array(select e from unnest(s.except_tables) e
+                        where exists (select from pg_class c where c.relnamespace = r.oid and c.relname = e)))
+             else ''
+           end,
            ' '
            order by s.name)
     from rowcast.watched_schema s
