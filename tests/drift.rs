@@ -588,5 +588,15 @@ async fn a_row_whose_text_an_extension_refuses_is_told_by_its_key() {
     shown.sort_by_key(|row| row["id"].as_i64());
     assert_eq!(shown, [json!({"id": 1}), json!({"id": 2}), json!({"id": 3, "s": {"is": "point"}})]);
     server.stop().await.unwrap();
+    // a column that comes later
+    db.run(
+        "create table later (id int primary key); select rowcast.watch('later'); alter table later add column s shape",
+    )
+    .await;
+    let (said, remedy) = drift(&db, "later").await;
+    assert!(said.starts_with("a column has a cast to JSON"), "{said}");
+    db.run(&remedy).await;
+    db.run("insert into later values (1, 'curve')").await;
+    assert_eq!(drift(&db, "later").await.0, "none");
     db.run("alter extension plpgsql drop function shape_json(shape)").await;
 }

@@ -546,7 +546,9 @@ async fn a_column_that_took_a_granted_name_is_not_told_by_what_was_owed_before()
     let (db, server) = quotes(&[("jwt-secret", SECRET)]).await;
     db.run("select rowcast.allow('quotes', 'trader', null, '{id,price}')").await;
     let (mut socket, _) = waiting(&db, &server, &format!("{NEVER}&token={}", token("trader", "1"))).await;
+    let mut plain = server.subscribed(&format!("/ws/quotes?token={}", token("trader", "2"))).await;
     db.run("update quotes set price = 30 where id = 2").await;
+    assert_eq!(plain.message().await["data"]["price"], 30, "it was read by the names of before");
     db.run(
         "alter table quotes rename price to old; alter table quotes rename note to price;
          insert into quotes values (99, 5, 'SECRET')",

@@ -1,5 +1,6 @@
 //! Link: a Redis is reached over TLS, as a user with few rights, behind Sentinels and in a Cluster.
 
+use super::support::PATIENCE;
 use super::support::postgres::TestDatabase;
 use super::support::redis::{TestRedis, free_port, new_folder};
 use super::support::server::TestServer;
@@ -58,7 +59,8 @@ async fn redis_is_reached_over_tls() {
     let (_publisher, _gateway, mut socket) = over(&db, &url, &[("redis-ca", &certificate)]).await;
     arrives(&db, &mut socket, 1).await;
     let stranger = TestServer::start_with("", &[("subscribe", &url)]);
-    let error = rowcast::error::chain(&stranger.stop_by_itself().await.unwrap_err());
+    let ended = tokio::time::timeout(PATIENCE, stranger.stop_by_itself()).await;
+    let error = rowcast::error::chain(&ended.expect("it waits for nothing").unwrap_err());
     assert!(error.contains("certificate"), "a certificate that nobody vouches for: {error}");
 }
 

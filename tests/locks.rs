@@ -109,6 +109,29 @@ async fn a_lock_on_one_table_keeps_no_other_channel_waiting() {
         "truncate a1; create index on a2 (t)",
         "alter table plain add column more int default 1; alter table plain rename m to feeling",
     ];
+    // amid the pages of a large table, too
+    db.run("create table large (id int primary key); insert into large select generate_series(1, 25000); select rowcast.watch('large')").await;
+    let mut amid = server.socket("/ws/large?snapshot=true&partial=true").await;
+    // that of the first page comes with its last part
+    let part = loop {
+        let message = amid.message().await;
+        if message["cursor"].is_string() {
+            assert_eq!(message["last"], false, "{message}");
+            break message["cursor"].clone();
+        }
+    };
+    drop(amid);
+    let dba = holding(&db, "lock table large in access exclusive mode").await;
+    let mut of_all = server.socket("/ws").await;
+    of_all.send(r#"{"type":"subscribe","channel":"b"}"#).await;
+    assert_eq!(of_all.message().await["type"], "subscribed");
+    // of other columns: pages that were read a moment ago are given to others, too
+    let command = json!({"type": "subscribe", "channel": "large", "snapshot": true, "partial": true, "since": part, "filter": "id=gt.0", "ref": 1});
+    of_all.send(&command.to_string()).await;
+    let told = of_all.message().await;
+    assert_eq!((&told["code"], &told["ref"]), (&json!("unanswered"), &json!(1)), "{told}");
+    dba.batch_execute("rollback").await.unwrap();
+    drop(of_all);
     for (number, lock) in locks.into_iter().enumerate() {
         let dba = holding(&db, lock).await;
         // makes the relay read the channels

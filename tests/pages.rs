@@ -1152,6 +1152,11 @@ async fn a_page_of_an_allowed_origin_may_send_its_token_in_a_header() {
     // a refusal can be read, too
     let head = ask("GET", "/rows/pets", ours, "authorization: Bearer expired\r\n").await;
     assert!(head.starts_with("http/1.1 401") && head.contains("access-control-allow-origin"), "{head}");
+    assert!(
+        head.contains("access-control-expose-headers: retry-after, rowcast-code")
+            && head.contains("rowcast-code: 4401"),
+        "{head}"
+    );
     let head = ask("GET", "/rows/pets", other, &bearer).await;
     assert!(head.starts_with("http/1.1 403") && !head.contains("access-control"), "{head}");
     server.stop().await.unwrap();

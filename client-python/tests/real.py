@@ -336,21 +336,23 @@ async def what_a_listener_raises_is_its_own(stage: Stage) -> None:
     same(2, len(told))
 
 
-async def a_page_that_is_broken_off_is_no_rows(_: Stage) -> None:
-    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{")
-        await writer.drain()
-        writer.close()
+async def a_page_that_another_than_the_server_answers_is_no_rows(_: Stage) -> None:
+    """It is broken off in the middle, or a proxy refuses it."""
+    for answer in (b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n[{", b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"):
+        async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await writer.drain()
+            writer.close()
 
-    server = await asyncio.start_server(half, "127.0.0.1", 0)
-    async with server, connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
-        try:
-            await client.rows("pets")
-        except RowcastError as error:
-            same(("no_rows", False), (error.code, error.final))
-        else:
-            raise kit.Failure("half a page is a page")
+        server = await asyncio.start_server(half, "127.0.0.1", 0)
+        async with server, connect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
+            try:
+                await client.rows("pets")
+            except RowcastError as error:
+                same(("no_rows", False), (error.code, error.final))
+            else:
+                raise kit.Failure("half a page is a page")
 
 
 async def example_of_the_readme_runs(stage: Stage) -> None:
@@ -375,7 +377,7 @@ async def example_of_the_readme_runs(stage: Stage) -> None:
 
 TESTS = [rows_that_are_told_less_of_are_those_of_the_table, rows_are_those_of_the_table, a_snapshot_that_is_broken_off_goes_on, pages_are_those_of_the_table, changes_come_once, a_loop_keeps_up,
          cuts_are_whole, users_are_notified, filters_share_a_socket, unknown_channels_end, a_token_that_is_cancelled_is_asked_for_again,
-         a_client_that_is_woken_and_closed_is_closed, what_a_listener_raises_is_its_own, a_page_that_is_broken_off_is_no_rows,
+         a_client_that_is_woken_and_closed_is_closed, what_a_listener_raises_is_its_own, a_page_that_another_than_the_server_answers_is_no_rows,
          example_of_the_readme_runs, tokens_are_renewed]
 
 

@@ -206,7 +206,7 @@ export class Connection {
     if (this.#probe) this.#probe.onopen = this.#probe.onclose = null;
     this.#probe?.close();
     for (const subscription of this.#subscriptions.values()) subscription.end(error);
-    const reason = error ?? new RowcastError("closed", "the connection was closed");
+    const reason = error ?? new RowcastError("closed", "the client was closed");
     for (const { reject } of this.#syncs.values()) reject(reason);
     this.#syncs.clear();
   }
@@ -392,7 +392,7 @@ export class Connection {
     }
   }
 
-  #refused(subscription: Subscription, { code, message }: Complaint): void {
+  #refused(subscription: Subscription, { code, message, ref }: Complaint): void {
     if (code === "too_many_subscriptions" && this.#subscriptions.size > 1) {
       this.#isFull = true;
       this.#subscriptions.delete(subscription.id);
@@ -401,7 +401,9 @@ export class Connection {
       this.#cutAgain();
     } else if (code === "source_down") {
       subscription.tell(new RowcastError(code, message, false));
-    } else if (AGAIN.includes(code) && subscription.page && subscription.isLive) {
+    } else if (AGAIN.includes(code) && Array.isArray(ref)) {
+      // of a page, which may have come by now: what it is a page of follows all the same
+      this.#said.delete(subscription.page!);
       this.#slowDown(1_000);
     } else if (code !== "already_subscribed" && code !== "not_subscribed") {
       // those answer a command that #slowDown sent once more
@@ -461,7 +463,7 @@ export class Connection {
   }
 
   #closed(code: number, reason: string): void {
-    const text = reason || `the server closed with ${code}`;
+    const text = reason || `closed with ${code}`;
     const name = FINAL[code];
     if (code === 1006 && reason) this.#tell(new RowcastError("no_server", reason, false));
     // a channel is gone or a filter fits no longer: which one of several, the answers to the next commands say

@@ -54,7 +54,7 @@ export function makeStore<View>(
     getInitial: () => empty,
     subscribe(run) {
       // frameworks subscribe where pages are rendered, too, and a path is no page's there
-      if (/^\/(?!\/)/.test(client.url) && !globalThis.location?.host) {
+      if (/^\/(?!\/)/.test(client.url) && !globalThis.location) {
         run(empty);
         return () => {};
       }

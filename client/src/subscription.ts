@@ -295,7 +295,7 @@ export class Subscription<Item = any, Row = any> implements AsyncIterable<Item> 
     let dealing: any;
     if (this.#handlers.change) attempt(() => (dealing = this.#handlers.change!(item)));
     else if (!this.#backlog.push(item, (item as { cursor?: string }).cursor)) {
-      const text = `the iterator of ${this.channel} is more than ${this.#backlog.limit} changes behind`;
+      const text = `the iterator of ${this.channel} is over ${this.#backlog.limit} changes behind`;
       this.end(new RowcastError("behind", text));
     }
     return dealing?.then && dealing;

@@ -405,12 +405,11 @@ test("a cursor among the rows is no position up to which anything was dealt with
   const first = await server.socket();
   await first.command();
   first.send({ ...snapshot([{ pet_id: 1 }]), cursor: "1A~~W10" });
-  await turn();
-  expect(subscription.cursor).toBeUndefined();
   // over a lost connection it goes on behind those rows
   first.close(1001);
   const second = await server.socket();
   expect(await second.command()).toMatchObject({ since: "1A~~W10", partial: true });
+  expect(subscription.cursor).toBeUndefined();
   second.send(snapshot([{ pet_id: 2 }]), snapshot([], "1A"), subscribed("1B"));
   await expectNext(log, [1, 2], "ready");
   expect(subscription.cursor).toBe("1B");

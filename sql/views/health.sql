@@ -148,18 +148,12 @@ lost_schemas(names, remedy) as (
            order by s.name),
          string_agg(
            case
+             -- no call that would watch tables which nobody has named
+             when r.nspname is not null
+               and not exists (select from rowcast.watched_schema o where o.name = r.nspname)
+               then format('update rowcast.watched_schema set name = %L where number = %s;', r.nspname, s.number)
              when n.oid is null then format('select rowcast.watch_schema(%L, future => false);', s.name)
-             else format('select * from rowcast.watch_schema(%L);', s.name)
-           end
-           || case
-             when r.nspname is not null then
-               format(
-                 ' select * from rowcast.watch_schema(%L, prefix => %L, except_tables => %L, future => true);',
-                 r.nspname,
-                 s.prefix,
-                 array(select e from unnest(s.except_tables) e
-                        where exists (select from pg_class c where c.relnamespace = r.oid and c.relname = e)))
-             else ''
+             else format('delete from rowcast.watched_schema where name = %L;', s.name)
            end,
            ' '
            order by s.name)

@@ -175,6 +175,15 @@ with trigger_state as (
            when exists (select from rowcast.policy p where p.channel = c.name and rowcast.drifted_names(p) <> '{}')
              then 'a policy names a column that is another one now, and hides it: '
                   'select * from rowcast.exposure; call rowcast.allow again'
+           -- none of Postgres' own casts to json is a function
+           when exists (select from pg_cast f where f.casttarget = 'json'::regtype and f.castmethod = 'f')
+             and exists (select from pg_trigger t
+                          where t.tgrelid = c.target
+                            and t.tgname = s.names[1]
+                            and split_part(encode(t.tgargs, 'escape'), '\000', 3) <> 'c')
+             and rowcast.casts_to_json(c.target)
+             then 'a column has a cast to JSON that may refuse a value, which fails the write; call rowcast.watch '
+                  'again, with all its arguments'
            when has_any_column_privilege('rowcast_relay', c.target::oid, 'select') and exists (
                   select from rowcast.shown_column s
                     where s.channel = c.id

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::append::{self, StreamState};
 use super::entry::{self, Entry};
-use super::link::{Link, RedisConnection, backoff};
+use super::link::{self, Link, RedisConnection, backoff};
 use super::merge::{self, Step};
 use super::stream::{self, AT_A_TIME, Clock, Id, locate};
 use super::{StreamKeys, asked};
@@ -109,10 +109,15 @@ impl Follower {
                 Ok::<_, Error>(connection)
             };
             match connecting.await {
-                Err(error) if error.kind() == Kind::Connection && began.elapsed() < patience => {
+                Err(error)
+                    if error.kind() == Kind::Connection && !link::is_refused(&error) && began.elapsed() < patience =>
+                {
                     attempt += 1;
-                    let (error, remedy) = (error::chain(&error), error.remedy());
-                    tracing::warn!(event = "reconnect_failed", attempt, error, remedy);
+                    // a line at the first, and then at each tenth
+                    if attempt % 10 == 1 {
+                        let (error, remedy) = (error::chain(&error), error.remedy());
+                        tracing::warn!(event = "reconnect_failed", attempt, error, remedy);
+                    }
                     tokio::time::sleep(backoff(attempt)).await;
                 }
                 connected => return connected,

@@ -2,6 +2,7 @@
 //! no command of any stage.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -213,6 +214,18 @@ impl RedisConnection {
 pub fn backoff(attempt: u32) -> Duration {
     let ceiling = BACKOFF_MAX.min(Duration::from_millis(50) * 2_u32.saturating_pow(attempt.min(10)));
     ceiling.mul_f64(fastrand::f64())
+}
+
+/// Whether Redis or TLS has refused a connection, and would again at once: a certificate, a password, a right. That ends a start; while
+/// a node runs it may be mended.
+pub fn is_refused(error: &Error) -> bool {
+    use std::error::Error as _;
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<RedisError>()) else { return false };
+    let inner = error.source().and_then(|source| source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>());
+    let io = inner.and_then(|inner| inner.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData)
+        || error.kind() == ErrorKind::Server(ServerErrorKind::NoPerm)
+        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 /// An error of Redis with its remedy.

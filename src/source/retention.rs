@@ -62,15 +62,24 @@ async fn asking(pool: &Pool, metrics: &SourceMetrics) {
     }
 }
 
-async fn prune(pool: &Pool) -> Result<String> {
+/// Empties segments that are older than the retention, and says what was done.
+///
+/// # Errors
+/// When the database cannot be asked.
+pub async fn prune(pool: &Pool) -> Result<String> {
     let client =
         pool.get().await.map_err(|e| Error::new(Kind::Connection, "no connection to prune the outbox").because(e))?;
-    let row = client
-        .query_one("select rowcast.prune()", &[])
-        .await
-        .map_err(|e| Error::database("cannot prune the outbox", e))?;
+    let once = async || {
+        let row = client.query_one("select rowcast.prune()", &[]).await;
+        row.map(|row| row.get::<_, String>(0)).map_err(|e| Error::database("cannot prune the outbox", e))
+    };
+    let mut done = once().await?;
+    // what was emptied may take new changes once that is committed
+    if done.contains(" is emptied") {
+        done = format!("{done}; {}", once().await?);
+    }
     warn_of_size(&client).await?;
-    Ok(row.get(0))
+    Ok(done)
 }
 
 /// Says of which tables nothing was captured, although something was written.

@@ -34,8 +34,11 @@ pub(super) struct Refusal {
 /// A refusal as HTTP says it.
 pub(super) fn refused(refusal: Refusal) -> Reply {
     let mut reply = text(refusal.status, refusal.reason + "\n");
-    // with it a client knows that rowcast has answered, and not a proxy or an application in its place
-    reply.headers_mut().insert("rowcast-code", HeaderValue::from(refusal.code.number()));
+    // with it a client knows that rowcast has answered, and not a proxy or an application in its place. That commands came too slowly,
+    // or were too many, says nothing of what they ask for: the client tries again
+    if !matches!(refusal.status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        reply.headers_mut().insert("rowcast-code", HeaderValue::from(refusal.code.number()));
+    }
     if refusal.status == StatusCode::UNAUTHORIZED {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

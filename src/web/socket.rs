@@ -62,7 +62,7 @@ pub(super) fn upgrade(
     config.max_write_buffer_size = 1;
     let (mut response, websocket) = match hyper_tungstenite::upgrade(request, Some(config)) {
         Ok(upgraded) => upgraded,
-        Err(error) => return text(StatusCode::BAD_REQUEST, format!("the WebSocket handshake is broken: {error}\n")),
+        Err(error) => return refused(ask::bad(format!("the WebSocket handshake is broken: {error}"))),
     };
     if speaks_ours {
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));

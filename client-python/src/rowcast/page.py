@@ -52,12 +52,13 @@ def _read(request: Request) -> Page:
         with urlopen(request, timeout=ANSWER_WITHIN) as answer:
             return _page(json.load(answer), answer.headers)
     except HTTPError as refusal:
-        code = REFUSED.get(refusal.code, "no_rows")
+        # without the header a proxy, or an application, has answered in the server's place
+        code = REFUSED.get(refusal.code, "no_rows") if "rowcast-code" in refusal.headers else "no_rows"
         try:
             text = refusal.read().decode(errors="replace").strip()
         except (OSError, HTTPException):
             text = str(refusal)
-        raise RowcastError(code, text, refusal.code in REFUSED) from refusal
+        raise RowcastError(code, text, code != "no_rows") from refusal
     except (OSError, HTTPException, ValueError, TypeError) as error:
         # also where it was broken off in the middle, or a proxy answered in the server's place
         raise RowcastError("no_rows", repr(error), False) from error

@@ -79,7 +79,8 @@ impl CatchUp {
                     return self.whole_table().await;
                 }
                 (Err(NoPage::Refused), None) => return Ok(Rows::Refused),
-                (Err(NoPage::Later), None) => return Err(JoinFailed::Later),
+                // also behind rows that the client keeps: it asks for the others again, and its other channels go on
+                (Err(NoPage::Later), _) => return Err(JoinFailed::Later),
                 (Err(NoPage::Outdated), None) => return Ok(Rows::Outdated),
                 // the place is none any more: it begins anew
                 (Err(NoPage::Unfit(_) | NoPage::Refused), Some(_)) => {
