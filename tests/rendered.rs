@@ -12,6 +12,7 @@ use rowcast::source::install;
 use rowcast::source::pool::{Database, Purpose};
 use serde_json::{Value, json};
 
+use super::support::PATIENCE;
 use super::support::postgres::{TestDatabase, connect};
 use super::support::redis::TestRedis;
 use super::support::server::TestServer;
@@ -423,8 +424,18 @@ impl Own {
     }
 
     async fn start(folder: std::path::PathBuf) -> Self {
-        let cluster = Cluster::start_with(&folder, &[]).await.unwrap();
-        Self { folder, cluster }
+        let began = Instant::now();
+        loop {
+            match Cluster::start_with(&folder, &[]).await {
+                Ok(cluster) => return Self { folder, cluster },
+                // a program that another test starts has the lock of the folder until it is another program
+                Err(error) if error.to_string().starts_with("another process uses") => {
+                    assert!(began.elapsed() < PATIENCE, "{error}");
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     /// A planned restart.

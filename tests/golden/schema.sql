@@ -1614,7 +1614,6 @@ REVOKE ALL ON FUNCTION rowcast.capture_truncate() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION rowcast.capture_truncate_brief() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION rowcast.casts_to_json(target regclass) FROM PUBLIC;
 GRANT ALL ON FUNCTION rowcast.casts_to_json(target regclass) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.check_filter(channel text, row_filter text) FROM PUBLIC;
