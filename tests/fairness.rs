@@ -460,7 +460,8 @@ async fn snapshots_with_which_subscriptions_begin_are_read_as_their_socket_takes
          insert into notes select n, repeat(md5(n::text), 450) from generate_series(1, 120) n",
     )
     .await;
-    let server = TestServer::start(&db.url);
+    // all commands are read at once
+    let server = TestServer::start_with(&db.url, &[("commands-per-second", "10000")]);
     let (mut mute, mut other) = (server.subscribed("/ws/notes").await, server.subscribed("/ws/notes").await);
     for n in 0..80 {
         let command = json!({"type": "subscribe", "channel": "notes", "view": format!("v{n}"), "filter": format!("id=gte.-{n}"),

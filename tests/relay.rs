@@ -11,7 +11,9 @@ use rowcast::incarnations::{Incarnation, Incarnations};
 use rowcast::source::client::Client;
 use rowcast::source::position::Position;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::support::PATIENCE;
 use super::support::postgres::{TestDatabase, connect};
@@ -463,6 +465,22 @@ async fn rows_of_a_database_that_took_the_name_of_another_wait_until_its_own_cha
     server.stop().await.unwrap();
 }
 
+/// Takes connections to a database, and tells how many came.
+fn forwarding(listener: TcpListener, there: String) -> (JoinHandle<()>, watch::Receiver<u32>) {
+    let (came, counted) = watch::channel(0);
+    let forwards = tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            came.send_modify(|count| *count += 1);
+            let there = there.clone();
+            tokio::spawn(async move {
+                let mut postgres = TcpStream::connect(there).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut postgres).await;
+            });
+        }
+    });
+    (forwards, counted)
+}
+
 /// As at the boot of a machine on which Postgres is slower.
 #[tokio::test]
 async fn a_start_waits_for_a_database_that_is_away_and_answers_health_meanwhile() {
@@ -482,15 +500,7 @@ async fn a_start_waits_for_a_database_that_is_away_and_answers_health_meanwhile(
     assert_eq!(server.get("/healthz").await.0, 200);
     assert_eq!(server.get("/readyz").await.0, 503);
     let listener = door.listen(16).unwrap();
-    let forwards = tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let there = there.clone();
-            tokio::spawn(async move {
-                let mut postgres = tokio::net::TcpStream::connect(there).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut postgres).await;
-            });
-        }
-    });
+    let (forwards, _) = forwarding(listener, there);
     while server.get("/readyz").await.0 != 200 {}
     let mut pets = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1)").await;
@@ -531,12 +541,20 @@ async fn a_start_waits_for_a_database_that_has_no_connection_left() {
     db.run("create table pets (id int primary key); select rowcast.watch('pets')").await;
     let role = db.text("select 'late_of_' || current_database()").await;
     db.run(&format!("create role {role} login password 'secret' connection limit 0 in role rowcast_relay")).await;
-    let server = TestServer::start(&db.url_of(&role));
+    let url = db.url_of(&role);
+    let there = url.split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = url.replace(&there, &listener.local_addr().unwrap().to_string());
+    let (forwards, mut came) = forwarding(listener, there);
+    let server = TestServer::start(&url);
+    // it was refused, and has come again
+    tokio::time::timeout(PATIENCE, came.wait_for(|count| *count > 1)).await.expect("it tries again").unwrap();
     assert_eq!(server.get("/readyz").await.0, 503);
     db.run(&format!("alter role {role} connection limit -1")).await;
     let mut pets = server.subscribed("/ws/pets").await;
     db.run("insert into pets values (1)").await;
     assert_eq!(pets.message().await["data"]["id"], 1);
     server.stop().await.unwrap();
+    forwards.abort();
     db.run(&format!("drop role {role}")).await;
 }

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 
 use rowcast::demo::cluster::Cluster;
+use rowcast::source::pool::Database;
+use rowcast::source::retention;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -824,4 +826,20 @@ async fn a_prune_that_is_not_committed_yet_keeps_no_writer_waiting() {
     pruner.batch_execute("commit").await.unwrap();
     // its turn comes
     db.pruned("segment 0 takes new changes").await;
+}
+
+/// What a server empties takes new changes at once: between two of its calls a minute passes, and the outbox might be full.
+#[tokio::test]
+async fn a_segment_that_a_server_empties_takes_new_changes_at_once() {
+    let db = TestDatabase::new().await;
+    db.run(PETS).await;
+    for turn in ["segment 1 takes new changes", "segment 2 takes new changes"] {
+        db.run("insert into pets select count(*), 5, 'x' from pets").await;
+        db.run(OPENED_LONG_AGO).await;
+        db.pruned(turn).await;
+    }
+    db.run(&format!("{CLOSED_LONG_AGO}; {OPENED_LONG_AGO}")).await;
+    let pool = Database::parse(&db.url).unwrap().pool().unwrap();
+    let done = retention::prune(&pool).await.unwrap();
+    assert!(done.contains("segment 0 is emptied") && done.contains("segment 0 takes new changes"), "{done}");
 }

@@ -42,23 +42,9 @@ begin
   -- And text that follows the search_path: a name has no schema where the writer's path finds it. Such a row is always
   -- written under settings of its own.
   if exists (
-    with recursive type_of(oid) as (
-      select a.atttypid from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped
-      union
-      select i.oid
-        from type_of o
-        join pg_type t on t.oid = o.oid
-       cross join lateral (
-         select t.typelem where t.typelem <> 0 and t.typlen = -1
-         union all
-         select t.typbasetype where t.typbasetype <> 0
-         union all
-         select a.atttypid from pg_attribute a
-          where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
-       ) i(oid)
-    )
-    select from type_of
-     where oid in (
+    select from pg_attribute a
+     cross join lateral rowcast.types_within(a.atttypid) t(oid)
+     where a.attrelid = target and a.attnum > 0 and not a.attisdropped and t.oid in (
        'regclass'::regtype,
        'regproc'::regtype,
        'regprocedure'::regtype,

@@ -46,22 +46,14 @@ begin
               current_user);
   end if;
   -- row_to_json uses a user-defined cast to json, which would run with the rights of the capture trigger's owner
-  with recursive type_of(column_name, oid) as (
-      select a.attname, a.atttypid from pg_attribute a where a.attrelid = target and a.attnum > 0 and not a.attisdropped
-    union
-      select o.column_name, inner_type.oid
-        from type_of o join pg_type t on t.oid = o.oid
-       cross join lateral (
-         select t.typelem where t.typelem <> 0 and t.typlen = -1
-         union all select t.typbasetype where t.typbasetype <> 0
-         union all select a.atttypid
-          from pg_attribute a
-         where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped
-       ) inner_type(oid)
-  )
-  select o.column_name, format_type(o.oid, null) as type_name into bad
-    from type_of o join pg_cast k on k.castsource = o.oid
-   where k.casttarget = 'json'::regtype and k.castmethod = 'f' and k.castsource >= 16384
+  select a.attname as column_name, format_type(t.oid, null) as type_name into bad
+    from pg_attribute a
+   cross join lateral rowcast.types_within(a.atttypid) t(oid)
+    join pg_cast k on k.castsource = t.oid
+   where a.attrelid = target
+     and a.attnum > 0
+     and not a.attisdropped
+     and k.casttarget = 'json'::regtype and k.castmethod = 'f' and k.castsource >= 16384
      -- what a superuser has installed as part of an extension (hstore, PostGIS) is as good as Postgres' own
      and not exists (select from pg_depend d join pg_proc p on p.oid = d.objid join pg_roles r on r.oid = p.proowner
                       where d.classid = 'pg_proc'::regclass and d.objid = k.castfunc and d.deptype = 'e' and r.rolsuper)

@@ -21,21 +21,9 @@ select c.id as channel, array(
      where a.attrelid = c.target and i.item is not null
     union all
     -- also inside of domains, arrays and composite types
-    select distinct i.item from (
-      with recursive inner_type(oid) as (
-        select s.type from rowcast.shown_column s where s.channel = c.id and s.type >= 16384
-        union
-        select n.oid
-          from inner_type o
-          join pg_type t on t.oid = o.oid
-         cross join lateral (
-           select t.typelem where t.typelem <> 0 and t.typlen = -1
-           union all
-           select t.typbasetype where t.typbasetype <> 0
-           union all
-           select a.atttypid from pg_attribute a
-            where t.typrelid <> 0 and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) n(oid))
-      select oid from inner_type) o
+    select distinct i.item
+      from rowcast.shown_column s
+     cross join lateral rowcast.types_within(s.type) o(oid)
       join pg_type t on t.oid = o.oid
       left join pg_enum e on e.enumtypid = t.oid
       left join pg_attribute f on f.attrelid = t.typrelid and t.typrelid <> 0 and f.attnum > 0 and not f.attisdropped
@@ -43,7 +31,7 @@ select c.id as channel, array(
        case when e.oid is not null then format('e:%s:%s', e.oid, e.enumlabel) end,
        case when f.attnum is not null
          then format('a:%s:%s:%s:%s,%s', t.typrelid, f.attnum, f.attname, f.atttypid, f.atttypmod) end]) i(item)
-     where i.item is not null
+     where s.channel = c.id and s.type >= 16384 and i.item is not null
     union all
     select i.item from (
       with recursive part(relid) as (

@@ -32,7 +32,7 @@ macro_rules! sql_files {
 
 /// In an order in which each finds what it needs.
 const FUNCTIONS: &[(&str, &str)] = sql_files!("functions":
-    "serves" "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "json_differing" "output_deviates" "casts_to_json" "is_plain" "capture_pinned" "capture_large" "capture"
+    "serves" "supersede" "bell_mode" "row_bytes" "bound_outbox" "append" "ring" "actor" "json_without" "json_within" "json_key" "json_differing" "output_deviates" "types_within" "casts_to_json" "is_plain" "capture_pinned" "capture_large" "capture"
     "capture_truncate" "capture_by" "write_to" "note_left_out" "note_tally" "holders" "prune" "pause" "resume" "present_life" "note_life" "cursor" "note_durable" "note_node" "take_publishing" "origin" "keep_excluded" "notify" "publish"
     "create_channel" "drop_channel" "configure" "lock_for_triggers" "singular" "refuse_unwatchable" "watch_call" "free_channel" "forget_role" "give_rule" "install_user_query" "remove_triggers" "grant_snapshot" "grant_added" "revoke_snapshot"
     "tell_policy" "filter_tests" "claim_holder" "claim_reads" "claim_body" "members" "check_filter" "floor_now" "raise_floor" "bind_policies" "note_exposure" "drifted_names" "note_forms" "adopt" "allow" "deny" "revoke" "note_watch" "install_triggers" "keep_briefly" "watch" "unwatch" "follow" "unfollow" "claim" "drop_claim" "who_sees" "row_security" "unwatch_all" "refuse_beside_relays" "unwatched_of" "state_schema" "watch_with_prefix" "watch_newcomer" "note_tables" "watch_schema" "watch_each" "dump" "uninstall");

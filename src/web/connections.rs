@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
 use crate::config::Network;
-use crate::delivery::access::shares::{Counts, counted};
+use crate::delivery::access::shares::{Counts, counts_as};
 
 /// Descriptors that are kept back: 32 for health checks, the rest for the database (9), Redis, files and the runtime. Of
 /// few a third.
@@ -90,7 +90,7 @@ impl Connections {
             descriptors: AtomicU32::new(descriptors),
         };
         if !peer.is_loopback() && !self.is_proxy(peer) {
-            if !self.by_address.take(counted(peer), self.per_address) {
+            if !self.by_address.take(counts_as(peer), self.per_address) {
                 return Err(Refused::Address);
             }
             connection.counts.store(true, Relaxed);
@@ -132,7 +132,7 @@ impl Connection {
     /// [`Refused::Address`].
     pub fn behind(self: &Arc<Self>, client: IpAddr) -> Result<Arc<Self>, Refused> {
         let all = self.all.clone();
-        if !all.by_address.take(counted(client), all.per_address) {
+        if !all.by_address.take(counts_as(client), all.per_address) {
             return Err(Refused::Address);
         }
         let descriptors = AtomicU32::new(self.descriptors.swap(0, Relaxed));
@@ -142,7 +142,7 @@ impl Connection {
     /// It is a socket or an event stream from now on, which other limits are for.
     pub fn is_socket(&self) {
         if self.counts.swap(false, Relaxed) {
-            self.all.by_address.give_back(&counted(self.peer));
+            self.all.by_address.give_back(&counts_as(self.peer));
         }
     }
 

@@ -745,6 +745,14 @@ ALTER FUNCTION rowcast.tell_policy(channel text) OWNER TO installer;
 
 COMMENT ON FUNCTION rowcast.tell_policy(channel text) IS 'makes every relay read the policies again';
 
+CREATE FUNCTION rowcast.types_within(type oid) RETURNS SETOF oid
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS …;
+ALTER FUNCTION rowcast.types_within(type oid) OWNER TO installer;
+
+COMMENT ON FUNCTION rowcast.types_within(type oid) IS 'a type, and those that its values are made of';
+
 CREATE FUNCTION rowcast.unfollow() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1773,6 +1781,8 @@ REVOKE ALL ON FUNCTION rowcast.take_publishing(instance text, since timestamp wi
 GRANT ALL ON FUNCTION rowcast.take_publishing(instance text, since timestamp with time zone, replaces boolean) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.tell_policy(channel text) FROM PUBLIC;
+
+GRANT ALL ON FUNCTION rowcast.types_within(type oid) TO rowcast_relay;
 
 REVOKE ALL ON FUNCTION rowcast.unfollow() FROM PUBLIC;
 

@@ -25,7 +25,7 @@ const SUSPECTS: usize = 10_000;
 
 /// What an address counts as. Of IPv6 that is its network of 64 bits: a machine chooses the other 64 bits itself
 /// (RFC 8981), as often as it likes.
-pub fn counted(address: IpAddr) -> IpAddr {
+pub fn counts_as(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
@@ -82,7 +82,7 @@ impl Shares {
     pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Share, TooMany> {
         let too_many = TooMany { limit: "address", reason: "too many sockets of this address" };
         let mut share = self.refused(address);
-        share.counts = self.by_address.take(counted(address), self.most.sockets_per_address);
+        share.counts = self.by_address.take(counts_as(address), self.most.sockets_per_address);
         if share.counts { Ok(share) } else { Err(too_many) }
     }
 
@@ -93,12 +93,12 @@ impl Shares {
 
     /// Whether so many tokens of this address were wrong lately that no more are looked at.
     pub fn is_suspect(&self, address: IpAddr) -> bool {
-        self.is_suspect_at(counted(address), Instant::now())
+        self.is_suspect_at(counts_as(address), Instant::now())
     }
 
     /// A token of this address had a wrong signature.
     pub fn suspect(&self, address: IpAddr) {
-        self.suspect_at(counted(address), Instant::now());
+        self.suspect_at(counts_as(address), Instant::now());
     }
 
     fn is_suspect_at(&self, address: IpAddr, now: Instant) -> bool {
@@ -218,7 +218,7 @@ impl Share {
     pub fn asker(&self) -> Arc<str> {
         match &self.user {
             Some(user) => format!("{USER}{user}").into(),
-            None => counted(self.address).to_string().into(),
+            None => counts_as(self.address).to_string().into(),
         }
     }
 
@@ -247,7 +247,7 @@ impl Share {
     /// [`TooMany`] such of the address, or in all.
     pub fn is_stranger(&mut self) -> Result<(), TooMany> {
         let strangers = &self.shares.strangers;
-        let here = Some(counted(self.address));
+        let here = Some(counts_as(self.address));
         let too_many =
             TooMany { limit: "strangers", reason: "too many sockets without a token: send it with the request" };
         if !strangers.take(here, self.shares.most.strangers_per_address) {
@@ -264,7 +264,7 @@ impl Share {
     /// It has a token, or a subscription that needs none.
     pub fn is_known(&mut self) {
         if std::mem::take(&mut self.is_stranger) {
-            self.shares.strangers.give_back(&Some(counted(self.address)));
+            self.shares.strangers.give_back(&Some(counts_as(self.address)));
             self.shares.strangers.give_back(&None);
         }
     }
@@ -277,7 +277,7 @@ impl Drop for Share {
             self.shares.by_user.give_back(&user);
         }
         if self.counts {
-            self.shares.by_address.give_back(&counted(self.address));
+            self.shares.by_address.give_back(&counts_as(self.address));
         }
     }
 }
